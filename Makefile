@@ -1,0 +1,98 @@
+# Moontide. `make` builds build/debug/moontide and links build/moontide to it; `make help` tells the rest.
+#
+# Variants (V=): debug, release, asan (AddressSanitizer and UBSan), cov (gcov), fault (allocation-failure seams).
+# Objects go to build/$(V)/; nothing else in the tree is written. Only `make deps` installs anything.
+
+V      ?= debug
+BUILD  ?= build
+OUT    := $(BUILD)/$(V)
+PREFIX ?= /usr/local
+DESTDIR ?=
+CC     ?= cc
+JOBS   ?= 2
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+PKGS := libcurl libuv sqlite3 yaml-0.1 libmicrohttpd libcrypto
+PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) lua5.4 2>/dev/null)
+PKG_LIBS   = $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+# Lua and lua-cjson come from the distribution's static archives: no shared liblua, no loader (HARDENING 1.3).
+LUA_LIBS   = -l:liblua5.4-cjson.a -l:liblua5.4.a -lm -ldl
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Wcast-qual \
+        -Wformat=2 -Wundef -Wwrite-strings
+BASE := -std=c11 -D_GNU_SOURCE -fstack-protector-strong -fno-common -fPIE
+LINK := -pie -Wl,-z,relro,-z,now
+
+CFLAGS_debug   := -Og -g3 -Werror -DMOONTIDE_KILLPOINTS
+CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2
+CFLAGS_asan    := -O1 -g3 -Werror -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
+                  -DMOONTIDE_KILLPOINTS
+CFLAGS_cov     := -O0 -g3 -Werror --coverage -DMOONTIDE_KILLPOINTS
+CFLAGS_fault   := -O1 -g3 -Werror -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
+                  -DMOONTIDE_FAULTS
+LDFLAGS_asan   := -fsanitize=address,undefined
+LDFLAGS_cov    := --coverage
+LDFLAGS_fault  := -fsanitize=address,undefined \
+                  -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=strndup
+
+ifeq ($(CFLAGS_$(V)),)
+$(error V=$(V) is not a variant: use debug, release, asan, cov or fault)
+endif
+
+ALL_CFLAGS  = $(BASE) $(WARN) $(CFLAGS_$(V)) $(PKG_CFLAGS) $(CFLAGS)
+ALL_LDFLAGS = $(LINK) $(LDFLAGS_$(V)) $(LDFLAGS)
+
+HOST_C   := $(wildcard host/*.c)
+HOST_O   := $(HOST_C:%.c=$(OUT)/%.o) $(OUT)/embed_table.o
+LIB_O    := $(filter-out $(OUT)/host/main.o,$(HOST_O))
+EMBEDDED := $(sort $(shell find stdlib scripts -name '*.lua' 2>/dev/null))
+UNIT_C   := $(wildcard tests/unit/*_test.c)
+UNITS    := $(UNIT_C:tests/unit/%.c=$(OUT)/unit/%)
+
+.PHONY: all help units FORCE
+all: $(OUT)/moontide
+	@mkdir -p $(BUILD) && ln -sf $(V)/moontide $(BUILD)/moontide
+
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*## ' Makefile tests/*.mk 2>/dev/null | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(OUT)/moontide: $(HOST_O)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LUA_LIBS) $(PKG_LIBS)
+
+$(OUT)/host/%.o: host/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# The version changes with every commit: only this object depends on it.
+$(OUT)/host/version.o: ALL_CFLAGS += -DMOONTIDE_VERSION='"$(VERSION)"'
+$(OUT)/host/version.o: $(OUT)/version.stamp
+$(OUT)/version.stamp: FORCE
+	@mkdir -p $(@D); echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
+
+# Every stdlib module and default script becomes part of the binary.
+$(OUT)/embed_table.c: $(EMBEDDED) $(OUT)/embed.list Makefile
+	@mkdir -p $(@D)
+	@{ echo '#include "../../host/embed.h"'; i=0; \
+	   for f in $(EMBEDDED); do \
+	     echo "__asm__(\".section .rodata\\nembed_$$i:\\n.incbin \\\"$$f\\\"\\nembed_end_$$i:\\n.byte 0\\n.previous\\n\");"; \
+	     echo "extern const char embed_$$i[], embed_end_$$i[];"; i=$$((i+1)); done; \
+	   echo 'static const char *const starts[] = {'; i=0; for f in $(EMBEDDED); do echo "embed_$$i,"; i=$$((i+1)); done; echo '0};'; \
+	   echo 'static const char *const ends[] = {'; i=0; for f in $(EMBEDDED); do echo "embed_end_$$i,"; i=$$((i+1)); done; echo '0};'; \
+	   echo 'static const char *const names[] = {'; for f in $(EMBEDDED); do echo "\"$$f\","; done; echo '0};'; \
+	   echo 'size_t embed_count(void) { return sizeof names / sizeof *names - 1; }'; \
+	   echo 'struct embed embed_at(size_t i) { struct embed e = { names[i], starts[i], (size_t)(ends[i] - starts[i]) }; return e; }'; \
+	 } >$@
+$(OUT)/embed.list: FORCE
+	@mkdir -p $(@D); echo '$(EMBEDDED)' | cmp -s - $@ || echo '$(EMBEDDED)' >$@
+$(OUT)/embed_table.o: $(OUT)/embed_table.c host/embed.h
+	$(CC) -std=c11 -fPIE -c -o $@ $<
+
+units: $(UNITS)
+$(OUT)/unit/%: tests/unit/%.c tests/unit/unit.h $(LIB_O)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Ihost -o $@ $< $(LIB_O) $(LUA_LIBS) $(PKG_LIBS)
+
+FORCE:
+-include $(HOST_C:%.c=$(OUT)/%.d)
+-include tests/*.mk

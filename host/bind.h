@@ -1,0 +1,49 @@
+/* Helpers that every api_*.c binding uses: arguments, option tables, handles.
+ *
+ * All of these raise Lua errors on a programmer's mistake; they never report the weather (err.h does). */
+#ifndef MOONTIDE_BIND_H
+#define MOONTIDE_BIND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <lua.h>
+#include <lauxlib.h>
+
+struct host;
+
+/* The host that owns this Lua state. Never fails. */
+struct host *bind_host(lua_State *L);
+
+/* Raises "usage: http.get(url [, opts])" with the position of the caller. */
+int bind_usage(lua_State *L, const char *usage);
+
+/* A string argument without embedded NUL bytes: for paths, program arguments, header values. */
+const char *bind_text(lua_State *L, int arg, const char *usage);
+
+/* Checks that `arg` is nil/none or a table whose string keys are all in `known` (NULL-terminated). An unknown
+ * key raises with the closest known one as a suggestion. Returns true when there is a table. */
+bool bind_options(lua_State *L, int arg, const char *usage, const char *const known[]);
+
+/* Options of one name; `arg` may be nil. Wrong types raise and name the option. Strings with NUL raise. The
+ * returned strings belong to the table: keep it on the stack. */
+const char *bind_opt_text(lua_State *L, int arg, const char *name, const char *fallback);
+const char *bind_opt_bytes(lua_State *L, int arg, const char *name, size_t *len);
+lua_Number bind_opt_number(lua_State *L, int arg, const char *name, lua_Number fallback);
+lua_Integer bind_opt_integer(lua_State *L, int arg, const char *name, lua_Integer fallback);
+bool bind_opt_bool(lua_State *L, int arg, const char *name, bool fallback);
+
+/* Seconds (as scripts give them) to whole milliseconds, at least 0, saturating. */
+uint64_t bind_millis(lua_Number seconds);
+
+/* Registers a handle class: its metatable gets `methods` as __index, the metamethods, __name and __metatable.
+ * Leaves the stack as it was. */
+void bind_class(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *metamethods);
+
+/* A zeroed userdata of the class on top of the stack: create it, then acquire the resource into it. */
+void *bind_new(lua_State *L, size_t size, const char *name);
+
+/* The userdata at `arg`, or raises. Whether it is closed is the class's own business. */
+void *bind_self(lua_State *L, int arg, const char *name);
+
+#endif

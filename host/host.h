@@ -1,0 +1,48 @@
+/* The host: one loop, one Lua state, and the services that primitives share.
+ *
+ * Every room reaches its own service through this struct; nothing else is global. Services are opened on first
+ * use, so that a script which needs no HTTP pays for none, and closed by host_close in the order of STYLE's
+ * trap 22: stop, cancel tasks, end children, curl, drain, Lua, loop. */
+#ifndef MOONTIDE_HOST_H
+#define MOONTIDE_HOST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <lua.h>
+#include <uv.h>
+#include "alloc.h"
+
+struct task_set;   /* task.c */
+struct curl_loop;  /* curl_loop.c */
+struct proc_set;   /* proc.c */
+struct serve_set;  /* api_serve.c */
+struct secrets;    /* secret.c */
+struct watchdog;   /* watchdog.c */
+
+struct host {
+    uv_loop_t loop;
+    struct alloc alloc;      /* Lua's allocator, with its limit */
+    lua_State *L;            /* the main thread; only host.c and task.c run code on it */
+    struct task_set *tasks;
+    struct watchdog *watchdog;
+    struct secrets *secrets;
+    struct curl_loop *curl;  /* NULL until the first request */
+    struct proc_set *procs;  /* NULL until the first child */
+    struct serve_set *serves; /* NULL until the first server */
+    int argc;
+    char **argv;             /* program arguments after the program's name */
+    int exit_code;
+    bool stopping;           /* host_close has begun: no new work */
+};
+
+/* Opens the loop and the Lua state with the allow-listed libraries and every core table. False: *message says
+ * why (static or inside the host). */
+bool host_open(struct host *host, int argc, char **argv, const char **message);
+
+/* Runs the embedded main script as a task until it ends; returns the exit code. */
+int host_run(struct host *host);
+
+void host_close(struct host *host);
+
+#endif

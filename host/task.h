@@ -1,0 +1,83 @@
+/* Tasks: Lua coroutines that the loop runs, and the one way in which they wait.
+ *
+ * A binding that waits looks like this:
+ *
+ *     struct nap { struct op op; uv_timer_t *timer; };
+ *
+ *     static int l_sleep(lua_State *L)
+ *     {
+ *         struct nap *nap = op_new(L, sizeof *nap, nap_cancel);    // raises when waiting is impossible here
+ *         ... start the work; its completion callback calls op_done(&nap->op) ...
+ *         return op_wait(L, &nap->op, nap_finish);                 // parks the task; finish pushes the results
+ *     }
+ *
+ * The op is a to-be-closed userdata in the binding's own stack frame: it lives while the task is parked, and
+ * leaves on every path. Completion callbacks store plain C results and call op_done; they never touch Lua.
+ * What may finish late (uv handles, easy handles, children) lives in its own malloc'ed job; op and job point at
+ * each other, and `cancel` cuts both pointers. `cancel` is called at most once, only before op_done, and never
+ * touches Lua.
+ *
+ * task.c is the only caller of lua_resume. */
+#ifndef MOONTIDE_TASK_H
+#define MOONTIDE_TASK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <lua.h>
+#include <uv.h>
+#include "err.h"
+
+struct host;
+struct task;
+struct op;
+
+typedef int (*op_finish)(lua_State *L, struct op *op);
+
+struct op {
+    struct task *task;         /* whose wait this is; NULL once it is over */
+    void (*cancel)(struct op *op);
+    op_finish finish;
+    bool done;
+};
+
+/* A zeroed op of `size` bytes, pushed on the stack as a to-be-closed value. Raises outside of a task, inside a
+ * script's own coroutine, inside a no-wait zone (a transaction, a sort comparison), and when the task was
+ * already cancelled. */
+void *op_new(lua_State *L, size_t size, void (*cancel)(struct op *op));
+
+/* Parks the running task until op_done or a cancellation, then calls finish inside the resumed coroutine; use
+ * as `return op_wait(...)`. When the op is done already, finish is called at once. raises */
+int op_wait(lua_State *L, struct op *op, op_finish finish);
+
+/* The work is complete: the task is put on the ready queue. Never touches Lua. Safe on an op that is done. */
+void op_done(struct op *op);
+
+/* Limits of a task, inherited by its children; 0 means none. */
+struct task_limits {
+    uint64_t cpu_ms;      /* processor time of all its slices together */
+    size_t memory;        /* how much the Lua state may grow while the task runs */
+};
+
+/* Starts a task from the function and its `nargs` arguments on top of L (pops them). It first runs on the next
+ * turn of the loop. The task ends with its parent (NULL: lives on its own). raises */
+struct task *task_spawn(lua_State *L, int nargs, const char *name, struct task *parent);
+
+/* Ends a task: its wait raises `why` (ERR_CANCELLED, ERR_DEADLINE) now and at each later wait. Children too. */
+void task_cancel(struct task *task, enum err_code why);
+
+/* The running task, or NULL when L is not a task's own coroutine. */
+struct task *task_current(lua_State *L);
+
+uint64_t task_id(const struct task *task);
+
+/* Registers the Lua-visible `task` and `time` tables' needs; called by host_open. */
+int luaopen_core_task(lua_State *L);
+
+/* Runs everything that is ready, once. Returns true when more became ready meanwhile. Called by the loop. */
+bool task_run_ready(struct host *host);
+
+/* Cancels every task; used before the state closes. */
+void task_cancel_all(struct host *host);
+size_t task_count(const struct host *host);
+
+#endif
