@@ -1,0 +1,328 @@
+---@meta
+-- The plain data that the engine, the journal, the control API and the command line exchange. Annotations only.
+--
+-- Everything here survives JSON unchanged: no functions, no metatables, no sparse lists. Times are wall seconds
+-- (time.now), durations are seconds; a field marked `?` is absent, never null. Names are sorted or in the order of
+-- the configuration file, so that two answers can be compared as text.
+
+---@alias Seconds number a duration
+---@alias Wall number seconds since 1970, UTC
+
+---@class ErrData an error as data (the fields of Err that may leave the host; never a secret)
+---@field code string one of the codes in host/err.h
+---@field message string
+---@field op string?
+---@field target string?
+
+---@class Release what runs (or ran) in an environment
+---@field version string? the tag that released it, as written ("v1.4.0")
+---@field commit string? full commit id
+---@field digest string? "sha256:..."
+---@field image string? repository and tag or digest, for people
+---@field at Wall when the target reported it
+---@field run integer? the run that put it there; absent when it was adopted
+---@field adopted boolean? found running at first sight, not released by us
+
+---@class Hold
+---@field by string
+---@field reason string?
+---@field at Wall
+
+---@alias RunState
+---| "queued"      waits for its turn
+---| "running"
+---| "waiting"     parked in a journaled wait (approval, window, backoff)
+---| "done"
+---| "failed"      ended with an error
+---| "superseded"  a newer change took its place before it started
+---| "cancelled"   a person ended it
+---| "diverged"    its recovery did not match the journal; a person must look
+---| "quarantined" crashed the host three times
+
+---@class RunProgress
+---@field text string what is going on ("pushing layer 3 of 7")
+---@field done number?
+---@field total number?
+
+---@class RunInfo one run, or one change still in the queue
+---@field id integer
+---@field app string
+---@field environment string
+---@field policy string
+---@field state RunState
+---@field kind "change"|"rollback"|"release" what asked for it: the watched source, a rollback, a person's release
+---@field key string what should be: a commit, a version, a digest
+---@field title string one line for people ("v1.4.0 of 3f2a9c1", "rollback to v1.3.9")
+---@field by string? who caused it: the pusher, the operator, a policy
+---@field queued_at Wall
+---@field started_at Wall?
+---@field ended_at Wall?
+---@field attempts integer how often it was started (recovery counts)
+---@field step string? name of the step under way, or of the one that failed
+---@field steps integer steps finished so far
+---@field progress RunProgress? only while it runs in this host
+---@field release Release? what it put in place
+---@field error ErrData?
+
+---@alias EnvironmentState
+---| "new"         nothing decided yet
+---| "idle"        as it should be
+---| "queued"
+---| "running"
+---| "waiting"
+---| "held"        a person (or a rollback) holds it
+---| "failed"      attempted and failed; retry_at says when it tries again, if it does
+---| "quarantined"
+
+---@class EnvironmentStatus
+---@field name string
+---@field policy string
+---@field state EnvironmentState
+---@field reason string? why it is in this state, in words
+---@field host string? where people find it, from the configuration
+---@field current Release?
+---@field healthy boolean? what the last look said; absent: not looked yet
+---@field hold Hold?
+---@field run RunInfo? the run under way
+---@field last RunInfo? the last run that ended
+---@field queued integer changes waiting
+---@field retry_at Wall?
+
+---@class AppStatus
+---@field name string
+---@field source string address without credentials
+---@field branch string
+---@field head string? commit the branch had at the last poll
+---@field polled_at Wall? last poll that got an answer
+---@field poll_error ErrData? why the last poll failed
+---@field environments EnvironmentStatus[]
+
+---@class HostStatus
+---@field version string
+---@field pid integer
+---@field hostname string
+---@field started_at Wall
+---@field config string path of the configuration
+---@field state_dir string
+---@field scripts string? folder of policies; absent: the built-in ones
+---@field loaded_at Wall when configuration and policies were last (re)loaded
+---@field reload_error string? why the last reload was refused
+---@field live boolean
+---@field ready boolean
+---@field reason string?
+---@field stopping boolean
+
+---@class Status
+---@field at Wall
+---@field host HostStatus? absent when it was read from the state of a host that is down
+---@field apps AppStatus[]
+
+---@class HistoryQuery
+---@field app string?
+---@field environment string?
+---@field limit integer? default 20, at most 1000
+
+---@class History
+---@field runs RunInfo[] newest first
+
+---@alias Verdict
+---| "accepted"  became a change
+---| "unchanged" what should be is what is
+---| "refused"   a candidate was looked at and turned down
+---| "held"      would be a change, but the environment is held
+---| "nothing"   the policy wants nothing, with its reason
+---| "error"     the policy or what it asked failed
+
+---@class Decision
+---@field at Wall last time it was reached
+---@field since Wall? first of the equal decisions in a row
+---@field count integer? how many in a row
+---@field app string
+---@field environment string
+---@field policy string
+---@field verdict Verdict
+---@field subject string? the candidate (a tag, a commit)
+---@field reason string
+---@field file string? where the policy decided
+---@field line integer?
+
+---@class Why
+---@field app string
+---@field environments EnvironmentStatus[] those that the policy filter leaves
+---@field decisions Decision[] newest first, the current ones of every candidate before older ones
+
+---@class LogEntry
+---@field at Wall
+---@field kind "run"|"step"|"output"|"note"
+---@field level "debug"|"info"|"warn"|"error"
+---@field text string one line, secrets already filtered
+---@field step string? step it belongs to
+---@field phase "begin"|"end"|nil of kind step and run
+---@field recorded boolean? of kind step: answered from the journal
+---@field elapsed Seconds? with phase end
+---@field stream "stdout"|"stderr"|nil of kind output
+---@field error ErrData?
+
+---@class RunLog one piece of a run's log
+---@field run RunInfo
+---@field entries LogEntry[] bounded: at most 1000 at once
+---@field next integer offset for the next call (opaque; 0 is the beginning)
+---@field done boolean nothing will follow: the run ended and this is its last piece
+
+---@class Fault one thing wrong in the configuration or a policy
+---@field file string
+---@field line integer?
+---@field path string? "apps.web.branch"
+---@field message string
+---@field suggestion string?
+
+---@class ReloadResult
+---@field apps integer
+---@field policies integer
+---@field changed string[] what differs from before, in words
+
+---@class PollResult
+---@field apps string[] those that were polled
+---@field changes RunInfo[] what became of it
+
+---@class Health
+---@field live boolean
+---@field ready boolean
+---@field reason string?
+
+---@class MetricSample
+---@field labels table<string, string>
+---@field value number
+
+---@class Metric
+---@field name string moontide_...
+---@field type "counter"|"gauge"
+---@field help string
+---@field samples MetricSample[]
+
+-- What the control API and the command line call. The running host answers with engine.lua; journal.open(dir,
+-- {readonly=true}) answers the first four when the host is down (status then has no `host`). Failures are
+-- `nil, err`; an unknown app, environment or run is "not_found", an act that the present state forbids is
+-- "conflict" (hold what is held, unhold what is not, roll back what has no earlier release).
+
+---@class StatusSource
+---@field status fun(self): Status?, Err?
+---@field history fun(self, query: HistoryQuery): History?, Err?
+---@field why fun(self, app: string, policy: string?): Why?, Err? policy: a policy's or an environment's name
+---@field run_log fun(self, id: integer, offset: integer): RunLog?, Err?
+
+---@class Act
+---@field app string
+---@field environment string? rollback: absent means the only one, or production; hold/unhold: absent means all
+---@field by string
+---@field what string? release: a version or a commit
+---@field reason string? hold
+
+---@class Engine: StatusSource
+---@field rollback fun(self, act: Act): RunInfo?, Err?
+---@field release fun(self, act: Act): RunInfo?, Err?
+---@field hold fun(self, act: Act): EnvironmentStatus[]?, Err? the environments that are now held
+---@field unhold fun(self, act: Act): EnvironmentStatus[]?, Err?
+---@field poll fun(self, app: string?): PollResult?, Err? nil: all apps
+---@field reload fun(self): ReloadResult?, Err? err.faults: Fault[] when the new files are refused
+---@field health fun(self): Health
+---@field metrics fun(self): Metric[]
+---@field repl_env table? what the prompt sees beside the API (engine, config, apps)
+
+-- The configuration after config.load: defaults filled in, durations in seconds, files as absolute paths.
+
+---@class Secret opaque: tostring is "[secret env NAME]"
+---@field reveal fun(self): string?, Err? reads it now and registers it for redaction
+---@field kind "env"|"file"
+---@field name string
+
+---@class RegistryConfig
+---@field host string "ghcr.io", "127.0.0.1:5000"
+---@field username string?
+---@field password Secret?
+---@field ca string?
+---@field plain_http boolean
+
+---@class CredentialConfig
+---@field host string
+---@field username string?
+---@field password Secret?
+---@field ca string?
+
+---@class GithubConfig
+---@field api string
+---@field token Secret?
+
+---@class BuilderConfig
+---@field kind "auto"|"docker"|"podman"|"buildah"
+---@field socket string?
+---@field network string?
+---@field command string[]?
+---@field env table<string, string>
+
+---@class NotifyConfig
+---@field name string
+---@field kind "slack"|"webhook"
+---@field url string|Secret
+---@field token Secret?
+
+---@class SourceConfig
+---@field url string
+---@field github string? "owner/repository"
+
+---@class BuildConfig
+---@field args table<string, string>
+---@field target string?
+---@field timeout Seconds
+
+---@class VerifyConfig exactly one of http and command
+---@field http string?
+---@field command string[]?
+---@field status integer? http: default 200
+---@field contains string? http: text in the body
+---@field within Seconds time to prove it
+---@field every Seconds between attempts
+
+---@class TargetConfig
+---@field kind "docker"|"podman"|"command"
+---@field [string] any see stdlib/config/reference.lua for the keys of each kind
+
+---@class EnvironmentConfig
+---@field name string
+---@field app string name of the app
+---@field policy string
+---@field rollback string|false policy that reacts to a bad release
+---@field accept string version policy: all major minor patch force glob:... regexp:...
+---@field watch_for Seconds how long after a release its health is watched
+---@field host string?
+---@field notify string[] names in Config.notify
+---@field target TargetConfig
+---@field verify VerifyConfig[]
+
+---@class AppConfig
+---@field name string
+---@field source SourceConfig
+---@field branch string
+---@field image string repository without tag: "127.0.0.1:5101/team/web"
+---@field dockerfile string inside the checkout
+---@field context string inside the checkout
+---@field build BuildConfig
+---@field poll Seconds
+---@field environments table<string, EnvironmentConfig>
+---@field environment_list EnvironmentConfig[] in the order of the file
+
+---@class Config
+---@field file string absolute path
+---@field dir string its folder: relative paths in it start there
+---@field poll Seconds
+---@field state string
+---@field scripts string? folder of policies; absent: the built-in ones
+---@field listen {address: string, port: integer}? absent: no listener
+---@field registries table<string, RegistryConfig>
+---@field credentials table<string, CredentialConfig>
+---@field github GithubConfig
+---@field builder BuilderConfig
+---@field notify table<string, NotifyConfig>
+---@field retention {runs: integer, days: integer}
+---@field apps table<string, AppConfig>
+---@field app_list AppConfig[] in the order of the file
