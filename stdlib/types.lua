@@ -228,6 +228,33 @@
 ---@field health fun(self): Health
 ---@field metrics fun(self): Metric[]
 ---@field repl_env table? what the prompt sees beside the API (engine, config, apps)
+---@field run fun(self): true?, Err? polls and runs until stop; waits
+---@field once fun(self): {ok: boolean, runs: RunInfo[]}?, Err? polls everything once and finishes what it starts
+---@field stop fun(self, grace: Seconds) finishes or parks what is under way, at most that long; run() then returns
+
+-- `require("engine").open(options)` gives an Engine or nil, err. run/once/reload of the command line call it so:
+-- load() is called again for each reload, so that flags keep counting.
+
+---@class EngineOptions
+---@field config Config
+---@field load fun(): Config?, Fault[]? loads the configuration again
+---@field on_event fun(event: Event)? shows what happens (console.lua); must not wait, must not raise
+
+---@class Event something a person who watches the host wants to see
+---@field at Wall
+---@field event "host"|"poll"|"change"|"decision"|"run"|"step"|"output"|"progress"|"hold"|"reload"|"note"
+---@field level "debug"|"info"|"warn"|"error"
+---@field text string one line for people, secrets already filtered
+---@field app string?
+---@field environment string?
+---@field run integer?
+---@field step string?
+---@field phase "begin"|"end"|nil of event run and step
+---@field recorded boolean? of event step: answered from the journal
+---@field state RunState? of event run
+---@field elapsed Seconds?
+---@field progress RunProgress? of event progress; never written to a log
+---@field error ErrData?
 
 -- The configuration after config.load: defaults filled in, durations in seconds, files as absolute paths.
 
