@@ -58,11 +58,13 @@ help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile tests/*.mk 2>/dev/null | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(OUT)/moontide: $(HOST_O)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LUA_LIBS) $(PKG_LIBS)
+	@echo "  LD  $@"
+	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LUA_LIBS) $(PKG_LIBS)
 
 $(OUT)/host/%.o: host/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	@echo "  CC  $<"
+	@$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The version changes with every commit: only this object depends on it.
 $(OUT)/host/version.o: ALL_CFLAGS += -DMOONTIDE_VERSION='"$(VERSION)"'
@@ -71,27 +73,18 @@ $(OUT)/version.stamp: FORCE
 	@mkdir -p $(@D); echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
 
 # Every stdlib module and default script becomes part of the binary.
-$(OUT)/embed_table.c: $(EMBEDDED) $(OUT)/embed.list Makefile
-	@mkdir -p $(@D)
-	@{ echo '#include "../../host/embed.h"'; i=0; \
-	   for f in $(EMBEDDED); do \
-	     echo "__asm__(\".section .rodata\\nembed_$$i:\\n.incbin \\\"$$f\\\"\\nembed_end_$$i:\\n.byte 0\\n.previous\\n\");"; \
-	     echo "extern const char embed_$$i[], embed_end_$$i[];"; i=$$((i+1)); done; \
-	   echo 'static const char *const starts[] = {'; i=0; for f in $(EMBEDDED); do echo "embed_$$i,"; i=$$((i+1)); done; echo '0};'; \
-	   echo 'static const char *const ends[] = {'; i=0; for f in $(EMBEDDED); do echo "embed_end_$$i,"; i=$$((i+1)); done; echo '0};'; \
-	   echo 'static const char *const names[] = {'; for f in $(EMBEDDED); do echo "\"$$f\","; done; echo '0};'; \
-	   echo 'size_t embed_count(void) { return sizeof names / sizeof *names - 1; }'; \
-	   echo 'struct embed embed_at(size_t i) { struct embed e = { names[i], starts[i], (size_t)(ends[i] - starts[i]) }; return e; }'; \
-	 } >$@
+$(OUT)/embed_table.c: host/embed.awk $(EMBEDDED) $(OUT)/embed.list
+	@printf '%s\n' $(EMBEDDED) | LC_ALL=C sort | awk -f host/embed.awk >$@
 $(OUT)/embed.list: FORCE
 	@mkdir -p $(@D); echo '$(EMBEDDED)' | cmp -s - $@ || echo '$(EMBEDDED)' >$@
 $(OUT)/embed_table.o: $(OUT)/embed_table.c host/embed.h
-	$(CC) -std=c11 -fPIE -c -o $@ $<
+	@$(CC) -std=c11 -fPIE -Ihost -c -o $@ $<
 
 units: $(UNITS)
 $(OUT)/unit/%: tests/unit/%.c tests/unit/unit.h $(LIB_O)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Ihost -o $@ $< $(LIB_O) $(LUA_LIBS) $(PKG_LIBS)
+	@echo "  CC  $<"
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Ihost -o $@ $< $(LIB_O) $(LUA_LIBS) $(PKG_LIBS)
 
 FORCE:
 -include $(HOST_C:%.c=$(OUT)/%.d)

@@ -4,7 +4,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 struct alloc {
     size_t used;
@@ -12,8 +11,6 @@ struct alloc {
     size_t limit;        /* 0: none. Set by task.c around each slice of a limited task */
     unsigned refusals;   /* in a row; the second follows Lua's emergency collection and means it is over */
     bool exhausted;      /* a limited task really ran out; task.c makes that final for it */
-    uint64_t fail_at;    /* fault injection: the n-th allocation from now fails (0: never) */
-    bool fail_on;        /* ... and all that follow it */
 };
 
 void *alloc_lua(void *ud, void *ptr, size_t osize, size_t nsize);

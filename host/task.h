@@ -14,8 +14,9 @@
  * The op is a to-be-closed userdata in the binding's own stack frame: it lives while the task is parked, and
  * leaves on every path. Completion callbacks store plain C results and call op_done; they never touch Lua.
  * What may finish late (uv handles, easy handles, children) lives in its own malloc'ed job; op and job point at
- * each other, and `cancel` cuts both pointers. `cancel` is called at most once, only before op_done, and never
- * touches Lua.
+ * each other, and `cancel` cuts both pointers. `cancel` is called at most once, only before op_done. `leave`
+ * (optional, set after op_new) is called exactly once when the frame is left on any path, after `cancel` if
+ * that was called: the place to free what finish needed. Neither touches Lua.
  *
  * task.c is the only caller of lua_resume. */
 #ifndef MOONTIDE_TASK_H
@@ -36,6 +37,7 @@ typedef int (*op_finish)(lua_State *L, struct op *op);
 struct op {
     struct task *task;         /* whose wait this is; NULL once it is over */
     void (*cancel)(struct op *op);
+    void (*leave)(struct op *op);
     op_finish finish;
     bool done;
 };
@@ -70,8 +72,42 @@ struct task *task_current(lua_State *L);
 
 uint64_t task_id(const struct task *task);
 
-/* Registers the Lua-visible `task` and `time` tables' needs; called by host_open. */
-int luaopen_core_task(lua_State *L);
+/* Ends the host's wait for it: the loop returns when this task has ended. */
+void task_set_main(struct host *host, struct task *task);
+bool task_main_ended(const struct host *host);
+
+/* For api_task.c: the scope of a deadline. Enter pushes a to-be-closed guard that restores the outer deadline. */
+void task_deadline_enter(lua_State *L, uint64_t millis);
+
+/* For api_task.c: waits for the end of `task`; the ended task's handle then holds the results. */
+struct task_handle {
+    struct task *task; /* NULL once it has ended */
+    uint64_t id;
+    bool failed;
+    bool joined;
+};
+#define TASK_CLASS "moontide.task"
+
+struct task_join {
+    struct op op;
+    struct task *task;
+    struct task_join *next;
+    void *timer;
+    bool timed_out;
+};
+void task_join_add(struct task *task, struct task_join *join);
+void task_join_remove(struct task_join *join);
+
+struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struct task *parent,
+                                struct task_limits limits);
+const char *task_name(const struct task *task);
+
+/* For api_task.c: pushes the weak table of handles by task id. raises */
+void task_push_handles(lua_State *L);
+
+/* Makes the task machinery of a host; frees it when every task has ended. */
+bool tasks_open(struct host *host);
+void tasks_close(struct host *host);
 
 /* Runs everything that is ready, once. Returns true when more became ready meanwhile. Called by the loop. */
 bool task_run_ready(struct host *host);

@@ -1,0 +1,25 @@
+/* The openers of every core table, one per api_*.c. Only host.c calls them; api files never include each other. */
+#ifndef MOONTIDE_API_H
+#define MOONTIDE_API_H
+
+#include <lua.h>
+
+int luaopen_core_fs(lua_State *L);
+int luaopen_core_hash(lua_State *L);
+int luaopen_core_http(lua_State *L);
+int luaopen_core_json(lua_State *L);
+int luaopen_core_log(lua_State *L);
+int luaopen_core_proc(lua_State *L);
+int luaopen_core_semver(lua_State *L);
+int luaopen_core_serve(lua_State *L);
+int luaopen_core_store(lua_State *L);
+int luaopen_core_sys(lua_State *L);
+int luaopen_core_task(lua_State *L);
+int luaopen_core_time(lua_State *L);
+int luaopen_core_yaml(lua_State *L);
+
+/* Budgeted string matching and bounded table functions over the stock libraries (api_text.c). raises */
+void text_open(lua_State *L);
+void tables_open(lua_State *L);
+
+#endif

@@ -1,0 +1,352 @@
+/* core.task: tasks for scripts. Waiting: handle:join, signal:wait.
+ *
+ * A handle holds the task while it runs and its results afterwards (user value 1). */
+#include <stdlib.h>
+#include <string.h>
+#include "api.h"
+#include "bind.h"
+#include "host.h"
+#include "task.h"
+
+#define SIGNAL_CLASS "moontide.signal"
+
+/* ---- a timer for waits that may time out; its memory outlives the op until libuv lets go ---- */
+
+static void free_handle(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+static void drop_timer(void **timer)
+{
+    uv_timer_t *t = *timer;
+
+    *timer = NULL;
+    if (t) {
+        t->data = NULL;
+        uv_close((uv_handle_t *)t, free_handle);
+    }
+}
+
+/* seconds < 0: no timeout. raises */
+static void start_timer(lua_State *L, void **timer, lua_Number seconds, uv_timer_cb on_time, void *data)
+{
+    struct host *host = bind_host(L);
+    uv_timer_t *t;
+
+    if (seconds < 0)
+        return;
+    t = malloc(sizeof *t);
+    if (!t)
+        luaL_error(L, "not enough memory");
+    uv_timer_init(&host->loop, t);
+    t->data = data;
+    *timer = t;
+    uv_update_time(&host->loop);
+    uv_timer_start(t, on_time, bind_millis(seconds), 0);
+}
+
+/* ---- join ---- */
+
+static void join_leave(struct op *op)
+{
+    struct task_join *j = (struct task_join *)op;
+
+    task_join_remove(j);
+    drop_timer(&j->timer);
+}
+
+static void join_timeout(uv_timer_t *timer)
+{
+    struct task_join *j = timer->data;
+
+    if (j) {
+        j->timed_out = true;
+        op_done(&j->op);
+    }
+}
+
+/* The results stand in the handle's user value. Stack on entry: 1 = handle. */
+static int push_results(lua_State *L)
+{
+    struct task_handle *h = bind_self(L, 1, TASK_CLASS);
+    int n, top;
+
+    if (lua_getiuservalue(L, 1, 1) != LUA_TTABLE)
+        return err_fail(L, ERR_CANCELLED, "task.join", NULL, "the task was cancelled before it began");
+    lua_getfield(L, -1, "n");
+    n = (int)lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    if (h->failed) {
+        lua_pushnil(L);
+        lua_rawgeti(L, -2, 1);
+        return 2;
+    }
+    luaL_checkstack(L, n + 1, "too many results");
+    top = lua_gettop(L);
+    for (int i = 1; i <= n; i++)
+        lua_rawgeti(L, top, i);
+    return n;
+}
+
+static int join_finish(lua_State *L, struct op *op)
+{
+    struct task_join *j = (struct task_join *)op;
+
+    if (j->timed_out)
+        return err_fail(L, ERR_TIMEOUT, "task.join", NULL, "the task is still running");
+    return push_results(L);
+}
+
+static int l_join(lua_State *L)
+{
+    struct task_handle *h = bind_self(L, 1, TASK_CLASS);
+    lua_Number timeout = luaL_optnumber(L, 2, -1);
+    struct task_join *j;
+
+    h->joined = true;
+    if (!h->task)
+        return push_results(L);
+    if (h->task == task_current(L))
+        return luaL_error(L, "a task cannot wait for itself");
+    j = op_new(L, sizeof *j, NULL);
+    j->op.leave = join_leave;
+    task_join_add(h->task, j);
+    start_timer(L, &j->timer, timeout, join_timeout, j);
+    return op_wait(L, &j->op, join_finish);
+}
+
+static int l_cancel(lua_State *L)
+{
+    struct task_handle *h = bind_self(L, 1, TASK_CLASS);
+
+    if (h->task)
+        task_cancel(h->task, ERR_CANCELLED);
+    return 0;
+}
+
+static int l_done(lua_State *L)
+{
+    lua_pushboolean(L, !((struct task_handle *)bind_self(L, 1, TASK_CLASS))->task);
+    return 1;
+}
+
+static int l_id(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)((struct task_handle *)bind_self(L, 1, TASK_CLASS))->id);
+    return 1;
+}
+
+static int l_close(lua_State *L)
+{
+    struct task_handle *h = luaL_testudata(L, 1, TASK_CLASS);
+
+    if (h && h->task)
+        task_cancel(h->task, ERR_CANCELLED);
+    return 0;
+}
+
+static int l_tostring(lua_State *L)
+{
+    struct task_handle *h = bind_self(L, 1, TASK_CLASS);
+
+    lua_pushfstring(L, "task %I (%s)", (LUAI_UACINT)h->id, h->task ? task_name(h->task) : "ended");
+    return 1;
+}
+
+/* ---- spawn ---- */
+
+static int l_spawn(lua_State *L)
+{
+    static const char *const known[] = { "name", "detached", "cpu", "memory", NULL };
+    static const char usage[] = "task.spawn(fn, ...)";
+    struct task *parent = task_current(L), *t;
+    struct task_limits limits = { 0, 0 };
+    struct task_handle *h;
+    const char *name;
+    int nargs;
+
+    bind_options(L, 1, usage, known);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    name = bind_opt_text(L, 1, "name", "task");
+    if (bind_opt_bool(L, 1, "detached", false))
+        parent = NULL;
+    limits.cpu_ms = bind_millis(bind_opt_number(L, 1, "cpu", 0));
+    limits.memory = (size_t)bind_opt_integer(L, 1, "memory", 0);
+    if (bind_host(L)->stopping)
+        return luaL_error(L, "the host is stopping: no new tasks");
+    h = bind_new(L, sizeof *h, TASK_CLASS);
+    lua_insert(L, 2); /* options handle fn args */
+    nargs = lua_gettop(L) - 3;
+    if (limits.cpu_ms || limits.memory || !parent)
+        t = task_spawn_limited(L, nargs, name, parent, limits);
+    else
+        t = task_spawn(L, nargs, name, parent);
+    /* options handle; the handle is found by id when the task ends */
+    h->task = t;
+    h->id = task_id(t);
+    task_push_handles(L);
+    lua_pushvalue(L, 2);
+    lua_rawseti(L, -2, (lua_Integer)h->id);
+    lua_settop(L, 2);
+    return 1;
+}
+
+static int l_deadline_done(lua_State *L, int status, lua_KContext base)
+{
+    (void)status;
+    return lua_gettop(L) - (int)base;
+}
+
+/* deadline(seconds, fn, ...): the guard goes on top, then copies of fn and its arguments. */
+static int l_deadline(lua_State *L)
+{
+    uint64_t millis = bind_millis(luaL_checknumber(L, 1));
+    int top = lua_gettop(L), nargs = top - 2;
+
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    luaL_checkstack(L, top + 4, "too many arguments");
+    task_deadline_enter(L, millis); /* seconds fn ... guard */
+    for (int i = 2; i <= top; i++)
+        lua_pushvalue(L, i);
+    lua_callk(L, nargs, LUA_MULTRET, top + 1, l_deadline_done);
+    return l_deadline_done(L, LUA_OK, top + 1);
+}
+
+static int l_current(lua_State *L)
+{
+    struct task *t = task_current(L);
+
+    if (!t)
+        return 0;
+    lua_pushinteger(L, (lua_Integer)task_id(t));
+    return 1;
+}
+
+static int l_count(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)task_count(bind_host(L)));
+    return 1;
+}
+
+/* on_unhandled(fn): who hears of a task that failed while nobody waited for it. */
+static int l_on_unhandled(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, "moontide.unhandled");
+    return 0;
+}
+
+/* ---- signals: wait until somebody notifies; a notification without a waiter is kept, once ---- */
+
+struct wait_op {
+    struct op op;
+    struct signal *signal;
+    struct wait_op *next;
+    void *timer;
+    bool notified;
+};
+
+struct signal {
+    struct wait_op *waiters;
+    bool pending;
+};
+
+static void wait_leave(struct op *op)
+{
+    struct wait_op *w = (struct wait_op *)op;
+
+    if (w->signal) {
+        struct wait_op **p = &w->signal->waiters;
+
+        while (*p && *p != w)
+            p = &(*p)->next;
+        if (*p)
+            *p = w->next;
+        w->signal = NULL;
+    }
+    drop_timer(&w->timer);
+}
+
+static void wait_timeout(uv_timer_t *timer)
+{
+    struct wait_op *w = timer->data;
+
+    if (w)
+        op_done(&w->op);
+}
+
+static int wait_finish(lua_State *L, struct op *op)
+{
+    lua_pushboolean(L, ((struct wait_op *)op)->notified);
+    return 1;
+}
+
+static int l_wait(lua_State *L)
+{
+    struct signal *s = bind_self(L, 1, SIGNAL_CLASS);
+    lua_Number timeout = luaL_optnumber(L, 2, -1);
+    struct wait_op *w = op_new(L, sizeof *w, NULL);
+
+    w->op.leave = wait_leave;
+    if (s->pending) {
+        s->pending = false;
+        w->notified = true;
+        op_done(&w->op);
+    } else {
+        struct wait_op **p = &s->waiters;
+
+        while (*p)
+            p = &(*p)->next;
+        *p = w;
+        w->signal = s;
+        start_timer(L, &w->timer, timeout, wait_timeout, w);
+    }
+    return op_wait(L, &w->op, wait_finish);
+}
+
+static int l_notify(lua_State *L)
+{
+    struct signal *s = bind_self(L, 1, SIGNAL_CLASS);
+    struct wait_op *w = s->waiters;
+
+    s->waiters = NULL;
+    s->pending = !w;
+    while (w) {
+        struct wait_op *next = w->next;
+
+        w->signal = NULL;
+        w->next = NULL;
+        w->notified = true;
+        op_done(&w->op);
+        w = next;
+    }
+    return 0;
+}
+
+static int l_signal(lua_State *L)
+{
+    bind_new(L, sizeof(struct signal), SIGNAL_CLASS);
+    return 1;
+}
+
+int luaopen_core_task(lua_State *L)
+{
+    static const luaL_Reg task_methods[] = {
+        { "join", l_join }, { "cancel", l_cancel }, { "done", l_done }, { "id", l_id }, { NULL, NULL },
+    };
+    static const luaL_Reg task_meta[] = { { "__close", l_close }, { "__tostring", l_tostring }, { NULL, NULL } };
+    static const luaL_Reg signal_methods[] = { { "wait", l_wait }, { "notify", l_notify }, { NULL, NULL } };
+    static const luaL_Reg signal_meta[] = { { NULL, NULL } };
+    static const luaL_Reg functions[] = {
+        { "spawn", l_spawn },       { "deadline", l_deadline },         { "current", l_current },
+        { "count", l_count },       { "on_unhandled", l_on_unhandled }, { "signal", l_signal },
+        { NULL, NULL },
+    };
+
+    bind_class(L, TASK_CLASS, task_methods, task_meta);
+    bind_class(L, SIGNAL_CLASS, signal_methods, signal_meta);
+    luaL_newlib(L, functions);
+    return 1;
+}

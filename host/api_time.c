@@ -1,0 +1,150 @@
+/* core.time: clocks and sleep. Waiting: sleep. */
+#include <stdlib.h>
+#include <time.h>
+#include "api.h"
+#include "bind.h"
+#include "host.h"
+#include "task.h"
+
+struct nap {
+    struct op op;
+    uv_timer_t *timer;
+};
+
+static void free_handle(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+static void nap_leave(struct op *op)
+{
+    struct nap *nap = (struct nap *)op;
+
+    if (nap->timer) {
+        nap->timer->data = NULL;
+        uv_close((uv_handle_t *)nap->timer, free_handle);
+        nap->timer = NULL;
+    }
+}
+
+static void on_time(uv_timer_t *timer)
+{
+    struct nap *nap = timer->data;
+
+    if (nap)
+        op_done(&nap->op);
+}
+
+static int nap_finish(lua_State *L, struct op *op)
+{
+    (void)L;
+    (void)op;
+    return 0;
+}
+
+static int l_sleep(lua_State *L)
+{
+    uint64_t millis = bind_millis(luaL_checknumber(L, 1));
+    struct host *host = bind_host(L);
+    struct nap *nap = op_new(L, sizeof *nap, NULL);
+
+    nap->op.leave = nap_leave;
+    nap->timer = malloc(sizeof *nap->timer);
+    if (!nap->timer)
+        return luaL_error(L, "not enough memory");
+    uv_timer_init(&host->loop, nap->timer);
+    nap->timer->data = nap;
+    uv_update_time(&host->loop);
+    uv_timer_start(nap->timer, on_time, millis, 0);
+    return op_wait(L, &nap->op, nap_finish);
+}
+
+static lua_Number seconds(clockid_t clock)
+{
+    struct timespec t;
+
+    clock_gettime(clock, &t);
+    return (lua_Number)t.tv_sec + (lua_Number)t.tv_nsec / 1e9;
+}
+
+static int l_now(lua_State *L)
+{
+    lua_pushnumber(L, seconds(CLOCK_REALTIME));
+    return 1;
+}
+
+static int l_monotonic(lua_State *L)
+{
+    lua_pushnumber(L, seconds(CLOCK_MONOTONIC));
+    return 1;
+}
+
+static int l_cpu(lua_State *L)
+{
+    lua_pushnumber(L, seconds(CLOCK_PROCESS_CPUTIME_ID));
+    return 1;
+}
+
+/* iso(seconds): RFC 3339 in UTC, whole seconds. Years outside of 0..9999 are refused. */
+static int l_iso(lua_State *L)
+{
+    lua_Number at = luaL_checknumber(L, 1);
+    char text[32];
+    struct tm tm;
+    time_t t;
+
+    luaL_argcheck(L, at > -62135596801.0 && at < 253402300800.0, 1, "year out of range");
+    t = (time_t)at;
+    gmtime_r(&t, &tm);
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    lua_pushstring(L, text);
+    return 1;
+}
+
+/* local_clock(seconds): {year,month,day,hour,minute,second,weekday(1 = Monday),offset} in the machine's zone. */
+static int l_local_clock(lua_State *L)
+{
+    time_t t = (time_t)luaL_checknumber(L, 1);
+    struct tm tm;
+
+    if (!localtime_r(&t, &tm))
+        return luaL_error(L, "time out of range");
+    lua_createtable(L, 0, 8);
+#define SET(name, value) (lua_pushinteger(L, (value)), lua_setfield(L, -2, name))
+    SET("year", tm.tm_year + 1900);
+    SET("month", tm.tm_mon + 1);
+    SET("day", tm.tm_mday);
+    SET("hour", tm.tm_hour);
+    SET("minute", tm.tm_min);
+    SET("second", tm.tm_sec);
+    SET("weekday", tm.tm_wday ? tm.tm_wday : 7);
+    SET("offset", tm.tm_gmtoff);
+#undef SET
+    return 1;
+}
+
+/* utc(year, month, day, hour, minute, second): seconds since 1970. */
+static int l_utc(lua_State *L)
+{
+    struct tm tm = { 0 };
+
+    tm.tm_year = (int)luaL_checkinteger(L, 1) - 1900;
+    tm.tm_mon = (int)luaL_checkinteger(L, 2) - 1;
+    tm.tm_mday = (int)luaL_checkinteger(L, 3);
+    tm.tm_hour = (int)luaL_checkinteger(L, 4);
+    tm.tm_min = (int)luaL_checkinteger(L, 5);
+    tm.tm_sec = (int)luaL_checkinteger(L, 6);
+    lua_pushinteger(L, (lua_Integer)timegm(&tm));
+    return 1;
+}
+
+int luaopen_core_time(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        { "sleep", l_sleep }, { "now", l_now }, { "monotonic", l_monotonic },     { "cpu", l_cpu },
+        { "iso", l_iso },     { "utc", l_utc }, { "local_clock", l_local_clock }, { NULL, NULL },
+    };
+
+    luaL_newlib(L, functions);
+    return 1;
+}

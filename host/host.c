@@ -1,0 +1,224 @@
+/* The host: opens everything in order, turns the loop, closes everything in the reverse order.
+ *
+ * The only list of libraries. Lua's own are opened by an allow-list: no package, io, os or debug. */
+#include "host.h"
+
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <lauxlib.h>
+#include <lualib.h>
+#include "api.h"
+#include "bind.h"
+#include "embed.h"
+#include "err.h"
+#include "secret.h"
+#include "task.h"
+
+/* Closers of services that live in rooms of their own; each accepts a host that never opened the service. */
+void curl_loop_close(struct host *host);
+void proc_close_all(struct host *host);
+void serve_close_all(struct host *host);
+void sys_close_all(struct host *host);
+
+/* Defined by its api_*.c, or absent from a build that tests single rooms. */
+#pragma weak curl_loop_close
+#pragma weak proc_close_all
+#pragma weak serve_close_all
+#pragma weak secrets_open
+#pragma weak secrets_close
+#pragma weak text_open
+#pragma weak tables_open
+#pragma weak luaopen_core_fs
+#pragma weak luaopen_core_hash
+#pragma weak luaopen_core_http
+#pragma weak luaopen_core_json
+#pragma weak luaopen_core_log
+#pragma weak luaopen_core_proc
+#pragma weak luaopen_core_semver
+#pragma weak luaopen_core_serve
+#pragma weak luaopen_core_store
+#pragma weak luaopen_core_yaml
+
+static const luaL_Reg lua_libraries[] = {
+    { LUA_GNAME, luaopen_base },
+    { LUA_COLIBNAME, luaopen_coroutine },
+    { LUA_TABLIBNAME, luaopen_table },
+    { LUA_STRLIBNAME, luaopen_string },
+    { LUA_MATHLIBNAME, luaopen_math },
+    { LUA_UTF8LIBNAME, luaopen_utf8 },
+};
+
+static int l_open(lua_State *L)
+{
+    const luaL_Reg core[] = {
+        { "fs", luaopen_core_fs },       { "hash", luaopen_core_hash },   { "http", luaopen_core_http },
+        { "json", luaopen_core_json },   { "log", luaopen_core_log },     { "proc", luaopen_core_proc },
+        { "semver", luaopen_core_semver }, { "serve", luaopen_core_serve }, { "store", luaopen_core_store },
+        { "sys", luaopen_core_sys },     { "task", luaopen_core_task },   { "time", luaopen_core_time },
+        { "yaml", luaopen_core_yaml },
+    };
+
+    for (size_t i = 0; i < sizeof lua_libraries / sizeof *lua_libraries; i++) {
+        luaL_requiref(L, lua_libraries[i].name, lua_libraries[i].func, 1);
+        lua_pop(L, 1);
+    }
+    err_open(L);
+    if (text_open)
+        text_open(L);
+    if (tables_open)
+        tables_open(L);
+    lua_newtable(L);
+    for (size_t i = 0; i < sizeof core / sizeof *core; i++)
+        if (core[i].func) {
+            lua_pushcfunction(L, core[i].func);
+            lua_setfield(L, -2, core[i].name);
+        }
+    return 1;
+}
+
+/* Runs the prelude with the openers of the core tables; what it returns is the main function. */
+static int l_prelude(lua_State *L)
+{
+    struct embed prelude;
+
+    l_open(L);
+    if (!embed_find("stdlib/prelude.lua", &prelude))
+        return luaL_error(L, "stdlib/prelude.lua is not in this binary");
+    if (luaL_loadbufferx(L, prelude.data, prelude.len, "=stdlib/prelude.lua", "t") != LUA_OK)
+        return lua_error(L);
+    lua_insert(L, -2);
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+static int on_panic(lua_State *L)
+{
+    const char *text = lua_tostring(L, -1);
+
+    fprintf(stderr, "moontide: internal error outside of any script: %s\n", text ? text : "unknown");
+    return 0; /* Lua aborts */
+}
+
+bool host_open(struct host *host, int argc, char **argv, const char **message)
+{
+    struct rlimit core = { 0, 0 };
+
+    memset(host, 0, sizeof *host);
+    host->argc = argc > 0 ? argc - 1 : 0;
+    host->argv = argv + (argc > 0);
+    setlocale(LC_ALL, "C.UTF-8");
+    signal(SIGPIPE, SIG_IGN);
+    setrlimit(RLIMIT_CORE, &core); /* secrets stay out of core files */
+#if !defined(__SANITIZE_ADDRESS__)
+    prctl(PR_SET_DUMPABLE, 0);
+#endif
+    if (uv_loop_init(&host->loop) != 0) {
+        *message = "the event loop cannot be opened";
+        return false;
+    }
+    host->L = lua_newstate(alloc_lua, &host->alloc);
+    if (!host->L) {
+        *message = "not enough memory for Lua";
+        return false;
+    }
+    *(struct host **)lua_getextraspace(host->L) = host;
+    lua_atpanic(host->L, on_panic);
+    if (secrets_open)
+        host->secrets = secrets_open();
+    if (!tasks_open(host)) {
+        *message = "not enough memory for tasks";
+        return false;
+    }
+    lua_pushcfunction(host->L, l_prelude);
+    if (lua_pcall(host->L, 0, 1, 0) != LUA_OK) {
+        *message = lua_tostring(host->L, -1);
+        return false;
+    }
+    return true;
+}
+
+static int l_start(lua_State *L)
+{
+    lua_settop(L, 1);
+    task_set_main(bind_host(L), task_spawn(L, 0, "main", NULL));
+    return 0;
+}
+
+int host_run(struct host *host)
+{
+    lua_pushcfunction(host->L, l_start);
+    lua_insert(host->L, -2);
+    if (lua_pcall(host->L, 1, 0, 0) != LUA_OK) {
+        fprintf(stderr, "moontide: %s\n", lua_tostring(host->L, -1));
+        return 70;
+    }
+    while (!task_main_ended(host)) {
+        bool more = task_run_ready(host);
+
+        if (task_main_ended(host))
+            break;
+        if (!more && !uv_loop_alive(&host->loop)) {
+            fprintf(stderr, "moontide: deadlock: every task waits, and nothing that could wake one is under way\n");
+            return 70;
+        }
+        uv_run(&host->loop, more ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    }
+    fflush(stdout);
+    return host->exit_code;
+}
+
+/* Lets cancelled tasks run their closers and closed handles finish: at most about two seconds. */
+static void drain(struct host *host, bool tasks)
+{
+    uint64_t until = uv_hrtime() + UINT64_C(2000000000);
+
+    while (uv_hrtime() < until) {
+        bool more = tasks && task_run_ready(host);
+
+        if (tasks ? task_count(host) == 0 : !uv_loop_alive(&host->loop))
+            break;
+        uv_run(&host->loop, UV_RUN_NOWAIT);
+        if (!more && uv_loop_alive(&host->loop)) {
+            struct timespec pause = { .tv_nsec = 200000 };
+
+            nanosleep(&pause, NULL);
+        }
+    }
+}
+
+static void close_leftover(uv_handle_t *handle, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+void host_close(struct host *host)
+{
+    host->stopping = true;
+    task_cancel_all(host);
+    drain(host, true);
+    sys_close_all(host);
+    if (serve_close_all)
+        serve_close_all(host);
+    if (proc_close_all)
+        proc_close_all(host);
+    if (curl_loop_close)
+        curl_loop_close(host);
+    tasks_close(host);
+    lua_close(host->L);
+    drain(host, false);
+    if (uv_loop_close(&host->loop) == UV_EBUSY) {
+        uv_walk(&host->loop, close_leftover, NULL);
+        uv_run(&host->loop, UV_RUN_NOWAIT);
+        uv_loop_close(&host->loop);
+    }
+    if (secrets_close)
+        secrets_close(host->secrets);
+}

@@ -1,0 +1,4 @@
+/* The version of this build. */
+#include "version.h"
+
+const char moontide_version[] = MOONTIDE_VERSION;

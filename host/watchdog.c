@@ -1,0 +1,90 @@
+/* The watchdog's timer and signal. lua_sethook is the one Lua call that may be made from a signal handler (lua.c
+ * relies on the same); the handler does nothing else. */
+#include "watchdog.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
+struct watchdog {
+    timer_t timer;
+    lua_Hook hook;
+    lua_State *volatile running;
+    volatile sig_atomic_t armed;
+};
+
+/* Signal handlers have no argument of ours that survives a timer on another host; there is one host a process. */
+static struct watchdog *volatile the_watchdog;
+
+static int watchdog_signal(void)
+{
+    return SIGRTMIN + 3;
+}
+
+static void on_signal(int signum)
+{
+    struct watchdog *w = the_watchdog;
+    int saved = errno;
+
+    (void)signum;
+    if (w) {
+        lua_State *co = w->running;
+
+        w->armed = 0;
+        if (co)
+            lua_sethook(co, w->hook, LUA_MASKCOUNT, 1);
+    }
+    errno = saved;
+}
+
+struct watchdog *watchdog_open(lua_Hook hook)
+{
+    struct sigevent event = { 0 };
+    struct sigaction action = { 0 };
+    struct watchdog *w = calloc(1, sizeof *w);
+
+    if (!w)
+        return NULL;
+    w->hook = hook;
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_RESTART;
+    event.sigev_notify = SIGEV_THREAD_ID; /* this thread, not one of libuv's pool */
+    event.sigev_signo = watchdog_signal();
+    event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
+    if (sigaction(watchdog_signal(), &action, NULL) != 0 ||
+        timer_create(CLOCK_MONOTONIC, &event, &w->timer) != 0) {
+        free(w);
+        return NULL;
+    }
+    the_watchdog = w;
+    return w;
+}
+
+void watchdog_close(struct watchdog *w)
+{
+    if (!w)
+        return;
+    the_watchdog = NULL;
+    timer_delete(w->timer);
+    signal(watchdog_signal(), SIG_IGN); /* one may be pending */
+    free(w);
+}
+
+void watchdog_run(struct watchdog *w, lua_State *co)
+{
+    w->running = co;
+    if (co && !w->armed) {
+        struct itimerspec when = { .it_value = { .tv_nsec = WATCHDOG_SLICE_MS * 1000000L } };
+
+        w->armed = 1;
+        timer_settime(w->timer, 0, &when, NULL);
+    }
+}

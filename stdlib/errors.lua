@@ -1,0 +1,68 @@
+-- Errors as values: the one shape that the whole program uses.
+--
+-- An environment's failure is `nil, err`; a programmer's mistake is raised as text with its position. Codes are
+-- the closed list of host/err.h; code compares them and never the messages.
+local sys = require "core.sys"
+
+---@class Err
+---@field code string One of the codes in host/err.h.
+---@field message string What happened, in words.
+---@field op? string Which call failed ("http.get").
+---@field target? string What it was about (a URL, a path); never holds a secret.
+---@field cause? Err|string What led to it.
+---@field where? string "file:line" of the script line that decided, when that matters.
+
+local M = {}
+
+local CLASS = sys.error_class()
+
+---Makes an error value.
+---@param code string
+---@param message string
+---@param fields? {op?: string, target?: string, cause?: Err|string, [string]: any}
+---@return Err err
+function M.new(code, message, fields)
+  local e = {}
+  for k, v in pairs(fields or {}) do e[k] = v end
+  e.code, e.message = code, message
+  return setmetatable(e, CLASS)
+end
+
+---Returns nil and a new error, for `return errors.fail(...)`.
+---@param code string
+---@param message string
+---@param fields? table
+---@return nil, Err err
+function M.fail(code, message, fields)
+  return nil, M.new(code, message, fields)
+end
+
+---Tells whether `value` is an error of that code (any code when none is given).
+---@param value any
+---@param code? string
+---@return boolean
+function M.is(value, code)
+  return type(value) == "table" and type(rawget(value, "code")) == "string"
+    and (code == nil or rawget(value, "code") == code)
+end
+
+---Makes an error value of anything that was raised; errors pass unchanged.
+---@param value any
+---@param op? string
+---@return Err err
+function M.wrap(value, op)
+  if M.is(value) then return value end
+  return M.new("internal", tostring(value), { op = op })
+end
+
+---Plain data of an error, for the journal and for JSON: code, op, target, message, where and the cause's text.
+---@param err Err|any
+---@return table
+function M.plain(err)
+  err = M.wrap(err)
+  local plain = { code = err.code, op = err.op, target = err.target, message = err.message, where = err.where }
+  if err.cause ~= nil then plain.cause = tostring(err.cause) end
+  return plain
+end
+
+return M

@@ -1,0 +1,95 @@
+-- The first Lua that runs: makes `require`, the strict environments, and starts main.
+--
+-- C tables are reachable only as require "core.<name>", and only from stdlib modules. There is no package
+-- library: a module is an embedded file, or the file of the same name in the folder that --stdlib names.
+local openers = ...
+local sys = openers.sys()
+
+local override
+do
+  local args = sys.args()
+  for i = 1, #args do
+    if args[i] == "--" then break end
+    if args[i] == "--stdlib" then override = args[i + 1] end
+    override = override or args[i]:match("^%-%-stdlib=(.+)$")
+  end
+end
+
+-- Scripts never see the real tables of basic types: changing a shared one would change everybody's.
+local GLOBALS = {
+  "assert", "error", "getmetatable", "ipairs", "next", "pairs", "pcall", "print", "rawequal", "rawget", "rawlen",
+  "rawset", "select", "setmetatable", "tonumber", "tostring", "type", "xpcall", "_VERSION",
+}
+local LIBRARIES = { "coroutine", "math", "string", "table", "utf8" }
+
+---Makes a fresh strict environment: reading or writing an undefined global raises.
+---@param require_fn fun(name: string): any
+---@return table env
+local function new_env(require_fn)
+  local env = {}
+  for _, name in ipairs(GLOBALS) do env[name] = _G[name] end
+  for _, name in ipairs(LIBRARIES) do
+    local copy = {}
+    for k, v in pairs(_G[name]) do copy[k] = v end
+    env[name] = copy
+  end
+  env.require = require_fn
+  env._G = env
+  env.load = function(text, name, _, into)
+    if type(text) ~= "string" then error("load takes the text of a chunk", 2) end
+    return sys.compile(text, name or "=(load)", into or env)
+  end
+  return setmetatable(env, {
+    __index = function(_, name) error("undefined variable '" .. tostring(name) .. "'", 2) end,
+    __newindex = function(_, name) error("assignment to undeclared variable '" .. tostring(name) .. "'", 2) end,
+    __metatable = "environment",
+  })
+end
+
+local loaded, loading = {}, {}
+
+---The text of a stdlib module and its chunk name.
+---@param name string
+---@return string? text
+---@return string? chunkname
+local function source_of(name)
+  local path = "stdlib/" .. name:gsub("%.", "/") .. ".lua"
+  if override then
+    local text = sys.slurp(override .. path:sub(7))
+    if text then return text, "@" .. override .. path:sub(7) end
+  end
+  local text = sys.embedded(path)
+  if text then return text, "@" .. path end
+end
+
+local require_stdlib
+
+local stdlib_env = new_env(function(name) return require_stdlib(name) end)
+
+function require_stdlib(name)
+  local module = loaded[name]
+  if module ~= nil then return module end
+  local raw = name:match("^core%.(%l+)$")
+  if raw then
+    if not openers[raw] then error("there is no core table '" .. raw .. "'", 3) end
+    module = raw == "sys" and sys or openers[raw]()
+    loaded[name] = module
+    return module
+  end
+  if not name:match("^[%l%d_]+[%l%d_%.]*$") then error("bad module name '" .. name .. "'", 3) end
+  if loading[name] then error("module '" .. name .. "' requires itself", 3) end
+  local text, chunkname = source_of(name)
+  if not text then error("module '" .. name .. "' not found", 3) end
+  local chunk, message = sys.compile(text, chunkname, stdlib_env)
+  if not chunk then error(message, 0) end
+  loading[name] = true
+  module = chunk(name)
+  loading[name] = nil
+  if module == nil then module = true end
+  loaded[name] = module
+  return module
+end
+
+loaded.prelude = { new_env = new_env, source_of = source_of }
+
+return function() return require_stdlib("main")() end

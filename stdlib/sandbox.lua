@@ -1,0 +1,35 @@
+-- Environments for scripts that are not part of the program.
+--
+-- exec_env: for people's own scripts, tests and the prompt: the whole public API, plus modules beside the script.
+-- Policies get a stricter one, made in policy.lua.
+local prelude = require "prelude"
+local sys = require "core.sys"
+
+local M = {}
+
+---Makes the environment of an exec script. `require` finds public modules and files below `dir`.
+---@param dir? string The script's folder; nil: no files.
+---@return table env
+function M.exec_env(dir)
+  local loaded, env = {}, nil
+  local function find(name)
+    if name:match("^core%.") or name == "prelude" then error("'" .. name .. "' is not for scripts", 3) end
+    if loaded[name] ~= nil then return loaded[name] end
+    if dir and name:match("^[%w_]+[%w_%.]*$") then
+      local path = dir .. "/" .. name:gsub("%.", "/") .. ".lua"
+      local text = sys.slurp(path)
+      if text then
+        local chunk, message = sys.compile(text, "@" .. path, env)
+        if not chunk then error(message, 0) end
+        local module = chunk(name)
+        loaded[name] = module == nil and true or module
+        return loaded[name]
+      end
+    end
+    return require(name)
+  end
+  env = prelude.new_env(function(name) return find(name) end)
+  return env
+end
+
+return M

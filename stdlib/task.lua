@@ -1,0 +1,90 @@
+-- Tasks: run things side by side, wait for them, bound their time.
+--
+-- A task ends with the task that started it. Every wait of a cancelled task raises {code = "cancelled"}.
+local core = require "core.task"
+
+---@class Task
+---@field join fun(self: Task, timeout?: number): ... Waits for the end; returns its results, or nil and the Err.
+---@field cancel fun(self: Task) Ends it: its wait raises {code="cancelled"}.
+---@field done fun(self: Task): boolean
+---@field id fun(self: Task): integer
+
+---@class Signal
+---@field wait fun(self: Signal, timeout?: number): boolean Waits for notify; false when the seconds passed first.
+---@field notify fun(self: Signal) Wakes everybody who waits; kept once when nobody does.
+
+local M = {}
+
+---Starts fn(...) as a task of its own. It runs when this one waits.
+---@param fn fun(...): ...
+---@param ... any
+---@return Task task
+function M.spawn(fn, ...)
+  if type(fn) ~= "function" then error("usage: task.spawn(fn, ...)", 2) end
+  return core.spawn(nil, fn, ...)
+end
+
+---Starts fn(...) with options. `detached` makes it outlive this task; `cpu` (seconds) and `memory` (bytes) bound
+---what it and its own tasks may use up, in a way that pcall cannot escape.
+---@param options {name?: string, detached?: boolean, cpu?: number, memory?: integer}
+---@param fn fun(...): ...
+---@param ... any
+---@return Task task
+function M.start(options, fn, ...)
+  if type(options) ~= "table" or type(fn) ~= "function" then error("usage: task.start(options, fn, ...)", 2) end
+  return core.spawn(options, fn, ...)
+end
+
+---Runs all functions side by side and returns their first results in order. The first failure cancels the others
+---and is raised.
+---@async
+---@param fns (fun(): any)[]
+---@return any[] results
+function M.all(fns)
+  local results, signal, failure, left = {}, core.signal(), nil, #fns
+  local running = setmetatable({}, {
+    __close = function(self)
+      for _, t in ipairs(self) do t:cancel() end
+    end,
+  })
+  local guard <close> = running
+  for i, fn in ipairs(fns) do
+    guard[i] = core.spawn({ name = "all" }, function()
+      local ok, value = pcall(fn)
+      if ok then
+        results[i] = value
+      elseif failure == nil then
+        failure = value
+      end
+      left = left - 1
+      if left == 0 or not ok then signal:notify() end
+    end)
+  end
+  while left > 0 and failure == nil do signal:wait() end
+  if failure ~= nil then error(failure, 0) end
+  return results
+end
+
+---Calls fn(...); every wait inside raises {code="deadline"} once `seconds` have passed.
+---@async
+---@param seconds number
+---@param fn fun(...): ...
+---@param ... any
+---@return ...
+function M.deadline(seconds, fn, ...)
+  return core.deadline(seconds, fn, ...)
+end
+
+---Makes a signal: one task waits, another notifies.
+---@return Signal signal
+function M.signal() return core.signal() end
+
+---The number of the running task, nil outside of any.
+---@return integer? id
+function M.current() return core.current() end
+
+---How many tasks are alive.
+---@return integer
+function M.count() return core.count() end
+
+return M
