@@ -441,6 +441,13 @@ static int l_where(lua_State *L)
     return 1;
 }
 
+/* error_class(): the metatable of error values, for errors.lua alone. */
+static int l_error_class(lua_State *L)
+{
+    luaL_getmetatable(L, "moontide.error");
+    return 1;
+}
+
 /* ---- seams for tests ---- */
 
 #ifdef MOONTIDE_KILLPOINTS
@@ -507,6 +514,7 @@ int luaopen_core_sys(lua_State *L)
         { "slurp", l_slurp },
         { "traceback", l_traceback },
         { "where", l_where },
+        { "error_class", l_error_class },
         { "killpoint", l_killpoint },
 #ifdef MOONTIDE_FAULTS
         { "fail_allocations", l_fail_allocations },

@@ -109,16 +109,23 @@ static int l_op_leave(lua_State *L)
     return 0;
 }
 
+static const char *cut_text(enum err_code why)
+{
+    switch (why) {
+    case ERR_DEADLINE:
+        return "the time allowed for this is over";
+    case ERR_BUDGET:
+        return "the script used up its processor time";
+    case ERR_MEMORY:
+        return "the script used up its memory";
+    default:
+        return "the task was cancelled";
+    }
+}
+
 static int raise_cut(lua_State *L, enum err_code why)
 {
-    static const char *const text[] = {
-        [ERR_CANCELLED] = "the task was cancelled",
-        [ERR_DEADLINE] = "the time allowed for this is over",
-        [ERR_BUDGET] = "the script used up its processor time",
-        [ERR_MEMORY] = "the script used up its memory",
-    };
-
-    return err_throw(L, why, "task", NULL, "%s", text[why]);
+    return err_throw(L, why, "task", NULL, "%s", cut_text(why));
 }
 
 void *op_new(lua_State *L, size_t size, void (*cancel)(struct op *op))
@@ -401,11 +408,20 @@ struct task *task_spawn(lua_State *L, int nargs, const char *name, struct task *
 
 /* ---- the end of a task ---- */
 
-/* Pushes what a failed task's waiters get: our error table as it is, anything else wrapped as internal. */
-static void push_failure(lua_State *L, struct task *t)
+/* Pushes what a failed task's waiters get: why it was cut by force, our error table as it is, anything else
+ * wrapped as internal. */
+static void push_failure(lua_State *L, struct task *t, int status)
 {
     lua_State *co = t->co;
+    enum err_code why = status == LUA_ERRMEM ? ERR_MEMORY : t->cut;
 
+    if (why == ERR_MEMORY || why == ERR_BUDGET) {
+        struct err e = { .code = why };
+
+        snprintf(e.message, sizeof e.message, "%s", cut_text(why));
+        err_push(L, &e, "task", t->name);
+        return;
+    }
     luaL_checkstack(co, 2, "failure");
     if (lua_istable(co, -1)) {
         lua_xmove(co, L, 1);
@@ -443,12 +459,14 @@ static int l_end(lua_State *L)
     struct task_handle *handle = NULL;
     bool failed = status != LUA_OK;
 
+    if (!t->started)
+        return 0; /* cancelled before it began: a handle without results says so */
     push_registry_table(L, &handles_key);
     if (lua_rawgeti(L, -1, (lua_Integer)t->id) == LUA_TUSERDATA)
         handle = lua_touserdata(L, -1); /* handles handle */
     if (failed) {
-        push_failure(L, t); /* ... err */
-        if (!handle && !t->joins && t->cut == ERR_NONE && t != t->host->tasks->main)
+        push_failure(L, t, status); /* ... err */
+        if (!handle && !t->joins && t->cut == ERR_NONE)
             unhandled(L, t, lua_gettop(L));
         n = 1;
     } else if (handle) {

@@ -1,0 +1,194 @@
+-- core.task and the loop: waiting, cancelling, deadlines, limits, fairness.
+local check = require "check"
+local task, time = require "task", require "time"
+local test, eq, ok, fails, raises = check.test, check.eq, check.ok, check.fails, check.raises
+
+test("a task's results reach whoever joins it, also twice and late", function()
+  local t = task.spawn(function(a, b) return a + b, nil, "x" end, 1, 2)
+  eq({ t:join() }, { 3, nil, "x" })
+  eq(select("#", t:join()), 3)
+  ok(t:done())
+end)
+
+test("a failure reaches the joiner as nil and an error", function()
+  local t = task.spawn(function() error("boom") end)
+  local err = fails("internal", t:join())
+  check.has(err.message, "boom")
+  check.has(err.traceback, "traceback")
+  fails("refused", task.spawn(function() error({ code = "refused" }) end):join())
+end)
+
+test("join gives up after its timeout and the task goes on", function()
+  local t = task.spawn(function() time.sleep(0.05) return "late" end)
+  fails("timeout", t:join(0.01))
+  eq(t:join(), "late")
+end)
+
+test("a cancelled wait raises, and raises again at the next wait", function()
+  local seen = {}
+  local t = task.spawn(function()
+    for i = 1, 3 do
+      local _, e = pcall(time.sleep, 10)
+      seen[i] = e.code
+    end
+  end)
+  time.sleep(0.01)
+  t:cancel()
+  t:join()
+  eq(seen, { "cancelled", "cancelled", "cancelled" })
+end)
+
+test("a task that was cancelled before it began never runs", function()
+  local ran = false
+  local t = task.spawn(function() ran = true end)
+  t:cancel()
+  fails("cancelled", t:join())
+  eq(ran, false)
+end)
+
+test("a task ends with the task that started it, and its closers run", function()
+  local closed = false
+  task.spawn(function()
+    task.spawn(function()
+      local guard <close> = setmetatable({}, { __close = function() closed = true end })
+      eq(guard ~= nil, true)
+      time.sleep(10)
+    end)
+    time.sleep(0.01)
+  end):join()
+  check.eventually(function() return closed end)
+end)
+
+test("all returns results in order and cancels the rest on failure", function()
+  local slow_ended
+  eq(task.all { function() time.sleep(0.02) return "a" end, function() return "b" end }, { "a", "b" })
+  raises("no luck", function()
+    task.all {
+      function()
+        local _, e = pcall(time.sleep, 10)
+        slow_ended = e.code
+      end,
+      function() error(require("errors").new("failed", "no luck")) end,
+    }
+  end)
+  check.eventually(function() return slow_ended == "cancelled" end)
+end)
+
+test("a deadline ends the waits inside and nothing outside", function()
+  local passed, e = pcall(task.deadline, 0.02, time.sleep, 10)
+  eq({ passed, e.code }, { false, "deadline" })
+  time.sleep(0.001)
+  eq({ task.deadline(1, function(...) return ... end, 1, 2) }, { 1, 2 })
+end)
+
+test("an inner deadline cannot outlast the outer one", function()
+  local started = time.monotonic()
+  local _, e = pcall(task.deadline, 0.03, function() task.deadline(10, time.sleep, 10) end)
+  eq(e.code, "deadline")
+  ok(time.monotonic() - started < 1)
+end)
+
+test("pcall in a loop does not survive a deadline", function()
+  local rounds = 0
+  local _, e = pcall(task.deadline, 0.03, function()
+    while true do
+      rounds = rounds + 1
+      pcall(time.sleep, 10)
+      if rounds > 100 then return "escaped" end
+    end
+  end)
+  eq(e, "escaped") -- waits fail at once; only processor time is taken away by force
+  local _, spin = pcall(task.deadline, 0.03, function()
+    while true do pcall(function() while true do end end) end
+  end)
+  eq(spin.code, "deadline")
+end)
+
+test("a processor budget is final, with and without pcall", function()
+  for _, body in ipairs {
+    function() while true do end end,
+    function() while true do pcall(function() while true do end end) end end,
+    function() local function f() return pcall(f) end; while true do f() end end,
+    function() table.sort({ 1, 2, 3, 4 }, function() while true do end end) end,
+    function() setmetatable({}, { __index = function() while true do end end }).x = nil; while true do end end,
+  } do
+    fails("budget", task.start({ cpu = 0.03 }, body):join(5))
+  end
+end)
+
+test("a memory limit is final, counts only what is held, and covers children", function()
+  fails("memory", task.start({ memory = 2 << 20 }, function()
+    local t = {}
+    while true do
+      pcall(function() for i = 1, 1e9 do t[#t + 1] = ("x"):rep(1000) .. i end end)
+    end
+  end):join(5))
+  eq(task.start({ memory = 2 << 20 }, function()
+    for i = 1, 20000 do local _ = ("x"):rep(1000) .. i end
+    return "garbage is free"
+  end):join(5), "garbage is free")
+  fails("memory", task.start({ memory = 2 << 20 }, function()
+    return assert(task.spawn(function()
+      local t = {}
+      for i = 1, 1e9 do t[i] = ("x"):rep(1000) .. i end
+    end):join())
+  end):join(5))
+end)
+
+test("a spinning script leaves turns to the others", function()
+  local ticks = 0
+  local ticker = task.spawn(function() for _ = 1, 50 do time.sleep(0.005) ticks = ticks + 1 end end)
+  local stop = time.monotonic() + 0.2
+  task.spawn(function() while time.monotonic() < stop do end end):join()
+  ok(ticks >= 8, "only " .. ticks .. " turns")
+  ticker:cancel()
+end)
+
+test("waiting is refused where it cannot work, with the reason", function()
+  raises("own coroutine", coroutine.wrap(function() time.sleep(0) end))
+  raises("cannot wait here", table.sort, { 1, 2 }, function() time.sleep(0) end)
+  raises("cannot wait here", function() return ("x"):gsub("x", function() time.sleep(0) end) end)
+end)
+
+test("a signal wakes waiters, keeps one notification, and times out", function()
+  local s = task.signal()
+  s:notify()
+  eq(s:wait(1), true)
+  eq(s:wait(0.01), false)
+  local woken = 0
+  for _ = 1, 3 do task.spawn(function() if s:wait(5) then woken = woken + 1 end end) end
+  time.sleep(0.01)
+  s:notify()
+  check.eventually(function() return woken == 3 end)
+end)
+
+test("waits work through pcall, metamethods, iterators and block exits", function()
+  local meta = setmetatable({}, { __index = function(_, k) time.sleep(0.001) return k end })
+  eq(meta.word, "word")
+  for v in function(_, n) time.sleep(0.001) return not n and 1 or nil end do eq(v, 1) end
+  do
+    local guard <close> = setmetatable({}, { __close = function() time.sleep(0.001) end })
+    eq(type(guard), "table")
+  end
+  eq(select(2, pcall(function() time.sleep(0.001) return 7 end)), 7)
+end)
+
+test("ten thousand tasks come and go without a trace", function()
+  local before = task.count()
+  for _ = 1, 10 do
+    local all = {}
+    for i = 1, 1000 do all[i] = task.spawn(function() time.sleep(0.001) return i end) end
+    for i = 1, 1000 do eq(all[i]:join(), i) end
+  end
+  eq(task.count(), before)
+end)
+
+test("the usage of a wrong call is told", function()
+  raises("usage: task.spawn(fn, ...)", task.spawn, 1)
+  raises("did you mean 'memory'", task.start, { memroy = 1 }, print)
+  raises("cannot wait for itself", function()
+    local t
+    t = task.spawn(function() return t:join() end)
+    error(select(2, t:join()))
+  end)
+end)

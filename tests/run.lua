@@ -1,0 +1,64 @@
+-- Runs every test, each file in a process of its own: moontide exec tests/run.lua [FILTER...].
+--
+-- A filter is a part of a path (api/http, unit/, stdlib/git). Files in folders that start with a dot or underscore,
+-- and in `slow` unless named, are left out. Last line: N passed, N failed.
+local fs, proc, time = require "fs", require "proc", require "time"
+local filters = { ... }
+local LIMIT = 900 -- seconds a file may take
+
+local exe = require("sys").exe()
+local units = exe:gsub("/[^/]+$", "") .. "/unit"
+
+local function wanted(path)
+  if #filters == 0 then return not path:find("/slow/", 1, true) end
+  for _, filter in ipairs(filters) do
+    if path:find(filter, 1, true) then return true end
+  end
+  return false
+end
+
+local jobs = {}
+for _, entry in ipairs(fs.list(units) or {}) do
+  if entry.name:match("_test$") and wanted("unit/" .. entry.name) then
+    jobs[#jobs + 1] = { label = "unit/" .. entry.name, argv = { units .. "/" .. entry.name } }
+  end
+end
+for _, path in ipairs(assert(fs.walk("tests"))) do
+  local file = path:match("^.+_test%.lua$")
+  if file and wanted(file) then
+    jobs[#jobs + 1] = { label = file:gsub("%.lua$", ""), argv = { exe, "exec", "tests/one.lua", "tests/" .. file } }
+  end
+end
+table.sort(jobs, function(a, b) return a.label < b.label end)
+
+local passed, failed, skipped = 0, 0, 0
+for _, job in ipairs(jobs) do
+  local started, counted = time.monotonic(), false
+  print("# " .. job.label)
+  job.argv.timeout = LIMIT
+  job.argv.stderr = "stdout"
+  job.argv.max_output = 64 << 20
+  job.argv.inherit = { "PATH", "HOME", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "CI", "GOPROXY" }
+  job.argv.on_line = function(line)
+    local p, f, s = line:match("^(%d+) passed, (%d+) failed,? ?(%d*)")
+    if p then
+      passed, failed, skipped = passed + tonumber(p), failed + tonumber(f), skipped + (tonumber(s) or 0)
+      counted = tonumber(f) > 0 and "failed" or "fine"
+    else
+      print(line)
+    end
+  end
+  local result, err = proc.run(job.argv)
+  if not result or result.code ~= 0 and counted ~= "failed" or not counted then
+    failed = failed + 1
+    print("not ok " .. job.label .. ": " .. (result and ("ended with exit status %s, signal %s"):format(
+      tostring(result.code), tostring(result.signal)) or tostring(err)))
+  end
+  print(("# %s took %.1f s"):format(job.label, time.monotonic() - started))
+end
+if #jobs == 0 then
+  print("no test matches")
+  failed = 1
+end
+print(("%d passed, %d failed%s"):format(passed, failed, skipped > 0 and (", %d skipped"):format(skipped) or ""))
+return failed > 0 and 1 or 0
