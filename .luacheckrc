@@ -7,5 +7,6 @@ std = {
     "type", "warn", "xpcall", "string", "table", "math", "utf8", "coroutine",
   },
 }
-max_line_length = 110
+-- 110 is what we write, 120 is where reading stops.
+max_line_length = 120
 exclude_files = { "build" }
