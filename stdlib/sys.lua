@@ -6,7 +6,7 @@ local M = {}
 M.version = sys.version ---@type string
 M.args, M.env, M.hostname, M.pid, M.uid, M.cwd, M.exe = sys.args, sys.env, sys.hostname, sys.pid, sys.uid, sys.cwd, sys.exe
 M.memory, M.where, M.traceback = sys.memory, sys.where, sys.traceback
-M.embedded, M.embedded_list, M.compile = sys.embedded, sys.embedded_list, sys.compile
+M.embedded, M.embedded_list, M.compile, M.slurp = sys.embedded, sys.embedded_list, sys.compile, sys.slurp
 
 ---Names the signals that from now on wait for next_signal() instead of ending the process.
 ---@param ... "TERM"|"INT"|"HUP"|"USR1"|"USR2"

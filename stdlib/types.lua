@@ -1,9 +1,10 @@
 ---@meta
--- The plain data that the engine, the journal, the control API and the command line exchange. Annotations only.
+-- The plain data that the engine, the journal, the control API and the command line exchange. Annotations
+-- only.
 --
--- Everything here survives JSON unchanged: no functions, no metatables, no sparse lists. Times are wall seconds
--- (time.now), durations are seconds; a field marked `?` is absent, never null. Names are sorted or in the order of
--- the configuration file, so that two answers can be compared as text.
+-- Everything here survives JSON unchanged: no functions, no metatables, no sparse lists. Times are wall
+-- seconds (time.now), durations are seconds; a field marked `?` is absent, never null. Names are sorted or
+-- in the order of the configuration file, so that two answers can be compared as text.
 
 ---@alias Seconds number a duration
 ---@alias Wall number seconds since 1970, UTC
@@ -232,8 +233,8 @@
 ---@field once fun(self): {ok: boolean, runs: RunInfo[]}?, Err? polls everything once and finishes what it starts
 ---@field stop fun(self, grace: Seconds) finishes or parks what is under way, at most that long; run() then returns
 
--- `require("engine").open(options)` gives an Engine or nil, err. run/once/reload of the command line call it so:
--- load() is called again for each reload, so that flags keep counting.
+-- `require("engine").open(options)` gives an Engine or nil, err. run/once/reload of the command line call
+-- it so: load() is called again for each reload, so that flags keep counting.
 
 ---@class EngineOptions
 ---@field config Config
