@@ -1,0 +1,141 @@
+-- What no single key of a configuration shows: names that must exist elsewhere, things that only one may
+-- have, and the values that one key inherits from another.
+
+local names = require "config.names"
+local s = require "schema"
+local sys = require "sys"
+
+local M = {}
+
+-- A unix socket's address holds 108 bytes with its end (unix(7)).
+local SOCKET_PATH = 107
+
+-- Names of the policies that there are: the folder's files, or those inside the program.
+local function policies_of(config, at)
+  local found = {}
+  if config.scripts then
+    local fs = require "fs"
+    local list, err = fs.list(config.scripts)
+    if not list then
+      at:child("scripts"):fault(err.code == "not_found" and ("%s does not exist"):format(config.scripts)
+        or tostring(err.message))
+      return nil
+    end
+    for _, entry in ipairs(list) do
+      found[#found + 1] = (type(entry) == "table" and entry.name or entry):match("^([^.].*)%.lua$")
+    end
+  else
+    for _, path in ipairs(sys.embedded_list()) do found[#found + 1] = path:match("^scripts/([^/]+)%.lua$") end
+  end
+  table.sort(found)
+  return found
+end
+
+local function contains(list, word)
+  for _, item in ipairs(list) do
+    if item == word then return true end
+  end
+  return false
+end
+
+-- The values of a map in the order of the file; what has no line of its own comes last, by name.
+local function in_order(map, at)
+  local list = {}
+  for name, value in pairs(map) do list[#list + 1] = { name = name, value = value } end
+  for _, item in ipairs(list) do item.line = at.source.line(at:child(item.name).keys) or math.huge end
+  table.sort(list, function(a, b)
+    if a.line ~= b.line then return a.line < b.line end
+    return a.name < b.name
+  end)
+  for i, item in ipairs(list) do list[i] = item.value end
+  return list
+end
+
+-- Remembers who has something that only one may have.
+local function claimer(what)
+  local taken = {}
+  return function(key, at, hint)
+    local other = taken[key]
+    if other then return at:fault(("%s is already taken by %s"):format(what, other), hint) end
+    taken[key] = s.path(at.keys)
+  end
+end
+
+local function check_environment(env, config, at, known, claim)
+  if env.policy == nil then env.policy = env.name end
+  for _, key in ipairs { "policy", "rollback" } do
+    if known and env[key] and not contains(known, env[key]) then
+      at:child(key):fault(("there is no policy %s"):format(s.quote(env[key])), s.meant(env[key], known)
+        or (config.scripts and ("policies are the files of %s"):format(config.scripts)
+          or "built in: " .. table.concat(known, ", ")))
+    end
+  end
+  local notifiers = {}
+  for name in pairs(config.notify or {}) do notifiers[#notifiers + 1] = name end
+  table.sort(notifiers)
+  for i, name in ipairs(env.notify or {}) do
+    if not contains(notifiers, name) then
+      at:child("notify"):child(i):fault(("there is no notifier %s"):format(s.quote(name)), s.meant(name, notifiers)
+        or "name it in `notify` at the top")
+    end
+  end
+  if env.host then claim.host(env.host:lower(), at:child("host"), "two environments cannot be found at one place") end
+  for i, probe in ipairs(env.verify or {}) do
+    if probe.every and probe.within and probe.every > probe.within then
+      at:child("verify"):child(i):child("every"):fault("is longer than within: there would be one attempt only")
+    end
+  end
+  local target = env.target
+  if not target or target.kind ~= "docker" then return end
+  local here = at:child("target")
+  target.name = target.name or ("%s-%s"):format(env.app, env.name)
+  claim.container(target.socket .. " " .. target.name, here:child("name"), "give each its own name")
+  for i, text in ipairs(target.ports or {}) do
+    local port = names.published(text)
+    if port then
+      local key = ("%s %s %d"):format(target.socket, port.protocol, port.host)
+      claim.port(key, here:child("ports"):child(i), "give each environment a port of its own")
+    end
+  end
+end
+
+--- Checks what single keys cannot show and fills in what they inherit.
+---@async
+---@param config table the normalised configuration; keys may be missing where there were faults
+---@param at Cursor the cursor of the whole
+function M.check(config, at)
+  if config.state and #config.state + #"/control.sock" > SOCKET_PATH then
+    at:child("state"):fault("is too long a path: the control socket in it could not be opened",
+      ("at most %d bytes"):format(SOCKET_PATH - #"/control.sock"))
+  end
+  local known = policies_of(config, at)
+  local claim = {
+    host = claimer "this host", port = claimer "this port", container = claimer "this container name",
+    image = claimer "this image repository",
+  }
+  local apps = type(config.apps) == "table" and config.apps or {}
+  for name, app in pairs(apps) do app.name = name end
+  config.app_list = in_order(apps, at:child("apps"))
+  for _, app in ipairs(config.app_list) do
+    local here = at:child("apps"):child(app.name)
+    app.poll = app.poll or config.poll
+    if app.image then
+      claim.image(app.image, here:child("image"), "two apps would move each other's tags")
+    end
+    local environments = type(app.environments) == "table" and app.environments or {}
+    local list = here:child("environments")
+    for name, env in pairs(environments) do env.name, env.app = name, app.name end
+    app.environment_list = in_order(environments, list)
+    if app.environments and #app.environment_list == 0 then
+      list:fault("is empty: nothing would ever be released")
+    end
+    for _, env in ipairs(app.environment_list) do
+      check_environment(env, config, list:child(env.name), known, claim)
+    end
+  end
+  for host, registry in pairs(config.registries or {}) do registry.host = host end
+  for host, credential in pairs(config.credentials or {}) do credential.host = host end
+  for name, notifier in pairs(config.notify or {}) do notifier.name = name end
+end
+
+return M

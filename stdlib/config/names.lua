@@ -1,0 +1,218 @@
+-- Grammars of the names that a configuration holds: images, branches, hosts, addresses. Pure functions that
+-- say what is wrong in words, so that the schema can report it; no name that passes can be mistaken for an
+-- option.
+
+local M = {}
+
+--- Splits an image name into registry and repository by the rule of the container tools: the first
+--- component is a host when it holds a dot or a colon, or is "localhost".
+---@param image string
+---@return string? registry nil: the tools' default, Docker Hub
+---@return string repository
+function M.split_image(image)
+  local first, rest = image:match("^([^/]+)/(.+)$")
+  if first and (first:find("[.:]") or first == "localhost") then return first, rest end
+  return nil, image
+end
+
+--- Checks host[:port], the host a DNS name, an IPv4 address or a bracketed IPv6 address.
+---@param text string
+---@return string? wrong
+function M.host(text)
+  local host, port = text:match("^(%[[%x:.]+%])(.*)$")
+  if not host then
+    host, port = text:match("^([^:]*)(.*)$")
+    if #host > 253 then return "the host is longer than 253 bytes" end
+    if not (host .. "."):find("^[%w]") then return "the host must start with a letter or digit" end
+    for label in (host .. "."):gmatch("(.-)%.") do
+      if #label > 63 or not label:find("^%w[%w_-]*$") or label:find("-$") then
+        return "is not a host name or host:port"
+      end
+    end
+  end
+  if port ~= "" and not M.port(port:match("^:(%d+)$")) then return "the port must be 1 to 65535" end
+  return nil
+end
+
+--- Reads a port number.
+---@param text string?
+---@return integer?
+function M.port(text)
+  local port = text and #text <= 5 and text:find("^%d+$") and math.tointeger(tonumber(text)) or nil
+  return port and port >= 1 and port <= 65535 and port or nil
+end
+
+--- Checks an image repository by the grammar of the OCI distribution specification (no tag, no digest).
+---@param image string
+---@return string? wrong
+---@return string? suggestion
+function M.image(image)
+  if image:find("^%a+://") then
+    return "is not an image name: it has a scheme", ("write %q"):format((image:gsub("^%a+://", "")))
+  end
+  local bare = image:match("^(.-)@") or image:match("^(.*):[^/:]*$")
+  if bare and (image:find("@", 1, true) or image:find(":[^/]*$")) then
+    return "must be a repository without tag or digest", ("write %q: tags are moontide's business"):format(bare)
+  end
+  local registry, repository = M.split_image(image)
+  if registry then
+    local wrong = M.host(registry)
+    if wrong then return "the registry " .. wrong:gsub("^is", "of the image is") end
+  end
+  if #repository > 255 then return "the repository is longer than 255 bytes" end
+  for part in (repository .. "/"):gmatch("(.-)/") do
+    -- [a-z0-9]+ then any of . _ __ or dashes between further [a-z0-9]+ (OCI distribution specification,
+    -- <name>).
+    local rest, ok = part:match("^[a-z0-9]+(.*)$"), part ~= ""
+    while ok and rest and rest ~= "" do
+      rest = rest:match("^%.[a-z0-9]+(.*)$") or rest:match("^__?[a-z0-9]+(.*)$") or rest:match("^%-+[a-z0-9]+(.*)$")
+    end
+    if not rest then
+      local lower = image:lower()
+      return ("%q is not a repository name (lower-case letters, digits, single . _ and -)"):format(part:sub(1, 60)),
+        lower ~= image and not M.image(lower) and ("write %q"):format(lower) or nil
+    end
+  end
+  return nil
+end
+
+--- Checks a branch name by git's rules (git-check-ref-format) and refuses a leading dash.
+---@param branch string
+---@return string? wrong
+---@return string? suggestion
+function M.branch(branch)
+  local short = branch:match("^refs/heads/(.+)$")
+  if short then return "must be a branch, not a full ref", ("write %q"):format(short) end
+  if branch:find("^refs/") then return "must be a branch, not another ref" end
+  if #branch > 244 then return "is longer than 244 bytes" end
+  if branch:find("^%-") then return "must not start with a dash" end
+  if branch:find("[%c\127 ~^:?*%[\\]") then return "holds a character that no branch may hold" end
+  if branch == "@" or branch:find("..", 1, true) or branch:find("@{", 1, true) then return "is not a branch name" end
+  for part in (branch .. "/"):gmatch("(.-)/") do
+    if part == "" then return "has an empty part between slashes" end
+    if part:find("^%.") or part:find("%.lock$") or part:find("%.$") then
+      return "has a part that starts or ends with a dot, or ends with .lock"
+    end
+  end
+  return nil
+end
+
+--- Checks the name of an app, an environment or a notifier: it becomes part of paths, labels and image tags.
+---@param name string
+---@return string? wrong
+function M.plain(name)
+  if #name > 63 then return "is longer than 63 bytes" end
+  if not name:find("^[%l%d]") or name:find("[^%l%d._-]") or name:find("[._-]$") then
+    return "must be lower-case letters, digits, dots, dashes and underscores, "
+      .. "and start and end with a letter or digit"
+  end
+  return nil
+end
+
+--- Checks an http(s) URL. Userinfo is refused: a password in it would be a secret in plain sight.
+---@param url string
+---@return string? wrong never repeats the URL, it may hold a secret
+---@return string? suggestion
+function M.http_url(url)
+  local scheme, authority = url:match("^(%a[%w+.-]*)://([^/?#]*)")
+  if not scheme then return "is not a URL", 'for example "https://host/path"' end
+  if scheme ~= "http" and scheme ~= "https" then return "must start with http:// or https://" end
+  if url:find("[%c%s\127\"<>\\]") then return "holds characters that no URL may hold" end
+  if authority:find("@", 1, true) then
+    return "must not hold a user name or password",
+      'name them where secrets go: { env = "NAME" } or { file = "/path" }'
+  end
+  local wrong = M.host(authority)
+  return wrong and ("the host in it " .. wrong)
+end
+
+--- Checks the address of a git repository: http(s), ssh, git@host:path, file, or an absolute path.
+---@param url string
+---@return string? wrong
+---@return string? suggestion
+function M.git_url(url)
+  if url:find("^%-") then return "must not start with a dash" end
+  if url:find("[%c\127]") then return "holds control characters" end
+  if url:find("^https?://") then
+    local wrong, suggestion = M.http_url(url)
+    if wrong and wrong:find("password") then
+      return wrong, "name the host in `credentials` with a username and password = { env = \"NAME\" }"
+    end
+    return wrong, suggestion
+  end
+  local scheme, authority = url:match("^(%a[%w+.-]*)://([^/]*)")
+  if scheme == "file" then return authority ~= "" and "a file URL has three slashes" or nil end
+  if scheme == "ssh" then
+    local user, host = authority:match("^(.*)@(.-)$")
+    if user and (user:find(":", 1, true) or not user:find("^[%w_][%w._-]*$")) then
+      return "must not hold a password, only a user name"
+    end
+    local wrong = M.host(host or authority)
+    return wrong and ("the host in it " .. wrong)
+  end
+  if scheme then
+    return ("the scheme %q is not supported"):format(scheme:sub(1, 20)), "use https://, http://, ssh:// or file://"
+  end
+  if url:find("^/") then return nil end
+  local user, host = url:match("^([%w_][%w._-]*)@([%w][%w.-]*):[^:]")
+  if user and host then return nil end
+  return "is not the address of a git repository",
+    'for example "https://host/team/app.git", "git@host:team/app.git" or "/srv/git/app.git"'
+end
+
+--- Finds owner/repository when a git address lies on github.com.
+---@param url string
+---@return string?
+function M.github(url)
+  local path = url:match("^https://github%.com/(.+)$") or url:match("^git@github%.com:(.+)$")
+    or url:match("^ssh://git@github%.com/(.+)$")
+  local owner, repository = (path or ""):gsub("%.git$", ""):gsub("/$", ""):match("^([%w-]+)/([%w._-]+)$")
+  return owner and owner .. "/" .. repository
+end
+
+--- Checks a path inside a checkout: relative, without "..".
+---@param path string
+---@return string? wrong
+function M.inside(path)
+  if path:find("^/") then return "must be relative: it is a path inside the checkout" end
+  for part in (path .. "/"):gmatch("(.-)/") do
+    if part == ".." then return "must not leave the checkout" end
+  end
+  if path:find("^%-") then return "must not start with a dash" end
+  return nil
+end
+
+local POLICIES = { "all", "major", "minor", "patch", "force", "glob:", "regexp:" }
+
+--- Checks a version policy as keel names them.
+---@param policy string
+---@return string? wrong
+---@return string? suggestion
+function M.accept(policy)
+  local kind, rest = policy:match("^(%a+):(.*)$")
+  if kind == "glob" or kind == "regexp" then
+    return rest == "" and kind .. ": needs a pattern" or nil
+  end
+  for _, known in ipairs(POLICIES) do
+    if policy == known then return nil end
+  end
+  local schema = require "schema"
+  return "is not a version policy: all, major, minor, patch, force, glob:PATTERN or regexp:PATTERN",
+    schema.meant(policy, POLICIES)
+end
+
+--- Reads a published port: [address:]port:port[/protocol].
+---@param text string
+---@return {address: string?, host: integer, container: integer, protocol: string}?
+function M.published(text)
+  local ports, protocol = text:match("^([^/]*)/(%a+)$")
+  ports, protocol = ports or text, protocol or "tcp"
+  local address, host, container = ports:match("^(.+):(%d+):(%d+)$")
+  if not address then host, container = ports:match("^(%d+):(%d+)$") end
+  host, container = M.port(host), M.port(container)
+  if not host or not container or (protocol ~= "tcp" and protocol ~= "udp") then return nil end
+  if address and (M.host(address) or address:find("[^%]]:%d+$")) then return nil end
+  return { address = address, host = host, container = container, protocol = protocol }
+end
+
+return M
