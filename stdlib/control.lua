@@ -1,0 +1,295 @@
+-- The host's two doors: the control API on a unix socket in its state, and health and metrics on a TCP port.
+--
+-- Whoever may open the socket is the operator: it lies in a folder of mode 0700 and has mode 0600 itself.
+-- The TCP door only reads, and tells nothing that matters to a stranger.
+
+local errors = require "errors"
+local json = require "json"
+local log = require "log"
+local metrics = require "control.metrics"
+local repl = require "repl"
+local serve = require "serve"
+local time = require "time"
+local wire = require "control.wire"
+
+local M = {}
+
+--- Where the control socket of a state folder is.
+---@param state string
+---@return string
+function M.socket(state)
+  return state .. "/control.sock"
+end
+
+local function answer(status, value)
+  return {
+    status = status,
+    headers = { ["Content-Type"] = "application/json", ["Moontide-Api"] = tostring(wire.VERSION) },
+    body = wire.encode(value) .. "\n",
+  }
+end
+
+local function refuse(err)
+  return answer(wire.status(err), wire.failure(err))
+end
+
+local function result(value, err)
+  if value == nil then return refuse(err or errors.new("internal", "the engine gave no answer")) end
+  return answer(200, value)
+end
+
+-- The object in a POST's body.
+local function body_of(request)
+  if not request.body or request.body == "" then return {} end
+  local value, err = json.decode(request.body)
+  if type(value) ~= "table" or value == json.null then
+    return nil, errors.new("invalid", err and err.message or "the body must be a JSON object")
+  end
+  return value
+end
+
+local function text_of(body, key)
+  local value = body[key]
+  if type(value) == "string" and value ~= "" and #value <= 1000 then return value end
+  return nil
+end
+
+local function whole(text, fallback, low, high)
+  if text == nil then return fallback end
+  local n = #text <= 15 and text:find("^%d+$") and math.tointeger(tonumber(text)) or nil
+  return n and n >= low and n <= high and n or nil
+end
+
+local function invalid(message)
+  return refuse(errors.new("invalid", message))
+end
+
+-- ---- reading ----
+
+local function status(engine)
+  return result(engine:status())
+end
+
+local function history(engine, request)
+  local limit = whole(request.query.limit, 20, 1, 1000)
+  if not limit then return invalid("limit must be between 1 and 1000") end
+  return result(engine:history { app = request.query.app, environment = request.query.environment, limit = limit })
+end
+
+local function why(engine, request)
+  if not request.query.app then return invalid("app is missing") end
+  return result(engine:why(request.query.app, request.query.policy))
+end
+
+local PAUSE, HEARTBEAT = 0.25, 10
+
+local function run_log(engine, request, id)
+  local run = whole(id, nil, 1, math.maxinteger)
+  local offset = whole(request.query.offset, 0, 0, math.maxinteger)
+  if not run or not offset then return invalid("a run is a number, and so is an offset") end
+  local piece, err = engine:run_log(run, offset)
+  if not piece then return refuse(err) end
+  if request.query.follow ~= "1" then return answer(200, piece) end
+  local stream = answer(200, {})
+  stream.headers["Content-Type"] = "application/x-ndjson"
+  stream.body = function(write)
+    local silent = 0
+    while true do
+      if #piece.entries > 0 or piece.done then
+        write(wire.encode(piece) .. "\n")
+        silent = 0
+      end
+      if piece.done then return end
+      if #piece.entries == 0 then
+        time.sleep(PAUSE)
+        silent = silent + PAUSE
+        -- An empty line now and then: a reader that went away is noticed, and nobody in between gives up.
+        if silent >= HEARTBEAT then
+          write("\n")
+          silent = 0
+        end
+      end
+      local follow, wrong = engine:run_log(run, piece.next)
+      if not follow then
+        write(wire.encode(wire.failure(wrong)) .. "\n")
+        return
+      end
+      piece = follow
+    end
+  end
+  return stream
+end
+
+-- ---- acting ----
+
+local ACTS = {
+  rollback = function(engine, act) return engine:rollback(act) end,
+  release = function(engine, act)
+    if not act.environment or not act.what then
+      return errors.fail("invalid", "a release needs an environment, and a version or commit")
+    end
+    return engine:release(act)
+  end,
+  hold = function(engine, act) return engine:hold(act) end,
+  unhold = function(engine, act) return engine:unhold(act) end,
+}
+
+local function app_act(engine, request, app, verb)
+  local act = ACTS[verb]
+  if not act then return refuse(errors.new("not_found", "there is no such act")) end
+  local body, err = body_of(request)
+  if not body then return refuse(err) end
+  local order = {
+    app = wire.unescape(app),
+    environment = text_of(body, "environment"),
+    what = text_of(body, "what"),
+    reason = text_of(body, "reason"),
+    by = text_of(body, "by") or "somebody on the control socket",
+  }
+  log.info("an operator's order", {
+    act = verb, app = order.app, environment = order.environment, what = order.what, by = order.by,
+    reason = order.reason,
+  })
+  local done, wrong = act(engine, order)
+  if not done then return refuse(wrong) end
+  -- Lists travel inside an object, so that the answer can grow.
+  if verb == "hold" or verb == "unhold" then done = { environments = done } end
+  return answer(200, done)
+end
+
+local function poll(engine, request)
+  local body, err = body_of(request)
+  if not body then return refuse(err) end
+  return result(engine:poll(text_of(body, "app")))
+end
+
+local function reload(engine)
+  log.info("an operator's order", { act = "reload" })
+  return result(engine:reload())
+end
+
+-- ---- the routes ----
+
+local ROUTES = {
+  { "GET", "^/v1/status$", status },
+  { "GET", "^/v1/history$", history },
+  { "GET", "^/v1/why$", why },
+  { "GET", "^/v1/runs/([^/]+)/log$", run_log },
+  { "POST", "^/v1/apps/([^/]+)/([^/]+)$", app_act },
+  { "POST", "^/v1/poll$", poll },
+  { "POST", "^/v1/reload$", reload },
+}
+
+local function route(routes, engine, request)
+  local allowed
+  for _, entry in ipairs(routes) do
+    local a, b = request.path:match(entry[2])
+    if a then
+      if entry[1] == request.method then return entry[3](engine, request, a, b) end
+      allowed = entry[1]
+    end
+  end
+  if allowed then
+    local refusal = refuse(errors.new("unsupported", "use " .. allowed))
+    refusal.status = 405
+    refusal.headers.Allow = allowed
+    return refusal
+  end
+  return refuse(errors.new("not_found", ("this host speaks version %d of the control API and knows no such path")
+    :format(wire.VERSION)))
+end
+
+--- Makes the handler of the control socket; for tests, too.
+---@param engine Engine
+---@return fun(request: table): table
+function M.handler(engine)
+  local sessions = repl.sessions(engine)
+  local routes = table.move(ROUTES, 1, #ROUTES, 1, {})
+  routes[#routes + 1] = { "POST", "^/v1/repl$", function(_, request)
+    local body, err = body_of(request)
+    if not body then return refuse(err) end
+    local stream, wrong = sessions:request(body)
+    if not stream then return refuse(wrong) end
+    local reply = answer(200, {})
+    reply.headers["Content-Type"] = "application/x-ndjson"
+    reply.body = stream
+    return reply
+  end }
+  return function(request)
+    request.query = request.query or {}
+    local ok, reply = xpcall(route, function(raised)
+      return errors.wrap(raised)
+    end, routes, engine, request)
+    if ok then return reply end
+    if errors.is(reply, "cancelled") or errors.is(reply, "deadline") then error(reply, 0) end
+    log.error("the control API failed", { path = request.path, error = tostring(reply) })
+    return refuse(reply)
+  end
+end
+
+-- ---- health and metrics ----
+
+local function plain(status_code, text, content_type)
+  return {
+    status = status_code,
+    headers = { ["Content-Type"] = content_type or "text/plain; charset=utf-8", ["Cache-Control"] = "no-store" },
+    body = text,
+  }
+end
+
+--- Makes the handler of the TCP door.
+---@param engine Engine
+---@return fun(request: table): table
+function M.public_handler(engine)
+  return function(request)
+    if request.method ~= "GET" and request.method ~= "HEAD" then
+      local refusal = plain(405, "only GET\n")
+      refusal.headers.Allow = "GET, HEAD"
+      return refusal
+    end
+    if request.path == "/metrics" then return plain(200, metrics.text(engine:metrics()), metrics.CONTENT_TYPE) end
+    if request.path == "/healthz" or request.path == "/readyz" then
+      local health = engine:health()
+      local good = health.live
+      if request.path == "/readyz" then good = health.live and health.ready end
+      return plain(good and 200 or 503, (good and "ok" or health.reason or "not ready") .. "\n")
+    end
+    return plain(404, "/healthz, /readyz and /metrics are here\n")
+  end
+end
+
+---@class Control
+---@field close fun(self: Control)
+---@field port integer? of the TCP door
+
+--- Opens both doors.
+---@async
+---@param options {engine: Engine, state: string, listen: {address: string, port: integer}?}
+---@return Control?
+---@return Err? err "busy": another host runs on this state
+function M.open(options)
+  local control, err = serve.listen {
+    unix = M.socket(options.state), handler = M.handler(options.engine), max_body = 1 << 20, connections = 64,
+  }
+  if not control then return nil, err end
+  local public
+  if options.listen then
+    public, err = serve.listen {
+      address = options.listen.address, port = options.listen.port,
+      handler = M.public_handler(options.engine), max_body = 4096, connections = 64, timeout = 10,
+    }
+    if not public then
+      control:close()
+      return nil, err
+    end
+  end
+  return {
+    port = public and public.port,
+    close = function()
+      if public then public:close() end
+      control:close()
+    end,
+  }
+end
+
+return M
