@@ -1,0 +1,76 @@
+-- What rollback, release, hold and unhold share: give the order to the running host, show what became of it.
+
+local show = require "cli.show"
+local time = require "time"
+
+local M = {}
+
+--- Follows a run to its end on the terminal.
+---@async
+---@param ctx Context
+---@param host Client
+---@param run RunInfo
+---@return integer exit_code
+function M.watch(ctx, host, run)
+  local last = run
+  local ok, err = host:follow(run.id, 0, function(piece)
+    last = piece.run
+    local now = time.now()
+    for _, entry in ipairs(piece.entries) do
+      if ctx.json then ctx:print_json(entry) else show.entry(ctx.out, entry, now) end
+    end
+    if not ctx.json and piece.run.progress then
+      ctx.out:progress(run.id, piece.run.progress.text, piece.run.progress.done, piece.run.progress.total)
+    end
+  end)
+  ctx.out:clear()
+  if not ok then return ctx:fail(err) end
+  if not ctx.json then
+    ctx.out:line(("run %d %s"):format(last.id, ctx.out:paint(show.style(last.state), last.state)))
+  end
+  return last.state == "done" and 0 or 1
+end
+
+--- Gives an order that starts a run.
+---@async
+---@param ctx Context
+---@param verb "rollback"|"release"
+---@param what string?
+---@return integer exit_code
+function M.run(ctx, verb, what)
+  local host = ctx:host()
+  local run, err = host[verb](host, {
+    app = ctx.args.APP, environment = ctx.args.ENV, what = what, by = ctx.by(),
+  })
+  if not run then return ctx:fail(err) end
+  if ctx.json then
+    ctx:print_json(run)
+  else
+    ctx.out:line(("run %d: %s in %s/%s"):format(run.id, require("term").clean(run.title), run.app, run.environment))
+  end
+  if ctx.flags["no-wait"] then return 0 end
+  return M.watch(ctx, host, run)
+end
+
+--- Gives an order about holding.
+---@async
+---@param ctx Context
+---@param verb "hold"|"unhold"
+---@return integer exit_code
+function M.hold(ctx, verb)
+  local host = ctx:host()
+  local done, err = host[verb](host, {
+    app = ctx.args.APP, environment = ctx.args.ENV, reason = ctx.flags.reason, by = ctx.by(),
+  })
+  if not done then return ctx:fail(err) end
+  if ctx.json then
+    ctx:print_json(done)
+    return 0
+  end
+  for _, env in ipairs(done.environments) do
+    ctx.out:line(("%s/%s is %s"):format(ctx.args.APP, env.name, verb == "hold" and "held" or "free again"))
+  end
+  return 0
+end
+
+return M

@@ -1,0 +1,76 @@
+local sys = require "sys"
+local task = require "task"
+
+local GRACE = 30 -- seconds that runs get to finish or park when the host is told to stop
+
+-- Opens the engine for run and once. The configuration is loaded again at each reload, with the flags
+-- applied.
+local function open(ctx, console)
+  local config = ctx:config()
+  if not config then return nil, 2 end
+  local engine, err = require("engine").open {
+    config = config,
+    load = function() return ctx:load_config() end,
+    on_event = function(event) console:event(event) end,
+  }
+  if not engine then return nil, ctx:fail(err) end
+  return engine, config
+end
+
+local function note(console, text, level)
+  console:event { at = require("time").now(), event = "host", level = level or "info", text = text }
+end
+
+-- TERM and INT stop, HUP reloads. A second TERM or INT stops without grace.
+local function obey_signals(engine, console)
+  local asked = false
+  while true do
+    local signal = sys.next_signal()
+    if signal == "HUP" then
+      local done, err = engine:reload()
+      if done then
+        note(console, "configuration and policies were loaded again")
+      else
+        note(console, "the reload was refused, the old configuration stays: " .. tostring(err), "error")
+        for _, fault in ipairs(err.faults or {}) do note(console, require("config").describe(fault), "error") end
+      end
+    else
+      note(console, asked and "stopping at once" or "stopping: runs may finish or park")
+      local grace = asked and 0 or GRACE
+      asked = true
+      task.start({ name = "stop", detached = true }, function() engine:stop(grace) end)
+    end
+  end
+end
+
+---@type Command
+return {
+  summary = "run the host: watch, build, release",
+  example = "moontide run --config config/moontide.lua",
+  more = "SIGTERM stops it cleanly, SIGHUP loads configuration and policies again. On a terminal it shows what it"
+    .. " does; otherwise it writes one line of JSON per event.",
+  open = open,
+  note = note,
+  run = function(ctx)
+    local console = require("console").open(ctx.out, ctx.flags.output and ctx.json or nil)
+    sys.catch("TERM", "INT", "HUP")
+    local engine, config = open(ctx, console)
+    if not engine then return config end
+    local control, err = require("control").open {
+      engine = engine, state = config.state, listen = config.listen,
+    }
+    if not control then
+      engine:stop(0)
+      return ctx:fail(err)
+    end
+    local signals <close> = task.spawn(obey_signals, engine, console)
+    note(console, ("moontide %s watches %d app%s"):format(sys.version, #config.app_list,
+      #config.app_list == 1 and "" or "s"))
+    local ok, failure = engine:run()
+    signals:cancel()
+    control:close()
+    console:close()
+    if not ok then return ctx:fail(failure) end
+    return 0
+  end,
+}
