@@ -1,0 +1,56 @@
+-- Text from outside made safe to show: names, subjects, answers of servers.
+--
+-- Attackers write commit messages, branch names and error bodies. What reaches a terminal, a log line or a
+-- message to people holds no control bytes, no broken UTF-8 and no marks that turn the reading direction
+-- around.
+
+local M = {}
+
+-- C1 controls, line and paragraph separators, and the bidirectional marks of Trojan Source (Unicode TR 36).
+local function is_foul(code)
+  return code < 32 or (code >= 0x7f and code < 0xa0) or code == 0x061c or code == 0x200e or code == 0x200f
+    or (code >= 0x2028 and code <= 0x202e) or (code >= 0x2066 and code <= 0x2069) or code == 0xfeff
+end
+
+---Tells whether a text is UTF-8 without control characters and direction marks.
+---@param text string
+---@return boolean
+function M.printable(text)
+  if not text:find "[\0-\31\127-\255]" then return true end
+  if text:find "[\0-\31\127]" or not utf8.len(text) then return false end
+  for _, code in utf8.codes(text) do
+    if is_foul(code) then return false end
+  end
+  return true
+end
+
+---Makes one printable line: what is foul becomes a space, runs of spaces become one, the rest is cut.
+---@param text string
+---@param max integer? longest result in bytes, 200 by default; a cut text ends in "..."
+---@return string
+---@nodiscard
+function M.clean(text, max)
+  max = max or 200
+  text = text:sub(1, max * 4)
+  if not M.printable(text) then
+    local out, at = {}, 1
+    while at <= #text do
+      local ok, code = pcall(utf8.codepoint, text, at)
+      if ok and not is_foul(code) then
+        out[#out + 1] = utf8.char(code)
+        at = at + #out[#out]
+      else
+        out[#out + 1] = " "
+        at = at + (ok and #utf8.char(code) or 1)
+      end
+    end
+    text = table.concat(out)
+  end
+  text = text:gsub("  +", " "):gsub("^ ", ""):gsub(" $", "")
+  if #text <= max then return text end
+  local cut = max - 3
+  while cut > 0 and text:byte(cut + 1) & 0xc0 == 0x80 do cut = cut - 1 end
+  return text:sub(1, cut) .. "..."
+end
+
+return M
