@@ -50,8 +50,8 @@ EMBEDDED := $(sort $(shell find stdlib scripts -name '*.lua' 2>/dev/null))
 UNIT_C   := $(wildcard tests/unit/*_test.c)
 UNITS    := $(UNIT_C:tests/unit/%.c=$(OUT)/unit/%)
 
-.PHONY: all help units FORCE
-all: $(OUT)/moontide
+.PHONY: all help units install uninstall clean FORCE
+all: $(OUT)/moontide ## build the host (V=debug|release|asan|cov|fault)
 	@mkdir -p $(BUILD) && ln -sf $(V)/moontide $(BUILD)/moontide
 
 help: ## show the targets
@@ -61,10 +61,15 @@ $(OUT)/moontide: $(HOST_O)
 	@echo "  LD  $@"
 	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LUA_LIBS) $(PKG_LIBS)
 
-$(OUT)/host/%.o: host/%.c Makefile
+$(OUT)/host/%.o: host/%.c Makefile | $(BUILD)/libraries
 	@mkdir -p $(@D)
 	@echo "  CC  $<"
 	@$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# Says what is missing in one line, instead of a page of headers that cannot be found.
+$(BUILD)/libraries:
+	@pkg-config --exists $(PKGS) lua5.4 || { echo "libraries are missing: run 'make deps'"; exit 1; }
+	@mkdir -p $(@D) && touch $@
 
 # The version changes with every commit: only this object depends on it.
 $(OUT)/host/version.o: ALL_CFLAGS += -DMOONTIDE_VERSION='"$(VERSION)"'
@@ -85,6 +90,25 @@ $(OUT)/unit/%: tests/unit/%.c tests/unit/unit.h $(LIB_O)
 	@mkdir -p $(@D)
 	@echo "  CC  $<"
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Ihost -o $@ $< $(LIB_O) $(LUA_LIBS) $(PKG_LIBS)
+
+# One file is enough to run; the rest is what one edits and reads.
+SHARE := $(DESTDIR)$(PREFIX)/share/moontide
+install: ## build release, then install below DESTDIR and PREFIX
+	@$(MAKE) -s -j$(JOBS) V=release all
+	install -D -m 755 $(BUILD)/release/moontide $(DESTDIR)$(PREFIX)/bin/moontide
+	install -D -m 644 config/moontide.lua $(SHARE)/moontide.lua.example
+	install -D -m 644 -t $(SHARE)/scripts scripts/*.lua
+	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/moontide/README.md
+	@install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|@PREFIX@|$(PREFIX)|g' config/moontide.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/moontide.service
+	@chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/moontide.service
+
+uninstall: ## remove what install put there
+	rm -rf $(SHARE) $(DESTDIR)$(PREFIX)/share/doc/moontide
+	rm -f $(DESTDIR)$(PREFIX)/bin/moontide $(DESTDIR)$(PREFIX)/lib/systemd/system/moontide.service
+
+clean: ## remove build/ and compile_commands.json
+	rm -rf $(BUILD) compile_commands.json
 
 FORCE:
 -include $(HOST_C:%.c=$(OUT)/%.d)

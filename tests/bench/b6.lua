@@ -1,0 +1,37 @@
+-- B6: transitions of the journal's shape, one durable transaction each, against SQLite alone.
+local json = require "json"
+local kit = require "bench.kit"
+local lab = require "lab"
+
+return function()
+  local bench = kit.begin("B6", "journal transitions: one update and one insert in a transaction")
+  local dir = lab.dir("b6")
+  local files = 0
+
+  local function writer(argv_of)
+    return function()
+      files = files + 1
+      local out = json.decode(kit.measure(argv_of(("%s/%d.db"):format(dir, files))).out)
+      return { rate = out.rate, p50 = out.p50, p99 = out.p99 }
+    end
+  end
+
+  local peers = {}
+  for _, mode in ipairs { "normal", "full" } do
+    local count = mode == "normal" and kit.size(20000, 4000) or kit.size(3000, 600)
+    peers[#peers + 1] = { name = "SQLite alone, " .. mode,
+      run = writer(function(file) return kit.peer("peer_sqlite", file, count, mode) end) }
+    peers[#peers + 1] = { name = "moontide, " .. mode,
+      run = writer(function(file) return kit.moontide("store", file, count, mode) end) }
+  end
+  bench:rounds(kit.size(7, 3), peers)
+
+  bench:show("rate", "commits/s")
+  bench:show("p50", "us, median commit")
+  bench:show("p99", "us, 99th percentile")
+  for _, mode in ipairs { "normal", "full" } do
+    bench:judge(("commits/s, moontide over SQLite alone, %s"):format(mode:upper()),
+      bench:median("moontide, " .. mode, "rate") / bench:median("SQLite alone, " .. mode, "rate"), ">=", 0.75)
+  end
+  bench:close()
+end

@@ -1,0 +1,17 @@
+# Packages, in sets, so that a machine that only builds need not carry container engines.
+
+DEPS_BUILD := gcc make pkg-config libc6-dev git ca-certificates liblua5.4-dev lua-cjson-dev libcurl4-openssl-dev \
+              libuv1-dev libsqlite3-dev libyaml-dev libmicrohttpd-dev libssl-dev
+DEPS_TEST  := docker.io docker-registry podman buildah runc catatonit lighttpd apache2-utils openssl \
+              busybox-static strace util-linux
+DEPS_LINT  := clang-format clang-tidy cppcheck lua-check
+DEPS_BENCH := curl nodejs=node
+DEPS_COV   := lcov
+
+
+.PHONY: deps deps-build deps-test deps-lint deps-bench deps-cov
+deps: ## install what building and testing need (Debian packages; only what is missing)
+	@tests/deps.sh build+test $(DEPS_BUILD) $(DEPS_TEST)
+
+deps-build deps-test deps-lint deps-bench deps-cov: deps-%:
+	@tests/deps.sh $* $(DEPS_$(shell echo $* | tr a-z A-Z))

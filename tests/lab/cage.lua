@@ -1,0 +1,143 @@
+-- A process and mount namespace for container engines, one for each test process.
+--
+-- Engines leave things behind when they are killed: shims and containers in sessions of their own, mounts, state
+-- below /run and /var/lib. In here all of that ends with process 1 of the namespace, whoever kills it and how,
+-- and the system's own /run, /var/lib, /opt and engine configuration are hidden behind empty file systems.
+-- Only control groups are outside; their empty folders are removed by name.
+local base = require "lab.base"
+local fs, proc = require "fs", require "proc"
+
+local M = {}
+
+---@class Cage
+---@field dir string its scratch folder, the same inside and outside
+---@field pid integer its process 1, as seen from outside
+---@field cgroup string name of the control group that its docker engine uses
+
+local HIDDEN = { "/run", "/var/lib", "/opt", "/etc/docker", "/etc/containers/registries.d", "/etc/containerd" }
+
+local opened ---@type Cage?
+local insecure = {} ---@type string[]
+
+---The command that runs argv inside.
+---@param cage Cage
+---@param argv string[]
+---@param cwd? string
+---@return string[]
+function M.enter(cage, argv, cwd)
+  local command = { "nsenter", "-t", tostring(cage.pid), "-m", "-p", "--wd=" .. (cwd or cage.dir), "--" }
+  for k, v in pairs(argv) do
+    if type(k) ~= "number" then command[k] = v end
+  end
+  return table.move(argv, 1, #argv, #command + 1, command)
+end
+
+local function only_child(pid)
+  local text = fs.read(("/proc/%d/task/%d/children"):format(pid, pid), { max = 4096 })
+  return text and tonumber(text:match("%d+"))
+end
+
+-- Removes the empty control groups at and below `path`, deepest first.
+local function remove_groups(path)
+  local dirs = {}
+  local function walk(dir)
+    for _, entry in ipairs(fs.list(dir) or {}) do
+      if entry.type == "directory" then walk(dir .. "/" .. entry.name) end
+    end
+    dirs[#dirs + 1] = dir
+  end
+  if not fs.exists(path) then return end
+  walk(path)
+  table.insert(dirs, 1, "rmdir")
+  dirs.env = base.env()
+  proc.run(dirs)
+end
+
+local function hierarchies()
+  local roots = { "/sys/fs/cgroup" }
+  for _, entry in ipairs(fs.list("/sys/fs/cgroup") or {}) do
+    if entry.type == "directory" then roots[#roots + 1] = "/sys/fs/cgroup/" .. entry.name end
+  end
+  return roots
+end
+
+---Removes the control groups of a cage whose scratch folder is `dir`: docker's by the name it was given, podman's
+---by the ids of the containers in its store.
+---@async
+---@param dir string The lab's scratch folder.
+function M.sweep(dir)
+  local name = "moontide-lab-" .. (dir:match("([^/]+)$"))
+  local ids, pods = {}, {}
+  for _, cage in ipairs(fs.list(dir) or {}) do
+    for _, entry in ipairs(fs.list(dir .. "/" .. cage.name .. "/store/overlay-containers") or {}) do
+      ids["libpod-" .. entry.name], ids["libpod-conmon-" .. entry.name] = true, true
+    end
+  end
+  for _, root in ipairs(hierarchies()) do
+    remove_groups(root .. "/" .. name)
+    if next(ids) then
+      for _, pod in ipairs(fs.list(root .. "/libpod_parent") or {}) do
+        for _, entry in ipairs(pod.type == "directory" and fs.list(root .. "/libpod_parent/" .. pod.name) or {}) do
+          if ids[entry.name] then pods[root .. "/libpod_parent/" .. pod.name] = true end
+        end
+        if ids[pod.name] then pods[root .. "/libpod_parent/" .. pod.name] = true end
+      end
+    end
+  end
+  for path in pairs(pods) do remove_groups(path) end
+end
+
+---Why there can be no cage here, nil when there can.
+---@return string?
+function M.unavailable()
+  if not base.is_root() then return "container engines need root" end
+  for _, program in ipairs { "unshare", "nsenter", "catatonit" } do
+    if not base.exists(program) then return program .. " is not installed" end
+  end
+end
+
+---The cage of this process, made at the first call. Raises when there can be none.
+---@async
+---@return Cage
+function M.open()
+  if opened then return opened end
+  local why = M.unavailable()
+  if why then error(why, 2) end
+  local dir = base.dir("cage")
+  local service = base.start {
+    name = "cage", dir = dir,
+    argv = { "unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc", "--", "catatonit", "-P" },
+  }
+  local cage = { dir = dir, service = service, cgroup = "moontide-lab-" .. dir:match("([^/]+)/[^/]+$") }
+  cage.pid = base.eventually("the namespace has a process", 5, function()
+    -- Between fork and exec the child still is unshare itself, and /proc is not mounted yet.
+    local pid = only_child(service.pid)
+    return pid and (fs.read(("/proc/%d/cmdline"):format(pid), { max = 4096 }) or ""):find("^catatonit") and pid
+  end)
+  for _, path in ipairs(HIDDEN) do
+    if fs.exists(path) then base.run(M.enter(cage, { "mount", "-t", "tmpfs", "lab", path }, "/")) end
+  end
+  base.on_close(function()
+    opened = nil
+    service.handle:kill("KILL") -- nothing in there is worth a farewell
+    service:stop()
+    M.sweep(dir:match("^(.*)/"))
+  end)
+  opened = cage
+  M.insecure()
+  return cage
+end
+
+---Notes a registry that speaks plain HTTP, for podman and buildah, which ask to be told.
+---@param host? string
+function M.insecure(host)
+  if host then insecure[#insecure + 1] = host end
+  if not opened then return end
+  local lines = { "unqualified-search-registries = []" }
+  for _, name in ipairs(insecure) do
+    lines[#lines + 1] = ('[[registry]]\nlocation = "%s"\ninsecure = true'):format(name)
+  end
+  base.write(opened.dir .. "/registries.conf", table.concat(lines, "\n") .. "\n")
+end
+
+return M

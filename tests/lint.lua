@@ -1,0 +1,163 @@
+-- The rules of the house that no tool knows: moontide exec tests/lint.lua. Prints each fault as FILE:LINE: why.
+--
+-- STYLE's flow in short: api_* files never include each other; low rooms never look up; C tables are reached only by
+-- the stdlib module that wraps them; scripts see neither; nothing anywhere starts a shell.
+local fs = require "fs"
+
+local faults = 0
+
+local function fault(path, line, text, ...)
+  faults = faults + 1
+  print(("%s:%d: %s"):format(path, line, text:format(...)))
+end
+
+local function files(dir, suffix)
+  local list = {}
+  for _, path in ipairs(fs.exists(dir) and assert(fs.walk(dir)) or {}) do
+    if path:sub(-#suffix) == suffix then list[#list + 1] = dir .. "/" .. path end
+  end
+  table.sort(list)
+  return list
+end
+
+local function lines_of(path)
+  local lines = {}
+  for line in (assert(fs.read(path, { max = 16 << 20 })) .. "\n"):gmatch("(.-)\n") do lines[#lines + 1] = line end
+  if lines[#lines] == "" then lines[#lines] = nil end
+  return lines
+end
+
+-- What must not be written, by where it is written. Patterns see code without comments.
+local BANNED = {
+  c = {
+    { "%f[%w_]system%s*%(", "starts a shell" }, { "%f[%w_]popen%s*%(", "starts a shell" },
+    { '"/?b?i?n?/?sh"', "names a shell" }, { '"%-c"', "looks like a shell's argument" },
+    { "%f[%w_]strcpy%s*%(", "has no bound" }, { "%f[%w_]strcat%s*%(", "has no bound" },
+    { "%f[%w_]v?sprintf%s*%(", "has no bound" }, { "%f[%w_]gets%s*%(", "has no bound" },
+    { "%f[%w_]tmpnam%s*%(", "races" }, { "%f[%w_]mktemp%s*%(", "races" },
+    { "%f[%w_]atoi%s*%(", "hides errors: strtol" }, { "%f[%w_]rand%s*%(", "is not random" },
+    { "VERIFYPEER%s*,%s*0", "turns certificate checks off" }, { "VERIFYHOST%s*,%s*0", "turns certificate checks off" },
+    { "%f[%w_]luaL_load%a+%s*%(", "may load binary chunks: luaL_loadbufferx in text mode",
+      except = "luaL_loadbufferx" },
+  },
+  lua = {
+    { "os%.execute", "starts a shell" }, { "io%.popen", "starts a shell" },
+    { '"/?b?i?n?/?sh"', "names a shell" }, { "'/?b?i?n?/?sh'", "names a shell" },
+    { "%f[%w_]dofile%s*%(", "loads a file past the sandbox" },
+    { "%f[%w_]loadfile%s*%(", "loads a file past the sandbox" },
+  },
+}
+
+-- Comments out, strings stay. Good enough for rules; the compilers know the rest.
+local function without_comment(line, kind, inside)
+  if kind == "lua" then return (line:gsub("%-%-.*$", "")), false end
+  if inside then
+    local stop = line:find("*/", 1, true)
+    if not stop then return "", true end
+    line = line:sub(stop + 2)
+  end
+  line = line:gsub("/%*.-%*/", ""):gsub("//.*$", "")
+  local start = line:find("/*", 1, true)
+  if start then return line:sub(1, start - 1), true end
+  return line, false
+end
+
+local OPEN = { "TO" .. "DO", "FIX" .. "ME", "XX" .. "X", "HA" .. "CK" }
+
+local function check_text(path, kind, product)
+  local lines, inside = lines_of(path), false
+  for i, line in ipairs(lines) do
+    local code
+    code, inside = without_comment(line, kind, inside)
+    for _, rule in ipairs(product and BANNED[kind] or {}) do
+      local found = code:match(rule[1])
+      if found and not (rule.except and found:find(rule.except, 1, true)) then
+        fault(path, i, "%s %s", found:gsub("%s*%($", ""), rule[2])
+      end
+    end
+    for _, word in ipairs(OPEN) do
+      if line:find("%f[%w]" .. word .. "%f[%W]") then fault(path, i, "%s: finish it or take it out", word) end
+    end
+    if line:find("%s$") then fault(path, i, "space at the end of the line") end
+    if line:find("\t", 1, true) then fault(path, i, "tab") end
+  end
+  local first = lines[1] or ""
+  if not (first:find("^/%*") or first:find("^%-%-") or first:find("^#!") or first:find("^//")) then
+    fault(path, 1, "begins without a comment that says its duty")
+  end
+  if product and #lines > 500 then fault(path, #lines, "%d lines: split it where its duty splits", #lines) end
+  return lines
+end
+
+-- Floors of host/: a file includes only its own floor and those below. Who is not listed stands on the top one.
+local FLOORS = {
+  { "alloc", "buf", "embed", "err", "secret", "version" },
+  { "bind" },
+  { "task", "work", "watchdog", "host", "api" },
+}
+
+local function floor_of(name)
+  for level, names in ipairs(FLOORS) do
+    for _, known in ipairs(names) do
+      if known == name then return level end
+    end
+  end
+  return #FLOORS + 1
+end
+
+local function check_includes(path, lines)
+  local name = path:match("([%w_]+)%.[ch]$")
+  for i, line in ipairs(lines) do
+    local other = line:match('^#include "([%w_]+)%.h"')
+    if other and name:find("^api_") and other:find("^api_") and other ~= name then
+      fault(path, i, "api files never include each other")
+    end
+    if other and path:find("%.h$") and floor_of(other) > floor_of(name) then
+      fault(path, i, "%s.h stands below %s.h and may not look up", name, other)
+    end
+    local opened = line:match("luaopen_core_(%l+)")
+    if opened and name ~= "host" and name ~= "api" and name ~= "task" and name ~= "api_" .. opened then
+      fault(path, i, "only host.c lists the libraries")
+    end
+  end
+  local head = table.concat(lines, " ", 1, math.min(#lines, 12))
+  if head:find("[Kk]nows no Lua") then
+    for i, line in ipairs(lines) do
+      if line:find("#include <l%l+%.h>") then fault(path, i, "this room says that it knows no Lua") end
+    end
+  end
+end
+
+-- The rooms that exist before their wrapper does.
+local BOOT = { prelude = true, main = true, errors = true, sandbox = true }
+
+local function check_core(path, lines, allowed)
+  local name = path:match("^stdlib/(.+)%.lua$")
+  for i, line in ipairs(lines) do
+    local code = line:gsub("%-%-.*$", "")
+    local core = code:match("require%s*%(?%s*[\"']core%.(%l+)")
+    if core and not (allowed and (core == name or BOOT[name])) then
+      fault(path, i, "core.%s is only for the module that wraps it", core)
+    end
+  end
+end
+
+for _, suffix in ipairs { ".c", ".h" } do
+  for _, path in ipairs(files("host", suffix)) do check_includes(path, check_text(path, "c", true)) end
+  for _, path in ipairs(files("tests", suffix)) do check_text(path, "c", false) end
+end
+for _, path in ipairs(files("stdlib", ".lua")) do check_core(path, check_text(path, "lua", true), true) end
+for _, path in ipairs(files("scripts", ".lua")) do check_core(path, check_text(path, "lua", true), false) end
+for _, path in ipairs(files("config", ".lua")) do check_text(path, "lua", true) end
+for _, path in ipairs(files("tests", ".lua")) do check_text(path, "lua", false) end
+
+-- Every primitive has its tests under the same name.
+for _, path in ipairs(files("host", ".c")) do
+  local name = path:match("^host/api_(.+)%.c$")
+  if name and not fs.exists("tests/api/" .. name .. "_test.lua") then
+    fault(path, 1, "has no tests/api/%s_test.lua", name)
+  end
+end
+
+if faults > 0 then print(("lint: %d faults of the house"):format(faults)) end
+return faults > 0 and 1 or 0

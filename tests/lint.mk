@@ -1,0 +1,42 @@
+# Reading without running: formatters, analysers, and the house rules that no tool knows (tests/lint.lua).
+
+LINT_C   := $(wildcard host/*.c host/*.h tests/unit/*.c tests/unit/*.h tests/fuzz/*.c tests/fixture/*.c tests/bench/*.c)
+LINT_LUA := $(sort $(shell find stdlib scripts config tests -name '*.lua' 2>/dev/null))
+TIDY_C   := $(HOST_C) $(UNIT_C)
+
+.PHONY: lint lint-format lint-tidy lint-cppcheck lint-luacheck lint-house format compdb
+lint: deps-build deps-lint ## clang-format, clang-tidy, cppcheck, luacheck, the rules of the house
+	@$(MAKE) -s -k lint-format lint-luacheck lint-house lint-cppcheck lint-tidy && echo "lint: clean"
+
+lint-format:
+	@clang-format --dry-run -Werror $(LINT_C)
+
+lint-luacheck:
+	@luacheck --no-color -q $(LINT_LUA)
+
+lint-house:
+	@$(MAKE) -s -j$(JOBS) all
+	@$(OUT)/moontide exec tests/lint.lua
+
+lint-cppcheck:
+	@cppcheck -q -j $(JOBS) --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+	  --suppress=missingIncludeSystem -D_GNU_SOURCE -Ihost host
+
+# A stamp for each file: the analyser is slow, and most files did not change.
+TIDY_STAMPS := $(TIDY_C:%=$(BUILD)/tidy/%.ok)
+lint-tidy: compdb
+	@$(MAKE) -s -k -j$(JOBS) $(TIDY_STAMPS)
+$(BUILD)/tidy/%.ok: % .clang-tidy $(wildcard host/*.h)
+	@mkdir -p $(@D)
+	@clang-tidy -p . --quiet $< 2>$@.log || { grep -v 'warnings generated' $@.log; exit 1; }
+	@touch $@
+
+format: ## let clang-format rewrite the C files
+	clang-format -i $(LINT_C)
+
+# JSON needs the flags one by one; none of them holds a space or a quote.
+compdb: ## write compile_commands.json for editors and clang-tidy
+	@{ echo '['; sep=; for f in $(TIDY_C); do \
+	  printf '%s{"directory":"%s","file":"%s","arguments":["$(CC)"' "$$sep" "$(CURDIR)" "$$f"; \
+	  for a in $(filter-out -D%' -D%",$(ALL_CFLAGS)) -Ihost -DMOONTIDE_VERSION=0 -c "$$f"; do printf ',"%s"' "$$a"; done; \
+	  printf ']}'; sep=$$(printf ',\n.'); sep=$${sep%.}; done; echo; echo ']'; } >compile_commands.json

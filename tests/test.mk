@@ -1,0 +1,33 @@
+# Proof: what runs, in which variant. Everything itself is Lua or C below tests/.
+
+TEST_VARIANTS := debug asan
+
+.PHONY: test demo check sweep fault cov
+test: deps ## install what is missing, build, run every test (T="filter ..." for some)
+	@$(MAKE) -s -j$(JOBS) all units
+	@$(OUT)/moontide exec tests/run.lua $(T)
+
+demo: deps ## the whole story with real parts, on loopback (KEEP=1 leaves it running)
+	@$(MAKE) -s -j$(JOBS) all
+	@$(OUT)/moontide exec tests/demo/demo.lua $(if $(KEEP),--keep) $(DEMO)
+
+check: lint ## lint, then all tests in debug and asan, the allocation-failure and the crash sweep
+	@set -e; for v in $(TEST_VARIANTS); do echo "== tests, $$v"; $(MAKE) -s V=$$v test; done
+	@echo "== allocation failures"; $(MAKE) -s fault
+	@echo "== crashes"; $(MAKE) -s sweep
+
+fault: ## fail each allocation of each primitive in turn (V=fault)
+	@$(MAKE) -s -j$(JOBS) V=fault all
+	@set -e; for f in $(wildcard tests/fault/*.lua); do $(BUILD)/fault/moontide exec $$f; done
+
+sweep: ## SIGKILL the host at every journal write and effect, restart, compare
+	@$(MAKE) -s -j$(JOBS) all
+	@set -e; for f in $(wildcard tests/sweep/*.lua); do $(OUT)/moontide exec $$f $(SWEEP); done
+
+cov: deps deps-cov ## line and branch coverage of the C rooms by the whole test run
+	@$(MAKE) -s -j$(JOBS) V=cov all units
+	@find $(BUILD)/cov -name '*.gcda' -delete
+	@$(BUILD)/cov/moontide exec tests/run.lua $(T)
+	@lcov -q -c -d $(BUILD)/cov -b . --no-external --rc lcov_branch_coverage=1 -o $(BUILD)/cov/all.info
+	@lcov -q -e $(BUILD)/cov/all.info '*/host/*' --rc lcov_branch_coverage=1 -o $(BUILD)/cov/host.info
+	@lcov -l $(BUILD)/cov/host.info --rc lcov_branch_coverage=1
