@@ -68,7 +68,7 @@ $(OUT)/host/%.o: host/%.c Makefile | $(BUILD)/libraries
 
 # Says what is missing in one line, instead of a page of headers that cannot be found.
 $(BUILD)/libraries:
-	@pkg-config --exists $(PKGS) lua5.4 || { echo "libraries are missing: run 'make deps'"; exit 1; }
+	@pkg-config --exists $(PKGS) lua5.4 2>/dev/null || { echo "libraries are missing: run 'make deps'"; exit 1; }
 	@mkdir -p $(@D) && touch $@
 
 # The version changes with every commit: only this object depends on it.
