@@ -167,7 +167,9 @@ int host_run(struct host *host)
             fprintf(stderr, "moontide: deadlock: every task waits, and nothing that could wake one is under way\n");
             return 70;
         }
+        host->turning = true;
         uv_run(&host->loop, more ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+        host->turning = false;
     }
     fflush(stdout);
     return host->exit_code;

@@ -35,6 +35,7 @@ struct host {
     int argc;
     char **argv;             /* program arguments after the program's name */
     int exit_code;
+    bool turning;            /* inside of uv_run: what becomes ready ends the turn */
     bool stopping;           /* host_close has begun: no new work */
 };
 

@@ -63,6 +63,8 @@ static void make_ready(struct task *t)
     t->next_ready = NULL;
     *set->ready_tail = t;
     set->ready_tail = &t->next_ready;
+    if (t->host->turning)
+        uv_stop(&t->host->loop); /* a timer that fires at the start of a turn: the turn must not sleep then */
 }
 
 static struct task *take_ready(struct task_set *set)
