@@ -1,6 +1,7 @@
 /* Binding helpers: arguments, option tables, handles. */
 #include "bind.h"
 
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,9 +10,26 @@ struct host *bind_host(lua_State *L)
     return *(struct host **)lua_getextraspace(L);
 }
 
+int bind_error(lua_State *L, const char *fmt, ...)
+{
+    lua_Debug ar;
+    va_list args;
+    int level = 1;
+
+    while (lua_getstack(L, level, &ar) && lua_getinfo(L, "Sl", &ar) &&
+           (ar.currentline < 0 || strncmp(ar.short_src, "stdlib/", 7) == 0))
+        level++;
+    luaL_where(L, lua_getstack(L, level, &ar) ? level : 1);
+    va_start(args, fmt);
+    lua_pushvfstring(L, fmt, args);
+    va_end(args);
+    lua_concat(L, 2);
+    return lua_error(L);
+}
+
 int bind_usage(lua_State *L, const char *usage)
 {
-    return luaL_error(L, "usage: %s", usage);
+    return bind_error(L, "usage: %s", usage);
 }
 
 const char *bind_text(lua_State *L, int arg, const char *usage)
@@ -23,7 +41,7 @@ const char *bind_text(lua_State *L, int arg, const char *usage)
         bind_usage(L, usage);
     text = lua_tolstring(L, arg, &len);
     if (memchr(text, '\0', len))
-        luaL_error(L, "argument %d holds a NUL byte (usage: %s)", arg, usage);
+        bind_error(L, "argument %d holds a NUL byte (usage: %s)", arg, usage);
     return text;
 }
 
@@ -69,8 +87,8 @@ static int unknown_option(lua_State *L, const char *key, const char *usage, cons
         }
     }
     if (closest)
-        return luaL_error(L, "unknown option '%s', did you mean '%s'? (usage: %s)", key, closest, usage);
-    return luaL_error(L, "unknown option '%s' (usage: %s)", key, usage);
+        return bind_error(L, "unknown option '%s', did you mean '%s'? (usage: %s)", key, closest, usage);
+    return bind_error(L, "unknown option '%s' (usage: %s)", key, usage);
 }
 
 bool bind_options(lua_State *L, int arg, const char *usage, const char *const known[])
@@ -108,7 +126,7 @@ static int push_option(lua_State *L, int arg, const char *name)
 
 static int wrong_type(lua_State *L, const char *name, const char *want)
 {
-    return luaL_error(L, "option '%s' must be a %s, not a %s", name, want, luaL_typename(L, -1));
+    return bind_error(L, "option '%s' must be a %s, not a %s", name, want, luaL_typename(L, -1));
 }
 
 const char *bind_opt_bytes(lua_State *L, int arg, const char *name, size_t *len)
@@ -132,7 +150,7 @@ const char *bind_opt_text(lua_State *L, int arg, const char *name, const char *f
     if (!text)
         return fallback;
     if (memchr(text, '\0', len))
-        luaL_error(L, "option '%s' holds a NUL byte", name);
+        bind_error(L, "option '%s' holds a NUL byte", name);
     return text;
 }
 
@@ -146,7 +164,7 @@ lua_Number bind_opt_number(lua_State *L, int arg, const char *name, lua_Number f
     else if (type != LUA_TNIL)
         wrong_type(L, name, "number");
     if (value != value)
-        luaL_error(L, "option '%s' is not a number", name);
+        bind_error(L, "option '%s' is not a number", name);
     lua_pop(L, 1);
     return value;
 }
