@@ -1,0 +1,137 @@
+/* Own certificate authorities, read once per version of their file.
+ *
+ * They are given to curl as bytes, not as a path: curl keeps one parsed store, and a second path would push
+ * out the system's (40 ms to parse again); and a connection made under the old file is not reused after it
+ * changed. */
+#include "curl_loop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAX_CA_FILE (1024 * 1024)
+
+struct curl_ca {
+    struct curl_ca *next;
+    char *path;
+    struct stat seen; /* what the file was when it was read */
+    char *data;
+    size_t len;
+};
+
+static void ca_free(struct curl_ca *ca)
+{
+    if (!ca)
+        return;
+    free(ca->path);
+    free(ca->data);
+    free(ca);
+}
+
+void curl_cas_free(struct curl_ca **cas)
+{
+    while (*cas) {
+        struct curl_ca *ca = *cas;
+
+        *cas = ca->next;
+        ca_free(ca);
+    }
+}
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* Reads the whole file into ca; the caller frees ca in any case. */
+static bool ca_read(struct curl_ca *ca, struct err *e)
+{
+    int fd = open(ca->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool ok = false;
+
+    if (fd < 0 || fstat(fd, &ca->seen) != 0) {
+        err_errno(e, errno, "the CA file");
+        goto out;
+    }
+    if (!S_ISREG(ca->seen.st_mode) || ca->seen.st_size > MAX_CA_FILE) {
+        err_set(e, ERR_INVALID, "the CA file is not a regular file of at most 1 MiB");
+        goto out;
+    }
+    ca->data = malloc((size_t)ca->seen.st_size + 1);
+    if (!ca->data) {
+        err_set(e, ERR_MEMORY, "not enough memory for the CA file");
+        goto out;
+    }
+    while (ca->len < (size_t)ca->seen.st_size) {
+        ssize_t n = read(fd, ca->data + ca->len, (size_t)ca->seen.st_size - ca->len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            err_errno(e, errno, "the CA file");
+            goto out;
+        }
+        if (n == 0)
+            break;
+        ca->len += (size_t)n;
+    }
+    ca->data[ca->len] = '\0';
+    ok = strstr(ca->data, "-----BEGIN ") != NULL;
+    if (!ok)
+        err_set(e, ERR_INVALID, "the CA file holds no certificate");
+out:
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+static struct curl_ca *ca_load(const char *path, struct err *e)
+{
+    struct curl_ca *ca = calloc(1, sizeof *ca);
+
+    if (ca)
+        ca->path = strdup(path);
+    if (!ca || !ca->path) {
+        err_set(e, ERR_MEMORY, "not enough memory for the CA file");
+        ca_free(ca);
+        return NULL;
+    }
+    if (!ca_read(ca, e)) {
+        ca_free(ca);
+        return NULL;
+    }
+    return ca;
+}
+
+bool curl_transfer_trust(struct curl_transfer *t, const char *path, struct err *e)
+{
+    struct curl_ca **link = curl_loop_cas(t->loop), *ca;
+    struct curl_blob blob = {.flags = CURL_BLOB_COPY};
+    struct stat now;
+
+    while (*link && strcmp((*link)->path, path) != 0)
+        link = &(*link)->next;
+    ca = *link;
+    if (!ca || stat(path, &now) != 0 || !same_file(&ca->seen, &now)) {
+        struct curl_ca *fresh = ca_load(path, e);
+
+        if (!fresh)
+            return false;
+        if (ca) {
+            fresh->next = ca->next;
+            ca_free(ca);
+        }
+        *link = ca = fresh;
+    }
+    blob.data = ca->data;
+    blob.len = ca->len;
+    if (curl_easy_setopt(t->easy, CURLOPT_CAINFO_BLOB, &blob) != CURLE_OK) {
+        err_set(e, ERR_MEMORY, "not enough memory for the CA file");
+        return false;
+    }
+    return true;
+}

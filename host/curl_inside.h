@@ -1,0 +1,36 @@
+/* What curl_loop.c and curl_transfer.c share; for nobody else. */
+#ifndef MOONTIDE_CURL_INSIDE_H
+#define MOONTIDE_CURL_INSIDE_H
+
+#include <uv.h>
+#include "curl_loop.h"
+
+struct curl_socket;
+
+struct curl_loop {
+    struct host *host;
+    CURLM *multi;
+    CURLSH *share;
+    uv_timer_t timer;
+    struct curl_socket **by_fd;
+    size_t by_fd_len;
+    struct curl_transfer *taken; /* under way, or finished and not dropped yet */
+    struct curl_transfer *idle;
+    struct curl_ca *cas;
+    size_t idle_len, active_len, sockets_len;
+    size_t handles; /* uv handles whose close callback has not run */
+    bool closed;
+};
+
+/* NULL: no memory. */
+struct curl_loop *curl_loop_open(struct host *host);
+
+/* Takes it from the multi handle; from the list of those that were taken. */
+void curl_transfer_stop(struct curl_transfer *t);
+void curl_transfer_unlink(struct curl_transfer *t);
+
+/* curl's callbacks that make and end the sockets of transfers. */
+curl_socket_t curl_on_open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address);
+int curl_on_close_socket(void *data, curl_socket_t fd);
+
+#endif

@@ -1,0 +1,344 @@
+/* libcurl's multi interface on the host's loop: sockets, the timer, finished transfers, the orderly end.
+ *
+ * Every socket that curl opens for a transfer goes through on_open_socket and on_close_socket, so its watcher
+ * can live exactly as long as the descriptor: between two requests on a kept connection nothing is registered
+ * anew. Watchers are freed in their close callbacks, everything else in curl_loop_close. Assumptions about
+ * libcurl are for 7.88. */
+#include "curl_inside.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "host.h"
+
+#define KEPT_CONNECTIONS  256L /* idle connections kept open */
+#define TOTAL_CONNECTIONS 512L /* more transfers wait for one of these; streams and watches count */
+
+struct curl_socket {
+    uv_poll_t poll;
+    struct curl_loop *loop;
+    curl_socket_t fd;
+    int want;  /* what curl waits for (UV_READABLE, UV_WRITABLE); 0 while the connection is idle or paused */
+    int armed; /* what libuv watches */
+    bool ours; /* opened by on_open_socket: watched until on_close_socket */
+};
+
+static void loop_free(struct curl_loop *loop)
+{
+    if (!loop->closed || loop->handles)
+        return;
+    free(loop->by_fd);
+    free(loop);
+}
+
+/* ---- finished transfers ---- */
+
+/* Hands out every result. A message dies with its handle's removal, so it is copied first. */
+static void drain(struct curl_loop *loop)
+{
+    CURLMsg *message;
+    int left;
+
+    while ((message = curl_multi_info_read(loop->multi, &left))) {
+        CURLcode result = message->data.result;
+        char *private = NULL;
+        struct curl_transfer *t;
+
+        if (message->msg != CURLMSG_DONE)
+            continue;
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &private);
+        t = (struct curl_transfer *)(void *)private;
+        curl_transfer_stop(t);
+        t->on_done(t, result);
+    }
+}
+
+static void act(struct curl_loop *loop, curl_socket_t fd, int flags)
+{
+    int running;
+
+    curl_multi_socket_action(loop->multi, fd, flags, &running);
+    drain(loop);
+}
+
+/* ---- sockets ---- */
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+static struct curl_socket *socket_find(const struct curl_loop *loop, curl_socket_t fd)
+{
+    return fd >= 0 && (size_t)fd < loop->by_fd_len ? loop->by_fd[fd] : NULL;
+}
+
+static bool socket_slot(struct curl_loop *loop, curl_socket_t fd)
+{
+    size_t len = loop->by_fd_len ? loop->by_fd_len : 64;
+    struct curl_socket **by_fd;
+
+    if ((size_t)fd < loop->by_fd_len)
+        return true;
+    while (len <= (size_t)fd)
+        len *= 2;
+    by_fd = realloc(loop->by_fd, len * sizeof *by_fd);
+    if (!by_fd)
+        return false;
+    memset(by_fd + loop->by_fd_len, 0, (len - loop->by_fd_len) * sizeof *by_fd);
+    loop->by_fd = by_fd;
+    loop->by_fd_len = len;
+    return true;
+}
+
+static struct curl_socket *socket_add(struct curl_loop *loop, curl_socket_t fd, bool ours)
+{
+    struct curl_socket *s;
+
+    if (!socket_slot(loop, fd))
+        return NULL;
+    s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    if (uv_poll_init(&loop->host->loop, &s->poll, fd) != 0) {
+        free(s);
+        return NULL;
+    }
+    s->poll.data = s;
+    s->loop = loop;
+    s->fd = fd;
+    s->ours = ours;
+    loop->by_fd[fd] = s;
+    loop->handles++;
+    loop->sockets_len++;
+    return s;
+}
+
+static void on_socket_closed(uv_handle_t *handle)
+{
+    struct curl_socket *s = handle->data;
+    struct curl_loop *loop = s->loop;
+
+    free(s);
+    loop->handles--;
+    loop_free(loop);
+}
+
+/* Must come before the descriptor is closed: libuv aborts when a watched one vanishes. */
+static void socket_forget(struct curl_socket *s)
+{
+    s->loop->by_fd[s->fd] = NULL;
+    s->loop->sockets_len--;
+    s->want = 0;
+    uv_close((uv_handle_t *)&s->poll, on_socket_closed);
+}
+
+static void socket_arm(struct curl_socket *s, int events)
+{
+    if (events == s->armed)
+        return;
+    s->armed = events;
+    if (events)
+        uv_poll_start(&s->poll, events, on_poll);
+    else
+        uv_poll_stop(&s->poll);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct curl_socket *s = poll->data;
+    struct curl_loop *loop = s->loop;
+    curl_socket_t fd = s->fd;
+    int flags = 0;
+
+    if (status < 0)
+        s->armed = 0; /* libuv has stopped watching (the error condition comes without events) */
+    if (!s->want) { /* a kept connection was closed by its peer, or a paused one has more: curl looks later */
+        socket_arm(s, 0);
+        return;
+    }
+    if (status < 0)
+        flags = CURL_CSELECT_ERR;
+    if (events & UV_READABLE)
+        flags |= CURL_CSELECT_IN;
+    if (events & UV_WRITABLE)
+        flags |= CURL_CSELECT_OUT;
+    act(loop, fd, flags);
+    if (status < 0 && socket_find(loop, fd) == s)
+        socket_arm(s, s->want);
+}
+
+/* curl says what it waits for. Never answers -1: that would end every transfer, now and later. */
+static int on_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *socket_data)
+{
+    struct curl_loop *loop = data;
+    struct curl_socket *s = socket_find(loop, fd);
+
+    (void)easy;
+    (void)socket_data;
+    if (what == CURL_POLL_REMOVE) {
+        if (!s)
+            return 0; /* the notice came after the close callback */
+        s->want = 0;
+        if (!s->ours)
+            socket_forget(s); /* a resolver's: curl closes it without telling */
+        else if (s->armed & UV_WRITABLE)
+            socket_arm(s, UV_READABLE); /* an idle connection is always writable */
+        return 0;
+    }
+    if (!s)
+        s = socket_add(loop, fd, false);
+    if (!s)
+        return 0; /* the resolver's: curl polls it by timer as well */
+    s->want = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
+    socket_arm(s, s->want);
+    return 0;
+}
+
+curl_socket_t curl_on_open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct curl_transfer *t = data;
+    int fd = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, address->protocol);
+
+    (void)purpose;
+    if (fd < 0) {
+        t->open_errno = errno;
+        return CURL_SOCKET_BAD;
+    }
+    if (!socket_add(t->loop, fd, true)) {
+        t->open_errno = ENOMEM;
+        close(fd);
+        return CURL_SOCKET_BAD;
+    }
+    return fd;
+}
+
+int curl_on_close_socket(void *data, curl_socket_t fd)
+{
+    struct curl_socket *s = socket_find(data, fd);
+
+    if (s)
+        socket_forget(s);
+    return close(fd);
+}
+
+/* ---- the timer ---- */
+
+static void on_time(uv_timer_t *timer)
+{
+    act(timer->data, CURL_SOCKET_TIMEOUT, 0);
+}
+
+static int on_timer_wanted(CURLM *multi, long millis, void *data)
+{
+    struct curl_loop *loop = data;
+
+    (void)multi;
+    if (millis < 0)
+        uv_timer_stop(&loop->timer);
+    else
+        uv_timer_start(&loop->timer, on_time, (uint64_t)millis, 0); /* 0: the next turn, never from in here */
+    return 0;
+}
+
+/* ---- open and close ---- */
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct curl_loop *loop = handle->data;
+
+    loop->handles--;
+    loop_free(loop);
+}
+
+/* Whatever was opened; also the way out of a failed opening. */
+static void loop_close(struct curl_loop *loop)
+{
+    loop->closed = true;
+    if (loop->multi)
+        curl_multi_cleanup(loop->multi); /* calls on_close_socket for each kept connection */
+    if (loop->share)
+        curl_share_cleanup(loop->share);
+    curl_cas_free(&loop->cas);
+    for (size_t i = 0; i < loop->by_fd_len; i++)
+        if (loop->by_fd[i])
+            socket_forget(loop->by_fd[i]);
+    uv_close((uv_handle_t *)&loop->timer, on_timer_closed);
+    curl_global_cleanup();
+}
+
+struct curl_loop *curl_loop_open(struct host *host)
+{
+    struct curl_loop *loop = calloc(1, sizeof *loop);
+
+    if (!loop || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+        free(loop);
+        return NULL;
+    }
+    loop->host = host;
+    uv_timer_init(&host->loop, &loop->timer);
+    loop->timer.data = loop;
+    loop->handles = 1;
+    loop->multi = curl_multi_init();
+    loop->share = curl_share_init();
+    if (!loop->multi || !loop->share) {
+        loop_close(loop);
+        return NULL;
+    }
+    /* Names are shared by all transfers of a multi; TLS sessions are not, unless they are asked to be. */
+    curl_share_setopt(loop->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
+    curl_multi_setopt(loop->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+    curl_multi_setopt(loop->multi, CURLMOPT_SOCKETDATA, loop);
+    curl_multi_setopt(loop->multi, CURLMOPT_TIMERFUNCTION, on_timer_wanted);
+    curl_multi_setopt(loop->multi, CURLMOPT_TIMERDATA, loop);
+    curl_multi_setopt(loop->multi, CURLMOPT_MAXCONNECTS, KEPT_CONNECTIONS);
+    curl_multi_setopt(loop->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, TOTAL_CONNECTIONS);
+    return loop;
+}
+
+void curl_loop_close(struct host *host)
+{
+    struct curl_loop *loop = host->curl;
+
+    if (!loop)
+        return;
+    host->curl = NULL;
+    while (loop->taken) {
+        struct curl_transfer *t = loop->taken;
+
+        if (t->active) {
+            curl_transfer_stop(t);
+            t->on_done(t, CURLE_ABORTED_BY_CALLBACK);
+            if (loop->taken != t)
+                continue; /* on_done has dropped it */
+        }
+        curl_transfer_unlink(t);
+        curl_easy_cleanup(t->easy);
+        t->easy = NULL;
+        t->loop = NULL; /* its owner will find it closed */
+    }
+    while (loop->idle) {
+        struct curl_transfer *t = loop->idle;
+
+        loop->idle = t->next;
+        curl_easy_cleanup(t->easy);
+        free(t);
+    }
+    loop_close(loop);
+}
+
+struct curl_ca **curl_loop_cas(struct curl_loop *loop)
+{
+    return &loop->cas;
+}
+
+struct curl_loop_stats curl_loop_stats(const struct host *host)
+{
+    struct curl_loop_stats stats = {0};
+
+    if (host->curl) {
+        stats.active = host->curl->active_len;
+        stats.idle = host->curl->idle_len;
+        stats.sockets = host->curl->sockets_len;
+    }
+    return stats;
+}

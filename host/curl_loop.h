@@ -1,0 +1,71 @@
+/* libcurl's multi interface on the host's loop. Knows no Lua and nothing of HTTP.
+ *
+ * A transfer is a pooled easy handle. Take one, set what is special about it, start it; `on_done` is called
+ * once, from the loop, outside of every curl callback; then drop it. Dropping a transfer that still runs ends
+ * it at once. The loop is opened with the first transfer and ended by curl_loop_close; what is dropped later
+ * only frees its memory. Never call anything here from inside a curl callback. */
+#ifndef MOONTIDE_CURL_LOOP_H
+#define MOONTIDE_CURL_LOOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <curl/curl.h>
+#include "err.h"
+
+struct host;
+struct curl_loop;
+
+struct curl_transfer {
+    CURL *easy;             /* NULL once the loop is closed */
+    struct curl_loop *loop; /* NULL once the loop is closed */
+    struct curl_transfer *prev, *next;
+    void (*on_done)(struct curl_transfer *t, CURLcode result);
+    void *data;           /* the owner's */
+    bool active;          /* between start and on_done */
+    bool public_only;     /* refuse to talk to a private address (a redirect led here) */
+    bool refused_address; /* ... and that is what happened */
+    int open_errno;       /* why no socket could be made; 0: it could */
+    char error[CURL_ERROR_SIZE];
+};
+
+/* An idle transfer with the house's safe options set, or NULL with *e filled. */
+struct curl_transfer *curl_transfer_take(struct host *host, struct err *e);
+
+/* Trusts the certificates in this PEM file instead of the system's. False with *e filled. */
+bool curl_transfer_trust(struct curl_transfer *t, const char *path, struct err *e);
+
+/* False with *e filled: it did not start, on_done will not be called. */
+bool curl_transfer_start(struct curl_transfer *t, struct err *e);
+
+/* Goes on after a callback of this transfer has paused it. Its write callback may run before this returns. */
+void curl_transfer_resume(struct curl_transfer *t);
+
+/* Ends it if it runs (without on_done), forgets everything about it, and gives the handle back. NULL is fine.
+ */
+void curl_transfer_drop(struct curl_transfer *t);
+
+/* What a finished transfer's result means. CURLE_OK leaves *e alone. */
+void curl_transfer_error(const struct curl_transfer *t, CURLcode result, struct err *e);
+
+/* True for a numeric address that is not on the public Internet: loopback, private, link-local, shared,
+ * unspecified, multicast, and what is no address at all. IPv4 inside of IPv6 is judged by its IPv4 part. */
+bool curl_address_private(const char *address);
+
+/* Ends every transfer (on_done is called with CURLE_ABORTED_BY_CALLBACK) and every connection. The loop must
+ * turn once more for the handles to be freed. Does nothing when no transfer was ever taken. */
+void curl_loop_close(struct host *host);
+
+/* For curl_ca.c: the files that were read, owned by the loop. */
+struct curl_ca;
+struct curl_ca **curl_loop_cas(struct curl_loop *loop);
+void curl_cas_free(struct curl_ca **cas);
+
+/* For tests and metrics. */
+struct curl_loop_stats {
+    size_t active;  /* transfers under way */
+    size_t idle;    /* pooled easy handles */
+    size_t sockets; /* sockets watched, busy or kept alive */
+};
+struct curl_loop_stats curl_loop_stats(const struct host *host);
+
+#endif
