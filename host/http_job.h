@@ -1,0 +1,113 @@
+/* One HTTP request and its answer: one hop, no redirects. Knows no Lua.
+ *
+ * A job owns everything that curl needs until it is freed, except the body text, which the caller keeps. Its
+ * callbacks run inside curl and only collect; `on_ready` tells the owner that what it waits for (`want`) is
+ * there. A job whose curl loop was closed behind its back reports `closed` and can only be freed. */
+#ifndef MOONTIDE_HTTP_JOB_H
+#define MOONTIDE_HTTP_JOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <uv.h>
+#include "buf.h"
+#include "curl_loop.h"
+#include "err.h"
+
+struct host;
+
+#define HTTP_MAX_HEAD    (64 * 1024) /* bytes of all response headers */
+#define HTTP_MAX_HEADERS 256
+#define HTTP_MAX_LINE    (1024 * 1024) /* of a streamed body */
+
+/* Everything but `body` is copied by http_job_start. */
+struct http_request {
+    const char *method; /* upper case */
+    const char *url;    /* as made by http_url_parse: without user and fragment */
+    const char *body;   /* NULL: none */
+    size_t body_len;
+    const char *body_file; /* instead of body */
+    const char *sink;      /* a 2xx body goes to this path, all or nothing */
+    const char *unix_path; /* connect here whatever the URL's host is */
+    const char *ca, *cert, *key;
+    uint64_t timeout_ms; /* whole exchange; of a stream: until its head */
+    uint64_t connect_ms;
+    uint64_t idle_ms;  /* longest silence in the answer; 0: any */
+    uint64_t max_body; /* 0: no limit */
+    bool stream;       /* hand out the body as it arrives, over HTTP/1.1 */
+    bool public_only;  /* see curl_loop.h */
+};
+
+enum http_want { HTTP_WANT_END, HTTP_WANT_HEAD, HTTP_WANT_DATA, HTTP_WANT_LINE };
+
+struct http_job {
+    struct host *host;
+    struct curl_transfer *transfer;
+    enum http_want want;
+    void (*on_ready)(struct http_job *job); /* may be called more than once */
+    void *owner;
+    struct err err;
+
+    struct buf lines; /* request headers, NUL-terminated one after the other */
+    size_t lines_len;
+    struct curl_slist *slist; /* one block of nodes that point into `lines` */
+
+    struct buf head; /* response headers: name NUL value NUL, names in lower case */
+    size_t head_len;
+    struct buf body;
+    size_t body_at; /* what is before it was consumed */
+    size_t line_at; /* no newline before it */
+    uint64_t received, max_body;
+    int status;
+    int http_version; /* 10, 11, 20 */
+    double elapsed;
+    bool head_done, started_body, done, paused, stream, peer_private;
+
+    int source_fd; /* the request's body, when it is a file */
+    off_t source_at, source_len;
+    int sink_fd;
+    char *sink_path, *sink_temp;
+    uv_timer_t *head_timer; /* of a stream; freed by its close callback */
+};
+
+struct http_job *http_job_new(struct host *host, struct err *e);
+void http_job_free(struct http_job *job);
+
+/* Adds one request header. Room for all of them should be made first, so that a secret is never copied about.
+ */
+bool http_job_header(struct http_job *job, const char *name, size_t name_len, const char *value,
+                     size_t value_len);
+
+/* False with *e filled: free the job. */
+bool http_job_start(struct http_job *job, const struct http_request *request, struct err *e);
+
+/* What is wanted has come (or the end, or a failure: see done and err). */
+bool http_job_ready(struct http_job *job);
+
+/* Says what the owner waits for next; a paused stream goes on when there is room. */
+void http_job_want(struct http_job *job, enum http_want want);
+
+/* The unread part of a streamed body; consume drops from its front. */
+const char *http_job_data(const struct http_job *job, size_t *len);
+void http_job_consume(struct http_job *job, size_t len);
+
+/* Ends the exchange with a failure of the owner's choice. */
+void http_job_fail(struct http_job *job, enum err_code code, const char *message);
+
+/* http_job.c: curl's callbacks, and the limit for a stream's head (false: no memory). */
+size_t http_on_header(char *line, size_t size, size_t count, void *data);
+size_t http_on_body(char *bytes, size_t size, size_t count, void *data);
+void http_on_done(struct curl_transfer *t, CURLcode result);
+bool http_job_head_timer(struct http_job *job, uint64_t millis);
+
+/* http_files.c: where bodies come from and go to. */
+bool http_source_open(struct http_job *job, const char *path, struct err *e);
+size_t http_source_read(char *to, size_t size, size_t count, void *data);
+int http_source_seek(void *data, curl_off_t offset, int origin);
+bool http_sink_open(struct http_job *job, const char *path, struct err *e);
+bool http_sink_write(struct http_job *job, const char *data, size_t len);
+bool http_sink_commit(struct http_job *job);
+void http_files_close(struct http_job *job);
+
+#endif
