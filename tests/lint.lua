@@ -13,10 +13,11 @@ end
 
 local function files(dir, suffix)
   local list = {}
-  for _, path in ipairs(fs.exists(dir) and assert(fs.walk(dir)) or {}) do
-    if path:sub(-#suffix) == suffix then list[#list + 1] = dir .. "/" .. path end
+  if fs.exists(dir) then
+    for path in fs.walk(dir) do
+      if path:sub(-#suffix) == suffix then list[#list + 1] = dir .. "/" .. path end
+    end
   end
-  table.sort(list)
   return list
 end
 

@@ -3,7 +3,7 @@
 local json, store, time = require "json", require "store", require "time"
 
 local file, count, mode = ...
-local db = assert(store.open(file, { sync = mode }))
+local db = assert(store.open(file, { durable = mode == "full" }))
 assert(db:exec([[
   CREATE TABLE run(id INTEGER PRIMARY KEY, state TEXT NOT NULL, updated REAL NOT NULL);
   CREATE TABLE step(id INTEGER PRIMARY KEY, run INTEGER NOT NULL, path TEXT NOT NULL, result TEXT);

@@ -33,9 +33,9 @@ local function temp() return (sys.env("TMPDIR") or "/tmp") end
 
 ---Removes what killed processes left: a folder whose lock nobody holds.
 local function sweep()
-  for _, entry in ipairs(fs.list(temp()) or {}) do
-    if entry.name:sub(1, #PREFIX) == PREFIX then
-      local path = temp() .. "/" .. entry.name
+  for _, name in ipairs((fs.list(temp())) or {}) do
+    if name:sub(1, #PREFIX) == PREFIX then
+      local path = temp() .. "/" .. name
       local lock = fs.exists(path .. "/lock") and fs.lock(path .. "/lock")
       if lock then
         require("lab.cage").sweep(path)
@@ -126,7 +126,7 @@ end
 ---@param extra? table<string, string>
 ---@return table<string, string>
 function M.env(extra)
-  local env = { PATH = PATH, HOME = "/nonexistent", LC_ALL = "C.UTF-8", TMPDIR = temp() }
+  local env = { PATH = PATH, HOME = "/nonexistent", LANG = "C.UTF-8", TMPDIR = temp() }
   for k, v in pairs(extra or {}) do env[k] = v end
   return env
 end
@@ -204,7 +204,7 @@ function M.start(options)
   local self = setmetatable({ name = options.name, log = options.dir .. "/" .. options.name .. ".log" }, Service)
   local argv = { table.unpack(options.argv) }
   argv.env, argv.cwd = M.env(options.env), options.dir
-  argv.stdout, argv.stderr = { file = self.log, append = true }, "merged"
+  argv.stdin, argv.stdout, argv.stderr = false, { file = self.log, append = true }, "stdout"
   self.handle = assert(proc.spawn(argv))
   self.pid = self.handle.pid
   M.on_close(function() self:stop() end)

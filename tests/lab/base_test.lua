@@ -18,7 +18,7 @@ end)
 test("scratch folders are new, empty and private", function()
   local a, b = lab.dir("x"), lab.dir("x")
   ok(a ~= b)
-  eq(#assert(fs.list(a)), 0)
+  eq(assert(fs.list(a)), {})
   eq(assert(fs.stat(a:match("^(.*)/"))).mode & 63, 0) -- nobody else's business
 end)
 
@@ -30,7 +30,7 @@ end)
 test("programs see none of the caller's environment", function()
   local text = lab.run { "env" }
   for name in text:gmatch("([%w_]+)=") do
-    ok(({ PATH = 1, HOME = 1, LC_ALL = 1, TMPDIR = 1 })[name], name .. " got through")
+    ok(({ PATH = 1, HOME = 1, LANG = 1, TMPDIR = 1 })[name], name .. " got through")
   end
 end)
 

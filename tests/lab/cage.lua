@@ -39,25 +39,26 @@ end
 
 -- Removes the empty control groups at and below `path`, deepest first.
 local function remove_groups(path)
-  local dirs = {}
-  local function walk(dir)
-    for _, entry in ipairs(fs.list(dir) or {}) do
-      if entry.type == "directory" then walk(dir .. "/" .. entry.name) end
-    end
-    dirs[#dirs + 1] = dir
-  end
   if not fs.exists(path) then return end
-  walk(path)
-  table.insert(dirs, 1, "rmdir")
-  dirs.env = base.env()
-  proc.run(dirs)
+  local dirs = { path }
+  for below, kind in fs.walk(path) do
+    if kind == "dir" then table.insert(dirs, 1, path .. "/" .. below) end -- parents come first: turn it round
+  end
+  proc.run { "rmdir", table.unpack(dirs) }
+end
+
+local function folders(path)
+  local names, types = fs.list(path)
+  local list = {}
+  for _, name in ipairs(names or {}) do
+    if types[name] == "dir" then list[#list + 1] = name end
+  end
+  return list
 end
 
 local function hierarchies()
   local roots = { "/sys/fs/cgroup" }
-  for _, entry in ipairs(fs.list("/sys/fs/cgroup") or {}) do
-    if entry.type == "directory" then roots[#roots + 1] = "/sys/fs/cgroup/" .. entry.name end
-  end
+  for _, name in ipairs(folders "/sys/fs/cgroup") do roots[#roots + 1] = "/sys/fs/cgroup/" .. name end
   return roots
 end
 
@@ -68,19 +69,18 @@ end
 function M.sweep(dir)
   local name = "moontide-lab-" .. (dir:match("([^/]+)$"))
   local ids, pods = {}, {}
-  for _, cage in ipairs(fs.list(dir) or {}) do
-    for _, entry in ipairs(fs.list(dir .. "/" .. cage.name .. "/store/overlay-containers") or {}) do
-      ids["libpod-" .. entry.name], ids["libpod-conmon-" .. entry.name] = true, true
+  for _, cage in ipairs(folders(dir)) do
+    for _, id in ipairs(folders(dir .. "/" .. cage .. "/store/overlay-containers")) do
+      ids["libpod-" .. id], ids["libpod-conmon-" .. id] = true, true
     end
   end
   for _, root in ipairs(hierarchies()) do
     remove_groups(root .. "/" .. name)
     if next(ids) then
-      for _, pod in ipairs(fs.list(root .. "/libpod_parent") or {}) do
-        for _, entry in ipairs(pod.type == "directory" and fs.list(root .. "/libpod_parent/" .. pod.name) or {}) do
-          if ids[entry.name] then pods[root .. "/libpod_parent/" .. pod.name] = true end
-        end
-        if ids[pod.name] then pods[root .. "/libpod_parent/" .. pod.name] = true end
+      for _, pod in ipairs(folders(root .. "/libpod_parent")) do
+        local path = root .. "/libpod_parent/" .. pod
+        pods[path] = ids[pod]
+        for _, group in ipairs(folders(path)) do pods[path] = pods[path] or ids[group] end
       end
     end
   end

@@ -15,10 +15,6 @@ local M = {}
 ---@field expires integer seconds that a token lives
 ---@field anonymous boolean gives pull tokens to people without credentials
 
-local function base64url(bytes)
-  return (hash.base64(bytes):gsub("+", "-"):gsub("/", "_"):gsub("=+$", ""))
-end
-
 -- openssl signs, because the host has no need for private keys.
 local function sign(dir, text)
   return base.run { "openssl", "dgst", "-sha256", "-sign", dir .. "/token.key", stdin = text }
@@ -45,21 +41,13 @@ local function token(self, user, scopes)
     iss = self.issuer, aud = self.service, sub = user or "", iat = now, nbf = now - 5, exp = now + self.expires,
     jti = hash.hex(hash.random(8)), access = access_of(scopes, self, user),
   }
-  local text = base64url(json.encode(header)) .. "." .. base64url(json.encode(claims))
-  return text .. "." .. base64url(sign(self.dir, text))
-end
-
-local function unescape(text)
-  return (text:gsub("+", " "):gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+  local text = hash.base64url(json.encode(header)) .. "." .. hash.base64url(json.encode(claims))
+  return text .. "." .. hash.base64url(sign(self.dir, text))
 end
 
 local function scopes_of(query)
   local scopes = {}
-  for key, value in query:gmatch("([^&=]+)=([^&]*)") do
-    if key == "scope" then
-      for scope in unescape(value):gmatch("%S+") do scopes[#scopes + 1] = scope end
-    end
-  end
+  for scope in (query.scope or ""):gmatch("%S+") do scopes[#scopes + 1] = scope end
   return scopes
 end
 
@@ -79,7 +67,7 @@ function M.open(options)
   local want = "Basic " .. hash.base64(options.user .. ":" .. options.password)
 
   local function handler(request)
-    local scopes = scopes_of(request.query or "")
+    local scopes = scopes_of(request.query)
     local auth = request.headers.authorization
     if auth and auth ~= want then
       return { status = 401, headers = { ["WWW-Authenticate"] = 'Basic realm="lab token"' }, body = "{}" }
@@ -89,14 +77,16 @@ function M.open(options)
     return { status = 200, headers = { ["Content-Type"] = "application/json" }, body = body }
   end
 
-  local done = task.signal()
+  -- A server ends with the task that opened it: this one belongs to no test.
+  local ready, over = task.signal(), task.signal()
   task.start({ name = "lab.token", detached = true }, function()
-    self.server = assert(serve.listen { address = "127.0.0.1", port = 0, handler = handler })
-    done:notify()
+    local server <close> = assert(serve.listen { address = "127.0.0.1", port = 0, handler = handler })
+    self.url = ("http://127.0.0.1:%d/token"):format(server.port)
+    ready:notify()
+    over:wait()
   end)
-  done:wait(5)
-  base.on_close(function() self.server:close() end)
-  self.url = ("http://127.0.0.1:%d/token"):format(self.server.port)
+  if not ready:wait(5) then error("the token server does not start") end
+  base.on_close(function() over:notify() end)
   return self
 end
 
