@@ -79,6 +79,9 @@ function M.skip(reason) error({ skip = reason }, 0) end
 ---Calls fn when the test ends, however it ends; last in, first out.
 function M.defer(fn) M.deferred[#M.deferred + 1] = fn end
 
+---Calls fn when all tests of this file have run; last in, first out.
+function M.at_end(fn) M.endings[#M.endings + 1] = fn end
+
 ---Waits until fn() gives something true, trying every 20 ms.
 ---@async
 function M.eventually(fn, seconds, what)
@@ -92,7 +95,7 @@ function M.eventually(fn, seconds, what)
   error("did not happen in time: " .. (what or "condition"), 2)
 end
 
-M.deferred = {}
+M.deferred, M.endings = {}, {}
 
 ---Runs the registered tests in order and prints a line for each.
 ---@async
@@ -125,6 +128,13 @@ function M.run(filter)
         failed = failed + 1
         print("not ok " .. t.name .. suffix .. "\n    " .. (type(err) == "table" and show(err) or tostring(err)))
       end
+    end
+  end
+  for i = #M.endings, 1, -1 do
+    local tidy, why = pcall(M.endings[i])
+    if not tidy then
+      failed = failed + 1
+      print("not ok tidying up after the tests\n    " .. tostring(why))
     end
   end
   return passed, failed, skipped

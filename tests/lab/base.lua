@@ -13,15 +13,20 @@ local closers = {} ---@type fun()[]
 ---@param fn fun()
 function M.on_close(fn) closers[#closers + 1] = fn end
 
----Ends everything that the lab started and removes its scratch folder. May be called again.
+---Ends everything that the lab started and removes its scratch folder. May be called again. Raises when something
+---would not go. Test files need not call it.
 ---@async
 function M.close()
+  local failure
   while #closers > 0 do
     local fn = table.remove(closers)
     local ok, err = pcall(fn)
-    if not ok then require("log").warn("the lab could not tidy up", { error = tostring(err) }) end
+    if not ok then failure = failure or err end
   end
+  if failure then error(failure, 0) end
 end
+
+require("check").at_end(M.close)
 
 -- Scratch -----------------------------------------------------------------------------------------------------
 

@@ -84,7 +84,11 @@ function M.sweep(dir)
       end
     end
   end
-  for path in pairs(pods) do remove_groups(path) end
+  for path in pairs(pods) do
+    remove_groups(path)
+    local parent = path:match("^(.*)/")
+    if #folders(parent) == 0 then remove_groups(parent) end
+  end
 end
 
 ---Why there can be no cage here, nil when there can.
@@ -119,8 +123,7 @@ function M.open()
   end
   base.on_close(function()
     opened = nil
-    service.handle:kill("KILL") -- nothing in there is worth a farewell
-    service:stop()
+    service:stop() -- its process 1 goes at once, and the kernel ends the others
     M.sweep(dir:match("^(.*)/"))
   end)
   opened = cage

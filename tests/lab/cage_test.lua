@@ -26,8 +26,10 @@ local function context(options)
 end
 
 local function docker_run(docker, image, port, ...)
-  return lab.run { "docker", "run", "-d", "--network", "host", "-e", "PORT=" .. port, ..., image, env = docker.env }
-    :match("%x+")
+  local argv = { "docker", "run", "-d", "--network", "host", "-e", "PORT=" .. port, ... }
+  argv[#argv + 1] = image
+  argv.env = docker.env
+  return lab.run(argv):match("%x+")
 end
 
 test("docker builds the sample app and runs it", function()

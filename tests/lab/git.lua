@@ -25,7 +25,8 @@ Repo.__index = Repo
 
 local USER, PASSWORD = "dev", "lab-secret-word"
 
--- mod_cgi runs http-backend by its name's suffix: an empty assignment would hand the program out as a file.
+-- mod_cgi runs http-backend by its name's suffix: an empty assignment would hand the program out as a file. The
+-- access log goes through a pipe, because lighttpd keeps what goes to a file to itself for seconds.
 local CONF = [[
 server.document-root = "@DIR@"
 server.bind = "127.0.0.1"
@@ -33,7 +34,7 @@ server.port = @PORT@
 server.errorlog = "@DIR@/lighttpd.err"
 server.modules = ("mod_alias", "mod_setenv", "mod_authn_file", "mod_auth", "mod_cgi", "mod_accesslog")
 server.stream-response-body = 1
-accesslog.filename = "@DIR@/access.log"
+accesslog.filename = "|/usr/bin/tee -a @DIR@/access.log"
 accesslog.format = "%m %U%q %s"
 alias.url = ( "/git" => "@BACKEND@", "/pub" => "@BACKEND@" )
 setenv.set-environment = ( "GIT_PROJECT_ROOT" => "@DIR@/repositories", "GIT_HTTP_EXPORT_ALL" => "1",
@@ -205,7 +206,7 @@ function Repo:tags(count, prefix)
   local lines = {}
   for i = 1, count do
     if i % 2 == 0 then
-      lines[#lines + 1] = ("tag %s%d\nfrom %s\ntagger Ada <ada@example.com> 1700000000 +0000\ndata 1\nx\n"):format(
+      lines[#lines + 1] = ("tag %s%d\nfrom %s\ntagger Ada <ada@example.com> 1700000000 +0000\ndata 1\nx"):format(
         prefix, i, commit)
     else
       lines[#lines + 1] = ("reset refs/tags/%s%d\nfrom %s\n"):format(prefix, i, commit)

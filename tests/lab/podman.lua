@@ -66,6 +66,7 @@ function M.open()
     base.write(self[name], ('#!/bin/sh\nexec nsenter -t %d -m -p --wd="$PWD" -- %s "$@"\n'):format(c.pid,
       base.exists(name)), 493) -- 0755
   end
+  base.write(dir .. "/auth.json", "{}\n")
   self.env = base.env {
     HOME = dir, CONTAINERS_CONF = dir .. "/containers.conf", CONTAINERS_STORAGE_CONF = dir .. "/storage.conf",
     CONTAINERS_REGISTRIES_CONF = dir .. "/registries.conf", BUILDAH_ISOLATION = "chroot",
