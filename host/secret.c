@@ -1,0 +1,529 @@
+/* The registry of secrets and the filter over it.
+ *
+ * A secret is stored as a handful of forms: itself and the base64 characters that it alone determines, for
+ * each alignment and alphabet. Escapes are not enumerated but undone while matching, since no two encoders
+ * escape the same characters. The first four bytes of each form are its key in a hash table, so a text is
+ * scanned with one look-up per byte however many secrets there are. The registry owns its copies and wipes
+ * them. */
+#include "secret.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEY_LEN      4
+#define LINE_MIN     16 /* lines of a multi-line secret that count alone */
+#define SLOTS_MIN    256
+#define PREFIX_BITS  65536u
+#define ESCAPE_WIDTH 6 /* \u00XX: the widest spelling of one byte */
+
+struct form {
+    char *bytes;
+    size_t len;
+    uint32_t next; /* index + 1 of the next form in the same slot */
+};
+
+struct secrets {
+    struct form *forms;
+    size_t count, cap;
+    uint32_t *heads; /* index + 1 of a slot's first form */
+    uint32_t *keys;  /* 32 bits per slot: which hashed keys exist at all */
+    size_t slots;    /* a power of two */
+    size_t longest;
+    uint32_t prefixes[PREFIX_BITS / 32]; /* the first 1, 2 and 3 bytes of every form, hashed */
+};
+
+/* How a text may spell a secret. */
+enum spelling { PLAIN, PERCENT, WEBFORM, JSON, SPELLINGS };
+
+struct unit {
+    unsigned char bytes[4];
+    size_t len;  /* how many bytes it stands for */
+    size_t used; /* how many characters it takes; 0: the text ends inside of it */
+};
+
+struct probe {
+    size_t match; /* length of the longest match here */
+    bool partial; /* the text ends before it is decided */
+};
+
+static uint32_t mix(uint32_t key)
+{
+    key *= 0x9e3779b1u;
+    return key ^ (key >> 15);
+}
+
+static bool bit_get(const uint32_t *bits, uint32_t bit)
+{
+    return bits[bit / 32] >> bit % 32 & 1;
+}
+
+static void bit_set(uint32_t *bits, uint32_t bit)
+{
+    bits[bit / 32] |= 1u << bit % 32;
+}
+
+static uint32_t key_of(const char *bytes)
+{
+    uint32_t key;
+
+    memcpy(&key, bytes, KEY_LEN);
+    return key;
+}
+
+static uint32_t prefix_bit(const unsigned char *bytes, size_t len)
+{
+    uint32_t key = (uint32_t)len;
+
+    for (size_t i = 0; i < len; i++)
+        key = key << 8 | bytes[i];
+    return mix(key) % PREFIX_BITS;
+}
+
+static void wipe_free(void *data, size_t len)
+{
+    if (data)
+        explicit_bzero(data, len);
+    free(data);
+}
+
+struct secrets *secrets_open(void)
+{
+    return calloc(1, sizeof(struct secrets));
+}
+
+void secrets_close(struct secrets *s)
+{
+    if (!s)
+        return;
+    for (size_t i = 0; i < s->count; i++)
+        wipe_free(s->forms[i].bytes, s->forms[i].len);
+    free(s->forms);
+    free(s->heads);
+    free(s->keys);
+    wipe_free(s, sizeof *s);
+}
+
+size_t secrets_longest(const struct secrets *s)
+{
+    return s ? s->longest * ESCAPE_WIDTH : 0;
+}
+
+static void link_form(struct secrets *s, size_t index)
+{
+    struct form *form = &s->forms[index];
+    uint32_t hash = mix(key_of(form->bytes)), *head = &s->heads[hash & (s->slots - 1)];
+
+    form->next = *head;
+    *head = (uint32_t)index + 1;
+    bit_set(s->keys, hash & (uint32_t)(s->slots * 32 - 1));
+}
+
+static bool grow_table(struct secrets *s)
+{
+    size_t slots = s->slots ? s->slots * 2 : SLOTS_MIN;
+    uint32_t *heads = calloc(slots, sizeof *heads), *keys = calloc(slots, sizeof *keys);
+
+    if (!heads || !keys) {
+        free(heads);
+        free(keys);
+        return false;
+    }
+    free(s->heads);
+    free(s->keys);
+    s->heads = heads;
+    s->keys = keys;
+    s->slots = slots;
+    for (size_t i = 0; i < s->count; i++)
+        link_form(s, i);
+    return true;
+}
+
+/* Room for one more form; the table keeps at most half of its slots filled. */
+static bool make_room(struct secrets *s)
+{
+    if (s->count == s->cap) {
+        size_t cap = s->cap ? s->cap * 2 : 16;
+        struct form *forms = realloc(s->forms, cap * sizeof *forms);
+
+        if (!forms)
+            return false;
+        s->forms = forms;
+        s->cap = cap;
+    }
+    return s->slots >= 2 * (s->count + 1) || grow_table(s);
+}
+
+/* The first form whose key may be the one at `key`, as index + 1. */
+static uint32_t candidates(const struct secrets *s, const char *key)
+{
+    uint32_t hash = mix(key_of(key));
+
+    return bit_get(s->keys, hash & (uint32_t)(s->slots * 32 - 1)) ? s->heads[hash & (s->slots - 1)] : 0;
+}
+
+static bool add_form(struct secrets *s, const char *bytes, size_t len)
+{
+    if (len < KEY_LEN || !make_room(s))
+        return len < KEY_LEN;
+    for (uint32_t i = candidates(s, bytes); i; i = s->forms[i - 1].next)
+        if (s->forms[i - 1].len == len && memcmp(s->forms[i - 1].bytes, bytes, len) == 0)
+            return true;
+
+    char *copy = malloc(len);
+
+    if (!copy)
+        return false;
+    memcpy(copy, bytes, len);
+    s->forms[s->count] = (struct form){.bytes = copy, .len = len};
+    link_form(s, s->count++);
+    if (len > s->longest)
+        s->longest = len;
+    for (size_t n = 1; n < KEY_LEN; n++)
+        bit_set(s->prefixes, prefix_bit((const unsigned char *)bytes, n));
+    return true;
+}
+
+/* The base64 characters that the value alone determines when `shift` other bytes stand before it: a character
+ * holds 6 bits, and those that share one with a neighbour are left out. */
+static size_t base64_core(const char *value, size_t len, size_t shift, const char *digits, char *out)
+{
+    size_t count = 0;
+
+    for (size_t bit = (shift * 8 + 5) / 6 * 6 - shift * 8; bit + 6 <= len * 8; bit += 6) {
+        unsigned hi = (unsigned char)value[bit / 8];
+        unsigned lo = bit / 8 + 1 < len ? (unsigned char)value[bit / 8 + 1] : 0;
+
+        out[count++] = digits[(hi << 8 | lo) >> (10 - bit % 8) & 63];
+    }
+    return count;
+}
+
+static bool add_base64(struct secrets *s, const char *value, size_t len)
+{
+    static const char *const alphabets[] = {
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
+    };
+    size_t room = len / 3 * 4 + 4;
+    char *text = malloc(room);
+    bool ok = text != NULL;
+
+    for (size_t shift = 0; ok && shift < 3; shift++)
+        for (size_t a = 0; ok && a < 2; a++)
+            ok = add_form(s, text, base64_core(value, len, shift, alphabets[a], text));
+    wipe_free(text, room);
+    return ok;
+}
+
+static bool add_value(struct secrets *s, const char *value, size_t len)
+{
+    return add_form(s, value, len) && add_base64(s, value, len);
+}
+
+bool secrets_add(struct secrets *s, const char *value, size_t len)
+{
+    const char *end = value + len;
+    size_t lines = 0;
+
+    if (len < KEY_LEN || !add_value(s, value, len))
+        return false;
+    for (const char *at = value, *stop; at < end; at = stop + 1) {
+        stop = memchr(at, '\n', (size_t)(end - at));
+        if (!stop)
+            stop = end;
+        lines += stop > at;
+    }
+    /* A file's last newline is no part of the secret as people use it; so a single line counts in any case.
+     */
+    for (const char *at = value, *stop; at < end; at = stop + 1) {
+        stop = memchr(at, '\n', (size_t)(end - at));
+        if (!stop)
+            stop = end;
+
+        size_t line = (size_t)(stop - at);
+
+        if (line && at[line - 1] == '\r')
+            line--;
+        if (line < len && line >= (lines == 1 ? KEY_LEN : LINE_MIN) && strncmp(at, "-----", 5) != 0 &&
+            !add_value(s, at, line))
+            return false;
+    }
+    return true;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Reads up to `want` hex digits; returns how many there are. */
+static size_t hex_run(const char *t, size_t left, size_t want, unsigned *value)
+{
+    size_t n = 0;
+
+    *value = 0;
+    while (n < want && n < left && hex_digit(t[n]) >= 0)
+        *value = *value << 4 | (unsigned)hex_digit(t[n++]);
+    return n;
+}
+
+static const struct unit text_ends;
+
+static struct unit single(unsigned byte, size_t used)
+{
+    return (struct unit){.bytes = {(unsigned char)byte}, .len = 1, .used = used};
+}
+
+static struct unit utf8(unsigned code, size_t used)
+{
+    struct unit u = {.used = used};
+
+    if (code < 0x80)
+        return single(code, used);
+    u.len = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = u.len - 1; i > 0; i--, code >>= 6)
+        u.bytes[i] = (unsigned char)(0x80 | (code & 63));
+    u.bytes[0] = (unsigned char)((0xf00u >> u.len & 0xf0) | code);
+    return u;
+}
+
+static struct unit percent_unit(const char *t, size_t left)
+{
+    unsigned value;
+    size_t digits = hex_run(t + 1, left - 1, 2, &value);
+
+    if (digits == 2)
+        return single(value, 3);
+    return digits == left - 1 ? text_ends : single('%', 1);
+}
+
+static struct unit json_unit(const char *t, size_t left)
+{
+    static const char names[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
+    unsigned code, low;
+
+    if (left < 2)
+        return text_ends;
+    if (t[1] != 'u') {
+        const char *name = t[1] ? strchr(names, t[1]) : NULL;
+
+        return name ? single((unsigned char)meanings[name - names], 2) : single('\\', 1);
+    }
+
+    size_t digits = hex_run(t + 2, left - 2, 4, &code);
+
+    if (digits < 4)
+        return digits == left - 2 ? text_ends : single('\\', 1);
+    if (code < 0xd800 || code > 0xdbff)
+        return utf8(code, 6);
+    if (left < 12 && (left < 7 || t[6] == '\\'))
+        return text_ends;
+    if (left >= 12 && t[6] == '\\' && t[7] == 'u' && hex_run(t + 8, 4, 4, &low) == 4 && low >> 10 == 0x37)
+        return utf8(0x10000 + ((code & 0x3ff) << 10 | (low & 0x3ff)), 12);
+    return single('\\', 1);
+}
+
+static struct unit next_unit(const char *t, size_t left, enum spelling how)
+{
+    if (*t == '%' && (how == PERCENT || how == WEBFORM))
+        return percent_unit(t, left);
+    if (*t == '+' && how == WEBFORM)
+        return single(' ', 1);
+    if (*t == '\\' && how == JSON)
+        return json_unit(t, left);
+    return single((unsigned char)*t, 1);
+}
+
+/* Compares a form with the text; the outcome is added to *p. */
+static void match_form(const struct form *form, const char *t, size_t left, enum spelling how,
+                       struct probe *p)
+{
+    size_t at = 0, i = 0;
+
+    if (how == PLAIN) {
+        if (memcmp(form->bytes, t, left < form->len ? left : form->len) != 0)
+            return;
+        i = form->len;
+        at = i;
+    }
+    while (i < form->len) {
+        struct unit u = {0};
+
+        if (at < left)
+            u = next_unit(t + at, left - at, how);
+        if (!u.used) {
+            p->partial = true;
+            return;
+        }
+        if (u.len > form->len - i || memcmp(form->bytes + i, u.bytes, u.len) != 0)
+            return;
+        at += u.used;
+        i += u.len;
+    }
+    if (at > left)
+        p->partial = true;
+    else if (at > p->match)
+        p->match = at;
+}
+
+/* The first four bytes that the text spells here; fewer only when it ends before. */
+static size_t spelled_key(const char *t, size_t left, enum spelling how, unsigned char key[KEY_LEN])
+{
+    size_t at = 0, n = 0;
+
+    while (n < KEY_LEN && at < left) {
+        struct unit u = next_unit(t + at, left - at, how);
+
+        if (!u.used)
+            break;
+        for (size_t i = 0; i < u.len && n < KEY_LEN; i++)
+            key[n++] = u.bytes[i];
+        at += u.used;
+    }
+    return n;
+}
+
+/* A text being scanned, and where each escape character comes next (at `len` when it does not). */
+struct cursor {
+    const char *text;
+    size_t len, at;
+    size_t escape[SPELLINGS];
+};
+
+static const char escapes[SPELLINGS] = {[PERCENT] = '%', [WEBFORM] = '+', [JSON] = '\\'};
+
+static void probe_spelling(const struct secrets *s, const struct cursor *c, enum spelling how,
+                           struct probe *p)
+{
+    const char *t = c->text + c->at;
+    size_t left = c->len - c->at;
+    unsigned char key[KEY_LEN];
+    size_t n = spelled_key(t, left, how, key);
+
+    if (n < KEY_LEN) {
+        p->partial = p->partial || n == 0 || bit_get(s->prefixes, prefix_bit(key, n));
+        return;
+    }
+    for (uint32_t i = candidates(s, (char *)key); i; i = s->forms[i - 1].next)
+        match_form(&s->forms[i - 1], t, left, how, p);
+}
+
+/* Moves on while nothing can begin here: no form has this key, and no escape is near enough to change it. */
+static void skip_ordinary(const struct secrets *s, struct cursor *c)
+{
+    size_t stop = c->len < KEY_LEN ? 0 : c->len - KEY_LEN + 1;
+
+    for (enum spelling how = PERCENT; how < SPELLINGS; how++) {
+        if (c->escape[how] < c->at) {
+            const char *found = memchr(c->text + c->at, escapes[how], c->len - c->at);
+
+            c->escape[how] = found ? (size_t)(found - c->text) : c->len;
+        }
+        if (c->escape[how] < c->len && c->escape[how] < stop + KEY_LEN - 1)
+            stop = c->escape[how] < KEY_LEN ? 0 : c->escape[how] - KEY_LEN + 1;
+    }
+    while (c->at < stop && !candidates(s, c->text + c->at))
+        c->at++;
+}
+
+static struct probe probe_all(const struct secrets *s, const struct cursor *c)
+{
+    struct probe p = {0};
+
+    for (enum spelling how = PLAIN; how < SPELLINGS; how++)
+        if (how == PLAIN || c->escape[how] < c->len)
+            probe_spelling(s, c, how, &p);
+    return p;
+}
+
+/* Filters text[0..len); the first `covered` bytes are under a mark already. Returns how far it is decided
+ * (all of it when `last`), moves *covered to what is under a mark beyond that, or SIZE_MAX without memory. */
+static size_t scan(const struct secrets *s, const char *text, size_t len, bool last, size_t *covered,
+                   struct buf *out)
+{
+    struct cursor c = {.text = text, .len = len};
+    size_t shown = *covered, hidden = *covered;
+
+    for (enum spelling how = PERCENT; how < SPELLINGS; how++) {
+        const char *found = memchr(text, escapes[how], len);
+
+        c.escape[how] = found ? (size_t)(found - text) : len;
+    }
+    for (; c.at < len; c.at++) {
+        skip_ordinary(s, &c);
+
+        struct probe p = probe_all(s, &c);
+
+        if (p.partial && !last)
+            break;
+        if (!p.match)
+            continue;
+        if (c.at >= hidden) { /* overlapping secrets share one mark */
+            if (!buf_add(out, text + shown, c.at - shown) || !buf_text(out, SECRET_MARK))
+                return SIZE_MAX;
+        }
+        if (c.at + p.match > hidden)
+            hidden = c.at + p.match;
+        shown = hidden;
+    }
+    if (c.at > shown && !buf_add(out, text + shown, c.at - shown))
+        return SIZE_MAX;
+    *covered = hidden > c.at ? hidden - c.at : 0;
+    return c.at;
+}
+
+static bool take_back(struct buf *out, size_t len)
+{
+    if (out->data && out->len > len) {
+        explicit_bzero(out->data + len, out->len - len);
+        out->len = len;
+    }
+    return false;
+}
+
+bool secrets_filter(struct secrets *s, const char *text, size_t len, struct buf *out)
+{
+    size_t covered = 0, before = out->len;
+
+    if (len == 0)
+        return true;
+    if (!s || !s->count)
+        return buf_add(out, text, len);
+    return scan(s, text, len, true, &covered, out) != SIZE_MAX || take_back(out, before);
+}
+
+bool secrets_feed(struct secrets *s, struct secrets_tail *tail, const char *text, size_t len, bool last,
+                  struct buf *out)
+{
+    size_t before = out->len, kept = tail->held.len, covered = tail->covered;
+
+    if (!s || !s->count)
+        return !len || buf_add(out, text, len);
+    if (len && !buf_add(&tail->held, text, len))
+        return false;
+
+    size_t done = tail->held.len ? scan(s, tail->held.data, tail->held.len, last, &covered, out) : 0;
+
+    if (done == SIZE_MAX) {
+        tail->held.len = kept;
+        return take_back(out, before);
+    }
+    tail->covered = covered;
+    if (last)
+        secrets_tail_free(tail);
+    else
+        buf_skip(&tail->held, done);
+    return true;
+}
+
+void secrets_tail_free(struct secrets_tail *tail)
+{
+    if (tail->held.data)
+        explicit_bzero(tail->held.data, tail->held.cap);
+    buf_free(&tail->held);
+    tail->covered = 0;
+}
