@@ -1,0 +1,444 @@
+/* core.serve: servers whose requests are taken by a task, and the request that a task answers.
+ *
+ * Waits: server:accept, server:close, request:write. Server and request are handles over serve.c's
+ * structures, which outlive them or are outlived as it happens; callbacks from there only set pointers and
+ * wake ops. How a request is read and routed is stdlib/serve.lua's business. */
+#include <lua.h>
+#include <lauxlib.h>
+#include "api.h"
+#include "bind.h"
+#include "err.h"
+#include "host.h"
+#include "serve.h"
+#include "task.h"
+
+#define SERVER_CLASS  "moontide.server"
+#define REQUEST_CLASS "moontide.request"
+#define FIELDS_MAX    64
+
+struct server {
+    struct serve *serve; /* NULL: closed */
+    struct op *accept, *close;
+};
+
+struct server_op {
+    struct op op;
+    struct op **slot; /* where the server knows it */
+};
+
+struct request {
+    struct serve_request *r; /* NULL: closed */
+    struct task *task;       /* who handles it, while that lasts */
+    struct op *write;
+};
+
+struct write_op {
+    struct op op;
+    struct request *request;
+};
+
+static void wake(struct op *op)
+{
+    if (op)
+        op_done(op);
+}
+
+static void server_on_request(void *data)
+{
+    struct server *sv = data;
+
+    wake(sv->accept);
+}
+
+static void server_on_idle(void *data)
+{
+    struct server *sv = data;
+
+    wake(sv->close);
+}
+
+static void server_on_closed(void *data)
+{
+    struct server *sv = data;
+
+    sv->serve = NULL;
+    wake(sv->accept);
+    wake(sv->close);
+}
+
+static bool listen_socket(lua_State *L, struct serve_socket *socket, struct err *e)
+{
+    const char *path = bind_opt_text(L, 1, "unix", NULL);
+
+    if (path)
+        return serve_socket_unix(socket, path, e);
+    return serve_socket_tcp(socket, bind_opt_text(L, 1, "address", "127.0.0.1"),
+                            (uint16_t)bind_opt_integer(L, 1, "port", 0), e);
+}
+
+static lua_Integer limit_option(lua_State *L, const char *name, lua_Integer fallback, lua_Integer least,
+                                lua_Integer most)
+{
+    lua_Integer value = bind_opt_integer(L, 1, name, fallback);
+
+    if (value < least || value > most)
+        luaL_error(L, "serve.listen: %s must be between %I and %I", name, (LUAI_UACINT)least,
+                   (LUAI_UACINT)most);
+    return value;
+}
+
+/* listen{address=, port=, unix=, max_body=, header_memory=, connections=, per_address=, timeout=}
+ * -> server | nil, err */
+static int l_listen(lua_State *L)
+{
+    static const char usage[] = "serve.listen{port=|unix=, handler=, ...}";
+    static const char *const known[] = {"address",     "port",        "unix",    "max_body", "header_memory",
+                                        "connections", "per_address", "timeout", NULL};
+    struct serve_options o = {
+        .on_request = server_on_request, .on_idle = server_on_idle, .on_closed = server_on_closed};
+    struct serve_socket socket = {.fd = -1};
+    struct server *sv;
+    struct err e = {.code = ERR_NONE};
+
+    if (!bind_options(L, 1, usage, known))
+        return bind_usage(L, usage);
+    limit_option(L, "port", 0, 0, 65535);
+    o.max_body = (size_t)limit_option(L, "max_body", 1 << 20, 0, 1 << 30);
+    o.header_memory = (size_t)limit_option(L, "header_memory", 32768, 4096, 1 << 20);
+    o.connections = (unsigned)limit_option(L, "connections", 64, 1, 10000);
+    o.per_ip = (unsigned)limit_option(L, "per_address", 32, 0, 10000);
+    o.timeout = bind_millis(bind_opt_number(L, 1, "timeout", 10));
+    if (o.timeout < 100)
+        o.timeout = 100;
+    sv = bind_new(L, sizeof *sv, SERVER_CLASS);
+    o.data = sv;
+    if (!listen_socket(L, &socket, &e))
+        return err_return(L, &e, "serve.listen",
+                          bind_opt_text(L, 1, "unix", bind_opt_text(L, 1, "address", NULL)));
+    sv->serve = serve_open(bind_host(L), &socket, &o, &e);
+    if (!sv->serve)
+        return err_return(L, &e, "serve.listen", NULL);
+    return 1;
+}
+
+static void server_op_leave(struct op *op)
+{
+    *((struct server_op *)op)->slot = NULL;
+}
+
+static struct server_op *server_op(lua_State *L, struct op **slot)
+{
+    struct server_op *so;
+
+    if (*slot)
+        luaL_error(L, "the server is waited for already");
+    so = op_new(L, sizeof *so, NULL);
+    so->slot = slot;
+    so->op.leave = server_op_leave;
+    *slot = &so->op;
+    return so;
+}
+
+/* Takes the next request out of the queue of the server at index 1. */
+static int push_request(lua_State *L, struct server *sv)
+{
+    struct request *q = bind_new(L, sizeof *q, REQUEST_CLASS);
+
+    q->r = sv->serve ? serve_next(sv->serve) : NULL;
+    return q->r ? 1 : 0;
+}
+
+static int accept_finish(lua_State *L, struct op *op)
+{
+    (void)op;
+    return push_request(L, bind_self(L, 1, SERVER_CLASS));
+}
+
+/* server:accept() -> request; nothing once it is closed. Waits. */
+static int l_accept(lua_State *L)
+{
+    struct server *sv = bind_self(L, 1, SERVER_CLASS);
+    struct server_op *so;
+
+    lua_settop(L, 1);
+    if (!sv->serve || push_request(L, sv))
+        return sv->serve ? 1 : 0;
+    lua_settop(L, 1);
+    so = server_op(L, &sv->accept);
+    return op_wait(L, &so->op, accept_finish);
+}
+
+static int close_finish(lua_State *L, struct op *op)
+{
+    (void)op;
+    serve_close(((struct server *)bind_self(L, 1, SERVER_CLASS))->serve);
+    return 0;
+}
+
+/* server:close(limit): stops listening, waits until the running requests are answered or the seconds are over
+ */
+static int l_close(lua_State *L)
+{
+    struct server *sv = bind_self(L, 1, SERVER_CLASS);
+    uint64_t limit = bind_millis(luaL_optnumber(L, 2, 5));
+    struct server_op *so;
+
+    if (!sv->serve)
+        return 0;
+    serve_drain(sv->serve, limit);
+    if (serve_running(sv->serve) == 0 || limit == 0 || sv->close) {
+        serve_close(sv->serve);
+        return 0;
+    }
+    so = server_op(L, &sv->close);
+    return op_wait(L, &so->op, close_finish);
+}
+
+/* server:stop(): at once; also __gc and __close */
+static int l_stop(lua_State *L)
+{
+    serve_close(((struct server *)bind_self(L, 1, SERVER_CLASS))->serve);
+    return 0;
+}
+
+/* server:port() -> integer | nil */
+static int l_port(lua_State *L)
+{
+    struct server *sv = bind_self(L, 1, SERVER_CLASS);
+
+    if (!sv->serve || !serve_port(sv->serve))
+        return 0;
+    lua_pushinteger(L, serve_port(sv->serve));
+    return 1;
+}
+
+static void request_on_gone(struct serve_request *r)
+{
+    struct request *q = r->data;
+
+    if (q->task)
+        task_cancel(q->task, ERR_CANCELLED);
+    wake(q->write);
+}
+
+static void request_on_room(struct serve_request *r)
+{
+    struct request *q = r->data;
+
+    wake(q->write);
+}
+
+static struct request *open_request(lua_State *L)
+{
+    struct request *q = bind_self(L, 1, REQUEST_CLASS);
+
+    if (!q->r)
+        luaL_error(L, "the request is closed");
+    return q;
+}
+
+/* request:bind(): the running task handles it, and is cancelled when the client goes */
+static int l_bind(lua_State *L)
+{
+    struct request *q = open_request(L);
+
+    q->task = task_current(L);
+    q->r->data = q;
+    q->r->on_gone = request_on_gone;
+    q->r->on_room = request_on_room;
+    if ((!q->r->conn || q->r->cut) && q->task)
+        task_cancel(q->task, ERR_CANCELLED);
+    return 0;
+}
+
+/* request:read() -> method, target, {name, value, ...}, body, peer */
+static int l_read(lua_State *L)
+{
+    const struct serve_request *r = open_request(L)->r;
+
+    lua_pushstring(L, r->method);
+    lua_pushstring(L, r->target);
+    lua_createtable(L, (int)r->header_count * 2, 0);
+    for (size_t i = 0; i < r->header_count; i++) {
+        lua_pushstring(L, r->headers[i].name);
+        lua_rawseti(L, -2, (lua_Integer)i * 2 + 1);
+        lua_pushlstring(L, r->headers[i].value, r->headers[i].value_len);
+        lua_rawseti(L, -2, (lua_Integer)i * 2 + 2);
+    }
+    lua_pushlstring(L, r->body.data ? r->body.data : "", r->body.len);
+    lua_createtable(L, 0, 2);
+    if (r->peer.local) {
+        lua_pushinteger(L, r->peer.uid);
+        lua_setfield(L, -2, "uid");
+        lua_pushinteger(L, r->peer.pid);
+        lua_setfield(L, -2, "pid");
+    } else {
+        lua_pushstring(L, r->peer.address);
+        lua_setfield(L, -2, "address");
+    }
+    return 5;
+}
+
+/* The header list at `arg`, as C strings that belong to it. */
+static size_t read_fields(lua_State *L, int arg, struct serve_field fields[FIELDS_MAX])
+{
+    size_t count = 0;
+
+    luaL_checktype(L, arg, LUA_TTABLE);
+    for (lua_Integer i = 1; lua_rawgeti(L, arg, i) != LUA_TNIL; i += 2) {
+        size_t name_len, value_len;
+
+        lua_rawgeti(L, arg, i + 1);
+        if (count == FIELDS_MAX || lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING)
+            luaL_error(L, "an answer's headers are up to %d pairs of strings", FIELDS_MAX);
+        fields[count].name = lua_tolstring(L, -2, &name_len);
+        fields[count].value = lua_tolstring(L, -1, &value_len);
+        if (!serve_field_ok(fields[count].name, name_len, fields[count].value, value_len))
+            luaL_error(L, "a header that cannot be sent: %s", fields[count].name);
+        count++;
+        lua_pop(L, 2);
+    }
+    lua_pop(L, 1);
+    return count;
+}
+
+static unsigned read_status(lua_State *L, int arg)
+{
+    lua_Integer status = luaL_checkinteger(L, arg);
+
+    if (status < 200 || status > 599)
+        luaL_error(L, "an answer's status is between 200 and 599");
+    return (unsigned)status;
+}
+
+static struct request *unanswered(lua_State *L)
+{
+    struct request *q = open_request(L);
+
+    if (q->r->answered)
+        luaL_error(L, "the request is answered already");
+    return q;
+}
+
+/* request:reply(status, {name, value, ...}, body) -> true | nil, err */
+static int l_reply(lua_State *L)
+{
+    struct request *q = unanswered(L);
+    unsigned status = read_status(L, 2);
+    struct serve_field fields[FIELDS_MAX];
+    size_t count = read_fields(L, 3, fields), len;
+    const char *body = luaL_checklstring(L, 4, &len);
+    struct err e;
+
+    if (!serve_reply(q->r, status, fields, count, body, len, &e))
+        return err_return(L, &e, "serve.reply", NULL);
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+/* request:stream(status, {name, value, ...}) -> true | nil, err */
+static int l_stream(lua_State *L)
+{
+    struct request *q = unanswered(L);
+    unsigned status = read_status(L, 2);
+    struct serve_field fields[FIELDS_MAX];
+    size_t count = read_fields(L, 3, fields);
+    struct err e;
+
+    if (!serve_stream(q->r, status, fields, count, &e))
+        return err_return(L, &e, "serve.reply", NULL);
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+static void write_leave(struct op *op)
+{
+    ((struct write_op *)op)->request->write = NULL;
+}
+
+static int write_finish(lua_State *L, struct op *op)
+{
+    struct request *q = ((struct write_op *)op)->request;
+
+    if (!q->r || !q->r->conn || q->r->cut)
+        return err_fail(L, ERR_CLOSED, "serve.write", NULL, "the client is gone");
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+/* request:write(text) -> true | nil, err. Waits while too much is unsent. */
+static int l_request_write(lua_State *L)
+{
+    struct request *q = open_request(L);
+    size_t len;
+    const char *text = luaL_checklstring(L, 2, &len);
+    struct write_op *w;
+    struct err e;
+
+    if (!q->r->streaming || q->r->finished || q->write)
+        return luaL_error(L, "no answer is being written here");
+    if (!serve_write(q->r, text, len, &e))
+        return err_return(L, &e, "serve.write", NULL);
+    lua_pushboolean(L, true);
+    if (serve_unsent(q->r) < SERVE_HIGH_WATER)
+        return 1;
+    w = op_new(L, sizeof *w, NULL);
+    w->request = q;
+    w->op.leave = write_leave;
+    q->write = &w->op;
+    return op_wait(L, &w->op, write_finish);
+}
+
+/* request:finish(ok): ends the streamed answer */
+static int l_finish(lua_State *L)
+{
+    serve_finish(open_request(L)->r, lua_toboolean(L, 2));
+    return 0;
+}
+
+/* request:close(): gives it up; without an answer the connection is cut. Also __gc and __close. */
+static int l_request_close(lua_State *L)
+{
+    struct request *q = bind_self(L, 1, REQUEST_CLASS);
+    struct serve_request *r = q->r;
+
+    q->task = NULL;
+    q->r = NULL;
+    if (r)
+        serve_release(r);
+    return 0;
+}
+
+static const luaL_Reg server_methods[] = {
+    {"accept", l_accept}, {"close", l_close}, {"stop", l_stop}, {"port", l_port}, {NULL, NULL},
+};
+
+static const luaL_Reg server_metamethods[] = {
+    {"__gc", l_stop},
+    {"__close", l_stop},
+    {NULL, NULL},
+};
+
+static const luaL_Reg request_methods[] = {
+    {"bind", l_bind},           {"read", l_read},     {"reply", l_reply},         {"stream", l_stream},
+    {"write", l_request_write}, {"finish", l_finish}, {"close", l_request_close}, {NULL, NULL},
+};
+
+static const luaL_Reg request_metamethods[] = {
+    {"__gc", l_request_close},
+    {"__close", l_request_close},
+    {NULL, NULL},
+};
+
+static const luaL_Reg functions[] = {
+    {"listen", l_listen},
+    {NULL, NULL},
+};
+
+int luaopen_core_serve(lua_State *L)
+{
+    bind_class(L, SERVER_CLASS, server_methods, server_metamethods);
+    bind_class(L, REQUEST_CLASS, request_methods, request_metamethods);
+    luaL_newlib(L, functions);
+    return 1;
+}
