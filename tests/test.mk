@@ -9,7 +9,7 @@ test: deps ## install what is missing, build, run every test (T="filter ..." for
 
 demo: deps ## the whole story with real parts, on loopback (KEEP=1 leaves it running)
 	@$(MAKE) -s -j$(JOBS) all
-	@$(OUT)/moontide exec tests/demo/demo.lua $(if $(KEEP),--keep) $(DEMO)
+	@$(OUT)/moontide exec tests/demo.lua $(if $(KEEP),--keep) $(DEMO)
 
 check: lint ## lint, then all tests in debug and asan, the allocation-failure and the crash sweep
 	@set -e; for v in $(TEST_VARIANTS); do echo "== tests, $$v"; $(MAKE) -s V=$$v test; done

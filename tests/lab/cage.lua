@@ -62,13 +62,14 @@ local function hierarchies()
   return roots
 end
 
----Removes the control groups of a cage whose scratch folder is `dir`: docker's by the name it was given, podman's
----by the ids of the containers in its store.
+---Removes the control groups of a cage whose scratch folder is `dir`: docker's by the name it was given; podman's,
+---which takes no name, by the ids of the containers in its store, or because they are empty and not of this moment.
+---A group with processes cannot be removed, and a stopped pod's is made again when it starts.
 ---@async
 ---@param dir string The lab's scratch folder.
 function M.sweep(dir)
   local name = "moontide-lab-" .. (dir:match("([^/]+)$"))
-  local ids, pods = {}, {}
+  local ids, old = {}, require("time").now() - 3
   for _, cage in ipairs(folders(dir)) do
     for _, id in ipairs(folders(dir .. "/" .. cage .. "/store/overlay-containers")) do
       ids["libpod-" .. id], ids["libpod-conmon-" .. id] = true, true
@@ -76,17 +77,14 @@ function M.sweep(dir)
   end
   for _, root in ipairs(hierarchies()) do
     remove_groups(root .. "/" .. name)
-    if next(ids) then
-      for _, pod in ipairs(folders(root .. "/libpod_parent")) do
-        local path = root .. "/libpod_parent/" .. pod
-        pods[path] = ids[pod]
-        for _, group in ipairs(folders(path)) do pods[path] = pods[path] or ids[group] end
-      end
+    local parent = root .. "/libpod_parent"
+    for _, pod in ipairs(folders(parent)) do
+      local path = parent .. "/" .. pod
+      local stat = fs.stat(path)
+      local dead = ids[pod] or (stat and stat.mtime < old)
+      for _, group in ipairs(folders(path)) do dead = dead or ids[group] end
+      if dead then remove_groups(path) end
     end
-  end
-  for path in pairs(pods) do
-    remove_groups(path)
-    local parent = path:match("^(.*)/")
     if #folders(parent) == 0 then remove_groups(parent) end
   end
 end
