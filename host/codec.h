@@ -1,0 +1,31 @@
+/* Bytes as text: hexadecimal and base64. Knows no Lua, owns no memory. */
+#ifndef MOONTIDE_CODEC_H
+#define MOONTIDE_CODEC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Writes 2 * len lower-case digits, no terminator. */
+void hex_encode(char *out, const void *data, size_t len);
+
+/* Reads `len` digits of either case into len / 2 bytes. False: an odd length, or something else than digits.
+ */
+bool hex_decode(void *out, const char *text, size_t len);
+
+enum base64_kind {
+    BASE64,    /* + and /, padded */
+    BASE64_URL /* - and _, not padded (RFC 7515) */
+};
+
+/* Room that the functions need at most. */
+size_t base64_encoded(size_t len);
+size_t base64_decoded(size_t len);
+
+/* Returns how many characters it wrote; no terminator. */
+size_t base64_encode(char *out, const void *data, size_t len, enum base64_kind kind);
+
+/* Strict (RFC 4648): no blanks, exactly the padding of the kind, no bits left over, so that one text decodes
+ * to one value and back. Sets *out_len. */
+bool base64_decode(void *out, size_t *out_len, const char *text, size_t len, enum base64_kind kind);
+
+#endif

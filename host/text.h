@@ -1,0 +1,23 @@
+/* Bounded versions of what Lua's string and table libraries do in C loops.
+ *
+ * No debug hook fires inside of C, so whatever could run or grow there without end is replaced before any
+ * script runs. Called once by host_open, after the libraries are open. */
+#ifndef MOONTIDE_TEXT_H
+#define MOONTIDE_TEXT_H
+
+#include <lua.h>
+
+#define TEXT_STEPS      10000000 /* steps of one pattern call, and TEXT_STEPS_BYTE more per byte of text */
+#define TEXT_STEPS_BYTE 4
+#define TEXT_MAX        ((size_t)64 << 20) /* bytes that string.rep, string.gsub, table.concat may make */
+#define TABLE_SPAN_MAX  (1 << 20)          /* elements that one table function may visit */
+#define TABLE_SORT_MAX  (1 << 18)          /* ... and table.sort */
+
+/* Replaces find, match, gmatch, gsub and rep in the string library, and locks the metatable of strings.
+ * raises */
+void text_open(lua_State *L);
+
+/* Replaces concat, insert, move, remove, sort and unpack in the table library. raises */
+void tables_open(lua_State *L);
+
+#endif

@@ -1,0 +1,248 @@
+/* The regular expressions and globs of the update policies. */
+#include "unit.h"
+#include <regex.h>
+#include <time.h>
+#include "regexp.h"
+
+static struct regexp re;
+
+/* 1 yes, 0 no, -1 the pattern is refused. */
+static int matches(const char *pattern, const char *subject)
+{
+    struct err e;
+
+    if (!regexp_compile(&re, pattern, strlen(pattern), &e))
+        return -1;
+    return regexp_match(&re, subject, strlen(subject), NULL);
+}
+
+static enum err_code refusal(const char *pattern, size_t len)
+{
+    struct err e;
+
+    return regexp_compile(&re, pattern, len, &e) ? ERR_NONE : e.code;
+}
+
+static const char *key_of(const char *pattern, const char *subject)
+{
+    static char text[64];
+    struct err e;
+    struct regexp_key key;
+
+    if (!regexp_compile(&re, pattern, strlen(pattern), &e))
+        return "refused";
+    if (!regexp_match(&re, subject, strlen(subject), &key))
+        return "no match";
+    snprintf(text, sizeof text, "%.*s", (int)key.len, key.data ? key.data : "");
+    return text;
+}
+
+UNIT(matches_go_syntax)
+{
+    CHECK_INT(matches("^v\\d+\\.\\d+$", "v1.22"), 1);
+    CHECK_INT(matches("^v\\d+\\.\\d+$", "v1.22-rc"), 0);
+    CHECK_INT(matches("b", "abc") & matches("", "") & matches("", "x") & matches("a|b|", "zz"), 1);
+    CHECK_INT(matches("^(?:dev|staging)-[0-9a-f]{7,40}$", "staging-0a1b2c3"), 1);
+    CHECK_INT(matches("^(?:dev|staging)-[0-9a-f]{7,40}$", "staging-0a1b2c"), 0);
+    CHECK_INT(matches("^a{2,3}$", "a") | matches("^a{2,3}$", "aaaa") | matches("^a{2}$", "aaa"), 0);
+    CHECK_INT(matches("^a{2,3}$", "aa") & matches("^a{2,3}$", "aaa") & matches("^a{2,}$", "aaaaa") &
+                  matches("^a{0}$", ""),
+              1);
+    CHECK_INT(matches("^a{,2}$", "a{,2}") & matches("^{a}{$", "{a}{") & matches("^a{1$", "a{1"), 1);
+    CHECK_INT(matches("^a+?b*?c??$", "aab") & matches("^(a*)*$", "aaa") & matches("^(a*)+b$", "aab") &
+                  matches("^(|a)+$", "a"),
+              1);
+    CHECK_INT(matches("^.$", "\n"), 0);
+    CHECK_INT(matches("(?s)^.$", "\n") & matches("(?i)ABC", "xabcx") & matches("(?i:a)B", "AB") &
+                  matches("a(?i)b|c", "C"),
+              1);
+    CHECK_INT(matches("(?i:a)B", "Ab") | matches("((?i)a)b", "AB") | matches("(?i-i)a", "A"), 0);
+    CHECK_INT(matches("\\bfoo\\b", "a foo b") & matches("\\Boo", "foo") & matches("\\Afoo\\z", "foo"), 1);
+    CHECK_INT(matches("\\bfoo\\b", "afoo") | matches("\\Boo", "oo") | matches("a\\Ab", "ab"), 0);
+    CHECK_INT(matches("^\\x41\\x{42}\\t\\.$", "AB\t.") & matches("^\\w\\W\\s\\S\\d\\D$", "a- -1x"), 1);
+}
+
+UNIT(matches_brackets)
+{
+    CHECK_INT(matches("^[abc]$", "b") & matches("^[a-c]$", "b") & matches("^[]a]$", "]") &
+                  matches("^[^]a]$", "b"),
+              1);
+    CHECK_INT(matches("^[^abc]$", "b") | matches("^[^]a]$", "]") | matches("^[^\\d]$", "1"), 0);
+    CHECK_INT(matches("^[a-]$", "-") & matches("^[-a]$", "-") & matches("^[\\]\\-]+$", "]-") &
+                  matches("^[\\w.]+$", "a.b_"),
+              1);
+    CHECK_INT(matches("^[[:digit:][:alpha:]]+$", "a1") & matches("^[[:^digit:]]$", "a") &
+                  matches("^[[:punct:]]$", "~"),
+              1);
+    CHECK_INT(
+        matches("(?i)^[a-z]$", "Q") & matches("(?i)^[[:upper:]]$", "q") & matches("^[\\x41-\\x43]$", "B"), 1);
+    CHECK_INT(matches("(?i)^[^q]$", "Q"), 0);
+    CHECK_INT(matches("^[[a]$", "["), 1);
+}
+
+UNIT(prefers_like_go)
+{
+    CHECK_STR(key_of("^build-(?P<compare>\\d+)", "build-0042-x"), "0042");
+    CHECK_STR(key_of("(?P<compare>a+?)", "aaa"), "a");
+    CHECK_STR(key_of("(?P<compare>a+)", "xaaab"), "aaa");
+    CHECK_STR(key_of("(?P<compare>a|ab)(c|bcd)?", "abcd"), "a");
+    CHECK_STR(key_of("x|(?P<compare>y)", "x"), "");
+    CHECK_STR(key_of("(?:(?P<compare>\\d)-?)+", "1-2-3"), "3");
+    CHECK_STR(key_of("(?<compare>.*)-(?P<other>.*)", "a-b-c"), "a-b");
+    CHECK_STR(key_of("(?P<compare>\\d+)$", "7x42"), "42");
+    CHECK_STR(key_of("(?P<compare>)", "z"), "");
+    CHECK_STR(key_of("nothing", "z"), "no match");
+}
+
+UNIT(refuses_what_it_cannot_do)
+{
+    static const char *const invalid[] = {"(",       ")",
+                                          "a)",      "(a",
+                                          "[a",      "[",
+                                          "[]",      "[^]",
+                                          "*",       "a**",
+                                          "a{2}{3}", "a|*",
+                                          "+a",      "(?P<x",
+                                          "(?P<>a)", "[z-a]",
+                                          "[\\d-z]", "a{3,2}",
+                                          "\\",      "[[:nope:]]",
+                                          "\\x4",    "(?P<compare>a)(?P<compare>b)"};
+    static const char *const unsupported[] = {"(?=a)", "(?!a)", "(?m)a",   "(?<!a)",
+                                              "\\1",   "\\pL",  "\\Qa\\E", "\\C"};
+
+    for (size_t i = 0; i < sizeof invalid / sizeof *invalid; i++) {
+        if (refusal(invalid[i], strlen(invalid[i])) != ERR_INVALID)
+            CHECK_STR(invalid[i], "invalid");
+    }
+    for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++) {
+        enum err_code code = refusal(unsupported[i], strlen(unsupported[i]));
+        if (code != ERR_UNSUPPORTED && code != ERR_INVALID)
+            CHECK_STR(unsupported[i], "unsupported");
+    }
+}
+
+static double spent(const struct timespec *from)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)(now.tv_sec - from->tv_sec) + (double)(now.tv_nsec - from->tv_nsec) / 1e9;
+}
+
+UNIT(cannot_be_made_slow_or_large)
+{
+    char text[1000] = "";
+    struct timespec start;
+
+    memset(text, '(', 100);
+    CHECK_INT(refusal(text, 100), ERR_TOO_LARGE);
+    CHECK_INT(refusal("((((a{255}){255}){255}){255}){255}", 34), ERR_TOO_LARGE);
+    CHECK_INT(refusal("a{256}", 6), ERR_TOO_LARGE);
+    CHECK_INT(refusal("a{99999999999999999999}", 23), ERR_TOO_LARGE);
+    memset(text, 'a', sizeof text);
+    CHECK_INT(refusal(text, REGEXP_PATTERN_MAX), ERR_NONE);
+    CHECK_INT(refusal(text, REGEXP_PATTERN_MAX + 1), ERR_TOO_LARGE);
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    CHECK_INT(refusal("(((((((((){255}){255}){255}){255}){255}){255}){255}){255})", 58), ERR_TOO_LARGE);
+    text[REGEXP_SUBJECT_MAX] = 0;
+    CHECK_INT(matches("^(a|a|aa)*(a*)*(a?){200}b$", text), 0);
+    CHECK_INT(matches("(?:a?){255}(?:a?){255}b", text), 0);
+    CHECK(spent(&start) < 0.5);
+    text[REGEXP_SUBJECT_MAX] = 'a';
+    text[REGEXP_SUBJECT_MAX + 1] = 0;
+    CHECK_INT(matches("a", text), 0);
+}
+
+static unsigned random_next(unsigned *seed)
+{
+    *seed = *seed * 1664525U + 1013904223U;
+    return *seed >> 16;
+}
+
+/* Writes a random pattern that POSIX and Go understand alike. */
+static size_t random_pattern(unsigned *seed, char *out, int depth)
+{
+    static const char *const atoms[] = {"a", "b", "c", ".", "[ab]", "[^a]", "[a-c]", "^", "$"};
+    static const char *const repeats[] = {"", "", "", "*", "+", "?", "{1,2}", "{2}"};
+    size_t len = 0;
+
+    for (unsigned n = 1 + random_next(seed) % 3; n > 0; n--) {
+        const char *atom = atoms[random_next(seed) % 9];
+        bool anchor = *atom == '^' || *atom == '$';
+
+        if (depth < 3 && random_next(seed) % 4 == 0) {
+            out[len++] = '(';
+            len += random_pattern(seed, out + len, depth + 1);
+            out[len++] = ')';
+            anchor = false;
+        } else {
+            len += (size_t)sprintf(out + len, "%s", atom);
+        }
+        if (!anchor)
+            len += (size_t)sprintf(out + len, "%s", repeats[random_next(seed) % 8]);
+        if (n > 1 && random_next(seed) % 4 == 0)
+            out[len++] = '|';
+    }
+    out[len] = 0;
+    return len;
+}
+
+UNIT(agrees_with_posix)
+{
+    unsigned seed = 20261123;
+    int compared = 0;
+
+    for (int i = 0; i < 20000; i++) {
+        char pattern[1024], subject[9] = "";
+        regex_t posix;
+        int got;
+
+        random_pattern(&seed, pattern, 0);
+        if (regcomp(&posix, pattern, REG_EXTENDED | REG_NOSUB) != 0)
+            continue;
+        for (unsigned n = random_next(&seed) % 8, k = 0; k < n; k++)
+            subject[k] = "abcd"[random_next(&seed) % 4];
+        got = matches(pattern, subject);
+        if (got >= 0) {
+            compared++;
+            if (got != (regexec(&posix, subject, 0, NULL, 0) == 0)) {
+                printf("  differs: %s on \"%s\"\n", pattern, subject);
+                CHECK(false);
+            }
+        }
+        regfree(&posix);
+    }
+    CHECK(compared > 15000);
+}
+
+static bool glob(const char *pattern, const char *subject)
+{
+    return glob_match(pattern, strlen(pattern), subject, strlen(subject));
+}
+
+UNIT(globs_know_one_wildcard)
+{
+    CHECK(glob("build-*", "build-7") && glob("build-*", "build-") && glob("*", "") && glob("", "") &&
+          glob("**", "x"));
+    CHECK(glob("*-a-*-b", "x-a-y-a-z-b") && glob("a*b*c", "aXbYc") && glob("a", "a") && glob("[a]?", "[a]?"));
+    CHECK(!glob("build-*", "build") && !glob("", "x") && !glob("a*b", "abc") && !glob("a?", "ab") &&
+          !glob("*b", "ba"));
+}
+
+UNIT(globs_are_not_slow)
+{
+    char pattern[REGEXP_PATTERN_MAX], subject[REGEXP_SUBJECT_MAX];
+    struct timespec start;
+
+    for (size_t i = 0; i < sizeof pattern; i++)
+        pattern[i] = i % 2 ? 'a' : '*';
+    memset(subject, 'a', sizeof subject);
+    subject[sizeof subject - 1] = 'b';
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    CHECK(!glob_match(pattern, sizeof pattern, subject, sizeof subject));
+    CHECK(spent(&start) < 0.05);
+}
+
+UNIT_MAIN(C(matches_go_syntax), C(matches_brackets), C(prefers_like_go), C(refuses_what_it_cannot_do),
+          C(cannot_be_made_slow_or_large), C(agrees_with_posix), C(globs_know_one_wildcard),
+          C(globs_are_not_slow))
