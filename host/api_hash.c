@@ -13,6 +13,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
+#include "api.h"
 #include "bind.h"
 #include "codec.h"
 #include "err.h"
@@ -21,8 +22,6 @@
 #define HASHER_CLASS "hash.sha256"
 
 enum { DIGEST = 32, READ_CHUNK = 64 * 1024, RANDOM_MAX = 1 << 20 };
-
-int luaopen_core_hash(lua_State *L);
 
 static int push_digest(lua_State *L, const unsigned char digest[DIGEST])
 {

@@ -7,14 +7,13 @@
  * What cannot be understood is answered with nil and an error table, except by glob and match. */
 #include <stdio.h>
 #include <string.h>
+#include "api.h"
 #include "bind.h"
 #include "err.h"
 #include "regexp.h"
 #include "semver.h"
 
 #define REGEXP_CLASS "semver.regexp"
-
-int luaopen_core_semver(lua_State *L);
 
 /* Answers nil and why `text` is no version. The text may be hostile and endless: only its beginning is told.
  */

@@ -3,13 +3,14 @@
  * The C library's loops follow whatever __len answers and whatever range they are given, so a table without
  * elements can hold the host for ever. These answer the same, refuse spans over TABLE_SPAN_MAX with code
  * "too_large", and sort stably without asking the clock, so that a replayed run finds the same order. */
-#include "text.h"
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <lauxlib.h>
+#include "api.h"
 #include "err.h"
+#include "text.h"
 
 enum { READS = 1, WRITES = 2, COUNTS = 4 };
 
@@ -141,7 +142,8 @@ static int l_concat(lua_State *L)
         }
         lua_geti(L, 1, at);
         if (!lua_isstring(L, -1))
-            return luaL_error(L, "invalid value (at index %I) in table for 'concat'", (LUAI_UACINT)at);
+            return luaL_error(L, "invalid value (%s) at index %I in table for 'concat'", luaL_typename(L, -1),
+                              (LUAI_UACINT)at);
         lua_tolstring(L, -1, &len);
         piece_add(L, &out, len);
     }

