@@ -25,7 +25,7 @@ static void matcher_open(lua_State *L, struct matcher *x, int text, bool anchors
 {
     size_t len, need;
     const char *pattern;
-    void *room = x->room;
+    void *room = x->room; /* cppcheck-suppress ctuuninitvar ; it is filled below */
 
     x->m.text = luaL_checklstring(L, text, &x->m.len);
     pattern = luaL_checklstring(L, text + 1, &len);

@@ -16,7 +16,7 @@ struct compiler {
 static bool class_bits(unsigned char letter, uint64_t bits[2])
 {
     static const struct {
-        char letter;
+        unsigned char letter;
         uint64_t low, high;
     } classes[] = {
         {'a', 0, 0x07FFFFFE07FFFFFE},
@@ -40,6 +40,11 @@ static bool class_bits(unsigned char letter, uint64_t bits[2])
         }
     }
     return false;
+}
+
+static bool is_repeat(unsigned char c)
+{
+    return c == '*' || c == '+' || c == '-' || c == '?';
 }
 
 static void set_add(struct pattern_set *set, unsigned char c)
@@ -226,7 +231,7 @@ static void single_compile(struct compiler *c)
     } else {
         set_add_class(set_new(c, item_add(c, PATTERN_SET)), *c->at++);
     }
-    if (c->at < c->end && memchr("*+-?", *c->at, 4))
+    if (c->at < c->end && is_repeat(*c->at))
         c->p->items[before].repeat = *c->at++;
 }
 
@@ -271,7 +276,7 @@ static void count(const char *text, size_t len, size_t *sets, size_t *choices)
     *sets = *choices = 0;
     for (size_t i = 0; i < len; i++) {
         *sets += text[i] == '[' || text[i] == '%';
-        *choices += memchr("*+-?", text[i], 4) != NULL;
+        *choices += is_repeat((unsigned char)text[i]);
     }
 }
 

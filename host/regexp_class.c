@@ -182,7 +182,7 @@ static bool take_member(struct regexp_compiler *c, struct regexp_set *set, int *
 
 static bool take_range(struct regexp_compiler *c, struct regexp_set *set)
 {
-    int from, to;
+    int from = -1, to = -1;
 
     if (!take_member(c, set, &from))
         return false;

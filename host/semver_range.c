@@ -15,9 +15,9 @@ enum { MAX_RULES = 64 }; /* in one group */
 enum op { OP_NONE, OP_NE, OP_GT, OP_LT, OP_GE, OP_LE, OP_TILDE, OP_CARET };
 
 struct rule {
-    enum op op;
     struct semver v; /* absent numbers are 0 */
-    int numbers;     /* how many numbers it really names: 0 to 3 */
+    enum op op;
+    int numbers; /* how many numbers it really names: 0 to 3 */
 };
 
 struct scan {
@@ -76,7 +76,7 @@ static bool take_numbers(struct scan *s, struct rule *r)
     bool open = false;
 
     for (int i = 0; i < 3; i++) {
-        const char *start = s->at;
+        const char *start;
 
         *numbers[i] = ZERO;
         if (i > 0 && !take(s, "."))

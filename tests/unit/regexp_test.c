@@ -177,10 +177,10 @@ static size_t random_pattern(unsigned *seed, char *out, int depth)
             out[len++] = ')';
             anchor = false;
         } else {
-            len += (size_t)sprintf(out + len, "%s", atom);
+            len += (size_t)snprintf(out + len, 16, "%s", atom);
         }
         if (!anchor)
-            len += (size_t)sprintf(out + len, "%s", repeats[random_next(seed) % 8]);
+            len += (size_t)snprintf(out + len, 16, "%s", repeats[random_next(seed) % 8]);
         if (n > 1 && random_next(seed) % 4 == 0)
             out[len++] = '|';
     }
