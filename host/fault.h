@@ -9,4 +9,8 @@
 /* n = 0 switches it off. Returns how many allocations were still to go (0: the failure has happened). */
 uint64_t fault_allocations(uint64_t n, bool onwards);
 
+/* Nothing fails and nothing counts between true and false: for lua-cjson, which ends the process when malloc
+ * fails. */
+void fault_pause(bool pause);
+
 #endif
