@@ -1,0 +1,308 @@
+/* YAML nodes to Lua values, by walking the tree.
+ *
+ * An alias walks its target again, so that every use of it is a value of its own and pays for itself out of
+ * the same budgets of nodes, text and depth (HARDENING 2 #28). Only plain true, false, null, ~, nothing and
+ * decimal integers are typed: a version 1.10 stays the text that somebody wrote. */
+#include "yaml_build.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <lauxlib.h>
+#include "value.h"
+
+static bool fault(struct yaml_build *b, uint32_t at, enum err_code code, const char *what)
+{
+    return yaml_tree_fault(&b->tree, &b->tree.nodes[at], code, &b->err, what);
+}
+
+/* The node that an alias stands for, or the node itself. */
+static uint32_t resolve(const struct yaml_build *b, uint32_t at)
+{
+    return b->tree.nodes[at].kind == YAML_ALIAS ? b->tree.nodes[at].target : at;
+}
+
+/* Finds what every alias stands for. A name is looked up in Lua's table, whose hashing is seeded. */
+bool yaml_build_link(lua_State *L, struct yaml_build *b)
+{
+    struct yaml_tree *tree = &b->tree;
+    bool ok = true;
+
+    lua_newtable(L);
+    for (uint32_t i = 0; ok && i < tree->count; i++) {
+        struct yaml_node *node = &tree->nodes[i];
+
+        if (node->kind == YAML_DOCUMENT) {
+            lua_newtable(L);
+            lua_replace(L, -2);
+        }
+        if (!node->anchor_len)
+            continue;
+        lua_pushlstring(L, tree->text.data + node->anchor, node->anchor_len);
+        if (node->kind != YAML_ALIAS) {
+            lua_pushinteger(L, i);
+            lua_rawset(L, -3);
+            continue;
+        }
+        if (lua_rawget(L, -2) == LUA_TNIL)
+            ok = fault(b, i, ERR_INVALID, "no such anchor");
+        node->target = (uint32_t)lua_tointeger(L, -1);
+        lua_pop(L, 1);
+        if (ok && i < tree->nodes[node->target].next)
+            ok = fault(b, i, ERR_INVALID, "the alias lies inside of its own anchor");
+    }
+    lua_pop(L, 1);
+    return ok;
+}
+
+/* Pays for one more node with `bytes` of text. */
+static bool pay(struct yaml_build *b, uint32_t at, size_t bytes)
+{
+    b->bytes += bytes;
+    if (++b->nodes > b->max_nodes || b->bytes > b->max_bytes)
+        return fault(b, at, ERR_TOO_LARGE, "too many nodes or too much text, aliases counted");
+    return true;
+}
+
+/* Remembers the line of the value whose path is in b->path; the first one stays. */
+static bool mark(lua_State *L, struct yaml_build *b, uint32_t at)
+{
+    if (!b->marks)
+        return true;
+    b->bytes += b->path.len;
+    if (b->bytes > b->max_bytes)
+        return fault(b, at, ERR_TOO_LARGE, "the paths are too long");
+    lua_pushlstring(L, b->path.data ? b->path.data : "", b->path.len);
+    lua_pushvalue(L, -1);
+    if (lua_rawget(L, b->marks) == LUA_TNIL) {
+        lua_pop(L, 1);
+        lua_pushinteger(L, b->tree.nodes[at].line);
+        lua_rawset(L, b->marks);
+    } else {
+        lua_pop(L, 2);
+    }
+    return true;
+}
+
+/* Lengthens the path by a key (index 0) or an index; *before is what path_back wants. */
+static bool path_enter(struct yaml_build *b, const char *key, size_t len, lua_Integer index, size_t *before)
+{
+    *before = b->path.len;
+    if (!b->marks)
+        return true;
+    if (index ? buf_printf(&b->path, "[%lld]", (long long)index)
+              : (!b->path.len || buf_text(&b->path, ".")) && buf_add(&b->path, key, len))
+        return true;
+    err_set(&b->err, ERR_MEMORY, "no memory");
+    return false;
+}
+
+static void path_back(struct yaml_build *b, size_t before)
+{
+    if (b->path.data) {
+        b->path.len = before;
+        b->path.data[before] = '\0';
+    }
+}
+
+/* -?(0|[1-9][0-9]*) in 64 bits; anything else (0123, +1, 1_000, 0x10, 1.10) stays the text that it is. */
+static bool as_integer(const char *text, size_t len, lua_Integer *value)
+{
+    char copy[24];
+    size_t sign = len && *text == '-';
+
+    if (len == sign || len >= sizeof copy)
+        return false;
+    memcpy(copy, text, len);
+    copy[len] = '\0';
+    if (strspn(copy + sign, "0123456789") != len - sign || (copy[sign] == '0' && len > 1))
+        return false;
+    errno = 0;
+    *value = strtoll(copy, NULL, 10);
+    return errno == 0;
+}
+
+static bool build_scalar(lua_State *L, struct yaml_build *b, uint32_t at)
+{
+    const struct yaml_node *node = &b->tree.nodes[at];
+    const char *text = b->tree.text.data + node->text;
+    size_t len = node->len;
+    bool any = node->plain && node->type == YAML_TYPE_NONE;
+    lua_Integer integer;
+
+#define IS(word) (len == sizeof word - 1 && memcmp(text, word, len) == 0)
+    if ((any || node->type == YAML_TYPE_NULL) && (IS("") || IS("null") || IS("~")))
+        value_push_null(L);
+    else if ((any || node->type == YAML_TYPE_BOOL) && (IS("true") || IS("false")))
+        lua_pushboolean(L, IS("true"));
+    else if ((any || node->type == YAML_TYPE_INT) && as_integer(text, len, &integer))
+        lua_pushinteger(L, integer);
+    else if (any || node->type == YAML_TYPE_NONE || node->type == YAML_TYPE_STR)
+        lua_pushlstring(L, text, len);
+    else
+        return fault(b, at, ERR_INVALID, "the text is not of the type that its tag says");
+#undef IS
+    return true;
+}
+
+static bool build_list(lua_State *L, struct yaml_build *b, uint32_t at)
+{
+    uint32_t end = b->tree.nodes[at].next;
+    lua_Integer index = 0;
+    size_t before;
+
+    lua_newtable(L);
+    value_mark_array(L, -1);
+    for (uint32_t item = at + 1; item < end; item = b->tree.nodes[item].next) {
+        if (!path_enter(b, NULL, 0, ++index, &before) || !mark(L, b, item) || !yaml_build_value(L, b, item))
+            return false;
+        path_back(b, before);
+        if (b->null_as_nil && value_is_null(L, -1))
+            lua_pop(L, 1);
+        else
+            lua_rawseti(L, -2, index);
+    }
+    return true;
+}
+
+static bool is_merge_key(const struct yaml_build *b, const struct yaml_node *key)
+{
+    return key->kind == YAML_SCALAR && key->plain && key->type == YAML_TYPE_NONE && key->len == 2 &&
+           memcmp(b->tree.text.data + key->text, "<<", 2) == 0;
+}
+
+/* Copies what the table on top does not have yet into the table below it, and drops it. */
+static void fill_in(lua_State *L)
+{
+    lua_pushnil(L);
+    while (lua_next(L, -2)) { /* into, from, key, value */
+        lua_pushvalue(L, -2);
+        if (lua_rawget(L, -5) == LUA_TNIL) {
+            lua_pop(L, 1);
+            lua_pushvalue(L, -2);
+            lua_insert(L, -2);
+            lua_rawset(L, -5);
+        } else {
+            lua_pop(L, 2);
+        }
+    }
+    lua_pop(L, 1);
+}
+
+/* `<<: *base` and `<<: [*one, *two]`: what the mapping on top does not say itself. The first one wins. */
+static bool merge(lua_State *L, struct yaml_build *b, uint32_t from)
+{
+    uint32_t source = resolve(b, from), end;
+
+    if (b->tree.nodes[source].kind == YAML_MAP) {
+        if (!yaml_build_value(L, b, from))
+            return false;
+        fill_in(L);
+        return true;
+    }
+    if (b->tree.nodes[source].kind != YAML_LIST)
+        return fault(b, from, ERR_INVALID, "a merge key wants a mapping or a list of mappings");
+    end = b->tree.nodes[source].next;
+    for (uint32_t item = source + 1; item < end; item = b->tree.nodes[item].next) {
+        if (b->tree.nodes[resolve(b, item)].kind != YAML_MAP)
+            return fault(b, item, ERR_INVALID, "a merge key wants a mapping or a list of mappings");
+        if (!yaml_build_value(L, b, item))
+            return false;
+        fill_in(L);
+    }
+    return true;
+}
+
+/* Key and value of one entry into the table on top. Keys are text, whatever they look like. */
+static bool build_entry(lua_State *L, struct yaml_build *b, uint32_t key_at, uint32_t value_at)
+{
+    uint32_t source = resolve(b, key_at);
+    const struct yaml_node *key = &b->tree.nodes[source];
+    const char *text = b->tree.text.data + key->text;
+    size_t before;
+
+    if (key->kind != YAML_SCALAR)
+        return fault(b, key_at, ERR_UNSUPPORTED, "a key must be a scalar");
+    if (key->plain && !key->len)
+        return fault(b, key_at, ERR_INVALID, "the key is missing");
+    if (!pay(b, key_at, key->len))
+        return false;
+    lua_pushlstring(L, text, key->len);
+    lua_pushvalue(L, -1);
+    if (lua_rawget(L, -3) != LUA_TNIL)
+        return fault(b, key_at, ERR_INVALID, "duplicate key");
+    lua_pop(L, 1);
+    if (!path_enter(b, text, key->len, 0, &before) || !mark(L, b, key_at) ||
+        !yaml_build_value(L, b, value_at))
+        return false;
+    path_back(b, before);
+    lua_rawset(L, -3);
+    return true;
+}
+
+static void drop_nulls(lua_State *L)
+{
+    lua_pushnil(L);
+    while (lua_next(L, -2)) {
+        if (value_is_null(L, -1)) {
+            lua_pushvalue(L, -2);
+            lua_pushnil(L);
+            lua_rawset(L, -5);
+        }
+        lua_pop(L, 1);
+    }
+}
+
+static bool build_map(lua_State *L, struct yaml_build *b, uint32_t at)
+{
+    const struct yaml_node *nodes = b->tree.nodes;
+    uint32_t end = nodes[at].next, value, merged = 0;
+
+    lua_newtable(L);
+    for (uint32_t key = at + 1; key < end; key = nodes[value].next) {
+        value = nodes[key].next;
+        if (is_merge_key(b, &nodes[key])) {
+            if (merged)
+                return fault(b, key, ERR_INVALID, "duplicate key");
+            merged = value;
+        } else if (!build_entry(L, b, key, value)) {
+            return false;
+        }
+    }
+    if (merged && !merge(L, b, merged))
+        return false;
+    /* Only now: a null of its own hides what would be merged, and is a key like others for duplicates. */
+    if (b->null_as_nil)
+        drop_nulls(L);
+    return true;
+}
+
+bool yaml_build_value(lua_State *L, struct yaml_build *b, uint32_t at)
+{
+    const struct yaml_node *node = &b->tree.nodes[at];
+    bool ok;
+
+    luaL_checkstack(L, 16, "yaml");
+    if (!pay(b, at, node->len))
+        return false;
+    switch (node->kind) {
+    case YAML_SCALAR:
+        return build_scalar(L, b, at);
+    case YAML_ALIAS:
+        return yaml_build_value(L, b, node->target); /* never an alias itself */
+    case YAML_DOCUMENT:
+        return mark(L, b, at + 1) && yaml_build_value(L, b, at + 1);
+    default:
+        if (++b->depth > VALUE_DEPTH)
+            return fault(b, at, ERR_TOO_LARGE, "nested deeper than 64 levels");
+        ok = node->kind == YAML_MAP ? build_map(L, b, at) : build_list(L, b, at);
+        b->depth--;
+        return ok;
+    }
+}
+
+void yaml_build_free(struct yaml_build *b)
+{
+    yaml_tree_free(&b->tree);
+    buf_free(&b->path);
+}
