@@ -194,6 +194,8 @@ function M.seconds(value)
     return value == value and value >= 0 and value < math.huge and value or nil
   end
   if type(value) ~= "string" or #value > 32 then return nil end
+  -- YAML leaves 0.5 as the text that it is.
+  if value:find("^%d+%.?%d*$") then return tonumber(value) + 0.0 end
   local total, rest = 0, value
   repeat
     local number, unit, tail = rest:match("^(%d+%.?%d*)(%a+)(.*)$")

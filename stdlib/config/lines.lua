@@ -237,4 +237,23 @@ function M.json(text)
   return walk(scan:value(0))
 end
 
+--- Uses the marks of yaml.decode: lines by the path of each value ("apps.web.verify[1].http").
+---@param marks table<string, integer>
+---@return fun(keys: any[]): integer? line
+function M.yaml(marks)
+  return function(keys)
+    local path, line = "", marks[""] or 1
+    for _, key in ipairs(keys) do
+      if math.type(key) == "integer" then
+        path = ("%s[%d]"):format(path, key)
+      else
+        path = path == "" and tostring(key) or path .. "." .. tostring(key)
+      end
+      if not marks[path] then break end
+      line = marks[path]
+    end
+    return line
+  end
+end
+
 return M

@@ -28,7 +28,15 @@ end
 
 local plain = s.text { verify = with(names.plain) }
 local host_key = s.text { what = "host or host:port", verify = with(names.host) }
+-- Text for a program. A whole number is what people write for a port; its text is not in doubt.
 local argument = s.text { min = 0, multiline = true, plural = "text" }
+local accept_text = argument.accept
+function argument:accept(value, at)
+  if math.type(value) == "integer" then value = tostring(value) end
+  local good = accept_text(self, value, at)
+  if good and good:find("\0", 1, true) then return at:fault("holds a NUL byte") end
+  return good
+end
 local variable = s.text {
   verify = function(value, at)
     if not value:find("^[%a_][%w_]*$") then return at:fault("is not the name of an environment variable") end
@@ -80,7 +88,7 @@ end
 
 local function env_map(doc)
   return s.map(variable, s.either({
-    { is "table", secret.shape() }, { is "string", argument },
+    { is "table", secret.shape() }, { function(value) return type(value) ~= "table" end, argument },
   }, { plural = "text or secrets" }), { doc = doc, default = {}, name = "NAME" })
 end
 
