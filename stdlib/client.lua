@@ -117,7 +117,7 @@ end
 ---@return true?
 ---@return Err? err
 function Client:stream(method, path, body, on_object)
-  local response, err = self:request(method, path, body, { stream = true, timeout = 30 * 86400 })
+  local response, err = self:request(method, path, body, { stream = true })
   if not response then return nil, err end
   local stream <close> = response
   if stream.status ~= 200 then
@@ -128,7 +128,15 @@ function Client:stream(method, path, body, on_object)
     until not piece or #text > 65536
     return received(stream.status, text)
   end
-  for line in stream:lines() do
+  local next_line = stream:lines()
+  while true do
+    -- A stream that breaks off raises, so that nobody takes it for a finished one. Here it is an answer.
+    local ok, line = pcall(next_line)
+    if not ok then
+      if not errors.is(line) or errors.is(line, "cancelled") or errors.is(line, "deadline") then error(line, 0) end
+      return nil, line
+    end
+    if not line then return true end
     if line ~= "" then
       local object, wrong = json.decode(line)
       if type(object) ~= "table" then return nil, wrong end
@@ -136,7 +144,6 @@ function Client:stream(method, path, body, on_object)
       if on_object(object) then return true end
     end
   end
-  return true
 end
 
 --- Follows a run's log until it is complete.

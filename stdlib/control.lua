@@ -81,7 +81,20 @@ local function why(engine, request)
   return result(engine:why(request.query.app, request.query.policy))
 end
 
-local PAUSE, HEARTBEAT = 0.25, 10
+local PAUSE, HEARTBEAT = 0.25, 10 -- seconds between two looks at a log, and between two signs of life
+local SLICE = 50 -- entries of one line of a followed log: a reader takes lines of a bounded length
+
+local function write_slices(write, piece, before)
+  local count = #piece.entries
+  for first = 1, math.max(1, count), SLICE do
+    local last = math.min(count, first + SLICE - 1)
+    local complete = last >= count
+    write(wire.encode({
+      run = piece.run, entries = table.move(piece.entries, first, last, 1, {}),
+      next = complete and piece.next or before, done = complete and piece.done,
+    }) .. "\n")
+  end
+end
 
 local function run_log(engine, request, id)
   local run = whole(id, nil, 1, math.maxinteger)
@@ -93,10 +106,10 @@ local function run_log(engine, request, id)
   local stream = answer(200, {})
   stream.headers["Content-Type"] = "application/x-ndjson"
   stream.body = function(write)
-    local silent = 0
+    local silent, before = 0, offset
     while true do
       if #piece.entries > 0 or piece.done then
-        write(wire.encode(piece) .. "\n")
+        write_slices(write, piece, before)
         silent = 0
       end
       if piece.done then return end
@@ -114,7 +127,7 @@ local function run_log(engine, request, id)
         write(wire.encode(wire.failure(wrong)) .. "\n")
         return
       end
-      piece = follow
+      before, piece = piece.next, follow
     end
   end
   return stream
@@ -148,7 +161,7 @@ local function app_act(engine, request, app, verb)
   }
   log.info("an operator's order", {
     act = verb, app = order.app, environment = order.environment, what = order.what, by = order.by,
-    reason = order.reason,
+    reason = order.reason, uid = request.peer and request.peer.uid,
   })
   local done, wrong = act(engine, order)
   if not done then return refuse(wrong) end
@@ -163,8 +176,8 @@ local function poll(engine, request)
   return result(engine:poll(text_of(body, "app")))
 end
 
-local function reload(engine)
-  log.info("an operator's order", { act = "reload" })
+local function reload(engine, request)
+  log.info("an operator's order", { act = "reload", uid = request.peer and request.peer.uid })
   return result(engine:reload())
 end
 

@@ -47,12 +47,11 @@ local function environment(extra, print_into)
   end
   return setmetatable(env, {
     __index = function(_, name)
-      -- The strict environment below says itself what is undefined.
-      if type(name) == "string" and rawget(base, name) == nil and name:find("^%l[%l%d_]*$")
-        and prelude.source_of(name) then
-        return base.require(name)
-      end
-      return base[name]
+      if type(name) ~= "string" then return nil end
+      local value = rawget(base, name)
+      if value ~= nil then return value end
+      if name:find("^%l[%l%d_]*$") and prelude.source_of(name) then return base.require(name) end
+      error(("undefined variable '%s'"):format(name), 2)
     end,
   })
 end
@@ -91,7 +90,20 @@ function M.compile(code, env)
   -- expression such as `1 +` wants more, too.
   local _, wanted = sys.compile("return " .. code, "=prompt", env)
   local incomplete = message:find("<eof>'?$") or (wanted and wanted:find("<eof>'?$"))
-  return nil, message, incomplete ~= nil
+  -- A quoted string cannot go on in the next line.
+  return nil, message, incomplete ~= nil and not message:find("unfinished string", 1, true)
+end
+
+-- The levels of a traceback that belong to the command. A single one says nothing that the message does not.
+local function where(raised)
+  local message, frames = sys.traceback(raised):match("^(.*)\nstack traceback:(.*)$")
+  local kept = {}
+  for frame in (frames or ""):gmatch("\n%s*([^\n]+)") do
+    if frame:find("in function 'xpcall'", 1, true) then break end
+    if not frame:find("^stdlib/repl%.lua") and frame ~= "[C]: in function 'error'" then kept[#kept + 1] = frame end
+  end
+  if #kept < 2 then return message or tostring(raised) end
+  return ("%s\n  %s"):format(message, table.concat(kept, "\n  "))
 end
 
 -- A command that consumed its deadline, budget or memory ends with its own error; all others keep their
@@ -125,10 +137,8 @@ function Session:eval(code, options)
   })
   local started = time.monotonic()
   local run <close> = task.start({ name = "prompt", cpu = CPU }, function()
-    -- What the command raises stays its own; traceback is the prompt's best answer to "where?".
     return xpcall(chunk, function(raised)
-      if errors.is(raised) then return raised end
-      return (sys.traceback(raised):gsub("\n%s*%[C%]: in function 'xpcall'.*$", ""))
+      return errors.is(raised) and raised or where(raised)
     end)
   end)
   local timeout = math.min(options.timeout or DEADLINE, LONGEST)
