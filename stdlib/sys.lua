@@ -4,7 +4,8 @@ local sys = require "core.sys"
 local M = {}
 
 M.version = sys.version ---@type string
-M.args, M.env, M.hostname, M.pid, M.uid, M.cwd, M.exe = sys.args, sys.env, sys.hostname, sys.pid, sys.uid, sys.cwd, sys.exe
+M.args, M.env, M.hostname, M.pid = sys.args, sys.env, sys.hostname, sys.pid
+M.uid, M.cwd, M.exe = sys.uid, sys.cwd, sys.exe
 M.memory, M.where, M.traceback = sys.memory, sys.where, sys.traceback
 M.embedded, M.embedded_list, M.compile, M.slurp = sys.embedded, sys.embedded_list, sys.compile, sys.slurp
 

@@ -84,7 +84,7 @@ function M.parse(words, first, flags, values, stop)
       if stop(taken) then return taken, i + 1 end
     elseif not plain and word:find("^%-.") then
       if stop(taken) then return taken, i end
-      local name, inline = word:match("^(%-%-[^=]+)=(.*)$")
+      local name, inline = word:match("^(%-%-?[^=]+)=(.*)$")
       name = name or word
       local flag = find(flags, name)
       if not flag then

@@ -1,0 +1,477 @@
+local check = require "check"
+local test, eq, ok, has = check.test, check.eq, check.ok, check.has
+local control = require "control"
+local fs, json, proc, sys, task = require "fs", require "json", require "proc", require "sys", require "task"
+local fake = require "stdlib.fake_engine"
+
+local exe = sys.exe()
+
+-- Runs the program; the result's code, stdout and stderr.
+local function moontide(...)
+  local argv = { exe, ... }
+  local options = type(argv[#argv]) == "table" and table.remove(argv) or {}
+  for key, value in pairs(options) do argv[key] = value end
+  argv.timeout = argv.timeout or 30
+  argv.env = argv.env or { PATH = "/usr/bin:/bin", USER = "ann", HOME = "/nonexistent" }
+  return ok(proc.run(argv))
+end
+
+local function folder()
+  local dir = ok(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  return dir.path
+end
+
+-- A host that answers from a fake engine.
+local function host()
+  local state, engine = folder(), fake.new()
+  local server = ok(control.open { engine = engine, state = state })
+  check.defer(function() server:close() end)
+  return state, engine
+end
+
+local function write(path, text)
+  ok(fs.write(path, text))
+  return path
+end
+
+local COMMANDS = {
+  "run", "once", "check", "status", "history", "why", "logs", "rollback", "release", "hold", "unhold", "exec",
+  "repl", "version", "help",
+}
+
+-- ---- words, flags, exit codes ----
+
+test("without a command it says what there is, and that this was not it", function()
+  local r = moontide()
+  eq(r.code, 2)
+  for _, name in ipairs(COMMANDS) do has(r.stderr, "  " .. name) end
+  eq(r.stdout, "")
+end)
+
+test("help for every command shows an example", function()
+  for _, name in ipairs(COMMANDS) do
+    local r = moontide(name, "--help")
+    eq(r.code, 0, name)
+    if name ~= "help" then
+      has(r.stdout, "usage:    moontide " .. name)
+      has(r.stdout, "example:  moontide " .. name)
+      eq(moontide("help", name).stdout, r.stdout)
+    end
+    eq(r.stderr, "")
+  end
+  eq(moontide("-h").code, 0)
+  eq(moontide("help", "nonsense").code, 2)
+end)
+
+test("help config is the reference, for people, machines and the README", function()
+  has(moontide("help", "config").stdout, "apps.APP.branch")
+  has(moontide("help", "config", "--markdown").stdout, "| `apps.APP.image` |")
+  ok(#ok(json.decode(moontide("help", "config", "-o", "json").stdout)).keys > 50)
+end)
+
+test("a mistyped command or flag gets a suggestion and exit code 2", function()
+  for _, case in ipairs {
+    { { "statsu" }, "did you mean status?" }, { { "status", "--jsno" }, "unknown flag" },
+    { { "status", "--ouput", "json" }, "did you mean --output?" }, { { "status", "-o", "jsn" }, "did you mean json?" },
+    { { "status", "-o" }, "needs a value" }, { { "status", "a", "b" }, "one word too many" },
+    { { "why" }, "APP is missing" }, { { "history", "--limit", "0" }, "between 1 and 1000" },
+    { { "history", "--limit", "x" }, "whole number" }, { { "history", "--limit=99999999999999999999" }, "whole" },
+    { { "logs", "x" }, "a run is a number" }, { { "logs", "0" }, "a run is a number" },
+    { { "version", "--help=yes" }, "takes no value" }, { { "--state", "" }, "must not be empty" },
+    { { "release", "web", "production" }, "VERSION|COMMIT is missing" }, { { "-x" }, "unknown flag" },
+  } do
+    local r = moontide(table.unpack(case[1]))
+    eq(r.code, 2, table.concat(case[1], " "))
+    has(r.stderr, case[2])
+    eq(r.stdout, "")
+  end
+end)
+
+test("flags go before or after the command, with a space or an equals sign", function()
+  local state = host()
+  local want = moontide("status", "--state", state, "-o", "json").stdout
+  eq(moontide("--state", state, "-o", "json", "status").stdout, want)
+  eq(moontide("--state=" .. state, "--output=json", "status").stdout, want)
+  eq(moontide("status", "--state=" .. state, "-o=json").stdout, want)
+end)
+
+test("errors are JSON for machines", function()
+  local r = moontide("status", "--state", folder(), "-o", "json", "--nope")
+  eq(r.code, 2)
+  r = moontide("hold", "web", "--state", folder(), "-o", "json", { env = { PATH = "/bin" } })
+  eq(ok(json.decode(r.stderr)).error.code, "refused")
+end)
+
+test("hostile words come back printable", function()
+  local r = moontide("\27]0;x\7\r\nstatus")
+  eq(r.code, 2)
+  ok(not r.stderr:gsub("\n", ""):find("%c"), r.stderr)
+end)
+
+test("version", function()
+  has(moontide("version").stdout, "moontide ")
+  eq(moontide("--version").stdout, moontide("version").stdout)
+  eq(ok(json.decode(moontide("version", "-o", "json").stdout)).version, sys.version)
+end)
+
+-- ---- reading from a host ----
+
+test("status shows every environment in aligned columns, without colour into a pipe", function()
+  local state = host()
+  local r = moontide("status", "--state", state)
+  eq(r.code, 0)
+  has(r.stdout, "web/staging     idle   3f2a9c13f")
+  has(r.stdout, "web/production  held   v1.3.9 (ababababa)")
+  has(r.stdout, "held by ann@box")
+  has(r.stdout, "sale until Monday")
+  ok(not r.stdout:find("\27", 1, true))
+  eq(moontide("status", "web", "--state", state).code, 0)
+  r = moontide("status", "wbe", "--state", state)
+  eq(r.code, 1)
+  has(r.stderr, "did you mean web?")
+  local data = ok(json.decode(moontide("status", "--state", state, "-o", "json").stdout))
+  eq(data.apps[1].environments[2].hold.by, "ann@box")
+end)
+
+test("history and why", function()
+  local state, engine = host()
+  local r = moontide("history", "web", "--limit", "5", "--state", state)
+  eq(r.code, 0)
+  has(r.stdout, "43  web/production  failed")
+  has(r.stdout, "it answers 500")
+  eq(engine.calls[1], { "history", { app = "web", limit = 5 } })
+  r = moontide("why", "web", "production", "--state", state)
+  has(r.stdout, "refused")
+  has(r.stdout, "a pre-release may not follow v1.3.9")
+  has(r.stdout, "[scripts/production.lua:17]")
+  r = moontide("why", "nope", "--state", state)
+  eq(r.code, 1)
+  has(r.stderr, "there is no app nope")
+  engine.runs = {}
+  has(moontide("history", "--state", state).stdout, "nothing has run yet")
+end)
+
+test("logs prints what there is; --follow goes on to the end and tells how it ended", function()
+  local state, engine = host()
+  for i = 1, 3 do engine:add("line " .. i .. " \27[31m") end
+  local r = moontide("logs", "42", "--state", state)
+  eq(r.code, 0)
+  has(r.stdout, "line 3 \\x1b[31m")
+  local follower = task.spawn(function() return moontide("logs", "42", "-f", "--state", state) end)
+  require("time").sleep(0.4)
+  engine:add("late")
+  engine:finish "failed"
+  r = follower:join(20)
+  eq(r.code, 1)
+  has(r.stdout, "late")
+  has(r.stdout, "run 42 failed")
+  eq(moontide("logs", "42", "--state", state).code, 0)
+  r = moontide("logs", "42", "--state", state, "-o", "json")
+  eq(ok(json.decode(r.stdout:match("^[^\n]+"))).kind, "output")
+  eq(moontide("logs", "7", "--state", state).code, 1)
+end)
+
+-- ---- orders ----
+
+test("orders go to the host with who gave them, and are watched to their end", function()
+  local state, engine = host()
+  engine:add("putting it back")
+  engine:finish "done"
+  local r = moontide("rollback", "web", "production", "--state", state)
+  eq(r.code, 0)
+  has(r.stdout, "run 42: rollback to v1.3.8 in web/production")
+  has(r.stdout, "putting it back")
+  has(r.stdout, "run 42 done")
+  has(engine.calls[1][2].by, "ann@")
+  engine:finish "failed"
+  eq(moontide("release", "web", "production", "v9.9.9", "--state", state).code, 1)
+  eq(engine.calls[2][2].what, "v9.9.9")
+  eq(moontide("release", "web", "production", "v9.9.9", "--no-wait", "--state", state).code, 0)
+end)
+
+test("hold and unhold", function()
+  local state, engine = host()
+  local r = moontide("hold", "web", "--reason", "later", "--state", state)
+  eq(r.code, 0)
+  has(r.stdout, "web/production is held")
+  eq(engine.calls[1][2].reason, "later")
+  r = moontide("unhold", "web", "production", "--state", state, "-o", "json")
+  eq(ok(json.decode(r.stdout)).environments[1].name, "production")
+  engine.fails = require("errors").new("conflict", "web/production is not held")
+  r = moontide("unhold", "web", "--state", state)
+  eq(r.code, 1)
+  has(r.stderr, "is not held")
+end)
+
+test("without a running host, orders end with 3", function()
+  local state = folder()
+  for _, words in ipairs {
+    { "rollback", "web" }, { "release", "web", "production", "v1" }, { "hold", "web" }, { "unhold", "web" }, { "repl" },
+  } do
+    words[#words + 1], words[#words + 2] = "--state", state
+    local r = moontide(table.unpack(words))
+    eq(r.code, 3, words[1])
+    has(r.stderr, "no host runs on " .. state)
+  end
+end)
+
+-- ---- exec ----
+
+test("exec passes arguments, finds modules beside the file, and returns its integer", function()
+  local dir = folder()
+  write(dir .. "/beside.lua", "return { answer = 42 }")
+  local file = write(dir .. "/script.lua", [[#!/usr/bin/env moontide
+    local a, b = ...
+    print(a, b, require("beside").answer, select("#", ...))
+    require("time").sleep(0.01)
+    return 7]])
+  local r = moontide("exec", file, "x", "--config")
+  eq(r.code, 7)
+  eq(r.stdout, "x\t--config\t42\t2\n")
+  eq(moontide("exec", write(dir .. "/ok.lua", "")).code, 0)
+  eq(moontide("exec", write(dir .. "/no.lua", "return false")).code, 1)
+  eq(moontide("exec", file, "--help").stdout, "--help\tnil\t42\t1\n")
+end)
+
+test("exec says what is wrong with a script", function()
+  local dir = folder()
+  local r = moontide("exec", dir .. "/none.lua")
+  eq(r.code, 2)
+  r = moontide("exec", write(dir .. "/syntax.lua", "local = 1"))
+  eq(r.code, 2)
+  has(r.stderr, "syntax.lua:1:")
+  r = moontide("exec", write(dir .. "/raise.lua", "#!x\nlocal function f() error 'boom' end\nf()"))
+  eq(r.code, 1)
+  has(r.stderr, "raise.lua:2: boom")
+  has(r.stderr, "raise.lua:3: in main chunk")
+  ok(not r.stderr:find("stdlib/", 1, true), r.stderr)
+  r = moontide("exec", write(dir .. "/weather.lua", "assert(require('fs').read('/nonexistent/x'))"))
+  eq(r.code, 1)
+  ok(not r.stderr:find("traceback", 1, true))
+  eq(moontide("exec", write(dir .. "/binary.lua", "\27Lua")).code, 2)
+  eq(moontide("exec", write(dir .. "/core.lua", "require 'core.sys'")).code, 1)
+end)
+
+-- ---- the host's own commands, with an engine of the test's ----
+
+local ENGINE = [[
+local M = {}
+local fs = require "fs"
+function M.check() return { { file = "scripts/staging.lua", line = 3, message = "every is missing" } } end
+function M.open(options)
+  local engine = require "fake"
+  engine = setmetatable(engine.new(), { __index = engine })
+  local stopped = require("task").signal()
+  function engine:run()
+    options.on_event { at = 1763900000, event = "run", level = "info", text = "v1.4.0 released", app = "web",
+      environment = "production", run = 42, phase = "end", state = "done", elapsed = 2.5 }
+    options.on_event { at = 1763900000, event = "progress", level = "info", text = "x", run = 42,
+      progress = { text = "x" } }
+    stopped:wait()
+    return true
+  end
+  function engine:stop(grace) stopped:notify() end
+  function engine:once()
+    options.on_event { at = 1763900000, event = "poll", level = "info", text = "nothing new", app = "web" }
+    return { ok = options.config.poll == 30, runs = {} }
+  end
+  function engine:reload()
+    local config, faults = options.load()
+    if config then return { apps = 1, policies = 3, changed = {} } end
+    return nil, require("errors").new("invalid", "the configuration has faults", { faults = faults })
+  end
+  return engine
+end
+return M
+]]
+
+local CONFIG = [[
+return {
+  %s
+  apps = { web = { source = "/srv/web.git", image = "team/web", environments = {
+    staging = { policy = "staging", rollback = false, target = { kind = "docker" } },
+  } } },
+}
+]]
+
+local function project(more)
+  local dir = folder()
+  ok(fs.mkdir(dir .. "/stdlib"))
+  ok(fs.mkdir(dir .. "/scripts"))
+  ok(fs.mkdir(dir .. "/state", { mode = 448 }))
+  write(dir .. "/scripts/staging.lua", "return {}")
+  write(dir .. "/stdlib/engine.lua", ENGINE)
+  write(dir .. "/stdlib/fake.lua", ok(fs.read "tests/stdlib/fake_engine.lua"))
+  write(dir .. "/moontide.lua", CONFIG:format(more or ""))
+  return dir, function(...)
+    return moontide("--stdlib", dir .. "/stdlib", "--config", dir .. "/moontide.lua", "--scripts",
+      dir .. "/scripts", "--state", dir .. "/state", ...)
+  end
+end
+
+test("check prints every fault of configuration and policies, and touches nothing", function()
+  local dir, run = project 'pol = "30s",'
+  local r = run("check")
+  eq(r.code, 2)
+  has(r.stderr, dir .. '/moontide.lua:2: pol: unknown key "pol" (did you mean poll?)')
+  write(dir .. "/moontide.lua", CONFIG:format(""))
+  r = run("check")
+  eq(r.code, 2)
+  has(r.stderr, "scripts/staging.lua:3: every is missing")
+  write(dir .. "/stdlib/engine.lua", "return { check = function() return {} end }")
+  r = run("check")
+  eq(r.code, 0)
+  has(r.stdout, "1 app, 1 environment")
+  eq(ok(fs.list(dir .. "/state")), {})
+end)
+
+test("once exits 0 or 1 as things went", function()
+  local dir, run = project()
+  local r = run("once")
+  eq(r.code, 0)
+  eq(ok(json.decode(r.stdout)).text, "nothing new")
+  write(dir .. "/moontide.lua", CONFIG:format 'poll = "31s",')
+  eq(run("once").code, 1)
+  write(dir .. "/moontide.lua", CONFIG:format 'pol = "31s",')
+  eq(run("once").code, 2)
+end)
+
+local function start_host(dir)
+  local lines = {}
+  local child = ok(proc.spawn {
+    exe, "run", "--stdlib", dir .. "/stdlib", "--config", dir .. "/moontide.lua", "--scripts", dir .. "/scripts",
+    "--state", dir .. "/state", env = { PATH = "/bin" }, stderr = "null",
+  })
+  check.defer(function() child:kill() end)
+  task.spawn(function()
+    for line in child:lines() do lines[#lines + 1] = line end
+  end)
+  return child, lines
+end
+
+local function wait_for(lines, part)
+  return check.eventually(function()
+    for _, line in ipairs(lines) do
+      if line:find(part, 1, true) then return line end
+    end
+  end, 10, part)
+end
+
+test("run writes one line of JSON per event, reloads on HUP, stops cleanly on TERM", function()
+  local dir = project()
+  local child, lines = start_host(dir)
+  local event = ok(json.decode(wait_for(lines, "v1.4.0 released")))
+  eq(event.environment, "production")
+  eq(event.time, "2025-11-23T12:13:20Z")
+  for _, line in ipairs(lines) do ok(not line:find('"progress"', 1, true), line) end
+  check.eventually(function() return fs.exists(dir .. "/state/control.sock") end)
+  eq(moontide("status", "--state", dir .. "/state").code, 0)
+  child:kill("HUP")
+  wait_for(lines, "were loaded again")
+  write(dir .. "/moontide.lua", CONFIG:format 'pol = "1s",')
+  child:kill("HUP")
+  wait_for(lines, "the reload was refused")
+  wait_for(lines, "did you mean poll?")
+  eq(moontide("status", "--state", dir .. "/state").code, 0)
+  child:kill("TERM")
+  eq(ok(child:wait()).code, 0)
+  eq(moontide("hold", "web", "--state", dir .. "/state").code, 3)
+end)
+
+test("a second host on the same state is refused", function()
+  local dir, run = project()
+  local first, lines = start_host(dir)
+  wait_for(lines, "watches 1 app")
+  eq(run("run").code, 1)
+  first:kill("TERM")
+  eq(ok(first:wait()).code, 0)
+end)
+
+test("status, history, why and logs read the state of a host that is down", function()
+  local dir, run = project()
+  write(dir .. "/stdlib/journal.lua", [[
+    local fake = require "fake"
+    return { open = function(state, options)
+      assert(options.readonly)
+      if not require("fs").exists(state .. "/journal.db") then
+        return require("errors").fail("not_found", "no journal")
+      end
+      local engine = fake.new()
+      engine:add "it was long ago"
+      engine:finish "done"
+      local status = engine.status
+      engine.status = function(self) local s = status(self) s.host = nil return s end
+      return engine
+    end }]])
+  local r = run("status")
+  eq(r.code, 3)
+  has(r.stderr, "no host runs")
+  write(dir .. "/state/journal.db", "x")
+  r = run("status")
+  eq(r.code, 0)
+  has(r.stdout, "no host runs")
+  has(r.stdout, "web/production  held")
+  has(run("history").stdout, "it answers 500")
+  has(run("why", "web").stdout, "pre-release")
+  has(run("logs", "42").stdout, "it was long ago")
+  eq(run("why", "nope").code, 1)
+  eq(run("logs", "42", "--follow").code, 0)
+end)
+
+test("the state folder comes from a configuration, however broken the rest is", function()
+  local dir = project()
+  local engine = fake.new()
+  local server = ok(control.open { engine = engine, state = dir .. "/state" })
+  check.defer(function() server:close() end)
+  write(dir .. "/moontide.lua", 'return { state = "state", apps = 1 }')
+  eq(moontide("status", "--config", dir .. "/moontide.lua").code, 0)
+end)
+
+-- ---- the prompt ----
+
+test("the prompt reads commands from a pipe", function()
+  local r = moontide("repl", "--standalone", { stdin = "x = 20\nx + 1\nfor i = 1, 2 do\nprint(i)\nend\n_\n" })
+  eq(r.code, 0)
+  eq(r.stdout, "21\n1\n2\n21\n")
+  r = moontide("repl", "--standalone", { stdin = "error 'boom'\nprint 'never'" })
+  eq(r.code, 1)
+  has(r.stderr, "boom")
+  eq(r.stdout, "")
+  r = moontide("repl", "--standalone", { stdin = "f(" })
+  eq(r.code, 1)
+  has(r.stderr, "incomplete")
+end)
+
+test("the prompt attaches to the running host", function()
+  local state, engine = host()
+  engine.repl_env = { apps = { "web" } }
+  local r = moontide("repl", "--state", state, {
+    stdin = "apps\nmine = 1\nmine + 1\nprint 'hi'\nengine:health().ready",
+  })
+  eq(r.code, 0)
+  eq(r.stdout, '{ "web" }\n2\nhi\ntrue\n')
+end)
+
+test("tools talk to the prompt in frames", function()
+  local function frames(text)
+    local out, at = {}, 1
+    while at <= #text do
+      local length, start = text:match("^(%d+)\n()", at)
+      out[#out + 1] = ok(json.decode(text:sub(start, start + length - 1)))
+      at = start + length + 1
+    end
+    return out
+  end
+  local code = "print 'a\\nb'\nreturn 1, 'x'"
+  local r = moontide("repl", "--standalone", "-o", "json", { stdin = ("%d\n%s\n3\n1 +7\nerror 1"):format(#code, code) })
+  eq(r.code, 0)
+  local answers = frames(r.stdout)
+  eq(answers[1].values, { "1", '"x"' })
+  eq(answers[1].output, "a\nb\n")
+  eq(answers[2].state, "incomplete")
+  eq(answers[3].state, "error")
+  for _, bad in ipairs { "x\n", "-1\n", "99999999\n", "5\nab", ("9"):rep(40) .. "\n" } do
+    eq(moontide("repl", "--standalone", "-o", "json", { stdin = bad }).code, 2, bad)
+  end
+end)
