@@ -39,7 +39,7 @@ return function()
   local bench = kit.begin("B1", ("%d conditional GETs answering 304, %d in flight"):format(count, INFLIGHT))
   bench:rounds(kit.size(7, 3), {
     { name = "bare C", run = poller(function(n) return kit.peer("peer_curl", url, n, INFLIGHT) end, count) },
-    { name = "moontide", run = poller(function(n) return kit.moontide("poll", url, n, INFLIGHT) end, count) },
+    { name = "moontide", run = poller(function(n) return kit.moontide("own_poll", url, n, INFLIGHT) end, count) },
     { name = "node http", run = poller(function(n)
       return kit.script("node", "peer_http.mjs", "http", url, n, INFLIGHT)
     end, count) },
@@ -51,7 +51,7 @@ return function()
       return kit.peer("peer_curl", tls_url, n, INFLIGHT, pki.ca, "null")
     end, count) },
     { name = "moontide, TLS", run = poller(function(n)
-      return kit.moontide("poll", tls_url, n, INFLIGHT, pki.ca)
+      return kit.moontide("own_poll", tls_url, n, INFLIGHT, pki.ca)
     end, count) },
     { name = "node http, TLS", run = poller(function(n)
       return kit.script("node", "peer_http.mjs", "http", tls_url, n, INFLIGHT, pki.ca)

@@ -22,7 +22,7 @@ return function()
     peers[#peers + 1] = { name = "SQLite alone, " .. mode,
       run = writer(function(file) return kit.peer("peer_sqlite", file, count, mode) end) }
     peers[#peers + 1] = { name = "moontide, " .. mode,
-      run = writer(function(file) return kit.moontide("store", file, count, mode) end) }
+      run = writer(function(file) return kit.moontide("own_store", file, count, mode) end) }
   end
   bench:rounds(kit.size(7, 3), peers)
 

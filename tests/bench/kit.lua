@@ -68,13 +68,14 @@ end
 ---Runs a command under the instrument. Raises when it fails.
 ---@async
 ---@param argv string[]
----@param options? {first?: integer, env?: table}
+---@param options? {first?: integer, env?: table, wrap?: fun(argv: string[]): string[]} wrap: where it runs
 ---@return table cost wall, user, system seconds, cpu (both), peak KiB, out (its standard output); or first (ms)
 function M.measure(argv, options)
   options = options or {}
   local command = { BIN .. "measure" }
   if options.first then table.move({ "--first", tostring(options.first) }, 1, 2, 2, command) end
   table.move(argv, 1, #argv, #command + 1, command)
+  if options.wrap then command = options.wrap(command) end
   command.env, command.timeout = lab.env(options.env), 600
   local result = assert(proc.run(command))
   local line = result.stderr:match("({[^\n]*})%s*$")

@@ -1,4 +1,4 @@
--- B1's own side: moontide exec tests/bench/poll.lua URL COUNT INFLIGHT [CAFILE]. Prints the seconds it took.
+-- B1's own side: moontide exec tests/bench/own_poll.lua URL COUNT INFLIGHT [CAFILE]. Prints the seconds it took.
 --
 -- Each poll is what the host does for a policy: a coroutine of its own with the limits of policies, in which the
 -- policy's watch() asks for its URL with the ETag of last time and finds it unchanged.

@@ -1,4 +1,4 @@
--- B6's own side: moontide exec tests/bench/store.lua FILE COUNT normal|full. The same schema and transitions as
+-- B6's own side: moontide exec tests/bench/own_store.lua FILE COUNT normal|full. The same schema and transitions as
 -- peer_sqlite.c, through the store that scripts use.
 local json, store, time = require "json", require "store", require "time"
 
