@@ -1,8 +1,8 @@
-/* Child processes: posix_spawn, a pidfd each, and the promise that none outlives the host.
+/* Child processes: started as posix_spawn does it, a pidfd each, and the promise that none outlives the host.
  *
- * Knows no Lua. Every child leads a session and process group of its own. A small guard process, forked at the
- * first spawn, holds a pipe to the host and ends every group that is still listed when the pipe closes, so that
- * even a SIGKILLed host leaves nothing behind. */
+ * Knows no Lua. Every child leads a session and process group of its own. A small guard process, forked at
+ * the first spawn, holds a socket to the host and ends every group that is still listed when it closes,
+ * so that even a SIGKILLed host leaves nothing behind. */
 #ifndef MOONTIDE_PROC_H
 #define MOONTIDE_PROC_H
 
@@ -18,10 +18,12 @@ struct proc_set;
 struct proc;
 
 struct proc_options {
-    char **argv;          /* argv[0] is looked up in PATH of `env`'s host unless it holds a slash */
-    char **envp;          /* complete environment; never inherited */
-    const char *cwd;      /* NULL: the host's */
-    int stdin_fd, stdout_fd, stderr_fd; /* descriptors that become 0, 1, 2 (the caller closes its copies) */
+    char **argv;     /* argv[0] is looked up in the PATH of envp, unless it holds a slash */
+    char **envp;     /* complete environment; never inherited */
+    const char *cwd; /* NULL: the host's */
+    int stdin_fd, stdout_fd, stderr_fd; /* become 0, 1, 2 (the caller closes its copies); all others close */
+    /* The leader ended: its exit status, or the signal that ended it (0: none). It stays a zombie, so that
+     * the group's number cannot become somebody else's, until proc_release. */
     void (*on_exit)(struct proc *proc, void *data, int status, int signal);
     void *data;
 };
@@ -33,9 +35,12 @@ pid_t proc_pid(const struct proc *proc);
 /* Signals the child's whole group; after exit of the leader the rest of the group is still reached. */
 bool proc_signal(struct proc *proc, int signum);
 
-/* The caller has no more interest: on_exit is not called any more; the child is killed when it still runs. */
+/* The caller has no more interest: on_exit is not called any more. When the child still runs its group gets
+ * TERM and, two seconds later, KILL; when it ended, what is left of the group is killed. Accepts NULL. */
 void proc_release(struct proc *proc);
 
+/* Ends every child and the guard; takes at most four seconds, none when no child runs. Every struct proc is
+ * gone then and host->procs is NULL. */
 void proc_close_all(struct host *host);
 
 #endif
