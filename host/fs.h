@@ -1,0 +1,60 @@
+/* Files, as blocking C functions for the thread pool. Knows no Lua and no loop.
+ *
+ * Every path comes with an optional root: then it is resolved beneath that directory by openat2, whatever
+ * symbolic links say, and a path that would leave it fails with ERR_DENIED. All descriptors are
+ * close-on-exec. Functions return false (or -1) with *e filled; what they return through pointers belongs to
+ * the caller. */
+#ifndef MOONTIDE_FS_H
+#define MOONTIDE_FS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include "buf.h"
+#include "err.h"
+
+struct fs_path {
+    const char *root; /* NULL: the path is taken as it is */
+    const char *path;
+};
+
+/* Reads a regular file, or `length` bytes of it from `offset`. More than `max` bytes fail: ERR_TOO_LARGE. */
+bool fs_read(struct fs_path at, uint64_t offset, uint64_t length, size_t max, struct buf *out, struct err *e);
+
+/* Replaces a file as a whole: readers see the old or the new content. Keeps mode and owner of the old file;
+ * mode -1 leaves a new one to the umask. A symbolic link at the place is replaced, not followed. */
+bool fs_write(struct fs_path at, const void *data, size_t len, int mode, bool sync, struct err *e);
+bool fs_append(struct fs_path at, const void *data, size_t len, int mode, bool sync, struct err *e);
+
+/* Appends one record per entry, sorted by name: a type letter (fs_type), the name, NUL. */
+bool fs_list(struct fs_path at, size_t max, struct buf *out, struct err *e);
+
+bool fs_mkdir(struct fs_path at, int mode, bool parents, struct err *e);
+
+/* Removes a file, an empty directory, or with `recursive` a whole tree. Never follows a symbolic link, never
+ * leaves the file system it started on. */
+bool fs_remove(struct fs_path at, bool recursive, struct err *e);
+bool fs_stat(struct fs_path at, bool follow, struct stat *out, struct err *e);
+bool fs_rename(const char *root, const char *from, const char *to, bool replace, bool sync, struct err *e);
+
+/* Opens (makes) and locks a file with an OFD lock; ERR_BUSY when somebody else holds it. The lock goes with
+ * the descriptor. */
+int fs_lock(struct fs_path at, bool shared, struct err *e);
+
+/* Makes a new directory, mode 0700, and writes its path into `out`. */
+bool fs_temp_dir(const char *parent, const char *prefix, char *out, size_t size, struct err *e);
+
+/* One letter for a file's type: f d l p s c b, ? for anything else. */
+char fs_type(mode_t mode);
+
+/* --- for fs_*.c --- */
+
+/* Opens a path; openat2 beneath the root when there is one. -1 with errno set. */
+int fs_open(struct fs_path at, int flags, mode_t mode);
+
+/* Opens the directory that holds the last component, which *leaf then points at (into `text`). -1 with errno.
+ */
+int fs_parent(struct fs_path at, char *text, size_t size, const char **leaf);
+
+#endif
