@@ -22,4 +22,8 @@ int luaopen_core_yaml(lua_State *L);
 void text_open(lua_State *L);
 void tables_open(lua_State *L);
 
+/* The parts of core.fs that have rooms of their own; each adds its functions to the table on top. raises */
+void hold_open(lua_State *L);  /* api_hold.c: lock, temp_dir */
+void watch_open(lua_State *L); /* api_watch.c: watch */
+
 #endif
