@@ -18,12 +18,12 @@ local function wanted(path)
 end
 
 local jobs = {}
-for _, entry in ipairs(fs.list(units) or {}) do
-  if entry.name:match("_test$") and wanted("unit/" .. entry.name) then
-    jobs[#jobs + 1] = { label = "unit/" .. entry.name, argv = { units .. "/" .. entry.name } }
+for _, name in ipairs((fs.list(units)) or {}) do
+  if name:match("_test$") and wanted("unit/" .. name) then
+    jobs[#jobs + 1] = { label = "unit/" .. name, argv = { units .. "/" .. name } }
   end
 end
-for _, path in ipairs(assert(fs.walk("tests"))) do
+for path in fs.walk("tests") do
   local file = path:match("^.+_test%.lua$")
   if file and wanted(file) then
     jobs[#jobs + 1] = { label = file:gsub("%.lua$", ""), argv = { exe, "exec", "tests/one.lua", "tests/" .. file } }

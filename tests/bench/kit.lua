@@ -190,7 +190,7 @@ end
 ---@return fun() stop
 function M.server(...)
   local argv = M.peer("server", ...)
-  argv.env, argv.stdin = lab.env(), "pipe"
+  argv.env = lab.env()
   local handle = assert(proc.spawn(argv))
   local port = tonumber((handle:lines()()))
   return assert(port, "the benchmark server did not start"), function()
