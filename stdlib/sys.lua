@@ -18,6 +18,9 @@ function M.catch(...) return sys.catch(...) end
 ---@return string name
 function M.next_signal() return sys.next_signal() end
 
+-- The terminal, for term.lua.
+M.isatty, M.width, M.write, M.read = sys.isatty, sys.width, sys.write, sys.read
+
 ---Marks a place where the crash sweep may kill the process; does nothing in a release build.
 ---@param name string
 function M.killpoint(name) return sys.killpoint(name) end

@@ -4,8 +4,8 @@
 -- came from outside (branch names, commit messages, errors) is made printable here, at the last door: an
 -- escape sequence in a tag must not move anybody's cursor.
 
-local sys = require "core.sys"
 local inspect = require "inspect"
+local sys = require "sys"
 
 local M = {}
 

@@ -1,3 +1,4 @@
+-- moontide check: every fault of the configuration and the policies, without touching anything.
 local function count(n, word)
   return ("%d %s%s"):format(n, word, n == 1 and "" or "s")
 end

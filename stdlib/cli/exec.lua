@@ -1,3 +1,4 @@
+-- moontide exec: a person's own script, with the whole API and the files beside it.
 local sys = require "sys"
 
 ---@type Command

@@ -1,3 +1,4 @@
+-- moontide help: what there is, how a command is used, the reference of the configuration.
 local args = require "cli.args"
 
 local M = {}

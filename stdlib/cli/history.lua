@@ -1,3 +1,4 @@
+-- moontide history: the latest runs.
 local show = require "cli.show"
 local time = require "time"
 

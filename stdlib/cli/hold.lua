@@ -1,3 +1,4 @@
+-- moontide hold: no policy releases until unhold.
 local order = require "cli.order"
 
 ---@type Command

@@ -1,3 +1,4 @@
+-- moontide logs: what a run did and printed, to its end if asked to follow.
 local show = require "cli.show"
 local term = require "term"
 local time = require "time"

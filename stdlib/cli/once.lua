@@ -1,3 +1,4 @@
+-- moontide once: look at every source once, finish what that starts.
 local show = require "cli.show"
 local sys = require "sys"
 local task = require "task"

@@ -1,3 +1,4 @@
+-- moontide release: a version or a commit by order of a person.
 local order = require "cli.order"
 
 ---@type Command

@@ -1,3 +1,4 @@
+-- moontide rollback: the release before the present one.
 local order = require "cli.order"
 
 ---@type Command

@@ -1,3 +1,4 @@
+-- moontide run: the host. Opens the engine and the control doors, obeys signals, shows events.
 local sys = require "sys"
 local task = require "task"
 

@@ -1,3 +1,4 @@
+-- moontide status: what runs where, and what is under way.
 local show = require "cli.show"
 local term = require "term"
 local time = require "time"

@@ -1,3 +1,4 @@
+-- moontide unhold: policies may release again.
 local order = require "cli.order"
 
 ---@type Command

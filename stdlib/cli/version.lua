@@ -1,3 +1,4 @@
+-- moontide version.
 local sys = require "sys"
 
 ---@type Command

@@ -1,3 +1,4 @@
+-- moontide why: what the policies decided, and where they decided it.
 local show = require "cli.show"
 local term = require "term"
 local time = require "time"

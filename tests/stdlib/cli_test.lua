@@ -1,3 +1,4 @@
+-- The command line from the outside: the program itself, against hosts and engines of the test's own.
 local check = require "check"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 local control = require "control"

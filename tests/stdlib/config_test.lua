@@ -1,3 +1,4 @@
+-- Configurations: what is filled in, every fault with its line, and input that nobody should write.
 local check = require "check"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 local config = require "config"

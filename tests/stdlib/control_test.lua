@@ -1,3 +1,4 @@
+-- The control API, health and metrics, over real sockets in front of an engine of the test's own.
 local check = require "check"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 local client = require "client"

@@ -1,3 +1,4 @@
+-- Values as text: readable, bounded, and without anybody's control characters.
 local check = require "check"
 local test, eq, ok = check.test, check.eq, check.ok
 local inspect = require "inspect"

@@ -1,3 +1,4 @@
+-- What the prompt evaluates, and how each command is bounded.
 local check = require "check"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 local repl = require "repl"

@@ -1,3 +1,4 @@
+-- Tables, times, colours and progress.
 local check = require "check"
 local test, eq, ok = check.test, check.eq, check.ok
 local term = require "term"
