@@ -198,7 +198,7 @@ static int read_finish(lua_State *L, struct op *op)
 /* read(fd): the next bytes, nil at the end. */
 static int l_read(lua_State *L)
 {
-    int fd = (int)luaL_checkinteger(L, 1);
+    int fd = (int)luaL_checkinteger(L, 1), flags;
     struct host *host = bind_host(L);
     struct read_op *r = op_new(L, sizeof *r, NULL);
 
@@ -207,11 +207,15 @@ static int l_read(lua_State *L)
     r->poll = malloc(sizeof *r->poll);
     if (!r->poll)
         return luaL_error(L, "not enough memory");
+    flags = fcntl(fd, F_GETFL);
     if (uv_poll_init(&host->loop, r->poll, fd) != 0) { /* a plain file cannot be polled, and never blocks */
         free(r->poll);
         r->poll = NULL;
         op_done(&r->op);
     } else {
+        /* libuv made it non-blocking, but a terminal's mode is shared with the shell that started us. We read only
+         * what is there, so we never block. */
+        fcntl(fd, F_SETFL, flags);
         r->poll->data = r;
         uv_poll_start(r->poll, UV_READABLE, on_readable);
     }

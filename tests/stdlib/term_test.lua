@@ -103,3 +103,20 @@ test("a bar has its width at any share", function()
   for done = -1, 12 do eq(term.columns(term.bar(done, 10, 16)), 16) end
   eq(term.columns(term.bar(1, 0, 4)), 4)
 end)
+
+test("reading leaves a descriptor in the mode that others share", function()
+  local fs, proc = require "fs", require "proc"
+  local dir <close> = ok(fs.temp_dir())
+  ok(fs.write(dir.path .. "/read.lua", [[
+    local term, fs = require "term", require "fs"
+    local function mode() return fs.read("/proc/self/fdinfo/0"):match("flags:%s*(%d+)") end
+    local before = mode()
+    print(term.read(0), term.read(0), mode() == before)]]))
+  local child = ok(proc.spawn { require("sys").exe(), "exec", dir.path .. "/read.lua" })
+  check.defer(function() child:kill() end)
+  ok(child:write("hello"))
+  child:close_stdin()
+  local said
+  for line in child:lines() do said = line end
+  eq(said, "hello\tnil\ttrue")
+end)
