@@ -118,7 +118,7 @@ end
 --- Runs a command and waits for its end.
 ---@async
 ---@param code string
----@param options {timeout: Seconds?, on_output: fun(text: string)?}?
+---@param options {timeout: Seconds?, cpu: Seconds?, on_output: fun(text: string)?}?
 ---@return Reply
 function Session:eval(code, options)
   options = options or {}
@@ -136,7 +136,7 @@ function Session:eval(code, options)
     end,
   })
   local started = time.monotonic()
-  local run <close> = task.start({ name = "prompt", cpu = CPU }, function()
+  local run <close> = task.start({ name = "prompt", cpu = math.min(options.cpu or CPU, CPU) }, function()
     return xpcall(chunk, function(raised)
       return errors.is(raised) and raised or where(raised)
     end)
