@@ -4,7 +4,8 @@
  *
  * One thread, epoll, keep-alive; --close ends the connection after each answer. With CERT and KEY it speaks
  * TLS without session tickets, so that every connection pays for a whole handshake. A request without
- * If-None-Match gets 200 and the ETag. The same program serves all peers of a run. */
+ * If-None-Match gets 200 and the ETag. Any path that git asks for (protocol v2) is a repository with one
+ * branch. The same program serves all peers of a run. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +33,12 @@ static bool close_always;
 
 static const char answer_304[] = "HTTP/1.1 304 Not Modified\r\nETag: \"bench\"\r\n%s\r\n";
 static const char answer_200[] = "HTTP/1.1 200 OK\r\nETag: \"bench\"\r\nContent-Length: 2\r\n%s\r\n{}";
+
+/* What a repository with one branch says, as pkt-lines. */
+static const char git_capabilities[] = "000eversion 2\n0013ls-refs=unborn\n0017object-format=sha1\n0000";
+#define OID "0123456789abcdef0123456789abcdef01234567"
+static const char git_refs[] =
+    "0052" OID " HEAD symref-target:refs/heads/main\n003d" OID " refs/heads/main\n0000";
 
 static ssize_t conn_read(struct conn *c, void *data, size_t size)
 {
@@ -67,15 +74,46 @@ static void conn_end(struct conn *c)
     free(c);
 }
 
+static int answer_to(const char *head, size_t len, char *out, size_t size)
+{
+    const char *closing = close_always ? "Connection: close\r\n" : "";
+    const char *kind = NULL, *body = NULL;
+
+    if (memmem(head, len, "/info/refs?service=git-upload-pack", 34)) {
+        kind = "advertisement";
+        body = git_capabilities;
+    } else if (memmem(head, len, "/git-upload-pack ", 17)) {
+        kind = "result";
+        body = git_refs;
+    }
+    if (body)
+        return snprintf(out, size,
+                        "HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-%s\r\n"
+                        "Content-Length: %zu\r\n%s\r\n%s",
+                        kind, strlen(body), closing, body);
+    return snprintf(out, size, memmem(head, len, "\"bench\"", 7) ? answer_304 : answer_200, closing);
+}
+
+static size_t body_length(const char *head, size_t len)
+{
+    const char *at = memmem(head, len, "\r\nContent-Length: ", 18);
+
+    if (!at)
+        at = memmem(head, len, "\r\ncontent-length: ", 18);
+    return at ? strtoul(at + 18, NULL, 10) : 0;
+}
+
 static bool conn_answer(struct conn *c)
 {
-    char *end, out[256];
+    char *end, out[512];
 
     while ((end = memmem(c->in, c->len, "\r\n\r\n", 4)) != NULL) {
-        size_t used = (size_t)(end - c->in) + 4;
-        bool known = memmem(c->in, used, "\"bench\"", 7) != NULL;
-        int n = snprintf(out, sizeof out, known ? answer_304 : answer_200,
-                         close_always ? "Connection: close\r\n" : "");
+        size_t head = (size_t)(end - c->in) + 4, used = head + body_length(c->in, head);
+        int n;
+
+        if (used > c->len)
+            return used <= sizeof c->in;
+        n = answer_to(c->in, head, out, sizeof out);
 
         if (!conn_write(c, out, (size_t)n))
             return false;
