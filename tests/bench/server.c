@@ -38,7 +38,7 @@ static const char answer_200[] = "HTTP/1.1 200 OK\r\nETag: \"bench\"\r\nContent-
 static const char git_capabilities[] = "000eversion 2\n0013ls-refs=unborn\n0017object-format=sha1\n0000";
 #define OID "0123456789abcdef0123456789abcdef01234567"
 static const char git_refs[] =
-    "0052" OID " HEAD symref-target:refs/heads/main\n003d" OID " refs/heads/main\n0000";
+    "0050" OID " HEAD symref-target:refs/heads/main\n003d" OID " refs/heads/main\n0000";
 
 static ssize_t conn_read(struct conn *c, void *data, size_t size)
 {
