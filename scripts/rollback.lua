@@ -1,0 +1,22 @@
+-- Rollback puts the last good digest back when a release fails its checks, or turns unhealthy while it is watched.
+--
+-- The bad digest is marked and never chosen again. The environment then stays as it is until its source moves.
+return policy {
+  queue = "all",
+
+  watch = function(place)
+    return place:bad_release()
+  end,
+
+  run = function(run, bad)
+    local name = bad.version or bad.commit and bad.commit:sub(1, 7) or "the release"
+    run:mark_bad(bad.release, bad.reason)
+    local good = run:good_before(bad.release)
+    if not good then
+      run:notify("%s is bad (%s), and there is no earlier release to go back to", name, bad.reason)
+      return
+    end
+    run:restore(good)
+    run:notify("took back %s (%s): %s runs again", name, bad.reason, good.version or good.commit:sub(1, 7))
+  end,
+}

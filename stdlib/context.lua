@@ -1,0 +1,37 @@
+-- Who is asking: which watch or run the current task belongs to.
+--
+-- Policies of many places share one environment and its modules, so the modules look here, by task, for the journal
+-- that their calls belong to.
+local task = require "task"
+
+---@class Context
+---@field mode "watch"|"run"
+---@field place Place
+---@field steps? Steps Only in mode run.
+---@field rng? table State of the deterministic random numbers.
+
+local M = {}
+
+local of_task = {} ---@type table<integer, Context>
+
+---The context of the running task; nil outside of any policy.
+---@return Context?
+function M.current()
+  local id = task.current()
+  return id and of_task[id]
+end
+
+---Calls fn(...) with the current task belonging to the context.
+---@async
+---@param context Context
+---@param fn fun(...): ...
+---@return ...
+function M.with(context, fn, ...)
+  local id = assert(task.current(), "a policy runs in a task")
+  local outer = of_task[id]
+  local guard <close> = setmetatable({}, { __close = function() of_task[id] = outer end })
+  of_task[id] = guard and context
+  return fn(...)
+end
+
+return M

@@ -1,0 +1,413 @@
+-- The journal: everything that was decided, intended and done, in one SQLite file.
+--
+-- The rule: an intent is on disk (synced) before its effect begins; an outcome is written when the effect has ended.
+-- Outcomes ride on the next sync: after a power cut the last one may be missing, and its effect, being idempotent,
+-- is looked at and performed again. This module is the only one that knows SQL. It never waits.
+local fs, json, store, time = require "fs", require "json", require "store", require "time"
+local errors, schema, sys = require "errors", require "journal.schema", require "sys"
+
+---@class Journal
+---@field db Store
+local Journal = {}
+Journal.__index = Journal
+
+local M = {}
+
+local SYNCED <const> = { durable = true }
+local LAZY <const> = { durable = false }
+
+-- A journal that cannot be written must stop what depends on it: its failures are raised.
+local function must(value, err)
+  if value == nil and err ~= nil then error(err, 0) end
+  return value
+end
+
+local function plain(value)
+  return value ~= nil and must(json.encode(value)) or nil
+end
+
+---Opens the journal of a state folder, making or migrating it.
+---@async
+---@param dir string
+---@param options? {readonly?: boolean}
+---@return Journal? journal
+---@return Err? err not_found: readonly, and there is none.
+function M.open(dir, options)
+  local readonly = options and options.readonly
+  local path = dir .. "/journal.db"
+  if readonly and not fs.exists(path) then
+    return errors.fail("not_found", "there is no state yet: no host has ever run on it", { op = "journal.open", target = path })
+  end
+  if not readonly then
+    local ok, err = fs.mkdir(dir, { parents = true, mode = 448 }) -- 0700
+    if not ok then return nil, err end
+  end
+  local db, err = store.open(path, { readonly = readonly })
+  if not db then return nil, err end
+  local self = setmetatable({ db = db, path = path, dir = dir }, Journal)
+  if readonly then
+    local row = db:row("PRAGMA user_version")
+    if not row or row.user_version ~= schema.version then
+      db:close()
+      return errors.fail("unsupported", "this journal has another version than this Moontide; start the host to migrate it",
+        { op = "journal.open", target = path })
+    end
+    return self
+  end
+  local ok
+  ok, err = db:check()
+  if ok then ok, err = schema.migrate(db, path) end
+  if not ok then
+    db:close()
+    return nil, err
+  end
+  return self
+end
+
+function Journal:close() self.db:close() end
+
+---Runs fn in one transaction whose commit is synced.
+function Journal:synced(name, fn)
+  sys.killpoint(name .. ".before")
+  local result = must(self.db:transaction(fn, SYNCED))
+  sys.killpoint(name .. ".after")
+  return result
+end
+
+---Runs fn in one transaction that the next sync makes durable.
+function Journal:lazily(name, fn)
+  sys.killpoint(name .. ".before")
+  local result = must(self.db:transaction(fn, LAZY))
+  sys.killpoint(name .. ".after")
+  return result
+end
+
+function Journal:row(sql, ...)
+  local row, err = self.db:row(sql, ...)
+  if err then error(err, 0) end
+  return row
+end
+
+function Journal:rows(sql, ...) return must(self.db:rows(sql, ...)) end
+function Journal:write(sql, ...) return must(self.db:run(sql, ...)) end
+
+-- ---- watches and changes ----
+
+---The last key that a policy handled here, and when.
+---@return {key: string?, run: integer?, at: number}? watch nil: never looked.
+function Journal:watch(app, environment, policy)
+  return self:row("SELECT key, run, at FROM watches WHERE app = ? AND environment = ? AND policy = ?", app, environment, policy)
+end
+
+local function remember(self, place, policy, key, run)
+  self:write([[INSERT INTO watches (app, environment, policy, key, run, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    ON CONFLICT DO UPDATE SET key = ?4, run = ?5, at = ?6]], place.app, place.environment, policy, key, run, time.now())
+end
+
+local function enqueue(self, change)
+  self:write([[INSERT INTO runs (app, environment, policy, kind, key, title, reason, "by", change, state, try, not_before, queued_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)]], change.app, change.environment, change.policy,
+    change.kind or "change", change.key, change.title or change.key, change.reason, change.by, plain(change.data or {}),
+    change.try or 1, change.not_before, time.now())
+  return self:row("SELECT last_insert_rowid() AS id").id
+end
+
+---Turns a new key into a queued run, in the transaction that remembers the key. With `latest`, older changes of the
+---same policy that still wait are superseded.
+---@param change {app: string, environment: string, policy: string, kind?: string, key: string, title?: string, reason?: string, by?: string, data?: table}
+---@param latest boolean
+---@return integer run
+---@return integer superseded
+function Journal:accept(change, latest)
+  local superseded = 0
+  local run = self:synced("change", function()
+    if latest then
+      superseded = self:write([[UPDATE runs SET state = 'superseded', ended_at = ? WHERE app = ? AND environment = ?
+        AND policy = ? AND kind = 'change' AND state = 'queued']], time.now(), change.app, change.environment, change.policy)
+    end
+    local id = enqueue(self, change)
+    remember(self, change, change.policy, change.key, id)
+    return id
+  end)
+  return run, superseded
+end
+
+---Remembers that a policy looked and wanted nothing (or that its first sight was adopted).
+function Journal:seen(place, policy, key)
+  self:lazily("seen", function()
+    remember(self, place, policy, key, nil)
+    return true
+  end)
+end
+
+---Queues what a person asked for; the watched key stays what it is, so that it holds until the source moves.
+---@return integer run
+function Journal:enqueue(change)
+  return self:synced("change", function() return enqueue(self, change) end)
+end
+
+-- ---- runs ----
+
+local RUN = [[SELECT id, app, environment, policy, kind, key, title, reason, "by", change, state, policy_hash, attempts, try,
+  not_before, queued_at, started_at, ended_at, error FROM runs ]]
+
+local function run_row(row)
+  if row then
+    row.change = must(json.decode(row.change))
+    row.error = row.error and must(json.decode(row.error))
+  end
+  return row
+end
+
+function Journal:run_by_id(id) return run_row(self:row(RUN .. "WHERE id = ?", id)) end
+
+---The run that a place should work on now: one that was interrupted, else the oldest that waits.
+---@return table? run
+function Journal:next_run(app, environment)
+  return run_row(self:row(RUN .. [[WHERE app = ? AND environment = ? AND state IN ('running', 'queued')
+    ORDER BY state = 'queued', id LIMIT 1]], app, environment))
+end
+
+---Places that have unfinished runs.
+function Journal:unfinished()
+  return self:rows("SELECT DISTINCT app, environment FROM runs WHERE state IN ('running', 'queued') ORDER BY app, environment")
+end
+
+---The last run of a key here, if any.
+function Journal:run_of_key(app, environment, policy, key)
+  return run_row(self:row(RUN .. "WHERE app = ? AND environment = ? AND policy = ? AND key = ? ORDER BY id DESC LIMIT 1",
+    app, environment, policy, key))
+end
+
+---Counts an attempt before it is made, and keeps the policy text by its hash.
+---@param run table
+---@param hash string
+---@param name string
+---@param text string
+function Journal:begin(run, hash, name, text)
+  self:synced("begin", function()
+    self:write("INSERT OR IGNORE INTO policies (hash, name, text, at) VALUES (?, ?, ?, ?)", hash, name, text, time.now())
+    self:write([[UPDATE runs SET state = 'running', attempts = attempts + 1, policy_hash = ?,
+      started_at = coalesce(started_at, ?) WHERE id = ?]], hash, time.now(), run.id)
+    return true
+  end)
+end
+
+---An orderly stop is not a crash: the attempt does not count.
+function Journal:park(id)
+  self:synced("park", function()
+    self:write("UPDATE runs SET attempts = max(attempts - 1, 0) WHERE id = ? AND state = 'running'", id)
+    return true
+  end)
+end
+
+function Journal:policy_text(hash)
+  local row = self:row("SELECT name, text FROM policies WHERE hash = ?", hash)
+  if row then return row.text, row.name end
+end
+
+---Ends a run. `retry` queues the same change again.
+---@param run table
+---@param state RunState
+---@param err? Err
+---@param retry? {not_before: number}
+---@return integer? again Id of the run that tries again.
+function Journal:finish(run, state, err, retry)
+  return self:synced("finish", function()
+    self:write("UPDATE runs SET state = ?, ended_at = ?, error = ? WHERE id = ?", state, time.now(),
+      err and plain(errors.plain(err)), run.id)
+    if not retry then return false end
+    return enqueue(self, {
+      app = run.app, environment = run.environment, policy = run.policy, kind = run.kind, key = run.key,
+      title = run.title, reason = run.reason, by = run.by, data = run.change, try = run.try + 1,
+      not_before = retry.not_before,
+    })
+  end)
+end
+
+-- ---- steps ----
+
+---@return table? step
+function Journal:step(run, path)
+  return self:row("SELECT name, args, state, result, error, attempts, started_at FROM steps WHERE run = ? AND path = ?", run, path)
+end
+
+---Records the intent; synced.
+function Journal:intend(run, path, name, args)
+  self:synced("intent", function()
+    self:write([[INSERT INTO steps (run, path, name, args, state, attempts, started_at) VALUES (?1, ?2, ?3, ?4, 'started', 1, ?5)
+      ON CONFLICT DO UPDATE SET attempts = attempts + 1]], run, path, name, args, time.now())
+    return true
+  end)
+end
+
+---Records the outcome of an intended step.
+function Journal:outcome(run, path, state, result, err)
+  self:lazily("outcome", function()
+    self:write("UPDATE steps SET state = ?, result = ?, error = ?, ended_at = ? WHERE run = ? AND path = ?",
+      state, result, err, time.now(), run, path)
+    return true
+  end)
+end
+
+---Records a value that costs nothing to take (the time, a random number, a row of our own): intent and outcome in one.
+---@param write? fun(): any Writes of the journal that belong to it; its result is the value.
+function Journal:value(run, path, name, args, value, write)
+  return self:lazily("value", function()
+    if write then value = write() end
+    self:write([[INSERT INTO steps (run, path, name, args, state, result, attempts, started_at, ended_at)
+      VALUES (?1, ?2, ?3, ?4, 'ok', ?5, 1, ?6, ?6)]], run, path, name, args, must(json.encode({ value = value })), time.now())
+    return { value = value }
+  end).value
+end
+
+function Journal:steps(run)
+  return self:rows("SELECT path, name, args, state, result, error, attempts, started_at, ended_at FROM steps WHERE run = ? ORDER BY started_at, path", run)
+end
+
+-- ---- releases ----
+
+local RELEASE = [[SELECT id, app, environment, run, version, commit_id AS "commit", digest, image, state, adopted, restored,
+  reason, at FROM releases ]]
+
+---The release that runs here, as the target reported it.
+function Journal:live(app, environment)
+  return self:row(RELEASE .. "WHERE app = ? AND environment = ? AND state = 'live' ORDER BY id DESC LIMIT 1", app, environment)
+end
+
+---The newest release of any state.
+function Journal:newest_release(app, environment)
+  return self:row(RELEASE .. "WHERE app = ? AND environment = ? ORDER BY id DESC LIMIT 1", app, environment)
+end
+
+function Journal:release_by_id(id) return self:row(RELEASE .. "WHERE id = ?", id) end
+
+---The last release before `id` that was good and is another digest.
+function Journal:good_before(app, environment, id, digest)
+  return self:row(RELEASE .. [[WHERE app = ? AND environment = ? AND id < ? AND state IN ('live', 'replaced')
+    AND digest IS NOT ? AND digest NOT IN (SELECT digest FROM releases WHERE app = ?1 AND environment = ?2 AND state = 'bad'
+    AND digest IS NOT NULL) ORDER BY id DESC LIMIT 1]], app, environment, id, digest)
+end
+
+---Adds a release row. Call inside a transaction of the journal.
+---@return integer id
+function Journal:add_release(r)
+  self:write([[INSERT INTO releases (app, environment, run, version, commit_id, digest, image, state, adopted, restored, reason, at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]], r.app, r.environment, r.run, r.version, r.commit, r.digest, r.image,
+    r.state or "pending", r.adopted and 1 or 0, r.restored and 1 or 0, r.reason, time.now())
+  return self:row("SELECT last_insert_rowid() AS id").id
+end
+
+---Sets the state of a release; making one live replaces the live one before it. Call inside a transaction.
+function Journal:set_release(id, state, reason)
+  local r = self:release_by_id(id)
+  if state == "live" then
+    self:write("UPDATE releases SET state = 'replaced' WHERE app = ? AND environment = ? AND state = 'live' AND id <> ?",
+      r.app, r.environment, id)
+  end
+  self:write("UPDATE releases SET state = ?, reason = coalesce(?, reason), at = CASE WHEN ?1 = 'live' THEN ?4 ELSE at END WHERE id = ?3",
+    state, reason, id, time.now())
+  return id
+end
+
+---At first sight: what already runs is taken as it is.
+function Journal:adopt(r)
+  return self:synced("adopt", function()
+    r.state, r.adopted = "live", true
+    return self:add_release(r)
+  end)
+end
+
+-- ---- tags, snapshots, holds, decisions ----
+
+---@return table<string, {commit: string, first_sight: boolean}>
+function Journal:tags(app)
+  local known = {}
+  for _, row in ipairs(self:rows("SELECT name, commit_id, first_sight FROM tags WHERE app = ?", app)) do
+    known[row.name] = { commit = row.commit_id, first_sight = row.first_sight == 1 }
+  end
+  return known
+end
+
+---Remembers new tags and the shape of the repository, in one transaction.
+function Journal:remember_repository(app, snapshot, tags, first_sight)
+  self:lazily("snapshot", function()
+    for _, tag in ipairs(tags) do
+      self:write("INSERT OR IGNORE INTO tags (app, name, commit_id, first_sight, at) VALUES (?, ?, ?, ?, ?)",
+        app, tag.name, tag.commit, first_sight and 1 or 0, time.now())
+    end
+    self:write([[INSERT INTO snapshots (app, branch, head, tags, at) VALUES (?1, ?2, ?3, ?4, ?5)
+      ON CONFLICT DO UPDATE SET branch = ?2, head = ?3, tags = ?4, at = ?5]],
+      app, snapshot.branch, snapshot.head, snapshot.tags, time.now())
+    return true
+  end)
+end
+
+function Journal:snapshot(app) return self:row("SELECT branch, head, tags, at FROM snapshots WHERE app = ?", app) end
+
+function Journal:hold_of(app, environment)
+  return self:row([[SELECT "by", reason, at FROM holds WHERE app = ? AND environment = ?]], app, environment)
+end
+
+function Journal:hold(app, environment, by, reason)
+  return self:synced("hold", function()
+    return self:write([[INSERT OR IGNORE INTO holds (app, environment, "by", reason, at) VALUES (?, ?, ?, ?, ?)]],
+      app, environment, by, reason, time.now())
+  end)
+end
+
+function Journal:unhold(app, environment)
+  return self:synced("hold", function()
+    return self:write("DELETE FROM holds WHERE app = ? AND environment = ?", app, environment)
+  end)
+end
+
+---Appends decisions (those that differ from what was said before).
+---@param list Decision[]
+function Journal:decide(list)
+  self:lazily("decision", function()
+    for _, d in ipairs(list) do
+      self:write("INSERT INTO decisions (app, environment, policy, subject, verdict, reason, file, line, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        d.app, d.environment, d.policy, d.subject or "", d.verdict, d.reason, d.file, d.line, d.at)
+    end
+    return true
+  end)
+end
+
+---The latest decision for every subject of a policy.
+function Journal:last_decisions(app, environment, policy)
+  return self:rows([[SELECT subject, verdict, reason, file, line, at FROM decisions WHERE id IN
+    (SELECT max(id) FROM decisions WHERE app = ? AND environment = ? AND policy = ? GROUP BY subject)]], app, environment, policy)
+end
+
+-- ---- retention ----
+
+---Forgets ended runs beyond the newest `keep.runs` or older than `keep.days`, never one that a kept release or watch
+---names, and decisions beyond the newest 100 for each policy.
+---@param keep {runs: integer, days: integer}
+---@return integer[] forgotten Ids of the runs (their log files can go too).
+function Journal:forget(keep)
+  local ids = {}
+  self:lazily("forget", function()
+    for _, row in ipairs(self:rows([[SELECT id FROM runs WHERE state NOT IN ('queued', 'running') AND
+      (id <= (SELECT max(id) FROM runs) - ? OR ended_at < ?) AND id NOT IN (SELECT run FROM watches WHERE run IS NOT NULL)
+      AND id NOT IN (SELECT run FROM releases WHERE run IS NOT NULL AND state IN ('live', 'pending')) ORDER BY id LIMIT 1000]],
+      keep.runs, time.now() - keep.days * 86400)) do
+      ids[#ids + 1] = row.id
+      self:write("DELETE FROM runs WHERE id = ?", row.id)
+    end
+    self:write([[DELETE FROM decisions WHERE id NOT IN (SELECT id FROM (SELECT id, row_number() OVER
+      (PARTITION BY app, environment, policy ORDER BY id DESC) AS n FROM decisions) WHERE n <= 100)
+      AND id NOT IN (SELECT max(id) FROM decisions GROUP BY app, environment, policy, subject)]])
+    self:write("DELETE FROM policies WHERE hash NOT IN (SELECT policy_hash FROM runs WHERE policy_hash IS NOT NULL)")
+    self:write([[DELETE FROM releases WHERE state NOT IN ('live', 'pending') AND at < ? AND id NOT IN
+      (SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY app, environment ORDER BY id DESC) AS n FROM releases)
+      WHERE n <= 50)]], time.now() - keep.days * 86400)
+    return true
+  end)
+  return ids
+end
+
+M.Journal = Journal
+
+return M

@@ -1,0 +1,152 @@
+-- The journal's tables, as a list of migrations. Entry n takes a journal from version n-1 to n; a released entry is
+-- never edited. Times are seconds since 1970; JSON columns hold canonical text (json.encode).
+local errors = require "errors"
+
+local M = {}
+
+M.migrations = {
+  [[
+  CREATE TABLE policies (           -- every policy text that a run ever started with
+    hash TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    text TEXT NOT NULL,
+    at REAL NOT NULL
+  ) STRICT;
+
+  CREATE TABLE watches (            -- the last key that each policy handled: what "different" is measured against
+    app TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    key TEXT,                       -- NULL: looked at, nothing wanted yet
+    run INTEGER,
+    at REAL NOT NULL,
+    PRIMARY KEY (app, environment, policy)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE runs (               -- a change and what became of it
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    app TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    kind TEXT NOT NULL,             -- change, rollback, release
+    key TEXT NOT NULL,
+    title TEXT NOT NULL,
+    reason TEXT,
+    "by" TEXT,
+    change TEXT NOT NULL,           -- JSON: what watch returned
+    state TEXT NOT NULL,            -- queued running done failed superseded cancelled diverged quarantined
+    policy_hash TEXT,               -- set when it first starts; recovery uses that text
+    attempts INTEGER NOT NULL DEFAULT 0,
+    try INTEGER NOT NULL DEFAULT 1, -- 2 and up: tried again after a passing failure
+    not_before REAL,
+    queued_at REAL NOT NULL,
+    started_at REAL,
+    ended_at REAL,
+    error TEXT                      -- JSON
+  ) STRICT;
+  CREATE INDEX runs_open ON runs (app, environment, id) WHERE state IN ('queued', 'running');
+  CREATE INDEX runs_by_place ON runs (app, environment, id);
+  CREATE INDEX runs_by_key ON runs (app, environment, policy, key);
+
+  CREATE TABLE steps (              -- intent before, outcome after
+    run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    path TEXT NOT NULL,             -- "3", or "3.1.2" in a parallel branch
+    name TEXT NOT NULL,
+    args TEXT NOT NULL,             -- JSON
+    state TEXT NOT NULL,            -- started ok failed
+    result TEXT,                    -- JSON
+    error TEXT,                     -- JSON
+    attempts INTEGER NOT NULL,
+    started_at REAL NOT NULL,
+    ended_at REAL,
+    PRIMARY KEY (run, path)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE releases (           -- what was put where; "live" only after the target reported it
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    app TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    run INTEGER,
+    version TEXT,
+    commit_id TEXT,
+    digest TEXT,
+    image TEXT,
+    state TEXT NOT NULL,            -- pending live replaced failed bad
+    adopted INTEGER NOT NULL DEFAULT 0,
+    restored INTEGER NOT NULL DEFAULT 0, -- put back by a rollback
+    reason TEXT,
+    at REAL NOT NULL
+  ) STRICT;
+  CREATE INDEX releases_by_place ON releases (app, environment, id);
+
+  CREATE TABLE tags (               -- the commit each tag had at first sight: a moved tag is an alarm
+    app TEXT NOT NULL,
+    name TEXT NOT NULL,
+    commit_id TEXT NOT NULL,
+    first_sight INTEGER NOT NULL,   -- 1: it was there before we were
+    at REAL NOT NULL,
+    PRIMARY KEY (app, name)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE holds (
+    app TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    "by" TEXT NOT NULL,
+    reason TEXT,
+    at REAL NOT NULL,
+    PRIMARY KEY (app, environment)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE decisions (          -- why: one row for each different thing a policy said
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    app TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    subject TEXT NOT NULL,          -- '' : the policy as a whole
+    verdict TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    file TEXT,
+    line INTEGER,
+    at REAL NOT NULL
+  ) STRICT;
+  CREATE INDEX decisions_by_place ON decisions (app, environment, policy, subject, id);
+
+  CREATE TABLE snapshots (          -- what the repository looked like, so that an answer that shrinks is noticed
+    app TEXT PRIMARY KEY,
+    branch TEXT,
+    head TEXT,
+    tags INTEGER NOT NULL,
+    at REAL NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  ]],
+}
+
+M.version = #M.migrations
+
+---Brings the journal to this program's version, in one transaction.
+---@param db Store
+---@param path string For messages.
+---@return true? ok
+---@return Err? err unsupported: the journal was written by a newer Moontide.
+function M.migrate(db, path)
+  local row, err = db:row("PRAGMA user_version")
+  if err then return nil, err end
+  local version = row.user_version
+  if version == M.version then return true end
+  if version > M.version then
+    return errors.fail("unsupported", ("this journal has version %d, but this Moontide knows only up to %d: it was "
+      .. "written by a newer Moontide; run that one, or point --state at another folder"):format(version, M.version),
+      { op = "journal.open", target = path })
+  end
+  return db:transaction(function()
+    for n = version + 1, M.version do
+      local ok, problem = db:exec(M.migrations[n])
+      if not ok then error(problem, 0) end
+    end
+    local ok, problem = db:exec(("PRAGMA user_version = %d"):format(M.version))
+    if not ok then error(problem, 0) end
+    return true
+  end)
+end
+
+return M

@@ -1,0 +1,150 @@
+-- A place: an app in one environment, as policies see it. `watch(place)` reads here; nothing changes anything.
+local effects, fs, time = require "effects", require "fs", require "time"
+
+---@class Place
+---@field app AppConfig
+---@field environment string
+---@field branch string
+---@field accept string Version policy: all, major, minor, patch, ...
+---@field config EnvironmentConfig
+---@field package engine table
+---@field package refusals Decision[]
+local Place = {}
+Place.__index = Place
+
+local M = {}
+
+local function short(commit) return commit and commit:sub(1, 7) or "?" end
+M.short = short
+
+---@param engine table
+---@param app AppConfig
+---@param environment EnvironmentConfig
+---@return Place
+function M.new(engine, app, environment)
+  return setmetatable({
+    engine = engine, app = app, environment = environment.name, branch = app.branch, accept = environment.accept,
+    config = environment, refusals = {},
+  }, Place)
+end
+
+local function raise(value, err)
+  if value == nil and err ~= nil then error(err, 0) end
+  return value
+end
+
+---The commit that the branch points at now, as a change.
+---@async
+---@return {key: string, commit: string, title: string, by?: string}
+function Place:head()
+  local snapshot = raise(self.engine:snapshot(self.app))
+  local head = raise(snapshot.repo:head(self.branch))
+  return {
+    key = head.commit, commit = head.commit, title = ("%s at %s"):format(self.branch, short(head.commit)),
+    reason = self.engine:explain(self.app, self.branch, head.commit), by = self.engine:pusher(self.app, head.commit),
+  }
+end
+
+---Every tag of the repository, with what we know of it: `was` when it moved since we first saw it, `old` when it was
+---there before Moontide was.
+---@async
+---@return {name: string, commit: string, was?: string, old: boolean}[]
+function Place:tags()
+  local snapshot = raise(self.engine:snapshot(self.app))
+  local known, list = self.engine.journal:tags(self.app.name), {}
+  for i, tag in ipairs(raise(snapshot.repo:tags())) do
+    local k = known[tag.name]
+    list[i] = {
+      name = tag.name, commit = tag.commit, was = k and k.commit ~= tag.commit and k.commit or nil,
+      old = k ~= nil and k.first_sight,
+    }
+  end
+  return list
+end
+
+---The release that runs here, as the target reported it; nil when there is none.
+---@return {id: integer, version?: string, commit?: string, digest?: string, at: number}?
+function Place:current()
+  local live = self.engine.journal:live(self.app.name, self.environment)
+  if live then
+    return { id = live.id, version = live.version, commit = live.commit, digest = live.digest, image = live.image, at = live.at }
+  end
+end
+
+---The run that already tried this key here, when it failed.
+---@param key string
+---@return {id: integer, error: string}?
+function Place:failed(key)
+  local run = self.engine.journal:run_of_key(self.app.name, self.environment, self.config.policy, key)
+  if run and (run.state == "failed" or run.state == "quarantined" or run.state == "diverged") then
+    return { id = run.id, error = run.error and run.error.message or run.state }
+  end
+end
+
+---Turns a candidate down; `moontide why` shows the reason with the line that said so.
+---@param subject string "v1.2.0"
+---@param reason string
+---@param ... any For string.format.
+function Place:refuse(subject, reason, ...)
+  local file, line = effects.caller()
+  self.refusals[#self.refusals + 1] = {
+    subject = tostring(subject), verdict = "refused", reason = select("#", ...) > 0 and reason:format(...) or reason,
+    file = file, line = line,
+  }
+end
+
+---Turns a candidate down that should worry people: logged as a warning and told to everybody once.
+function Place:alarm(subject, reason, ...)
+  self:refuse(subject, reason, ...)
+  local last = self.refusals[#self.refusals]
+  last.file, last.line = effects.caller()
+  last.alarm = true
+end
+
+---The newest release here, when it failed its checks, or turned unhealthy while it is still watched.
+---@async
+---@return {key: string, release: integer, reason: string, version?: string, commit?: string}?
+---@return string? reason Why there is nothing to do.
+function Place:bad_release()
+  local newest = self.engine.journal:newest_release(self.app.name, self.environment)
+  if not newest then return nil, "nothing has been released here yet" end
+  local name = newest.version or short(newest.commit)
+  local change = { release = newest.id, version = newest.version, commit = newest.commit, digest = newest.digest }
+  if newest.state == "failed" then
+    change.reason = newest.reason or "it failed its checks"
+  elseif newest.state == "live" and newest.run and time.now() - newest.at < self.config.watch_for then
+    local well, err = self.engine:look(self, newest)
+    if well then return nil, ("%s is healthy, watched for another %s"):format(name, time.words(newest.at + self.config.watch_for - time.now())) end
+    change.reason = err and err.message or "it turned unhealthy"
+  else
+    return nil, newest.state == "live" and name .. " runs" or ("the newest release, %s, is %s"):format(name, newest.state)
+  end
+  if newest.restored == 1 then
+    self:alarm(name, "it was itself put back by a rollback, and fails too (%s): a person must look", change.reason)
+    return nil, "a rollback failed: " .. change.reason
+  end
+  change.key = ("release %d"):format(newest.id)
+  change.title = ("take back %s: %s"):format(name, change.reason)
+  return change
+end
+
+---The last release that was good here before another one; nil when there is none.
+---@param id integer
+---@return {id: integer, version?: string, commit?: string, digest: string, image: string}?
+function Place:good_before(id)
+  local bad = self.engine.journal:release_by_id(id)
+  return bad and self.engine.journal:good_before(self.app.name, self.environment, id, bad.digest)
+end
+
+---The folder where this app's policies may keep files.
+---@async
+---@return string path
+function Place:folder()
+  local path = ("%s/files/%s"):format(self.engine.state, self.app.name)
+  raise(fs.mkdir(path, { parents = true }))
+  return path
+end
+
+M.raise = raise
+
+return M

@@ -1,0 +1,246 @@
+-- Policies: how a script becomes one, and the world it lives in.
+--
+-- The environment is built from nothing: no io, os, debug, load, coroutine or collectgarbage; pairs iterates in a
+-- fixed order; the clock and random numbers come from the journal inside a run. Every public module is there, with
+-- its effects journaled (effects.lua).
+local context, effects, errors, hash, log, sys = require "context", require "effects", require "errors",
+  require "hash", require "log", require "sys"
+
+---@class Policy
+---@field name string
+---@field file string Chunk name: where faults and refusals point to.
+---@field text string
+---@field hash string sha256 of the text.
+---@field watch fun(place: Place): table?, string?
+---@field run fun(run: Run, change: table)
+---@field queue "latest"|"all" What waits while a run is under way: only the newest change, or each in its turn.
+---@field first "release"|"adopt" What first sight does: release what should be, or take what runs as it is.
+
+local M = {}
+
+-- Limits of a watch and of a run's own Lua code; waiting costs nothing of them.
+M.WATCH_LIMITS = { cpu = 2, memory = 64 << 20 }
+M.RUN_LIMITS = { cpu = 20, memory = 128 << 20 }
+
+-- ---- deterministic versions of base functions ----
+
+local ORDER <const> = { number = 1, string = 2, boolean = 3 }
+
+local function sorted_keys(t)
+  local keys = {}
+  for k in next, t do
+    if not ORDER[type(k)] then error("pairs works on keys that are numbers, strings or booleans; this table has a " .. type(k), 3) end
+    keys[#keys + 1] = k
+  end
+  table.sort(keys, function(a, b)
+    local ta, tb = type(a), type(b)
+    if ta ~= tb then return ORDER[ta] < ORDER[tb] end
+    if ta == "boolean" then return a and not b end
+    return a < b
+  end)
+  return keys
+end
+
+local function ordered_pairs(t)
+  if type(t) ~= "table" then error("pairs expects a table, got " .. type(t), 2) end
+  local keys, i = sorted_keys(t), 0
+  return function()
+    i = i + 1
+    local k = keys[i]
+    if k ~= nil then return k, t[k] end
+  end, t, nil
+end
+
+local function ordered_next(t, key)
+  local keys = sorted_keys(t)
+  if key == nil then return keys[1], keys[1] ~= nil and t[keys[1]] or nil end
+  for i, k in ipairs(keys) do
+    if k == key then return keys[i + 1], keys[i + 1] ~= nil and t[keys[i + 1]] or nil end
+  end
+end
+
+local function plain_tostring(value)
+  local kind = type(value)
+  if (kind == "table" or kind == "userdata") and not (getmetatable(value) or kind == "userdata") then return kind end
+  if kind == "function" or kind == "thread" then return kind end -- an address would differ in every process
+  return tostring(value)
+end
+
+local function safe_setmetatable(t, meta)
+  if type(meta) == "table" and (rawget(meta, "__gc") ~= nil or rawget(meta, "__mode") ~= nil) then
+    error("a policy's tables have no __gc and no __mode: what the collector does is not repeatable", 2)
+  end
+  return setmetatable(t, meta)
+end
+
+-- A message handler would run where the limits cannot reach it; this one runs after the error has unwound.
+local function safe_xpcall(fn, handler, ...)
+  local results = table.pack(pcall(fn, ...))
+  if results[1] then return table.unpack(results, 1, results.n) end
+  return false, handler(results[2])
+end
+
+-- splitmix64, seeded once for each run from the journal.
+local function random_source()
+  local c = context.current()
+  if not c then error("math.random works inside watch and run", 3) end
+  if not c.rng then
+    local seed = function() return math.random(0) end
+    c.rng = { state = c.steps and c.steps:value("random", {}, seed) or seed() }
+  end
+  c.rng.state = c.rng.state + 0x9e3779b97f4a7c15
+  local z = c.rng.state
+  z = (z ~ (z >> 30)) * 0xbf58476d1ce4e5b9
+  z = (z ~ (z >> 27)) * 0x94d049bb133111eb
+  return z ~ (z >> 31)
+end
+
+local function random(low, high)
+  local bits = random_source()
+  if not low then return (bits >> 11) * 2.0 ^ -53 end
+  if not high then low, high = 1, low end
+  if math.type(low) ~= "integer" or math.type(high) ~= "integer" or low > high then error("bad interval for random", 2) end
+  return low + (bits >> 1) % (high - low + 1)
+end
+
+local COPIED <const> = {
+  "assert", "error", "ipairs", "pcall", "rawequal", "rawget", "rawlen", "rawset", "select", "tonumber", "type", "_VERSION",
+}
+
+---Makes the environment of a policy.
+---@param declare fun(definition: table): table
+---@return table env
+function M.environment(declare)
+  local env = {
+    pairs = ordered_pairs, next = ordered_next, tostring = plain_tostring, setmetatable = safe_setmetatable,
+    xpcall = safe_xpcall, policy = declare, require = effects.require,
+    getmetatable = function(t) return type(t) == "table" and getmetatable(t) or nil end,
+    print = function(...)
+      local parts = table.pack(...)
+      for i = 1, parts.n do parts[i] = plain_tostring(parts[i]) end
+      log.info(table.concat(parts, "\t"))
+    end,
+  }
+  for _, name in ipairs(COPIED) do env[name] = _G[name] end
+  for _, name in ipairs { "math", "string", "table", "utf8" } do
+    local copy = {}
+    for k, v in pairs(_G[name]) do copy[k] = v end
+    env[name] = copy
+  end
+  env.string.dump = nil
+  env.math.random, env.math.randomseed = random, nil
+  env.os = {
+    time = function() return math.floor(effects.require("time").now()) end,
+    clock = function() return effects.require("time").monotonic() end,
+  }
+  env._G = env
+  return setmetatable(env, {
+    __index = function(_, name) error("undefined variable '" .. tostring(name) .. "'", 2) end,
+    __newindex = function(_, name) error("assignment to undeclared variable '" .. tostring(name) .. "': use local", 2) end,
+    __metatable = "environment",
+  })
+end
+
+local FIELDS <const> = { watch = "function", run = "function", queue = "string", first = "string" }
+
+local function check_definition(d)
+  if type(d) ~= "table" then error("policy takes one table: policy { watch = ..., run = ... }", 3) end
+  for k, v in pairs(d) do
+    if not FIELDS[k] then error("policy has no field '" .. tostring(k) .. "'; it takes watch, run, queue and first", 3) end
+    if type(v) ~= FIELDS[k] then error(("policy field %s must be a %s, not a %s"):format(k, FIELDS[k], type(v)), 3) end
+  end
+  for _, k in ipairs { "watch", "run" } do
+    if not d[k] then error("policy needs a function '" .. k .. "'", 3) end
+  end
+  d.queue, d.first = d.queue or "latest", d.first or "release"
+  if d.queue ~= "latest" and d.queue ~= "all" then error("policy field queue is 'latest' or 'all'", 3) end
+  if d.first ~= "release" and d.first ~= "adopt" then error("policy field first is 'release' or 'adopt'", 3) end
+  return d
+end
+
+---Makes a policy of a script's text.
+---@param name string "staging"
+---@param text string
+---@param file string For messages: "scripts/staging.lua".
+---@return Policy? policy
+---@return Fault? fault
+function M.compile(name, text, file)
+  local declared
+  local function fault(message)
+    message = tostring(message)
+    local at, line, rest = message:match("^([^:\n]+):(%d+): (.*)$")
+    return nil, { file = at == file and at or file, line = at == file and tonumber(line) or nil, message = at == file and rest or message }
+  end
+  local env = M.environment(function(d) declared = check_definition(d) return declared end)
+  local chunk, message = sys.compile(text, "@" .. file, env)
+  if not chunk then return fault(message) end
+  local task = require "task"
+  local result, err = task.start({ name = "load " .. name, cpu = 1, memory = 16 << 20 }, function()
+    local ok, value = pcall(chunk, name)
+    if not ok then return { raised = value } end
+    return { value = value }
+  end):join(5)
+  if not result then return fault(err) end
+  if result.raised ~= nil then return fault(result.raised) end
+  if result.value ~= declared or not declared then return fault("a policy file ends with: return policy { ... }") end
+  return {
+    name = name, file = file, text = text, hash = hash.sha256(text),
+    watch = declared.watch, run = declared.run, queue = declared.queue, first = declared.first,
+  }
+end
+
+---Finds and compiles policies: the file in `folder` first, else the one that is part of the program.
+---@param names string[]
+---@param folder? string
+---@return table<string, Policy>? policies
+---@return Fault[]? faults
+function M.load(names, folder)
+  local policies, faults = {}, {}
+  for _, name in ipairs(names) do
+    local text, file
+    if folder then
+      file = folder .. "/" .. name .. ".lua"
+      text = require("fs").read(file)
+    end
+    if not text then
+      file = "scripts/" .. name .. ".lua"
+      text = sys.embedded(file)
+    end
+    local compiled, fault
+    if text then
+      compiled, fault = M.compile(name, text, file)
+    else
+      fault = { file = (folder or "scripts") .. "/" .. name .. ".lua", message = "there is no policy '" .. name .. "'" }
+    end
+    policies[name] = compiled
+    faults[#faults + 1] = fault
+  end
+  if #faults > 0 then return nil, faults end
+  return policies
+end
+
+---Asks a policy what should be, within its limits.
+---@async
+---@param policy Policy
+---@param place Place
+---@param timeout number Seconds.
+---@return table? change nil: nothing, or a failure.
+---@return string|Err? reason A text with nothing; an Err with a failure.
+function M.ask(policy, place, timeout)
+  local task = require "task"
+  local limits = { name = "watch " .. place.app.name, cpu = M.WATCH_LIMITS.cpu, memory = M.WATCH_LIMITS.memory }
+  local answer, err = task.start(limits, function()
+    local change, reason = context.with({ mode = "watch", place = place }, task.deadline, timeout, policy.watch, place)
+    return { change = change, reason = reason }
+  end):join()
+  if not answer then return nil, err end
+  local change, reason = answer.change, answer.reason
+  if change == nil then return nil, reason ~= nil and (errors.is(reason) and reason or tostring(reason)) or "nothing to do" end
+  if type(change) ~= "table" or type(change.key) ~= "string" or change.key == "" or #change.key > 512 then
+    return nil, errors.new("invalid", "watch must return a table with a text `key`, or nil and a reason", { op = "watch", target = policy.file })
+  end
+  return change, reason
+end
+
+
+return M

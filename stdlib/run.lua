@@ -1,0 +1,233 @@
+-- A run: what `run(run, change)` of a policy works with. Every word here is a step, or rows of our own journal.
+local context, effects, errors, log = require "context", require "effects", require "errors", require "log"
+
+---@class Run
+---@field id integer
+---@field app string
+---@field environment string
+---@field place Place
+---@field package steps Steps
+---@field package world World
+---@field package row table
+---@field package hooks table
+local Run = {}
+Run.__index = Run
+
+---@class Image
+---@field repository string
+---@field commit string
+---@field digest string
+---@field image string "repository@sha256:..."
+---@field built boolean Built by this run, not found.
+---@field package run Run
+local Image = {}
+Image.__index = Image
+
+local M = {}
+
+-- Step data tables must not carry what is not data.
+local IMAGE_FIELDS <const> = { "repository", "commit", "digest", "image", "built" }
+
+local function must(value, err)
+  if value == nil then error(err or errors.new("internal", "a word gave nothing"), 0) end
+  return value
+end
+
+local function as_image(run, data)
+  local image = { run = run }
+  for _, k in ipairs(IMAGE_FIELDS) do image[k] = data[k] end
+  return setmetatable(image, Image)
+end
+
+---The image of a commit: found in the registry by its `sha-<commit>` tag, built and pushed when it is not there.
+---@async
+---@param commit string Full commit id.
+---@param options? {version?: string}
+---@return Image image
+function Run:image(commit, options)
+  if type(commit) ~= "string" or not commit:match("^%x+$") then error("usage: run:image(commit [, {version=}])", 2) end
+  local version = options and options.version
+  local data = self.steps:perform("image", { commit = commit, version = version }, function()
+    local place = self.place
+    return must(self.world.ensure_image {
+      app = place.app, cfg = place.engine.config, repo = place.engine:repository(place.app), commit = commit,
+      version = version, work = place.engine.state .. "/work", hooks = self.hooks,
+    })
+  end)
+  return as_image(self, data)
+end
+
+---Points a tag of the registry at this image. Moving it again to where it points already does nothing.
+---@async
+---@param name string "staging", "v1.2.0"
+---@return Image self
+function Image:tag(name)
+  local run = self.run
+  run.steps:perform("tag", { image = self.image, tag = name }, function()
+    return must(run.world.registry(self.repository, run.place.engine.config):tag(self.digest, name))
+  end)
+  return self
+end
+
+-- Applies, waits, verifies; raises what failed.
+local function put(self, request)
+  local place, world = self.place, self.world
+  local function target() return must(world.target(place.config, place.engine.config)) end
+  self.steps:perform("apply", request, function()
+    request.hooks = self.hooks
+    local ok, err = target():apply(request)
+    request.hooks = nil
+    return must(ok, err)
+  end)
+  self.steps:perform("wait", { digest = request.digest }, function()
+    return must(target():wait { digest = request.digest, release = request.release, hooks = self.hooks })
+  end)
+  if #place.config.verify > 0 then
+    self.steps:perform("verify", { checks = #place.config.verify }, function()
+      return must(world.verify(place.config.verify, {
+        app = place.app.name, environment = place.environment, version = request.version, commit = request.commit,
+        digest = request.digest, hooks = self.hooks,
+      }))
+    end)
+  end
+end
+
+---Rolls an image out by digest, waits until the target reports it, and lets it prove itself. A release that fails is
+---recorded as failed and raises; the rollback policy hears of it at once.
+---@async
+---@param image Image|{digest: string, image: string, commit?: string}
+---@param options? {version?: string, restored?: boolean}
+function Run:release(image, options)
+  if type(image) ~= "table" or not image.digest then error("usage: run:release(image [, {version=}])", 2) end
+  options = options or {}
+  local place, journal, run_id = self.place, self.place.engine.journal, self.id
+  local id = self.steps:value("release", { image = image.image, version = options.version }, function()
+    return journal:add_release {
+      app = self.app, environment = self.environment, run = run_id, version = options.version, commit = image.commit,
+      digest = image.digest, image = image.image, restored = options.restored,
+    }
+  end, true)
+  local ok, err = pcall(put, self, {
+    image = image.image, digest = image.digest, commit = image.commit, version = options.version, release = id,
+  })
+  if not ok then
+    err = errors.wrap(err)
+    if err.code == "cancelled" or err.code == "diverged" or place.engine.stopping then error(err, 0) end
+    self.steps:value("release failed", { release = id }, function() return journal:set_release(id, "failed", err.message) end, true)
+    err.release = id
+    error(err, 0)
+  end
+  self.steps:value("release live", { release = id }, function() return journal:set_release(id, "live") end, true)
+  place.engine:released(place, id)
+  self.steps:perform("settle", { digest = image.digest }, function()
+    return must(must(self.world.target(place.config, place.engine.config)):settle { digest = image.digest, release = id })
+  end)
+end
+
+---Puts an earlier release back: its digest is rolled out again, nothing is built.
+---@async
+---@param release {id: integer, version?: string, commit?: string, digest: string, image: string}
+function Run:restore(release)
+  self:release(release, { version = release.version, restored = true })
+end
+
+---Marks a release as bad, so that its digest is not put back by a later rollback.
+---@param id integer
+---@param reason string
+function Run:mark_bad(id, reason)
+  local journal = self.place.engine.journal
+  self.steps:value("mark bad", { release = id }, function() return journal:set_release(id, "bad", reason) end, true)
+end
+
+---The last good release before another one; nil when there is none.
+---@param id integer
+---@return {id: integer, version?: string, commit?: string, digest: string, image: string}?
+function Run:good_before(id)
+  return self.steps:value("good before", { release = id }, function() return self.place:good_before(id) end)
+end
+
+---Holds this environment: changes wait until somebody says unhold.
+---@param reason string
+function Run:hold(reason)
+  local journal = self.place.engine.journal
+  self.steps:perform("hold", { reason = reason }, function()
+    journal:hold(self.app, self.environment, "policy " .. self.row.policy, reason)
+    return true
+  end)
+end
+
+---Tells people, over the channels that the environment names. A channel that fails does not fail the run.
+---@async
+---@param text string
+---@param ... any For string.format.
+function Run:notify(text, ...)
+  if select("#", ...) > 0 then text = text:format(...) end
+  local config = self.place.config
+  if #config.notify == 0 then return self:log(text) end
+  self.steps:perform("notify", { text = text }, function()
+    local ok, err = self.world.notify(self.place.engine.config, config.notify, {
+      level = "info", title = ("%s %s"):format(self.app, self.environment), text = text, app = self.app,
+      environment = self.environment, run = self.id,
+    })
+    if not ok then log.warn("a notification failed", { app = self.app, error = tostring(err) }) end
+    return ok and true or false
+  end)
+end
+
+---Writes a line to the run's log.
+---@param text string
+---@param ... any For string.format.
+function Run:log(text, ...)
+  if select("#", ...) > 0 then text = text:format(...) end
+  self.steps.emit { kind = "note", level = "info", text = text }
+end
+
+---Waits; a restart of the host does not begin the wait again.
+---@async
+---@param seconds number
+function Run:sleep(seconds) self.steps:sleep(seconds) end
+
+---The wall clock, as this run first saw it.
+---@return number seconds
+function Run:now() return effects.require("time").now() end
+
+---Runs functions side by side; the first failure ends the others and is raised.
+---@async
+---@param fns (fun(): any)[]
+---@return any[] results
+function Run:all(fns) return effects.require("task").all(fns) end
+
+---Performs your own effect as one step: recorded, answered from the journal after a crash. It must be idempotent,
+---and return plain data.
+---@async
+---@param name string
+---@param args any What it depends on.
+---@param fn fun(attempt: integer): any
+---@return any
+function Run:step(name, args, fn)
+  if type(name) ~= "string" or type(fn) ~= "function" then error("usage: run:step(name, args, fn)", 2) end
+  return self.steps:perform("step " .. name, args, fn)
+end
+
+---@param row table The journal's row.
+---@param place Place
+---@param steps Steps
+---@param world World
+---@param hooks table
+---@return Run
+function M.new(row, place, steps, world, hooks)
+  return setmetatable({
+    id = row.id, row = row, app = row.app, environment = row.environment, place = place, steps = steps, world = world,
+    hooks = hooks, by = row.by, kind = row.kind,
+  }, Run)
+end
+
+---Runs a policy's `run` inside the current task.
+---@async
+---@param policy Policy
+---@param run Run
+function M.execute(policy, run)
+  context.with({ mode = "run", place = run.place, steps = run.steps }, policy.run, run, run.row.change)
+end
+
+return M

@@ -1,0 +1,207 @@
+-- Steps: the journaled effects of one run.
+--
+-- A step is known by its path in the run (its number, within its parallel branch), its name and its arguments. When
+-- the journal has it finished, it answers from there; when it has only the intent, the effect is performed again;
+-- when what the run asks now is not what it asked then, the run has diverged and goes no further.
+local errors, hash, json, log, sys, task, time = require "errors", require "hash", require "json", require "log",
+  require "sys", require "task", require "time"
+
+---@class Steps
+---@field journal Journal
+---@field run integer
+---@field emit fun(entry: table) What the run's log and the terminal see.
+---@field stopping fun(): boolean
+---@field count integer Steps finished so far.
+---@field diverged? Err Sticky: pcall in a policy does not get past it.
+---@field private branches table<integer, {prefix: string, n: integer}>
+local Steps = {}
+Steps.__index = Steps
+
+local M = {}
+
+local MAX_RESULT <const> = 256 * 1024
+local SECRET_KEYS <const> = { auth = true, password = true, token = true, authorization = true, secret = true }
+
+---@param options {journal: Journal, run: integer, emit: fun(entry: table), stopping: fun(): boolean}
+---@return Steps
+function M.new(options)
+  local self = setmetatable({
+    journal = options.journal, run = options.run, emit = options.emit, stopping = options.stopping,
+    count = 0, branches = {},
+  }, Steps)
+  self.branches[assert(task.current())] = { prefix = "", n = 0 }
+  return self
+end
+
+---The next path of the current branch.
+function Steps:path()
+  local branch = self.branches[task.current() or 0]
+  if not branch then error("this task does not belong to the run: start it with task.spawn or run:all", 3) end
+  branch.n = branch.n + 1
+  return branch.prefix .. branch.n
+end
+
+---Gives a new task of the run a branch of its own below the next path.
+---@return fun(id: integer) join Called with the task's id before it runs.
+function Steps:branch()
+  local prefix = self:path() .. "."
+  return function(id) self.branches[id] = { prefix = prefix, n = 0 } end
+end
+
+-- What a step was asked, as plain data: functions by their type, nothing that looks like a credential.
+local function plain(value, depth)
+  local kind = type(value)
+  if kind == "table" then
+    if errors.is(value) then return errors.plain(value) end
+    if depth > 8 then return "..." end
+    if value == json.null then return nil end
+    local copy, n = {}, 0
+    for k, v in next, value do
+      if type(k) == "string" and SECRET_KEYS[k:lower()] then
+        copy[k] = "[redacted]"
+      elseif type(k) == "string" or math.type(k) == "integer" then
+        copy[k] = plain(v, depth + 1)
+      end
+      n = n + 1
+    end
+    if n > 0 and #value ~= 0 and #value ~= n then -- mixed: JSON knows no such thing
+      local keyed = {}
+      for k, v in next, copy do keyed[tostring(k)] = v end
+      return keyed
+    end
+    return copy
+  elseif kind == "string" or kind == "number" or kind == "boolean" then
+    return value
+  elseif kind == "nil" then
+    return nil
+  end
+  return "[" .. kind .. "]"
+end
+
+local function encode(value, what)
+  local text, err = json.encode(value)
+  if not text then
+    error(errors.new("invalid", what .. " cannot be recorded: " .. tostring(err.message), { op = "step" }), 0)
+  end
+  return log.redact(text)
+end
+
+-- Several results, nil and errors among them, as one JSON value and back.
+local function pack_results(...)
+  local n, list = select("#", ...), {}
+  for i = 1, n do
+    local v = select(i, ...)
+    if v == nil then
+      list[i] = { t = "nil" }
+    elseif errors.is(v) then
+      list[i] = { t = "err", v = errors.plain(v) }
+    else
+      list[i] = { t = "v", v = v }
+    end
+  end
+  return { n = n, list = list }
+end
+
+local function revive_error(data)
+  return errors.new(data.code or "failed", data.message or "", {
+    op = data.op, target = data.target, cause = data.cause, where = data.where,
+  })
+end
+
+local function unpack_results(text)
+  local packed = assert(json.decode(text))
+  local out = {}
+  for i = 1, packed.n do
+    local item = packed.list[i]
+    if item.t == "err" then out[i] = revive_error(item.v) elseif item.t == "v" then out[i] = item.v end
+  end
+  return table.unpack(out, 1, packed.n)
+end
+
+---Stops the run for good when what it asks is not what the journal has.
+function Steps:check(path, row, name, args)
+  if row.name == name and row.args == args then return end
+  self.diverged = errors.new("diverged", ("step %s was %s %s and is now %s %s"):format(path, row.name, row.args, name, args),
+    { op = "recover" })
+  error(self.diverged, 0)
+end
+
+---Performs an effect as a step, or answers from the journal. Returns what fn returned; raises what it raised.
+---@async
+---@param name string
+---@param args any
+---@param fn fun(attempt: integer): ...
+---@return ...
+function Steps:perform(name, args, fn)
+  if self.diverged then error(self.diverged, 0) end
+  local path = self:path()
+  local asked = encode(plain(args, 0), "what " .. name .. " was asked")
+  if #asked > MAX_RESULT then asked = json.encode { sha256 = hash.sha256(asked) } end
+  local row = self.journal:step(self.run, path)
+  if row then
+    self:check(path, row, name, asked)
+    if row.state ~= "started" then
+      self.count = self.count + 1
+      self.emit { kind = "step", level = "info", step = name, phase = "end", recorded = true, text = name }
+      if row.state == "failed" then error(revive_error(json.decode(row.error)), 0) end
+      return unpack_results(row.result)
+    end
+  end
+  self.journal:intend(self.run, path, name, asked)
+  local started = time.monotonic()
+  self.emit { kind = "step", level = "info", step = name, phase = "begin", text = name }
+  return self:record(path, name, started, pcall(fn, row and row.attempts + 1 or 1))
+end
+
+---@private
+function Steps:record(path, name, started, ok, ...)
+  local elapsed = time.monotonic() - started
+  sys.killpoint("effect.after")
+  if not ok then
+    local err = errors.wrap((...), name)
+    -- The host stops, or the run was ended from outside: the effect's outcome is unknown, so none is recorded.
+    if err.code == "cancelled" or self.stopping() then error(err, 0) end
+    self.journal:outcome(self.run, path, "failed", nil, encode(errors.plain(err), name .. "'s error"))
+    self.emit { kind = "step", level = "error", step = name, phase = "end", elapsed = elapsed, text = tostring(err), error = errors.plain(err) }
+    error(revive_error(errors.plain(err)), 0)
+  end
+  local text = encode(pack_results(...), "the result of " .. name)
+  if #text > MAX_RESULT then
+    error(errors.new("too_large", ("the result of %s is larger than %d KiB: write it to a file and return its name")
+      :format(name, MAX_RESULT // 1024), { op = "step" }), 0)
+  end
+  self.journal:outcome(self.run, path, "ok", text)
+  self.count = self.count + 1
+  self.emit { kind = "step", level = "info", step = name, phase = "end", elapsed = elapsed, text = name }
+  return unpack_results(text)
+end
+
+---Records a value that is free to take (a time, a random seed), or rows of our own journal that `write` adds in the
+---same transaction.
+---@param name string
+---@param args any
+---@param take fun(): any
+---@param in_transaction? boolean `take` writes the journal.
+---@return any value
+function Steps:value(name, args, take, in_transaction)
+  if self.diverged then error(self.diverged, 0) end
+  local path = self:path()
+  local asked = encode(plain(args, 0), "what " .. name .. " was asked")
+  local row = self.journal:step(self.run, path)
+  if row then
+    self:check(path, row, name, asked)
+    return json.decode(row.result).value
+  end
+  if in_transaction then return self.journal:value(self.run, path, name, asked, nil, take) end
+  return self.journal:value(self.run, path, name, asked, take())
+end
+
+---Sleeps until a moment that the journal remembers: a restart does not begin the wait again.
+---@async
+---@param seconds number
+function Steps:sleep(seconds)
+  local wake = self:value("sleep", { seconds = seconds }, function() return time.now() + seconds end)
+  while wake > time.now() do time.sleep(math.min(wake - time.now(), 3600)) end
+end
+
+return M
