@@ -12,7 +12,7 @@ local special = {}
 local MODULES <const> = {
   errors = { new = "pure", fail = "pure", is = "pure", wrap = "pure" },
   fs = {
-    read = "read", list = "read", walk = "read", stat = "read", exists = "read", join = "pure",
+    read = "read", list = "read", stat = "read", exists = "read", join = "pure",
     write = "write", append = "write", mkdir = "write", remove = "write", rename = "write",
   },
   hash = {
@@ -81,16 +81,13 @@ local function value(name, fn)
 end
 
 -- Files of a policy live in a folder of its app; nothing else on the machine is readable from a script.
-local OPTIONS_AT <const> = { read = 2, list = 2, walk = 2, stat = 2, exists = 2, write = 3, append = 3, mkdir = 2, remove = 2 }
+local OPTIONS_AT <const> = { read = 2, list = 2, stat = 2, exists = 2, write = 3, append = 3, mkdir = 2, remove = 2, rename = 3 }
 
 local function rooted(fname, fn)
   return function(...)
     local args = table.pack(...)
     local place = asking("fs." .. fname).place
     local root = place:folder()
-    if fname == "rename" then
-      return fn(assert(require("fs").join(root, args[1])), assert(require("fs").join(root, args[2])))
-    end
     local at, options = OPTIONS_AT[fname], {}
     for k, v in pairs(args[at] or {}) do options[k] = v end
     options.root = root

@@ -37,8 +37,7 @@ end
 ---@async
 ---@return {key: string, commit: string, title: string, by?: string}
 function Place:head()
-  local snapshot = raise(self.engine:snapshot(self.app))
-  local head = raise(snapshot.repo:head(self.branch))
+  local head = raise(self.engine:seen_repository(self.app):head(self.branch))
   return {
     key = head.commit, commit = head.commit, title = ("%s at %s"):format(self.branch, short(head.commit)),
     reason = self.engine:explain(self.app, self.branch, head.commit), by = self.engine:pusher(self.app, head.commit),
@@ -50,9 +49,9 @@ end
 ---@async
 ---@return {name: string, commit: string, was?: string, old: boolean}[]
 function Place:tags()
-  local snapshot = raise(self.engine:snapshot(self.app))
+  local repo = self.engine:seen_repository(self.app)
   local known, list = self.engine.journal:tags(self.app.name), {}
-  for i, tag in ipairs(raise(snapshot.repo:tags())) do
+  for i, tag in ipairs(raise(repo:tags())) do
     local k = known[tag.name]
     list[i] = {
       name = tag.name, commit = tag.commit, was = k and k.commit ~= tag.commit and k.commit or nil,
@@ -114,7 +113,7 @@ function Place:bad_release()
     change.reason = newest.reason or "it failed its checks"
   elseif newest.state == "live" and newest.run and time.now() - newest.at < self.config.watch_for then
     local well, err = self.engine:look(self, newest)
-    if well then return nil, ("%s is healthy, watched for another %s"):format(name, time.words(newest.at + self.config.watch_for - time.now())) end
+    if well then return nil, ("%s is healthy, and watched until %s"):format(name, time.iso(newest.at + self.config.watch_for)) end
     change.reason = err and err.message or "it turned unhealthy"
   else
     return nil, newest.state == "live" and name .. " runs" or ("the newest release, %s, is %s"):format(name, newest.state)

@@ -8,20 +8,31 @@ local M = {}
 ---@field target fun(environment: EnvironmentConfig, cfg: Config): table
 ---@field verify fun(list: VerifyConfig[], request: table): true?, Err?
 ---@field notify fun(cfg: Config, names: string[], message: table): true?, Err?
----@field report fun(app: AppConfig, cfg: Config, report: table): true?, Err?
----@field waker fun(app: AppConfig, cfg: Config, wake: fun(events: table[])): fun()? Starts what tells early that the source moved.
+
+-- The repository object of an app, with the credentials that the configuration has for its host.
+local function repository(app, cfg)
+  local address = require("git.url").parse(app.source.url)
+  local host = address and address.host
+  local known = host and cfg.credentials[host] or {}
+  local username, password = known.username, known.password and assert(known.password:reveal())
+  if not password and app.source.github and cfg.github.token and host == "github.com" then
+    username, password = "x-access-token", assert(cfg.github.token:reveal())
+  end
+  return require("git").repository {
+    url = app.source.url, username = username, password = password, ca = known.ca, mirrors = cfg.state .. "/mirrors",
+    interval = app.poll,
+  }
+end
 
 ---@return World
 function M.real()
   return {
-    repository = function(app, cfg) return require("git").for_app(app, cfg) end,
+    repository = repository,
     ensure_image = function(request) return require("image").ensure(request) end,
     registry = function(name, cfg) return require("registry").repository(name, cfg) end,
     target = function(environment, cfg) return require("target").open(environment, cfg) end,
     verify = function(list, request) return require("verify").run(list, request) end,
     notify = function(cfg, names, message) return require("notify").send(cfg, names, message) end,
-    report = function(app, cfg, report) return require("github").report_run(app, cfg, report) end,
-    waker = function(app, cfg, wake) return require("github").follow(app, cfg, wake) end,
   }
 end
 

@@ -1,0 +1,404 @@
+-- The engine: apps, their policies and lanes, and what people ask of them. It decides nothing: policies do.
+local errors, fs, journal, log, poller, policy, sys, task, time = require "errors", require "fs", require "journal",
+  require "log", require "engine.poller", require "policy", require "sys", require "task", require "time"
+local acts, lane, place, reporter, view = require "engine.acts", require "engine.lane", require "place",
+  require "engine.reporter", require "journal.view"
+
+local M = {}
+
+---@class EngineState: Engine
+---@field config Config
+---@field journal Journal
+---@field policies table<string, Policy>
+---@field state string The state folder.
+---@field world World
+---@field draining boolean No new runs and polls.
+---@field stopping boolean What still runs is being parked.
+local Engine = {}
+Engine.__index = Engine
+
+-- The names of all policies that a configuration uses. Rollback is always there: a person may ask for one.
+local function policy_names(config)
+  local seen, names = {}, {}
+  local function add(name)
+    if name and not seen[name] then
+      seen[name] = true
+      names[#names + 1] = name
+    end
+  end
+  add("rollback")
+  for _, app in ipairs(config.app_list) do
+    for _, environment in ipairs(app.environment_list) do
+      add(environment.policy)
+      add(environment.rollback)
+    end
+  end
+  return names
+end
+
+---Loads the policies of a configuration and tells what is wrong with them; touches nothing.
+---@async
+---@param config Config
+---@return Fault[] faults
+function M.check(config)
+  local _, faults = policy.load(policy_names(config), config.scripts)
+  return faults or {}
+end
+
+---Opens the state folder and loads the policies. One host at a time may hold a state folder.
+---@async
+---@param options EngineOptions
+---@return Engine? engine
+---@return Err? err busy: another host runs on this state.
+function M.open(options)
+  local config = options.config
+  local policies, faults = policy.load(policy_names(config), config.scripts)
+  if not policies then
+    local err = errors.new("invalid", "the policies have faults: " .. faults[1].message, { op = "engine.open" })
+    err.faults = faults
+    return nil, err
+  end
+  local ok, err = fs.mkdir(config.state, { parents = true, mode = 448 }) -- 0700
+  if not ok then return nil, err end
+  local lock
+  lock, err = fs.lock(config.state .. "/lock")
+  if not lock then
+    if errors.is(err, "busy") then
+      err = errors.new("busy", "another moontide runs on this state folder; stop it, or use --state with another one",
+        { op = "engine.open", target = config.state })
+    end
+    return nil, err
+  end
+  local book
+  book, err = journal.open(config.state)
+  if not book then
+    lock:close()
+    return nil, err
+  end
+  local self = setmetatable({
+    config = config, load = options.load, on_event = options.on_event or function() end, lock = lock, journal = book,
+    policies = policies, state = config.state, world = options.world or require("world").real(),
+    lanes = {}, places = {}, repositories = {}, app_states = {}, said = {}, hurry = {},
+    counters = { polls = 0, poll_errors = 0, runs = {} },
+    idle = task.signal(), wake = task.signal(), ended = task.signal(),
+    draining = false, stopping = false, ready = false, started_at = time.now(), loaded_at = time.now(),
+  }, Engine)
+  self.repl_env = { engine = self, config = config, apps = config.apps }
+  return self
+end
+
+---Gives the state folder back.
+function Engine:close()
+  self.journal:close()
+  self.lock:close()
+end
+
+-- ---- what the rooms below ask for ----
+
+---Shows an event to whoever watches the host.
+---@param event Event
+function Engine:emit(event)
+  event.at = event.at or time.now()
+  event.text = log.redact(event.text)
+  self.on_event(event)
+end
+
+---Something went wrong that no run or decision tells of.
+function Engine:trouble(what, err)
+  self:emit { event = "note", level = "error", text = ("%s: %s"):format(what, tostring(err)), error = errors.plain(err) }
+end
+
+---@return table state What polling knows of an app, in memory.
+function Engine:app_state(name)
+  local state = self.app_states[name]
+  if not state then
+    state = { polling = false }
+    self.app_states[name] = state
+  end
+  return state
+end
+
+---@return Place
+function Engine:place(app, environment)
+  local key = app .. "/" .. environment
+  if not self.places[key] then
+    local config = self.config.apps[app]
+    self.places[key] = place.new(self, config, config.environments[environment])
+  end
+  return self.places[key]
+end
+
+---@param at Place
+---@return Lane
+function Engine:lane(at)
+  local key = at.app.name .. "/" .. at.environment
+  local found = self.lanes[key]
+  if not found then
+    found = lane.new(self, at)
+    self.lanes[key] = found
+  end
+  found.place = at -- after a reload the place is a new one
+  return found
+end
+
+function Engine:repository(app)
+  local repo = self.repositories[app.name]
+  if not repo then
+    repo = self.world.repository(app, self.config)
+    self.repositories[app.name] = repo
+  end
+  return repo
+end
+
+---The repository of an app whose last look worked; raises what it failed with.
+function Engine:seen_repository(app)
+  local state = self:app_state(app.name)
+  if state.error then error(state.error, 0) end
+  return self:repository(app)
+end
+
+---Looks whether a release is well: the target's own word, then one round of the checks.
+---@async
+---@return boolean well
+---@return Err? err
+function Engine:look(at, release)
+  local target, err = self.world.target(at.config, self.config)
+  if not target then return true, err end
+  local running
+  running, err = target:current()
+  if err then return true, err end -- we cannot tell: no reason to take it back
+  if running and running.digest and running.digest ~= release.digest then return true end -- somebody else's
+  local state = self:app_state(at.app.name)
+  if not running or running.healthy == false then
+    err = errors.new("unhealthy", running and ("the target says it is unhealthy" .. (running.state and " (" .. running.state .. ")" or "")) or "it runs no more")
+  elseif #at.config.verify > 0 then
+    local ok
+    ok, err = self.world.verify(at.config.verify, {
+      app = at.app.name, environment = at.environment, version = release.version, commit = release.commit,
+      digest = release.digest, within = 5,
+    })
+    if ok then err = nil end
+  end
+  state.well = state.well or {}
+  state.well[at.environment] = err == nil
+  return err == nil, err
+end
+
+---A release went out and proved itself: its rollback policy watches it from now on.
+function Engine:released(at, id)
+  local r = self.journal:release_by_id(id)
+  self:emit {
+    event = "note", level = "info", app = at.app.name, environment = at.environment, run = r.run,
+    text = ("%s runs (%s)"):format(r.version or place.short(r.commit), r.digest),
+  }
+end
+
+---A run failed: the rollback policy is asked at once instead of at the next poll.
+---@async
+function Engine:release_failed(at)
+  local compiled = at.config.rollback and self.policies[at.config.rollback]
+  if not compiled or self.draining then return end
+  local ok, err = pcall(poller.decide, self, at, compiled)
+  if not ok and not self.stopping then self:trouble("asking the rollback policy failed", err) end
+end
+
+---Why the branch is where it is, for people.
+---@async
+function Engine:explain(app, branch, commit)
+  local state = self:app_state(app.name)
+  local before = state.previous_head
+  local short = place.short
+  if not before or before == commit then return ("%s is at %s"):format(branch, short(commit)) end
+  state.explained = state.explained or {}
+  local known = state.explained[before .. commit]
+  if known then return known end
+  local word = reporter.explain(self, app, before, commit)
+  known = ("%s %s from %s to %s"):format(branch, word, short(before), short(commit))
+  state.explained = { [before .. commit] = known }
+  return known
+end
+
+---Who pushed a commit, when the forge told us.
+function Engine:pusher(app, commit)
+  local state = self:app_state(app.name)
+  return state.pushers and state.pushers[commit]
+end
+
+function Engine:report(at, row, state, err, again) reporter.report(self, at, row, state, err, again) end
+function Engine:alarm(at, decision) reporter.alarm(self, at, decision) end
+
+-- ---- running ----
+
+-- Lanes with unfinished runs begin: those that were interrupted go on before anything new is looked at.
+local function recover(self)
+  for _, row in ipairs(self.journal:unfinished()) do
+    local app = self.config.apps[row.app]
+    if app and app.environments[row.environment] then
+      self:lane(self:place(row.app, row.environment)):kick()
+    end
+  end
+end
+
+local function busy(self)
+  for _, l in pairs(self.lanes) do
+    if l.active then return true end
+  end
+  return false
+end
+
+-- Forgets what retention allows, now and each hour.
+local function housekeeping(self)
+  while true do
+    for _, id in ipairs(self.journal:forget(self.config.retention)) do
+      fs.remove(require("engine.runlog").path(self.state, id))
+    end
+    time.sleep(3600)
+  end
+end
+
+---Polls and runs until stop is called.
+---@async
+---@return true? ok
+---@return Err? err
+function Engine:run()
+  recover(self)
+  self.ready = true
+  local tidy <close> = task.spawn(housekeeping, self)
+  local forge <close> = task.spawn(reporter.follow, self)
+  local polls <close> = task.spawn(poller.run, self)
+  assert(tidy and forge and polls)
+  self:emit { event = "host", level = "info", text = ("watching %d apps, state in %s"):format(#self.config.app_list, self.state) }
+  while not self.draining do self.ended:wait() end
+  local last = time.monotonic() + (self.grace or 0)
+  while busy(self) and time.monotonic() < last do self.idle:wait(math.max(0.01, last - time.monotonic())) end
+  self.stopping = true
+  for _, l in pairs(self.lanes) do
+    if l.running and l.running.task then l.running.task:cancel() end
+  end
+  local limit = time.monotonic() + 5
+  while busy(self) and time.monotonic() < limit do self.idle:wait(0.1) end
+  self:close()
+  return true
+end
+
+---Finishes or parks what is under way, within `grace` seconds; run() then returns.
+---@async
+---@param grace Seconds
+function Engine:stop(grace)
+  self.grace, self.draining = grace, true
+  if grace == 0 then self.stopping = true end
+  self.wake:notify()
+  self.ended:notify()
+  self.idle:notify()
+  for _, l in pairs(self.lanes) do l.wake:notify() end
+end
+
+---Polls every app once, and finishes the runs that this starts or finds unfinished.
+---@async
+---@return {ok: boolean, runs: RunInfo[]}? result
+---@return Err? err
+function Engine:once()
+  self.once_only, self.ready = true, true
+  local first = (self.journal:row("SELECT coalesce(max(id), 0) AS id FROM runs")).id
+  local unfinished = {}
+  for _, row in ipairs(self.journal:rows("SELECT id FROM runs WHERE state IN ('running', 'queued')")) do unfinished[row.id] = true end
+  recover(self)
+  local polls, ok = {}, true
+  for i, app in ipairs(self.config.app_list) do
+    polls[i] = task.spawn(function()
+      local _, fine = poller.poll(self, app)
+      return fine
+    end)
+    if #polls % 16 == 0 then polls[i - 15]:join() end
+  end
+  for _, p in ipairs(polls) do ok = p:join() and ok end
+  while busy(self) do self.idle:wait(1) end
+  local runs = {}
+  for _, row in ipairs(self.journal:rows("SELECT id FROM runs ORDER BY id")) do
+    if row.id > first or unfinished[row.id] then
+      local info = view.run_info(self.journal, self.journal:run_by_id(row.id))
+      runs[#runs + 1] = info
+      if info.state ~= "done" and info.state ~= "superseded" then ok = false end
+    end
+  end
+  self:close()
+  return { ok = ok, runs = runs }
+end
+
+---Polls one app, or all, right now.
+---@async
+function Engine:poll(name)
+  local apps, ids = {}, {}
+  if name and not self.config.apps[name] then return acts.no_app(self, name) end
+  for _, app in ipairs(self.config.app_list) do
+    if not name or app.name == name then
+      apps[#apps + 1] = app.name
+      self:repository(app):expire()
+      for _, id in ipairs((poller.poll(self, app))) do ids[#ids + 1] = id end
+    end
+  end
+  local changes = {}
+  for i, id in ipairs(ids) do changes[i] = view.run_info(self.journal, self.journal:run_by_id(id)) end
+  return { apps = apps, changes = changes }
+end
+
+---Loads configuration and policies again, all or nothing.
+---@async
+---@return ReloadResult? result
+---@return Err? err
+function Engine:reload()
+  local config, faults = self.load()
+  local policies
+  if config then policies, faults = policy.load(policy_names(config), config.scripts) end
+  if not policies or not config then
+    local err = errors.new("invalid", ("%d faults; the configuration that was loaded before stays: %s"):format(#faults, faults[1].message),
+      { op = "reload" })
+    err.faults = faults
+    self.reload_error = err.message
+    return nil, err
+  end
+  if config.state ~= self.state then
+    self.reload_error = "the state folder cannot change while the host runs"
+    return errors.fail("conflict", self.reload_error, { op = "reload", target = config.state })
+  end
+  local changed = acts.differences(self, config, policies)
+  self.config, self.policies, self.places, self.repositories = config, policies, {}, {}
+  self.repl_env.config, self.repl_env.apps = config, config.apps
+  for _, state in pairs(self.app_states) do state.snapshot = nil end
+  self.reload_error, self.loaded_at = nil, time.now()
+  self.wake:notify()
+  recover(self)
+  self:emit { event = "reload", level = "info", text = #changed > 0 and table.concat(changed, "; ") or "nothing changed" }
+  return { apps = #config.app_list, policies = #policy_names(config), changed = changed }
+end
+
+-- ---- answers ----
+
+---@return Health
+function Engine:health()
+  if self.draining then return { live = true, ready = false, reason = "stopping" } end
+  return { live = true, ready = self.ready, reason = not self.ready and "starting" or nil }
+end
+
+function Engine:status()
+  local status = view.status(self.journal, self.config, self)
+  local health = self:health()
+  status.host = {
+    version = sys.version, pid = sys.pid(), hostname = sys.hostname(), started_at = self.started_at,
+    config = self.config.file, state_dir = self.state, scripts = self.config.scripts, loaded_at = self.loaded_at,
+    reload_error = self.reload_error, live = health.live, ready = health.ready, reason = health.reason,
+    stopping = self.draining,
+  }
+  return status
+end
+
+function Engine:history(query) return view.history(self.journal, query, self) end
+function Engine:why(app, name) return view.why(self.journal, app, name, self.config, self) end
+function Engine:run_log(id, offset) return view.run_log(self.journal, id, offset, self) end
+
+for name, act in pairs(acts.methods) do Engine[name] = act end
+
+---@return Metric[]
+function Engine:metrics() return require("engine.metrics").collect(self) end
+
+return M

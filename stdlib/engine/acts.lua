@@ -1,0 +1,191 @@
+-- What people ask of the engine: hold, unhold, roll back, release. Each becomes a row of the journal first.
+local errors, time = require "errors", require "time"
+local place = require "place"
+local view = require "journal.view"
+
+local M = { methods = {} }
+
+function M.no_app(self, name)
+  local names = {}
+  for _, app in ipairs(self.config.app_list) do names[#names + 1] = app.name end
+  return errors.fail("not_found", ("there is no app '%s'; there are: %s"):format(name, table.concat(names, ", ")), { op = "engine" })
+end
+
+-- The environments that an act is about, as places.
+local function places_of(self, act)
+  local app = self.config.apps[act.app]
+  if not app then return M.no_app(self, act.app) end
+  local list = {}
+  for _, environment in ipairs(app.environment_list) do
+    if not act.environment or act.environment == environment.name then
+      list[#list + 1] = self:place(app.name, environment.name)
+    end
+  end
+  if #list == 0 then
+    local names = {}
+    for i, environment in ipairs(app.environment_list) do names[i] = environment.name end
+    return errors.fail("not_found", ("%s has no environment '%s'; it has: %s"):format(act.app, act.environment, table.concat(names, ", ")),
+      { op = "engine" })
+  end
+  return list
+end
+
+local function one_place(self, act)
+  local list, err = places_of(self, act)
+  if not list then return nil, err end
+  if #list == 1 then return list[1] end
+  for _, p in ipairs(list) do
+    if p.environment == "production" then return p end
+  end
+  return errors.fail("invalid", act.app .. " has several environments: say which one", { op = "engine" })
+end
+
+local function statuses(self, list)
+  local out = {}
+  for i, p in ipairs(list) do out[i] = view.environment(self.journal, p.app, p.config, self) end
+  return out
+end
+
+local function set_holds(self, act, held, change)
+  local list, err = places_of(self, act)
+  if not list then return nil, err end
+  local done = {}
+  for _, p in ipairs(list) do
+    if (self.journal:hold_of(p.app.name, p.environment) ~= nil) ~= held then
+      change(p)
+      done[#done + 1] = p
+    end
+  end
+  if #done == 0 then
+    return errors.fail("conflict", held and "it is held already" or "it is not held", { op = held and "hold" or "unhold", target = act.app })
+  end
+  for _, p in ipairs(done) do
+    self:emit {
+      event = "hold", level = "info", app = p.app.name, environment = p.environment,
+      text = ("%s by %s%s"):format(held and "held" or "no longer held", act.by, act.reason and ": " .. act.reason or ""),
+    }
+  end
+  return statuses(self, done)
+end
+
+---@param act Act
+function M.methods:hold(act)
+  return set_holds(self, act, true, function(p) self.journal:hold(p.app.name, p.environment, act.by, act.reason) end)
+end
+
+---@param act Act
+function M.methods:unhold(act)
+  return set_holds(self, act, false, function(p)
+    self.journal:unhold(p.app.name, p.environment)
+    self:lane(p):kick()
+  end)
+end
+
+local function begin(self, p, change)
+  change.app, change.environment = p.app.name, p.environment
+  change.key = ("%s %s %s"):format(change.kind, change.by, time.iso())
+  local id = self.journal:enqueue(change)
+  self:emit { event = "change", level = "info", app = change.app, environment = change.environment, run = id, text = change.title .. ", asked by " .. change.by }
+  self:lane(p):kick()
+  return view.run_info(self.journal, self.journal:run_by_id(id), self)
+end
+
+---Goes back to the release before the one that runs; it stays there until the source moves.
+---@param act Act
+function M.methods:rollback(act)
+  local p, err = one_place(self, act)
+  if not p then return nil, err end
+  local live = self.journal:live(p.app.name, p.environment)
+  local before = live and self.journal:good_before(p.app.name, p.environment, live.id, live.digest)
+  if not before then
+    return errors.fail("conflict", ("%s %s has no earlier release to go back to"):format(act.app, p.environment), { op = "rollback", target = act.app })
+  end
+  local function name(r) return r.version or place.short(r.commit) end
+  return begin(self, p, {
+    kind = "rollback", policy = p.config.rollback or "rollback", by = act.by,
+    title = ("rollback from %s to %s"):format(name(live), name(before)), reason = act.reason,
+    data = { release = live.id, version = live.version, commit = live.commit, digest = live.digest, reason = "rolled back by " .. act.by },
+  })
+end
+
+-- A version (a tag's name, with or without v) or a commit (full, or a prefix that only one known commit has).
+local function resolve(self, p, what)
+  local repo = self:repository(p.app)
+  local tags, err = repo:tags()
+  if not tags then return nil, err end
+  for _, tag in ipairs(tags) do
+    if tag.name == what or tag.name == "v" .. what then return { commit = tag.commit, version = tag.name, tag = tag } end
+  end
+  if not what:match("^%x+$") or #what < 7 then
+    return errors.fail("not_found", ("'%s' is no tag of the repository, and no commit id of 7 or more digits"):format(what:sub(1, 80)), { op = "release", target = p.app.name })
+  end
+  if #what == 40 or #what == 64 then return { commit = what } end
+  local candidates, seen = {}, {}
+  local function consider(commit, version)
+    if commit and commit:sub(1, #what) == what and not seen[commit] then
+      seen[commit] = true
+      candidates[#candidates + 1] = { commit = commit, version = version }
+    end
+  end
+  for _, tag in ipairs(tags) do consider(tag.commit) end
+  local head = repo:head(p.branch)
+  consider(head and head.commit)
+  for _, row in ipairs(self.journal:rows("SELECT DISTINCT commit_id AS id FROM releases WHERE app = ? AND commit_id IS NOT NULL", p.app.name)) do
+    consider(row.id)
+  end
+  if #candidates == 1 then return candidates[1] end
+  return errors.fail(#candidates == 0 and "not_found" or "invalid", #candidates == 0
+    and ("no known commit begins with %s; give its full id"):format(what) or ("%s is the beginning of several commits"):format(what),
+    { op = "release", target = p.app.name })
+end
+
+---Releases a version or a commit, whatever the policy would say of it.
+---@async
+---@param act Act
+function M.methods:release(act)
+  local p, err = one_place(self, act)
+  if not p then return nil, err end
+  if type(act.what) ~= "string" or act.what == "" then return errors.fail("invalid", "say which version or commit", { op = "release" }) end
+  local found
+  found, err = resolve(self, p, act.what)
+  if not found then return nil, err end
+  local tags = found.version and { { name = found.version, commit = found.commit } } or {}
+  return begin(self, p, {
+    kind = "release", policy = p.config.policy, by = act.by, reason = act.reason,
+    title = found.version and ("%s of %s"):format(found.version, place.short(found.commit)) or "commit " .. place.short(found.commit),
+    data = { commit = found.commit, version = found.version, tags = tags },
+  })
+end
+
+---What a reload changes, in words.
+function M.differences(self, config, policies)
+  local changed, json = {}, require "json"
+  for name in pairs(config.apps) do
+    if not self.config.apps[name] then changed[#changed + 1] = "new app " .. name end
+  end
+  for name, app in pairs(self.config.apps) do
+    local now = config.apps[name]
+    if not now then
+      changed[#changed + 1] = "app " .. name .. " is gone"
+    elseif json.encode(M.comparable(app)) ~= json.encode(M.comparable(now)) then
+      changed[#changed + 1] = "app " .. name .. " changed"
+    end
+  end
+  for name, p in pairs(policies) do
+    local old = self.policies[name]
+    if not old or old.hash ~= p.hash then changed[#changed + 1] = "policy " .. name .. (old and " changed" or " is new") end
+  end
+  table.sort(changed)
+  return changed
+end
+
+-- A configuration as data: secrets by their names.
+function M.comparable(value)
+  if type(value) ~= "table" then return value end
+  if getmetatable(value) then return tostring(value) end
+  local copy = {}
+  for k, v in pairs(value) do copy[tostring(k)] = M.comparable(v) end
+  return copy
+end
+
+return M

@@ -1,0 +1,269 @@
+-- Polling: who is due, what the repository looks like, what the policies say of it, and what that becomes.
+--
+-- An answer that changes nothing writes nothing: what was said before is kept in memory and compared.
+local errors, policy, task, time = require "errors", require "policy", require "task", require "time"
+
+local M = {}
+
+local MAX_POLLS <const> = 32         -- at once
+local WATCH_TIMEOUT <const> = 60     -- seconds a policy's watch may take, waiting included
+
+-- ---- what the policies said ----
+
+local function same(a, b) return a and a.verdict == b.verdict and a.reason == b.reason end
+
+-- Keeps the decisions of one policy at one place; writes those that differ from what was said last.
+local function record(engine, place, name, list)
+  local unit = place.app.name .. "/" .. place.environment .. "/" .. name
+  local said = engine.said[unit]
+  if not said then
+    said = {}
+    for _, row in ipairs(engine.journal:last_decisions(place.app.name, place.environment, name)) do
+      said[row.subject] = { verdict = row.verdict, reason = row.reason, file = row.file, line = row.line, since = row.at, at = row.at, count = 1 }
+    end
+    engine.said[unit] = said
+  end
+  local fresh, now, mentioned = {}, time.now(), {}
+  for _, d in ipairs(list) do
+    d.subject = d.subject or ""
+    mentioned[d.subject] = true
+    local last = said[d.subject]
+    if same(last, d) then
+      last.at, last.count, last.current = now, last.count + 1, true
+    else
+      d.at, d.since, d.count, d.current = now, now, 1, true
+      d.app, d.environment, d.policy = place.app.name, place.environment, name
+      said[d.subject] = d
+      fresh[#fresh + 1] = d
+    end
+  end
+  for subject, d in pairs(said) do
+    if not mentioned[subject] then d.current = false end
+  end
+  if #fresh > 0 then engine.journal:decide(fresh) end
+  for _, d in ipairs(fresh) do
+    if d.verdict == "refused" or d.verdict == "error" then
+      engine:emit {
+        at = now, event = "decision", level = (d.alarm or d.verdict == "error") and "warn" or "info", app = d.app,
+        environment = d.environment, text = (d.subject ~= "" and d.subject .. " refused: " or "") .. d.reason,
+      }
+    end
+    if d.alarm then engine:alarm(place, d) end
+  end
+end
+
+-- ---- one policy at one place ----
+
+-- First sight of a place whose policy adopts: what runs there is taken as it is.
+local function adopt(engine, place)
+  local target, err = engine.world.target(place.config, engine.config)
+  if not target then return nil, err end
+  local running
+  running, err = target:current()
+  if err then return nil, err end
+  if running and running.digest then
+    engine.journal:adopt {
+      app = place.app.name, environment = place.environment, version = running.version, commit = running.commit,
+      digest = running.digest, image = running.image, reason = "found running at first sight",
+    }
+    engine:emit {
+      at = time.now(), event = "note", level = "info", app = place.app.name, environment = place.environment,
+      text = ("adopted what runs: %s"):format(running.version or running.commit or running.digest),
+    }
+  end
+  return true
+end
+
+---Asks one policy and acts on the answer.
+---@async
+---@return integer? run A change that was accepted.
+function M.decide(engine, place, compiled)
+  local journal, app, environment = engine.journal, place.app.name, place.environment
+  local watch = journal:watch(app, environment, compiled.name)
+  place.refusals = {}
+  local decision, run
+  local adopted, problem = true, nil
+  if not watch and compiled.first == "adopt" then adopted, problem = adopt(engine, place) end
+  local change, reason
+  if adopted then change, reason = policy.ask(compiled, place, WATCH_TIMEOUT) else reason = problem end
+  if change then
+    if watch and watch.key == change.key then
+      decision = { verdict = "unchanged", reason = ("%s was handled%s"):format(change.title or change.key, watch.run and " by run " .. watch.run or "") }
+    else
+      local data = {}
+      for k, v in pairs(change) do
+        if k ~= "key" and k ~= "title" and k ~= "reason" and k ~= "by" then data[k] = v end
+      end
+      local superseded
+      run, superseded = journal:accept({
+        app = app, environment = environment, policy = compiled.name, key = change.key, title = change.title,
+        reason = change.reason, by = change.by, data = data,
+        kind = compiled.name == place.config.rollback and "rollback" or "change",
+      }, compiled.queue == "latest")
+      local held = journal:hold_of(app, environment)
+      decision = { verdict = held and "held" or "accepted", reason = (change.title or change.key) .. (held and ", held by " .. held.by or "") }
+      engine:emit {
+        at = time.now(), event = "change", level = "info", app = app, environment = environment, run = run,
+        text = ("%s%s"):format(change.title or change.key, superseded > 0 and (", %d older waiting changes superseded"):format(superseded) or ""),
+      }
+    end
+  elseif errors.is(reason) then
+    decision = { verdict = "error", reason = tostring(reason) }
+    if engine.stopping or reason.code == "cancelled" then return nil end
+  else
+    decision = { verdict = "nothing", reason = reason }
+    if not watch then journal:seen({ app = app, environment = environment }, compiled.name, nil) end
+  end
+  local list = place.refusals
+  list[#list + 1] = decision
+  record(engine, place, compiled.name, list)
+  if run then engine:lane(place):kick() end
+  return run, errors.is(reason) and reason or nil
+end
+
+-- ---- one app ----
+
+-- How often the same much shorter list must come before it is taken for news (after a restart; while the host runs,
+-- git.lua itself has doubts).
+local DOUBTS <const> = 3
+
+-- What the repository looks like; first sight and new tags are remembered. A failure is kept for the policies that
+-- ask: those that do not (rollback) go on. The same snapshot as before costs nothing more.
+local function observe(engine, app, state)
+  local repo = engine:repository(app)
+  local snapshot, err = repo:refs()
+  state.error = err
+  if not snapshot then return end
+  state.polled_at = time.now()
+  if snapshot == state.snapshot then return end
+  local head, tags
+  head, err = repo:head(app.branch)
+  if not head and not errors.is(err, "not_found") then
+    state.error = err
+    return
+  end
+  tags, err = repo:tags()
+  if not tags then
+    state.error = err
+    return
+  end
+  local before = engine.journal:snapshot(app.name)
+  if not state.snapshot and before and before.tags >= 4 and #tags < before.tags / 2 and (state.doubts or 0) < DOUBTS then
+    state.doubts = (state.doubts or 0) + 1
+    state.error = errors.new("mismatch", ("the repository shows %d tags where it had %d: not believed yet"):format(#tags, before.tags),
+      { op = "git.tags", target = app.name })
+    return
+  end
+  local known, new = engine.journal:tags(app.name), {}
+  for _, tag in ipairs(tags) do
+    if not known[tag.name] then new[#new + 1] = tag end
+  end
+  local commit = head and head.commit
+  if not before or #new > 0 or before.head ~= commit or before.tags ~= #tags or before.branch ~= app.branch then
+    state.previous_head = before and before.head
+    engine.journal:remember_repository(app.name, { branch = app.branch, head = commit, tags = #tags }, new, before == nil)
+  end
+  state.snapshot, state.head, state.doubts = snapshot, commit, nil
+end
+
+---Polls one app: each policy of each of its environments says what should be.
+---@async
+---@param engine table
+---@param app AppConfig
+---@return integer[] runs
+---@return boolean ok
+function M.poll(engine, app)
+  local state = engine:app_state(app.name)
+  if state.polling then return {}, true end -- somebody does it now
+  local guard <close> = setmetatable({}, { __close = function() state.polling = false end })
+  state.polling = guard ~= nil
+  local runs, ok = {}, true
+  engine.counters.polls = engine.counters.polls + 1
+  observe(engine, app, state)
+  for _, environment in ipairs(app.environment_list) do
+    local place = engine:place(app.name, environment.name)
+    for _, name in ipairs { environment.policy, environment.rollback or nil } do
+      local run, err = M.decide(engine, place, engine.policies[name])
+      runs[#runs + 1] = run
+      if err then ok = false end
+    end
+  end
+  if not ok then engine.counters.poll_errors = engine.counters.poll_errors + 1 end
+  return runs, ok
+end
+
+-- ---- the timer ----
+
+---Polls every app in its interval until the engine drains. Apps of one interval wait in a line, so that finding who
+---is due costs nothing however many there are; the start is spread over the first interval.
+---@async
+function M.run(engine)
+  local lines, busy = {}, 0
+  local done = task.signal()
+  local function fill()
+    lines = {}
+    local by_interval = {}
+    for _, app in ipairs(engine.config.app_list) do
+      local line = by_interval[app.poll]
+      if not line then
+        line = { interval = app.poll, first = 1, last = 0 }
+        by_interval[app.poll], lines[#lines + 1] = line, line
+      end
+      line.last = line.last + 1
+      line[line.last] = { app = app.name }
+    end
+    local now = time.monotonic()
+    for _, line in ipairs(lines) do
+      local spread = math.min(line.interval, 0.05 * line.last)
+      for i = 1, line.last do line[i].due = now + spread * (i - 1) / line.last end
+    end
+  end
+  fill()
+  local filled = engine.config
+  while not engine.draining do
+    if filled ~= engine.config then
+      filled = engine.config
+      fill()
+    end
+    local now, soonest = time.monotonic(), math.huge
+    for _, line in ipairs(lines) do
+      while line.first <= line.last and line[line.first].due <= now and busy < MAX_POLLS do
+        local entry = line[line.first]
+        line[line.first] = nil
+        line.first, line.last = line.first + 1, line.last + 1
+        entry.due = math.max(entry.due + line.interval, now + line.interval * 0.5)
+        line[line.last] = entry
+        local app = engine.config.apps[entry.app]
+        if app then
+          busy = busy + 1
+          task.start({ name = "poll " .. entry.app }, function()
+            local guard <close> = setmetatable({}, { __close = function() busy = busy - 1 done:notify() end })
+            local ok, err = pcall(M.poll, engine, guard and app)
+            if not ok and not engine.stopping then engine:trouble("polling " .. app.name .. " failed", err) end
+          end)
+        end
+      end
+      if line.first <= line.last then soonest = math.min(soonest, line[line.first].due) end
+    end
+    if busy >= MAX_POLLS then
+      done:wait()
+    elseif engine.wake:wait(math.max(0.001, math.min(soonest - time.monotonic(), 3600))) then
+      for name in pairs(engine.hurry) do -- somebody knows that the source moved
+        engine.hurry[name] = nil
+        for _, line in ipairs(lines) do
+          for i = line.first, line.last do
+            if line[i].app == name then -- to the front; the others keep their order
+              local entry = line[i]
+              for j = i, line.first + 1, -1 do line[j] = line[j - 1] end
+              line[line.first] = entry
+              entry.due = time.monotonic()
+              break
+            end
+          end
+        end
+      end
+    end
+  end
+end
+
+return M

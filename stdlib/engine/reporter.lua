@@ -1,0 +1,119 @@
+-- Telling the world outside: commit statuses, deployments, notifications; and hearing from the forge that news exist.
+--
+-- Nothing here decides, and nothing here fails a run: a channel that is down is logged.
+local errors, log, task = require "errors", require "log", require "task"
+
+
+local M = {}
+
+local function quietly(name, fn)
+  task.start({ name = name, detached = true }, function()
+    local ok, err = pcall(task.deadline, 30, fn)
+    if not ok and not errors.is(err, "cancelled") then log.warn(name .. " failed", { error = tostring(err) }) end
+  end)
+end
+
+local function github_of(engine, app)
+  if not app.source.github or not engine.config.github.token then return nil end
+  local owner, name = app.source.github:match("^([^/]+)/([^/]+)$")
+  local token = engine.config.github.token:reveal()
+  if not owner or not token then return nil end
+  return require("github").repository { owner = owner, name = name, api = engine.config.github.api, token = token }
+end
+
+---How a branch came from one commit to another: "moved", "was reset", "was forced".
+---@async
+function M.explain(engine, app, before, now)
+  local repo = engine:repository(app)
+  local ok, comparison = pcall(function()
+    local hub = github_of(engine, app)
+    if hub then return hub:compare(before, now) end
+    return repo:compare(before, now)
+  end)
+  local status = ok and type(comparison) == "table" and comparison.status or nil
+  if status == "behind" then return "was reset" end
+  if status == "diverged" then return "was forced" end
+  return "moved"
+end
+
+---Tells channels and the forge what became of a run.
+---@param engine table
+---@param at Place
+---@param row table
+---@param state "running"|RunState
+---@param err? Err
+---@param again? integer
+function M.report(engine, at, row, state, err, again)
+  local commit = row.change and row.change.commit
+  local title = ("%s %s: %s"):format(at.app.name, at.environment, row.title)
+  if state ~= "running" and state ~= "done" and not again and #at.config.notify > 0 then
+    quietly("notifying", function()
+      assert(engine.world.notify(engine.config, at.config.notify, {
+        level = "error", title = title, text = ("%s: %s"):format(state, err and tostring(err) or "failed"), app = at.app.name,
+        environment = at.environment, version = row.change and row.change.version, commit = commit, run = row.id,
+      }))
+    end)
+  elseif state == "done" and row.kind ~= "rollback" and #at.config.notify > 0 then
+    quietly("notifying", function()
+      assert(engine.world.notify(engine.config, at.config.notify, {
+        level = "info", title = title, text = "released", app = at.app.name, environment = at.environment,
+        version = row.change and row.change.version, commit = commit, run = row.id,
+      }))
+    end)
+  end
+  if commit and at.app.source.github then
+    quietly("reporting to the forge", function()
+      local hub = github_of(engine, at.app)
+      if not hub then return end
+      assert(hub:report {
+        commit = commit, environment = at.environment, state = state, title = row.title, run = row.id,
+        description = err and err.message or row.title, url = at.config.host and "https://" .. at.config.host or nil,
+      })
+    end)
+  end
+end
+
+---Tells people of something that no run shows: a tag that moved, a rollback that failed.
+function M.alarm(engine, at, decision)
+  log.warn(decision.reason, { app = at.app.name, environment = at.environment, subject = decision.subject })
+  if #at.config.notify == 0 then return end
+  quietly("notifying", function()
+    assert(engine.world.notify(engine.config, at.config.notify, {
+      level = "error", title = ("%s %s: %s"):format(at.app.name, at.environment, decision.subject), text = decision.reason,
+      app = at.app.name, environment = at.environment,
+    }))
+  end)
+end
+
+-- Listens to one repository's events; each makes its app's next poll come at once, and tells who pushed.
+local function listen(engine, app)
+  local hub = github_of(engine, app)
+  if not hub then return end
+  local state = engine:app_state(app.name)
+  state.pushers = state.pushers or {}
+  hub:follow(function(events)
+    for _, event in ipairs(events) do
+      if event.head and event.actor then state.pushers[event.head] = event.actor end
+    end
+    engine:repository(app):expire()
+    engine.hurry[app.name] = true
+    engine.wake:notify()
+  end)
+end
+
+---Follows the forges of all apps until it is cancelled.
+---@async
+function M.follow(engine)
+  for _, app in ipairs(engine.config.app_list) do
+    if app.source.github then
+      task.spawn(function()
+        local ok, err = pcall(listen, engine, app)
+        if not ok and not errors.is(err, "cancelled") then log.warn("following the forge failed", { app = app.name, error = tostring(err) }) end
+      end)
+    end
+  end
+  task.signal():wait()
+end
+
+
+return M

@@ -1,0 +1,86 @@
+-- The log of one run: a file of JSON lines in the state folder, written behind the run's back and bounded.
+local fs, json, log, task, time = require "fs", require "json", require "log", require "task", require "time"
+
+local M = {}
+
+local MAX_FILE <const> = 32 << 20  -- bytes; a build that says more is cut, with a note
+local MAX_LINE <const> = 4000
+local PIECE <const> = 256 * 1024   -- bytes read for one answer
+
+---@class RunLogWriter
+local Writer = {}
+Writer.__index = Writer
+
+function M.path(state, id) return ("%s/runs/%d.jsonl"):format(state, id) end
+
+---@async
+---@param state string
+---@param id integer
+---@return RunLogWriter
+function M.writer(state, id)
+  fs.mkdir(state .. "/runs", { parents = true })
+  local stat = fs.stat(M.path(state, id))
+  return setmetatable({ path = M.path(state, id), size = stat and stat.size or 0, lines = {}, wake = task.signal() }, Writer)
+end
+
+---Adds an entry; it reaches the file within a moment.
+---@param entry LogEntry
+function Writer:add(entry)
+  if self.size > MAX_FILE then return end
+  entry.at = entry.at or time.now()
+  entry.text = log.redact(entry.text:sub(1, MAX_LINE))
+  local line = json.encode(entry)
+  if not line then
+    entry.text = entry.text:gsub("[\128-\255]", "?") -- not UTF-8
+    line = json.encode(entry) or "{}"
+  end
+  self.size = self.size + #line + 1
+  if self.size > MAX_FILE then
+    line = json.encode { at = entry.at, kind = "note", level = "warn", text = "the log is full: what follows is not kept" }
+  end
+  self.lines[#self.lines + 1] = line
+  self.wake:notify()
+end
+
+---Writes what waits.
+---@async
+function Writer:flush()
+  while #self.lines > 0 do
+    local text = table.concat(self.lines, "\n") .. "\n"
+    self.lines = {}
+    local ok, err = fs.append(self.path, text, { sync = false, mode = 384 }) -- 0600
+    if not ok then log.error("a run's log cannot be written", { path = self.path, error = tostring(err) }) end
+  end
+end
+
+---Keeps flushing; run it as a task beside the run.
+---@async
+function Writer:pump()
+  while true do
+    self.wake:wait()
+    self:flush()
+    time.sleep(0.1)
+  end
+end
+
+---Reads a piece of a run's log.
+---@async
+---@param state string
+---@param id integer
+---@param offset integer
+---@return LogEntry[] entries
+---@return integer next
+function M.read(state, id, offset)
+  local entries, next_offset = {}, offset
+  local text = fs.read(M.path(state, id), { offset = offset, length = PIECE })
+  if not text then return entries, offset end
+  for line, stop in text:gmatch("([^\n]*)\n()") do
+    if #entries == 1000 then break end
+    entries[#entries + 1] = json.decode(line)
+    next_offset = offset + stop - 1
+  end
+  if next_offset == offset and #text == PIECE then next_offset = offset + #text end -- one line longer than a piece
+  return entries, next_offset
+end
+
+return M

@@ -1,0 +1,213 @@
+-- The journal, as people and tools read it: status, history, why, logs. The running host and a command that reads the
+-- state of a host that is down give the same answers; the host adds what only it knows.
+local errors, runlog = require "errors", require "engine.runlog"
+
+local M = {}
+
+local STATES_ENDED <const> = "('done','failed','superseded','cancelled','diverged','quarantined')"
+
+---@return Release?
+local function release(row)
+  if not row then return nil end
+  return {
+    version = row.version, commit = row.commit, digest = row.digest, image = row.image, at = row.at, run = row.run,
+    adopted = row.adopted == 1 or nil,
+  }
+end
+
+-- The lane of a place in the running host, if there is one.
+local function lane_of(engine, app, environment) return engine and engine.lanes[app .. "/" .. environment] end
+
+---@param journal Journal
+---@param row table
+---@param engine? table
+---@return RunInfo
+function M.run_info(journal, row, engine)
+  local steps = journal:row("SELECT count(*) AS n FROM steps WHERE run = ? AND state = 'ok'", row.id).n
+  local last = journal:row("SELECT name FROM steps WHERE run = ? AND state <> 'ok' ORDER BY started_at DESC LIMIT 1", row.id)
+  local info = {
+    id = row.id, app = row.app, environment = row.environment, policy = row.policy, state = row.state, kind = row.kind,
+    key = row.key, title = row.title, by = row.by, queued_at = row.queued_at, started_at = row.started_at,
+    ended_at = row.ended_at, attempts = row.attempts, steps = steps, step = row.state ~= "done" and last and last.name or nil,
+    error = row.error,
+    release = release(journal:row([[SELECT run, version, commit_id AS "commit", digest, image, adopted, at FROM releases
+      WHERE run = ? AND state IN ('live', 'replaced', 'bad') ORDER BY id DESC LIMIT 1]], row.id)),
+  }
+  local lane = lane_of(engine, row.app, row.environment)
+  if lane and lane.running and lane.running.row.id == row.id then
+    info.progress, info.step = lane.running.progress, lane.running.step
+  end
+  return info
+end
+
+local function infos(journal, engine, sql, ...)
+  local list = {}
+  for i, row in ipairs(journal:rows(sql, ...)) do list[i] = M.run_info(journal, journal:run_by_id(row.id), engine) end
+  return list
+end
+
+---@param journal Journal
+---@param app {name: string}
+---@param environment {name: string, policy: string, host?: string}
+---@param engine? table
+---@return EnvironmentStatus
+function M.environment(journal, app, environment, engine)
+  local a, e = app.name, environment.name
+  local open = journal:next_run(a, e)
+  local last = infos(journal, engine, "SELECT id FROM runs WHERE app = ? AND environment = ? AND state IN " .. STATES_ENDED
+    .. " AND state <> 'superseded' ORDER BY id DESC LIMIT 1", a, e)[1]
+  local queued = journal:row("SELECT count(*) AS n FROM runs WHERE app = ? AND environment = ? AND state = 'queued'", a, e).n
+  local hold, current = journal:hold_of(a, e), release(journal:live(a, e))
+  local state, reason = "idle", nil
+  if open and open.state == "running" then
+    state, reason = "running", open.title
+  elseif hold then
+    state, reason = "held", ("held by %s%s"):format(hold.by, hold.reason and ": " .. hold.reason or "")
+  elseif open then
+    state, reason = open.not_before and "waiting" or "queued", open.title
+  elseif last and last.state == "quarantined" then
+    state, reason = "quarantined", last.error and last.error.message
+  elseif last and (last.state == "failed" or last.state == "diverged") then
+    state, reason = "failed", ("%s: %s"):format(last.title, last.error and last.error.message or last.state)
+  elseif not current and not last then
+    state = "new"
+  end
+  local app_state = engine and engine.app_states[a]
+  return {
+    name = e, policy = environment.policy, state = state, reason = reason, host = environment.host, current = current,
+    healthy = app_state and app_state.well and app_state.well[e], hold = hold,
+    run = open and open.state == "running" and M.run_info(journal, open, engine) or nil, last = last, queued = queued,
+    retry_at = open and open.state == "queued" and open.not_before or nil,
+  }
+end
+
+-- Without a configuration: the places that the journal has seen.
+local function known_apps(journal)
+  local apps, by_name = {}, {}
+  for _, row in ipairs(journal:rows([[SELECT DISTINCT app, environment, policy FROM watches WHERE policy <> 'rollback'
+    ORDER BY app, environment]])) do
+    local app = by_name[row.app]
+    if not app then
+      local seen = journal:snapshot(row.app)
+      app = { name = row.app, branch = seen and seen.branch or "", source = { url = "" }, environment_list = {} }
+      by_name[row.app], apps[#apps + 1] = app, app
+    end
+    table.insert(app.environment_list, { name = row.environment, policy = row.policy })
+  end
+  return apps
+end
+
+local function without_credentials(url) return (url:gsub("^(%a[%w+.-]*://)[^/@]*@", "%1")) end
+
+---@param journal Journal
+---@param config? Config
+---@param engine? table
+---@return Status
+function M.status(journal, config, engine)
+  local apps = {}
+  for i, app in ipairs(config and config.app_list or known_apps(journal)) do
+    local seen = journal:snapshot(app.name)
+    local live = engine and engine.app_states[app.name] or {}
+    local environments = {}
+    for n, environment in ipairs(app.environment_list) do
+      environments[n] = M.environment(journal, app, environment, engine)
+    end
+    apps[i] = {
+      name = app.name, source = without_credentials(app.source.url), branch = app.branch, head = live.head or seen and seen.head,
+      polled_at = live.polled_at or seen and seen.at, poll_error = live.error and errors.plain(live.error) or nil,
+      environments = environments,
+    }
+  end
+  return { at = require("time").now(), apps = apps }
+end
+
+---@param journal Journal
+---@param query HistoryQuery
+---@param engine? table
+---@return History
+function M.history(journal, query, engine)
+  local limit = math.max(1, math.min(query.limit or 20, 1000))
+  return { runs = infos(journal, engine, [[SELECT id FROM runs WHERE (?1 IS NULL OR app = ?1) AND (?2 IS NULL OR environment = ?2)
+    ORDER BY id DESC LIMIT ?3]], query.app, query.environment, limit) }
+end
+
+---@param journal Journal
+---@param name string
+---@param filter? string A policy's or an environment's name.
+---@param config? Config
+---@param engine? table
+---@return Why? why
+---@return Err? err
+function M.why(journal, name, filter, config, engine)
+  local app
+  for _, a in ipairs(config and config.app_list or known_apps(journal)) do
+    if a.name == name then app = a end
+  end
+  if not app then return errors.fail("not_found", ("there is no app '%s'"):format(name), { op = "why" }) end
+  local environments, wanted, decisions = {}, {}, {}
+  for _, e in ipairs(app.environment_list) do
+    if not filter or filter == e.name or filter == e.policy or filter == (e.rollback or "rollback") then
+      environments[#environments + 1] = M.environment(journal, app, e, engine)
+      wanted[e.name] = true
+    end
+  end
+  local current = {}
+  for unit, said in pairs(engine and engine.said or {}) do
+    local a, e, p = unit:match("^([^/]+)/([^/]+)/(.+)$")
+    if a == name and wanted[e] and (not filter or filter == e or filter == p) then
+      for subject, d in pairs(said) do
+        if d.current then
+          current[e .. "\0" .. p .. "\0" .. subject] = true
+          decisions[#decisions + 1] = {
+            at = d.at, since = d.since, count = d.count, app = name, environment = e, policy = p, verdict = d.verdict,
+            subject = subject ~= "" and subject or nil, reason = d.reason, file = d.file, line = d.line,
+          }
+        end
+      end
+    end
+  end
+  table.sort(decisions, function(x, y)
+    if x.environment ~= y.environment then return x.environment < y.environment end
+    if x.policy ~= y.policy then return x.policy < y.policy end
+    if (x.subject == nil) ~= (y.subject == nil) then return x.subject == nil end
+    return x.at > y.at
+  end)
+  for _, row in ipairs(journal:rows([[SELECT app, environment, policy, subject, verdict, reason, file, line, at FROM decisions
+    WHERE app = ? ORDER BY id DESC LIMIT 200]], name)) do
+    local key = row.environment .. "\0" .. row.policy .. "\0" .. row.subject
+    if wanted[row.environment] and (not filter or filter == row.environment or filter == row.policy) and not current[key] then
+      row.subject = row.subject ~= "" and row.subject or nil
+      decisions[#decisions + 1] = row
+    end
+  end
+  return { app = name, environments = environments, decisions = decisions }
+end
+
+---@async
+---@param journal Journal
+---@param id integer
+---@param offset integer
+---@param engine? table
+---@return RunLog? log
+---@return Err? err
+function M.run_log(journal, id, offset, engine)
+  local row = journal:run_by_id(id)
+  if not row then return errors.fail("not_found", ("there is no run %d"):format(id), { op = "logs" }) end
+  local entries, next_offset = runlog.read(journal.dir, id, offset)
+  local open = row.state == "running" or row.state == "queued"
+  return {
+    run = M.run_info(journal, row, engine), entries = entries, next = next_offset,
+    done = #entries == 0 and (not open or not engine),
+  }
+end
+
+-- ---- the same questions, asked of a journal that no host has open ----
+
+local Journal = require("journal").Journal
+
+function Journal:status() return M.status(self) end
+function Journal:history(query) return M.history(self, query) end
+function Journal:why(app, policy) return M.why(self, app, policy) end
+function Journal:run_log(id, offset) return M.run_log(self, id, offset) end
+
+return M
