@@ -4,39 +4,41 @@
 -- the image of that commit exists. Several tags at once: each gets its image tag, the newest is released.
 local semver = require "semver"
 
+-- Why a tag cannot be released here; nil when it can.
+local function problem(place, tag)
+  local version, err = semver.tag(tag.name)
+  if not version then return "not a version: " .. err.message end
+  if tag.old then return "it was there before Moontide; 'moontide release' puts it out" end
+  local allowed, reason = place:allows(tag.name)
+  if not allowed then return reason end
+  local failed = place:failed(tag.name .. "@" .. tag.commit)
+  if failed then return ("run %d tried it and failed: %s"):format(failed.id, failed.error) end
+end
+
 return policy {
   first = "adopt", -- a new app's production takes what already runs, and waits for the next tag
   queue = "all",   -- releases keep their order
 
   watch = function(place)
-    local current = place:current()
-    local running, accepted = current and current.version, {}
+    local accepted = {}
     for _, tag in ipairs(place:tags()) do
-      local version, problem = semver.tag(tag.name)
-      if not version then
-        place:refuse(tag.name, "not a version: %s", problem.message)
-      elseif tag.was then
-        place:alarm(tag.name, "this tag moved from %s to %s: published versions must not change",
+      local reason = problem(place, tag)
+      if tag.was then
+        place:alarm(tag.name, "the tag moved from %s to %s; a published version must not change",
           tag.was:sub(1, 7), tag.commit:sub(1, 7))
-      elseif tag.old then
-        place:refuse(tag.name, "it was there before Moontide: 'moontide release' puts it out")
+      elseif reason then
+        place:refuse(tag.name, reason)
       else
-        local allowed, why = semver.allows(place.accept, running and semver.tag(running), version)
-        local failed = place:failed(tag.name .. "@" .. tag.commit)
-        if not allowed then
-          place:refuse(tag.name, why)
-        elseif failed then
-          place:refuse(tag.name, "run %d tried it and failed: %s", failed.id, failed.error)
-        else
-          accepted[#accepted + 1] = { name = tag.name, commit = tag.commit, version = version }
-        end
+        accepted[#accepted + 1] = { name = tag.name, commit = tag.commit }
       end
     end
-    if #accepted == 0 then return nil, running and "no tag above " .. running or "no version tag yet" end
-    table.sort(accepted, function(a, b) return semver.compare(a.version, b.version) < 0 end)
+    if #accepted == 0 then return nil, "no new version" end
+
+    table.sort(accepted, function(a, b) return semver.compare(semver.tag(a.name), semver.tag(b.name)) < 0 end)
     local newest = accepted[#accepted]
     return {
-      key = newest.name .. "@" .. newest.commit, title = ("%s of %s"):format(newest.name, newest.commit:sub(1, 7)),
+      key = newest.name .. "@" .. newest.commit,
+      title = ("%s of %s"):format(newest.name, newest.commit:sub(1, 7)),
       version = newest.name, commit = newest.commit, tags = accepted,
     }
   end,

@@ -382,16 +382,17 @@ end
 
 -- ---- retention ----
 
----Forgets ended runs beyond the newest `keep.runs` or older than `keep.days`, never one that a kept release or watch
+---Forgets ended runs beyond the newest `keep.runs` of each place or older than `keep.days`, never one that a kept release or watch
 ---names, and decisions beyond the newest 100 for each policy.
 ---@param keep {runs: integer, days: integer}
 ---@return integer[] forgotten Ids of the runs (their log files can go too).
 function Journal:forget(keep)
   local ids = {}
   self:lazily("forget", function()
-    for _, row in ipairs(self:rows([[SELECT id FROM runs WHERE state NOT IN ('queued', 'running') AND
-      (id <= (SELECT max(id) FROM runs) - ? OR ended_at < ?) AND id NOT IN (SELECT run FROM watches WHERE run IS NOT NULL)
-      AND id NOT IN (SELECT run FROM releases WHERE run IS NOT NULL AND state IN ('live', 'pending')) ORDER BY id LIMIT 1000]],
+    for _, row in ipairs(self:rows([[SELECT id FROM (SELECT id, state, ended_at, row_number() OVER
+      (PARTITION BY app, environment ORDER BY id DESC) AS n FROM runs) WHERE state NOT IN ('queued', 'running')
+      AND (n > ? OR ended_at < ?) AND id NOT IN (SELECT run FROM watches WHERE run IS NOT NULL)
+      AND id NOT IN (SELECT run FROM releases WHERE run IS NOT NULL AND state IN ('live', 'pending')) LIMIT 1000]],
       keep.runs, time.now() - keep.days * 86400)) do
       ids[#ids + 1] = row.id
       self:write("DELETE FROM runs WHERE id = ?", row.id)

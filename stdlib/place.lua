@@ -1,5 +1,5 @@
 -- A place: an app in one environment, as policies see it. `watch(place)` reads here; nothing changes anything.
-local effects, fs, time = require "effects", require "fs", require "time"
+local effects, fs, semver, time = require "effects", require "fs", require "semver", require "time"
 
 ---@class Place
 ---@field app AppConfig
@@ -68,6 +68,17 @@ function Place:current()
   if live then
     return { id = live.id, version = live.version, commit = live.commit, digest = live.digest, image = live.image, at = live.at }
   end
+end
+
+---Whether a tag may follow the one that runs, by the environment's `accept` and `match_prerelease`.
+---@param candidate string The tag's name.
+---@return boolean allowed
+---@return string reason In words.
+function Place:allows(candidate)
+  local current = self:current()
+  if not current or not current.version then return true, "nothing with a version runs yet" end
+  local allowed, reason = semver.allows(self.accept, current.version, candidate, { match_prerelease = self.config.match_prerelease })
+  return allowed or false, tostring(reason)
 end
 
 ---The run that already tried this key here, when it failed.
