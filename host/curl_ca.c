@@ -3,7 +3,7 @@
  * They are given to curl as bytes, not as a path: curl keeps one parsed store, and a second path would push
  * out the system's (40 ms to parse again); and a connection made under the old file is not reused after it
  * changed. */
-#include "curl_loop.h"
+#include "curl_inside.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,12 +11,15 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "host.h"
 
 #define MAX_CA_FILE (1024 * 1024)
 
 struct curl_ca {
     struct curl_ca *next;
     char *path;
+    uint64_t version; /* unique */
+    uint64_t checked; /* when the file was last looked at: loop time in ms */
     struct stat seen; /* what the file was when it was read */
     char *data;
     size_t len;
@@ -107,31 +110,54 @@ static struct curl_ca *ca_load(const char *path, struct err *e)
     return ca;
 }
 
-bool curl_transfer_trust(struct curl_transfer *t, const char *path, struct err *e)
+/* The file's current contents, looked at once a second. */
+static struct curl_ca *ca_find(struct curl_loop *loop, const char *path, struct err *e)
 {
-    struct curl_ca **link = curl_loop_cas(t->loop), *ca;
-    struct curl_blob blob = {.flags = CURL_BLOB_COPY};
+    struct curl_ca **link = &loop->cas, *ca, *fresh;
     struct stat now;
 
     while (*link && strcmp((*link)->path, path) != 0)
         link = &(*link)->next;
     ca = *link;
-    if (!ca || stat(path, &now) != 0 || !same_file(&ca->seen, &now)) {
-        struct curl_ca *fresh = ca_load(path, e);
-
-        if (!fresh)
-            return false;
-        if (ca) {
-            fresh->next = ca->next;
-            ca_free(ca);
-        }
-        *link = ca = fresh;
+    if (ca && uv_now(&loop->host->loop) - ca->checked < 1000)
+        return ca;
+    if (ca && stat(path, &now) == 0 && same_file(&ca->seen, &now)) {
+        ca->checked = uv_now(&loop->host->loop);
+        return ca;
     }
-    blob.data = ca->data;
-    blob.len = ca->len;
-    if (curl_easy_setopt(t->easy, CURLOPT_CAINFO_BLOB, &blob) != CURLE_OK) {
+    fresh = ca_load(path, e);
+    if (!fresh)
+        return NULL;
+    fresh->version = ++loop->ca_versions;
+    fresh->checked = uv_now(&loop->host->loop);
+    if (ca) {
+        fresh->next = ca->next;
+        ca_free(ca);
+    }
+    *link = fresh;
+    return fresh;
+}
+
+bool curl_transfer_trust(struct curl_transfer *t, const char *path, struct err *e)
+{
+    struct curl_blob blob = {.flags = CURL_BLOB_COPY};
+    struct curl_ca *ca = NULL;
+
+    if (!path && !t->trusts)
+        return true;
+    if (path) {
+        ca = ca_find(t->loop, path, e);
+        if (!ca)
+            return false;
+        if (ca->version == t->trusts)
+            return true;
+        blob.data = ca->data;
+        blob.len = ca->len;
+    }
+    if (curl_easy_setopt(t->easy, CURLOPT_CAINFO_BLOB, ca ? &blob : NULL) != CURLE_OK) {
         err_set(e, ERR_MEMORY, "not enough memory for the CA file");
         return false;
     }
+    t->trusts = ca ? ca->version : 0;
     return true;
 }

@@ -6,6 +6,7 @@
 #include "curl_loop.h"
 
 struct curl_socket;
+struct curl_ca;
 
 struct curl_loop {
     struct host *host;
@@ -16,7 +17,8 @@ struct curl_loop {
     size_t by_fd_len;
     struct curl_transfer *taken; /* under way, or finished and not dropped yet */
     struct curl_transfer *idle;
-    struct curl_ca *cas;
+    struct curl_ca *cas; /* own authorities, read from files: curl_ca.c */
+    uint64_t ca_versions;
     size_t idle_len, active_len, sockets_len;
     size_t handles; /* uv handles whose close callback has not run */
     bool closed;
@@ -24,6 +26,8 @@ struct curl_loop {
 
 /* NULL: no memory. */
 struct curl_loop *curl_loop_open(struct host *host);
+
+void curl_cas_free(struct curl_ca **cas);
 
 /* Takes it from the multi handle; from the list of those that were taken. */
 void curl_transfer_stop(struct curl_transfer *t);

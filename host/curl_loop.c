@@ -326,11 +326,6 @@ void curl_loop_close(struct host *host)
     loop_close(loop);
 }
 
-struct curl_ca **curl_loop_cas(struct curl_loop *loop)
-{
-    return &loop->cas;
-}
-
 struct curl_loop_stats curl_loop_stats(const struct host *host)
 {
     struct curl_loop_stats stats = {0};

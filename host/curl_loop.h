@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <curl/curl.h>
 #include "err.h"
 
@@ -20,9 +21,12 @@ struct curl_transfer {
     struct curl_loop *loop; /* NULL once the loop is closed */
     struct curl_transfer *prev, *next;
     void (*on_done)(struct curl_transfer *t, CURLcode result);
-    void *data;           /* the owner's */
-    bool active;          /* between start and on_done */
-    bool public_only;     /* refuse to talk to a private address (a redirect led here) */
+    void *data;       /* the owner's */
+    bool active;      /* between start and on_done */
+    bool dressed;     /* the owner's constant options are on; cleared with every reset */
+    bool keep;        /* the owner changed nothing else but URL, header list and timeouts: no reset needed */
+    uint64_t trusts;  /* which version of a CA file; 0: the system's */
+    bool public_only; /* refuse to talk to a private address (a redirect led here) */
     bool refused_address; /* ... and that is what happened */
     int open_errno;       /* why no socket could be made; 0: it could */
     char error[CURL_ERROR_SIZE];
@@ -31,7 +35,8 @@ struct curl_transfer {
 /* An idle transfer with the house's safe options set, or NULL with *e filled. */
 struct curl_transfer *curl_transfer_take(struct host *host, struct err *e);
 
-/* Trusts the certificates in this PEM file instead of the system's. False with *e filled. */
+/* Trusts the certificates in this PEM file instead of the system's (NULL: the system's). False with *e
+ * filled. */
 bool curl_transfer_trust(struct curl_transfer *t, const char *path, struct err *e);
 
 /* False with *e filled: it did not start, on_done will not be called. */
@@ -54,11 +59,6 @@ bool curl_address_private(const char *address);
 /* Ends every transfer (on_done is called with CURLE_ABORTED_BY_CALLBACK) and every connection. The loop must
  * turn once more for the handles to be freed. Does nothing when no transfer was ever taken. */
 void curl_loop_close(struct host *host);
-
-/* For curl_ca.c: the files that were read, owned by the loop. */
-struct curl_ca;
-struct curl_ca **curl_loop_cas(struct curl_loop *loop);
-void curl_cas_free(struct curl_ca **cas);
 
 /* For tests and metrics. */
 struct curl_loop_stats {

@@ -67,8 +67,6 @@ static bool set_defaults(struct curl_transfer *t)
     SET(OPENSOCKETDATA, t);
     SET(CLOSESOCKETFUNCTION, curl_on_close_socket);
     SET(CLOSESOCKETDATA, t->loop);
-    SET(PREREQFUNCTION, on_connected);
-    SET(PREREQDATA, t);
 #undef SET
     return ok;
 }
@@ -116,7 +114,7 @@ struct curl_transfer *curl_transfer_take(struct host *host, struct err *e)
         t->next->prev = t;
     t->loop->taken = t;
     t->error[0] = '\0';
-    if (!set_defaults(t)) {
+    if (!t->dressed && !set_defaults(t)) {
         err_set(e, ERR_MEMORY, "not enough memory for a transfer");
         curl_transfer_drop(t);
         return NULL;
@@ -126,8 +124,14 @@ struct curl_transfer *curl_transfer_take(struct host *host, struct err *e)
 
 bool curl_transfer_start(struct curl_transfer *t, struct err *e)
 {
-    CURLMcode code = curl_multi_add_handle(t->loop->multi, t->easy);
+    CURLMcode code;
 
+    if (t->public_only && (curl_easy_setopt(t->easy, CURLOPT_PREREQFUNCTION, on_connected) != CURLE_OK ||
+                           curl_easy_setopt(t->easy, CURLOPT_PREREQDATA, t) != CURLE_OK)) {
+        err_set(e, ERR_INTERNAL, "curl cannot check addresses");
+        return false;
+    }
+    code = curl_multi_add_handle(t->loop->multi, t->easy);
     if (code != CURLM_OK) {
         err_set(e, code == CURLM_OUT_OF_MEMORY ? ERR_MEMORY : ERR_INTERNAL, "%s", curl_multi_strerror(code));
         return false;
@@ -162,8 +166,14 @@ void curl_transfer_drop(struct curl_transfer *t)
         free(t);
         return;
     }
-    curl_easy_reset(
-        t->easy); /* keeps connections and sessions, forgets what was asked and with which secrets */
+    if (t->keep && !t->public_only) {
+        curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, NULL);
+    } else { /* keeps connections and sessions, forgets what was asked and with which secrets */
+        curl_easy_reset(t->easy);
+        t->dressed = false;
+        t->trusts = 0;
+    }
+    t->keep = false;
     t->on_done = NULL;
     t->data = NULL;
     t->public_only = t->refused_address = false;

@@ -14,14 +14,19 @@
 #define LOW_WATER  (64 * 1024)   /* and goes on below */
 #define ERROR_BODY (1024 * 1024) /* of a non-2xx answer when the body should go to a file */
 
-struct http_job *http_job_new(struct host *host, struct err *e)
+struct http_job *http_job_new(struct host *host, size_t headers, size_t bytes, struct err *e)
 {
-    struct http_job *job = calloc(1, sizeof *job);
+    size_t nodes = headers + 2, room = bytes + 4 * headers + 64; /* what http_request.c adds is in it */
+    struct http_job *job = calloc(1, sizeof *job + nodes * sizeof *job->slist + room);
 
     if (!job) {
         err_set(e, ERR_MEMORY, "not enough memory for a request");
         return NULL;
     }
+    job->slist = (struct curl_slist *)(job + 1);
+    job->slist_room = nodes;
+    job->lines = (char *)(job->slist + nodes);
+    job->lines_room = room;
     job->host = host;
     job->source_fd = job->sink_fd = -1;
     return job;
@@ -48,12 +53,9 @@ void http_job_free(struct http_job *job)
     head_timer_stop(job);
     curl_transfer_drop(job->transfer);
     http_files_close(job);
-    if (job->lines.data)
-        explicit_bzero(job->lines.data, job->lines.cap); /* credentials */
-    buf_free(&job->lines);
     buf_free(&job->head);
     buf_free(&job->body);
-    free(job->slist);
+    explicit_bzero(job->lines, job->lines_used); /* credentials */
     free(job);
 }
 
@@ -186,6 +188,8 @@ static bool head_add(struct http_job *job, const char *line, size_t len)
         return head_fold(job, line, len);
     if (!name_len)
         return true; /* curl has let it pass: not a header */
+    if (!job->head.cap)
+        buf_room(&job->head, 500); /* saves a few steps; when there is no room, the next line says so */
     room = buf_room(&job->head, len + 2);
     if (!room)
         return false;
@@ -200,29 +204,35 @@ static bool head_add(struct http_job *job, const char *line, size_t len)
     return true;
 }
 
-static void take_info(struct http_job *job)
+/* What the head says besides its headers. */
+static void take_head(struct http_job *job)
 {
     CURL *easy = job->transfer->easy;
-    curl_off_t micros = 0;
     long status = 0, version = 0;
+    char *peer = NULL;
 
     curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_getinfo(easy, CURLINFO_HTTP_VERSION, &version);
-    curl_easy_getinfo(easy, CURLINFO_TOTAL_TIME_T, &micros);
     job->status = (int)status;
     job->http_version = version == CURL_HTTP_VERSION_2_0 ? 20 : version == CURL_HTTP_VERSION_1_0 ? 10 : 11;
-    job->elapsed = (double)micros / 1e6;
     if (status / 100 == 3) {
-        char *peer = NULL;
-
         curl_easy_getinfo(easy, CURLINFO_PRIMARY_IP, &peer);
         job->peer_private = !peer || curl_address_private(peer);
     }
+    job->head_done = status >= 200; /* else another head follows */
+}
+
+static void take_time(struct http_job *job)
+{
+    curl_off_t micros = 0;
+
+    curl_easy_getinfo(job->transfer->easy, CURLINFO_TOTAL_TIME_T, &micros);
+    job->elapsed = (double)micros / 1e6;
 }
 
 size_t http_on_header(char *line, size_t size, size_t count, void *data)
 {
-    struct http_job *job = data;
+    struct http_job *job = ((struct curl_transfer *)data)->data;
     size_t len = size * count;
 
     if (job->head_done)
@@ -231,11 +241,12 @@ size_t http_on_header(char *line, size_t size, size_t count, void *data)
         job->head.len = job->head_len = 0;
         return len;
     }
-    if (len == 2 && memcmp(line, "\r\n", 2) == 0 ? true : len == 1 && *line == '\n') {
-        take_info(job);
-        job->head_done = job->status >= 200; /* else another head follows */
-        if (job->head_done)
+    if (*line == '\n' || (len == 2 && memcmp(line, "\r\n", 2) == 0)) {
+        take_head(job);
+        if (job->head_done && job->stream) {
+            take_time(job);
             tell(job);
+        }
         return len;
     }
     if (memchr(line, '\0', len))
@@ -276,7 +287,7 @@ static size_t body_too_large(struct http_job *job)
 
 size_t http_on_body(char *bytes, size_t size, size_t count, void *data)
 {
-    struct http_job *job = data;
+    struct http_job *job = ((struct curl_transfer *)data)->data;
     size_t len = size * count, unread = job->body.len - job->body_at;
 
     if (!job->started_body && !body_begin(job))
@@ -304,7 +315,7 @@ void http_on_done(struct curl_transfer *t, CURLcode result)
 
     head_timer_stop(job);
     if (t->easy)
-        take_info(job);
+        take_time(job);
     if (!job->err.code)
         curl_transfer_error(t, result, &job->err);
     if (!job->err.code && job->sink_path && job->status / 100 == 2)

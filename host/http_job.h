@@ -49,9 +49,10 @@ struct http_job {
     void *owner;
     struct err err;
 
-    struct buf lines; /* request headers, NUL-terminated one after the other */
-    size_t lines_len;
-    struct curl_slist *slist; /* one block of nodes that point into `lines` */
+    char *lines; /* request headers, NUL-terminated one after the other; behind the job itself */
+    size_t lines_used, lines_room;
+    struct curl_slist *slist; /* nodes that point into `lines` */
+    size_t slist_len, slist_room;
 
     struct buf head; /* response headers: name NUL value NUL, names in lower case */
     size_t head_len;
@@ -71,13 +72,20 @@ struct http_job {
     uv_timer_t *head_timer; /* of a stream; freed by its close callback */
 };
 
-struct http_job *http_job_new(struct host *host, struct err *e);
+/* A job with room for that many request headers of that many bytes (names and values) in all: a secret is
+ * never copied about. */
+struct http_job *http_job_new(struct host *host, size_t headers, size_t bytes, struct err *e);
 void http_job_free(struct http_job *job);
 
-/* Adds one request header. Room for all of them should be made first, so that a secret is never copied about.
- */
+/* Adds one request header; false when it does not fit. */
 bool http_job_header(struct http_job *job, const char *name, size_t name_len, const char *value,
                      size_t value_len);
+
+/* Adds the Authorization header for a user (RFC 7617), which takes HTTP_BASIC_SIZE(user, password) bytes. */
+#define HTTP_BASIC_SIZE(user_len, password_len) (24 + 4 * (((user_len) + (password_len) + 3) / 3))
+bool http_job_basic(struct http_job *job, const char *user, size_t user_len, const char *password,
+                    size_t password_len);
+bool http_job_bearer(struct http_job *job, const char *token, size_t len);
 
 /* False with *e filled: free the job. */
 bool http_job_start(struct http_job *job, const struct http_request *request, struct err *e);

@@ -4,67 +4,101 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <openssl/evp.h>
 #include "http_job.h"
 #include "version.h"
+
+/* Room for one more header line, zeroed; NULL when the job was made too small. */
+static char *line_room(struct http_job *job, size_t size)
+{
+    char *at = job->lines + job->lines_used;
+
+    if (size > job->lines_room - job->lines_used || job->slist_len == job->slist_room)
+        return NULL;
+    job->slist[job->slist_len++].data = at;
+    job->lines_used += size;
+    return at;
+}
 
 bool http_job_header(struct http_job *job, const char *name, size_t name_len, const char *value,
                      size_t value_len)
 {
-    char *room = buf_room(&job->lines, name_len + value_len + 3);
+    char *at = line_room(job, name_len + value_len + 3);
 
-    if (!room)
+    if (!at)
         return false;
-    memcpy(room, name, name_len);
+    memcpy(at, name, name_len);
     if (value_len) {
-        room[name_len] = ':';
-        room[name_len + 1] = ' ';
-        memcpy(room + name_len + 2, value, value_len);
-        room[name_len + 2 + value_len] = '\0';
-        buf_grew(&job->lines, name_len + value_len + 3);
+        memcpy(at + name_len, ": ", 2);
+        memcpy(at + name_len + 2, value, value_len);
     } else {
-        room[name_len] = ';'; /* curl's way to say: send it empty */
-        room[name_len + 1] = '\0';
-        buf_grew(&job->lines, name_len + 2);
+        at[name_len] = ';'; /* curl's way to say: send it empty */
     }
-    job->lines_len++;
+    return true;
+}
+
+bool http_job_bearer(struct http_job *job, const char *token, size_t len)
+{
+    static const char start[] = "Authorization: Bearer ";
+    char *at = line_room(job, sizeof start + len);
+
+    if (!at)
+        return false;
+    memcpy(at, start, sizeof start - 1);
+    memcpy(at + sizeof start - 1, token, len);
+    return true;
+}
+
+bool http_job_basic(struct http_job *job, const char *user, size_t user_len, const char *password,
+                    size_t password_len)
+{
+    static const char start[] = "Authorization: Basic ";
+    size_t plain_len = user_len + 1 + password_len;
+    char *at = line_room(job, HTTP_BASIC_SIZE(user_len, password_len));
+    char *plain = at ? malloc(plain_len) : NULL;
+
+    if (!plain)
+        return false;
+    memcpy(plain, user, user_len);
+    plain[user_len] = ':';
+    memcpy(plain + user_len + 1, password, password_len);
+    memcpy(at, start, sizeof start - 1);
+    EVP_EncodeBlock((unsigned char *)at + sizeof start - 1, (const unsigned char *)plain, (int)plain_len);
+    explicit_bzero(plain, plain_len);
+    free(plain);
     return true;
 }
 
 /* curl adds these to a request with a body; a line that ends in a colon takes one back. */
 static bool take_back(struct http_job *job, const char *line)
 {
-    job->lines_len++;
-    return buf_add(&job->lines, line, strlen(line) + 1);
+    size_t size = strlen(line) + 1;
+    char *at = line_room(job, size);
+
+    if (at)
+        memcpy(at, line, size);
+    return at != NULL;
 }
 
 static bool has_header(const struct http_job *job, const char *name)
 {
     size_t len = strlen(name);
 
-    for (size_t at = 0; at < job->lines.len; at += strlen(job->lines.data + at) + 1)
-        if (strncasecmp(job->lines.data + at, name, len) == 0 && strchr(":;", job->lines.data[at + len]))
+    for (size_t i = 0; i < job->slist_len; i++)
+        if (strncasecmp(job->slist[i].data, name, len) == 0 && strchr(":;", job->slist[i].data[len]))
             return true;
     return false;
 }
 
 static bool link_headers(struct http_job *job, bool has_body)
 {
-    char *at;
-
-    if (has_body && (!take_back(job, "Expect:") ||
-                     (!has_header(job, "Content-Type") && !take_back(job, "Content-Type:"))))
+    if (has_body && ((!has_header(job, "Content-Type") && !take_back(job, "Content-Type:")) ||
+                     !take_back(job, "Expect:")))
         return false;
-    if (!job->lines_len)
+    if (!job->slist_len)
         return true;
-    job->slist = calloc(job->lines_len, sizeof *job->slist);
-    if (!job->slist)
-        return false;
-    at = job->lines.data;
-    for (size_t i = 0; i < job->lines_len; i++) {
-        job->slist[i].data = at;
-        job->slist[i].next = i + 1 < job->lines_len ? &job->slist[i + 1] : NULL;
-        at += strlen(at) + 1;
-    }
+    for (size_t i = 0; i + 1 < job->slist_len; i++)
+        job->slist[i].next = &job->slist[i + 1];
     return curl_easy_setopt(job->transfer->easy, CURLOPT_HTTPHEADER, job->slist) == CURLE_OK;
 }
 
@@ -97,25 +131,33 @@ static bool set_method(struct http_job *job, const struct http_request *r, bool 
     return ok;
 }
 
-static bool set_options(struct http_job *job, const struct http_request *r)
+/* What each request has. It stays on a handle that is kept. */
+static bool dress(struct curl_transfer *t)
+{
+    CURL *easy = t->easy;
+    char agent[80];
+    bool ok = true;
+
+    snprintf(agent, sizeof agent, "moontide/%s", moontide_version);
+    SET(USERAGENT, agent);
+    SET(HEADERFUNCTION, http_on_header);
+    SET(HEADERDATA, t);
+    SET(WRITEFUNCTION, http_on_body);
+    SET(WRITEDATA, t);
+    t->dressed = ok;
+    return ok;
+}
+
+/* What only some requests have; false in *plain when there was any. */
+static bool set_extras(struct http_job *job, const struct http_request *r, bool *plain)
 {
     CURL *easy = job->transfer->easy;
     bool ok = true;
-    char agent[80];
 
-    snprintf(agent, sizeof agent, "moontide/%s", moontide_version);
-    SET(URL, r->url);
-    SET(USERAGENT, agent);
-    SET(HEADERFUNCTION, http_on_header);
-    SET(HEADERDATA, job);
-    SET(WRITEFUNCTION, http_on_body);
-    SET(WRITEDATA, job);
-    SET(CONNECTTIMEOUT_MS, (long)r->connect_ms);
+    *plain = !r->stream && !r->idle_ms && !r->unix_path && !r->cert && !r->key;
     if (r->stream)
         SET(HTTP_VERSION,
             (long)CURL_HTTP_VERSION_1_1); /* a paused HTTP/2 stream would stall its neighbours */
-    else
-        SET(TIMEOUT_MS, (long)r->timeout_ms);
     if (r->idle_ms) {
         SET(LOW_SPEED_LIMIT, 1L);
         SET(LOW_SPEED_TIME, (long)((r->idle_ms + 999) / 1000));
@@ -129,11 +171,23 @@ static bool set_options(struct http_job *job, const struct http_request *r)
     return ok;
 }
 
-bool http_job_start(struct http_job *job, const struct http_request *r, struct err *e)
+static bool set_options(struct http_job *job, const struct http_request *r)
 {
     bool has_body = r->body || r->body_file || strcmp(r->method, "POST") == 0 ||
                     strcmp(r->method, "PUT") == 0 || strcmp(r->method, "PATCH") == 0;
+    CURL *easy = job->transfer->easy;
+    bool ok = job->transfer->dressed || dress(job->transfer), plain = false;
 
+    SET(URL, r->url);
+    SET(CONNECTTIMEOUT_MS, (long)r->connect_ms);
+    SET(TIMEOUT_MS, r->stream ? 0L : (long)r->timeout_ms);
+    ok = ok && set_extras(job, r, &plain) && set_method(job, r, has_body) && link_headers(job, has_body);
+    job->transfer->keep = ok && plain && !has_body && strcmp(r->method, "GET") == 0;
+    return ok;
+}
+
+bool http_job_start(struct http_job *job, const struct http_request *r, struct err *e)
+{
     job->transfer = curl_transfer_take(job->host, e);
     if (!job->transfer)
         return false;
@@ -147,9 +201,9 @@ bool http_job_start(struct http_job *job, const struct http_request *r, struct e
         return false;
     if (r->sink && !http_sink_open(job, r->sink, e))
         return false;
-    if (r->ca && !curl_transfer_trust(job->transfer, r->ca, e))
+    if (!curl_transfer_trust(job->transfer, r->ca, e))
         return false;
-    if (!set_options(job, r) || !set_method(job, r, has_body) || !link_headers(job, has_body)) {
+    if (!set_options(job, r)) {
         err_set(e, ERR_MEMORY, "not enough memory for a request");
         return false;
     }

@@ -12,7 +12,6 @@
 local answers = require "http_answer"
 local core = require "core.http"
 local errors = require "errors"
-local monotonic = require("time").monotonic
 
 local M = {}
 
@@ -45,14 +44,20 @@ local mistake = core.mistake
 ---@field url string? only for http.request
 
 local usage = {
-  request = "http.request{method=, url= [, headers, body, ...]}",
-  get = "http.get(url [, opts])",
-  head = "http.head(url [, opts])",
-  post = "http.post(url [, body [, opts]])",
-  put = "http.put(url [, body [, opts]])",
-  patch = "http.patch(url [, body [, opts]])",
-  delete = "http.delete(url [, opts])",
+  GET = "http.get(url [, opts])",
+  HEAD = "http.head(url [, opts])",
+  POST = "http.post(url [, body [, opts]])",
+  PUT = "http.put(url [, body [, opts]])",
+  PATCH = "http.patch(url [, body [, opts]])",
+  DELETE = "http.delete(url [, opts])",
 }
+local request_usage = "usage: http.request{method=, url= [, headers, body, ...]}"
+
+-- What errors call the operation.
+local ops = {}
+for method in pairs(usage) do ops[method] = "http." .. method:lower() end
+
+local none = {}
 
 -- What may follow a redirect to another origin; everything else may be a secret.
 local harmless = { accept = true, ["user-agent"] = true, ["if-none-match"] = true, range = true }
@@ -72,7 +77,6 @@ local function presentable(text)
 end
 
 local function parse(text, op)
-  if parsed[text] then return parsed[text] end
   local at, err = core.url(text)
   if not at then return errors.fail(err.code, err.message, { op = op, target = presentable(text) }) end
   if not at.user and not at.password then
@@ -82,34 +86,6 @@ local function parse(text, op)
     parsed[text], parsed_len = at, parsed_len + 1
   end
   return at
-end
-
-local function authorization(auth)
-  if type(auth) ~= "table" then mistake("option 'auth' must be {user=, password=} or {bearer=}") end
-  for key in pairs(auth) do
-    if key ~= "user" and key ~= "password" and key ~= "bearer" then
-      mistake("option 'auth' must be {user=, password=} or {bearer=}")
-    end
-  end
-  if auth.bearer then return "Bearer " .. auth.bearer end
-  local user = auth.user or ""
-  if user:find(":", 1, true) then mistake("option 'auth': a user's name cannot hold a colon") end
-  return core.basic(user, auth.password or "")
-end
-
--- The caller's headers with ours added. Giving a secret twice is a mistake; a content type may be overruled.
-local function with_headers(headers, ours)
-  local merged = {}
-  for name, value in pairs(headers or {}) do
-    local lower = type(name) == "string" and name:lower()
-    if lower and ours[lower] then
-      if lower ~= "content-type" then mistake("header '" .. name .. "' is also given by an option") end
-      ours[lower] = nil
-    end
-    merged[name] = value
-  end
-  for name, value in pairs(ours) do merged[name] = value end
-  return merged
 end
 
 local function only(headers, keep)
@@ -127,9 +103,8 @@ local function without(opts, ...)
   return kept
 end
 
--- State of one call, changed from hop to hop.
+-- A call that is being redirected, changed from hop to hop.
 ---@class HttpHop
----@field op string
 ---@field method string
 ---@field at table parsed URL
 ---@field shown string the URL as errors may show it
@@ -138,13 +113,13 @@ end
 ---@field public_only boolean? a public server sent us here: no private address may answer
 
 local function refuse(hop, why)
-  return errors.fail("redirect", why, { op = hop.op, target = hop.shown })
+  return errors.fail("redirect", why, { op = ops[hop.method] or "http.request", target = hop.shown })
 end
 
 -- Where a redirect leads: true with `hop` changed, or nil and why we do not go there.
 local function follow(hop, answer)
-  local repeated, location = answer.headers[2], answer.headers[1].location
-  if repeated and repeated.location then return refuse(hop, "a redirect to several places") end
+  local location, status = answer.location, answer.status
+  if location == true then return refuse(hop, "a redirect to several places") end
   if location:find("%c") or location:find("%%0[0aAdD]") then
     return refuse(hop, "a redirect with a line break or NUL in it")
   end
@@ -154,10 +129,9 @@ local function follow(hop, answer)
   if hop.at.scheme == "https" and there.scheme ~= "https" then
     return refuse(hop, "a redirect from https to http")
   end
-  local is_read = hop.method == "GET" or hop.method == "HEAD"
-  if not is_read then
-    if answer.status ~= 303 then
-      return refuse(hop, ("a redirect (%d) of a %s is not followed"):format(answer.status, hop.method))
+  if hop.method ~= "GET" and hop.method ~= "HEAD" then
+    if status ~= 303 then
+      return refuse(hop, ("a redirect (%d) of a %s is not followed"):format(status, hop.method))
     end
     hop.method = "GET"
     hop.opts = without(hop.opts, "body", "body_file")
@@ -165,7 +139,7 @@ local function follow(hop, answer)
   end
   if there.origin ~= hop.at.origin then
     if hop.opts.unix then return refuse(hop, "a redirect out of a UNIX socket") end
-    hop.opts = without(hop.opts, "cert", "key")
+    hop.opts = without(hop.opts, "auth", "cert", "key")
     hop.headers = only(hop.headers, function(name) return harmless[name] end)
     hop.public_only = hop.public_only or not answer.peer_private
   end
@@ -174,82 +148,95 @@ local function follow(hop, answer)
   return true
 end
 
-local function first_hop(method, url, opts)
-  local op = "http." .. method:lower()
-  local at, err = parse(url, op)
-  if not at then return nil, err end
-  local hop = { op = op, method = method, at = at, shown = at.url, headers = opts.headers, opts = opts }
-  local ours, auth, body = nil, opts.auth, opts.body
-  if not auth and (at.user or at.password) then auth = { user = at.user, password = at.password } end
-  if auth then ours = { authorization = authorization(auth) } end
-  if opts.etag then
-    ours = ours or {}
-    ours["if-none-match"] = opts.etag
+-- Goes on after a first answer that redirects.
+local function follow_all(hop, answer, stream, most)
+  local elapsed = answer.elapsed
+  for followed = 0, most do
+    if stream then stream:close() end
+    if followed == most then return refuse(hop, "more than " .. most .. " redirects") end
+    local ok, why = follow(hop, answer)
+    if not ok then return nil, why end
+    local op, left = ops[hop.method] or "http.request", (hop.opts.timeout or 30) - elapsed
+    answer, stream = core.request(op, hop.method, hop.at.url, hop.headers, hop.opts, left, hop.public_only)
+    if not answer then
+      stream.target = hop.shown -- an error
+      return nil, stream
+    end
+    elapsed = elapsed + answer.elapsed
+    if not redirecting[answer.status] or not answer.location then break end
+  end
+  answers.redirected(answer, elapsed, hop.shown)
+  return answers.new(answer, stream)
+end
+
+-- Options in which the URL's user became `auth`, and a table became a JSON body.
+local function settle(opts, headers, at)
+  local auth, body = opts.auth, opts.body
+  opts = without(opts)
+  if not auth and (at.user or at.password) then
+    opts.auth = { user = at.user or "", password = at.password }
   end
   if type(body) == "table" then
-    ours = ours or {}
-    ours["content-type"] = "application/json"
-    hop.opts = without(opts, "body")
-    hop.opts.body = require("json").encode(body)
+    opts.body = require("json").encode(body)
+    local typed = false
+    for name in pairs(headers or none) do typed = typed or name:lower() == "content-type" end
+    if not typed then
+      headers = without(headers or none)
+      headers["Content-Type"] = "application/json"
+    end
   end
-  if ours then hop.headers = with_headers(opts.headers, ours) end
-  return hop
+  return opts, headers
 end
 
 ---@async
 ---@return HttpAnswer?
 ---@return Err? err
 local function perform(method, url, opts)
-  local hop, err = first_hop(method, url, opts)
-  if not hop then return nil, err end
-  local is_read = method == "GET" or method == "HEAD"
-  local most, followed = opts.redirects or (is_read and 5 or 0), 0
-  local timeout, elapsed, start = opts.timeout or 30, 0, most > 0 and monotonic()
-  while true do
-    local to = hop.at.url
-    local answer, stream =
-      core.request(hop.op, hop.method, to, hop.headers, hop.opts, timeout, hop.public_only)
-    if not answer then
-      stream.target = hop.shown -- an error
-      return nil, stream
-    end
-    elapsed = elapsed + answer.elapsed
-    if most == 0 or not redirecting[answer.status] or not answer.headers[1].location then
-      return answers.new(answer, stream, to, elapsed, hop.shown)
-    end
-    if stream then stream:close() end
-    if followed == most then return refuse(hop, "more than " .. most .. " redirects") end
-    local ok, why = follow(hop, answer)
-    if not ok then return nil, why end
-    followed, timeout = followed + 1, (opts.timeout or 30) - (monotonic() - start)
+  local op = ops[method] or "http.request"
+  local at = parsed[url]
+  if not at then
+    local here, err = parse(url, op)
+    if not here then return nil, err end
+    at = here
   end
-end
-
-local function check(name, url, opts)
-  if type(url) ~= "string" or url:find("\0", 1, true) or (opts ~= nil and type(opts) ~= "table") then
-    mistake("usage: " .. usage[name])
-  end
-  local redirects = opts and opts.redirects
-  if redirects and (math.type(redirects) ~= "integer" or redirects < 0) then
+  local headers, most = opts.headers, opts.redirects
+  if at.user or at.password or type(opts.body) == "table" then opts, headers = settle(opts, headers, at) end
+  if most == nil then
+    most = (method == "GET" or method == "HEAD") and 5 or 0
+  elseif math.type(most) ~= "integer" or most < 0 then
     mistake("option 'redirects' must be a whole number")
   end
-  return opts or {}
-end
-
-local function with_body(name, body, opts)
-  local kind = type(body)
-  if kind == "nil" then return opts end
-  if (kind ~= "string" and kind ~= "table") or opts.body or opts.body_file then
-    mistake("usage: " .. usage[name])
+  local answer, more = core.request(op, method, at.url, headers, opts, opts.timeout or 30)
+  if not answer then return nil, more end
+  if answer.location and most > 0 and redirecting[answer.status] then
+    local hop = { method = method, at = at, shown = at.url, headers = headers, opts = opts }
+    return follow_all(hop, answer, more, most)
   end
-  opts = without(opts)
-  opts.body = body
-  return opts
+  return answers.new(answer, more)
 end
 
-local function no_body(name, opts)
-  if opts.body or opts.body_file then mistake("usage: " .. usage[name] .. ": it has no body") end
-  return opts
+local function check(method, url, opts)
+  if type(url) ~= "string" or opts ~= nil and type(opts) ~= "table" then mistake("usage: " .. usage[method]) end
+  return opts or none
+end
+
+local function without_body(method, url, opts)
+  opts = check(method, url, opts)
+  if opts.body or opts.body_file then mistake("usage: " .. usage[method] .. ": it has no body") end
+  return perform(method, url, opts)
+end
+
+local function with_body(method, url, body, opts)
+  opts = check(method, url, opts)
+  if body ~= nil then
+    local kind = type(body)
+    if (kind ~= "string" and kind ~= "table") or opts.body or opts.body_file then
+      mistake("usage: " .. usage[method])
+    end
+    opts = without(opts)
+    opts.body = body
+  end
+  return perform(method, url, opts)
 end
 
 ---Gets a URL.
@@ -259,7 +246,7 @@ end
 ---@return HttpAnswer?
 ---@return Err? err
 function M.get(url, opts)
-  return perform("GET", url, no_body("get", check("get", url, opts)))
+  return without_body("GET", url, opts)
 end
 
 ---Gets the headers of a URL.
@@ -269,7 +256,7 @@ end
 ---@return HttpAnswer?
 ---@return Err? err
 function M.head(url, opts)
-  return perform("HEAD", url, no_body("head", check("head", url, opts)))
+  return without_body("HEAD", url, opts)
 end
 
 ---Posts a body. A table is sent as JSON.
@@ -280,7 +267,7 @@ end
 ---@return HttpAnswer?
 ---@return Err? err
 function M.post(url, body, opts)
-  return perform("POST", url, with_body("post", body, check("post", url, opts)))
+  return with_body("POST", url, body, opts)
 end
 
 ---Puts a body. A table is sent as JSON.
@@ -291,7 +278,7 @@ end
 ---@return HttpAnswer?
 ---@return Err? err
 function M.put(url, body, opts)
-  return perform("PUT", url, with_body("put", body, check("put", url, opts)))
+  return with_body("PUT", url, body, opts)
 end
 
 ---Patches with a body. A table is sent as JSON.
@@ -302,7 +289,7 @@ end
 ---@return HttpAnswer?
 ---@return Err? err
 function M.patch(url, body, opts)
-  return perform("PATCH", url, with_body("patch", body, check("patch", url, opts)))
+  return with_body("PATCH", url, body, opts)
 end
 
 ---Deletes a URL.
@@ -312,7 +299,7 @@ end
 ---@return HttpAnswer?
 ---@return Err? err
 function M.delete(url, opts)
-  return perform("DELETE", url, check("delete", url, opts))
+  return perform("DELETE", url, check("DELETE", url, opts))
 end
 
 ---Sends any request: the options with `method` (GET) and `url` among them.
@@ -321,13 +308,12 @@ end
 ---@return HttpAnswer?
 ---@return Err? err
 function M.request(opts)
-  if type(opts) ~= "table" then mistake("usage: " .. usage.request) end
-  opts = check("request", opts.url, opts)
+  if type(opts) ~= "table" or type(opts.url) ~= "string" then mistake(request_usage) end
   local method = opts.method or "GET"
   if type(method) ~= "string" or not method:find("^%u+$") or method == "CONNECT" then
     mistake("option 'method' must be a word in upper case")
   end
-  if method == "GET" or method == "HEAD" then no_body("request", opts) end
+  if method == "GET" or method == "HEAD" then return without_body(method, opts.url, opts) end
   return perform(method, opts.url, opts)
 end
 
@@ -350,23 +336,6 @@ function M.expect(answer, err, allowed)
   local wait = answer.headers["retry-after"]
   fault.retry_after = wait and wait:find("^%d+$") and #wait < 10 and tonumber(wait) or nil
   return nil, fault
-end
-
----Looks a relation up in the Link headers, as used for pages of a list (RFC 8288).
----@param rel string such as "next"
----@return string? url absolute; nil when there is none
----@return Err? err when it leads to another origin, where the same credentials must not go
-function answers.Answer:link(rel)
-  for _, value in ipairs(self.headers:all("link")) do
-    for target, parameters in value:gmatch("<([^<>]*)>([^,<]*)") do
-      if parameters:match(';%s*[rR][eE][lL]%s*=%s*"?([^";]*)"?') == rel then
-        local here, there = core.url(self.url), core.url(target, self.url)
-        if there and there.origin == here.origin and not there.user then return there.url end
-        local fields = { op = "http.link", target = answers.shown(self) }
-        return errors.fail("redirect", "the Link header leads to another origin", fields)
-      end
-    end
-  end
 end
 
 ---Percent-encodes text for a path segment or a query's value.

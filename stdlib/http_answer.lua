@@ -1,4 +1,5 @@
 -- What an HTTP request answers: status, case-insensitive headers, a body or a stream. Made by http.lua only.
+local core = require "core.http"
 local errors = require "errors"
 
 local M = {}
@@ -14,19 +15,25 @@ local M = {}
 ---@field elapsed Seconds
 ---@field http_version "1.0"|"1.1"|"2"
 ---@field etag string?
+local Answer = { __name = "http.answer" }
 
--- ---- headers ----
+-- Positions in an answer that are nobody's business: the raw headers, a stream's handle, the URL for errors.
+local RAW, STREAM, SHOWN = 1, 2, 3
+
+local function shown(answer) return rawget(answer, SHOWN) or answer.url end
+
+-- ---- headers: {map, repeated or nil, names in order} ----
 
 local Headers = { __name = "http.headers" }
 
 local function all(headers, name)
   name = name:lower()
-  local repeated, first = headers[2], headers[1][name]
+  local repeated = rawget(headers, 2)
   if repeated and repeated[name] then return table.move(repeated[name], 1, #repeated[name], 1, {}) end
-  return { first }
+  return { headers[1][name] }
 end
 
--- The answer's own headers are never methods: a server cannot replace one.
+-- What a server sends is never a method: it cannot replace one.
 function Headers.__index(headers, name)
   if name == "all" then return all end
   if type(name) ~= "string" then return nil end
@@ -40,24 +47,45 @@ function Headers.__pairs(headers)
   local names, i = headers[3], 0
   return function()
     i = i + 1
-    if names[i] then return names[i], headers[names[i]] end
+    if names[i] then return names[i], table.concat(all(headers, names[i]), ", ") end
   end
 end
 
 -- ---- answers ----
 
-local STREAM, SHOWN = {}, {} -- keys: a streamed answer's handle; its URL as errors may show it
+local methods = {}
 
-local Answer = { __name = "http.answer" }
-Answer.__index = Answer
+function Answer.__index(answer, key)
+  if key == "etag" then return answer.headers.etag end
+  if key ~= "headers" then return methods[key] end
+  local headers = setmetatable(core.headers(rawget(answer, RAW)), Headers)
+  rawset(answer, "headers", headers)
+  return headers
+end
+
+local FIELDS = { "status", "url", "http_version", "elapsed", "etag", "headers", "body" }
+
+function Answer.__pairs(answer)
+  local i = 0
+  return function()
+    while i < #FIELDS do
+      i = i + 1
+      local value = answer[FIELDS[i]]
+      if value ~= nil then return FIELDS[i], value end
+    end
+  end
+end
+
+---@class HttpAnswer
+local documented = methods
 
 ---Decodes the body as JSON.
 ---@return any? value
 ---@return Err? err
-function Answer:json()
+function documented:json()
   if not self.body then error("usage: answer:json() needs the whole body, not a stream", 2) end
   local value, err = require("json").decode(self.body)
-  if err then return errors.fail(err.code, err.message, { op = "http.json", target = self[SHOWN] }) end
+  if err then return errors.fail(err.code, err.message, { op = "http.json", target = shown(self) }) end
   return value
 end
 
@@ -68,7 +96,7 @@ local function stream_of(self, name)
 end
 
 local function broken(self, err)
-  err.target = self[SHOWN]
+  err.target = shown(self)
   return err
 end
 
@@ -77,7 +105,7 @@ end
 ---@param most integer? bytes, at most (64 KiB)
 ---@return string? data nil at the end
 ---@return Err? err when it broke off
-function Answer:read(most)
+function documented:read(most)
   local data, err = stream_of(self, "read"):read(most)
   if err then return nil, broken(self, err) end
   return data
@@ -87,7 +115,7 @@ end
 ---off, so that a cut stream is not taken for a finished one. A line may have 1 MiB.
 ---@async
 ---@return fun(): string?
-function Answer:lines()
+function documented:lines()
   local stream = stream_of(self, "lines")
   return function()
     local line, err = stream:line()
@@ -97,33 +125,50 @@ function Answer:lines()
 end
 
 ---Ends a streamed answer; the connection is closed unless the body was read to its end.
-function Answer:close()
+function documented:close()
   local stream = rawget(self, STREAM)
   if stream then stream:close() end
 end
 
-Answer.__close = Answer.close
+Answer.__close = documented.close
 
-M.Answer = Answer
+---Looks a relation up in the Link headers, as used for pages of a list (RFC 8288).
+---@param rel string such as "next"
+---@return string? url absolute; nil when there is none
+---@return Err? err when it leads to another origin, where the same credentials must not go
+function documented:link(rel)
+  for _, value in ipairs(self.headers:all("link")) do
+    for target, parameters in value:gmatch("<([^<>]*)>([^,<]*)") do
+      if parameters:match(';%s*[rR][eE][lL]%s*=%s*"?([^";]*)"?') == rel then
+        local here, there = core.url(self.url), core.url(target, self.url)
+        if there and there.origin == here.origin and not there.user then return there.url end
+        local fields = { op = "http.link", target = shown(self) }
+        return errors.fail("redirect", "the Link header leads to another origin", fields)
+      end
+    end
+  end
+end
+
+---Makes an answer of what the core gave; takes it over.
+---@param raw table
+---@param stream userdata?
+---@return HttpAnswer
+function M.new(raw, stream)
+  if stream then raw[STREAM] = stream end
+  return setmetatable(raw, Answer)
+end
+
+---After redirects: what they add up to.
+---@param raw table
+---@param elapsed Seconds
+---@param url string as errors may show it
+function M.redirected(raw, elapsed, url)
+  raw.elapsed, raw[SHOWN] = elapsed, url
+end
 
 ---The URL that answered, without what may be secret in it.
 ---@param answer HttpAnswer
 ---@return string
-function M.shown(answer) return answer[SHOWN] end
-
----Makes an answer of what the core gave; takes both over.
----@param raw table
----@param stream userdata?
----@param url string
----@param elapsed Seconds
----@param shown string the URL as errors may show it
----@return HttpAnswer
-function M.new(raw, stream, url, elapsed, shown)
-  raw.url, raw.elapsed, raw.peer_private = url, elapsed, nil
-  raw.etag = raw.headers[1].etag
-  setmetatable(raw.headers, Headers)
-  raw[STREAM], raw[SHOWN] = stream, shown
-  return setmetatable(raw, Answer)
-end
+function M.shown(answer) return shown(answer) end
 
 return M
