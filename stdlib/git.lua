@@ -1,0 +1,376 @@
+-- Where code lives: references of any git remote, and the commits behind them.
+--
+--     local repo = git.repository { url = "https://git.example.com/web.git", mirrors = "/var/lib/mirrors" }
+--     local head = assert(repo:head "main")          -- { commit = ..., ref = "refs/heads/main", ... }
+--     assert(repo:archive(head.commit, { to = "/tmp/web.tar" }))
+--
+-- All repository objects of one address and one set of credentials share their polls: one request per
+-- interval, however many apps and policies ask. Over HTTP references come by protocol version 2 in this
+-- process (git/smart.lua); file and ssh remotes are asked through the git program.
+
+local budget = require "budget"
+local command = require "git.command"
+local content = require "git.content"
+local errors = require "errors"
+local hash = require "hash"
+local history = require "git.history"
+local log = require "log"
+local mirror = require "git.mirror"
+local refs = require "git.refs"
+local smart = require "git.smart"
+local task = require "task"
+local time = require "time"
+local url = require "git.url"
+
+local M = {}
+
+---Reads the address of a repository; see git/url.lua for what is accepted.
+M.parse_url = url.parse
+
+---An answer that lost much is believed after it was the same this often, for this long (never when all is
+---gone).
+local DOUBTS, DOUBT_FOR = 3, 600
+
+---@class GitSource one remote with one set of credentials, shared by its repository objects
+---@field url GitUrl
+---@field endpoint SmartEndpoint?
+---@field timeout Seconds
+---@field interval Seconds the shortest interval of those who ask
+---@field last {asked: number, snapshot: GitSnapshot?, err: Err?}?
+---@field good GitSnapshot? the last credible answer
+---@field fingerprint string?
+---@field doubt {complaint: string, fingerprint: string, since: number, times: integer}?
+---@field flight table?
+---@field mirrors table<string, GitMirror>
+local Source = {}
+Source.__index = Source
+
+local sources = setmetatable({}, { __mode = "v" })
+
+local function source_of(address, opts)
+  local key = table.concat({ address.text, opts.username or "", opts.ca or "",
+    opts.password and hash.sha256(opts.password) or "" }, "\0")
+  local source = sources[key]
+  if not source then
+    source = setmetatable({ url = address, timeout = opts.timeout or 30, interval = opts.interval or 30,
+      mirrors = {} }, Source)
+    if address.scheme == "http" or address.scheme == "https" then
+      source.endpoint = smart.endpoint { url = address, username = opts.username, password = opts.password,
+        ca = opts.ca, timeout = source.timeout, interval = source.interval }
+    end
+    sources[key] = source
+  end
+  source.interval = math.min(source.interval, opts.interval or 30)
+  if source.endpoint then source.endpoint.interval = source.interval end
+  return source
+end
+
+-- References through the git program; the same contract as SmartEndpoint:ls_refs.
+function Source:ls_remote(known)
+  local share = budget.of(self.url.origin, 4)
+  local slot <close>, err = share:enter()
+  if not slot then return nil, err end
+  local result
+  result, err = command.run("git.ls_remote",
+    { "ls-remote", "--quiet", "--symref", "--", self.url.text, "HEAD", "refs/heads/*", "refs/tags/*" },
+    { protocol = self.url.scheme, timeout = self.timeout, max_output = 64 * 1024 * 1024 })
+  if not result then
+    err.target = self.url.text
+    if self.url.scheme == "ssh" and err.code ~= "not_found" then share:failed(err, self.interval) end
+    return nil, err
+  end
+  share:succeeded()
+  local fingerprint = hash.sha256(result.stdout)
+  if fingerprint == known then return true, known end
+  local snapshot
+  snapshot, err = refs.parse_ls_remote(result.stdout)
+  if not snapshot then return nil, err end
+  snapshot.at = time.now()
+  return snapshot, fingerprint
+end
+
+-- Whether an answer may be believed; remembers doubts.
+function Source:judge(snapshot, fingerprint)
+  local complaint = self.good and refs.shrunk(self.good, snapshot)
+  if not complaint then
+    self.doubt = nil
+    return true
+  end
+  local now, doubt = time.monotonic(), self.doubt
+  if not doubt or doubt.fingerprint ~= fingerprint then
+    doubt = { complaint = complaint, fingerprint = fingerprint, since = now, times = 0 }
+    self.doubt = doubt
+    log.warn("a repository lost references; the answer is not believed",
+      { url = self.url.text, why = complaint })
+  end
+  doubt.times = doubt.times + 1
+  local empty = snapshot.heads + snapshot.tags == 0
+  if not empty and doubt.times >= DOUBTS and now - doubt.since >= DOUBT_FOR then
+    log.warn("a repository stays without the references that it lost; the answer is believed now",
+      { url = self.url.text, why = complaint })
+    self.doubt = nil
+    return true
+  end
+  return errors.fail("mismatch", "not believed: " .. complaint, { op = "git.refs", target = self.url.text })
+end
+
+function Source:poll()
+  local snapshot, fingerprint
+  if self.endpoint then
+    snapshot, fingerprint = self.endpoint:ls_refs(self.fingerprint)
+  else
+    snapshot, fingerprint = self:ls_remote(self.fingerprint)
+  end
+  if not snapshot then return nil, fingerprint end
+  if snapshot == true then
+    self.doubt = nil
+    self.good.at = time.now()
+    return self.good
+  end
+  local ok, err = self:judge(snapshot, fingerprint)
+  if not ok then return nil, err end
+  self.good, self.fingerprint = snapshot, fingerprint
+  return snapshot
+end
+
+-- One flight at a time. A leader that is cancelled lands without an answer; one of those who wait takes over.
+local flight_meta = {
+  __close = function(flight)
+    flight.source.flight = nil
+    for _, signal in ipairs(flight.waiting) do signal:notify() end
+  end,
+}
+
+-- An answer that was asked for at `limit` (monotonic) or later.
+function Source:refs(limit)
+  while true do
+    local last = self.last
+    if last and last.asked >= limit then return last.snapshot, last.err end
+    local flight = self.flight
+    if not flight then break end
+    local signal = task.signal()
+    table.insert(flight.waiting, signal)
+    signal:wait(self.timeout * 2)
+  end
+  local flight <close> = setmetatable({ source = self, waiting = {} }, flight_meta)
+  self.flight = flight
+  local answer = { asked = time.monotonic() }
+  answer.snapshot, answer.err = self:poll()
+  self.last = answer
+  return answer.snapshot, answer.err
+end
+
+---@class GitRepository
+---@field url string the address without a password
+---@field interval Seconds
+---@field private source GitSource
+---@field private mirror GitMirror?
+local Repository = {}
+Repository.__index = Repository
+
+local OPTIONS = { url = "string", username = "string", password = "string", ca = "string", mirrors = "string",
+  interval = "number", timeout = "number" }
+local USAGE = "usage: git.repository{ url =, username =, password =, ca =, mirrors =, interval =, timeout = }"
+
+---@class GitOptions
+---@field url string
+---@field username string?
+---@field password string?
+---@field ca string? file of certificates to trust instead of the system's
+---@field mirrors string? folder of bare mirrors; without it only references can be asked for
+---@field interval Seconds? between two requests, 30 by default
+---@field timeout Seconds? of one request for references, 30 by default
+
+---Makes a repository object. Does no I/O.
+---@param opts GitOptions
+---@return GitRepository
+---@nodiscard
+function M.repository(opts)
+  if type(opts) ~= "table" then error(USAGE, 2) end
+  for name, value in pairs(opts) do
+    if type(value) ~= OPTIONS[name] then error(("%s: bad option %s"):format(USAGE, tostring(name)), 2) end
+  end
+  if not opts.url then error(USAGE, 2) end
+  local address, err = url.parse(opts.url)
+  if not address then error(("%s: %s"):format(USAGE, err.message), 2) end
+  if opts.password then
+    log.secret(opts.password)
+    log.secret(hash.base64((opts.username or address.user or "git") .. ":" .. opts.password))
+  end
+  local source = source_of(address, opts)
+  local self = setmetatable({ url = address.text, interval = opts.interval or 30, source = source },
+    Repository)
+  if opts.mirrors then
+    self.mirror = source.mirrors[opts.mirrors] or mirror.new {
+      mirrors = opts.mirrors, url = address, endpoint = source.endpoint,
+      list = function() return source:refs(time.monotonic()) end,
+    }
+    source.mirrors[opts.mirrors] = self.mirror
+  end
+  return self
+end
+
+---Gets the references: a shared answer that is younger than the interval, or a new one.
+---@async
+---@param opts {max_age: Seconds?}? 0 asks anew
+---@return GitSnapshot? snapshot shared: not to be changed
+---@return Err? err
+function Repository:refs(opts)
+  -- Younger than a part of the interval, and not always the same part: callers with the same interval share
+  -- an answer, but nobody ever waits two intervals for news, and many repositories drift apart.
+  local age = opts and opts.max_age or self.interval * (0.6 + math.random() / 5)
+  return self.source:refs(time.monotonic() - age)
+end
+
+---Makes the next question ask the server, whatever is known: something told us that there is news.
+function Repository:expire()
+  self.source.last = nil
+end
+
+---Gets what a branch is at; without a name, the branch that the server's HEAD names.
+---@async
+---@param branch string?
+---@return {key: string, commit: string, ref: string, branch: string, reason: string, at: Wall}?
+---@return Err? err code "not_found" when there is no such branch
+function Repository:head(branch)
+  if branch ~= nil and type(branch) ~= "string" then error("usage: repo:head([branch])", 2) end
+  local snapshot, err = self:refs()
+  if not snapshot then return nil, err end
+  local name = branch and (branch:sub(1, 11) == "refs/heads/" and branch or "refs/heads/" .. branch)
+    or snapshot.head
+  local ref = name and snapshot.refs[name]
+  if not ref then
+    local message = snapshot.heads + snapshot.tags == 0 and "the repository is empty"
+      or name and "there is no branch " .. name:sub(12)
+      or "the server does not say which branch is the main one"
+    return errors.fail("not_found", message, { op = "git.head", target = self.url })
+  end
+  local short = name:sub(12)
+  return { key = ref.commit, commit = ref.commit, ref = name, branch = short, at = snapshot.at,
+    reason = ("%s is at %s"):format(short, ref.commit:sub(1, 10)) }
+end
+
+---Lists the tags in the order of their names.
+---@async
+---@return {name: string, oid: string, commit: string, annotated: boolean}[]?
+---@return Err? err
+function Repository:tags()
+  local snapshot, err = self:refs()
+  if not snapshot then return nil, err end
+  local list = {}
+  for name, ref in pairs(snapshot.refs) do
+    if name:sub(1, 10) == "refs/tags/" then
+      list[#list + 1] = { name = name:sub(11), oid = ref.oid, commit = ref.commit, annotated = ref.annotated }
+    end
+  end
+  table.sort(list, function(a, b) return a.name < b.name end)
+  return list
+end
+
+-- Checks the ids that a word was called with, and has their commits in the mirror.
+local function present(self, usage, ...)
+  if not self.mirror then error(usage .. ": this repository has no `mirrors` folder", 3) end
+  for i = 1, select("#", ...) do
+    if not refs.id_format((select(i, ...))) then error(usage .. ": needs full commit ids", 3) end
+  end
+  for i = 1, select("#", ...) do
+    local ok, err = self.mirror:fetch((select(i, ...)))
+    if not ok then return nil, err end
+  end
+  return true
+end
+
+---Makes sure that a commit with its whole history is in the mirror. The words below do this by themselves.
+---@async
+---@param commit string full id
+---@return true?
+---@return Err? err
+function Repository:fetch(commit)
+  return present(self, "usage: repo:fetch(commit)", commit)
+end
+
+---Tells whether `a` is an ancestor of `b`, or `b` itself.
+---@async
+---@param a string full id
+---@param b string full id
+---@return boolean?
+---@return Err? err
+function Repository:is_ancestor(a, b)
+  local ok, err = present(self, "usage: repo:is_ancestor(a, b)", a, b)
+  if not ok then return nil, err end
+  return history.is_ancestor(self.mirror, a, b)
+end
+
+---Compares two commits as a branch would move from `a` to `b`: push, reset or force.
+---@async
+---@param a string full id
+---@param b string full id
+---@return GitComparison?
+---@return Err? err
+function Repository:compare(a, b)
+  local ok, err = present(self, "usage: repo:compare(a, b)", a, b)
+  if not ok then return nil, err end
+  return history.compare(self.mirror, a, b)
+end
+
+---Lists the commits that `b` has and `a` has not, newest first.
+---@async
+---@param a string? full id; nil: from the beginning
+---@param b string full id
+---@param limit integer? 50 by default
+---@return GitCommit[]?
+---@return Err? err
+function Repository:log(a, b, limit)
+  local usage = "usage: repo:log(a, b [, limit])"
+  local ok, err
+  if a then ok, err = present(self, usage, a, b) else ok, err = present(self, usage, b) end
+  if not ok then return nil, err end
+  return history.log(self.mirror, a, b, limit)
+end
+
+---Writes a tar of exactly one commit: no attribute leaves files out or changes them, and the same commit
+---always gives the same bytes.
+---@async
+---@param commit string full id
+---@param opts {to: string, path: string?, timeout: Seconds?} to: the file; path: the folder to take as the root
+---@return {path: string, size: integer, files: integer}?
+---@return Err? err
+function Repository:archive(commit, opts)
+  local usage = "usage: repo:archive(commit, { to = FILE, path = FOLDER })"
+  if type(opts) ~= "table" or type(opts.to) ~= "string" then error(usage, 2) end
+  local ok, err = present(self, usage, commit)
+  if not ok then return nil, err end
+  return content.archive(self.mirror, commit, opts)
+end
+
+---Writes the files of one commit into a new or empty folder.
+---@async
+---@param commit string full id
+---@param dir string
+---@param opts {path: string?, symlinks: boolean?, timeout: Seconds?}? symlinks=false makes links plain files
+---@return {path: string, files: integer}?
+---@return Err? err
+function Repository:checkout(commit, dir, opts)
+  local usage = "usage: repo:checkout(commit, folder [, { path =, symlinks = }])"
+  if type(dir) ~= "string" or dir:sub(1, 1) ~= "/" then error(usage .. ": needs an absolute folder", 2) end
+  local ok, err = present(self, usage, commit)
+  if not ok then return nil, err end
+  return content.checkout(self.mirror, commit, dir, opts or {})
+end
+
+---Reads one small regular file of a commit.
+---@async
+---@param commit string full id
+---@param path string
+---@param opts {max: integer?}? largest size in bytes, 1 MiB by default
+---@return string?
+---@return Err? err
+function Repository:read(commit, path, opts)
+  local usage = "usage: repo:read(commit, path [, { max = }])"
+  if type(path) ~= "string" then error(usage, 2) end
+  local ok, err = present(self, usage, commit)
+  if not ok then return nil, err end
+  return content.read(self.mirror, commit, path, opts and opts.max)
+end
+
+return M
