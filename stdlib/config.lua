@@ -112,6 +112,20 @@ end
 
 local DECODERS = { lua = decode_lua, json = decode_json, yaml = decode_yaml, yml = decode_yaml }
 
+--- Reads the text of a configuration, by the ending of its name, without judging what it says.
+---@async
+---@param text string
+---@param path string
+---@return any value nil: it cannot be read
+---@return (fun(keys: any[]): integer?)|Fault[] line finds the line of a key path; or what is wrong
+function M.parse(text, path)
+  local decode = DECODERS[path:match("%.(%a+)$")]
+  if not decode then
+    return one(path, "is of no known kind", nil, "a configuration ends in .lua, .json, .yaml or .yml")
+  end
+  return decode(text, path)
+end
+
 local function by_line(a, b)
   if (a.line or 0) ~= (b.line or 0) then return (a.line or 0) < (b.line or 0) end
   return (a.path or "") < (b.path or "")
@@ -167,12 +181,7 @@ function M.load(path, options)
     end
     return one(path, tostring(err.message))
   end
-  local kind = path:match("%.(%a+)$")
-  local decode = DECODERS[kind]
-  if not decode then
-    return one(path, "is of no known kind", nil, "a configuration ends in .lua, .json, .yaml or .yml")
-  end
-  local value, found = decode(text, path)
+  local value, found = M.parse(text, path)
   if value == nil then return nil, found end
   local dir = M.absolute(path):match("^(.*)/[^/]*$")
   return M.check(value, {
