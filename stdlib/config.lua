@@ -4,6 +4,7 @@
 -- file runs in an environment without any door to the outside, with limits on time and memory.
 
 local cross = require "config.cross"
+local inspect = require "inspect"
 local lines = require "config.lines"
 local reference = require "config.reference"
 local s = require "schema"
@@ -46,7 +47,8 @@ function M.find()
 end
 
 local function one(file, message, line, suggestion)
-  return nil, { { file = file, line = line, message = message, suggestion = suggestion } }
+  -- A parser quotes the text that it could not read.
+  return nil, { { file = file, line = line, message = inspect.printable(message), suggestion = suggestion } }
 end
 
 -- What a configuration in Lua sees: computing, no reading, no waiting.

@@ -537,3 +537,14 @@ test("the reference names every key with its meaning", function()
   eq(seen["apps.APP.image"].required, true)
   has(require("config.manual").markdown(), "| `poll` |")
 end)
+
+test("the example in config/ is a configuration", function()
+  local dir = folder()
+  for _, policy in ipairs { "staging", "production", "rollback" } do
+    ok(fs.write(("%s/%s.lua"):format(dir, policy), "return {}"))
+  end
+  local c, faults = config.load("config/moontide.lua", { scripts = dir })
+  ok(c, faults and faults[1] and config.describe(faults[1]))
+  eq(c.apps.hello.environments.production.accept, "minor")
+  eq(c.app_list[1].environment_list[1].name, "staging")
+end)
