@@ -155,8 +155,8 @@ for _, path in ipairs(files("tests", ".lua")) do check_text(path, "lua", false) 
 -- Every binding has its tests under its own name, as a primitive or through its wrapper.
 for _, path in ipairs(files("host", ".c")) do
   local name = path:match("^host/api_(.+)%.c$")
-  if name and not fs.exists("tests/api/" .. name .. "_test.lua") and not fs.exists("tests/stdlib/" .. name .. "_test.lua")
-  then
+  local file = (name or "") .. "_test.lua"
+  if name and not fs.exists("tests/api/" .. file) and not fs.exists("tests/stdlib/" .. file) then
     fault(path, 1, "has no tests/api/%s_test.lua", name)
   end
 end

@@ -112,6 +112,7 @@ function M.open()
   }
   local cage = { dir = dir, service = service, cgroup = "moontide-lab-" .. dir:match("([^/]+)/[^/]+$") }
   cage.pid = base.eventually("the namespace has a process", 5, function()
+    if service.ended then error("no namespaces here: " .. service:output(), 0) end
     -- Between fork and exec the child still is unshare itself, and /proc is not mounted yet.
     local pid = only_child(service.pid)
     return pid and (fs.read(("/proc/%d/cmdline"):format(pid), { max = 4096 }) or ""):find("^catatonit") and pid

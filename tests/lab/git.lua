@@ -3,7 +3,7 @@
 -- Every repository has two addresses: /pub/NAME.git reads without a password, /git/NAME.git asks for one and also
 -- takes pushes. lab.git{auth=true} makes the second one the address that repo.url gives.
 local base = require "lab.base"
-local fs, http = require "fs", require "http"
+local fs, http, time = require "fs", require "http", require "time"
 
 local M = {}
 
@@ -104,12 +104,19 @@ end
 ---@async
 function Git:stop() self.service:stop() end
 
----The requests so far, one line each ("POST /pub/app.git/git-upload-pack 200"), that hold `part`.
+---The requests so far, one line each ("POST /pub/app.git/git-upload-pack 200"), that hold `part`. The log is
+---written behind the answers: this waits until it is quiet.
+---@async
 ---@param part? string Plain text.
 ---@return string[]
 function Git:requests(part)
-  local lines = {}
-  for line in assert(fs.read(self.dir .. "/access.log", { max = 64 << 20 })):gmatch("[^\n]+") do
+  local lines, text, before = {}, nil, nil
+  repeat
+    before = text
+    time.sleep(0.05)
+    text = assert(fs.read(self.dir .. "/access.log", { max = 64 << 20 }))
+  until text == before
+  for line in text:gmatch("[^\n]+") do
     if not part or line:find(part, 1, true) then lines[#lines + 1] = line end
   end
   return lines
