@@ -110,11 +110,12 @@ function Git:stop() self.service:stop() end
 ---@param part? string Plain text.
 ---@return string[]
 function Git:requests(part)
-  local lines, text, before = {}, nil, nil
+  local path, lines = self.dir .. "/access.log", {}
+  local text, before
   repeat
-    before = text
+    before = assert(fs.read(path, { max = 64 << 20 }))
     time.sleep(0.05)
-    text = assert(fs.read(self.dir .. "/access.log", { max = 64 << 20 }))
+    text = assert(fs.read(path, { max = 64 << 20 }))
   until text == before
   for line in text:gmatch("[^\n]+") do
     if not part or line:find(part, 1, true) then lines[#lines + 1] = line end

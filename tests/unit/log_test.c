@@ -181,7 +181,7 @@ UNIT(long_texts_are_cut)
         struct log_event e = event(text, len);
 
         CHECK(log_object(&log, &e, &out));
-        CHECK(strstr(out.data, "01") == NULL);
+        CHECK(strstr(out.data, "0123") == NULL); /* fewer digits may be the time's */
         CHECK(strstr(out.data, "... (1052576 bytes)\"}") != NULL);
         CHECK(out.len < 17000);
         buf_free(&out);

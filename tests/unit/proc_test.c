@@ -172,6 +172,7 @@ UNIT(nothing_is_inherited)
     char *envp[] = {T("ONLY=this"), T("PATH=/usr/bin:/bin"), NULL};
     struct run run;
     sigset_t usr1;
+    const char *ignored;
     int leak;
 
     set_up();
@@ -190,7 +191,9 @@ UNIT(nothing_is_inherited)
     CHECK(strstr(run.child->out.buf.data, "ONLY=this") != NULL);
     CHECK(strstr(run.child->out.buf.data, "CANARY") == NULL);
     CHECK(strstr(run.child->out.buf.data, "SigBlk:\t0000000000000000") != NULL);
-    CHECK(strstr(run.child->out.buf.data, "SigIgn:\t0000000000000000") != NULL);
+    /* 32 and 33 belong to the C library: programs started by make, which uses posix_spawn, have them ignored. */
+    ignored = strstr(run.child->out.buf.data, "SigIgn:\t");
+    CHECK(ignored && (strtoull(ignored + 8, NULL, 16) & ~(3ull << 31)) == 0);
     child_close(run.child);
     close(leak);
     tear_down();
