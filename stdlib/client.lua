@@ -195,31 +195,46 @@ function Client:reload() return self:call("POST", "/v1/reload", {}) end
 
 ---@class Reader: StatusSource
 ---@field down boolean the host could not be reached: answers come from its state
+---@field client Client
+---@field config Config? names what the state alone does not know
 local Reader = {}
 
-Reader.__index = function(self, name)
-  if name ~= "status" and name ~= "history" and name ~= "why" and name ~= "run_log" then return Reader[name] end
-  return function(_, ...)
+-- The same questions, asked of a journal that no host has open.
+local ASK = {
+  status = function(view, journal, config) return view.status(journal, config) end,
+  history = function(view, journal, _, filter) return view.history(journal, filter) end,
+  why = function(view, journal, config, app, policy) return view.why(journal, app, policy, config) end,
+  run_log = function(view, journal, _, id, offset) return view.run_log(journal, id, offset) end,
+}
+
+function Reader:open_journal(unreachable)
+  local journal, err = require("journal").open(self.state, { readonly = true })
+  -- Without a host and without a state there is nothing to tell; that no host runs is the better half of it.
+  if not journal then return nil, err.code == "not_found" and unreachable or err end
+  self.down, self.journal = true, journal
+  return true
+end
+
+Reader.__index = function(_, name)
+  local ask = ASK[name]
+  if not ask then return Reader[name] end
+  return function(self, ...)
     if not self.down then
       local value, err = self.client[name](self.client, ...)
       if value ~= nil or not err.down then return value, err end
-      local journal, wrong = require("journal").open(self.state, { readonly = true })
-      if not journal then
-        -- Without a host and without a state there is nothing to tell: say both.
-        if wrong.code == "not_found" then return nil, err end
-        return nil, wrong
-      end
-      self.down, self.journal = true, journal
+      local opened, wrong = self:open_journal(err)
+      if not opened then return nil, wrong end
     end
-    return self.journal[name](self.journal, ...)
+    return ask(require("journal.view"), self.journal, self.config, ...)
   end
 end
 
 --- Makes a source that asks the host, and its state when the host is down.
 ---@param state string
+---@param config Config?
 ---@return Reader
-function M.reader(state)
-  return setmetatable({ state = state, client = M.open(state), down = false }, Reader)
+function M.reader(state, config)
+  return setmetatable({ state = state, config = config, client = M.open(state), down = false }, Reader)
 end
 
 return M

@@ -229,7 +229,8 @@
 ---@field health fun(self): Health
 ---@field metrics fun(self): Metric[]
 ---@field repl_env table? what the prompt sees beside the API (engine, config, apps)
----@field run fun(self): true?, Err? polls and runs until stop; waits
+---@field run fun(self): true?, Err? polls and runs until stop, then closes; waits
+---@field close fun(self) gives the state back, when neither run nor once will
 ---@field once fun(self): {ok: boolean, runs: RunInfo[]}?, Err? polls everything once and finishes what it starts
 ---@field stop fun(self, grace: Seconds) finishes or parks what is under way, at most that long; run() then returns
 

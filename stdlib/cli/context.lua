@@ -118,23 +118,22 @@ function Context:load_config()
   return config.load(path, { scripts = self.flags.scripts, state = self.flags.state })
 end
 
---- The folder of the host's state: from the flag, or from the configuration, however broken the rest of it
---- is.
+--- The folder of the host's state: from the flag, or from the configuration, however broken the rest of it is.
 ---@async
----@return string
+---@return string state
+---@return Config? config when it has no faults
 function Context:state_dir()
-  local config = require "config"
-  if self.flags.state then return config.absolute(self.flags.state) end
   local fine, _, partial = self:load_config()
+  if self.flags.state then return require("config").absolute(self.flags.state), fine end
   local found = fine or partial
-  return found and found.state or DEFAULT_STATE
+  return found and found.state or DEFAULT_STATE, fine
 end
 
 --- The running host, through its control socket.
 ---@async
 ---@return Client
 function Context:host()
-  return require("client").open(self:state_dir())
+  return require("client").open((self:state_dir()))
 end
 
 --- Where status, history, why and logs come from: the running host, or else what it left in its state.

@@ -11,7 +11,7 @@ local function print_piece(ctx, piece)
   end
   if ctx.json then return end
   local run = piece.run
-  if piece.done then
+  if piece.done and run.ended_at then
     ctx.out:clear()
     ctx.out:line(("%s  run %d %s%s"):format(ctx.out:paint("dim", show.clock(run.ended_at or now, now)), run.id,
       ctx.out:paint(show.style(run.state), run.state),
@@ -37,16 +37,17 @@ return {
       ctx:complain("a run is a number", "moontide history lists them")
       return 2
     end
-    local reader, offset, last = ctx:reader(), 0, nil
+    local reader, offset = ctx:reader(), 0
+    local last ---@type RunInfo
     while true do
       local piece, err = reader:run_log(id, offset)
       if not piece then return ctx:fail(err) end
       print_piece(ctx, piece)
-      offset = piece.next
-      if piece.done then return ctx.flags.follow and outcome(piece.run) or 0 end
-      if #piece.entries == 0 then break end
+      offset, last = piece.next, piece.run
+      if piece.done or #piece.entries == 0 then break end
     end
     if not ctx.flags.follow then return 0 end
+    if last.ended_at then return outcome(last) end
     if reader.down then
       ctx:complain("the run is unfinished, and no host runs that would go on with it")
       return 3

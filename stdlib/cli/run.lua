@@ -61,12 +61,10 @@ return {
       engine = engine, state = config.state, listen = config.listen,
     }
     if not control then
-      engine:stop(0)
+      engine:close()
       return ctx:fail(err)
     end
     local signals <close> = task.spawn(obey_signals, engine, console)
-    note(console, ("moontide %s watches %d app%s"):format(sys.version, #config.app_list,
-      #config.app_list == 1 and "" or "s"))
     local ok, failure = engine:run()
     signals:cancel()
     control:close()

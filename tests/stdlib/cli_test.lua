@@ -265,6 +265,7 @@ function M.open(options)
   engine = setmetatable(engine.new(), { __index = engine })
   local stopped = require("task").signal()
   function engine:run()
+    options.on_event { at = 1763900000, event = "host", level = "info", text = "watching 1 apps" }
     options.on_event { at = 1763900000, event = "run", level = "info", text = "v1.4.0 released", app = "web",
       environment = "production", run = 42, phase = "end", state = "done", elapsed = 2.5 }
     options.on_event { at = 1763900000, event = "progress", level = "info", text = "x", run = 42,
@@ -272,6 +273,7 @@ function M.open(options)
     stopped:wait()
     return true
   end
+  function engine:close() end
   function engine:stop(grace) stopped:notify() end
   function engine:once()
     options.on_event { at = 1763900000, event = "poll", level = "info", text = "nothing new", app = "web" }
@@ -338,12 +340,14 @@ test("once exits 0 or 1 as things went", function()
   eq(run("once").code, 2)
 end)
 
-local function start_host(dir)
+-- Starts a host with the project's own engine, or the real one.
+local function start_host(dir, real)
   local lines = {}
-  local child = ok(proc.spawn {
-    exe, "run", "--stdlib", dir .. "/stdlib", "--config", dir .. "/moontide.lua", "--scripts", dir .. "/scripts",
-    "--state", dir .. "/state", env = { PATH = "/bin" }, stderr = "null",
-  })
+  local argv = { exe, "run", "--config", dir .. "/moontide.lua", env = { PATH = "/usr/bin:/bin" }, stderr = "null" }
+  for _, word in ipairs(real and {} or {
+    "--stdlib", dir .. "/stdlib", "--scripts", dir .. "/scripts", "--state", dir .. "/state",
+  }) do argv[#argv + 1] = word end
+  local child = ok(proc.spawn(argv))
   check.defer(function() child:kill() end)
   task.spawn(function()
     for line in child:lines() do lines[#lines + 1] = line end
@@ -383,7 +387,7 @@ end)
 test("a second host on the same state is refused", function()
   local dir, run = project()
   local first, lines = start_host(dir)
-  wait_for(lines, "watches 1 app")
+  wait_for(lines, "watching 1 app")
   eq(run("run").code, 1)
   first:kill("TERM")
   eq(ok(first:wait()).code, 0)
@@ -391,20 +395,31 @@ end)
 
 test("status, history, why and logs read the state of a host that is down", function()
   local dir, run = project()
+  ok(fs.mkdir(dir .. "/stdlib/journal"))
   write(dir .. "/stdlib/journal.lua", [[
-    local fake = require "fake"
     return { open = function(state, options)
       assert(options.readonly)
       if not require("fs").exists(state .. "/journal.db") then
         return require("errors").fail("not_found", "no journal")
       end
-      local engine = fake.new()
-      engine:add "it was long ago"
-      engine:finish "done"
-      local status = engine.status
-      engine.status = function(self) local s = status(self) s.host = nil return s end
-      return engine
+      return require("fake").new()
     end }]])
+  write(dir .. "/stdlib/journal/view.lua", [[
+    local M = {}
+    function M.status(engine, config)
+      assert(config.apps.web)
+      local status = engine:status()
+      status.host = nil
+      return status
+    end
+    function M.history(engine, query) return engine:history(query) end
+    function M.why(engine, app, policy, config) return engine:why(app, policy) end
+    function M.run_log(engine, id, offset)
+      engine:add "it was long ago"
+      if offset > 0 then engine.log = { engine.log[1] } end
+      return engine:run_log(id, offset)
+    end
+    return M]])
   local r = run("status")
   eq(r.code, 3)
   has(r.stderr, "no host runs")
@@ -417,7 +432,50 @@ test("status, history, why and logs read the state of a host that is down", func
   has(run("why", "web").stdout, "pre-release")
   has(run("logs", "42").stdout, "it was long ago")
   eq(run("why", "nope").code, 1)
-  eq(run("logs", "42", "--follow").code, 0)
+  r = run("logs", "42", "--follow")
+  eq(r.code, 3)
+  has(r.stderr, "unfinished")
+end)
+
+test("with the real engine: a hold survives the host, and is seen while it is down", function()
+  local dir = folder()
+  write(dir .. "/moontide.lua", ([[
+    return { state = "state", poll = "1s", apps = { web = { source = "%s/none.git", image = "team/web", environments = {
+      staging = {
+        rollback = false, host = "staging.example.com", target = { kind = "command", apply = { "/bin/true" } },
+      },
+    } } } }]]):format(dir))
+  local function run(...) return moontide("--config", dir .. "/moontide.lua", ...) end
+  eq(run("check").code, 0)
+  eq(run("status").code, 3)
+  local child, lines = start_host(dir, true)
+  wait_for(lines, "watching 1 app")
+  check.eventually(function() return run("status").code == 0 end)
+  local r = run("hold", "web", "--reason", "sale")
+  eq(r.code, 0, r.stderr)
+  r = run("unhold", "nope")
+  eq(r.code, 1)
+  eq(run("rollback", "web").code, 1)
+  eq(run("release", "web", "staging", "v1").code, 1)
+  has(run("why", "web", "staging").stdout, "web/staging  held")
+  eq(run("logs", "1").code, 1)
+  has(run("run").stderr, "another")
+  child:kill("TERM")
+  eq(ok(child:wait()).code, 0)
+  r = run("status")
+  eq(r.code, 0)
+  has(r.stdout, "no host runs")
+  has(r.stdout, "sale")
+  has(r.stdout, "staging.example.com")
+  eq(run("history").code, 0)
+  eq(run("why", "web").code, 0)
+  eq(run("why", "nope").code, 1)
+  eq(run("unhold", "web").code, 3)
+  child, lines = start_host(dir, true)
+  wait_for(lines, "watching 1 app")
+  check.eventually(function() return run("unhold", "web").code == 0 end)
+  child:kill("TERM")
+  eq(ok(child:wait()).code, 0)
 end)
 
 test("the state folder comes from a configuration, however broken the rest is", function()
