@@ -1,5 +1,5 @@
 -- Images: one for each commit, built once, found again ever after by its `sha-<commit>` tag.
-local errors, fs, log = require "errors", require "fs", require "log"
+local errors, fs, log, time = require "errors", require "fs", require "log", require "time"
 local registry = require "registry"
 
 local M = {}
@@ -82,12 +82,12 @@ local function build(request, where)
   local archive = scratch.path .. "/context.tar"
   fetched, err = request.repo:archive(request.commit, { path = app.context ~= "." and app.context or nil, to = archive })
   if not fetched then return nil, err end
-  local history = request.repo:log(request.commit, nil, 1)
-  local created = type(history) == "table" and history[1] and history[1].date or nil
+  local history = request.repo:log(nil, request.commit, 1)
+  local created = history and history[1] and time.iso(history[1].committed_at) or nil
   hooks.progress("building " .. request.commit:sub(1, 7))
   return make.build {
     name = ("%s:sha-%s"):format(app.image, request.commit), repository = app.image, tag = "sha-" .. request.commit,
-    archive = archive, app = app, cfg = request.cfg, labels = labels(request, created and tostring(created)),
+    archive = archive, app = app, cfg = request.cfg, labels = labels(request, created),
     registry = where, hooks = hooks, work = scratch.path,
   }
 end

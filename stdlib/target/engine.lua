@@ -1,0 +1,118 @@
+-- The Docker Engine's API as far as a target needs it: containers, pulls, logs. Errors carry the engine's own words.
+local errors, http, json, text = require "errors", require "http", require "json", require "text"
+local escape = require("registry").escape
+
+local M = {}
+
+local API <const> = "http://docker/v1.41"
+
+---@class DockerEngine
+---@field socket string
+local Engine = {}
+Engine.__index = Engine
+
+---@param socket string
+---@return DockerEngine
+function M.open(socket) return setmetatable({ socket = socket }, Engine) end
+
+local CODES <const> = { [400] = "invalid", [401] = "unauthorized", [403] = "denied", [404] = "not_found", [409] = "conflict" }
+
+---One call. Statuses below 400 are answers, the others errors.
+---@async
+---@param method string
+---@param path string
+---@param body? table Sent as JSON.
+---@param options? {headers?: table, timeout?: number, stream?: boolean, max_body?: integer}
+---@return HttpAnswer? answer
+---@return Err? err
+function Engine:call(method, path, body, options)
+  options = options or {}
+  local answer, err = http.request {
+    method = method, url = API .. path, unix = self.socket, body = body, headers = options.headers,
+    timeout = options.timeout or 60, stream = options.stream, max_body = options.max_body,
+  }
+  if not answer then
+    if errors.is(err, "not_found") or errors.is(err, "refused") then
+      err = errors.new("refused", "no container engine listens on " .. self.socket .. "; is it started?", { op = "docker", cause = err })
+    end
+    return nil, err
+  end
+  if answer.status < 400 then return answer end
+  local said = answer.body or answer:read(65536) or ""
+  local decoded = json.decode(said)
+  local words = type(decoded) == "table" and decoded.message or said
+  return errors.fail(CODES[answer.status] or "failed", text.clean(tostring(words), 500), { op = "docker", target = path:match("^[^?]*"), status = answer.status })
+end
+
+---The containers that carry labels, running or not.
+---@async
+---@param labels table<string, string>
+---@return table[]? containers
+---@return Err? err
+function Engine:list(labels)
+  local wanted = {}
+  for k, v in pairs(labels) do wanted[#wanted + 1] = k .. "=" .. v end
+  table.sort(wanted)
+  local answer, err = self:call("GET", "/containers/json?all=1&filters=" .. escape(json.encode { label = wanted }))
+  if not answer then return nil, err end
+  return answer:json()
+end
+
+---@async
+---@return table? container nil with not_found when it is gone.
+---@return Err? err
+function Engine:inspect(id)
+  local answer, err = self:call("GET", ("/containers/%s/json"):format(id))
+  if not answer then return nil, err end
+  return answer:json()
+end
+
+---Pulls by digest, unless the image is there. The engine checks the digest itself.
+---@async
+---@param image string "repository@sha256:..."
+---@param auth string X-Registry-Auth
+---@param hooks? table
+---@return true? ok
+---@return Err? err
+function Engine:pull(image, auth, hooks)
+  local there, err = self:call("GET", ("/images/%s/json"):format(image))
+  if there then return true end
+  if not errors.is(err, "not_found") then return nil, err end
+  local repository, digest = image:match("^(.-)@(.+)$")
+  local answer <close>, problem = self:call("POST", ("/images/create?fromImage=%s&tag=%s"):format(escape(repository), escape(digest)), nil,
+    { headers = { ["X-Registry-Auth"] = auth }, stream = true, timeout = 1800 })
+  if not answer then return nil, problem end
+  for line in answer:lines() do
+    local event = json.decode(line)
+    if type(event) == "table" then
+      if event.error then return errors.fail("failed", text.clean(tostring(event.error), 500), { op = "docker.pull", target = image }) end
+      if hooks and event.id and event.status then hooks.progress(("pulling %s: %s"):format(tostring(event.id), tostring(event.status))) end
+    end
+  end
+  there, err = self:call("GET", ("/images/%s/json"):format(image))
+  return there and true, err
+end
+
+---The last lines of a container's output, cleaned.
+---@async
+---@param id string
+---@param count integer
+---@return string
+function Engine:tail(id, count)
+  local answer = self:call("GET", ("/containers/%s/logs?stdout=1&stderr=1&tail=%d"):format(id, count))
+  if not answer then return "" end
+  local body, lines, at = answer.body, {}, 1
+  if body:match("^[\0\1\2]\0\0\0") then -- frames of 8 header bytes; a container with a terminal has none
+    local parts = {}
+    while at + 8 <= #body + 1 do
+      local len = (">I4"):unpack(body, at + 4)
+      parts[#parts + 1] = body:sub(at + 8, at + 7 + len)
+      at = at + 8 + len
+    end
+    body = table.concat(parts)
+  end
+  for line in body:gmatch("[^\r\n]+") do lines[#lines + 1] = text.clean(line, 300) end
+  return table.concat(lines, " | ", math.max(1, #lines - count + 1))
+end
+
+return M
