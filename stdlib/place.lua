@@ -134,7 +134,7 @@ function Place:bad_release()
     return nil, "a rollback failed: " .. change.reason
   end
   change.key = ("release %d"):format(newest.id)
-  change.title = ("take back %s: %s"):format(name, change.reason)
+  change.title = "take back " .. name
   return change
 end
 

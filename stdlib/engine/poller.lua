@@ -92,7 +92,7 @@ function M.decide(engine, place, compiled)
     else
       local data = {}
       for k, v in pairs(change) do
-        if k ~= "key" and k ~= "title" and k ~= "reason" and k ~= "by" then data[k] = v end
+        if k ~= "key" and k ~= "title" and k ~= "by" then data[k] = v end
       end
       local superseded
       run, superseded = journal:accept({
@@ -104,7 +104,7 @@ function M.decide(engine, place, compiled)
       decision = { verdict = held and "held" or "accepted", reason = (change.title or change.key) .. (held and ", held by " .. held.by or "") }
       engine:emit {
         at = time.now(), event = "change", level = "info", app = app, environment = environment, run = run,
-        text = ("%s%s"):format(change.title or change.key, superseded > 0 and (", %d older waiting changes superseded"):format(superseded) or ""),
+        text = ("%s%s%s"):format(change.title or change.key, change.reason and " (" .. change.reason .. ")" or "", superseded > 0 and (", %d older waiting changes superseded"):format(superseded) or ""),
       }
     end
   elseif errors.is(reason) then

@@ -11,7 +11,8 @@ local engines = require "target.engine"
 local M = {}
 
 local PREFIX <const> = "moontide."
-local STABLE <const> = 0.5      -- seconds a container without a health check must stay up
+-- Seconds a container without a health check must stay up: moments when checks follow, longer when nothing else looks.
+local STABLE <const>, STABLE_UNCHECKED <const> = 0.1, 2
 local LOG_LINES <const> = 12
 
 ---@class DockerTarget: Target
@@ -229,6 +230,7 @@ function Docker:wait(request)
   local c = kept_of(list, request.digest)
   if not c then return errors.fail("not_found", "the container is gone", { op = "target.wait", target = self.name }) end
   local last = time.monotonic() + (request.timeout or self.config.timeout)
+  local stable = #self.environment.verify > 0 and STABLE or STABLE_UNCHECKED
   local since, restarts
   while true do
     local details
@@ -243,7 +245,7 @@ function Docker:wait(request)
     if health == "unhealthy" then return self:complaint(c.Id, details, "its health check says unhealthy") end
     if state.Running and (health == "healthy" or not health) then
       since = since or now
-      if health == "healthy" or now - since >= STABLE then break end
+      if health == "healthy" or now - since >= stable then break end
     end
     if now > last then return self:complaint(c.Id, details, "it did not become healthy in " .. time.words(request.timeout or self.config.timeout)) end
     time.sleep(0.05)
