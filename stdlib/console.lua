@@ -16,12 +16,12 @@ local M = {}
 local Console = {}
 Console.__index = Console
 
---- Opens the console over an output. Without `json` given: JSON unless a terminal reads it.
+--- Opens the console over an output. Without a form given: JSON unless a terminal reads it.
 ---@param out Output
----@param json boolean?
+---@param form "text"|"json"|nil
 ---@return Console
-function M.open(out, json)
-  if json == nil then json = not out.tty end
+function M.open(out, form)
+  local json = form == "json" or (form == nil and not out.tty)
   return setmetatable({ out = out, json = json, last = {} }, Console)
 end
 
@@ -35,13 +35,13 @@ function Console:quiet(event)
   local key = event.run or event.app
   if event.event == "progress" and event.progress then
     local p = event.progress
-    self.out:progress(key, ("%s %s"):format(where_of(event), p.text), p.done, p.total)
+    self.out:progress(key, log.redact(("%s %s"):format(where_of(event), p.text)), p.done, p.total)
     return true
   elseif event.event == "output" then
-    self.out:progress(key, ("%s %s"):format(where_of(event), event.text))
+    self.out:progress(key, log.redact(("%s %s"):format(where_of(event), event.text)))
     return true
   elseif event.event == "step" and event.phase == "begin" then
-    self.out:progress(key, ("%s %s"):format(where_of(event), event.text))
+    self.out:progress(key, log.redact(("%s %s"):format(where_of(event), event.text)))
     return true
   end
   return event.level == "debug"
@@ -63,7 +63,7 @@ function Console:text(event)
   local tail = event.elapsed and "  " .. out:paint("dim", term.duration(event.elapsed)) or ""
   if event.recorded then tail = tail .. "  " .. out:paint("dim", "(from the journal)") end
   out:line(("%s  %s%s  %s%s"):format(out:paint("dim", clock), out:paint("bold", term.clean(where)), pad,
-    out:paint(style, text), tail))
+    out:paint(style, log.redact(text)), tail))
 end
 
 --- Shows an event. Never waits, never raises.

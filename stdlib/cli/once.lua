@@ -11,7 +11,7 @@ return {
   more = "The exit code is 0 when every look and every run went well, else 1.",
   run = function(ctx)
     local run = require "cli.run"
-    local console = require("console").open(ctx.out, ctx.flags.output and ctx.json or nil)
+    local console = require("console").open(ctx.out, ctx.flags.output)
     local engine, code = run.open(ctx, console)
     if not engine then return code end
     sys.catch("TERM", "INT")
@@ -25,6 +25,7 @@ return {
     console:close()
     if not result then return ctx:fail(err) end
     if not console.json and #result.runs > 0 then show.runs(ctx.out, result.runs, time.now()) end
+    if not result.ok then ctx:complain("not everything went well", "moontide why APP says more") end
     return result.ok and 0 or 1
   end,
 }

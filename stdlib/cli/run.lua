@@ -53,7 +53,7 @@ return {
   open = open,
   note = note,
   run = function(ctx)
-    local console = require("console").open(ctx.out, ctx.flags.output and ctx.json or nil)
+    local console = require("console").open(ctx.out, ctx.flags.output)
     sys.catch("TERM", "INT", "HUP")
     local engine, config = open(ctx, console)
     if not engine then return config end
