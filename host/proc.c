@@ -32,6 +32,7 @@ enum stage { STAGE_DESCRIPTORS, STAGE_CWD, STAGE_EXEC };
 struct launch {
     const struct proc_options *options;
     const char *program;
+    const sigset_t *changed;
     volatile pid_t *slot;
     enum stage stage;
     int error; /* 0: it runs */
@@ -55,20 +56,21 @@ struct proc {
 struct proc_set {
     struct host *host;
     struct guard guard;
+    sigset_t changed; /* signals that may not have their standard effect in the host */
     char *stack;
     struct proc *first;
 };
 
 /* --- in the child, on memory shared with the suspended host: system calls only --- */
 
-static void child_signals(void)
+/* Handlers end with exec by themselves; what would survive is SIG_IGN. Both go, since a handler must not run
+ * here, in memory shared with the host. */
+static void child_signals(const sigset_t *changed)
 {
-    struct sigaction standard = {.sa_handler = SIG_DFL}, now;
+    struct sigaction standard = {.sa_handler = SIG_DFL};
 
-    /* Handlers end with exec by themselves; what would survive is SIG_IGN. Both go, since a handler must not
-     * run here. Numbers the C library keeps for itself answer with an error and are not ours to touch. */
     for (int s = 1; s < NSIG; s++)
-        if (sigaction(s, NULL, &now) == 0 && now.sa_handler != SIG_DFL)
+        if (sigismember(changed, s) == 1)
             sigaction(s, &standard, NULL);
 }
 
@@ -94,7 +96,7 @@ __attribute__((no_sanitize("address", "undefined"))) static int child_main(void 
 
     *l->slot = getpid();
     setsid();
-    child_signals();
+    child_signals(l->changed);
     l->stage = STAGE_DESCRIPTORS;
     if (!child_descriptors(l->options))
         goto fail;
@@ -142,6 +144,21 @@ static bool program_find(const char *name, char *const *envp, char *out, size_t 
     return false;
 }
 
+/* The signals that are handled or ignored now, and those that the host may handle later (api_sys.c). To look
+ * at all of them for each child would cost as much as everything else that we add to a spawn. */
+static void signals_changed(sigset_t *changed)
+{
+    static const int later[] = {SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGCHLD, SIGPIPE, SIGWINCH};
+    struct sigaction now;
+
+    sigemptyset(changed);
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        sigaddset(changed, later[i]);
+    for (int s = 1; s < NSIG; s++)
+        if (sigaction(s, NULL, &now) == 0 && now.sa_handler != SIG_DFL)
+            sigaddset(changed, s);
+}
+
 static struct proc_set *set_open(struct host *host, struct err *e)
 {
     struct proc_set *set = calloc(1, sizeof *set);
@@ -162,6 +179,7 @@ static struct proc_set *set_open(struct host *host, struct err *e)
         free(set);
         return NULL;
     }
+    signals_changed(&set->changed);
     set->host = host;
     set->stack = stack;
     host->procs = set;
@@ -228,11 +246,10 @@ static void proc_end(struct proc *proc)
         proc->set->first = proc->next;
     if (proc->next)
         proc->next->prev = proc->prev;
-    uv_poll_stop(&proc->poll);
-    close(proc->pidfd);
     proc->closing = 2;
-    uv_close((uv_handle_t *)&proc->poll, proc_closed);
+    uv_close((uv_handle_t *)&proc->poll, proc_closed); /* first: libuv must never watch a closed descriptor */
     uv_close((uv_handle_t *)&proc->timer, proc_closed);
+    close(proc->pidfd);
 }
 
 /* Looks whether the leader ended, without reaping it. */
@@ -314,6 +331,7 @@ struct proc *proc_start(struct host *host, const struct proc_options *options, s
         err_errno(e, ENOMEM, "starting a process");
         return NULL;
     }
+    launch.changed = &set->changed;
     launch.slot = guard_reserve(&set->guard);
     if (!launch.slot) {
         err_set(e, ERR_FULL, "too many children at once");
