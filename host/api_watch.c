@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -200,14 +201,11 @@ static bool split(const char *path, char *dir, size_t size, char *only, size_t o
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         return true;
     slash = strrchr(path, '/');
-    if (strlen(slash ? slash + 1 : path) >= only_size)
-        return false;
-    strcpy(only, slash ? slash + 1 : path);
     if (!slash)
-        strcpy(dir, ".");
+        snprintf(dir, size, ".");
     else
         dir[slash == path ? 1 : slash - path] = '\0';
-    return true;
+    return (size_t)snprintf(only, only_size, "%s", slash ? slash + 1 : path) < only_size;
 }
 
 /* watch(path): a handle, or nil and the reason. */

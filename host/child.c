@@ -98,7 +98,8 @@ static void on_read(uv_stream_t *pipe, ssize_t got, const uv_buf_t *into)
         take = take < left ? take : left;
     }
     s->truncated |= take < (size_t)got;
-    buf_grew(&s->buf, take);
+    if (take) /* else the buffer may have no memory at all */
+        buf_grew(&s->buf, take);
     if (!stream_collects(s) && s->buf.len >= AHEAD) {
         uv_read_stop(pipe);
         s->reading = false;

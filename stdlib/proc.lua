@@ -2,7 +2,7 @@
 --
 -- There is no shell: a command is a list of arguments. A child gets only the environment it is given, sits in a
 -- process group of its own, and the whole group ends with the task that waits for it, with its handle, with its
--- timeout, and with the host.
+-- timeout, and with the host. What the program itself leaves running in its group ends a second after it.
 
 local errors = require "errors"
 local raw = require "core.proc"
@@ -359,13 +359,16 @@ function Handle:__tostring()
 end
 
 local function start(options)
+  -- Made first: once the child runs nothing may fail before somebody can close it.
+  local self = setmetatable({
+    raw = false, pid = 0, program = options.argv[1], timeout = options.timeout,
+  }, Handle)
   local handle, pid = raw.spawn(options)
   if not handle then
     return nil, pid
   end
-  return setmetatable({
-    raw = handle, pid = pid, program = options.argv[1], timeout = options.timeout,
-  }, Handle)
+  self.raw, self.pid = handle, pid
+  return self
 end
 
 ---Starts a program and returns at once. Close the handle, or keep it in a `<close>` variable.

@@ -4,17 +4,8 @@ local fs, json, proc, sys, task, time = require "fs", require "json", require "p
   require "time"
 local test, eq, ok, fails, raises, has = check.test, check.eq, check.ok, check.fails, check.raises, check.has
 
--- The child that tests/fixture/child.c describes, built once for this process.
-local built
-local function child()
-  if not built then
-    local dir = ok(fs.temp_dir { prefix = "moontide-fixture-" })
-    ok(proc.check(proc.run { "cc", "-D_GNU_SOURCE", "-O1", "-Wall", "-o", dir.path .. "/child",
-      "tests/fixture/child.c", timeout = 60 }))
-    built = dir
-  end
-  return built.path .. "/child"
-end
+-- What it does when asked is told in tests/fixture/child.c.
+local CHILD = sys.exe():gsub("[^/]+$", "fixture/child")
 
 local function unhex(text)
   return (text:gsub("%x%x", function(pair) return string.char(tonumber(pair, 16)) end))
@@ -22,7 +13,7 @@ end
 
 -- What the child says it was given.
 local function report(spec)
-  table.insert(spec, 1, child())
+  table.insert(spec, 1, CHILD)
   table.insert(spec, 2, "report")
   local said = ok(json.decode(ok(proc.check(proc.run(spec))).stdout))
   for _, list in ipairs { said.argv, said.env } do
@@ -67,7 +58,7 @@ test("gives the allow-list as the environment and nothing else", function()
 end)
 
 test("gives three descriptors, a session of its own and plain signals", function()
-  local held <close> = ok(fs.lock((child() .. ".lock")))
+  local held <close> = ok(fs.lock(CHILD .. ".lock"))
   local said = report { cwd = "/usr" }
   eq(said.fds, { 0, 1, 2 })
   eq(said.signals, {})
@@ -78,7 +69,7 @@ test("gives three descriptors, a session of its own and plain signals", function
 end)
 
 test("gives three descriptors also while others are open", function()
-  local waiting <close> = ok(proc.spawn { child(), "echo" })
+  local waiting <close> = ok(proc.spawn { CHILD, "echo" })
   local watch <close> = ok(fs.watch "/tmp")
   eq(report({}).fds, { 0, 1, 2 })
   ok(watch)
@@ -86,27 +77,27 @@ test("gives three descriptors also while others are open", function()
 end)
 
 test("an exit status and a signal are results", function()
-  local result = ok(proc.run { child(), "exit", "7" })
+  local result = ok(proc.run { CHILD, "exit", "7" })
   eq(result.code, 7)
   eq(result.ok, false)
   eq(result.signal, nil)
   eq(result.truncated, false)
   ok(result.elapsed > 0 and result.elapsed < 5)
-  result = ok(proc.run { child(), "signal", "9" })
+  result = ok(proc.run { CHILD, "signal", "9" })
   eq(result.code, nil)
   eq(result.signal, "SIGKILL")
-  result = ok(proc.run { child(), "exit", "0" })
+  result = ok(proc.run { CHILD, "exit", "0" })
   eq(result.ok, true)
 end)
 
 test("check turns bad results into errors and passes others on", function()
-  local err = fails("exit", proc.check(proc.run { child(), "nonsense" }))
+  local err = fails("exit", proc.check(proc.run { CHILD, "nonsense" }))
   has(err.message, "exit status 64: child: unknown: nonsense")
   eq(err.result.code, 64)
-  eq(err.target, child())
-  fails("signal", proc.check(proc.run { child(), "signal", "15" }))
+  eq(err.target, CHILD)
+  fails("signal", proc.check(proc.run { CHILD, "signal", "15" }))
   fails("not_found", proc.check(proc.run { "no-such-program" }))
-  eq(ok(proc.check(proc.run { child(), "exit", "0" })).code, 0)
+  eq(ok(proc.check(proc.run { CHILD, "exit", "0" })).code, 0)
 end)
 
 test("a program that cannot be started is an error with its reason", function()
@@ -144,40 +135,40 @@ test("mistakes raise", function()
 end)
 
 test("standard input: none, a text, a file", function()
-  eq(ok(proc.run { child(), "echo" }).stdout, "")
-  eq(ok(proc.run { child(), "echo", stdin = "a\0b\n" }).stdout, "a\0b\n")
+  eq(ok(proc.run { CHILD, "echo" }).stdout, "")
+  eq(ok(proc.run { CHILD, "echo", stdin = "a\0b\n" }).stdout, "a\0b\n")
   local big = ("0123456789abcdef"):rep(1 << 16)
-  ok(ok(proc.run { child(), "echo", stdin = big, max_output = #big }).stdout == big)
-  eq(ok(proc.run { child(), "echo", stdin = { file = "/etc/hostname" } }).stdout, ok(fs.read "/etc/hostname"))
+  ok(ok(proc.run { CHILD, "echo", stdin = big, max_output = #big }).stdout == big)
+  eq(ok(proc.run { CHILD, "echo", stdin = { file = "/etc/hostname" } }).stdout, ok(fs.read "/etc/hostname"))
 end)
 
 test("output goes where it should", function()
   local dir <close> = ok(fs.temp_dir())
   local path = dir.path .. "/out"
-  local result = ok(proc.run { child(), "both" })
+  local result = ok(proc.run { CHILD, "both" })
   eq(result.stdout, "out 1\nout 2\nout 3\n")
   eq(result.stderr, "err 1\nerr 2\nerr 3\n")
-  result = ok(proc.run { child(), "both", stderr = "stdout" })
+  result = ok(proc.run { CHILD, "both", stderr = "stdout" })
   eq(result.stdout, "out 1\nerr 1\nout 2\nerr 2\nout 3\nerr 3\n")
   eq(result.stderr, "")
-  result = ok(proc.run { child(), "both", stdout = "null", stderr = "null" })
+  result = ok(proc.run { CHILD, "both", stdout = "null", stderr = "null" })
   eq(result.stdout .. result.stderr, "")
   ok(fs.write(path, "old"))
-  ok(proc.run { child(), "both", stdout = { file = path }, stderr = "stdout" })
+  ok(proc.run { CHILD, "both", stdout = { file = path }, stderr = "stdout" })
   eq(ok(fs.read(path)), "out 1\nerr 1\nout 2\nerr 2\nout 3\nerr 3\n")
-  ok(proc.run { child(), "both", stdout = { file = path, append = true } })
+  ok(proc.run { CHILD, "both", stdout = { file = path, append = true } })
   eq(#ok(fs.read(path)), 36 + 18)
 end)
 
 test("ten megabytes of output: kept when asked, else cut and said so", function()
-  local result = ok(proc.run { child(), "flood", "10000000", max_output = 10000000 })
+  local result = ok(proc.run { CHILD, "flood", "10000000", max_output = 10000000 })
   eq(#result.stdout, 10000000)
   eq(result.truncated, false)
-  result = ok(proc.run { child(), "flood", "10000000" })
+  result = ok(proc.run { CHILD, "flood", "10000000" })
   eq(#result.stdout, 1 << 20)
   eq(result.truncated, true)
   eq(result.code, 0)
-  result = ok(proc.run { child(), "flood", "10000000", max_output = 0 })
+  result = ok(proc.run { CHILD, "flood", "10000000", max_output = 0 })
   eq(result.stdout, "")
   eq(result.truncated, true)
 end)
@@ -185,12 +176,12 @@ end)
 test("on_line gets each line as it comes, long ones in parts", function()
   local lines = {}
   local function take(line, stream) lines[#lines + 1] = stream .. ":" .. line end
-  local result = ok(proc.run { child(), "both", on_line = take })
+  local result = ok(proc.run { CHILD, "both", on_line = take })
   table.sort(lines)
   eq(lines, { "stderr:err 1", "stderr:err 2", "stderr:err 3", "stdout:out 1", "stdout:out 2", "stdout:out 3" })
   eq(result.stdout, "out 1\nout 2\nout 3\n")
   local sizes = {}
-  result = ok(proc.run { child(), "line", "200000", max_output = 10, on_line = function(line)
+  result = ok(proc.run { CHILD, "line", "200000", max_output = 10, on_line = function(line)
     sizes[#sizes + 1] = #line
   end })
   eq(sizes, { 65536, 65536, 65536, 200000 - 3 * 65536 })
@@ -203,7 +194,7 @@ end)
 
 test("on_line may wait, and the child waits with it", function()
   local count = 0
-  local result = ok(proc.run { child(), "flood", "1000000", on_line = function()
+  local result = ok(proc.run { CHILD, "flood", "1000000", on_line = function()
     count = count + 1
     if count % 5000 == 0 then time.sleep(0.02) end
   end })
@@ -213,7 +204,7 @@ end)
 
 test("an error in on_line ends the child", function()
   local pid
-  raises("enough", proc.run, { child(), "stubborn", on_line = function(line)
+  raises("enough", proc.run, { CHILD, "stubborn", on_line = function(line)
     pid = tonumber(line)
     error("enough")
   end })
@@ -222,12 +213,12 @@ end)
 
 test("a timeout ends the whole group: TERM first, KILL after the grace", function()
   local dir <close> = ok(fs.temp_dir())
-  local err = fails("timeout", proc.run { child(), "polite", dir.path .. "/bye", timeout = 0.2 })
+  local err = fails("timeout", proc.run { CHILD, "polite", dir.path .. "/bye", timeout = 0.2 })
   eq(ok(fs.read(dir.path .. "/bye")), "bye")
   eq(err.result.code, 0)
   ends(tonumber(err.result.stdout))
   local began = time.monotonic()
-  err = fails("timeout", proc.run { child(), "nest", "3", timeout = 0.2, grace = 0.2 })
+  err = fails("timeout", proc.run { CHILD, "nest", "3", timeout = 0.2, grace = 0.2 })
   ok(time.monotonic() - began < 2)
   eq(err.result.signal, "SIGTERM")
   local count = 0
@@ -236,15 +227,15 @@ test("a timeout ends the whole group: TERM first, KILL after the grace", functio
     count = count + 1
   end
   eq(count, 4)
-  err = fails("timeout", proc.run { child(), "stubborn", timeout = 0.2, grace = 0.2 })
+  err = fails("timeout", proc.run { CHILD, "stubborn", timeout = 0.2, grace = 0.2 })
   eq(err.result.signal, "SIGKILL")
-  err = fails("timeout", proc.run { child(), "stubborn", timeout = 0.2, grace = 0.2, on_line = function() end })
+  err = fails("timeout", proc.run { CHILD, "stubborn", timeout = 0.2, grace = 0.2, on_line = function() end })
   eq(err.result.signal, "SIGKILL")
 end)
 
 test("a process left behind with the pipe neither delays the result nor stays", function()
   local began = time.monotonic()
-  local result = ok(proc.run { child(), "litter" })
+  local result = ok(proc.run { CHILD, "litter" })
   ok(time.monotonic() - began < 4)
   eq(result.code, 0)
   eq(result.truncated, true) -- it might have said more
@@ -259,7 +250,7 @@ test("cancelling the waiting task ends the whole group", function()
   } do
     local dir <close> = ok(fs.temp_dir())
     local out = dir.path .. "/pids"
-    local running = task.spawn(start, { child(), "nest", "2", stdout = { file = out } })
+    local running = task.spawn(start, { CHILD, "nest", "2", stdout = { file = out } })
     check.eventually(function() return select(2, (fs.read(out) or ""):gsub("\n", "")) == 3 end)
     running:cancel()
     local _, err = running:join()
@@ -270,14 +261,14 @@ end)
 
 test("a deadline reaches the child", function()
   local began = time.monotonic()
-  local done, err = pcall(task.deadline, 0.2, proc.run, { child(), "nest", "1" })
+  local done, err = pcall(task.deadline, 0.2, proc.run, { CHILD, "nest", "1" })
   eq(done, false)
   eq(err.code, "deadline")
   ok(time.monotonic() - began < 2)
 end)
 
 test("talking to a child while it runs", function()
-  local cat <close> = ok(proc.spawn { child(), "echo" })
+  local cat <close> = ok(proc.spawn { CHILD, "echo" })
   ok(cat.pid > 1)
   ok(cat:write "one\n")
   eq({ cat:read() }, { "one\n", "stdout" })
@@ -295,7 +286,7 @@ test("talking to a child while it runs", function()
 end)
 
 test("wait collects what nobody reads, also after a loop was left early", function()
-  local handle <close> = ok(proc.spawn { child(), "flood", "3000000", max_output = 1000 })
+  local handle <close> = ok(proc.spawn { CHILD, "flood", "3000000", max_output = 1000 })
   local count = 0
   for line in handle:lines() do
     eq(#line, 63)
@@ -309,7 +300,7 @@ test("wait collects what nobody reads, also after a loop was left early", functi
 end)
 
 test("wait gives up after its own timeout and the child goes on", function()
-  local handle <close> = ok(proc.spawn { child(), "stubborn" })
+  local handle <close> = ok(proc.spawn { CHILD, "stubborn" })
   fails("timeout", handle:wait(0.05))
   ok(alive(handle.pid))
   ok(handle:kill "TERM") -- ignored
@@ -321,12 +312,12 @@ test("wait gives up after its own timeout and the child goes on", function()
 end)
 
 test("writing to a child that does not read: an error, not an end", function()
-  local handle <close> = ok(proc.spawn { child(), "exit", "0" })
+  local handle <close> = ok(proc.spawn { CHILD, "exit", "0" })
   fails("closed", handle:write(("x"):rep(1 << 20)))
 end)
 
 test("a closed handle ends its child and says that it is closed", function()
-  local handle = ok(proc.spawn { child(), "nest", "1" })
+  local handle = ok(proc.spawn { CHILD, "nest", "1" })
   local reader = task.spawn(function() return handle:wait() end)
   time.sleep(0.05)
   handle:close()
@@ -338,7 +329,7 @@ test("a closed handle ends its child and says that it is closed", function()
 end)
 
 test("a forgotten handle ends its child", function()
-  local pid = ok(proc.spawn { child(), "echo" }).pid
+  local pid = ok(proc.spawn { CHILD, "echo" }).pid
   check.eventually(function()
     local garbage = {}
     for i = 1, 20000 do garbage[i] = { i } end -- until the collector comes round
@@ -365,7 +356,7 @@ end, 120)
 test("many at once", function()
   local jobs = {}
   for i = 1, 50 do
-    jobs[i] = function() return ok(proc.run { child(), "echo", stdin = ("%d"):format(i) }).stdout end
+    jobs[i] = function() return ok(proc.run { CHILD, "echo", stdin = ("%d"):format(i) }).stdout end
   end
   for i, said in ipairs(task.all(jobs)) do eq(said, tostring(i)) end
 end)
@@ -375,7 +366,7 @@ local function nested(script)
   local dir <close> = ok(fs.temp_dir())
   local path = dir.path .. "/script.lua"
   ok(fs.write(path, script))
-  local host = ok(proc.spawn { sys.exe(), "exec", path, child() })
+  local host = ok(proc.spawn { sys.exe(), "exec", path, CHILD })
   local pids = {}
   for line in host:lines "stdout" do
     if line == "ready" then break end

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "child.h"
@@ -411,6 +412,53 @@ UNIT(a_thousand_spawns)
     tear_down();
 }
 
+/* With every number of free descriptors from none on: an error or a child, and nothing leaked either way. */
+static int starve(void)
+{
+    char *argv[] = {T("true"), NULL};
+    struct rlimit limit = {0, 0};
+    int before, started = 0, refused = 0;
+    struct run run;
+
+    set_up();
+    if (!run_start(&run, argv, NULL, (struct child_options){0})) /* the loop and the guard have theirs */
+        return 1;
+    run_finish(&run);
+    child_close(run.child);
+    uv_run(&host.loop, UV_RUN_NOWAIT);
+    before = count_fds();
+    for (rlim_t n = 3; n < 40; n++) {
+        limit.rlim_cur = n;
+        limit.rlim_max = 1024;
+        setrlimit(RLIMIT_NOFILE, &limit);
+        if (run_start(&run, argv, NULL,
+                      (struct child_options){.in = {.kind = STDIO_PIPE}, .err = {.kind = STDIO_PIPE}})) {
+            run_finish(&run);
+            started += run.child->status == 0;
+            child_close(run.child);
+        } else {
+            refused += run.err.code == ERR_FULL;
+        }
+        uv_run(&host.loop, UV_RUN_NOWAIT);
+        limit.rlim_cur = 1024;
+        setrlimit(RLIMIT_NOFILE, &limit);
+        if (count_fds() != before)
+            return 2;
+    }
+    return started > 0 && refused > 0 && started + refused == 37 ? 0 : 3;
+}
+
+UNIT(no_descriptors_left)
+{
+    int status = 1;
+    pid_t pid = fork();
+
+    if (pid == 0)
+        _exit(starve());
+    waitpid(pid, &status, 0);
+    CHECK_INT(status, 0);
+}
+
 /* The heart of it: a host that is killed leaves nobody behind, whatever its children think of TERM. */
 static void killed_host(int *to_us)
 {
@@ -557,5 +605,6 @@ UNIT(guard_has_a_name_and_nothing_else)
 UNIT_MAIN(C(exit_status), C(not_found), C(path_skips_relative_entries), C(nothing_is_inherited),
           C(low_descriptors), C(output_beyond_the_limit_is_dropped), C(timeout_ends_the_group),
           C(grandchild_holds_the_pipe), C(closing_ends_the_group), C(host_close_ends_all), C(writing),
-          C(writing_to_a_deaf_child), C(backpressure), C(a_thousand_spawns), C(killed_host_leaves_nobody),
-          C(host_killed_while_spawning), C(guard_is_replaced), C(guard_has_a_name_and_nothing_else))
+          C(writing_to_a_deaf_child), C(backpressure), C(a_thousand_spawns), C(no_descriptors_left),
+          C(killed_host_leaves_nobody), C(host_killed_while_spawning), C(guard_is_replaced),
+          C(guard_has_a_name_and_nothing_else))
