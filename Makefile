@@ -16,6 +16,8 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 PKGS := libcurl libuv sqlite3 yaml-0.1 libmicrohttpd libcrypto
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) lua5.4 2>/dev/null)
 PKG_LIBS   = $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+# The failure seam is made at link time: it reaches into archives only.
+PKG_LIBS_fault = $(patsubst -lyaml,-l:libyaml.a,$(patsubst -lsqlite3,-l:libsqlite3.a,$(PKG_LIBS)))
 # Lua and lua-cjson come from the distribution's static archives: no shared liblua, no loader (HARDENING 1.3).
 LUA_LIBS   = -l:liblua5.4-cjson.a -l:liblua5.4.a -lm -ldl
 
@@ -59,7 +61,7 @@ help: ## show the targets
 
 $(OUT)/moontide: $(HOST_O)
 	@echo "  LD  $@"
-	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LUA_LIBS) $(PKG_LIBS)
+	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LUA_LIBS) $(or $(PKG_LIBS_$(V)),$(PKG_LIBS))
 
 $(OUT)/host/%.o: host/%.c Makefile | $(BUILD)/libraries
 	@mkdir -p $(@D)
@@ -89,7 +91,7 @@ units: $(UNITS)
 $(OUT)/unit/%: tests/unit/%.c tests/unit/unit.h $(LIB_O)
 	@mkdir -p $(@D)
 	@echo "  CC  $<"
-	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Ihost -o $@ $< $(LIB_O) $(LUA_LIBS) $(PKG_LIBS)
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Ihost -o $@ $< $(LIB_O) $(LUA_LIBS) $(or $(PKG_LIBS_$(V)),$(PKG_LIBS))
 
 # One file is enough to run; the rest is what one edits and reads.
 SHARE := $(DESTDIR)$(PREFIX)/share/moontide

@@ -133,6 +133,23 @@ static int fail_at(lua_State *L, const struct err *e, const char *text, size_t o
     return 2;
 }
 
+/* Calls cjson's decode on the string on top of the stack, with the script's memory limit lifted. */
+static int build(lua_State *L)
+{
+    struct alloc *alloc = &bind_host(L)->alloc;
+    size_t limit = alloc->limit;
+    int status;
+
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, -2);
+    alloc->limit = 0;
+    fault_pause(true);
+    status = lua_pcall(L, 1, 1, 0);
+    fault_pause(false);
+    alloc->limit = limit;
+    return status;
+}
+
 /* Pushes the key whose token (with its quotes) is given. */
 static void push_key(lua_State *L, const char *token, size_t len)
 {
@@ -140,12 +157,12 @@ static void push_key(lua_State *L, const char *token, size_t len)
         lua_pushlstring(L, token + 1, len - 2);
         return;
     }
-    lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushliteral(L, "[");
     lua_pushlstring(L, token, len);
     lua_pushliteral(L, "]");
     lua_concat(L, 3);
-    lua_call(L, 1, 1);
+    if (build(L) != LUA_OK)
+        lua_error(L);
     lua_rawgeti(L, -1, 1);
     lua_replace(L, -2);
 }
@@ -219,23 +236,6 @@ static bool reserve(lua_State *L, const struct json_scan *scan, size_t len)
         return false;
     alloc(ud, probe, need, 0);
     return true;
-}
-
-/* Calls cjson's decode on the string on top of the stack, with the script's memory limit lifted. */
-static int build(lua_State *L)
-{
-    struct alloc *alloc = &bind_host(L)->alloc;
-    size_t limit = alloc->limit;
-    int status;
-
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, -2);
-    alloc->limit = 0;
-    fault_pause(true);
-    status = lua_pcall(L, 1, 1, 0);
-    fault_pause(false);
-    alloc->limit = limit;
-    return status;
 }
 
 static int l_decode(lua_State *L)
