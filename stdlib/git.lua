@@ -30,6 +30,7 @@ M.parse_url = url.parse
 ---An answer that lost much is believed after it was the same this often, for this long (never when all is
 ---gone).
 local DOUBTS, DOUBT_FOR = 3, 600
+local MAX_QUIET = 300
 
 ---@class GitSource one remote with one set of credentials, shared by its repository objects
 ---@field url GitUrl
@@ -40,6 +41,9 @@ local DOUBTS, DOUBT_FOR = 3, 600
 ---@field good GitSnapshot? the last credible answer
 ---@field fingerprint string?
 ---@field doubt {complaint: string, fingerprint: string, since: number, times: integer}?
+---@field denial Err?
+---@field denials integer refused credentials in a row
+---@field quiet_until number monotonic; not asked before, because of them
 ---@field flight table?
 ---@field mirrors table<string, GitMirror>
 local Source = {}
@@ -53,7 +57,7 @@ local function source_of(address, opts)
   local source = sources[key]
   if not source then
     source = setmetatable({ url = address, timeout = opts.timeout or 30, interval = opts.interval or 30,
-      mirrors = {} }, Source)
+      mirrors = {}, denials = 0, quiet_until = -math.huge }, Source)
     if address.scheme == "http" or address.scheme == "https" then
       source.endpoint = smart.endpoint { url = address, username = opts.username, password = opts.password,
         ca = opts.ca, timeout = source.timeout, interval = source.interval }
@@ -83,7 +87,7 @@ function Source:ls_remote(known)
   local fingerprint = hash.sha256(result.stdout)
   if fingerprint == known then return true, known end
   local snapshot
-  snapshot, err = refs.parse_ls_remote(result.stdout)
+  snapshot, err = refs.parse_ls_remote(result.stdout, function() time.sleep(0) end)
   if not snapshot then return nil, err end
   snapshot.at = time.now()
   return snapshot, fingerprint
@@ -114,14 +118,31 @@ function Source:judge(snapshot, fingerprint)
   return errors.fail("mismatch", "not believed: " .. complaint, { op = "git.refs", target = self.url.text })
 end
 
+-- Servers lock accounts out after some wrong passwords, and asking more often makes none right: twice the pause
+-- each time, up to five minutes. New credentials come with a new source.
+local function note_denial(self, err)
+  if err.code ~= "unauthorized" then
+    self.denials = 0
+    return
+  end
+  self.denials = self.denials + 1
+  self.quiet_until = time.monotonic() + math.min(self.interval * 2 ^ math.min(self.denials - 1, 16), MAX_QUIET)
+  self.denial = err
+end
+
 function Source:poll()
+  if time.monotonic() < self.quiet_until then return nil, self.denial end
   local snapshot, fingerprint
   if self.endpoint then
     snapshot, fingerprint = self.endpoint:ls_refs(self.fingerprint)
   else
     snapshot, fingerprint = self:ls_remote(self.fingerprint)
   end
-  if not snapshot then return nil, fingerprint end
+  if not snapshot then
+    note_denial(self, fingerprint)
+    return nil, fingerprint
+  end
+  self.denials = 0
   if snapshot == true then
     self.doubt = nil
     self.good.at = time.now()

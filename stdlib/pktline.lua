@@ -10,11 +10,18 @@ local M = {}
 
 ---Longest frame that the protocol allows, its four length bytes included.
 M.MAX = 65520
+local MAX = M.MAX
 
 M.FLUSH = "0000"
 M.DELIM = "0001"
 
-local find, sub = string.find, string.sub
+local byte, sub = string.byte, string.sub
+
+-- Value of a hex digit by its byte. Lists have thousands of frames, and tonumber takes signs and spaces too.
+local HEX = {}
+for _, digits in ipairs { "0123456789abcdef", "0123456789ABCDEF" } do
+  for value = 0, 15 do HEX[byte(digits, value + 1)] = value end
+end
 
 ---Makes one frame.
 ---@param payload string at most 65,516 bytes
@@ -41,18 +48,21 @@ end
 function M.scan(data, at)
   local have = #data - at + 1
   if have < 4 then return "more", at end
-  if not find(data, "^%x%x%x%x", at) then
+  local a, b, c, d = byte(data, at, at + 3)
+  a, b, c, d = HEX[a], HEX[b], HEX[c], HEX[d]
+  if not (a and b and c and d) then
     return errors.fail("protocol", "a frame does not start with four hex digits", { op = "pktline.scan" })
   end
-  local length = tonumber(sub(data, at, at + 3), 16)
+  local length = a << 12 | b << 8 | c << 4 | d
+  if length > 4 and length <= MAX then
+    if have < length then return "more", at end
+    return "data", at + length, at + 4, at + length - 1
+  end
+  if length == 4 then return "data", at + 4, at + 4, at + 3 end
   if length == 0 then return "flush", at + 4 end
   if length == 1 then return "delim", at + 4 end
   if length == 2 then return "end", at + 4 end
-  if length == 3 or length > M.MAX then
-    return errors.fail("protocol", "a frame has the impossible length " .. length, { op = "pktline.scan" })
-  end
-  if have < length then return "more", at end
-  return "data", at + length, at + 4, at + length - 1
+  return errors.fail("protocol", "a frame has the impossible length " .. length, { op = "pktline.scan" })
 end
 
 ---Payload without the one line feed that may end it.
@@ -61,7 +71,7 @@ end
 ---@param last integer
 ---@return string
 function M.text(data, first, last)
-  if last >= first and data:byte(last) == 10 then last = last - 1 end
+  if last >= first and byte(data, last) == 10 then last = last - 1 end
   return sub(data, first, last)
 end
 

@@ -163,16 +163,18 @@ local function receive(self, format, wants, have)
       .. self.max_pack },
     { dir = self:path(format), timeout = self.timeout }))
   if not child then return nil, err end
+  local refused = false
   local fetched, trouble = self.endpoint:fetch {
     wants = wants, haves = have, timeout = self.timeout, max = self.max_pack,
-    sink = function(bytes) return child:write(bytes) end,
+    sink = function(bytes)
+      local taken, why = child:write(bytes)
+      refused = not taken
+      return taken, why
+    end,
   }
   -- A child that refused the pack is why the transfer broke; a transfer that broke is why the child
   -- complains.
-  if not fetched and (trouble.op == "git.fetch" or trouble.op == "git.discover") then
-    child:kill()
-    return nil, trouble
-  end
+  if not fetched and not refused then return nil, trouble end
   child:close_stdin()
   local result
   result, err = child:wait()

@@ -51,6 +51,10 @@ end
 ---@return boolean
 function M.valid_name(name)
   if #name > MAX_NAME or name:sub(1, 5) ~= "refs/" then return false end
+  -- Nearly every name is one plain word below a kind.
+  if name:find "^refs/%l+/[%w_-][%w_.-]*$" then
+    return not (name:find("..", 1, true) or name:byte(-1) == 46 or name:sub(-5) == ".lock")
+  end
   if name:find "[\0-\32\127~^:?*%[\\]" or not text.printable(name) then return false end
   if name:find("..", 1, true) or name:find("@{", 1, true) or name:find("//", 1, true) then return false end
   if name:find("/.", 1, true) or name:find("%.lock/") then return false end
@@ -64,7 +68,7 @@ end
 -- Adds one reference. Kinds that nobody watches (pull requests, notes) are dropped: servers may send more
 -- than was asked for.
 local function add(snapshot, name, oid, commit, annotated)
-  local kind = name:sub(1, 11) == "refs/heads/" and "heads" or name:sub(1, 10) == "refs/tags/" and "tags"
+  local kind = name:sub(1, 10) == "refs/tags/" and "tags" or name:sub(1, 11) == "refs/heads/" and "heads"
   if not kind then return true end
   if not M.valid_name(name) then
     snapshot.refused = snapshot.refused + 1
@@ -80,7 +84,7 @@ local function add(snapshot, name, oid, commit, annotated)
 end
 
 local function check_id(snapshot, oid)
-  return oid and #oid == LENGTH[snapshot.format] and oid:find "^[0-9a-f]+$"
+  return oid and #oid == LENGTH[snapshot.format] and not oid:find "[^0-9a-f]"
 end
 
 local function set_head(snapshot, target, commit)
@@ -88,16 +92,22 @@ local function set_head(snapshot, target, commit)
   snapshot.head_commit = commit
 end
 
+-- A thousand lines take two or three milliseconds: then it is somebody else's turn.
+local LINES_PER_TURN = 1000
+
 -- Calls on_line(text) for each data frame up to the first flush. `what` names the answer in errors.
-local function each_line(body, at, what, on_line)
+local function each_line(body, at, what, pause, on_line)
+  local lines = 0
   while true do
+    lines = lines + 1
+    if pause and lines % LINES_PER_TURN == 0 then pause() end
     local kind, following, first, last = pktline.scan(body, at)
     if not kind then return nil, following end
     if kind == "more" then return fail("%s ends early", what) end
     if kind == "end" or kind == "delim" then return fail("%s holds an unexpected marker", what) end
     if kind == "flush" then return following end
     local line = pktline.text(body, first, last)
-    if line:sub(1, 4) == "ERR " then
+    if line:byte(1) == 69 and line:sub(1, 4) == "ERR " then
       return errors.fail("failed", "the server says: " .. text.clean(line:sub(5)), { op = "git.refs" })
     end
     local ok, err = on_line(line)
@@ -117,7 +127,7 @@ end
 local function v2_caps(body, at)
   local caps = { version = 2, format = "sha1", agent = false, unborn = false, words = {} }
   local has_ls_refs, has_fetch, lines = false, false, 0
-  local following, err = each_line(body, at, "the advertisement", function(line)
+  local following, err = each_line(body, at, "the advertisement", nil, function(line)
     lines = lines + 1
     if lines > 256 then return fail "the advertisement never ends" end
     local key, value = line:match "^([^=]+)=?(.*)$"
@@ -175,11 +185,11 @@ local function v0_line(snapshot, line, last)
   return add(snapshot, name, oid)
 end
 
-local function v0_caps(body, at)
+local function v0_caps(body, at, pause)
   local caps = { version = 0, format = "sha1", agent = false, unborn = false, words = {} }
   local snapshot, symref
   local last = {}
-  local following, err = each_line(body, at, "the advertisement", function(line)
+  local following, err = each_line(body, at, "the advertisement", pause, function(line)
     if snapshot then return v0_line(snapshot, line, last) end
     if line == "version 1" then return true end
     local first, words = line:match "^([^\0]*)\0(.*)$"
@@ -205,9 +215,10 @@ end
 ---Two shapes exist for version 2: git-http-backend begins with "version 2", github.com puts the service line
 ---and a flush before it. Without "version 2" the body is a version 0 (or 1) list of references.
 ---@param body string
+---@param pause fun()? called now and then while the list of version 0 is long
 ---@return GitCaps?
 ---@return Err? err
-function M.parse_advertisement(body)
+function M.parse_advertisement(body, pause)
   local kind, following, first, last = pktline.scan(body, 1)
   if not kind then return nil, following end
   local at = 1
@@ -221,7 +232,7 @@ function M.parse_advertisement(body)
   if kind == "data" and pktline.text(body, first, last) == "version 2" then
     return v2_caps(body, following)
   end
-  return v0_caps(body, at)
+  return v0_caps(body, at, pause)
 end
 
 ---Makes the body of an ls-refs request for HEAD, branches and tags.
@@ -249,12 +260,13 @@ end
 ---Reads the answer to an ls-refs request.
 ---@param body string
 ---@param format "sha1"|"sha256"
+---@param pause fun()? called now and then while the list is long
 ---@return GitSnapshot?
 ---@return Err? err
-function M.parse_ls_refs(body, format)
+function M.parse_ls_refs(body, format, pause)
   local snapshot = new_snapshot(format)
   local seen_head = false
-  local following, err = each_line(body, 1, "the list of references", function(line)
+  local following, err = each_line(body, 1, "the list of references", pause, function(line)
     local oid, name, rest = line:match "^(%x+) ([^ ]+)(.*)$"
     if not oid then
       local target = line:match "^unborn HEAD symref%-target:([^ ]+)"
@@ -289,12 +301,15 @@ end
 
 ---Reads the output of `git ls-remote --symref`.
 ---@param output string
+---@param pause fun()? called now and then while the list is long
 ---@return GitSnapshot?
 ---@return Err? err
-function M.parse_ls_remote(output)
+function M.parse_ls_remote(output, pause)
   local snapshot, target
-  local last = {}
+  local last, lines = {}, 0
   for line in output:gmatch "([^\n]*)\n" do
+    lines = lines + 1
+    if pause and lines % LINES_PER_TURN == 0 then pause() end
     local symref = line:match "^ref: ([^\t]+)\tHEAD$"
     if symref then
       target = symref

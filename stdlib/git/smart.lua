@@ -104,7 +104,7 @@ function Endpoint:request(op, opts)
     method = opts.method, url = place.base .. opts.path, headers = headers, body = opts.body,
     auth = place.trusted and self.password and { user = self.username or "git", password = self.password }
       or nil,
-    ca = self.ca, timeout = opts.timeout or self.timeout, connect_timeout = 10, max_body = MAX_LIST,
+    ca = self.ca, timeout = opts.timeout or self.timeout, connect_timeout = 10, max_body = opts.max or MAX_LIST,
     redirects = opts.redirects or 0, stream = opts.stream, idle_timeout = opts.idle,
   }
   if not response then
@@ -137,6 +137,8 @@ local function with_target(self, op, result, err)
   return nil, errors.new(err.code, err.message, { op = op, target = self.url.text, cause = err })
 end
 
+local function pause() time.sleep(0) end
+
 -- Learns the base address and the capabilities.
 function Endpoint:discover()
   local op = "git.discover"
@@ -157,7 +159,7 @@ function Endpoint:discover()
   local ok, err = self:check(response, share, op, "application/x-git-upload-pack-advertisement", place)
   if not ok then return nil, err end
   local caps
-  caps, err = with_target(self, op, refs.parse_advertisement(response.body))
+  caps, err = with_target(self, op, refs.parse_advertisement(response.body, pause))
   if not caps then return nil, err end
   self.caps_at = time.monotonic()
   -- A list of references is kept by whoever asked for it, not by the endpoint.
@@ -207,7 +209,7 @@ function Endpoint:ls_refs(known)
     if body then
       local fingerprint = hash.sha256(body)
       if fingerprint == known then return true, known end
-      snapshot, err = with_target(self, "git.ls_refs", refs.parse_ls_refs(body, self.caps.format))
+      snapshot, err = with_target(self, "git.ls_refs", refs.parse_ls_refs(body, self.caps.format, pause))
       if snapshot then
         snapshot.at = time.now()
         return snapshot, fingerprint
@@ -304,6 +306,7 @@ function Endpoint:fetch(opts)
   end
   local response <close>, share = self:request(op, {
     method = "POST", path = "/git-upload-pack", stream = true, timeout = opts.timeout, idle = STALLED,
+    max = opts.max,
     accept = "application/x-git-upload-pack-result", content_type = "application/x-git-upload-pack-request",
     body = fetch_body(caps, opts.wants, opts.haves),
   })
@@ -312,7 +315,7 @@ function Endpoint:fetch(opts)
   ok, err = self:check(response, share, op, "application/x-git-upload-pack-result")
   if not ok then return nil, err end
   local take, finished = unpack_frames(op, self.url.text, opts.sink)
-  local reader, size = pktline.reader(), 0
+  local reader = pktline.reader()
   local deadline = time.monotonic() + opts.timeout
   while true do
     local chunk
@@ -321,13 +324,8 @@ function Endpoint:fetch(opts)
         { op = op, target = self.url.text })
     end
     chunk, err = response:read(65536)
-    if err then return nil, err end
+    if err then return with_target(self, op, nil, err) end
     if not chunk then break end
-    size = size + #chunk
-    if size > opts.max then
-      return errors.fail("too_large", ("the pack is larger than %d MiB"):format(opts.max // 1048576),
-        { op = op, target = self.url.text })
-    end
     for kind, payload in reader:feed(chunk) do
       ok, err = take(kind, payload)
       if not ok then return nil, err end

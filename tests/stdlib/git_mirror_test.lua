@@ -315,6 +315,37 @@ test("a mirror that was damaged is built anew", function()
   eq(ok(repo:is_ancestor(one, two)), true)
 end)
 
+test("another host on this machine is waited for", function()
+  local origin = server:repo "locked"
+  local one = origin:commit { ["a"] = "1" }
+  local repo = fresh(origin.url)
+  local other = ok(fs.lock(repo.mirror.dir .. ".lock"))
+  local done = false
+  local fetching = task.spawn(function()
+    ok(repo:fetch(one))
+    done = true
+  end)
+  time.sleep(0.3)
+  eq(done, false)
+  other:close()
+  fetching:join(10)
+  ok(done)
+end)
+
+test("tidying up keeps everything that was fetched", function()
+  local origin = server:repo "tidy"
+  local repo = fresh(origin.url)
+  local commits = {}
+  for i = 1, 4 do
+    commits[i] = origin:commit { ["a"] = tostring(i) }
+    repo.mirror.fetches = 31
+    ok(repo:fetch(commits[i]))
+    origin:reset(commits[1])
+  end
+  ok(repo.mirror:git("test", commits[1], { "-c", "gc.pruneExpire=now", "gc", "--quiet", "--prune=now" }))
+  for i = 1, 4 do eq(ok(repo:read(commits[i], "a")), tostring(i)) end
+end)
+
 test("a mirror that somebody deleted is made again", function()
   local origin = server:repo "deleted"
   local one = origin:commit { ["a"] = "1" }

@@ -4,6 +4,8 @@ local git = require "git"
 local lab = require "lab"
 local lab_git = require "lab.git"
 local pktline = require "pktline"
+local proc = require "proc"
+local refs = require "git.refs"
 local relay = require "fixture.relay"
 local sys = require "sys"
 local task = require "task"
@@ -274,6 +276,26 @@ test("the password is sent with the first request: no round trip for a 401", fun
   between:close()
 end)
 
+test("wrong credentials are not tried again and again", function()
+  local between = relay.open()
+  between.hook = function()
+    return { status = 401, body = "", headers = { ["WWW-Authenticate"] = 'Basic realm="x"' } }
+  end
+  local repo = git.repository { url = between.url .. "/x.git", password = "MOONCANARY-wrong", interval = 0.1 }
+  for _ = 1, 40 do
+    repo:expire()
+    fails("unauthorized", repo:refs())
+    time.sleep(0.02)
+  end
+  -- At 0, 0.1, 0.3, 0.7 s and then no more within this second.
+  ok(#between.requests <= 4, #between.requests)
+  between.hook = function() return { status = 404, body = "" } end
+  repo.source.quiet_until = 0
+  fails("not_found", repo:refs { max_age = 0 })
+  fails("not_found", repo:refs { max_age = 0 })
+  between:close()
+end)
+
 -- Other servers -----------------------------------------------------------------------------------------------
 
 test("a server that only knows version 0", function()
@@ -488,6 +510,21 @@ test("a server that asks for silence gets it, for all of its repositories", func
   fails("rate_limited", fresh(between.url .. "/b.git"):refs())
   eq(#between.requests, 2)
   between:close()
+end)
+
+test("the same names are well-formed as for git", function()
+  local parts = { "a", "Z", "0", "-", "_", ".", "..", "/", "//", "@", "@{", "{", ".lock", "lock", "~", "^", ":", "?", "*",
+    "[", "]", "\\", " ", "!", "#", "$", "'", "\"", "<", "ü", "\127", "\1" }
+  local names = {}
+  for i = 1, 250 do
+    local words = { i % 3 == 0 and "refs/tags/" or "refs/heads/" }
+    for _ = 1, math.random(1, 5) do words[#words + 1] = parts[math.random(#parts)] end
+    names[i] = table.concat(words)
+  end
+  for _, name in ipairs(names) do
+    local result = ok(proc.run { "git", "check-ref-format", name })
+    eq(refs.valid_name(name), result.ok, ("%q"):format(name))
+  end
 end)
 
 -- Without HTTP ------------------------------------------------------------------------------------------------
