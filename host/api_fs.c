@@ -45,10 +45,12 @@ static char *copy(lua_State *L, const char *text, size_t len)
 {
     char *out = malloc(len + 1);
 
-    if (!out)
+    if (out) {
+        memcpy(out, text, len);
+        out[len] = '\0';
+    } else {
         luaL_error(L, "not enough memory");
-    memcpy(out, text, len);
-    out[len] = '\0';
+    }
     return out;
 }
 

@@ -1,8 +1,9 @@
 /* The guard process and the table it shares with the host.
  *
  * The guard is a fork that runs no other program: it must exist before the first child does, at once and
- * whatever became of our executable's file. It gives back the heap it was forked with, so that it neither
- * costs memory nor keeps secrets, and from then on makes only system calls. */
+ * whatever became of our executable's file. It gives back the heap and the environment it was forked with, so
+ * that it costs little and what the host knows does not live twice; from then on it makes only system calls.
+ */
 #include "guard.h"
 
 #include <errno.h>

@@ -429,6 +429,7 @@ function M.run(spec)
   end
   local handle <close>, err = start(options)
   if not handle then
+    err.op = "proc.run"
     return nil, err
   end
   if not spec.on_line then
