@@ -1,5 +1,5 @@
 -- B6: transitions of the journal's shape, one durable transaction each, against SQLite alone.
-local json = require "json"
+local fs, json = require "fs", require "json"
 local kit = require "bench.kit"
 local lab = require "lab"
 
@@ -16,6 +16,17 @@ return function()
     end
   end
 
+  -- How often a whole engine makes the disk wait, counted by strace.
+  local function syncs(releases, polls)
+    files = files + 1
+    local log = ("%s/%d.strace"):format(dir, files)
+    local argv = { "strace", "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", log }
+    local own = kit.moontide("own_release", ("%s/%d.state"):format(dir, files), releases, polls, "/bin/true")
+    lab.run(table.move(own, 1, #own, #argv + 1, argv))
+    local _, count = assert(fs.read(log)):gsub("sync%(", "")
+    return count
+  end
+
   local peers = {}
   for _, mode in ipairs { "normal", "full" } do
     local count = mode == "normal" and kit.size(20000, 4000) or kit.size(3000, 600)
@@ -29,6 +40,9 @@ return function()
   bench:show("rate", "commits/s")
   bench:show("p50", "us, median commit")
   bench:show("p99", "us, 99th percentile")
+  local syncs_idle, syncs_deploy = syncs(0, 200) - syncs(0, 0), (syncs(10, 0) - syncs(0, 0)) / 10
+  bench:judge("fsyncs of 200 polls that find nothing new", syncs_idle, "<=", 0)
+  bench:judge("fsyncs of a deploy of four steps", syncs_deploy, "<=", 8)
   for _, mode in ipairs { "normal", "full" } do
     bench:judge(("commits/s, moontide over SQLite alone, %s"):format(mode:upper()),
       bench:median("moontide, " .. mode, "rate") / bench:median("SQLite alone, " .. mode, "rate"), ">=", 0.75)

@@ -102,6 +102,20 @@ function M.begin(name, what)
   return setmetatable({ name = name, figures = {}, order = {}, units = {} }, Bench)
 end
 
+---Keeps one figure.
+---@param peer string
+---@param metric string
+---@param value number
+function Bench:add(peer, metric, value)
+  if not self.figures[peer] then
+    self.figures[peer] = {}
+    self.order[#self.order + 1] = peer
+  end
+  local list = self.figures[peer][metric] or {}
+  list[#list + 1] = value
+  self.figures[peer][metric] = list
+end
+
 ---Runs each peer once per round, the order turning by one each round, so that drift hits all alike.
 ---@async
 ---@param rounds integer
@@ -110,15 +124,9 @@ function Bench:rounds(rounds, peers)
   for round = 1, rounds do
     for i = 1, #peers do
       local peer = peers[(i + round - 2) % #peers + 1]
-      if not self.figures[peer.name] then self.figures[peer.name] = {} end
-      for metric, value in pairs(peer.run()) do
-        local list = self.figures[peer.name][metric] or {}
-        list[#list + 1] = value
-        self.figures[peer.name][metric] = list
-      end
+      for metric, value in pairs(peer.run()) do self:add(peer.name, metric, value) end
     end
   end
-  for _, peer in ipairs(peers) do self.order[#self.order + 1] = peer.name end
 end
 
 ---@param list number[]

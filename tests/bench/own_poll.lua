@@ -1,34 +1,40 @@
 -- B1's own side: moontide exec tests/bench/own_poll.lua URL COUNT INFLIGHT [CAFILE]. Prints the seconds it took.
 --
--- Each poll is what the host does for a policy: a coroutine of its own with the limits of policies, in which the
--- policy's watch() asks for its URL with the ETag of last time and finds it unchanged.
-local http, task, time = require "http", require "task", require "time"
+-- Each poll is what the engine does for a place: a task that asks a compiled policy, in the policies' environment,
+-- with their limits and their deadline. The policy asks for its URL with the ETag of last time: unchanged.
+local policy, task, time = require "policy", require "task", require "time"
+
+local POLICY = [[
+local http = require "http"
+
+return policy {
+  watch = function(place)
+    local answer = assert(http.get(place.app.url, place.app.options))
+    if answer.status == 304 then return nil, "unchanged" end
+    return { key = answer.headers.etag }
+  end,
+  run = function() end,
+}
+]]
 
 local url, count, inflight, ca = ...
+local compiled = assert(policy.compile("bench", POLICY, "bench.lua"))
+local place = { app = { name = "bench", url = url, options = { etag = '"bench"', ca = ca, timeout = 30 } } }
 local left, unanswered = tonumber(count), tonumber(count)
 local over = task.signal()
-
-local options = { etag = '"bench"', ca = ca, timeout = 30 }
-local function watch(app)
-  local response = assert(http.get(app.url, options))
-  if response.status == 304 then return nil, "unchanged" end
-  return response.headers.etag, "changed"
-end
-
-local app = { url = url }
-local LIMITS = { name = "watch", cpu = 5, memory = 64 << 20, detached = true }
+local OPTIONS = { name = "poll", detached = true }
 local poll
 
 local function next_poll()
   if left > 0 then
     left = left - 1
-    task.start(LIMITS, poll)
+    task.start(OPTIONS, poll)
   end
 end
 
 function poll()
-  local key, reason = watch(app)
-  if key or reason ~= "unchanged" then error("the server did not answer 304") end
+  local change, reason = policy.ask(compiled, place, 60)
+  if change or reason ~= "unchanged" then error("the server did not answer 304: " .. tostring(reason)) end
   unanswered = unanswered - 1
   if unanswered == 0 then over:notify() end
   next_poll()

@@ -35,7 +35,8 @@ static const char answer_304[] = "HTTP/1.1 304 Not Modified\r\nETag: \"bench\"\r
 static const char answer_200[] = "HTTP/1.1 200 OK\r\nETag: \"bench\"\r\nContent-Length: 2\r\n%s\r\n{}";
 
 /* What a repository with one branch says, as pkt-lines. */
-static const char git_capabilities[] = "000eversion 2\n0013ls-refs=unborn\n0017object-format=sha1\n0000";
+static const char git_capabilities[] =
+    "000eversion 2\n0013ls-refs=unborn\n0012fetch=shallow\n0017object-format=sha1\n0000";
 #define OID "0123456789abcdef0123456789abcdef01234567"
 static const char git_refs[] =
     "0050" OID " HEAD symref-target:refs/heads/main\n003d" OID " refs/heads/main\n0000";
