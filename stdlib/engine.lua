@@ -78,7 +78,7 @@ function M.open(options)
   local self = setmetatable({
     config = config, load = options.load, on_event = options.on_event or function() end, lock = lock, journal = book,
     policies = policies, state = config.state, world = options.world or require("world").real(),
-    lanes = {}, places = {}, repositories = {}, app_states = {}, said = {}, hurry = {},
+    lanes = {}, places = {}, repositories = {}, app_states = {}, said = {}, hurry = {}, locks = {},
     counters = { polls = 0, poll_errors = 0, runs = {} },
     idle = task.signal(), wake = task.signal(), ended = task.signal(),
     draining = false, stopping = false, ready = false, started_at = time.now(), loaded_at = time.now(),
@@ -182,6 +182,27 @@ function Engine:look(at, release)
   state.well = state.well or {}
   state.well[at.environment] = err == nil
   return err == nil, err
+end
+
+---Calls fn while nobody else does so under the same key: two environments that need one image build it once.
+---@async
+---@param key string
+---@param fn fun(): ...
+---@return ...
+function Engine:alone(key, fn)
+  local holder = self.locks[key]
+  while holder do
+    holder:wait()
+    holder = self.locks[key]
+  end
+  local lock = task.signal()
+  self.locks[key] = lock
+  local guard <close> = setmetatable({}, { __close = function()
+    self.locks[key] = nil
+    lock:notify()
+  end })
+  assert(guard)
+  return fn()
 end
 
 ---A release went out and proved itself: its rollback policy watches it from now on.
@@ -306,8 +327,9 @@ function Engine:once()
   local polls, ok = {}, true
   for i, app in ipairs(self.config.app_list) do
     polls[i] = task.spawn(function()
-      local _, fine = poller.poll(self, app)
-      return fine
+      local done, runs, fine = pcall(poller.poll, self, app)
+      if not done then self:trouble("polling " .. app.name .. " failed", runs) end
+      return done and fine
     end)
     if #polls % 16 == 0 then polls[i - 15]:join() end
   end

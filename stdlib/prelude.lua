@@ -83,8 +83,10 @@ function require_stdlib(name)
   local chunk, message = sys.compile(text, chunkname, stdlib_env)
   if not chunk then error(message, 0) end
   loading[name] = true
-  module = chunk(name)
+  local ok
+  ok, module = pcall(chunk, name)
   loading[name] = nil
+  if not ok then error(module, 0) end
   if module == nil then module = true end
   loaded[name] = module
   return module

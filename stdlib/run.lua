@@ -48,11 +48,13 @@ function Run:image(commit, options)
   if type(commit) ~= "string" or not commit:match("^%x+$") then error("usage: run:image(commit [, {version=}])", 2) end
   local version = options and options.version
   local data = self.steps:perform("image", { commit = commit, version = version }, function()
-    local place = self.place
-    return must(self.world.ensure_image {
-      app = place.app, cfg = place.engine.config, repo = place.engine:repository(place.app), commit = commit,
-      version = version, work = place.engine.state .. "/work", hooks = self.hooks,
-    })
+    local place, engine = self.place, self.place.engine
+    return engine:alone("image " .. place.app.image .. " " .. commit, function()
+      return must(self.world.ensure_image {
+        app = place.app, cfg = engine.config, repo = engine:repository(place.app), commit = commit,
+        version = version, work = engine.state .. "/work", hooks = self.hooks,
+      })
+    end)
   end)
   return as_image(self, data)
 end

@@ -81,7 +81,8 @@ end
 
 -- Runs a moontide command as a user would, and shows what it prints.
 local function moontide(...)
-  local argv = { exe(), ..., stderr = "stdout" }
+  local argv = { exe(), ... }
+  argv.stderr = "stdout"
   argv[#argv + 1], argv[#argv + 2] = "--config", P.dir .. "/moontide.lua"
   argv[#argv + 1], argv[#argv + 2] = "--state", P.dir .. "/state"
   print("    $ moontide " .. table.concat({ ... }, " "))

@@ -1,177 +1,160 @@
 -- A simulated world for policy tests and the crash sweep: repository, builder, registry, targets, checks, people.
 --
--- Its state is files in a folder, so that it survives a killed host as the real world does. Every effect that changes
--- something is a line of effects.log, written by the world, never by Moontide. The real parts keep it honest: the same
+-- Its state is one file, changed in one stroke, so that it survives a killed host as the real world does. Every effect
+-- that changes something adds a line to `effects`, written by the world, never by Moontide. The real parts keep it honest: the same
 -- story is told with them by the demo.
-local errors, fs, hash, json, time = require "errors", require "fs", require "hash", require "json",
-  require "time"
+local errors, fs, hash, json, task, time = require "errors", require "fs", require "hash", require "json",
+  require "task", require "time"
 
 local M = {}
 
+---@class Sim
 local Sim = {}
 Sim.__index = Sim
+
+local FRESH <const> = [[{"branches":{},"tags":{},"images":{},"targets":{},"troubles":{},"messages":[],"effects":[],"down":false}]]
 
 ---Opens a world in `dir`, made when it is not there. `delay`: seconds each effect takes.
 function M.open(dir, delay)
   assert(fs.mkdir(dir, { parents = true }))
-  return setmetatable({ dir = dir, delay = delay or 0 }, Sim)
+  return setmetatable({ dir = dir, path = dir .. "/world.json", delay = delay or 0, busy = false, waiting = task.signal() }, Sim)
 end
 
-function Sim:load(name, default)
-  local text = fs.read(self.dir .. "/" .. name .. ".json")
-  return text and assert(json.decode(text)) or default
-end
+---The whole world as it is now.
+function Sim:look() return assert(json.decode(fs.read(self.path) or FRESH)) end
 
-function Sim:save(name, value) assert(fs.write(self.dir .. "/" .. name .. ".json", json.encode(value), { sync = false })) end
+---Changes the world, in one stroke: what a kill finds is the world before or the world after. One at a time.
+---@param change fun(world: table): string? The effect's line, when it is one.
+function Sim:change(change)
+  while self.busy do self.waiting:wait() end
+  self.busy = true
+  local guard <close> = setmetatable({}, { __close = function() self.busy = false self.waiting:notify() end })
+  local world = self:look()
+  local line = change(world, guard)
+  if line then table.insert(world.effects, line) end
+  assert(fs.write(self.path, json.encode(world), { sync = false }))
+  if line and self.delay > 0 then time.sleep(self.delay) end
+end
 
 ---What happened to the world, in order.
-function Sim:effects()
-  local list = {}
-  for line in (fs.read(self.dir .. "/effects.log") or ""):gmatch("[^\n]+") do list[#list + 1] = line end
-  return list
-end
-
-local function effect(self, text)
-  assert(fs.append(self.dir .. "/effects.log", text .. "\n", { sync = false }))
-  if self.delay > 0 then time.sleep(self.delay) end
-end
+function Sim:effects() return self:look().effects end
 
 -- ---- what the test does ----
 
 function M.commit(name) return (hash.sha256(name):sub(1, 40)) end
 
-function Sim:push(branch, name)
-  local source = self:load("source", { branches = {}, tags = {} })
-  source.branches[branch] = M.commit(name)
-  self:save("source", source)
-end
+function Sim:push(branch, name) self:change(function(w) w.branches[branch] = M.commit(name) end) end
+function Sim:tag(tag, name) self:change(function(w) w.tags[tag] = name and M.commit(name) or nil end) end
 
-function Sim:tag(tag, name)
-  local source = self:load("source", { branches = {}, tags = {} })
-  source.tags[tag] = name and M.commit(name) or nil
-  self:save("source", source)
-end
+---Makes the image of a commit fail: "build", "sick" (its checks), "later" (unhealthy after a while).
+function Sim:trouble(name, kind) self:change(function(w) w.troubles[M.commit(name)] = kind end) end
+function Sim:source_down(down) self:change(function(w) w.down = down end) end
+function Sim:put(environment, release) self:change(function(w) w.targets[environment] = release end) end
 
----Makes the image of a commit fail its checks, build badly, or turn unhealthy.
-function Sim:trouble(name, kind)
-  local troubles = self:load("troubles", {})
-  troubles[M.commit(name)] = kind
-  self:save("troubles", troubles)
-end
-
-function Sim:source_down(down) self:save("down", { down = down }) end
-
-function Sim:running(environment) return self:load("target-" .. environment, {}).current end
-function Sim:image_tags() return self:load("registry", { tags = {} }).tags end
-function Sim:messages() return self:load("messages", {}) end
+function Sim:running(environment) return self:look().targets[environment] end
+function Sim:image_tags() return self:look().images end
+function Sim:messages() return self:look().messages end
 
 -- ---- the world that the engine sees ----
 
 local function digest_of(commit) return "sha256:" .. hash.sha256("image of " .. commit) end
 
-function Sim:world()
-  local sim = self
-  local snapshots, last = {}, nil
-  local function source()
-    if sim:load("down", {}).down then return errors.fail("refused", "nobody listens there", { op = "git.refs" }) end
-    local text = fs.read(sim.dir .. "/source.json") or '{"branches":{},"tags":{}}'
-    if not snapshots[text] then snapshots = { [text] = json.decode(text) } end
-    last = snapshots[text]
-    return last
-  end
+local function simulated_repository(sim)
+  local seen_text, seen
   local repo = {}
-  function repo.refs() return source() end
+  function repo.refs()
+    local w = sim:look()
+    if w.down then return errors.fail("refused", "nobody listens there", { op = "git.refs" }) end
+    local text = json.encode { branches = w.branches, tags = w.tags }
+    if text ~= seen_text then
+      seen_text, seen = text, { branches = w.branches, tags = w.tags }
+    end
+    return seen -- the same object while nothing changed, as git.lua does
+  end
   function repo.expire() end
+  function repo.compare() return { status = "ahead" } end
   function repo.head(_, branch)
-    local s, err = source()
+    local s, err = repo.refs()
     if not s then return nil, err end
     if not s.branches[branch] then return errors.fail("not_found", "there is no branch " .. branch) end
     return { commit = s.branches[branch], key = s.branches[branch], ref = "refs/heads/" .. branch }
   end
   function repo.tags()
-    local s, err = source()
+    local s, err = repo.refs()
     if not s then return nil, err end
     local list = {}
     for name, commit in pairs(s.tags) do list[#list + 1] = { name = name, commit = commit, oid = commit } end
     table.sort(list, function(a, b) return a.name < b.name end)
     return list
   end
-  function repo.compare() return { status = "ahead" } end
+  return repo
+end
 
-  local function registry(name)
-    return {
-      tag = function(_, digest, tag)
-        local r = sim:load("registry", { tags = {} })
-        if r.tags[name .. ":" .. tag] ~= digest then
-          r.tags[name .. ":" .. tag] = digest
-          sim:save("registry", r)
-          effect(sim, ("tag %s %s"):format(tag, digest))
-        end
-        return true
-      end,
-    }
-  end
+local function simulated_target(sim, name)
+  return {
+    current = function()
+      local w = sim:look()
+      local current = w.targets[name]
+      if not current then return nil end
+      current.healthy, current.state = w.troubles[current.commit] ~= "later", "running"
+      return current
+    end,
+    apply = function(_, request)
+      sim:change(function(w)
+        local current = w.targets[name]
+        w.targets[name] = {
+          digest = request.digest, commit = request.commit, version = request.version, image = request.image, release = request.release,
+        }
+        if not current or current.digest ~= request.digest then return ("roll out %s %s"):format(name, request.commit) end
+      end)
+      return true
+    end,
+    wait = function() return true end,
+    settle = function() return true end,
+  }
+end
 
-  local function ensure_image(request)
-    local name, commit = request.app.image, request.commit
-    local r = sim:load("registry", { tags = {} })
-    local digest = r.tags[name .. ":sha-" .. commit]
-    if not digest then
-      if sim:load("troubles", {})[commit] == "build" then
-        return errors.fail("exit", "the build ended with status 1", { op = "image.build", target = commit })
-      end
-      request.hooks.output("stdout", "building " .. commit)
-      digest = digest_of(commit)
-      effect(sim, "build " .. commit)
-      r = sim:load("registry", { tags = {} })
-      r.tags[name .. ":sha-" .. commit] = digest
-      sim:save("registry", r)
-      return { repository = name, commit = commit, digest = digest, image = name .. "@" .. digest, built = true }
-    end
-    return { repository = name, commit = commit, digest = digest, image = name .. "@" .. digest, built = false }
-  end
-
-  local function target(environment)
-    local file = "target-" .. environment.name
-    return {
-      current = function()
-        local current = sim:load(file, {}).current
-        if not current then return nil end
-        current.healthy = sim:load("troubles", {})[current.commit] ~= "later"
-        current.state = "running"
-        return current
-      end,
-      apply = function(_, request)
-        local t = sim:load(file, {})
-        if t.current and t.current.digest == request.digest and t.current.release == request.release then return true end
-        if not (t.current and t.current.digest == request.digest) then
-          effect(sim, ("roll out %s %s"):format(environment.name, request.commit))
-        end
-        t.current = { digest = request.digest, commit = request.commit, version = request.version, image = request.image, release = request.release }
-        sim:save(file, t)
-        return true
-      end,
-      wait = function() return true end,
-      settle = function() return true end,
-    }
-  end
-
+function Sim:world()
+  local sim, repo = self, simulated_repository(self)
   return {
     repository = function() return repo end,
-    registry = registry,
-    ensure_image = ensure_image,
-    target = target,
+    registry = function(name)
+      return { tag = function(_, digest, tag)
+        sim:change(function(w)
+          if w.images[name .. ":" .. tag] == digest then return nil end
+          w.images[name .. ":" .. tag] = digest
+          return ("tag %s %s"):format(tag, digest)
+        end)
+        return true
+      end }
+    end,
+    ensure_image = function(request)
+      local name, commit = request.app.image, request.commit
+      local tag, w = name .. ":sha-" .. request.commit, sim:look()
+      local digest = w.images[tag]
+      if not digest and w.troubles[commit] == "build" then
+        return errors.fail("exit", "the build ended with status 1", { op = "image.build", target = commit })
+      end
+      if not digest then
+        request.hooks.output("stdout", "building " .. commit)
+        sim:change(function(now)
+          now.images[tag] = digest_of(commit)
+          return "build " .. commit
+        end)
+      end
+      digest = digest_of(commit)
+      return { repository = name, commit = commit, digest = digest, image = name .. "@" .. digest, built = not w.images[tag] }
+    end,
+    target = function(environment) return simulated_target(sim, environment.name) end,
     verify = function(_, request)
-      local kind = sim:load("troubles", {})[request.commit]
+      local kind = sim:look().troubles[request.commit]
       if kind == "sick" or kind == "later" and request.within then
         return errors.fail("unhealthy", "the check got status 500", { op = "verify" })
       end
       return true
     end,
     notify = function(_, _, message)
-      local list = sim:load("messages", {})
-      list[#list + 1] = message.text
-      sim:save("messages", list)
+      sim:change(function(w) table.insert(w.messages, message.text) end)
       return true
     end,
   }

@@ -22,7 +22,7 @@ fault: ## fail each allocation of each primitive in turn (V=fault)
 
 sweep: ## SIGKILL the host at every journal write and effect, restart, compare
 	@$(MAKE) -s -j$(JOBS) all
-	@set -e; for f in $(wildcard tests/sweep/*.lua); do $(OUT)/moontide exec $$f $(SWEEP); done
+	@$(OUT)/moontide exec tests/sweep.lua $(SWEEP)
 
 cov: deps deps-cov ## line and branch coverage of the C rooms by the whole test run
 	@$(MAKE) -s -j$(JOBS) V=cov all units

@@ -121,7 +121,7 @@ test("tags that were there before are left alone, also when production already r
   s.world:push("main", "a")
   s.world:tag("v1.0.0", "a")
   s.world:tag("v1.5.0", "a")
-  s.world:save("target-production", { current = { digest = "sha256:old", commit = C "a", version = "v1.0.0" } })
+  s.world:put("production", { digest = "sha256:old", commit = C "a", version = "v1.0.0" })
   s.settle()
   eq(s.world:running("production").digest, "sha256:old")
   eq(s.host:status().apps[1].environments[2].current.adopted, true)

@@ -1,6 +1,6 @@
 -- The crash sweep: SIGKILL at every pass of every kill point of a whole story, restart, compare with an undisturbed run.
 --
---   moontide exec tests/sweep/kill.lua [quick] [syscalls]
+--   moontide exec tests/sweep.lua [quick] [syscalls]
 --
 -- Kill points stand before and after every journal write and after every effect. `syscalls` kills at state-changing
 -- system calls instead, chosen by strace. The judge reads the world's own files, not Moontide's words. Invariants
@@ -43,7 +43,7 @@ end
 local function host(dir, env, wrapper)
   local argv = { env = env or {}, timeout = 60, stderr = "stdout" }
   for _, word in ipairs(wrapper or {}) do argv[#argv + 1] = word end
-  for _, word in ipairs { exe, "exec", "tests/sweep/host.lua", dir } do argv[#argv + 1] = word end
+  for _, word in ipairs { exe, "exec", "tests/sweep_host.lua", dir } do argv[#argv + 1] = word end
   return assert(proc.run(argv))
 end
 
@@ -115,6 +115,23 @@ local function complain(act, where, what)
   print("not ok " .. failures[#failures])
 end
 
+-- The parts that differ, each as what it is and what it should be.
+local function difference(got, want, path)
+  got, want = type(got) == "string" and json.decode(got) or got, type(want) == "string" and json.decode(want) or want
+  local keys, lines = {}, {}
+  for k in pairs(got) do keys[k] = true end
+  for k in pairs(want) do keys[k] = true end
+  for k in pairs(keys) do
+    local a, b = got[k], want[k]
+    if type(a) == "table" and type(b) == "table" then
+      lines[#lines + 1] = difference(a, b, (path or "") .. k .. ".")
+    elseif a ~= b then
+      lines[#lines + 1] = ("%s%s is %s, should be %s"):format(path or "", k, tostring(a), tostring(b))
+    end
+  end
+  return #lines > 0 and table.concat(lines, "; ") or nil
+end
+
 -- One life: the act, a host that is killed by `how`, perhaps a second one that is killed too, and one that is not.
 local function life(i, where, how, second, exact)
   local act = ACTS[i]
@@ -132,7 +149,7 @@ local function life(i, where, how, second, exact)
   local got, want = outcome(work), outcomes[i]
   if not exact then got, want = pointers(got), pointers(want) end
   if got ~= want then
-    complain(act, where, "the world is\n    " .. got .. "\n  and should be\n    " .. want)
+    complain(act, where, difference(got, want))
   end
   local fault = journal_faults(work)
   if fault then complain(act, where, fault) end
