@@ -241,8 +241,9 @@ end
 
 ---Who pushed a commit, when the forge told us.
 function Engine:pusher(app, commit)
-  local state = self:app_state(app.name)
-  return state.pushers and state.pushers[commit]
+  local hub = self:app_state(app.name).hub
+  local event = hub and hub:pushed("refs/heads/" .. app.branch, commit)
+  return event and event.actor
 end
 
 function Engine:report(at, row, state, err, again) reporter.report(self, at, row, state, err, again) end

@@ -13,12 +13,31 @@ local function quietly(name, fn)
   end)
 end
 
+---@return GitHubRepository? hub nil: the app is not on GitHub, or there is no token.
 local function github_of(engine, app)
-  if not app.source.github or not engine.config.github.token then return nil end
-  local owner, name = app.source.github:match("^([^/]+)/([^/]+)$")
-  local token = engine.config.github.token:reveal()
-  if not owner or not token then return nil end
+  local owner, name = (app.source.github or ""):match("^([^/]+)/([^/]+)$")
+  local token = owner and engine.config.github.token and engine.config.github.token:reveal()
+  if not token then return nil end
   return require("github").repository { owner = owner, name = name, api = engine.config.github.api, token = token }
+end
+
+-- How the state of a run is called there: of a commit status, and of a deployment.
+local COMMIT_STATE <const> = { running = "pending", done = "success", superseded = "success" }
+local DEPLOYMENT_STATE <const> = { running = "in_progress", done = "success" }
+
+-- A commit status for the environment, and a deployment that the run's number finds again.
+local function tell_github(hub, at, row, commit, state, description)
+  assert(hub:set_status(commit, {
+    state = COMMIT_STATE[state] or "failure", context = "moontide/" .. at.environment, description = description,
+  }))
+  local id = assert(hub:deploy(commit, {
+    environment = at.environment, production = at.environment == "production", key = ("%s run %d"):format(at.app.name, row.id),
+    description = row.title,
+  }))
+  assert(hub:set_deployment_status(id, {
+    state = DEPLOYMENT_STATE[state] or "failure", description = description,
+    environment_url = at.config.host and "https://" .. at.config.host or nil,
+  }))
 end
 
 ---How a branch came from one commit to another: "moved", "was reset", "was forced".
@@ -62,13 +81,9 @@ function M.report(engine, at, row, state, err, again)
     end)
   end
   if commit and at.app.source.github then
-    quietly("reporting to the forge", function()
+    quietly("reporting to GitHub", function()
       local hub = github_of(engine, at.app)
-      if not hub then return end
-      assert(hub:report {
-        commit = commit, environment = at.environment, state = state, title = row.title, run = row.id,
-        description = err and err.message or row.title, url = at.config.host and "https://" .. at.config.host or nil,
-      })
+      if hub then tell_github(hub, at, row, commit, state, err and err.message or row.title) end
     end)
   end
 end
@@ -85,16 +100,12 @@ function M.alarm(engine, at, decision)
   end)
 end
 
--- Listens to one repository's events; each makes its app's next poll come at once, and tells who pushed.
+-- Listens to one repository's events; each makes its app's next poll come at once.
 local function listen(engine, app)
   local hub = github_of(engine, app)
   if not hub then return end
-  local state = engine:app_state(app.name)
-  state.pushers = state.pushers or {}
-  hub:follow(function(events)
-    for _, event in ipairs(events) do
-      if event.head and event.actor then state.pushers[event.head] = event.actor end
-    end
+  engine:app_state(app.name).hub = hub
+  hub:follow(function()
     engine:repository(app):expire()
     engine.hurry[app.name] = true
     engine.wake:notify()
