@@ -5,7 +5,7 @@
 local task = require "task"
 
 ---@class Context
----@field mode "watch"|"run"
+---@field mode "watch"|"run"|"effect" "effect": inside of a step, where calls are just calls.
 ---@field place Place
 ---@field steps? Steps Only in mode run.
 ---@field rng? table State of the deterministic random numbers.

@@ -62,10 +62,8 @@ end
 local function effect(name, fn, writes, root)
   return function(...)
     local c = asking(name)
-    if c.mode == "watch" then
-      if writes then error(name .. " changes things, and watch only reads: do it in run", 2) end
-      return fn(...)
-    end
+    if c.mode == "watch" and writes then error(name .. " changes things, and watch only reads: do it in run", 2) end
+    if c.mode ~= "run" then return fn(...) end
     local args = table.pack(...)
     return as_answer(c.steps:perform(name, root or args, function() return as_data(fn(table.unpack(args, 1, args.n))) end))
   end
@@ -74,7 +72,7 @@ end
 local function value(name, fn)
   return function(...)
     local c = asking(name)
-    if c.mode == "watch" then return fn(...) end
+    if c.mode ~= "run" then return fn(...) end
     local args = table.pack(...)
     return c.steps:value(name, args, function() return fn(table.unpack(args, 1, args.n)) end)
   end

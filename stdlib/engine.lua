@@ -251,19 +251,27 @@ function Engine:alarm(at, decision) reporter.alarm(self, at, decision) end
 
 -- ---- running ----
 
--- Lanes with unfinished runs begin: those that were interrupted go on before anything new is looked at.
+-- Lanes with unfinished runs begin: those that were interrupted go on before anything new is looked at. Several runs may
+-- have been under way when the host crashed twice, and only one of them can be the reason: such suspects go on one
+-- after the other, so that the innocent ones finish.
 local function recover(self)
+  local suspects = {}
   for _, row in ipairs(self.journal:unfinished()) do
     local app = self.config.apps[row.app]
     if app and app.environments[row.environment] then
-      self:lane(self:place(row.app, row.environment)):kick()
+      local l = self:lane(self:place(row.app, row.environment))
+      if row.attempts >= 2 then suspects[#suspects + 1] = l else l:kick() end
     end
+  end
+  for i, l in ipairs(suspects) do
+    l:kick()
+    while i < #suspects and l.active and not l.resting and not self.draining do self.idle:wait(0.2) end
   end
 end
 
 local function busy(self)
   for _, l in pairs(self.lanes) do
-    if l.active then return true end
+    if l.active and not l.resting then return true end
   end
   return false
 end
@@ -283,7 +291,8 @@ end
 ---@return true? ok
 ---@return Err? err
 function Engine:run()
-  recover(self)
+  local resumed <close> = task.spawn(recover, self)
+  assert(resumed)
   self.ready = true
   local tidy <close> = task.spawn(housekeeping, self)
   local forge <close> = task.spawn(reporter.follow, self)

@@ -168,9 +168,11 @@ function Journal:next_run(app, environment)
     ORDER BY state = 'queued', id LIMIT 1]], app, environment))
 end
 
----Places that have unfinished runs.
+---Places that have unfinished runs, with how often the interrupted one was begun.
+---@return {app: string, environment: string, attempts: integer}[]
 function Journal:unfinished()
-  return self:rows("SELECT DISTINCT app, environment FROM runs WHERE state IN ('running', 'queued') ORDER BY app, environment")
+  return self:rows([[SELECT app, environment, max(CASE state WHEN 'running' THEN attempts ELSE 0 END) AS attempts FROM runs
+    WHERE state IN ('running', 'queued') GROUP BY app, environment ORDER BY min(id)]])
 end
 
 ---The last run of a key here, if any.

@@ -3,8 +3,8 @@
 -- A step is known by its path in the run (its number, within its parallel branch), its name and its arguments. When
 -- the journal has it finished, it answers from there; when it has only the intent, the effect is performed again;
 -- when what the run asks now is not what it asked then, the run has diverged and goes no further.
-local errors, hash, json, log, sys, task, time = require "errors", require "hash", require "json", require "log",
-  require "sys", require "task", require "time"
+local context, errors, hash, json, log, sys, task, time = require "context", require "errors", require "hash",
+  require "json", require "log", require "sys", require "task", require "time"
 
 ---@class Steps
 ---@field journal Journal
@@ -126,7 +126,8 @@ function Steps:check(path, row, name, args)
   error(self.diverged, 0)
 end
 
----Performs an effect as a step, or answers from the journal. Returns what fn returned; raises what it raised.
+---Performs an effect as a step, or answers from the journal. Returns what fn returned; raises what it raised. Inside
+---of fn nothing is a step: only the outermost effect is one.
 ---@async
 ---@param name string
 ---@param args any
@@ -134,6 +135,8 @@ end
 ---@return ...
 function Steps:perform(name, args, fn)
   if self.diverged then error(self.diverged, 0) end
+  local here = context.current()
+  if here and here.mode == "effect" then return fn(1) end
   local path = self:path()
   local asked = encode(plain(args, 0), "what " .. name .. " was asked")
   if #asked > MAX_RESULT then asked = json.encode { sha256 = hash.sha256(asked) } end
@@ -150,7 +153,8 @@ function Steps:perform(name, args, fn)
   self.journal:intend(self.run, path, name, asked)
   local started = time.monotonic()
   self.emit { kind = "step", level = "info", step = name, phase = "begin", text = name }
-  return self:record(path, name, started, pcall(fn, row and row.attempts + 1 or 1))
+  local inside = { mode = "effect", place = here and here.place }
+  return self:record(path, name, started, pcall(context.with, inside, fn, row and row.attempts + 1 or 1))
 end
 
 ---@private
@@ -185,6 +189,11 @@ end
 ---@return any value
 function Steps:value(name, args, take, in_transaction)
   if self.diverged then error(self.diverged, 0) end
+  local here = context.current()
+  if here and here.mode == "effect" then
+    if in_transaction then return self.journal:lazily("value", take) end
+    return take()
+  end
   local path = self:path()
   local asked = encode(plain(args, 0), "what " .. name .. " was asked")
   local row = self.journal:step(self.run, path)

@@ -22,6 +22,7 @@ local PASSING <const> = {
 ---@field engine table
 ---@field place Place
 ---@field active boolean
+---@field resting boolean Only waits for a moment to try again.
 ---@field running? {row: table, progress?: RunProgress, step?: string, task: Task, steps?: Steps}
 ---@field wake Signal
 local Lane = {}
@@ -31,7 +32,7 @@ Lane.__index = Lane
 ---@param place Place
 ---@return Lane
 function M.new(engine, place)
-  return setmetatable({ engine = engine, place = place, active = false, wake = task.signal() }, Lane)
+  return setmetatable({ engine = engine, place = place, active = false, resting = false, wake = task.signal() }, Lane)
 end
 
 ---Makes the lane look for work.
@@ -42,7 +43,10 @@ function Lane:kick()
   end
   self.active = true
   task.start({ name = "lane " .. self.place.app.name, detached = true }, function()
-    local guard <close> = setmetatable({}, { __close = function() self.active = false self.engine.idle:notify() end })
+    local guard <close> = setmetatable({}, { __close = function()
+      self.active, self.resting = false, false
+      self.engine.idle:notify()
+    end })
     while guard and self:work() do end
   end)
 end
@@ -60,7 +64,9 @@ function Lane:work()
     local wait = row.not_before and row.not_before - time.now() or 0
     if wait > 0 then
       if engine.once_only then return false end
+      self.resting = true -- until the wait is over or somebody kicks
       self.wake:wait(wait)
+      self.resting = false
       return true
     end
   end
