@@ -22,8 +22,7 @@ return policy {
 assert(fs.mkdir(dir .. "/scripts", { parents = true }))
 assert(fs.write(dir .. "/scripts/four.lua", POLICY:format(json.encode(command))))
 
-local commit = hash.sha256("0"):sub(1, 40)
-local snapshot = {}
+local commit, snapshot
 local repository = {
   refs = function() return snapshot end,
   expire = function() end,
@@ -60,12 +59,13 @@ local engine = assert(require("engine").open {
 })
 
 local took = {}
-for i = 1, tonumber(releases) do
+for i = 0, tonumber(releases) do -- the first is first sight, and does not count
   commit, snapshot = hash.sha256(tostring(i)):sub(1, 40), {}
   local began = time.monotonic()
   assert(#assert(engine:poll("web")).changes == 1)
   assert(ended:wait(60), "the run does not end")
   took[i] = (time.monotonic() - began) * 1e3
 end
+took[0] = nil
 for _ = 1, tonumber(polls) do assert(#assert(engine:poll("web")).changes == 0) end
 print(json.encode(json.array(took)))
