@@ -20,7 +20,8 @@ local M = {}
 
 local SUFFIX = "/info/refs?service=git-upload-pack"
 local MAX_REDIRECTS = 3
-local MAX_LIST = 64 * 1024 * 1024
+-- Above what 200,000 references of annotated tags take.
+local MAX_LIST = 32 * 1024 * 1024
 local REDISCOVER = 24 * 3600
 -- Longest silence inside of a pack: servers count and compress before they send.
 local STALLED = 120
