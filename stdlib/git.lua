@@ -214,6 +214,9 @@ function M.repository(opts)
   if not opts.url then error(USAGE, 2) end
   local address, err = url.parse(opts.url)
   if not address then error(("%s: %s"):format(USAGE, err.message), 2) end
+  if opts.username and opts.username:find "[%c:]" then
+    error(USAGE .. ": a user name holds no colon and no control characters", 2)
+  end
   if opts.password then
     log.secret(opts.password)
     log.secret(hash.base64((opts.username or address.user or "git") .. ":" .. opts.password))

@@ -43,6 +43,10 @@ local WALLS = {
 M.TOLERATED = { "zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate", "missingNameBeforeEmail",
   "missingTaggerEntry", "badTagName" }
 
+---The program that git calls for ssh remotes, without a shell. It finds keys, agent and known hosts by itself, and
+---having no terminal it asks nobody.
+M.ssh = "ssh"
+
 ---@class GitCall
 ---@field dir string? repository (--git-dir)
 ---@field cwd string?
@@ -59,7 +63,7 @@ local function environment(call)
     PATH = "/usr/local/bin:/usr/bin:/bin", HOME = "/nonexistent", LC_ALL = "C", TZ = "UTC",
     GIT_CONFIG_NOSYSTEM = "1", GIT_CONFIG_GLOBAL = "/dev/null", GIT_ATTR_NOSYSTEM = "1",
     GIT_TERMINAL_PROMPT = "0", GIT_NO_REPLACE_OBJECTS = "1", GIT_OPTIONAL_LOCKS = "0",
-    GIT_LITERAL_PATHSPECS = "1", GIT_ALLOW_PROTOCOL = call.protocol or "none", GIT_SSH = "ssh",
+    GIT_LITERAL_PATHSPECS = "1", GIT_ALLOW_PROTOCOL = call.protocol or "none", GIT_SSH = M.ssh,
     GIT_SSH_VARIANT = "ssh",
   }
   for name, value in pairs(call.env or {}) do env[name] = value end

@@ -43,6 +43,8 @@ local function with_authority(text, scheme, rest)
   if userinfo and (userinfo == "" or userinfo:find "^%-" or userinfo:find "[^%w%.%-_~%%+]") then
     return refuse(text, "the user name in the address is not acceptable")
   end
+  local user = userinfo and userinfo:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
+  if user and user:find "[%c:]" then return refuse(text, "the user name in the address is not acceptable") end
   local host, port = hostport:match "^(.-):(%d+)$"
   host = (host or hostport):lower()
   local ok, err = check_host(text, host)
@@ -57,7 +59,7 @@ local function with_authority(text, scheme, rest)
   path = path:gsub("/+$", "")
   return {
     scheme = scheme,
-    user = userinfo,
+    user = user,
     host = host,
     port = port,
     path = path,

@@ -516,6 +516,20 @@ test("a tree that would leave its folder is refused on the way in", function()
   end
 end, 180)
 
+test("old warts that harm nobody are let in", function()
+  local origin = server:repo "warts"
+  origin:commit { ["a"] = "1" }
+  local blob = origin:git { "hash-object", "-w", "--stdin", stdin = "fine\n" }
+  local path = lab.dir "raw" .. "/tree"
+  ok(fs.write(path, "0100644 padded\0" .. ok(hash.unhex(blob))))
+  local tree = origin:git { "hash-object", "-t", "tree", "-w", "--literally", path }
+  local commit = origin:git { "commit-tree", "-m", "x", tree }
+  origin:push(commit .. ":refs/heads/warts")
+  for _, url in ipairs { origin.url, origin.path } do
+    eq(ok(fresh(url):read(commit, "padded")), "fine\n")
+  end
+end)
+
 test("a small pack that unfolds to billions of files is found before anything is written", function()
   local origin = server:repo "bomb"
   origin:commit { ["a"] = "1" }

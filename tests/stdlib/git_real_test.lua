@@ -1,5 +1,7 @@
 -- References of real repositories over real HTTP, compared with what git itself says.
 local check = require "check"
+local command = require "git.command"
+local fs = require "fs"
 local git = require "git"
 local lab = require "lab"
 local lab_git = require "lab.git"
@@ -24,16 +26,16 @@ end
 
 -- What `git ls-remote` says, in the shape of a snapshot.
 local function ls_remote(url, env)
-  local refs, last = {}, nil
+  local list, last = {}, nil
   for line in (lab_git.git { "ls-remote", "-q", "--", url, env = env } .. "\n"):gmatch "([^\n]+)\n" do
     local oid, name = line:match "^(%x+)\t(.+)$"
     if name:find "%^{}$" then
-      refs[last].commit, refs[last].annotated = oid, true
+      list[last].commit, list[last].annotated = oid, true
     elseif name:find "^refs/heads/" or name:find "^refs/tags/" then
-      refs[name], last = { oid = oid, commit = oid, annotated = false }, name
+      list[name], last = { oid = oid, commit = oid, annotated = false }, name
     end
   end
-  return refs
+  return list
 end
 
 test("says what git ls-remote says: branches, light and annotated tags, tags of tags", function()
@@ -149,7 +151,7 @@ test("half of the tags gone is an error, not news; all of them back is fine", fu
   check.has(fails("mismatch", repo:head "main").message, "all 6 references are gone")
 end)
 
--- Who asks how often ------------------------------------------------------------------------------------------
+-- Who asks how often ----------------------------------------------------------------------------------------
 
 test("one poll per interval, however many ask", function()
   local origin = server:repo "shared"
@@ -222,7 +224,8 @@ test("a server is never asked for more than eight repositories at once", functio
   end
   local tasks = {}
   for i = 1, 40 do
-    tasks[i] = task.spawn(function() fails("not_found", fresh(("%s/r%d.git"):format(between.url, i)):head "main") end)
+    tasks[i] = task.spawn(function() fails("not_found",
+      fresh(("%s/r%d.git"):format(between.url, i)):head "main") end)
   end
   for _, t in ipairs(tasks) do t:join() end
   eq(between.most, 8)
@@ -246,17 +249,19 @@ test("a server that is down costs one try per interval and is found again at onc
   eq(ok(repo:head "main").commit, commit)
 end)
 
--- Credentials -------------------------------------------------------------------------------------------------
+-- Credentials -----------------------------------------------------------------------------------------------
 
 test("with a password, without one, with a wrong one", function()
   local origin = private:repo "secret"
   local commit = origin:commit { ["a"] = "1" }
   local url = origin.url
   eq(ok(fresh(url, { username = private.user, password = private.password }):head "main").commit, commit)
-  eq(ok(fresh(url:gsub("//", "//" .. private.user .. "@"), { password = private.password }):head "main").commit, commit)
+  eq(ok(fresh(url:gsub("//", "//" .. private.user .. "@"),
+    { password = private.password }):head "main").commit, commit)
   local err = fails("unauthorized", fresh(url):head "main")
   check.has(err.message, "wants a user name and a password")
-  err = fails("unauthorized", fresh(url, { username = private.user, password = "MOONCANARY-wrong" }):head "main")
+  err = fails("unauthorized",
+    fresh(url, { username = private.user, password = "MOONCANARY-wrong" }):head "main")
   check.has(err.message, "does not accept")
   eq(tostring(err):find("MOONCANARY", 1, true), nil)
   fails("unauthorized", fresh(url, { username = "eve", password = private.password }):head "main")
@@ -271,7 +276,8 @@ test("the password is sent with the first request: no round trip for a 401", fun
     statuses[#statuses + 1] = answer.status
     return answer
   end
-  ok(fresh(between.url .. "/git/direct.git", { username = private.user, password = private.password }):head "main")
+  ok(fresh(between.url .. "/git/direct.git",
+    { username = private.user, password = private.password }):head "main")
   eq(statuses, { 200, 200 })
   between:close()
 end)
@@ -296,7 +302,7 @@ test("wrong credentials are not tried again and again", function()
   between:close()
 end)
 
--- Other servers -----------------------------------------------------------------------------------------------
+-- Other servers ---------------------------------------------------------------------------------------------
 
 test("a server that only knows version 0", function()
   local origin = server:repo "old"
@@ -358,7 +364,8 @@ test("credentials stay with the origin that they were given for", function()
   local thief = relay.open(private.host)
   local lure = relay.open()
   lure.hook = function(request)
-    return { status = 302, body = "", headers = { Location = thief.url .. request.path .. "?service=git-upload-pack" } }
+    return { status = 302, body = "",
+      headers = { Location = thief.url .. request.path .. "?service=git-upload-pack" } }
   end
   local opts = { username = private.user, password = private.password }
   local err = fails("unauthorized", fresh(lure.url .. "/git/fish.git", opts):head "main")
@@ -377,7 +384,8 @@ end)
 
 test("redirects that lead nowhere good are errors", function()
   local between = relay.open()
-  for _, location in ipairs { "http://127.0.0.1:1/x", "/login?return=x", "ftp://x/info/refs?service=git-upload-pack",
+  for _, location in ipairs { "http://127.0.0.1:1/x", "/login?return=x",
+    "ftp://x/info/refs?service=git-upload-pack",
     "//", "" } do
     between.hook = function() return { status = 302, body = "", headers = { Location = location } } end
     local value, err = fresh(between.url .. "/x.git"):head "main"
@@ -410,7 +418,7 @@ test("a redirect of the POST is not followed", function()
   thief:close()
 end)
 
--- Lies --------------------------------------------------------------------------------------------------------
+-- Lies ------------------------------------------------------------------------------------------------------
 
 local RESULT = "application/x-git-upload-pack-result"
 
@@ -430,12 +438,14 @@ end
 test("answers that are not what they should be", function()
   local answers = {
     { "protocol", { status = 200, body = "", headers = { ["Content-Type"] = RESULT } } },
-    { "protocol", { status = 200, body = "<html>hello</html>", headers = { ["Content-Type"] = "text/html" } } },
+    { "protocol", { status = 200, body = "<html>hello</html>",
+      headers = { ["Content-Type"] = "text/html" } } },
     { "protocol", { status = 200, body = "0000" } },
     { "protocol", { status = 200, body = "\31\139\8", headers = { ["Content-Type"] = RESULT,
       ["Content-Encoding"] = "gzip" } } },
     { "protocol", { status = 200, body = ("z"):rep(100000), headers = { ["Content-Type"] = RESULT } } },
-    { "protocol", { status = 200, body = "fff0" .. ("z"):rep(1000), headers = { ["Content-Type"] = RESULT } } },
+    { "protocol", { status = 200, body = "fff0" .. ("z"):rep(1000),
+      headers = { ["Content-Type"] = RESULT } } },
     { "failed", { status = 200, body = "0012ERR too busy\n0000", headers = { ["Content-Type"] = RESULT } } },
     { "status", { status = 500, body = "" } },
     { "denied", { status = 403, body = "" } },
@@ -514,7 +524,8 @@ test("a server that asks for silence gets it, for all of its repositories", func
 end)
 
 test("the same names are well-formed as for git", function()
-  local parts = { "a", "Z", "0", "-", "_", ".", "..", "/", "//", "@", "@{", "{", ".lock", "lock", "~", "^", ":", "?", "*",
+  local parts = { "a", "Z", "0", "-", "_", ".", "..", "/", "//", "@", "@{", "{", ".lock", "lock", "~", "^",
+    ":", "?", "*",
     "[", "]", "\\", " ", "!", "#", "$", "'", "\"", "<", "ü", "\127", "\1" }
   local names = {}
   for i = 1, 250 do
@@ -528,7 +539,7 @@ test("the same names are well-formed as for git", function()
   end
 end)
 
--- Without HTTP ------------------------------------------------------------------------------------------------
+-- Without HTTP ----------------------------------------------------------------------------------------------
 
 test("file remotes say the same", function()
   local origin = server:repo "local"
@@ -542,6 +553,36 @@ test("file remotes say the same", function()
     eq(ok(repo:head()).commit, commit)
   end
   fails("not_found", fresh(origin.path .. ".nowhere"):refs())
+end)
+
+test("ssh remotes work through whatever speaks for the far side", function()
+  local origin = server:repo "far"
+  local one = origin:commit { ["a"] = "1" }
+  origin:tag("v1", { message = "x" })
+  local dir = lab.dir "ssh"
+  -- Stands for ssh and the far shell in one: notes how it was called, then does what the far side would.
+  local fake = lab.write(dir .. "/ssh", ([[#!/bin/sh
+printf '%%s\n' "$@" --- >>%s/calls
+for last; do :; done
+eval "exec $last"
+]]):format(dir), 493)
+  local ssh = command.ssh
+  check.defer(function() command.ssh = ssh end)
+  command.ssh = fake
+  lab.run { "mv", origin.path, dir .. "/it's $(touch canary).git" }
+  lab.run { "ln", "-s", dir .. "/it's $(touch canary).git", dir .. "/it's$(touch${IFS}canary).git" }
+  local repo = fresh("ssh://git@far.example.com:2222" .. dir .. "/it's$(touch${IFS}canary).git",
+    { mirrors = dir .. "/m" })
+  eq(ok(repo:head "main").commit, one)
+  eq(ok(repo:read(one, "a")), "1")
+  eq(#ok(repo:tags()), 1)
+  fails("not_found", repo:fetch(("3"):rep(40)))
+  local calls = ok(fs.read(dir .. "/calls"))
+  check.has(calls, "-p\n2222\ngit@far.example.com\ngit-upload-pack '" .. dir)
+  eq(fs.exists(dir .. "/canary"), false)
+  lab.write(fake, "#!/bin/sh\necho 'git@far.example.com: Permission denied (publickey).' >&2\nexit 255\n",
+    493)
+  fails("unauthorized", repo:refs())
 end)
 
 test("ssh remotes go through ssh, and a closed port is refused", function()

@@ -22,6 +22,7 @@ test("reads the addresses that people write", function()
     "https://git.example.com/web" })
   eq(show "http://dev@127.0.0.1:8419/git/app.git",
     { "http", "dev", "127.0.0.1", 8419, "/git/app.git", "http://127.0.0.1:8419/git/app.git" })
+  eq(show "https://a%40b.c@host/x", { "https", "a@b.c", "host", 0, "/x", "https://host/x" })
   eq(show "ssh://git@host:2222/srv/app",
     { "ssh", "git", "host", 2222, "/srv/app", "ssh://git@host:2222/srv/app" })
   eq(show "git@github.com:team/web.git", { "ssh", "git", "github.com", 0, "team/web.git",
@@ -48,7 +49,8 @@ test("refuses addresses that could become something else", function()
     "-oX@host:path",
     "host:-path", "host:", ":path", "file://relative", "file://host/x", "https://h\xc3\xb6st/x",
     "https://host/\27[31m",
-    "https://[::1/x", "https://[g]/x", "https://a@b@c:d/x", ("https://host/" .. ("x"):rep(3000)),
+    "https://[::1/x", "https://[g]/x", "https://a@b@c:d/x", "https://a%0ab@host/x", "https://a%3ab@host/x",
+    ("https://host/" .. ("x"):rep(3000)),
   } do
     fails("invalid", url.parse(text))
   end
