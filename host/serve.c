@@ -37,6 +37,7 @@ static void run_daemon(struct serve *s)
 {
     if (s->closed)
         return;
+    s->kicked = false;
     MHD_run(s->daemon);
     arm(s);
 }
@@ -56,9 +57,9 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 /* The library says when it wants to run even if nothing arrives. */
 static void arm(struct serve *s)
 {
-    MHD_UNSIGNED_LONG_LONG ms;
+    MHD_UNSIGNED_LONG_LONG ms = 0;
 
-    if (MHD_get_timeout(s->daemon, &ms) == MHD_YES)
+    if (s->kicked || MHD_get_timeout(s->daemon, &ms) == MHD_YES)
         uv_timer_start(&s->tick, on_tick, ms, 0);
     else
         uv_timer_stop(&s->tick);
@@ -66,6 +67,7 @@ static void arm(struct serve *s)
 
 void serve_kick(struct serve *s)
 {
+    s->kicked = true;
     if (!s->closed)
         uv_timer_start(&s->tick, on_tick, 0, 0);
 }
@@ -165,6 +167,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
             c->next->link = c->link;
         free(c);
         *context = NULL;
+        serve_kick(cls); /* at the limit, the library looks at its listening socket again only when it runs */
     }
 }
 

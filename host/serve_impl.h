@@ -30,6 +30,7 @@ struct serve {
     size_t running;
     uint64_t drain_until; /* loop time; 0: not asked for */
     bool draining, closed;
+    bool kicked; /* the daemon must run although nothing arrives */
 };
 
 /* serve.c: have the daemon run soon; note a deadline from now (0: none). */
