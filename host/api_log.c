@@ -145,10 +145,10 @@ static void add_value(lua_State *L, struct collection *c, int depth)
     case LUA_TBOOLEAN:
         bare = true;
         break;
-    case LUA_TLIGHTUSERDATA: /* json.null */
-        lua_pop(L, 1);
-        lua_pushliteral(L, "null");
-        add_text(L, c, true);
+    case LUA_TUSERDATA: /* json.null says so itself */
+        luaL_tolstring(L, -1, NULL);
+        lua_remove(L, -2);
+        add_text(L, c, strcmp(lua_tostring(L, -1), "null") == 0);
         return;
     case LUA_TTABLE:
         if (luaL_getmetafield(L, -1, "__tostring") != LUA_TNIL) {

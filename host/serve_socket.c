@@ -15,7 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BACKLOG 128
+#define BACKLOG 1024 /* a flood of connections fills a short one, and then everybody waits a second */
 
 static bool fail(struct err *e, int errnum, const char *what)
 {

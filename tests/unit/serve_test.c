@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -735,6 +736,66 @@ UNIT(connections_of_one_address_are_limited)
     close_all();
 }
 
+static int dial_from(const char *address)
+{
+    struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET,
+                                                             .sin_port = htons(t.port),
+                                                             .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    inet_pton(AF_INET, address, &from.sin_addr);
+    (void)!bind(fd, (struct sockaddr *)&from, sizeof from);
+    (void)!connect(fd, (struct sockaddr *)&to, sizeof to);
+    return fd;
+}
+
+/* A thousand connections of one address drip bytes and come back; another address is served meanwhile. */
+static void client_flood(void)
+{
+    enum { FLOOD = 1000 };
+    static int fds[FLOOD];
+    double start = seconds(), worst = 0;
+    int answers = 0;
+
+    for (int i = 0; i < FLOOD; i++)
+        fds[i] = dial_from("127.0.0.2");
+    while (seconds() - start < 4) {
+        double asked = seconds();
+        int fd = dial();
+
+        say(fd, "GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        answers += hears(fd, 3000);
+        close(fd);
+        if (seconds() - asked > worst)
+            worst = seconds() - asked;
+        for (int i = 0; i < FLOOD; i++)
+            if (send(fds[i], "x", 1, MSG_NOSIGNAL) < 0 && errno != EAGAIN) {
+                close(fds[i]);
+                fds[i] = dial_from("127.0.0.2");
+            }
+    }
+    printf("  %d answers amid the flood, the slowest after %.0f ms\n", answers, worst * 1e3);
+    CHECK(answers > 10 && answers == t.seen);
+    CHECK(worst < 0.25);
+    for (int i = 0; i < FLOOD; i++)
+        close(fds[i]);
+}
+
+UNIT(a_flood_of_one_address_starves_nobody)
+{
+    struct serve_options o = options();
+    struct rlimit limit;
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    o.per_ip = 32;
+    o.timeout = 1000;
+    open_tcp(o);
+    with_client(client_flood);
+    close_all();
+}
+
 static int open_descriptors(void)
 {
     DIR *dir = opendir("/proc/self/fd");
@@ -1017,7 +1078,8 @@ UNIT_MAIN(C(ambiguous_requests_are_refused), C(plain_requests_are_answered),
           C(pipelined_requests_keep_their_order), C(huge_heads_are_refused),
           C(bodies_over_the_limit_are_refused), C(slow_clients_are_cut), C(slow_readers_are_cut),
           C(waiting_for_an_answer_is_no_timeout), C(a_client_that_leaves_is_noticed), C(streams_arrive_whole),
-          C(connections_are_limited), C(connections_of_one_address_are_limited), C(closing_leaves_nothing),
+          C(connections_are_limited), C(connections_of_one_address_are_limited),
+          C(a_flood_of_one_address_starves_nobody), C(closing_leaves_nothing),
           C(draining_lets_requests_finish), C(headers_that_cannot_be_sent), C(a_unix_socket_is_private),
           C(only_stale_sockets_are_removed), C(bad_places_for_a_socket), C(addresses),
           C(other_users_are_turned_away))
