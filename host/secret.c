@@ -10,12 +10,12 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include "secret_unit.h"
 
-#define KEY_LEN      4
-#define LINE_MIN     16 /* lines of a multi-line secret that count alone */
-#define SLOTS_MIN    256
-#define PREFIX_BITS  65536u
-#define ESCAPE_WIDTH 6 /* \u00XX: the widest spelling of one byte */
+#define KEY_LEN     4
+#define LINE_MIN    16 /* lines of a multi-line secret that count alone */
+#define SLOTS_MIN   256
+#define PREFIX_BITS 65536u
 
 struct form {
     char *bytes;
@@ -31,15 +31,6 @@ struct secrets {
     size_t slots;    /* a power of two */
     size_t longest;
     uint32_t prefixes[PREFIX_BITS / 32]; /* the first 1, 2 and 3 bytes of every form, hashed */
-};
-
-/* How a text may spell a secret. */
-enum spelling { PLAIN, PERCENT, WEBFORM, JSON, SPELLINGS };
-
-struct unit {
-    unsigned char bytes[4];
-    size_t len;  /* how many bytes it stands for */
-    size_t used; /* how many characters it takes; 0: the text ends inside of it */
 };
 
 struct probe {
@@ -252,92 +243,6 @@ bool secrets_add(struct secrets *s, const char *value, size_t len)
     return true;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Reads up to `want` hex digits; returns how many there are. */
-static size_t hex_run(const char *t, size_t left, size_t want, unsigned *value)
-{
-    size_t n = 0;
-
-    *value = 0;
-    while (n < want && n < left && hex_digit(t[n]) >= 0)
-        *value = *value << 4 | (unsigned)hex_digit(t[n++]);
-    return n;
-}
-
-static const struct unit text_ends;
-
-static struct unit single(unsigned byte, size_t used)
-{
-    return (struct unit){.bytes = {(unsigned char)byte}, .len = 1, .used = used};
-}
-
-static struct unit utf8(unsigned code, size_t used)
-{
-    struct unit u = {.used = used};
-
-    if (code < 0x80)
-        return single(code, used);
-    u.len = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-    for (size_t i = u.len - 1; i > 0; i--, code >>= 6)
-        u.bytes[i] = (unsigned char)(0x80 | (code & 63));
-    u.bytes[0] = (unsigned char)((0xf00u >> u.len & 0xf0) | code);
-    return u;
-}
-
-static struct unit percent_unit(const char *t, size_t left)
-{
-    unsigned value;
-    size_t digits = hex_run(t + 1, left - 1, 2, &value);
-
-    if (digits == 2)
-        return single(value, 3);
-    return digits == left - 1 ? text_ends : single('%', 1);
-}
-
-static struct unit json_unit(const char *t, size_t left)
-{
-    static const char names[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
-    unsigned code, low;
-
-    if (left < 2)
-        return text_ends;
-    if (t[1] != 'u') {
-        const char *name = t[1] ? strchr(names, t[1]) : NULL;
-
-        return name ? single((unsigned char)meanings[name - names], 2) : single('\\', 1);
-    }
-
-    size_t digits = hex_run(t + 2, left - 2, 4, &code);
-
-    if (digits < 4)
-        return digits == left - 2 ? text_ends : single('\\', 1);
-    if (code < 0xd800 || code > 0xdbff)
-        return utf8(code, 6);
-    if (left < 12 && (left < 7 || t[6] == '\\'))
-        return text_ends;
-    if (left >= 12 && t[6] == '\\' && t[7] == 'u' && hex_run(t + 8, 4, 4, &low) == 4 && low >> 10 == 0x37)
-        return utf8(0x10000 + ((code & 0x3ff) << 10 | (low & 0x3ff)), 12);
-    return single('\\', 1);
-}
-
-static struct unit next_unit(const char *t, size_t left, enum spelling how)
-{
-    if (*t == '%' && (how == PERCENT || how == WEBFORM))
-        return percent_unit(t, left);
-    if (*t == '+' && how == WEBFORM)
-        return single(' ', 1);
-    if (*t == '\\' && how == JSON)
-        return json_unit(t, left);
-    return single((unsigned char)*t, 1);
-}
-
 /* Compares a form with the text; the outcome is added to *p. */
 static void match_form(const struct form *form, const char *t, size_t left, enum spelling how,
                        struct probe *p)
@@ -354,7 +259,7 @@ static void match_form(const struct form *form, const char *t, size_t left, enum
         struct unit u = {0};
 
         if (at < left)
-            u = next_unit(t + at, left - at, how);
+            u = secret_unit(t + at, left - at, how);
         if (!u.used) {
             p->partial = true;
             return;
@@ -376,7 +281,7 @@ static size_t spelled_key(const char *t, size_t left, enum spelling how, unsigne
     size_t at = 0, n = 0;
 
     while (n < KEY_LEN && at < left) {
-        struct unit u = next_unit(t + at, left - at, how);
+        struct unit u = secret_unit(t + at, left - at, how);
 
         if (!u.used)
             break;
@@ -393,8 +298,6 @@ struct cursor {
     size_t len, at;
     size_t escape[SPELLINGS];
 };
-
-static const char escapes[SPELLINGS] = {[PERCENT] = '%', [WEBFORM] = '+', [JSON] = '\\'};
 
 static void probe_spelling(const struct secrets *s, const struct cursor *c, enum spelling how,
                            struct probe *p)
@@ -419,7 +322,7 @@ static void skip_ordinary(const struct secrets *s, struct cursor *c)
 
     for (enum spelling how = PERCENT; how < SPELLINGS; how++) {
         if (c->escape[how] < c->at) {
-            const char *found = memchr(c->text + c->at, escapes[how], c->len - c->at);
+            const char *found = memchr(c->text + c->at, secret_escapes[how], c->len - c->at);
 
             c->escape[how] = found ? (size_t)(found - c->text) : c->len;
         }
@@ -449,7 +352,7 @@ static size_t scan(const struct secrets *s, const char *text, size_t len, bool l
     size_t shown = *covered, hidden = *covered;
 
     for (enum spelling how = PERCENT; how < SPELLINGS; how++) {
-        const char *found = memchr(text, escapes[how], len);
+        const char *found = memchr(text, secret_escapes[how], len);
 
         c.escape[how] = found ? (size_t)(found - text) : len;
     }
