@@ -45,12 +45,13 @@ end
 
 Sink.__close = Sink.close
 
--- A sink that fails is removed: it would fail with each line, and nobody would see the others.
+-- A sink that fails is removed: it would fail with each line, and nobody would see the others. Unless there was
+-- no memory: that passes.
 local function copy(sink, line, level)
   sink_runs = true
   local ok, err = core.guard(sink.fn, line, level)
   sink_runs = false
-  if not ok then
+  if not ok and err ~= "not enough memory" then
     sink:close()
     core.write("warn", "a log sink failed and was removed", { error = err })
   end

@@ -203,13 +203,28 @@ function Server:__close()
   self.raw:stop()
 end
 
--- The requests' tasks are its children: they end when it does, and it ends when the server is closed.
+local function take(raw, options)
+  local request = raw:accept()
+  if not request then return false end
+  local started, err = pcall(task.start, { name = "request" }, handle, request, options)
+  if not started then
+    request:close()
+    error(err, 0)
+  end
+  return true
+end
+
+-- The requests' tasks are its children: they end when it does, and it ends when the server is closed. A lack of
+-- memory is no reason to end: it passes, and requests wait in their queue for so long.
 local function accept(raw, options)
   local _ <close> = raw
   while true do
-    local request = raw:accept()
-    if not request then return end
-    task.start({ name = "request" }, handle, request, options)
+    local fine, more = pcall(take, raw, options)
+    if fine and not more then return end
+    if not fine then
+      if errors.is(more, "cancelled") then error(more, 0) end
+      pcall(time.sleep, 0.05)
+    end
   end
 end
 
@@ -237,9 +252,14 @@ function M.listen(options)
   if not options.unix and not is_loopback(options.address or "127.0.0.1") then
     log.warn("listening beyond this machine", { address = options.address, port = raw:port() })
   end
+  local server = setmetatable({ raw = raw, port = raw:port(), path = options.unix }, Server)
   local ours = { handler = options.handler, unix = options.unix, hosts = hosts }
-  task.start({ name = "serve" }, accept, raw, ours)
-  return setmetatable({ raw = raw, port = raw:port(), path = options.unix }, Server)
+  local started, problem = pcall(task.start, { name = "serve" }, accept, raw, ours)
+  if not started then
+    raw:stop()
+    error(problem, 0)
+  end
+  return server
 end
 
 --- Makes a handler of routes. A part of a path that begins with a colon matches one part of any text and ends
