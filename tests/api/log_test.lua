@@ -123,7 +123,6 @@ test("survives more fields and deeper ones than anybody reads", function()
   local list = {}
   for i = 1, 1000 do list[i] = i end
   has(record("m", { list = list }).list, "16, ...")
-  ok(#record(("x"):rep(3 << 20)).message < 17000)
 end)
 
 test("passes on what a field's text form raises, and goes on", function()
