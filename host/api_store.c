@@ -26,6 +26,10 @@ struct handle {
     char *path;
 };
 
+struct guard {
+    struct handle *database;
+};
+
 static struct handle *self_open(lua_State *L)
 {
     struct handle *self = bind_self(L, 1, STORE_CLASS);
@@ -344,7 +348,7 @@ static int l_tostring(lua_State *L)
  * the database holds the guard, and is the first argument of the call that is left. */
 static int l_guard_close(lua_State *L)
 {
-    struct handle *self = *(struct handle **)bind_self(L, 1, GUARD_CLASS);
+    struct handle *self = ((struct guard *)bind_self(L, 1, GUARD_CLASS))->database;
 
     self->calling = false;
     if (self->store)
@@ -357,7 +361,8 @@ static int l_open(lua_State *L)
     static const char *const known[] = {"readonly", "durable", "busy_timeout", "budget", "max_rows", NULL};
     const char *path = bind_text(L, 1, OPEN_USAGE);
     struct store_options options;
-    struct handle *self, **guard;
+    struct handle *self;
+    struct guard *guard;
     struct err e;
 
     bind_options(L, 2, OPEN_USAGE, known);
@@ -368,7 +373,7 @@ static int l_open(lua_State *L)
     self = bind_new(L, sizeof *self, STORE_CLASS);
     self->max_rows = bind_opt_integer(L, 2, "max_rows", 100000);
     guard = bind_new(L, sizeof *guard, GUARD_CLASS);
-    *guard = self;
+    guard->database = self;
     lua_setiuservalue(L, -2, 1);
     self->path = strdup(path);
     if (!self->path)

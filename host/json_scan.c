@@ -190,7 +190,7 @@ static bool keep_number(struct reader *r, const char *start, bool exponent, size
         return fault_at(r, start, ERR_INVALID, "number out of range");
     if (whole_digits > 15) {
         errno = 0;
-        strtoll(token, NULL, 10);
+        (void)strtoll(token, NULL, 10);
         return rewrite(r, start, errno ? "\"\xFF~" : "\"\xFF", start, len);
     }
     return true;

@@ -14,8 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PROGRESS_STEPS 2000 /* virtual machine steps between two looks at the clock: some ten microseconds   \
-                             */
+/* Virtual machine steps between two looks at the clock: some ten microseconds. */
+#define PROGRESS_STEPS 2000
 
 uint64_t store_clock(void)
 {

@@ -1,7 +1,8 @@
 -- store: values in and out, rows, transactions that take everything back, limits, and the ways files can be wrong.
 local check = require "check"
 local errors, fs, json, lab = require "errors", require "fs", require "json", require "lab"
-local store, task, time = require "store", require "task", require "time"
+local proc, store, sys = require "proc", require "store", require "sys"
+local task, time = require "task", require "time"
 local test, eq, ok, fails, raises, has = check.test, check.eq, check.ok, check.fails, check.raises, check.has
 
 local ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) "
@@ -311,6 +312,27 @@ test("check finds damage, backup makes a whole copy", function()
   local bad = ok(store.open(path .. ".bad"))
   fails("mismatch", bad:check())
   bad:close()
+end)
+
+test("a killed writer loses no commit that it has told of, and leaves none by halves", function()
+  local db, path = fresh()
+  ok(db:exec "CREATE TABLE t(n INTEGER, v)")
+  local told = 0
+  for round = 1, 5 do
+    ok(db:exec "DELETE FROM t")
+    local writer <close> = ok(proc.spawn { sys.exe(), "exec", "tests/fixture/writer.lua", path })
+    for line in writer:lines() do
+      told = tonumber(line)
+      if told >= 37 * round then break end
+    end
+    writer:kill "SIGKILL"
+    writer:wait()
+    local row = ok(db:row "SELECT count(*) AS rows, count(DISTINCT n) AS commits, max(n) AS last FROM t")
+    eq(row.rows, 2 * row.commits)
+    eq(row.commits, row.last)
+    if row.last < told then error(("%d was told, %d is there"):format(told, row.last)) end
+    eq(db:check(), true)
+  end
 end)
 
 test("a database that nobody closed is closed by its collector, and by <close>", function()

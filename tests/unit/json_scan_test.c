@@ -177,13 +177,13 @@ UNIT(counts_members)
 static double cost(const char *head, const char *unit, const char *tail, size_t n)
 {
     size_t h = strlen(head), u = strlen(unit), t = strlen(tail), len = h + n * u + t;
-    char *text = malloc(len + 1);
+    char *text = calloc(len + 1, 1), *at = text;
     clock_t start;
 
-    memcpy(text, head, h);
+    at = stpcpy(at, head);
     for (size_t i = 0; i < n; i++)
-        memcpy(text + h + i * u, unit, u);
-    memcpy(text + h + n * u, tail, t);
+        at = stpcpy(at, unit);
+    stpcpy(at, tail);
     start = clock();
     verdict(text, len, NULL);
     free(text);
