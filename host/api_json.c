@@ -218,24 +218,25 @@ static int fail_duplicate(lua_State *L, const char *text, size_t len)
 }
 
 /* True when cjson will find the memory it needs: its own buffer of the text's length, and the tables under
- * the limit of the script (an upper bound: growing tables keep their old half for a moment). */
+ * the limit of the script (an upper bound: growing tables keep their old half for a moment). The third try
+ * follows the second at once, which tells our allocator that a limited script is at its end. */
 static bool reserve(lua_State *L, const struct json_scan *scan, size_t len)
 {
     size_t need = len + scan->containers * 56 + scan->values * 104 + scan->members * 32;
-    void *ud, *probe = malloc(len + 1);
+    void *ud, *buffer = malloc(len + 1), *tables = NULL;
     lua_Alloc alloc = lua_getallocf(L, &ud);
-    bool ok = probe != NULL;
 
-    free(probe);
-    probe = ok ? alloc(ud, NULL, 0, need) : NULL;
-    if (ok && !probe) {
-        lua_gc(L, LUA_GCCOLLECT);
-        probe = alloc(ud, NULL, 0, need);
-    }
-    if (!probe)
+    if (!buffer)
         return false;
-    alloc(ud, probe, need, 0);
-    return true;
+    free(buffer);
+    for (int try = 1; try <= 3 && !tables; try++) {
+        if (try == 2)
+            lua_gc(L, LUA_GCCOLLECT);
+        tables = alloc(ud, NULL, 0, need);
+    }
+    if (tables)
+        alloc(ud, tables, need, 0);
+    return tables != NULL;
 }
 
 static int l_decode(lua_State *L)

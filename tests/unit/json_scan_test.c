@@ -193,14 +193,14 @@ static double cost(const char *head, const char *unit, const char *tail, size_t 
 UNIT(is_linear)
 {
     /* eight megabytes each; a quadratic scanner would take hours, a slow build of a linear one a second */
-    CHECK(cost("", "[", "", 8000000) < 2);
-    CHECK(cost("[", "[],", "1]", 2600000) < 2);
-    CHECK(cost("[", "1234567890123456789,", "1]", 400000) < 2);
-    CHECK(cost("\"", "\xF0\x9F\x98\x80", "\"", 2000000) < 2);
-    CHECK(cost("\"", "\\u0041", "\"", 1300000) < 2);
-    CHECK(cost("\"", "\\", "", 8000000) < 2);
-    CHECK(cost("", "9", "", 8000000) < 2);
-    CHECK(cost("", " ", "", 8000000) < 2);
+    CHECK(cost("", "[", "", 8000000) < 10);
+    CHECK(cost("[", "[],", "1]", 2600000) < 10);
+    CHECK(cost("[", "1234567890123456789,", "1]", 400000) < 10);
+    CHECK(cost("\"", "\xF0\x9F\x98\x80", "\"", 2000000) < 10);
+    CHECK(cost("\"", "\\u0041", "\"", 1300000) < 10);
+    CHECK(cost("\"", "\\", "", 8000000) < 10);
+    CHECK(cost("", "9", "", 8000000) < 10);
+    CHECK(cost("", " ", "", 8000000) < 10);
 }
 
 UNIT_MAIN(C(accepts_the_grammar), C(refuses_what_is_no_json), C(refuses_broken_text),
