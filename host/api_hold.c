@@ -112,29 +112,36 @@ static int l_lock(lua_State *L)
 
 struct temp {
     char path[PATH_MAX]; /* empty: removed */
+    int fd;              /* marks it as in use */
 };
 
 struct temp_work {
     struct work work;
     char *parent, *prefix;
+    bool sweep;
     char made[PATH_MAX]; /* empty once handed over */
+    int fd;
 };
 
 struct temp_removal {
     uv_work_t req;
     char path[PATH_MAX];
+    int fd;
 };
 
-static void temp_remove(const char *path)
+static void temp_remove(const char *path, int fd)
 {
     struct err ignored;
 
     fs_remove((struct fs_path){NULL, path}, true, &ignored);
+    close(fd);
 }
 
 static void removal_run(uv_work_t *req)
 {
-    temp_remove(((struct temp_removal *)req->data)->path);
+    struct temp_removal *r = req->data;
+
+    temp_remove(r->path, r->fd);
 }
 
 static void removal_after(uv_work_t *req, int status)
@@ -158,6 +165,7 @@ static int l_temp_close(lua_State *L)
         snprintf(r->path, sizeof r->path, "%.*s/.gone-%s", (int)(slash - temp->path), temp->path, slash + 1);
         if (rename(temp->path, r->path) == 0) {
             r->req.data = r;
+            r->fd = temp->fd;
             if (uv_queue_work(&host->loop, &r->req, removal_run, removal_after) == 0) {
                 temp->path[0] = '\0';
                 return 0;
@@ -166,7 +174,7 @@ static int l_temp_close(lua_State *L)
         }
         free(r);
     }
-    temp_remove(temp->path);
+    temp_remove(temp->path, temp->fd);
     temp->path[0] = '\0';
     return 0;
 }
@@ -184,7 +192,7 @@ static void temp_destroy(struct work *work)
     struct temp_work *w = (struct temp_work *)work;
 
     if (w->made[0])
-        rmdir(w->made);
+        temp_remove(w->made, w->fd);
     free(w->parent);
     free(w->prefix);
 }
@@ -193,7 +201,10 @@ static void temp_run(struct work *work)
 {
     struct temp_work *w = (struct temp_work *)work;
 
-    if (!fs_temp_dir(w->parent, w->prefix, w->made, sizeof w->made - 8, &work->err))
+    if (w->sweep)
+        fs_temp_sweep(w->parent);
+    w->fd = fs_temp_dir(w->parent, w->prefix, w->made, sizeof w->made - 8, &work->err);
+    if (w->fd < 0)
         w->made[0] = '\0';
 }
 
@@ -206,17 +217,20 @@ static int temp_finish(lua_State *L, struct work *work)
         return err_return(L, &work->err, "fs.temp_dir", w->parent);
     temp = bind_new(L, sizeof *temp, TEMP_CLASS);
     memcpy(temp->path, w->made, sizeof temp->path);
+    temp->fd = w->fd;
     w->made[0] = '\0';
     return 1;
 }
 
-/* temp_dir(parent, prefix): a handle whose path() is there until it is closed or collected. */
+/* temp_dir(parent, prefix, sweep): a handle whose path() is there until it is closed or collected; with
+ * `sweep` what killed processes left beside it goes first. */
 static int l_temp_dir(lua_State *L)
 {
     static const char usage[] = "fs.temp_dir([{dir, prefix}])";
     const char *parent = bind_text(L, 1, usage), *prefix = bind_text(L, 2, usage);
     struct temp_work *w = work_new(L, sizeof *w, temp_run, temp_destroy);
 
+    w->sweep = lua_toboolean(L, 3);
     w->parent = copy(L, parent);
     w->prefix = copy(L, prefix);
     return work_wait(L, &w->work, temp_finish);

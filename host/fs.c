@@ -203,79 +203,108 @@ static bool sync_dir(int fd, struct err *e)
     return fail(e, "syncing the directory");
 }
 
-/* A new file with a name nobody else has. */
-static int temp_open(int dir, char *name, size_t size, mode_t mode)
-{
-    for (int tries = 0; tries < 100; tries++) {
-        unsigned long long id;
-        int fd;
+/* The file that becomes the new one: without a name where the file system can do that, so that a host killed
+ * while it writes leaves nothing; else with one that nobody else has. */
+struct draft {
+    int dir, fd;
+    char name[64]; /* empty: it has none */
+};
 
-        if (getrandom(&id, sizeof id, 0) != (ssize_t)sizeof id)
-            return -1;
-        snprintf(name, size, ".moontide-%016llx.tmp", id);
-        fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, mode);
-        if (fd >= 0 || errno != EEXIST)
-            return fd;
-    }
-    return -1;
+static bool draft_name(struct draft *d)
+{
+    unsigned long long id;
+
+    if (getrandom(&id, sizeof id, 0) != (ssize_t)sizeof id)
+        return false;
+    snprintf(d->name, sizeof d->name, ".moontide-%016llx.tmp", id);
+    return true;
 }
 
-static bool temp_fill(int fd, const void *data, size_t len, int mode, const struct stat *old, bool sync,
-                      struct err *e)
+static bool draft_open(struct draft *d, mode_t mode)
 {
-    if (!write_all(fd, data, len, e))
+    d->fd = openat(d->dir, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, mode);
+    if (d->fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT && errno != EINVAL))
+        return d->fd >= 0;
+    for (int tries = 0; tries < 100 && d->fd < 0 && draft_name(d); tries++) {
+        d->fd = openat(d->dir, d->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+        if (d->fd < 0) {
+            d->name[0] = '\0';
+            if (errno != EEXIST)
+                break;
+        }
+    }
+    return d->fd >= 0;
+}
+
+static bool draft_fill(const struct draft *d, const void *data, size_t len, int mode, const struct stat *old,
+                       bool sync, struct err *e)
+{
+    if (!write_all(d->fd, data, len, e))
         return false;
     if (old && (old->st_uid != geteuid() || old->st_gid != getegid())) {
         /* Only root may give files away; for others the new owner is who wrote it. */
-        if (fchown(fd, old->st_uid, old->st_gid) < 0 && errno != EPERM)
+        if (fchown(d->fd, old->st_uid, old->st_gid) < 0 && errno != EPERM)
             return fail(e, "keeping the owner");
     }
-    if (mode >= 0 && fchmod(fd, (mode_t)mode) < 0)
+    if (mode >= 0 && fchmod(d->fd, (mode_t)mode) < 0)
         return fail(e, "setting the mode");
-    if (sync && fsync(fd) < 0)
+    if (sync && fsync(d->fd) < 0)
         return fail(e, "syncing");
     return true;
 }
 
+/* Gives the draft the name of the file that it replaces. A link cannot replace, a rename needs a name. */
+static bool draft_place(struct draft *d, const char *leaf, struct err *e)
+{
+    char self[64];
+
+    snprintf(self, sizeof self, "/proc/self/fd/%d", d->fd);
+    for (int tries = 0; !d->name[0] && tries < 100; tries++) {
+        if (tries == 0 && linkat(AT_FDCWD, self, d->dir, leaf, AT_SYMLINK_FOLLOW) == 0)
+            return true;
+        if (errno != EEXIST || !draft_name(d))
+            break;
+        if (linkat(AT_FDCWD, self, d->dir, d->name, AT_SYMLINK_FOLLOW) < 0)
+            d->name[0] = '\0';
+    }
+    if (d->name[0] && renameat(d->dir, d->name, d->dir, leaf) == 0) {
+        d->name[0] = '\0';
+        return true;
+    }
+    return fail(e, "cannot put it in place");
+}
+
+/* A network file system may say only now that it is full. */
+static bool draft_close(struct draft *d, bool ok, struct err *e)
+{
+    if (d->fd >= 0 && close(d->fd) < 0 && ok)
+        ok = fail(e, "writing");
+    if (!ok && d->name[0])
+        unlinkat(d->dir, d->name, 0);
+    return ok;
+}
+
 bool fs_write(struct fs_path at, const void *data, size_t len, int mode, bool sync, struct err *e)
 {
-    char text[4096], temp[64] = "";
+    char text[4096];
     const char *leaf;
     struct stat old;
-    bool ok = false, had;
-    int fd = -1, dir = fs_parent(at, text, sizeof text, &leaf);
+    struct draft d = {.fd = -1};
+    bool ok, had;
 
-    if (dir < 0)
+    d.dir = fs_parent(at, text, sizeof text, &leaf);
+    if (d.dir < 0)
         return fail(e, "cannot open its directory");
-    had = fstatat(dir, leaf, &old, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(old.st_mode);
+    had = fstatat(d.dir, leaf, &old, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(old.st_mode);
     if (mode < 0 && had)
         mode = (int)(old.st_mode & 0777);
-    fd = temp_open(dir, temp, sizeof temp, mode < 0 ? 0666 : 0600);
-    if (fd < 0) {
-        temp[0] = '\0';
-        fail(e, "cannot make a file beside it");
-        goto out;
-    }
-    if (!temp_fill(fd, data, len, mode, had ? &old : NULL, sync, e))
-        goto out;
-    if (close(fd) < 0) { /* a network file system may only say now that it is full */
-        fd = -1;
-        fail(e, "writing");
-        goto out;
-    }
-    fd = -1;
-    if (renameat(dir, temp, dir, leaf) < 0) {
-        fail(e, "cannot put it in place");
-        goto out;
-    }
-    temp[0] = '\0';
-    ok = !sync || sync_dir(dir, e);
-out:
-    if (fd >= 0)
-        close(fd);
-    if (!ok && temp[0])
-        unlinkat(dir, temp, 0);
-    close(dir);
+    ok = draft_open(&d, mode < 0 ? 0666 : 0600) || fail(e, "cannot make a file beside it");
+    ok = ok && draft_fill(&d, data, len, mode, had ? &old : NULL, sync, e);
+    ok = ok && draft_place(&d, leaf, e);
+    ok = draft_close(&d, ok, e);
+    if (ok && sync)
+        ok = sync_dir(d.dir, e);
+    close(d.dir);
     return ok;
 }
 

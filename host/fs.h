@@ -42,8 +42,12 @@ bool fs_rename(const char *root, const char *from, const char *to, bool replace,
  * the descriptor. */
 int fs_lock(struct fs_path at, bool shared, struct err *e);
 
-/* Makes a new directory, mode 0700, and writes its path into `out`. */
-bool fs_temp_dir(const char *parent, const char *prefix, char *out, size_t size, struct err *e);
+/* Makes a new directory in `parent`, mode 0700, and writes its path into `out`. The descriptor returned (-1:
+ * failed) marks it as in use. */
+int fs_temp_dir(const char *parent, const char *prefix, char *out, size_t size, struct err *e);
+
+/* Removes the directories in `parent` that fs_temp_dir made for processes that were killed. */
+void fs_temp_sweep(const char *parent);
 
 /* One letter for a file's type: f d l p s c b, ? for anything else. */
 char fs_type(mode_t mode);

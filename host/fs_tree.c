@@ -276,7 +276,7 @@ out:
     return ok;
 }
 
-/* --- locks and temporary directories --- */
+/* --- locks --- */
 
 int fs_lock(struct fs_path at, bool shared, struct err *e)
 {
@@ -311,13 +311,4 @@ int fs_lock(struct fs_path at, bool shared, struct err *e)
     }
     err_set(e, ERR_BUSY, "the lock's file is replaced all the time");
     return -1;
-}
-
-bool fs_temp_dir(const char *parent, const char *prefix, char *out, size_t size, struct err *e)
-{
-    if ((size_t)snprintf(out, size, "%s/%sXXXXXX", parent, prefix) >= size) {
-        errno = ENAMETOOLONG;
-        return fail(e, "cannot make a directory");
-    }
-    return mkdtemp(out) != NULL || fail(e, "cannot make a directory");
 }

@@ -215,7 +215,10 @@ end
 
 TempDir.__close = TempDir.close
 
----Makes a directory for this user alone that removes itself when its handle is closed or collected.
+local swept = {} ---@type table<string, boolean> where the leavings of killed processes were removed
+
+---Makes a directory for this user alone that removes itself when its handle is closed or collected. One that a
+---killed process left is removed by the next that makes one in the same place.
 ---
 ---    local dir <close> = assert(fs.temp_dir())
 ---@async
@@ -234,10 +237,12 @@ function M.temp_dir(opts)
   if type(prefix) ~= "string" or prefix:find("/", 1, true) then
     error("option 'prefix' must be a string without '/'", 2)
   end
-  local handle, err = raw.temp_dir(opts.dir or sys.env "TMPDIR" or "/tmp", prefix)
+  local dir = opts.dir or sys.env "TMPDIR" or "/tmp"
+  local handle, err = raw.temp_dir(dir, prefix, not swept[dir])
   if not handle then
     return nil, err
   end
+  swept[dir] = true
   return setmetatable({ path = handle:path(), handle = handle }, TempDir)
 end
 

@@ -96,6 +96,32 @@ test("a temporary directory is ours alone and goes with everything in it", funct
   fails("not_found", fs.temp_dir { dir = "/nonexistent" })
 end)
 
+test("a temporary directory of a killed host goes with the next one made beside it", function()
+  local dir = scratch()
+  ok(fs.write(dir .. "/script.lua", [[
+    local fs, time = require "fs", require "time"
+    local temp = assert(fs.temp_dir { dir = ... })
+    assert(fs.write(temp.path .. "/f", "x"))
+    print(temp.path)
+    time.sleep(600)
+  ]]))
+  ok(fs.mkdir(dir .. "/top"))
+  local function start()
+    local host = ok(proc.spawn { sys.exe(), "exec", dir .. "/script.lua", dir .. "/top" })
+    for line in host:lines() do return host, line end
+  end
+  local first, gone = start()
+  first:kill "KILL"
+  first:wait()
+  eq(fs.exists(gone), true)
+  local second, kept = start()
+  eq(fs.exists(gone), false)
+  local third = start()
+  eq(fs.exists(kept), true) -- its host lives
+  second:close()
+  third:close()
+end)
+
 test("a forgotten temporary directory and lock go with the collector", function()
   local dir = scratch()
   local path = ok(fs.temp_dir { dir = dir }).path

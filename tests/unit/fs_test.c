@@ -13,6 +13,7 @@
 #include "fs.h"
 
 static char base[256]; /* a directory of the running test */
+static int base_fd;
 static struct err err;
 
 static const char *in(const char *name)
@@ -37,7 +38,8 @@ static struct fs_path rooted(const char *name)
 
 static void set_up(void)
 {
-    CHECK(fs_temp_dir("/tmp", "fs-test-", base, sizeof base, &err));
+    base_fd = fs_temp_dir("/tmp", "fs-test-", base, sizeof base, &err);
+    CHECK(base_fd >= 0);
 }
 
 static int count(const char *path)
@@ -56,6 +58,7 @@ static void tear_down(void)
 {
     CHECK(fs_remove((struct fs_path){NULL, base}, true, &err));
     CHECK(access(base, F_OK) < 0);
+    close(base_fd);
 }
 
 static bool holds(struct fs_path at, const char *want)
@@ -400,6 +403,65 @@ UNIT(failed_write_leaves_the_old_file)
     tear_down();
 }
 
+/* What a killed process left goes; what somebody still uses, or never was ours, stays. */
+UNIT(temporary_directories_are_swept)
+{
+    char mine[300], left[300] = "", text[320] = "";
+    int pipes[2], fd;
+
+    set_up();
+    CHECK_INT(pipe2(pipes, O_CLOEXEC), 0);
+    if (fork() == 0) {
+        if (fs_temp_dir(base, "left-", left, sizeof left, &err) < 0)
+            _exit(1);
+        snprintf(text, sizeof text, "%s/file", left);
+        if (!fs_append((struct fs_path){NULL, text}, "x", 1, -1, false, &err) ||
+            write(pipes[1], left, sizeof left) != sizeof left)
+            _exit(1);
+        raise(SIGKILL);
+    }
+    CHECK_INT(read(pipes[0], left, sizeof left), sizeof left);
+    wait(NULL);
+    fd = fs_temp_dir(base, "mine-", mine, sizeof mine, &err);
+    CHECK(fd >= 0);
+    CHECK_INT(mkdir(in("plain"), 0700), 0);
+    CHECK(writes(plain("file.moontide"), ""));
+    CHECK_INT(symlink("plain", in("link.moontide")), 0);
+    CHECK_INT(count(base), 5);
+    fs_temp_sweep(base);
+    CHECK_INT(count(base), 4);
+    CHECK(access(left, F_OK) < 0);
+    CHECK(access(mine, F_OK) == 0);
+    close(fd);
+    close(pipes[0]);
+    close(pipes[1]);
+    tear_down();
+}
+
+/* Nobody ever sees half a file beside the one that is written, and a killed writer leaves none. */
+UNIT(killed_writer_leaves_nothing)
+{
+    static char big[8 << 20];
+    int left = 0;
+
+    set_up();
+    memset(big, 'n', sizeof big);
+    CHECK(writes(plain("f"), "old"));
+    for (int i = 0; i < 30; i++) {
+        pid_t pid = fork();
+
+        if (pid == 0)
+            for (;;)
+                fs_write(plain("f"), big, sizeof big, -1, false, &err);
+        usleep((useconds_t)(500 + i * 211));
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        left += count(base) != 1;
+    }
+    CHECK(left <= 1); /* only between the last link and rename could there be a name */
+    tear_down();
+}
+
 /* A real full disk, in a mount namespace of a child of ours; without the right to mount there is nothing to
  * see. */
 static int fill_disk(void)
@@ -438,4 +500,5 @@ UNIT(full_disk)
 UNIT_MAIN(C(write_and_read), C(write_replaces_links_and_spares_directories), C(reads_stay_bounded),
           C(only_regular_files), C(roots_hold), C(append), C(listing), C(removing_follows_no_link),
           C(removing_a_deep_tree), C(removing_a_wide_tree), C(renaming), C(locks), C(locks_between_processes),
-          C(failed_write_leaves_the_old_file), C(full_disk))
+          C(failed_write_leaves_the_old_file), C(full_disk), C(temporary_directories_are_swept),
+          C(killed_writer_leaves_nothing))
