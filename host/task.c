@@ -21,6 +21,8 @@ struct task {
     struct host *host;
     lua_State *co;
     struct task *parent;
+    struct task *first_child;
+    struct task *prev_sibling, *next_sibling;
     struct task *payer;        /* whose budget it uses up: itself, or the limited ancestor */
     struct task *prev, *next;  /* all tasks */
     struct task *next_ready;
@@ -33,9 +35,16 @@ struct task {
     size_t grown;              /* bytes they added to the Lua state, at least */
     enum err_code cut;         /* why it must end; ERR_NONE while it need not */
     int nargs;
+    unsigned paid_for;         /* tasks alive whose payer this is, itself included */
     bool queued, started, ended;
     char name[40];
 };
+
+/* How long a limited script may hold the loop where it cannot be set aside: in a sort comparison, a gsub callback. */
+#define STUCK_MS 100
+
+/* How many tasks a limited script may have alive at once. */
+#define PAID_TASKS_MAX 1000u
 
 struct task_set {
     struct task *all;
@@ -195,9 +204,8 @@ static void cut(struct task *t, enum err_code why)
 void task_cancel(struct task *t, enum err_code why)
 {
     cut(t, why);
-    for (struct task *c = t->host->tasks->all; c; c = c->next)
-        if (c->parent == t)
-            task_cancel(c, why);
+    for (struct task *c = t->first_child; c; c = c->next_sibling)
+        task_cancel(c, why);
 }
 
 static void timer_closed(uv_handle_t *handle)
@@ -300,6 +308,8 @@ static void on_slice_over(lua_State *L, lua_Debug *ar)
         return;
     if (!t->cut && t->limits.cpu_ms && t->payer->cpu_ns + slice_ns(set) > t->limits.cpu_ms * 1000000)
         t->cut = ERR_BUDGET;
+    if (!t->cut && t->limits.cpu_ms && !lua_isyieldable(L) && slice_ns(set) > STUCK_MS * UINT64_C(1000000))
+        t->cut = ERR_BUDGET; /* it cannot be set aside, and everybody waits */
     if (!t->cut && host->alloc.exhausted)
         t->cut = ERR_MEMORY;
     if (!t->cut && t->deadline) {
@@ -353,6 +363,48 @@ static void slice_end(struct task *t)
     set->running = NULL;
 }
 
+/* ---- kinship ---- */
+
+static void adopt(struct task *parent, struct task *t)
+{
+    t->parent = parent;
+    if (!parent)
+        return;
+    t->next_sibling = parent->first_child;
+    if (parent->first_child)
+        parent->first_child->prev_sibling = t;
+    parent->first_child = t;
+}
+
+static void leave_family(struct task *t)
+{
+    if (t->prev_sibling)
+        t->prev_sibling->next_sibling = t->next_sibling;
+    else if (t->parent)
+        t->parent->first_child = t->next_sibling;
+    if (t->next_sibling)
+        t->next_sibling->prev_sibling = t->prev_sibling;
+    t->parent = t->prev_sibling = t->next_sibling = NULL;
+}
+
+static void pay(struct task *t, struct task *payer)
+{
+    if (t->payer)
+        t->payer->paid_for--;
+    t->payer = payer;
+    payer->paid_for++;
+}
+
+/* Whoever paid is gone: what is left below pays for itself in the little time until it ends. */
+static void orphan_budget(struct task *t, const struct task *payer)
+{
+    for (struct task *c = t->first_child; c; c = c->next_sibling) {
+        if (c->payer == payer)
+            pay(c, c);
+        orphan_budget(c, payer);
+    }
+}
+
 /* ---- spawn ---- */
 
 static void push_registry_table(lua_State *L, const void *key)
@@ -365,9 +417,11 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
 {
     struct host *host = bind_host(L);
     struct task_set *set = host->tasks;
-    struct task *t;
+    struct task *t, *payer = parent && (parent->limits.cpu_ms || parent->limits.memory) ? parent->payer : NULL;
     lua_State *co;
 
+    if (payer && payer->paid_for >= PAID_TASKS_MAX)
+        luaL_error(L, "this script has %d tasks alive, and that is the most", (int)PAID_TASKS_MAX);
     luaL_checkstack(L, 4, "spawn");
     push_registry_table(L, &anchors_key); /* fn args anchors */
     co = lua_newthread(L);                /* fn args anchors thread */
@@ -379,9 +433,9 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
     t->id = ++set->last_id;
     t->host = host;
     t->co = co;
-    t->parent = parent;
+    adopt(parent, t);
     t->limits = limits;
-    t->payer = parent && (parent->limits.cpu_ms || parent->limits.memory) ? parent->payer : t;
+    pay(t, payer ? payer : t);
     t->nargs = nargs;
     snprintf(t->name, sizeof t->name, "%s", name ? name : "task");
     t->next = set->all;
@@ -526,14 +580,15 @@ static void task_end(struct task *t, int status, int n)
     lua_State *L = host->L;
 
     t->ended = true;
-    for (struct task *c = set->all; c; c = c->next)
-        if (c->parent == t) {
-            task_cancel(c, ERR_CANCELLED);
-            c->parent = NULL;
-        }
-    for (struct task *c = set->all; c; c = c->next)
-        if (c->payer == t)
-            c->payer = c;
+    orphan_budget(t, t);
+    while (t->first_child) {
+        struct task *c = t->first_child;
+
+        task_cancel(c, ERR_CANCELLED);
+        leave_family(c);
+    }
+    leave_family(t);
+    t->payer->paid_for--;
     if (t == set->main) {
         set->main_ended = true;
         if (status == LUA_OK && n > 0)

@@ -1,12 +1,14 @@
 -- A place: an app in one environment, as policies see it. `watch(place)` reads here; nothing changes anything.
-local effects, fs, semver, time = require "effects", require "fs", require "semver", require "time"
+local effects, facade, fs, semver, time = require "effects", require "facade", require "fs", require "semver", require "time"
 
 ---@class Place
----@field app AppConfig
+---@field name string The app's name.
 ---@field environment string
 ---@field branch string
 ---@field accept string Version policy: all, major, minor, patch, ...
----@field config EnvironmentConfig
+---@field package face Place What a policy gets: the fields above and the methods.
+---@field package app AppConfig
+---@field package config EnvironmentConfig
 ---@field package engine table
 ---@field package refusals Decision[]
 local Place = {}
@@ -22,10 +24,14 @@ M.short = short
 ---@param environment EnvironmentConfig
 ---@return Place
 function M.new(engine, app, environment)
-  return setmetatable({
-    engine = engine, app = app, environment = environment.name, branch = app.branch, accept = environment.accept,
-    config = environment, refusals = {},
+  local self = setmetatable({
+    engine = engine, app = app, name = app.name, environment = environment.name, branch = app.branch,
+    accept = environment.accept, config = environment, refusals = {},
   }, Place)
+  self.face = facade.of(self, "place", { "name", "environment", "branch", "accept" }, {
+    "head", "tags", "current", "allows", "failed", "refuse", "alarm", "bad_release", "good_before",
+  })
+  return self
 end
 
 local function raise(value, err)

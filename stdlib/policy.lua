@@ -66,10 +66,25 @@ local function plain_tostring(value)
   return tostring(value)
 end
 
+-- The metatables that policies made; ours are none of their business.
+local own = setmetatable({}, { __mode = "k" })
+
+local function own_metatable(value)
+  local meta = type(value) == "table" and getmetatable(value)
+  return own[meta] and meta or nil
+end
+
+local function safe_rawset(t, k, v)
+  if type(t) == "table" and getmetatable(t) ~= nil and not own_metatable(t) then error("this table cannot be changed", 2) end
+  return rawset(t, k, v)
+end
+
 local function safe_setmetatable(t, meta)
   if type(meta) == "table" and (rawget(meta, "__gc") ~= nil or rawget(meta, "__mode") ~= nil) then
     error("a policy's tables have no __gc and no __mode: what the collector does is not repeatable", 2)
   end
+  if type(t) == "table" and getmetatable(t) ~= nil and not own_metatable(t) then error("this table has a metatable of the program", 2) end
+  if meta ~= nil then own[meta] = true end
   return setmetatable(t, meta)
 end
 
@@ -104,7 +119,16 @@ local function random(low, high)
 end
 
 local COPIED <const> = {
-  "assert", "error", "ipairs", "pcall", "rawequal", "rawget", "rawlen", "rawset", "select", "tonumber", "type", "_VERSION",
+  "assert", "error", "ipairs", "pcall", "rawequal", "rawget", "rawlen", "select", "tonumber", "type", "_VERSION",
+}
+
+-- By name, so that what a distribution adds does not come in by itself.
+local LIBRARIES <const> = {
+  math = "abs acos asin atan ceil cos deg exp floor fmod huge log max maxinteger min mininteger modf pi rad sin sqrt tan "
+    .. "tointeger type ult",
+  string = "byte char find format gmatch gsub len lower match pack packsize rep reverse sub unpack upper",
+  table = "concat insert move pack remove sort unpack",
+  utf8 = "char charpattern codepoint codes len offset",
 }
 
 ---Makes the environment of a policy.
@@ -114,7 +138,7 @@ function M.environment(declare)
   local env = {
     pairs = ordered_pairs, next = ordered_next, tostring = plain_tostring, setmetatable = safe_setmetatable,
     xpcall = safe_xpcall, policy = declare, require = effects.require,
-    getmetatable = function(t) return type(t) == "table" and getmetatable(t) or nil end,
+    getmetatable = own_metatable, rawset = safe_rawset,
     print = function(...)
       local parts = table.pack(...)
       for i = 1, parts.n do parts[i] = plain_tostring(parts[i]) end
@@ -122,13 +146,12 @@ function M.environment(declare)
     end,
   }
   for _, name in ipairs(COPIED) do env[name] = _G[name] end
-  for _, name in ipairs { "math", "string", "table", "utf8" } do
+  for library, words in pairs(LIBRARIES) do
     local copy = {}
-    for k, v in pairs(_G[name]) do copy[k] = v end
-    env[name] = copy
+    for name in words:gmatch("%S+") do copy[name] = _G[library][name] end
+    env[library] = copy
   end
-  env.string.dump = nil
-  env.math.random, env.math.randomseed = random, nil
+  env.math.random = random
   env.os = {
     time = function() return math.floor(effects.require("time").now()) end,
     clock = function() return effects.require("time").monotonic() end,
@@ -230,7 +253,7 @@ function M.ask(policy, place, timeout)
   local task = require "task"
   local limits = { name = "watch " .. place.app.name, cpu = M.WATCH_LIMITS.cpu, memory = M.WATCH_LIMITS.memory }
   local answer, err = task.start(limits, function()
-    local change, reason = context.with({ mode = "watch", place = place }, task.deadline, timeout, policy.watch, place)
+    local change, reason = context.with({ mode = "watch", place = place }, task.deadline, timeout, policy.watch, place.face)
     return { change = change, reason = reason }
   end):join()
   if not answer then return nil, err end

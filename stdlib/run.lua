@@ -1,5 +1,6 @@
 -- A run: what `run(run, change)` of a policy works with. Every word here is a step, or rows of our own journal.
-local context, effects, errors, log = require "context", require "effects", require "errors", require "log"
+local context, effects, errors, facade, log = require "context", require "effects", require "errors", require "facade",
+  require "log"
 
 ---@class Run
 ---@field id integer
@@ -34,9 +35,10 @@ local function must(value, err)
 end
 
 local function as_image(run, data)
-  local image = { run = run }
+  local image = setmetatable({ run = run }, Image)
   for _, k in ipairs(IMAGE_FIELDS) do image[k] = data[k] end
-  return setmetatable(image, Image)
+  image.face = facade.of(image, "image", IMAGE_FIELDS, { "tag" })
+  return image.face
 end
 
 ---The image of a commit: found in the registry by its `sha-<commit>` tag, built and pushed when it is not there.
@@ -68,7 +70,7 @@ function Image:tag(name)
   run.steps:perform("tag", { image = self.image, tag = name }, function()
     return must(run.world.registry(self.repository, run.place.engine.config):tag(self.digest, name))
   end)
-  return self
+  return self.face
 end
 
 -- Applies, waits, verifies; raises what failed.
@@ -229,7 +231,10 @@ end
 ---@param policy Policy
 ---@param run Run
 function M.execute(policy, run)
-  context.with({ mode = "run", place = run.place, steps = run.steps }, policy.run, run, run.row.change)
+  local face = facade.of(run, "run", { "id", "app", "environment", "by", "kind" }, {
+    "image", "release", "restore", "mark_bad", "good_before", "hold", "notify", "log", "sleep", "now", "all", "step",
+  })
+  context.with({ mode = "run", place = run.place, steps = run.steps }, policy.run, face, run.row.change)
 end
 
 return M

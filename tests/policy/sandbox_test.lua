@@ -1,0 +1,157 @@
+-- The world of a policy: what is there (a golden list), what is not, and what cannot be changed or outlasted.
+local check = require "check"
+local policy = require "policy"
+local test, eq, ok, has, fails = check.test, check.eq, check.ok, check.has, check.fails
+
+-- Loads a chunk as the body of a policy's watch, asks it, and gives what it returned.
+local function ask(body, timeout)
+  local compiled, fault = policy.compile("probe", "return policy { run = function() end, watch = function(place)\n" .. body
+    .. "\nend }", "scripts/probe.lua")
+  if not compiled then return nil, fault.message end
+  local place = require("place").new({ state = "/nonexistent" }, { name = "probe" }, { name = "staging" })
+  local change, reason = policy.ask(compiled, place, timeout or 2)
+  if change then return change.key end
+  return nil, tostring(reason)
+end
+
+local GOLDEN <const> = [[
+_G _VERSION assert error getmetatable ipairs math math.abs math.acos math.asin math.atan math.ceil math.cos math.deg
+math.exp math.floor math.fmod math.huge math.log math.max math.maxinteger math.min math.mininteger math.modf math.pi
+math.rad math.random math.sin math.sqrt math.tan math.tointeger math.type math.ult next os os.clock os.time pairs pcall
+policy print rawequal rawget rawlen rawset require select setmetatable string string.byte string.char string.find
+string.format string.gmatch string.gsub string.len string.lower string.match string.pack string.packsize string.rep
+string.reverse string.sub string.unpack string.upper table table.concat table.insert table.move table.pack table.remove
+table.sort table.unpack tonumber tostring type utf8 utf8.char utf8.charpattern utf8.codepoint utf8.codes utf8.len
+utf8.offset xpcall]]
+
+test("the environment holds exactly what the golden list says", function()
+  local env, names = policy.environment(function(d) return d end), {}
+  for k, v in next, env do
+    names[#names + 1] = k
+    if type(v) == "table" and v ~= env then
+      for name in next, v do names[#names + 1] = k .. "." .. name end
+    end
+  end
+  table.sort(names)
+  eq(table.concat(names, " "), (GOLDEN:gsub("\n", " ")))
+end)
+
+test("nothing of the host is reachable by any known way", function()
+  for _, attempt in ipairs {
+    "return { key = tostring(io) }", "return { key = tostring(debug) }", "return { key = tostring(package) }",
+    "return { key = tostring(load) }", "return { key = tostring(loadstring) }", "return { key = tostring(dofile) }",
+    "return { key = tostring(collectgarbage) }", "return { key = tostring(coroutine) }",
+    "return { key = os.getenv('HOME') }", "return { key = tostring(os.execute('true')) }", "return { key = string.dump(policy) }",
+    "return { key = tostring(getmetatable('').__index.rep) }", "getmetatable('').__index = nil return { key = 'done' }",
+    "setmetatable(_G, {}) return { key = 'done' }",
+    "return { key = tostring(require 'core.sys') }", "return { key = tostring(require 'core.proc') }",
+    "return { key = tostring(require 'sys') }", "return { key = tostring(require 'engine') }", "return { key = tostring(require 'store') }",
+    "return { key = tostring(require 'prelude') }", "return { key = tostring(require 'config') }",
+    "return { key = tostring(require '../../etc/passwd') }", "return { key = tostring(require(setmetatable({}, {}))) }",
+    "require('http').get = nil return { key = 'done' }", "rawset(require('http'), 'get', print) return { key = tostring(require('http').get == print and nil) }",
+    "setmetatable(require('json'), nil) return { key = 'done' }",
+    "setmetatable({}, { __gc = function() end }) return { key = 'done' }", "setmetatable({}, { __mode = 'k' }) return { key = 'done' }",
+    "leaked = 1 return { key = 'done' }", "return { key = undefined_name }",
+    "return { key = require('http').post('http://127.0.0.1:1/') and 'x' }", "require('fs').write('x', 'y') return { key = 'done' }",
+    "require('fs').remove('x') return { key = 'done' }",
+  } do
+    local key, reason = ask(attempt)
+    eq(key, nil, attempt)
+    ok(reason and reason ~= "nothing to do", attempt)
+  end
+end)
+
+test("what one policy does to its tables another does not see", function()
+  eq(ask("string.upper = function() return 'EVIL' end math.floor = nil table.sort = nil return { key = 'x' }"), "x")
+  eq(ask("return { key = ('ok'):upper() .. math.floor(1.5) .. string.upper('a') }"), "OK1A")
+  eq((("host"):upper()), "HOST")
+end)
+
+test("files are those of the app's own folder", function()
+  for _, path in ipairs { "/etc/passwd", "../../journal.db", "a/../../b" } do
+    local _, reason = ask(("local text, err = require('fs').read(%q) if text then return { key = text } end error(err, 0)"):format(path))
+    ok(reason, path)
+  end
+end)
+
+test("loops, patterns, memory, recursion and handlers that spin all end, and nobody else waits for them", function()
+  local task, time = require "task", require "time"
+  local worst, stop = 0, false
+  local ticker = task.spawn(function()
+    while not stop do
+      local before = time.monotonic()
+      time.sleep(0.005)
+      worst = math.max(worst, time.monotonic() - before)
+    end
+  end)
+  for _, bomb in ipairs {
+    "while true do end",
+    "while true do pcall(function() while true do end end) end",
+    "local function f() return pcall(f) end while true do f() end",
+    "local function f() f() end f()",
+    "local function f() return f() end f()",
+    "xpcall(error, function() while true do end end) while true do end",
+    "local s = ('a'):rep(30) while true do s:find(('a?'):rep(30) .. ('a'):rep(30)) end",
+    "local t = {} while true do t[#t + 1] = ('x'):rep(100000) .. #t end",
+    "local s = 'x' while true do s = s .. s end",
+    "return { key = ('x'):rep(1 << 40) }",
+    "return { key = ('%99.99f'):rep(1000000):format() }",
+    "table.move({}, 1, 1 << 50, 2)",
+    "table.concat(setmetatable({}, { __len = function() return 1 << 50 end, __index = function() return 'x' end }))",
+    "table.insert(setmetatable({}, { __len = function() return 1 << 50 end }), 1, 'x')",
+    "table.sort({ 3, 1, 2 }, function() while true do end end)",
+    "return { key = tostring(select('#', table.unpack({}, 1, 1e7))) }",
+    "for k in pairs(setmetatable({}, { __index = function() while true do end end })) do end while true do end",
+    "return { key = setmetatable({}, { __index = function(t, k) return t[k .. 'x'] end }).a }",
+    "require('task').all { function() while true do end end, function() while true do end end }",
+    "local t = require('task') for i = 1, 1e9 do t.spawn(function() require('time').sleep(1000) end) end",
+    "return { key = tostring(require('json').decode(('['):rep(1e6))) .. tostring(nil .. 1) }",
+    "return { key = require('json').encode((function() local t = {} t.t = t return t end)()) }",
+  } do
+    local began = time.monotonic()
+    local key, reason = ask(bomb, 5)
+    ok(time.monotonic() - began < 8, bomb)
+    eq(key, nil, bomb)
+    ok(reason, bomb)
+  end
+  stop = true
+  ticker:join()
+  ok(worst < 0.5, ("somebody waited %.3f s"):format(worst)) -- a goal of 0.25 s, and a noisy machine
+end, 300)
+
+test("a policy file is checked before it is taken", function()
+  for text, word in pairs {
+    ["return 1"] = "return policy", ["return policy {}"] = "needs a function 'watch'", ["x ="] = "near",
+    ["return policy { watch = 1, run = 2 }"] = "must be a function", ["while true do end"] = "processor time",
+    ["return policy { watch = print, run = print, wacth = 1 }"] = "no field 'wacth'", ["\27Lua"] = "binary",
+    ["return policy { watch = print, run = print, queue = 'newest' }"] = "'latest' or 'all'",
+    ["local p = policy { watch = print, run = print }\nerror 'no'"] = "no",
+  } do
+    local compiled, fault = policy.compile("probe", text, "scripts/probe.lua")
+    eq(compiled, nil, text)
+    has(fault.message, word)
+    eq(fault.file, "scripts/probe.lua")
+  end
+  local _, fault = policy.compile("probe", "local a = 1\nlocal b = = 2", "scripts/probe.lua")
+  eq(fault.line, 2)
+end)
+
+test("iteration and text are the same in every process", function()
+  local key = ask([[
+    local t = { b = 1, a = 2, [3] = 3, [1] = 1, [true] = 4 }
+    local seen = {}
+    for k in pairs(t) do seen[#seen + 1] = tostring(k) end
+    return { key = table.concat(seen, ",") .. " " .. tostring({}) .. " " .. tostring(print) .. " " .. tostring(next({ z = 1, y = 2 })) }]])
+  eq(key, "1,3,a,b,true table function y")
+  local _, reason = ask("for k in pairs({ [print] = 1 }) do end return { key = 'x' }")
+  has(reason, "numbers, strings or booleans")
+end)
+
+test("what watch returns is checked", function()
+  for _, body in ipairs { "return 1", "return { kei = 'x' }", "return { key = 5 }", "return { key = '' }", "return { key = ('x'):rep(600) }" } do
+    local key, reason = ask(body)
+    eq(key, nil)
+    has(reason, "watch must return")
+  end
+  fails("invalid", nil, select(2, policy.ask(policy.compile("p", "return policy { watch = function() return 3 end, run = print }", "p.lua"), require("place").new({}, { name = "x" }, { name = "y" }), 1)))
+end)
