@@ -77,7 +77,7 @@ test("closing wakes the waiting task; mistakes raise; what cannot be watched is 
   eq(err.code, "closed")
   raises("closed", watch.wait, watch)
   raises("NUL", fs.watch, "a\0")
-  fails("not_found", fs.watch "/nonexistent/file")
+  fails("not_found", fs.watch "/proc/nonexistent/file")
 end)
 
 test("a cancelled wait leaves the watch usable", function()
