@@ -322,6 +322,7 @@
 ---@field policy string
 ---@field rollback string|false policy that reacts to a bad release
 ---@field accept string version policy: all major minor patch force glob:... regexp:...
+---@field match_prerelease boolean a pre-release may only follow one with the same label
 ---@field watch_for Seconds how long after a release its health is watched
 ---@field host string?
 ---@field notify string[] names in Config.notify

@@ -238,6 +238,7 @@ local environment = s.record({
   }, { doc = "Policy that reacts to a bad release; false for none.", default = "rollback" }) },
   { "accept", text("Which versions may follow the present one: all, major, minor, patch, force, glob:PATTERN or"
     .. " regexp:PATTERN.", { default = "major", what = "a version policy", verify = with(names.accept) }) },
+  { "match_prerelease", s.boolean { doc = "A pre-release may only follow one with the same label.", default = true } },
   { "watch_for", s.duration { doc = "How long its health is watched after a release.", default = "5m" } },
   { "host", text("Host name where people find it.", { what = "a host", verify = with(names.host) }) },
   { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Who hears of its releases.", default = {} }) },
