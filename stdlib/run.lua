@@ -113,6 +113,7 @@ function Run:release(image, options)
   end, true)
   local ok, err = pcall(put, self, {
     image = image.image, digest = image.digest, commit = image.commit, version = options.version, release = id,
+    restored = options.restored,
   })
   if not ok then
     err = errors.wrap(err)
