@@ -1,9 +1,11 @@
 -- Targets: where an image runs. Each kind answers current, apply, wait and settle, with what the target itself reports.
+local errors, log, text = require "errors", require "log", require "text"
+
 local M = {}
 
 ---@class Target
 ---@field current fun(self): {digest?: string, commit?: string, version?: string, image?: string, state?: string, healthy?: boolean, release?: integer}?, Err? Nothing runs: nil without an error.
----@field apply fun(self, request: {image: string, digest: string, commit?: string, version?: string, release: integer, hooks?: table}): true?, Err? Accepted, not yet proved; asking again changes nothing. What ran before is kept.
+---@field apply fun(self, request: {image: string, digest: string, commit?: string, version?: string, release: integer, restored?: boolean, hooks?: table}): true?, Err? Accepted, not yet proved; asking again changes nothing. What ran before is kept. `restored`: it was good here before, and is to come back as it was.
 ---@field wait fun(self, request: {digest: string, release: integer, timeout?: number, hooks?: table}): true?, Err? Until it runs; unhealthy with the last words of what does not.
 ---@field settle fun(self, request: {digest: string, release: integer}): true?, Err? It proved itself: what is kept beyond the last one may go.
 
@@ -13,6 +15,44 @@ local M = {}
 ---@return Target
 function M.open(environment, cfg)
   return require("target." .. environment.target.kind).open(environment, cfg)
+end
+
+---The environment variables of a configuration as texts; revealing a secret registers it with the log's filter.
+---@async
+---@param map table<string, string|Secret>
+---@return table<string, string>? env
+---@return Err? err
+function M.variables(map)
+  local env = {}
+  for name, value in pairs(map) do
+    local plain, err = require("config.secret").text(value)
+    if plain == nil then return nil, err end
+    env[name] = plain
+  end
+  return env
+end
+
+---What a program or a container said, fit for an error: the last lines, clean, without secrets.
+---@param output string
+---@param lines integer
+---@return string
+function M.last_words(output, lines)
+  local list = {}
+  for line in log.redact(output):gmatch("[^\r\n]+") do
+    if line:match("%S") then list[#list + 1] = text.clean(line, 300) end
+  end
+  return table.concat(list, " | ", math.max(1, #list - lines + 1))
+end
+
+---Fails with what went wrong and, when there are any, the last words of who should know.
+---@param code string
+---@param what string
+---@param said string?
+---@param fields table
+---@return nil, Err err
+function M.complain(code, what, said, fields)
+  if said and said ~= "" then what = what .. "; it said: " .. said end
+  return errors.fail(code, log.redact(what), fields)
 end
 
 return M

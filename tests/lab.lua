@@ -36,4 +36,7 @@ function M.pki() return require("lab.pki").open() end
 ---Builds the sample app's files. See lab/app.lua.
 function M.app(options) return require("lab.app").files(options or {}) end
 
+---Pushes an image of the sample app to a registry of the lab, without any engine. See lab/image.lua.
+function M.image(registry, options) return require("lab.image").push(registry, options or {}) end
+
 return M
