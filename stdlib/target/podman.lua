@@ -91,24 +91,34 @@ end
 
 -- ---- health ----
 
--- When the health check of a container was run last: podman has nobody who does it where there is no systemd.
-local checked = setmetatable({}, { __mode = "k" }) ---@type table<Config, table<string, {id: string, at: number}>>
+-- When a container was first seen and its health check run last, by configuration and name: podman has nobody who
+-- runs it where there is no systemd.
+local checked = setmetatable({}, { __mode = "k" }) ---@type table<Config, table<string, table>>
 
--- "healthy", "unhealthy" or "starting"; nil without a health check.
+local function seconds(nanoseconds) return (tonumber(nanoseconds) or 0) / 1e9 end
+
+-- "healthy", "unhealthy" or "starting"; nil without a health check. Podman counts the failures, but it starts an
+-- unhealthy container again at once and forgets the verdict: ours is that of the try that led to it.
 function Podman:health(details)
-  local probe = details.Config and details.Config.Healthcheck
-  local status = details.State.Health and details.State.Health.Status
-  if not probe or not details.State.Running then return nil end
-  local interval, now = (tonumber(probe.Interval) or 0) / 1e9, time.monotonic()
+  local probe, health = details.Config and details.Config.Healthcheck, details.State.Health
+  if not probe or not health or not details.State.Running then return nil end
   checked[self.cfg] = checked[self.cfg] or {}
-  local known = checked[self.cfg]
-  local last = known[details.Name]
-  if last and last.id == details.Id and now - last.at < interval then return status end
-  known[details.Name] = { id = details.Id, at = now }
-  -- Its exit status is the answer of one try; podman counts the tries and knows the verdict.
-  self:call { "healthcheck", "run", details.Id, timeout = (tonumber(probe.Timeout) or 30e9) / 1e9 + CALL }
-  local again = inspect(self, { details })
-  return again and again[1] and again[1].State.Health and again[1].State.Health.Status or status
+  local all, now = checked[self.cfg], time.monotonic()
+  local known = all[details.Name]
+  if not known or known.id ~= details.Id then
+    known = { id = details.Id, since = now, at = -math.huge, verdict = health.Status }
+    all[details.Name] = known
+  end
+  if now - known.at < seconds(probe.Interval) then return known.verdict end
+  known.at = now
+  local ok, err = self:call { "healthcheck", "run", details.Id, timeout = seconds(probe.Timeout) + CALL }
+  if ok then
+    known.verdict = "healthy"
+  elseif err.message:find("turned unhealthy", 1, true) or err.status == 1
+    and now - known.since >= seconds(probe.StartPeriod) and health.FailingStreak + 1 >= probe.Retries then
+    known.verdict = "unhealthy" -- the first: 4.3 says so when it could not start the container again
+  end
+  return known.verdict
 end
 
 -- A container that did its work and is not meant to run on: one that prepares, or one that is never restarted.
