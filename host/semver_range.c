@@ -171,8 +171,6 @@ static bool rule_allows(const struct rule *r, const struct semver *v)
 {
     int order = semver_compare(v, &r->v);
 
-    if (r->numbers == 0 && !r->v.pre.data)
-        return r->op != OP_NE && r->op != OP_GT && r->op != OP_LT;
     switch (r->op) {
     case OP_NE:
         return !in_block(r, v);
@@ -183,7 +181,7 @@ static bool rule_allows(const struct rule *r, const struct semver *v)
     case OP_GE:
         return order >= 0;
     case OP_LE:
-        return order <= 0 || in_block(r, v);
+        return order < 0 || in_block(r, v);
     case OP_TILDE:
         return order >= 0 &&
                (r->numbers <= 1 ? r->numbers == 0 || same_major(v, &r->v) : same_minor(v, &r->v));

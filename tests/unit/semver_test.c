@@ -24,7 +24,9 @@ static int order(const char *a, const char *b)
     return semver_compare(&x, &y);
 }
 
-/* 1 yes, 0 no, -1 the range cannot be understood, -2 the version cannot. */
+enum { NO_RANGE = 4, NO_VERSION = 8 }; /* bits of their own, so that & and | of answers tell the truth */
+
+/* 1 yes, 0 no, or what could not be understood. */
 static int in(const char *version, const char *range)
 {
     struct semver v;
@@ -32,9 +34,9 @@ static int in(const char *version, const char *range)
     bool yes;
 
     if (!semver_parse(&v, version, strlen(version)))
-        return -2;
+        return NO_VERSION;
     yes = semver_satisfies(&v, range, strlen(range), &e);
-    return e.code == ERR_NONE ? yes : -1;
+    return e.code == ERR_NONE ? yes : NO_RANGE;
 }
 
 #define EQUALS(part, text) CHECK((part).len == strlen(text) && memcmp((part).data, text, (part).len) == 0)
@@ -133,6 +135,11 @@ UNIT(tells_the_parts)
     EQUALS(v.build, "b.007");
     CHECK(semver_parse(&v, "1.2.3", 5) && !v.pre.data && !v.build.data);
     CHECK(!semver_parse(&v, "1.2.3\0", 6));
+    /* nothing behind the given length counts */
+    CHECK(semver_parse(&v, "1.2.34", 5) && v.patch.len == 1);
+    CHECK(semver_parse(&v, "1.2.3-rc", 5) && !v.pre.data && semver_parse(&v, "1.2.3+b", 5) && !v.build.data);
+    CHECK(semver_parse(&v, "1.2.3-rcx", 8) && v.pre.len == 2 && !semver_parse_loose(&v, "v1", 0));
+    CHECK(semver_parse(&v, "1.2.3-azAZ09", 12));
     CHECK(semver_parse_loose(&v, "v007.08", 7));
     EQUALS(v.major, "7");
     EQUALS(v.minor, "8");
@@ -191,6 +198,7 @@ UNIT(orders_by_precedence)
     }
     CHECK_INT(order("1.2.3+a", "1.2.3+b"), 0);
     CHECK_INT(order("v1.2", "1.02.0"), 0);
+    CHECK_INT(order("1", "1.0.0"), 0);
 }
 
 UNIT(refuses_endless_input_quickly)
@@ -246,13 +254,22 @@ UNIT(follows_the_range_table)
     CHECK_INT(in("0.0.3", "^0.0.3"), 1);
     CHECK_INT(in("1.2.9", "~>1.2"), 1);
     CHECK_INT(in("1.3.0", "~>1.2"), 0);
-    CHECK_INT(in("1.2.3", "latest"), -1);
+    CHECK_INT(in("1.2.3", "latest"), NO_RANGE);
 }
 
 UNIT(knows_every_operator)
 {
     CHECK_INT(in("1.2.3", "1.2.3") & in("1.2.3", "=1.2.3") & in("1.2.3", "= v1.2.3"), 1);
     CHECK_INT(in("1.2.4", "1.2.3"), 0);
+    /* the first version of a block lies in it */
+    CHECK_INT(in("1.2.0", "1.2") & in("1.0.0", "1") & in("1.2.0", "~1.2") & in("1.0.0", "~1") &
+                  in("1.2.0", "^1.2"),
+              1);
+    CHECK_INT(in("1.2.0", ">=1.2") & in("1.2.0", "<=1.2") & in("1.2.3", "~1.2.3") & in("1.2.3", "^1.2.3"), 1);
+    CHECK_INT(in("1.2.0", ">1.2") | in("1.2.0", "<1.2"), 0);
+    CHECK_INT(in("1.5.9", "1.x.3") & in("1.0.0", "1.x.3") & in("1.2.3", "\t1.2\n,\r1\f"),
+              1); /* x hides what follows */
+    CHECK_INT(in("1.2.0-rc.1", "~1.2-0") & in("1.2.0-rc.1", "1.2-alpha"), 1);
     CHECK_INT(in("1.2.9", "1.2") & in("1.9.9", "1") & in("1.2.9", "1.2.x") & in("1.9.9", "1.X") &
                   in("1.9.9", "1.*.*"),
               1);
@@ -293,19 +310,30 @@ UNIT(refuses_ranges_that_are_none)
     char many[SEMVER_RANGE_MAX + 2];
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        if (in("1.2.3", bad[i]) != -1)
+        if (in("1.2.3", bad[i]) != NO_RANGE)
             CHECK_STR(bad[i], "refused");
     }
+    snprintf(many, sizeof many, ">=1.2.3-%0*d1 || 1", 300, 0);
+    CHECK_INT(in("1.2.3", many), NO_RANGE);
+    snprintf(many, sizeof many, ">=%0*d1 || 1", 300, 0);
+    CHECK_INT(in("1.2.3", many), NO_RANGE);
+    snprintf(many, sizeof many, "1 || <1.2.3-a%0*d", 200, 1);
+    CHECK_INT(in("1.2.3", many), 1);
     /* one that is understood only in part allows nothing, even if that part does */
-    CHECK_INT(in("1.2.3", "1.2.3 || what"), -1);
+    CHECK_INT(in("1.2.3", "1.2.3 || what"), NO_RANGE);
     memset(many, ' ', sizeof many);
     many[sizeof many - 1] = 0;
-    CHECK_INT(in("1.2.3", many), -1);
+    CHECK_INT(in("1.2.3", many), NO_RANGE);
     for (size_t i = 0; i + 2 < sizeof many; i += 2)
         many[i] = '1';
     many[SEMVER_RANGE_MAX] = 0;
-    CHECK_INT(in("1.2.3", many), -1);
-    many[100] = 0;
+    CHECK_INT(in("1.2.3", many), NO_RANGE);
+    many[2 * 65] = 0;
+    CHECK_INT(in("1.2.3", many), NO_RANGE); /* too many rules */
+    many[2 * 63] = 0;
+    CHECK_INT(in("1.2.3", many), 1);
+    memset(many + 2 * 63, ' ', sizeof many - 2 * 63);
+    many[SEMVER_RANGE_MAX] = 0;
     CHECK_INT(in("1.2.3", many), 1);
 }
 
