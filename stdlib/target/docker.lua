@@ -1,19 +1,25 @@
 -- The docker target: one container on this machine, through the Engine's socket.
 --
--- A container is known by its labels, never by what we remember. The way from one release to the next:
---   pull by digest; the old container steps aside (stopped first when the two would fight for a port); the new one is
---   created and started; wait sees it well; settle removes what is older than the one before.
--- The one before stays, stopped: going back to its digest is a start. Every call looks before it acts, so the way can
--- be walked again from the beginning after a crash at any point.
-local errors, registry, time = require "errors", require "registry", require "time"
-local engines = require "target.engine"
+-- The way from one release to the next: pull by digest and create; the old container steps aside (first, when the two
+-- would fight for a port; else when the new one is well); start; wait sees it well; settle removes what is older than
+-- the one before. A container is known by its labels and its name, NAME-RELEASE, never by what we remember, and every
+-- call looks before it acts: after a crash at any point the way is walked again from its beginning.
+--
+-- The one before is kept: stopped, its restart policy off, with its image, its own files and its logs. A rollback
+-- renames it to its new release and starts it again as it was. So does any release that would make the very same
+-- container (same digest, version and configuration); with another configuration a new one is made. What is kept is
+-- the container before, good or bad, until the next release has settled.
+local errors, log, registry, time = require "errors", require "log", require "registry", require "time"
+local containers, engines, targets = require "target.container", require "target.engine", require "target"
 
 local M = {}
 
-local PREFIX <const> = "moontide."
 -- Seconds a container without a health check must stay up: moments when checks follow, longer when nothing else looks.
 local STABLE <const>, STABLE_UNCHECKED <const> = 0.1, 2
 local LOG_LINES <const> = 12
+local LOOK_EVERY <const> = 0.05
+
+local label, release_of = containers.label, containers.release
 
 ---@class DockerTarget: Target
 local Docker = {}
@@ -30,28 +36,36 @@ function M.open(environment, cfg)
   }, Docker)
 end
 
-local function label(container, key) return container.Labels and container.Labels[PREFIX .. key] end
-
--- All containers of this place, newest first.
+-- All containers of this place, that of the newest release first.
 function Docker:all()
-  local list, err = self.engine:list { [PREFIX .. "app"] = self.environment.app, [PREFIX .. "environment"] = self.environment.name }
+  local prefix = containers.PREFIX
+  local list, err = self.engine:list {
+    [prefix .. "app"] = self.environment.app, [prefix .. "environment"] = self.environment.name,
+  }
   if not list then return nil, err end
   table.sort(list, function(a, b)
-    if a.Created ~= b.Created then return a.Created > b.Created end
+    if release_of(a) ~= release_of(b) then return release_of(a) > release_of(b) end
     return a.Id > b.Id
   end)
   return list
 end
 
--- The one that runs; when an interrupted change left two, the one with the higher release.
+local function runs(c) return c.State == "running" or c.State == "restarting" or c.State == "paused" end
+
+-- The one that runs; when an interrupted change left two, the newer release.
 local function running_of(list)
-  local best
   for _, c in ipairs(list) do
-    if c.State == "running" or c.State == "restarting" then
-      if not best or (tonumber(label(c, "release")) or 0) > (tonumber(label(best, "release")) or 0) then best = c end
-    end
+    if runs(c) then return c end
   end
-  return best
+end
+
+function Docker:name_of(release) return ("%s-%d"):format(self.name, release) end
+
+-- The container that serves a release.
+local function of_release(self, list, release)
+  for _, c in ipairs(list) do
+    if containers.name(c) == self:name_of(release) then return c end
+  end
 end
 
 ---@async
@@ -62,71 +76,27 @@ function Docker:current()
   if not c then return nil end
   local details
   details, err = self.engine:inspect(c.Id)
-  if not details then return nil, err end
-  local health = details.State.Health and details.State.Health.Status
-  local healthy
+  if not details then
+    if errors.is(err, "not_found") then return nil end -- it went while we looked
+    return nil, err
+  end
+  local state, healthy = details.State, nil
+  local health = state.Health and state.Health.Status
   if health == "healthy" then healthy = true end
-  if health == "unhealthy" or details.State.Restarting then healthy = false end
+  if health == "unhealthy" or state.Restarting or state.Paused then healthy = false end
   return {
     digest = label(c, "digest"), commit = label(c, "commit"), version = label(c, "version"), image = c.Image,
-    state = details.State.Restarting and "restarting" or details.State.Status, healthy = healthy,
-    release = math.tointeger(tonumber(label(c, "release"))),
+    state = state.Restarting and "restarting" or state.Status, healthy = healthy, release = release_of(c),
   }
 end
 
--- Would two containers at once fight for something?
+-- Would two containers at once fight for something? Only over ports of the machine: published, or all of them.
 function Docker:exclusive() return self.config.network == "host" or #self.config.ports > 0 end
 
-local function ports_of(config)
-  local bindings, exposed = {}, {}
-  for _, text in ipairs(config.ports) do
-    local address, host, inside, protocol = text:match("^(.-):?(%d+):(%d+)/?(%a*)$")
-    local key = inside .. "/" .. (protocol ~= "" and protocol or "tcp")
-    exposed[key] = require("json").decode("{}")
-    bindings[key] = bindings[key] or {}
-    table.insert(bindings[key], { HostIp = address, HostPort = host })
-  end
-  return bindings, exposed
-end
-
-local function env_of(config)
-  local env = {}
-  for name, value in pairs(config.env) do
-    if type(value) == "table" then
-      local revealed, err = value:reveal()
-      if not revealed then return nil, err end
-      value = revealed
-    end
-    env[#env + 1] = name .. "=" .. tostring(value)
-  end
-  table.sort(env)
-  return env
-end
-
-function Docker:description(request)
-  local config = self.config
-  local env, err = env_of(config)
-  if not env then return nil, err end
-  local labels = {}
-  for k, v in pairs(config.labels) do labels[k] = v end
-  for k, v in pairs { app = self.environment.app, environment = self.environment.name, commit = request.commit,
-    version = request.version, digest = request.digest, release = tostring(request.release) } do
-    labels[PREFIX .. k] = v
-  end
-  local bindings, exposed = ports_of(config)
-  return {
-    Image = request.image, Cmd = config.command, User = config.user, Labels = labels, Env = #env > 0 and env or nil,
-    ExposedPorts = next(exposed) and exposed or nil,
-    StopTimeout = math.floor(config.stop_timeout),
-    HostConfig = {
-      NetworkMode = config.network, PortBindings = next(bindings) and bindings or nil, Memory = config.memory,
-      Binds = #config.volumes > 0 and config.volumes or nil, RestartPolicy = { Name = config.restart },
-    },
-  }
-end
+-- ---- single acts; each may be repeated ----
 
 -- What was asked for is done when the engine says that it is so already.
-local function settled(answer, err, ...)
+local function done(answer, err, ...)
   if answer then return true end
   for _, code in ipairs { ... } do
     if errors.is(err, code) then return true end
@@ -134,137 +104,230 @@ local function settled(answer, err, ...)
   return nil, err
 end
 
-function Docker:stop(c)
+function Docker:set_restart(id, name)
+  return done(self.engine:call("POST", ("/containers/%s/update"):format(id), { RestartPolicy = { Name = name } }))
+end
+
+-- Stopped for good: an engine that restarts must not bring it back beside its successor.
+function Docker:put_aside(c)
+  local ok, err = self:set_restart(c.Id, "no")
+  if errors.is(err, "not_found") then return true end
+  if not ok then return nil, err end
   local seconds = math.floor(self.config.stop_timeout)
-  return settled(self.engine:call("POST", ("/containers/%s/stop?t=%d"):format(c.Id, seconds), nil, { timeout = seconds + 30 }))
+  local answer
+  answer, err = self.engine:call("POST", ("/containers/%s/stop?t=%d"):format(c.Id, seconds), nil, { timeout = seconds + 30 })
+  return done(answer, err, "not_found")
 end
 
 function Docker:remove(c)
   local answer, err = self.engine:call("DELETE", ("/containers/%s?force=1&v=1"):format(c.Id))
-  return settled(answer, err, "not_found", "conflict")
+  return done(answer, err, "not_found", "conflict") -- conflict: its removal is under way
 end
 
-function Docker:start(id) return settled(self.engine:call("POST", ("/containers/%s/start"):format(id))) end
+function Docker:start(id) return done(self.engine:call("POST", ("/containers/%s/start"):format(id))) end
 
--- A container of this digest that can be started again, or that runs: the one kept from before.
-local function kept_of(list, digest)
-  for _, c in ipairs(list) do
-    if label(c, "digest") == digest and c.State ~= "dead" and c.State ~= "removing" then return c end
-  end
-end
-
-function Docker:create(request)
-  local body, err = self:description(request)
-  if not body then return nil, err end
-  local name = ("%s-%d"):format(self.name, request.release)
-  local answer
-  answer, err = self.engine:call("POST", "/containers/create?name=" .. name, body)
-  if errors.is(err, "conflict") then -- a name of ours from an attempt that did not get far
-    local old = self.engine:inspect(name)
-    if old and old.Config and old.Config.Labels[PREFIX .. "app"] == self.environment.app then
-      self:remove { Id = old.Id }
-      answer, err = self.engine:call("POST", "/containers/create?name=" .. name, body)
-    end
-  end
-  if not answer then return nil, err end
-  local created = answer:json()
-  return created and created.Id
-end
-
----@async
-function Docker:apply(request)
-  local repository = request.image:match("^(.-)@")
-  local auth, err = registry.repository(repository, self.cfg):engine_auth()
-  if not auth then return nil, err end
-  local list
-  list, err = self:all()
-  if not list then return nil, err end
-  local running, wanted = running_of(list), kept_of(list, request.digest)
-  local ok
-  if not wanted then -- everything that can fail without harm comes before the old one is touched
-    ok, err = self.engine:pull(request.image, auth, request.hooks)
-    if not ok then return nil, err end
-    local id
-    id, err = self:create(request)
-    if not id then return nil, err end
-    wanted = { Id = id, State = "created" }
-  end
-  if wanted.State == "running" then return self:only(list, wanted) end
-  if self:exclusive() then
-    ok, err = self:only(list, wanted)
-    if not ok then return nil, err end
-  end
-  ok, err = self:start(wanted.Id)
-  if not ok then
-    local said = self.engine:tail(wanted.Id, LOG_LINES)
-    if self:exclusive() and running and running.Id ~= wanted.Id then self:start(running.Id) end -- back as it was
-    return errors.fail("unhealthy", ("it cannot start: %s%s"):format(err.message, said ~= "" and "; it said: " .. said or ""),
-      { op = "target.apply", target = self.name })
-  end
-  return true
-end
-
--- Stops every other container of this place.
+-- Puts every other container of this place aside.
 function Docker:only(list, wanted)
   for _, c in ipairs(list) do
-    if c.Id ~= wanted.Id and (c.State == "running" or c.State == "restarting" or c.State == "paused") then
-      local ok, err = self:stop(c)
+    if c.Id ~= wanted.Id and runs(c) then
+      local ok, err = self:put_aside(c)
       if not ok then return nil, err end
     end
   end
   return true
 end
 
--- Why a container is not well: its state and its last words.
-function Docker:complaint(id, details, words)
-  local said = self.engine:tail(id, LOG_LINES)
+-- ---- apply ----
+
+-- The container that may serve this release as it is: its own from an attempt before, or one that was kept.
+local function reusable(list, request, fingerprint)
+  for _, c in ipairs(list) do
+    if label(c, "digest") == request.digest and (request.restored or label(c, "fingerprint") == fingerprint)
+      and c.State ~= "dead" and c.State ~= "removing" then
+      return c
+    end
+  end
+end
+
+-- Takes a name back from a container of ours that cannot serve its release as it is.
+function Docker:free_name(list, request, wanted)
+  local c = of_release(self, list, request.release)
+  if not c or wanted and c.Id == wanted.Id then return true end
+  return self:remove(c)
+end
+
+function Docker:create(list, request, body)
+  local ok, err = self:free_name(list, request)
+  if not ok then return nil, err end
+  local name = self:name_of(request.release)
+  local answer
+  answer, err = self.engine:call("POST", "/containers/create?name=" .. name, body)
+  if answer then
+    local created = answer:json()
+    if type(created) == "table" and created.Id then return { Id = created.Id, State = "created", Names = { "/" .. name } } end
+    return errors.fail("protocol", "the engine created a container without an id", { op = "target.apply", target = name })
+  end
+  if not errors.is(err, "conflict") then return nil, err end
+  -- Ours after all, from a request that was still under way when we looked? Otherwise somebody else has the name.
+  local again = self:all()
+  local c = again and of_release(self, again, request.release)
+  if c and label(c, "fingerprint") == body.Labels[containers.PREFIX .. "fingerprint"] then return c end
+  err.message = ("the name %s is taken by a container that is not ours"):format(name)
+  return nil, err
+end
+
+-- Gives a kept container its new release and its restart policy.
+function Docker:bring_back(list, request, c)
+  local ok, err = self:free_name(list, request, c)
+  if not ok then return nil, err end
+  if containers.name(c) ~= self:name_of(request.release) then
+    ok, err = done(self.engine:call("POST", ("/containers/%s/rename?name=%s"):format(c.Id, self:name_of(request.release))))
+    if not ok then return nil, err end
+  end
+  return self:set_restart(c.Id, self.config.restart)
+end
+
+-- An engine that is being restarted comes back: that is no fault of the release.
+local function weather(err)
+  return errors.is(err, "refused") or errors.is(err, "reset") or errors.is(err, "closed") or errors.is(err, "timeout")
+end
+
+function Docker:all_soon(hooks)
+  local last = time.monotonic() + self.config.timeout
+  while true do
+    local list, err = self:all()
+    if list or not weather(err) or time.monotonic() > last then return list, err end
+    if hooks then hooks.progress("waiting for the container engine: " .. err.message) end
+    time.sleep(0.5)
+  end
+end
+
+---@async
+function Docker:apply(request)
+  local body, fingerprint = containers.describe(self.environment, request)
+  if not body then return nil, fingerprint end
+  local list, err = self:all_soon(request.hooks)
+  if not list then return nil, err end
+  local wanted = reusable(list, request, fingerprint)
+  local ok
+  if wanted then
+    ok, err = self:bring_back(list, request, wanted)
+    if not ok then return nil, err end
+  else -- everything that can fail without harm comes before the old one is touched
+    local auth
+    auth, err = registry.repository(request.image:match("^(.-)@"), self.cfg):engine_auth()
+    if not auth then return nil, err end
+    ok, err = self.engine:pull(request.image, auth, request.hooks)
+    if not ok then return nil, err end
+    wanted, err = self:create(list, request, body)
+    if not wanted then return nil, err end
+  end
+  if self:exclusive() then
+    ok, err = self:only(list, wanted)
+    if not ok then return nil, err end
+  end
+  if runs(wanted) then return true end
+  ok, err = self:start(wanted.Id)
+  if ok then return true end
+  return self:cannot_start(list, wanted, err)
+end
+
+-- A container that does not even start: what it replaces runs again at once.
+function Docker:cannot_start(list, wanted, err)
+  local words = "it cannot start: " .. err.message
+  for _, c in ipairs(self:exclusive() and list or {}) do
+    if c.Id ~= wanted.Id and (runs(c) or c.State == "exited") then
+      local ok, problem = self:set_restart(c.Id, self.config.restart)
+      if ok then ok, problem = self:start(c.Id) end
+      words = words .. (ok and "; what ran before runs again" or "; what ran before does not run: " .. problem.message)
+      break
+    end
+  end
+  return self:complain(wanted.Id, words, "target.apply")
+end
+
+-- ---- wait and settle ----
+
+function Docker:complain(id, words, op)
+  -- A container may say its own secrets: those that are read from files are known to the filter only once they are read.
+  local _, err = targets.variables(self.config.env)
+  local said = not err and self.engine:tail(id, LOG_LINES) or nil
+  return targets.complain("unhealthy", words, said, { op = op, target = self.name })
+end
+
+-- Why a container is not well, in words; nil when it is, or may still become so.
+local function fault_of(details, restarts)
   local state = details.State
-  local text = words or ("it is %s with exit status %s%s"):format(state.Status, tostring(state.ExitCode), state.OOMKilled and ", out of memory" or "")
-  return errors.fail("unhealthy", text .. (said ~= "" and "; it said: " .. said or ""), { op = "target.wait", target = self.name })
+  if state.Restarting or details.RestartCount > restarts then
+    return ("it restarts again and again, exit status %s"):format(tostring(state.ExitCode))
+  end
+  if state.Paused then return "somebody paused it" end
+  if not state.Running then
+    if state.Status == "created" then return "it was never started" end
+    return ("it is %s with exit status %s%s"):format(state.Status, tostring(state.ExitCode),
+      state.OOMKilled and ", out of memory" or "")
+  end
+  local health = state.Health
+  if health and health.Status == "unhealthy" then
+    local last = type(health.Log) == "table" and health.Log[#health.Log]
+    local said = last and targets.last_words(tostring(last.Output), 2) or ""
+    return "its health check says unhealthy" .. (said ~= "" and " (" .. said .. ")" or "")
+  end
 end
 
 ---@async
 function Docker:wait(request)
-  local list, err = self:all()
-  if not list then return nil, err end
-  local c = kept_of(list, request.digest)
-  if not c then return errors.fail("not_found", "the container is gone", { op = "target.wait", target = self.name }) end
-  local last = time.monotonic() + (request.timeout or self.config.timeout)
+  local within = request.timeout or self.config.timeout
+  local last, since, restarts, id = time.monotonic() + within, nil, nil, nil
   local stable = #self.environment.verify > 0 and STABLE or STABLE_UNCHECKED
-  local since, restarts
-  while true do
-    local details
-    details, err = self.engine:inspect(c.Id)
-    if not details then return nil, err end
-    local state, now = details.State, time.monotonic()
-    local health = state.Health and state.Health.Status
-    restarts = restarts or details.RestartCount
-    if state.Restarting or details.RestartCount > restarts or (not state.Running and state.Status ~= "created") then
-      return self:complaint(c.Id, details, state.Restarting and ("it restarts again and again, exit status %s"):format(tostring(state.ExitCode)) or nil)
+  local list, err, details
+  repeat
+    if not list then
+      list, err = self:all()
+      local c = list and of_release(self, list, request.release)
+      id = c and label(c, "digest") == request.digest and c.Id
     end
-    if health == "unhealthy" then return self:complaint(c.Id, details, "its health check says unhealthy") end
-    if state.Running and (health == "healthy" or not health) then
-      since = since or now
-      if health == "healthy" or now - since >= stable then break end
+    details = nil
+    if id then details, err = self.engine:inspect(id) end
+    local going = details and (details.State.Status == "removing" or details.State.Dead)
+    if list and not id or going or errors.is(err, "not_found") then
+      return errors.fail("unhealthy", "its container is gone: somebody removed it", { op = "target.wait", target = self.name })
     end
-    if now > last then return self:complaint(c.Id, details, "it did not become healthy in " .. time.words(request.timeout or self.config.timeout)) end
-    time.sleep(0.05)
-  end
-  if not self:exclusive() then return self:only(list, c) end -- the old one has done its duty
-  return true
+    if details then
+      restarts = restarts or details.RestartCount
+      local fault, now = fault_of(details, restarts), time.monotonic()
+      if fault then return self:complain(id, fault, "target.wait") end
+      local health = details.State.Health and details.State.Health.Status
+      if health == "healthy" then return self:only(list, { Id = id }) end -- the old one has done its duty
+      since = health ~= "starting" and (since or now) or nil
+      -- One that was started again before we looked must show that it stays.
+      if since and now - since >= (restarts > 0 and STABLE_UNCHECKED or stable) then return self:only(list, { Id = id }) end
+    elseif not weather(err) then
+      return nil, err
+    end
+    time.sleep(LOOK_EVERY)
+  until time.monotonic() > last
+  if not details then return nil, err end
+  return self:complain(id, "it did not become healthy in " .. time.words(within), "target.wait")
 end
 
 ---@async
 function Docker:settle(request)
   local list, err = self:all()
   if not list then return nil, err end
+  local mine = of_release(self, list, request.release)
+  if not mine or not runs(mine) then -- then what is kept is all there is
+    log.warn("the released container does not run; nothing is removed", { container = self:name_of(request.release) })
+    return true
+  end
+  local ok
+  ok, err = self:only(list, mine)
+  if not ok then return nil, err end
   local spare
   for _, c in ipairs(list) do
-    local mine = label(c, "digest") == request.digest
-    if not mine and not spare and c.State == "exited" then
-      spare = c -- the newest of the others: the way back
-    elseif not mine then
-      local ok
+    if c.Id ~= mine.Id and not spare and (c.State == "exited" or runs(c)) then
+      spare = c
+    elseif c.Id ~= mine.Id then
       ok, err = self:remove(c)
       if not ok then return nil, err end
     end

@@ -1,6 +1,7 @@
 -- The Docker Engine's API as far as a target needs it: containers, pulls, logs. Errors carry the engine's own words.
-local errors, http, json, text = require "errors", require "http", require "json", require "text"
-local escape = require("registry").escape
+local errors, http, json, log, text =
+  require "errors", require "http", require "json", require "log", require "text"
+local escape, targets = require("registry").escape, require "target"
 
 local M = {}
 
@@ -41,7 +42,8 @@ function Engine:call(method, path, body, options)
   local said = answer.body or answer:read(65536) or ""
   local decoded = json.decode(said)
   local words = type(decoded) == "table" and decoded.message or said
-  return errors.fail(CODES[answer.status] or "failed", text.clean(tostring(words), 500), { op = "docker", target = path:match("^[^?]*"), status = answer.status })
+  return errors.fail(CODES[answer.status] or "failed", log.redact(text.clean(tostring(words), 500)),
+    { op = "docker", target = path:match("^[^?]*"), status = answer.status })
 end
 
 ---The containers that carry labels, running or not.
@@ -93,7 +95,7 @@ function Engine:pull(image, auth, hooks)
   return there and true, err
 end
 
----The last lines of a container's output, cleaned.
+---The last lines of a container's output, clean and without secrets.
 ---@async
 ---@param id string
 ---@param count integer
@@ -101,7 +103,7 @@ end
 function Engine:tail(id, count)
   local answer = self:call("GET", ("/containers/%s/logs?stdout=1&stderr=1&tail=%d"):format(id, count))
   if not answer then return "" end
-  local body, lines, at = answer.body, {}, 1
+  local body, at = answer.body, 1
   if body:match("^[\0\1\2]\0\0\0") then -- frames of 8 header bytes; a container with a terminal has none
     local parts = {}
     while at + 8 <= #body + 1 do
@@ -111,8 +113,7 @@ function Engine:tail(id, count)
     end
     body = table.concat(parts)
   end
-  for line in body:gmatch("[^\r\n]+") do lines[#lines + 1] = text.clean(line, 300) end
-  return table.concat(lines, " | ", math.max(1, #lines - count + 1))
+  return targets.last_words(body, count)
 end
 
 return M
