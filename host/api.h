@@ -12,6 +12,7 @@ int luaopen_core_log(lua_State *L);
 int luaopen_core_proc(lua_State *L);
 int luaopen_core_semver(lua_State *L);
 int luaopen_core_serve(lua_State *L);
+int luaopen_core_signal(lua_State *L);
 int luaopen_core_store(lua_State *L);
 int luaopen_core_sys(lua_State *L);
 int luaopen_core_task(lua_State *L);
@@ -21,6 +22,11 @@ int luaopen_core_yaml(lua_State *L);
 /* Budgeted string matching and bounded table functions over the stock libraries (api_text.c). raises */
 void text_open(lua_State *L);
 void tables_open(lua_State *L);
+
+/* Closers of services that have no header of their own; each accepts a host that never opened the service. */
+struct host;
+void serve_close_all(struct host *host);
+void signal_close_all(struct host *host);
 
 /* The parts of core.fs that have rooms of their own; each adds its functions to the table on top. raises */
 void hold_open(lua_State *L);  /* api_hold.c: lock, temp_dir */

@@ -1,4 +1,4 @@
-/* core.sys: the process and its terminal, for stdlib only. Waiting: read, next_signal.
+/* core.sys: the process and its terminal, for stdlib only. Waiting: read.
  *
  * Also the seams that tests use: killpoint (debug builds) and fail_allocations (fault build). */
 #include <errno.h>
@@ -19,8 +19,6 @@
 #include "host.h"
 #include "task.h"
 #include "version.h"
-
-void sys_close_all(struct host *host);
 
 /* ---- the process ---- */
 
@@ -108,7 +106,7 @@ static int l_isatty(lua_State *L)
 
 static int l_width(lua_State *L)
 {
-    struct winsize size = { 0 };
+    struct winsize size = {0};
 
     for (int fd = 0; fd < 3 && size.ws_col == 0; fd++)
         if (ioctl(fd, TIOCGWINSZ, &size) != 0)
@@ -117,8 +115,8 @@ static int l_width(lua_State *L)
     return 1;
 }
 
-/* write(fd, text): all of it; false when the other end is gone. A terminal or file does not make us wait long;
- * a full pipe does, as with every program that prints. */
+/* write(fd, text): all of it; false when the other end is gone. A terminal or file does not make us wait
+ * long; a full pipe does, as with every program that prints. */
 static int l_write(lua_State *L)
 {
     int fd = (int)luaL_checkinteger(L, 1);
@@ -131,7 +129,7 @@ static int l_write(lua_State *L)
         ssize_t n = write(fd, text, len);
 
         if (n < 0 && errno == EAGAIN) {
-            struct pollfd p = { .fd = fd, .events = POLLOUT };
+            struct pollfd p = {.fd = fd, .events = POLLOUT};
 
             poll(&p, 1, 1000);
         } else if (n < 0 && errno != EINTR) {
@@ -213,146 +211,13 @@ static int l_read(lua_State *L)
         r->poll = NULL;
         op_done(&r->op);
     } else {
-        /* libuv made it non-blocking, but a terminal's mode is shared with the shell that started us. We read only
-         * what is there, so we never block. */
+        /* libuv made it non-blocking, but a terminal's mode is shared with the shell that started us. We read
+         * only what is there, so we never block. */
         fcntl(fd, F_SETFL, flags);
         r->poll->data = r;
         uv_poll_start(r->poll, UV_READABLE, on_readable);
     }
     return op_wait(L, &r->op, read_finish);
-}
-
-/* ---- signals ---- */
-
-static const struct {
-    const char *name;
-    int number;
-} signal_names[] = {
-    { "TERM", SIGTERM }, { "INT", SIGINT }, { "HUP", SIGHUP }, { "USR1", SIGUSR1 }, { "USR2", SIGUSR2 },
-};
-#define SIGNALS (sizeof signal_names / sizeof *signal_names)
-
-struct signal_op {
-    struct op op;
-    struct host *host;
-    int got;
-};
-
-struct sys_signals {
-    uv_signal_t handles[SIGNALS];
-    bool open[SIGNALS];
-    unsigned pending; /* bit i: signal_names[i] arrived and nobody took it */
-    struct signal_op *waiter;
-    int closing;
-};
-
-static void take_signal(struct sys_signals *s)
-{
-    struct signal_op *w = s->waiter;
-
-    for (unsigned i = 0; w && i < SIGNALS; i++)
-        if (s->pending & (1u << i)) {
-            s->pending &= ~(1u << i);
-            s->waiter = NULL;
-            w->got = (int)i;
-            op_done(&w->op);
-            return;
-        }
-}
-
-static void on_signal(uv_signal_t *handle, int signum)
-{
-    struct sys_signals *s = handle->data;
-
-    for (unsigned i = 0; i < SIGNALS; i++)
-        if (signal_names[i].number == signum)
-            s->pending |= 1u << i;
-    take_signal(s);
-}
-
-/* catch(name...): from now on these signals are kept for next_signal instead of ending the process. */
-static int l_catch(lua_State *L)
-{
-    struct host *host = bind_host(L);
-    struct sys_signals *s = host->signals;
-    int n = lua_gettop(L);
-
-    if (!s) {
-        s = host->signals = calloc(1, sizeof *s);
-        if (!s)
-            return luaL_error(L, "not enough memory");
-    }
-    for (int arg = 1; arg <= n; arg++) {
-        const char *name = luaL_checkstring(L, arg);
-        unsigned i = 0;
-
-        while (i < SIGNALS && strcmp(signal_names[i].name, name) != 0)
-            i++;
-        luaL_argcheck(L, i < SIGNALS, arg, "TERM, INT, HUP, USR1 or USR2");
-        if (s->open[i])
-            continue;
-        uv_signal_init(&host->loop, &s->handles[i]);
-        s->handles[i].data = s;
-        s->open[i] = true;
-        uv_signal_start(&s->handles[i], on_signal, signal_names[i].number);
-    }
-    return 0;
-}
-
-static void signal_leave(struct op *op)
-{
-    struct signal_op *w = (struct signal_op *)op;
-
-    if (w->host->signals && w->host->signals->waiter == w)
-        w->host->signals->waiter = NULL;
-}
-
-static int signal_finish(lua_State *L, struct op *op)
-{
-    lua_pushstring(L, signal_names[((struct signal_op *)op)->got].name);
-    return 1;
-}
-
-/* next_signal(): waits for a caught signal and returns its name. */
-static int l_next_signal(lua_State *L)
-{
-    struct host *host = bind_host(L);
-    struct signal_op *w;
-
-    if (!host->signals || host->signals->waiter)
-        return luaL_error(L, host->signals ? "somebody waits for signals already" : "call catch first");
-    w = op_new(L, sizeof *w, NULL);
-    w->host = host;
-    w->op.leave = signal_leave;
-    host->signals->waiter = w;
-    take_signal(host->signals);
-    return op_wait(L, &w->op, signal_finish);
-}
-
-static void signal_closed(uv_handle_t *handle)
-{
-    struct sys_signals *s = handle->data;
-
-    if (--s->closing == 0)
-        free(s);
-}
-
-void sys_close_all(struct host *host)
-{
-    struct sys_signals *s = host->signals;
-
-    host->signals = NULL;
-    if (!s)
-        return;
-    for (unsigned i = 0; i < SIGNALS; i++)
-        s->closing += s->open[i];
-    if (s->closing == 0) {
-        free(s);
-        return;
-    }
-    for (unsigned i = 0; i < SIGNALS; i++)
-        if (s->open[i])
-            uv_close((uv_handle_t *)&s->handles[i], signal_closed);
 }
 
 /* ---- embedded files and chunks ---- */
@@ -437,7 +302,8 @@ static int l_where(lua_State *L)
 {
     lua_Debug ar;
 
-    if (lua_getstack(L, (int)luaL_optinteger(L, 1, 1), &ar) && lua_getinfo(L, "Sl", &ar) && ar.currentline > 0) {
+    if (lua_getstack(L, (int)luaL_optinteger(L, 1, 1), &ar) && lua_getinfo(L, "Sl", &ar) &&
+        ar.currentline > 0) {
         lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
         return 1;
     }
@@ -455,8 +321,8 @@ static int l_error_class(lua_State *L)
 /* ---- seams for tests ---- */
 
 #ifdef MOONTIDE_KILLPOINTS
-/* killpoint(name): MOONTIDE_KILLPOINT=NAME:N ends the process with SIGKILL at the N-th pass of NAME ("*" counts
- * all). MOONTIDE_KILLPOINT_LOG=FILE gets a line for each pass. */
+/* killpoint(name): MOONTIDE_KILLPOINT=NAME:N ends the process with SIGKILL at the N-th pass of NAME ("*"
+ * counts all). MOONTIDE_KILLPOINT_LOG=FILE gets a line for each pass. */
 static int l_killpoint(lua_State *L)
 {
     static unsigned passes;
@@ -490,7 +356,8 @@ static int l_killpoint(lua_State *L)
 #ifdef MOONTIDE_FAULTS
 static int l_fail_allocations(lua_State *L)
 {
-    lua_pushinteger(L, (lua_Integer)fault_allocations((uint64_t)luaL_checkinteger(L, 1), lua_toboolean(L, 2)));
+    lua_pushinteger(L,
+                    (lua_Integer)fault_allocations((uint64_t)luaL_checkinteger(L, 1), lua_toboolean(L, 2)));
     return 1;
 }
 #endif
@@ -498,32 +365,30 @@ static int l_fail_allocations(lua_State *L)
 int luaopen_core_sys(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "args", l_args },
-        { "env", l_env },
-        { "hostname", l_hostname },
-        { "pid", l_pid },
-        { "uid", l_uid },
-        { "cwd", l_cwd },
-        { "exe", l_exe },
-        { "memory", l_memory },
-        { "isatty", l_isatty },
-        { "width", l_width },
-        { "write", l_write },
-        { "read", l_read },
-        { "catch", l_catch },
-        { "next_signal", l_next_signal },
-        { "embedded", l_embedded },
-        { "embedded_list", l_embedded_list },
-        { "compile", l_compile },
-        { "slurp", l_slurp },
-        { "traceback", l_traceback },
-        { "where", l_where },
-        { "error_class", l_error_class },
-        { "killpoint", l_killpoint },
+        {"args", l_args},
+        {"env", l_env},
+        {"hostname", l_hostname},
+        {"pid", l_pid},
+        {"uid", l_uid},
+        {"cwd", l_cwd},
+        {"exe", l_exe},
+        {"memory", l_memory},
+        {"isatty", l_isatty},
+        {"width", l_width},
+        {"write", l_write},
+        {"read", l_read},
+        {"embedded", l_embedded},
+        {"embedded_list", l_embedded_list},
+        {"compile", l_compile},
+        {"slurp", l_slurp},
+        {"traceback", l_traceback},
+        {"where", l_where},
+        {"error_class", l_error_class},
+        {"killpoint", l_killpoint},
 #ifdef MOONTIDE_FAULTS
-        { "fail_allocations", l_fail_allocations },
+        {"fail_allocations", l_fail_allocations},
 #endif
-        { NULL, NULL },
+        {NULL, NULL},
     };
 
     luaL_newlib(L, functions);

@@ -158,10 +158,10 @@ static int l_tostring(lua_State *L)
 
 static int l_spawn(lua_State *L)
 {
-    static const char *const known[] = { "name", "detached", "cpu", "memory", NULL };
+    static const char *const known[] = {"name", "detached", "cpu", "memory", NULL};
     static const char usage[] = "task.spawn(fn, ...)";
     struct task *parent = task_current(L), *t;
-    struct task_limits limits = { 0, 0 };
+    struct task_limits limits = {0, 0};
     struct task_handle *h;
     const char *name;
     int nargs;
@@ -334,15 +334,15 @@ static int l_signal(lua_State *L)
 int luaopen_core_task(lua_State *L)
 {
     static const luaL_Reg task_methods[] = {
-        { "join", l_join }, { "cancel", l_cancel }, { "done", l_done }, { "id", l_id }, { NULL, NULL },
+        {"join", l_join}, {"cancel", l_cancel}, {"done", l_done}, {"id", l_id}, {NULL, NULL},
     };
-    static const luaL_Reg task_meta[] = { { "__close", l_close }, { "__tostring", l_tostring }, { NULL, NULL } };
-    static const luaL_Reg signal_methods[] = { { "wait", l_wait }, { "notify", l_notify }, { NULL, NULL } };
-    static const luaL_Reg signal_meta[] = { { NULL, NULL } };
+    static const luaL_Reg task_meta[] = {{"__close", l_close}, {"__tostring", l_tostring}, {NULL, NULL}};
+    static const luaL_Reg signal_methods[] = {{"wait", l_wait}, {"notify", l_notify}, {NULL, NULL}};
+    static const luaL_Reg signal_meta[] = {{NULL, NULL}};
     static const luaL_Reg functions[] = {
-        { "spawn", l_spawn },       { "deadline", l_deadline },         { "current", l_current },
-        { "count", l_count },       { "on_unhandled", l_on_unhandled }, { "signal", l_signal },
-        { NULL, NULL },
+        {"spawn", l_spawn}, {"deadline", l_deadline},         {"current", l_current},
+        {"count", l_count}, {"on_unhandled", l_on_unhandled}, {"signal", l_signal},
+        {NULL, NULL},
     };
 
     bind_class(L, TASK_CLASS, task_methods, task_meta);

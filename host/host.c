@@ -15,53 +15,26 @@
 #include <lualib.h>
 #include "api.h"
 #include "bind.h"
+#include "curl_loop.h"
 #include "embed.h"
 #include "err.h"
+#include "proc.h"
 #include "secret.h"
 #include "task.h"
 
-/* Closers of services that live in rooms of their own; each accepts a host that never opened the service. */
-void curl_loop_close(struct host *host);
-void proc_close_all(struct host *host);
-void serve_close_all(struct host *host);
-void sys_close_all(struct host *host);
-
-/* Defined by its api_*.c, or absent from a build that tests single rooms. */
-#pragma weak curl_loop_close
-#pragma weak proc_close_all
-#pragma weak serve_close_all
-#pragma weak secrets_open
-#pragma weak secrets_close
-#pragma weak text_open
-#pragma weak tables_open
-#pragma weak luaopen_core_fs
-#pragma weak luaopen_core_hash
-#pragma weak luaopen_core_http
-#pragma weak luaopen_core_json
-#pragma weak luaopen_core_log
-#pragma weak luaopen_core_proc
-#pragma weak luaopen_core_semver
-#pragma weak luaopen_core_serve
-#pragma weak luaopen_core_store
-#pragma weak luaopen_core_yaml
-
 static const luaL_Reg lua_libraries[] = {
-    { LUA_GNAME, luaopen_base },
-    { LUA_COLIBNAME, luaopen_coroutine },
-    { LUA_TABLIBNAME, luaopen_table },
-    { LUA_STRLIBNAME, luaopen_string },
-    { LUA_MATHLIBNAME, luaopen_math },
-    { LUA_UTF8LIBNAME, luaopen_utf8 },
+    {LUA_GNAME, luaopen_base},        {LUA_COLIBNAME, luaopen_coroutine}, {LUA_TABLIBNAME, luaopen_table},
+    {LUA_STRLIBNAME, luaopen_string}, {LUA_MATHLIBNAME, luaopen_math},    {LUA_UTF8LIBNAME, luaopen_utf8},
 };
 
 static int l_open(lua_State *L)
 {
     const luaL_Reg core[] = {
-        { "fs", luaopen_core_fs },       { "hash", luaopen_core_hash },   { "http", luaopen_core_http },
-        { "json", luaopen_core_json },   { "log", luaopen_core_log },     { "proc", luaopen_core_proc },
-        { "semver", luaopen_core_semver }, { "serve", luaopen_core_serve }, { "store", luaopen_core_store },
-        { "sys", luaopen_core_sys },     { "task", luaopen_core_task },   { "time", luaopen_core_time },
-        { "yaml", luaopen_core_yaml },
+        {"fs", luaopen_core_fs},         {"hash", luaopen_core_hash},   {"http", luaopen_core_http},
+        {"json", luaopen_core_json},     {"log", luaopen_core_log},     {"proc", luaopen_core_proc},
+        {"semver", luaopen_core_semver}, {"serve", luaopen_core_serve}, {"store", luaopen_core_store},
+        {"signal", luaopen_core_signal}, {"sys", luaopen_core_sys},     {"task", luaopen_core_task},
+        {"time", luaopen_core_time},     {"yaml", luaopen_core_yaml},
     };
 
     for (size_t i = 0; i < sizeof lua_libraries / sizeof *lua_libraries; i++) {
@@ -69,16 +42,13 @@ static int l_open(lua_State *L)
         lua_pop(L, 1);
     }
     err_open(L);
-    if (text_open)
-        text_open(L);
-    if (tables_open)
-        tables_open(L);
+    text_open(L);
+    tables_open(L);
     lua_newtable(L);
-    for (size_t i = 0; i < sizeof core / sizeof *core; i++)
-        if (core[i].func) {
-            lua_pushcfunction(L, core[i].func);
-            lua_setfield(L, -2, core[i].name);
-        }
+    for (size_t i = 0; i < sizeof core / sizeof *core; i++) {
+        lua_pushcfunction(L, core[i].func);
+        lua_setfield(L, -2, core[i].name);
+    }
     return 1;
 }
 
@@ -107,7 +77,7 @@ static int on_panic(lua_State *L)
 
 bool host_open(struct host *host, int argc, char **argv, const char **message)
 {
-    struct rlimit core = { 0, 0 };
+    struct rlimit core = {0, 0};
 
     memset(host, 0, sizeof *host);
     host->argc = argc > 0 ? argc - 1 : 0;
@@ -129,8 +99,11 @@ bool host_open(struct host *host, int argc, char **argv, const char **message)
     }
     *(struct host **)lua_getextraspace(host->L) = host;
     lua_atpanic(host->L, on_panic);
-    if (secrets_open)
-        host->secrets = secrets_open();
+    host->secrets = secrets_open();
+    if (!host->secrets) {
+        *message = "not enough memory for secrets";
+        return false;
+    }
     if (!tasks_open(host)) {
         *message = "not enough memory for tasks";
         return false;
@@ -164,7 +137,8 @@ int host_run(struct host *host)
         if (task_main_ended(host))
             break;
         if (!more && !uv_loop_alive(&host->loop)) {
-            fprintf(stderr, "moontide: deadlock: every task waits, and nothing that could wake one is under way\n");
+            fprintf(stderr,
+                    "moontide: deadlock: every task waits, and nothing that could wake one is under way\n");
             return 70;
         }
         host->turning = true;
@@ -187,7 +161,7 @@ static void drain(struct host *host, bool tasks)
             break;
         uv_run(&host->loop, UV_RUN_NOWAIT);
         if (!more && uv_loop_alive(&host->loop)) {
-            struct timespec pause = { .tv_nsec = 200000 };
+            struct timespec pause = {.tv_nsec = 200000};
 
             nanosleep(&pause, NULL);
         }
@@ -206,13 +180,10 @@ void host_close(struct host *host)
     host->stopping = true;
     task_cancel_all(host);
     drain(host, true);
-    sys_close_all(host);
-    if (serve_close_all)
-        serve_close_all(host);
-    if (proc_close_all)
-        proc_close_all(host);
-    if (curl_loop_close)
-        curl_loop_close(host);
+    signal_close_all(host);
+    serve_close_all(host);
+    proc_close_all(host);
+    curl_loop_close(host);
     tasks_close(host);
     lua_close(host->L);
     drain(host, false);
@@ -221,6 +192,5 @@ void host_close(struct host *host)
         uv_run(&host->loop, UV_RUN_NOWAIT);
         uv_loop_close(&host->loop);
     }
-    if (secrets_close)
-        secrets_close(host->secrets);
+    secrets_close(host->secrets);
 }

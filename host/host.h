@@ -18,7 +18,7 @@ struct curl_loop;  /* curl_loop.c */
 struct proc_set;   /* proc.c */
 struct serve_set;  /* api_serve.c */
 struct secrets;    /* secret.c */
-struct sys_signals; /* api_sys.c */
+struct signal_set; /* api_signal.c */
 struct watchdog;   /* watchdog.c */
 
 struct host {
@@ -31,7 +31,7 @@ struct host {
     struct curl_loop *curl;  /* NULL until the first request */
     struct proc_set *procs;  /* NULL until the first child */
     struct serve_set *serves; /* NULL until the first server */
-    struct sys_signals *signals; /* NULL until somebody waits for one */
+    struct signal_set *signals; /* NULL until somebody waits for one */
     int argc;
     char **argv;             /* program arguments after the program's name */
     int exit_code;

@@ -1,4 +1,5 @@
 -- The process, for the stdlib's own rooms: arguments, environment, signals. Scripts have no use for it.
+local signal = require "signal"
 local sys = require "core.sys"
 
 local M = {}
@@ -11,12 +12,12 @@ M.embedded, M.embedded_list, M.compile, M.slurp = sys.embedded, sys.embedded_lis
 
 ---Names the signals that from now on wait for next_signal() instead of ending the process.
 ---@param ... "TERM"|"INT"|"HUP"|"USR1"|"USR2"
-function M.catch(...) return sys.catch(...) end
+function M.catch(...) return signal.catch(...) end
 
 ---Waits for a caught signal.
 ---@async
 ---@return string name
-function M.next_signal() return sys.next_signal() end
+function M.next_signal() return signal.next_signal() end
 
 -- The terminal, for term.lua.
 M.isatty, M.width, M.write, M.read = sys.isatty, sys.width, sys.write, sys.read

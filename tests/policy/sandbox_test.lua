@@ -8,7 +8,7 @@ local function ask(body, timeout)
   local compiled, fault = policy.compile("probe", "return policy { run = function() end, watch = function(place)\n" .. body
     .. "\nend }", "scripts/probe.lua")
   if not compiled then return nil, fault.message end
-  local place = require("place").new({ state = "/nonexistent" }, { name = "probe" }, { name = "staging" })
+  local place = require("place").new({ state = "/proc/nonexistent" }, { name = "probe" }, { name = "staging" })
   local change, reason = policy.ask(compiled, place, timeout or 2)
   if change then return change.key end
   return nil, tostring(reason)

@@ -1,0 +1,149 @@
+/* core.signal: signals as values to wait for. Waiting: next_signal.
+ *
+ * The set of caught signals belongs to the host and lives until its libuv handles are closed. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include "api.h"
+#include "bind.h"
+#include "host.h"
+#include "task.h"
+
+static const struct {
+    const char *name;
+    int number;
+} signal_names[] = {
+    {"TERM", SIGTERM}, {"INT", SIGINT}, {"HUP", SIGHUP}, {"USR1", SIGUSR1}, {"USR2", SIGUSR2},
+};
+#define SIGNALS (sizeof signal_names / sizeof *signal_names)
+
+struct signal_op {
+    struct op op;
+    struct host *host;
+    int got;
+};
+
+struct signal_set {
+    uv_signal_t handles[SIGNALS];
+    bool open[SIGNALS];
+    unsigned pending; /* bit i: signal_names[i] arrived and nobody took it */
+    struct signal_op *waiter;
+    int closing;
+};
+
+static void take_signal(struct signal_set *s)
+{
+    struct signal_op *w = s->waiter;
+
+    for (unsigned i = 0; w && i < SIGNALS; i++)
+        if (s->pending & (1u << i)) {
+            s->pending &= ~(1u << i);
+            s->waiter = NULL;
+            w->got = (int)i;
+            op_done(&w->op);
+            return;
+        }
+}
+
+static void on_signal(uv_signal_t *handle, int signum)
+{
+    struct signal_set *s = handle->data;
+
+    for (unsigned i = 0; i < SIGNALS; i++)
+        if (signal_names[i].number == signum)
+            s->pending |= 1u << i;
+    take_signal(s);
+}
+
+/* catch(name...): from now on these signals are kept for next_signal instead of ending the process. */
+static int l_catch(lua_State *L)
+{
+    struct host *host = bind_host(L);
+    struct signal_set *s = host->signals;
+    int n = lua_gettop(L);
+
+    if (!s) {
+        s = host->signals = calloc(1, sizeof *s);
+        if (!s)
+            return luaL_error(L, "not enough memory");
+    }
+    for (int arg = 1; arg <= n; arg++) {
+        const char *name = luaL_checkstring(L, arg);
+        unsigned i = 0;
+
+        while (i < SIGNALS && strcmp(signal_names[i].name, name) != 0)
+            i++;
+        luaL_argcheck(L, i < SIGNALS, arg, "TERM, INT, HUP, USR1 or USR2");
+        if (s->open[i])
+            continue;
+        uv_signal_init(&host->loop, &s->handles[i]);
+        s->handles[i].data = s;
+        s->open[i] = true;
+        uv_signal_start(&s->handles[i], on_signal, signal_names[i].number);
+    }
+    return 0;
+}
+
+static void signal_leave(struct op *op)
+{
+    struct signal_op *w = (struct signal_op *)op;
+
+    if (w->host->signals && w->host->signals->waiter == w)
+        w->host->signals->waiter = NULL;
+}
+
+static int signal_finish(lua_State *L, struct op *op)
+{
+    lua_pushstring(L, signal_names[((struct signal_op *)op)->got].name);
+    return 1;
+}
+
+/* next_signal(): waits for a caught signal and returns its name. */
+static int l_next_signal(lua_State *L)
+{
+    struct host *host = bind_host(L);
+    struct signal_op *w;
+
+    if (!host->signals || host->signals->waiter)
+        return luaL_error(L, host->signals ? "somebody waits for signals already" : "call catch first");
+    w = op_new(L, sizeof *w, NULL);
+    w->host = host;
+    w->op.leave = signal_leave;
+    host->signals->waiter = w;
+    take_signal(host->signals);
+    return op_wait(L, &w->op, signal_finish);
+}
+
+static void signal_closed(uv_handle_t *handle)
+{
+    struct signal_set *s = handle->data;
+
+    if (--s->closing == 0)
+        free(s);
+}
+
+void signal_close_all(struct host *host)
+{
+    struct signal_set *s = host->signals;
+
+    host->signals = NULL;
+    if (!s)
+        return;
+    for (unsigned i = 0; i < SIGNALS; i++)
+        s->closing += s->open[i];
+    if (s->closing == 0) {
+        free(s);
+        return;
+    }
+    for (unsigned i = 0; i < SIGNALS; i++)
+        if (s->open[i])
+            uv_close((uv_handle_t *)&s->handles[i], signal_closed);
+}
+
+int luaopen_core_signal(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"catch", l_catch}, {"next_signal", l_next_signal}, {NULL, NULL}};
+
+    luaL_newlib(L, functions);
+    return 1;
+}

@@ -1,0 +1,212 @@
+/* Ops: how a task waits, how a wait is ended from outside, and how long it may last. */
+#include <stdlib.h>
+#include <string.h>
+#include "bind.h"
+#include "host.h"
+#include "task_inside.h"
+
+/* ---- ops ---- */
+
+void op_cut(struct op *op)
+{
+    if (!op->done && op->cancel) {
+        void (*cancel)(struct op *) = op->cancel;
+
+        op->cancel = NULL;
+        cancel(op);
+    }
+    op->done = true;
+}
+
+/* __close and __gc of an op: the frame is left. */
+static int l_op_leave(lua_State *L)
+{
+    struct op *op = lua_touserdata(L, 1);
+
+    op_cut(op);
+    if (op->leave) {
+        void (*leave)(struct op *) = op->leave;
+
+        op->leave = NULL;
+        leave(op);
+    }
+    if (op->task && op->task->op == op)
+        op->task->op = NULL;
+    op->task = NULL;
+    return 0;
+}
+
+const char *task_cut_text(enum err_code why)
+{
+    switch (why) {
+    case ERR_DEADLINE:
+        return "the time allowed for this is over";
+    case ERR_BUDGET:
+        return "the script used up its processor time";
+    case ERR_MEMORY:
+        return "the script used up its memory";
+    default:
+        return "the task was cancelled";
+    }
+}
+
+int task_raise_cut(lua_State *L, enum err_code why)
+{
+    return err_throw(L, why, "task", NULL, "%s", task_cut_text(why));
+}
+
+void *op_new(lua_State *L, size_t size, void (*cancel)(struct op *op))
+{
+    struct task *t = task_current(L);
+    struct op *op;
+
+    if (!t)
+        luaL_error(L,
+                   "waiting works only in a task's own coroutine: use task.spawn instead of coroutine.wrap");
+    if (!lua_isyieldable(L))
+        luaL_error(
+            L, "cannot wait here: inside a transaction, a sort comparison, a gsub callback or a finalizer");
+    if (t->cut)
+        task_raise_cut(L, t->cut);
+    luaL_checkstack(L, 8, "op");
+    op = lua_newuserdatauv(L, size, 0);
+    memset(op, 0, size);
+    luaL_setmetatable(L, OP_CLASS);
+    lua_toclose(L, -1);
+    op->task = t; /* last: nothing below may raise and leave a pointer to a task behind */
+    op->cancel = cancel;
+    return op;
+}
+
+static int op_resumed(lua_State *L, int status, lua_KContext ctx)
+{
+    struct op *op = (struct op *)ctx;
+
+    (void)status;
+    if (op->task->cut)
+        return task_raise_cut(L, op->task->cut);
+    return op->finish(L, op);
+}
+
+int op_wait(lua_State *L, struct op *op, op_finish finish)
+{
+    op->finish = finish;
+    if (op->done)
+        return finish(L, op);
+    op->task->op = op;
+    return lua_yieldk(L, 0, (lua_KContext)op, op_resumed);
+}
+
+void op_done(struct op *op)
+{
+    if (op->done)
+        return;
+    op->done = true;
+    if (op->task && op->task->op == op)
+        task_make_ready(op->task);
+}
+
+/* ---- cancellation and deadlines ---- */
+
+void task_cut(struct task *t, enum err_code why)
+{
+    if (t->ended || t->cut)
+        return;
+    t->cut = why;
+    if (t->op)
+        op_cut(t->op);
+    if (t != t->host->tasks->running)
+        task_make_ready(t);
+}
+
+void task_cancel(struct task *t, enum err_code why)
+{
+    task_cut(t, why);
+    for (struct task *c = t->first_child; c; c = c->next_sibling)
+        task_cancel(c, why);
+}
+
+static void on_deadline(uv_timer_t *timer)
+{
+    struct task *t = timer->data;
+
+    if (t && t->deadline)
+        task_cut(t, ERR_DEADLINE);
+}
+
+/* Arms or stops the timer for t->deadline. False: no memory for it. */
+static bool deadline_arm(struct task *t)
+{
+    uint64_t now;
+
+    if (!t->deadline) {
+        if (t->timer)
+            uv_timer_stop(t->timer);
+        return true;
+    }
+    if (!t->timer) {
+        t->timer = malloc(sizeof *t->timer);
+        if (!t->timer)
+            return false;
+        uv_timer_init(&t->host->loop, t->timer);
+        t->timer->data = t;
+    }
+    now = uv_now(&t->host->loop);
+    uv_timer_start(t->timer, on_deadline, t->deadline > now ? t->deadline - now : 0, 0);
+    return true;
+}
+
+struct deadline_guard {
+    struct task *task;
+    uint64_t outer; /* the deadline to put back */
+    bool active;
+};
+
+static int l_deadline_leave(lua_State *L)
+{
+    struct deadline_guard *g = lua_touserdata(L, 1);
+
+    if (!g->active)
+        return 0;
+    g->active = false;
+    uv_update_time(&g->task->host->loop);
+    if (g->task->cut == ERR_DEADLINE && (!g->outer || g->outer > uv_now(&g->task->host->loop)))
+        g->task->cut = ERR_NONE; /* it was this scope's deadline: the outer code goes on */
+    g->task->deadline = g->outer;
+    deadline_arm(g->task);
+    return 0;
+}
+
+void task_deadline_enter(lua_State *L, uint64_t millis)
+{
+    struct task *t = task_current(L);
+    struct deadline_guard *g;
+    uint64_t when;
+
+    if (!t)
+        luaL_error(L, "a deadline works only in a task's own coroutine");
+    g = lua_newuserdatauv(L, sizeof *g, 0);
+    memset(g, 0, sizeof *g);
+    luaL_setmetatable(L, DEADLINE_CLASS);
+    g->task = t;
+    g->outer = t->deadline;
+    lua_toclose(L, -1);
+    uv_update_time(&t->host->loop);
+    when = uv_now(&t->host->loop) + (millis ? millis : 1);
+    g->active = true;
+    if (!t->deadline || when < t->deadline) {
+        t->deadline = when;
+        if (!deadline_arm(t))
+            luaL_error(L, "not enough memory");
+    }
+}
+
+void ops_open(lua_State *L)
+{
+    static const luaL_Reg op_meta[] = {{"__close", l_op_leave}, {"__gc", l_op_leave}, {NULL, NULL}};
+    static const luaL_Reg guard_meta[] = {{"__close", l_deadline_leave}, {NULL, NULL}};
+    static const luaL_Reg none[] = {{NULL, NULL}};
+
+    bind_class(L, OP_CLASS, none, op_meta);
+    bind_class(L, DEADLINE_CLASS, none, guard_meta);
+}

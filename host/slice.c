@@ -1,0 +1,124 @@
+/* Slices: what a script may use while it runs, measured around each resume and paid by the task that was
+ * limited.
+ *
+ * Limits are cut in a way that pcall does not escape: the hook stays armed at every instruction. */
+#include <string.h>
+#include "bind.h"
+#include "host.h"
+#include "task_inside.h"
+#include "watchdog.h"
+
+/* How long a limited script may hold the loop where it cannot be set aside: in a sort comparison, a gsub
+ * callback. */
+#define STUCK_MS 100
+
+/* How many tasks a limited script may have alive at once. */
+#define PAID_TASKS_MAX 1000u
+
+/* ---- the slice ---- */
+
+static uint64_t slice_ns(const struct task_set *set)
+{
+    return uv_hrtime() - set->slice_start;
+}
+
+/* Runs on the coroutine that has kept the loop for a whole slice. */
+void slice_over(lua_State *L, lua_Debug *ar)
+{
+    struct host *host = bind_host(L);
+    struct task_set *set = host->tasks;
+    struct task *t = set->running;
+
+    (void)ar;
+    lua_sethook(L, NULL, 0, 0);
+    if (!t)
+        return;
+    if (!t->cut && t->limits.cpu_ms && t->payer->cpu_ns + slice_ns(set) > t->limits.cpu_ms * 1000000)
+        t->cut = ERR_BUDGET;
+    if (!t->cut && t->limits.cpu_ms && !lua_isyieldable(L) && slice_ns(set) > STUCK_MS * UINT64_C(1000000))
+        t->cut = ERR_BUDGET; /* it cannot be set aside, and everybody waits */
+    if (!t->cut && host->alloc.exhausted)
+        t->cut = ERR_MEMORY;
+    if (!t->cut && t->deadline) {
+        uv_update_time(&host->loop);
+        if (uv_now(&host->loop) >= t->deadline)
+            t->cut = ERR_DEADLINE;
+    }
+    if (t->cut) {
+        lua_sethook(L, slice_over, LUA_MASKCOUNT, 1); /* so that pcall in a loop does not survive */
+        task_raise_cut(L, t->cut);
+    }
+    if (L == t->co && lua_isyieldable(L))
+        lua_yield(L, 0); /* back to the ready queue: others get their turn */
+    else
+        lua_sethook(L, slice_over, LUA_MASKCOUNT, 1000);
+}
+
+void slice_begin(struct task *t)
+{
+    struct host *host = t->host;
+    struct task_set *set = host->tasks;
+
+    set->running = t;
+    set->slice_used = host->alloc.used;
+    host->alloc.exhausted = false;
+    host->alloc.refusals = 0;
+    if (t->limits.memory)
+        host->alloc.limit =
+            host->alloc.used + (t->limits.memory > t->payer->grown ? t->limits.memory - t->payer->grown : 0);
+    set->slice_start = uv_hrtime();
+    watchdog_run(host->watchdog, t->co);
+}
+
+void slice_end(struct task *t)
+{
+    struct host *host = t->host;
+    struct task_set *set = host->tasks;
+    struct task *payer = t->payer;
+
+    watchdog_run(host->watchdog, NULL);
+    payer->cpu_ns += slice_ns(set);
+    if (host->alloc.used >= set->slice_used)
+        payer->grown += host->alloc.used - set->slice_used;
+    else if (payer->grown > set->slice_used - host->alloc.used)
+        payer->grown -= set->slice_used - host->alloc.used;
+    else
+        payer->grown = 0;
+    if (host->alloc.exhausted && !t->cut)
+        t->cut = ERR_MEMORY;
+    host->alloc.limit = 0;
+    set->running = NULL;
+}
+
+void slice_pay(struct task *t, struct task *payer)
+{
+    if (t->payer)
+        t->payer->paid_for--;
+    t->payer = payer;
+    payer->paid_for++;
+}
+
+/* Whoever paid is gone: what is left below pays for itself in the little time until it ends. */
+static void orphan(struct task *t, const struct task *payer)
+{
+    for (struct task *c = t->first_child; c; c = c->next_sibling) {
+        if (c->payer == payer)
+            slice_pay(c, c);
+        orphan(c, payer);
+    }
+}
+
+void slice_orphan(struct task *t)
+{
+    orphan(t, t);
+    t->payer->paid_for--;
+}
+
+struct task *slice_payer(lua_State *L, struct task *parent)
+{
+    struct task *payer = parent && (parent->limits.cpu_ms || parent->limits.memory) ? parent->payer : NULL;
+
+    if (payer && payer->paid_for >= PAID_TASKS_MAX)
+        luaL_error(L, "this script has %d tasks alive, and that is the most", (int)PAID_TASKS_MAX);
+    return payer;
+}

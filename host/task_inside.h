@@ -1,0 +1,65 @@
+/* What task.c, op.c and slice.c share, and nobody else may know: the insides of a task. */
+#ifndef MOONTIDE_TASK_INSIDE_H
+#define MOONTIDE_TASK_INSIDE_H
+
+#include "task.h"
+
+#define OP_CLASS       "moontide.op"
+#define DEADLINE_CLASS "moontide.deadline"
+
+struct task {
+    uint64_t id;
+    struct host *host;
+    lua_State *co;
+    struct task *parent;
+    struct task *first_child;
+    struct task *prev_sibling, *next_sibling;
+    struct task *payer;       /* whose budget it uses up: itself, or the limited ancestor */
+    struct task *prev, *next; /* all tasks */
+    struct task *next_ready;
+    struct op *op;           /* what it waits for */
+    struct task_join *joins; /* who waits for its end */
+    uv_timer_t *timer;       /* for the deadline; own memory, freed by its close callback */
+    uint64_t deadline;       /* loop time in ms; 0: none */
+    struct task_limits limits;
+    uint64_t cpu_ns;   /* of everybody who pays here */
+    size_t grown;      /* bytes they added to the Lua state, at least */
+    enum err_code cut; /* why it must end; ERR_NONE while it need not */
+    int nargs;
+    unsigned paid_for; /* tasks alive whose payer this is, itself included */
+    bool queued, started, ended;
+    char name[40];
+};
+
+struct task_set {
+    struct task *all;
+    struct task *ready, **ready_tail;
+    struct task *running;
+    struct task *main;
+    bool main_ended;
+    uint64_t last_id;
+    size_t count;
+    uint64_t slice_start;
+    size_t slice_used;
+};
+
+/* task.c */
+void task_make_ready(struct task *t);
+
+/* op.c: ends a wait from outside; what a cut task raises, and its words; the metatables. */
+void op_cut(struct op *op);
+int task_raise_cut(lua_State *L, enum err_code why);
+const char *task_cut_text(enum err_code why);
+void ops_open(lua_State *L);
+void task_cut(struct task *t, enum err_code why);
+
+/* slice.c: around each resume; the hook of one that lasts too long; who pays for a new task (NULL: itself),
+ * which raises when the payer has too many; budgets of what is left when a payer ends. */
+void slice_begin(struct task *t);
+void slice_end(struct task *t);
+void slice_over(lua_State *L, lua_Debug *ar);
+struct task *slice_payer(lua_State *L, struct task *parent);
+void slice_pay(struct task *t, struct task *payer);
+void slice_orphan(struct task *t);
+
+#endif
