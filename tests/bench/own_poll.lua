@@ -20,6 +20,7 @@ return policy {
 local url, count, inflight, ca = ...
 local compiled = assert(policy.compile("bench", POLICY, "bench.lua"))
 local place = { app = { name = "bench", url = url, options = { etag = '"bench"', ca = ca, timeout = 30 } } }
+place.face = place -- what a policy sees of its place
 local left, unanswered = tonumber(count), tonumber(count)
 local over = task.signal()
 local OPTIONS = { name = "poll", detached = true }
