@@ -8,12 +8,17 @@
 struct curl_socket;
 struct curl_ca;
 
+struct curl_slot {
+    struct curl_socket *socket; /* NULL: not watched */
+};
+
 struct curl_loop {
     struct host *host;
     CURLM *multi;
     CURLSH *share;
     uv_timer_t timer;
-    struct curl_socket **by_fd;
+    uv_idle_t at_once;       /* for a timeout of 0: once each turn, so that nobody else starves */
+    struct curl_slot *by_fd; /* indexed by descriptor */
     size_t by_fd_len;
     struct curl_transfer *taken; /* under way, or finished and not dropped yet */
     struct curl_transfer *idle;

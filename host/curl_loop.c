@@ -69,13 +69,13 @@ static void on_poll(uv_poll_t *poll, int status, int events);
 
 static struct curl_socket *socket_find(const struct curl_loop *loop, curl_socket_t fd)
 {
-    return fd >= 0 && (size_t)fd < loop->by_fd_len ? loop->by_fd[fd] : NULL;
+    return fd >= 0 && (size_t)fd < loop->by_fd_len ? loop->by_fd[fd].socket : NULL;
 }
 
 static bool socket_slot(struct curl_loop *loop, curl_socket_t fd)
 {
     size_t len = loop->by_fd_len ? loop->by_fd_len : 64;
-    struct curl_socket **by_fd;
+    struct curl_slot *by_fd;
 
     if ((size_t)fd < loop->by_fd_len)
         return true;
@@ -107,7 +107,7 @@ static struct curl_socket *socket_add(struct curl_loop *loop, curl_socket_t fd, 
     s->loop = loop;
     s->fd = fd;
     s->ours = ours;
-    loop->by_fd[fd] = s;
+    loop->by_fd[fd].socket = s;
     loop->handles++;
     loop->sockets_len++;
     return s;
@@ -126,7 +126,7 @@ static void on_socket_closed(uv_handle_t *handle)
 /* Must come before the descriptor is closed: libuv aborts when a watched one vanishes. */
 static void socket_forget(struct curl_socket *s)
 {
-    s->loop->by_fd[s->fd] = NULL;
+    s->loop->by_fd[s->fd].socket = NULL;
     s->loop->sockets_len--;
     s->want = 0;
     uv_close((uv_handle_t *)&s->poll, on_socket_closed);
@@ -156,8 +156,9 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         socket_arm(s, 0);
         return;
     }
-    if (status < 0)
-        flags = CURL_CSELECT_ERR;
+    if (status <
+        0) /* with all flags curl reads what came before the error, and tries again on a new connection */
+        flags = CURL_CSELECT_ERR | CURL_CSELECT_IN | CURL_CSELECT_OUT;
     if (events & UV_READABLE)
         flags |= CURL_CSELECT_IN;
     if (events & UV_WRITABLE)
@@ -228,21 +229,32 @@ static void on_time(uv_timer_t *timer)
     act(timer->data, CURL_SOCKET_TIMEOUT, 0);
 }
 
+static void on_turn(uv_idle_t *idle)
+{
+    uv_idle_stop(idle);
+    act(idle->data, CURL_SOCKET_TIMEOUT, 0);
+}
+
+/* Only arms: curl must not be called from in here. 0 comes when a transfer starts, and when one has read for
+ * a while and there is more; a timer of 0 that is set again while timers run would run again before anything
+ * else. */
 static int on_timer_wanted(CURLM *multi, long millis, void *data)
 {
     struct curl_loop *loop = data;
 
     (void)multi;
-    if (millis < 0)
-        uv_timer_stop(&loop->timer);
-    else
-        uv_timer_start(&loop->timer, on_time, (uint64_t)millis, 0); /* 0: the next turn, never from in here */
+    uv_idle_stop(&loop->at_once);
+    uv_timer_stop(&loop->timer);
+    if (millis == 0)
+        uv_idle_start(&loop->at_once, on_turn);
+    else if (millis > 0)
+        uv_timer_start(&loop->timer, on_time, (uint64_t)millis, 0);
     return 0;
 }
 
 /* ---- open and close ---- */
 
-static void on_timer_closed(uv_handle_t *handle)
+static void on_handle_closed(uv_handle_t *handle)
 {
     struct curl_loop *loop = handle->data;
 
@@ -260,9 +272,10 @@ static void loop_close(struct curl_loop *loop)
         curl_share_cleanup(loop->share);
     curl_cas_free(&loop->cas);
     for (size_t i = 0; i < loop->by_fd_len; i++)
-        if (loop->by_fd[i])
-            socket_forget(loop->by_fd[i]);
-    uv_close((uv_handle_t *)&loop->timer, on_timer_closed);
+        if (loop->by_fd[i].socket)
+            socket_forget(loop->by_fd[i].socket);
+    uv_close((uv_handle_t *)&loop->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&loop->at_once, on_handle_closed);
     curl_global_cleanup();
 }
 
@@ -276,8 +289,9 @@ struct curl_loop *curl_loop_open(struct host *host)
     }
     loop->host = host;
     uv_timer_init(&host->loop, &loop->timer);
-    loop->timer.data = loop;
-    loop->handles = 1;
+    uv_idle_init(&host->loop, &loop->at_once);
+    loop->timer.data = loop->at_once.data = loop;
+    loop->handles = 2;
     loop->multi = curl_multi_init();
     loop->share = curl_share_init();
     if (!loop->multi || !loop->share) {

@@ -147,6 +147,28 @@ void curl_transfer_resume(struct curl_transfer *t)
         curl_easy_pause(t->easy, CURLPAUSE_CONT);
 }
 
+/* Leaves nothing behind on the handle but what every request sets anew. curl counts repeated attempts on dead
+ * connections per handle and gives up at five; only a reset sets that back, so a handle that had to connect
+ * is reset. */
+static void forget(struct curl_transfer *t)
+{
+    long connects = 1;
+
+    if (t->keep && !t->public_only)
+        curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &connects);
+    if (connects == 0) {
+        curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, NULL);
+    } else { /* keeps connections and sessions */
+        curl_easy_reset(t->easy);
+        t->dressed = false;
+        t->trusts = 0;
+    }
+    t->keep = t->public_only = t->refused_address = false;
+    t->on_done = NULL;
+    t->data = NULL;
+    t->open_errno = 0;
+}
+
 void curl_transfer_drop(struct curl_transfer *t)
 {
     struct curl_loop *loop;
@@ -166,18 +188,7 @@ void curl_transfer_drop(struct curl_transfer *t)
         free(t);
         return;
     }
-    if (t->keep && !t->public_only) {
-        curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, NULL);
-    } else { /* keeps connections and sessions, forgets what was asked and with which secrets */
-        curl_easy_reset(t->easy);
-        t->dressed = false;
-        t->trusts = 0;
-    }
-    t->keep = false;
-    t->on_done = NULL;
-    t->data = NULL;
-    t->public_only = t->refused_address = false;
-    t->open_errno = 0;
+    forget(t);
     t->next = loop->idle;
     loop->idle = t;
     loop->idle_len++;

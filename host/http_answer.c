@@ -13,7 +13,7 @@ static const char *find(const struct http_job *job, const char *name, bool *seve
     const char *at = job->head.data, *found = NULL;
 
     *several = false;
-    for (size_t i = 0; i < job->head_len; i++) {
+    for (size_t i = 0; at && i < job->head_len; i++) {
         const char *value = at + strlen(at) + 1;
 
         if (strcmp(at, name) == 0) {

@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define SINK_PIECE (64 * 1024) /* written at once */
+
 bool http_source_open(struct http_job *job, const char *path, struct err *e)
 {
     struct stat st;
@@ -89,10 +91,10 @@ bool http_sink_open(struct http_job *job, const char *path, struct err *e)
     return true;
 }
 
-bool http_sink_write(struct http_job *job, const char *data, size_t len)
+static bool sink_flush(struct http_job *job)
 {
-    while (len) {
-        ssize_t n = write(job->sink_fd, data, len);
+    while (job->body_at < job->body.len) {
+        ssize_t n = write(job->sink_fd, job->body.data + job->body_at, job->body.len - job->body_at);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -100,10 +102,20 @@ bool http_sink_write(struct http_job *job, const char *data, size_t len)
             err_errno(&job->err, errno, "the sink");
             return false;
         }
-        data += n;
-        len -= (size_t)n;
+        job->body_at += (size_t)n;
     }
+    job->body_at = job->body.len = 0;
     return true;
+}
+
+/* Gathers small pieces in the job's body. */
+bool http_sink_write(struct http_job *job, const char *data, size_t len)
+{
+    if (!buf_add(&job->body, data, len)) {
+        err_set(&job->err, ERR_MEMORY, "not enough memory for the sink");
+        return false;
+    }
+    return job->body.len < SINK_PIECE || sink_flush(job);
 }
 
 /* The body is complete: gives the sink its name. */
@@ -111,6 +123,8 @@ bool http_sink_commit(struct http_job *job)
 {
     int fd = job->sink_fd;
 
+    if (!sink_flush(job))
+        return false;
     job->sink_fd = -1;
     if (close(fd) != 0 || rename(job->sink_temp, job->sink_path) != 0) {
         err_errno(&job->err, errno, "the sink");

@@ -245,6 +245,7 @@ size_t http_on_header(char *line, size_t size, size_t count, void *data)
         take_head(job);
         if (job->head_done && job->stream) {
             take_time(job);
+            head_timer_stop(job);
             tell(job);
         }
         return len;
@@ -292,7 +293,7 @@ size_t http_on_body(char *bytes, size_t size, size_t count, void *data)
 
     if (!job->started_body && !body_begin(job))
         return body_too_large(job);
-    if (job->stream && unread && unread + len > (job->want == HTTP_WANT_LINE ? HTTP_MAX_LINE : HIGH_WATER)) {
+    if (job->stream && unread > (job->want == HTTP_WANT_LINE ? HTTP_MAX_LINE : HIGH_WATER)) {
         job->paused = true;
         tell(job);
         return CURL_WRITEFUNC_PAUSE;

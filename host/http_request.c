@@ -8,6 +8,8 @@
 #include "http_job.h"
 #include "version.h"
 
+#define LARGE_BODY (32 * 1024)
+
 /* Room for one more header line, zeroed; NULL when the job was made too small. */
 static char *line_room(struct http_job *job, size_t size)
 {
@@ -29,7 +31,8 @@ bool http_job_header(struct http_job *job, const char *name, size_t name_len, co
         return false;
     memcpy(at, name, name_len);
     if (value_len) {
-        memcpy(at + name_len, ": ", 2);
+        at[name_len] = ':';
+        at[name_len + 1] = ' ';
         memcpy(at + name_len + 2, value, value_len);
     } else {
         at[name_len] = ';'; /* curl's way to say: send it empty */
@@ -155,9 +158,10 @@ static bool set_extras(struct http_job *job, const struct http_request *r, bool 
     bool ok = true;
 
     *plain = !r->stream && !r->idle_ms && !r->unix_path && !r->cert && !r->key;
-    if (r->stream)
-        SET(HTTP_VERSION,
-            (long)CURL_HTTP_VERSION_1_1); /* a paused HTTP/2 stream would stall its neighbours */
+    /* On one HTTP/2 connection a paused stream stalls its neighbours, and an answer to an upload that the
+     * server did not read to its end is taken for a broken stream. */
+    if (r->stream || r->body_file || r->body_len > LARGE_BODY)
+        SET(HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     if (r->idle_ms) {
         SET(LOW_SPEED_LIMIT, 1L);
         SET(LOW_SPEED_TIME, (long)((r->idle_ms + 999) / 1000));

@@ -66,16 +66,17 @@ bool http_url_parse(struct http_url *u, const char *text, const char *base, stru
         return fail(e, code);
     if ((code = curl_url_set(u->handle, CURLUPART_URL, text, flags)) != CURLUE_OK)
         return fail(e, code);
-    if (!get(u->handle, CURLUPART_SCHEME, &u->scheme, 0, &code) ||
-        !get(u->handle, CURLUPART_USER, &u->user, CURLU_URLDECODE, &code) ||
+    if (!get(u->handle, CURLUPART_SCHEME, &u->scheme, 0, &code))
+        return fail(e, code);
+    if (strcmp(u->scheme, "http") != 0 && strcmp(u->scheme, "https") != 0)
+        return fail(e, CURLUE_UNSUPPORTED_SCHEME);
+    if (!get(u->handle, CURLUPART_USER, &u->user, CURLU_URLDECODE, &code) ||
         !get(u->handle, CURLUPART_PASSWORD, &u->password, CURLU_URLDECODE, &code) ||
         !get(u->handle, CURLUPART_HOST, &u->host, 0, &code) ||
         !get(u->handle, CURLUPART_PORT, &u->port, CURLU_DEFAULT_PORT, &code) ||
         !get(u->handle, CURLUPART_PATH, &u->path, 0, &code) ||
         !get(u->handle, CURLUPART_QUERY, &u->query, 0, &code))
         return fail(e, code);
-    if (strcmp(u->scheme, "http") != 0 && strcmp(u->scheme, "https") != 0)
-        return fail(e, CURLUE_UNSUPPORTED_SCHEME);
     for (char *c = u->host; *c; c++)
         *c = (char)tolower((unsigned char)*c);
     if ((code = curl_url_set(u->handle, CURLUPART_USER, NULL, 0)) != CURLUE_OK ||
