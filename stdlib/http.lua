@@ -15,6 +15,8 @@ local errors = require "errors"
 
 local M = {}
 
+answers.borrow(core)
+
 -- Raises a text with the position of the script that called us.
 local mistake = core.mistake
 
@@ -73,7 +75,9 @@ local parsed, parsed_len = {}, 0 -- polls ask for the same URLs again and again
 
 -- For messages about a URL that cannot be parsed: what could be a password is left out.
 local function presentable(text)
-  return (text:gsub("[?#].*", ""):gsub("^([^/]*/*)[^/]*@", "%1"):gsub("%c", "?"):sub(1, 200))
+  local scheme, rest = text:match("^(%a[%w+.-]*:/+)(.*)$")
+  rest = (rest or text):gsub("[?#].*", ""):gsub("^[^/]*@", "")
+  return ((scheme or "") .. rest):gsub("%c", "?"):sub(1, 200)
 end
 
 local function parse(text, op)
@@ -216,7 +220,9 @@ local function perform(method, url, opts)
 end
 
 local function check(method, url, opts)
-  if type(url) ~= "string" or opts ~= nil and type(opts) ~= "table" then mistake("usage: " .. usage[method]) end
+  if type(url) ~= "string" or opts ~= nil and type(opts) ~= "table" then
+    mistake("usage: " .. usage[method])
+  end
   return opts or none
 end
 

@@ -1,8 +1,13 @@
--- What an HTTP request answers: status, case-insensitive headers, a body or a stream. Made by http.lua only.
-local core = require "core.http"
+-- What an HTTP request answers: status, case-insensitive headers, a body or a stream. Made by http.lua only, which
+-- lends it the core table.
 local errors = require "errors"
 
 local M = {}
+
+local core ---@type table
+
+---@param table table core.http
+function M.borrow(table) core = table end
 
 ---@class HttpHeaders: { [string]: string } Names in any case; several values of one name are joined by ", ".
 ---@field all fun(self: HttpHeaders, name: string): string[] Each value of a header, in order.

@@ -372,8 +372,9 @@ UNIT(refused_and_unreachable)
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     char url[64];
 
-    bind(fd, (struct sockaddr *)&in, sizeof in); /* bound, not listening: refused, and nobody else takes it */
-    getsockname(fd, (struct sockaddr *)&in, &len);
+    /* bound, not listening: refused, and nobody else takes it */
+    CHECK_INT(bind(fd, (struct sockaddr *)&in, sizeof in), 0);
+    CHECK_INT(getsockname(fd, (struct sockaddr *)&in, &len), 0);
     open_host();
     snprintf(url, sizeof url, "http://127.0.0.1:%d/", ntohs(in.sin_port));
     begin_url(&g, url);
@@ -528,7 +529,7 @@ UNIT(sockets_are_close_on_exec)
     open_host();
     get(&g, "/etag");
     for (int fd = 3; fd < 64; fd++) {
-        struct sockaddr_storage a;
+        struct sockaddr_storage a = {0};
         socklen_t len = sizeof a;
 
         if (getpeername(fd, (struct sockaddr *)&a, &len) == 0 && a.ss_family == AF_INET)
