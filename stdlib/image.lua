@@ -1,6 +1,6 @@
 -- Images: one for each commit, built once, found again ever after by its `sha-<commit>` tag.
 local errors, fs, log, time = require "errors", require "fs", require "log", require "time"
-local registry = require "registry"
+local ignore, registry = require "builder.ignore", require "registry"
 
 local M = {}
 
@@ -11,16 +11,38 @@ local REVISION <const> = "org.opencontainers.image.revision"
 ---@field repository string
 ---@field tag string
 ---@field archive string Tar file of the build context: exactly the commit.
+---@field dockerfile string Its path inside of the context.
 ---@field app AppConfig
 ---@field cfg Config
 ---@field labels table<string, string>
 ---@field registry ImageRegistry
----@field hooks {output: fun(stream: string, line: string), progress: fun(text: string, done?: number, total?: number)}
+---@field hooks BuildHooks
 ---@field work string Folder that is removed afterwards.
+
+---@class BuildHooks
+---@field output fun(stream: string, line: string)
+---@field progress fun(text: string, done?: number, total?: number)
+
+---@class ImageRequest
+---@field app AppConfig
+---@field cfg Config
+---@field repo table Git repository object.
+---@field commit string Full id.
+---@field version string? For the label.
+---@field work string Folder for what is needed on the way.
+---@field hooks BuildHooks
+---@field force boolean? Builds even if it is there.
+
+---@class ImageFound
+---@field repository string
+---@field commit string
+---@field digest string
+---@field image string "repository@sha256:..."
+---@field built boolean Built now, not found.
 
 ---@class Builder
 ---@field available fun(cfg: Config): boolean
----@field build fun(request: BuildRequest): string?, Err? Builds and pushes; gives the digest that the push reported.
+---@field build fun(request: BuildRequest): string?, Err? Gives the digest that was pushed.
 
 -- Which builders are tried, in this order, when the configuration says auto.
 local KINDS <const> = { "docker", "buildah", "podman" }
@@ -31,8 +53,35 @@ local function builder(cfg)
     local candidate = require("builder." .. kind)
     if candidate.available(cfg) then return candidate end
   end
-  return errors.fail("not_found", "there is no builder: start docker, or install buildah or podman, or name one in the configuration",
-    { op = "image.build" })
+  return errors.fail("not_found", "there is no builder: start docker, or install buildah or podman, or name"
+    .. " one in the configuration", { op = "image.build" })
+end
+
+local function clean(path)
+  path = path:gsub("^%./", ""):gsub("/+$", "")
+  return path == "." and "" or path
+end
+
+-- The Dockerfile's path inside of the context: as the configuration names it from the checkout's root, or
+-- else from the context. It must be a plain file of the commit: a builder may follow a symbolic link to a
+-- file of this machine.
+local function find_dockerfile(request)
+  local repo, commit, context, file = request.repo, request.commit, clean(request.app.context),
+    clean(request.app.dockerfile)
+  local prefix = context == "" and "" or context .. "/"
+  local text, err
+  if file:sub(1, #prefix) == prefix then
+    text, err = repo:read(commit, file)
+    if text then return file:sub(#prefix + 1) end
+    if not errors.is(err, "not_found") then return nil, err end
+  end
+  text, err = repo:read(commit, prefix .. file)
+  if text then return file end
+  if errors.is(err, "not_found") and repo:read(commit, file) then
+    return errors.fail("invalid", ("%s lies outside of the build context %s"):format(file, context),
+      { op = "image.build", target = commit })
+  end
+  return nil, err
 end
 
 local function without_credentials(url) return (url:gsub("^(%a[%w+.-]*://)[^/@]*@", "%1")) end
@@ -47,12 +96,8 @@ local function labels(request, created)
   }
 end
 
----Finds the image of a commit in the registry.
----@async
----@param where ImageRegistry
----@param commit string
----@return string? digest
----@return Err? err not_found; mismatch when the tag holds another commit's image.
+-- The digest of a commit's image in the registry. Err not_found; mismatch when the tag holds another commit's
+-- image.
 local function find(where, commit)
   local digest, err = where:digest("sha-" .. commit)
   if not digest then return nil, err end
@@ -60,10 +105,34 @@ local function find(where, commit)
   found, err = where:labels(digest)
   if not found then return nil, err end
   if found[REVISION] and found[REVISION] ~= commit then
-    return errors.fail("mismatch", ("the tag sha-%s holds an image of commit %s"):format(commit, found[REVISION]:sub(1, 64)),
-      { op = "image.find", target = where.name })
+    return errors.fail("mismatch", ("the tag sha-%s holds an image of commit %s"):format(commit,
+      found[REVISION]:sub(1, 64)), { op = "image.find", target = where.name })
   end
   return digest
+end
+
+-- The context's tar: exactly the commit, without what its .dockerignore names. One beside the Dockerfile,
+-- with its name before the suffix, comes before the folder's.
+local function make_context(request, dockerfile, dir)
+  local repo, commit, context = request.repo, request.commit, clean(request.app.context)
+  local whole = dir .. "/context.tar"
+  local ok, err = repo:archive(commit, { path = context, to = whole })
+  if not ok then return nil, err end
+  local prefix = context == "" and "" or context .. "/"
+  for _, name in ipairs { dockerfile .. ".dockerignore", ".dockerignore" } do
+    local text
+    text, err = repo:read(commit, prefix .. name)
+    if text then
+      local part = dir .. "/part.tar"
+      local left_out, wrong = ignore.apply(text, whole, part, dockerfile)
+      if not left_out then return nil, wrong end
+      fs.remove(whole)
+      request.hooks.output("stdout", ("%s leaves out %d files and folders"):format(name, left_out))
+      return part
+    end
+    if not errors.is(err, "not_found") then return nil, err end
+  end
+  return whole
 end
 
 local function build(request, where)
@@ -79,23 +148,26 @@ local function build(request, where)
   local fetched
   fetched, err = request.repo:fetch(request.commit)
   if not fetched then return nil, err end
-  local archive = scratch.path .. "/context.tar"
-  fetched, err = request.repo:archive(request.commit, { path = app.context ~= "." and app.context or nil, to = archive })
-  if not fetched then return nil, err end
+  local dockerfile
+  dockerfile, err = find_dockerfile(request)
+  if not dockerfile then return nil, err end
+  local archive
+  archive, err = make_context(request, dockerfile, scratch.path)
+  if not archive then return nil, err end
   local history = request.repo:log(nil, request.commit, 1)
   local created = history and history[1] and time.iso(history[1].committed_at) or nil
   hooks.progress("building " .. request.commit:sub(1, 7))
   return make.build {
-    name = ("%s:sha-%s"):format(app.image, request.commit), repository = app.image, tag = "sha-" .. request.commit,
-    archive = archive, app = app, cfg = request.cfg, labels = labels(request, created),
-    registry = where, hooks = hooks, work = scratch.path,
+    name = ("%s:sha-%s"):format(app.image, request.commit), repository = app.image,
+    tag = "sha-" .. request.commit, archive = archive, dockerfile = dockerfile, app = app, cfg = request.cfg,
+    labels = labels(request, created), registry = where, hooks = hooks, work = scratch.path,
   }
 end
 
 ---Gives the image of a commit: found, or built, pushed and looked at again. A failed build pushes nothing.
 ---@async
----@param request {app: AppConfig, cfg: Config, repo: table, commit: string, version?: string, work: string, hooks: table, force?: boolean}
----@return {repository: string, commit: string, digest: string, image: string, built: boolean}? image
+---@param request ImageRequest
+---@return ImageFound? image
 ---@return Err? err
 function M.ensure(request)
   local name = request.app.image
@@ -110,14 +182,17 @@ function M.ensure(request)
     local pushed
     pushed, err = build(request, where)
     if not pushed then return nil, err end
-    digest, err = where:digest("sha-" .. request.commit)
+    digest, err = find(where, request.commit)
     if not digest then return nil, err end
     if digest ~= pushed then
-      return errors.fail("mismatch", ("pushed %s, but the registry shows %s"):format(pushed, digest), { op = "image.push", target = name })
+      return errors.fail("mismatch", ("pushed %s, but the registry shows %s"):format(pushed, digest),
+        { op = "image.push", target = name })
     end
     log.debug("image built", { image = name, digest = digest })
   end
-  return { repository = name, commit = request.commit, digest = digest, image = name .. "@" .. digest, built = built }
+  return {
+    repository = name, commit = request.commit, digest = digest, image = name .. "@" .. digest, built = built,
+  }
 end
 
 return M

@@ -1,29 +1,24 @@
 -- Image registries over the OCI distribution API: digests, tags, promotion by digest. Nothing is ever pulled.
 --
--- A digest is what we computed from the bytes, not what a header says. Tokens are kept by (realm, service, scope,
--- user) until four fifths of their life are over. Rules: the distribution specification 1.1 and its token auth.
+-- What is promoted, copied or judged by its labels is what we hashed ourselves; a digest that a header claims
+-- is only where to look. Rules: the distribution specification 1.1; quirks of the big registries are named
+-- where they matter.
 local errors, hash, http, json, log, time = require "errors", require "hash", require "http", require "json",
   require "log", require "time"
+local client, manifests = require "registry.client", require "registry.manifest"
+local token = require "registry.token"
 
 local M = {}
 
--- All four, always: without the lists a registry may answer with a child manifest, under another digest.
-local ACCEPT <const> = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, "
-  .. "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
-local MANIFEST_MAX <const> = 4 << 20
-local TIMEOUT <const> = 60
-local MAX_PAGES <const> = 1000
+local MAX_PAGES <const>, MAX_TAGS <const>, LIST_TIME <const> = 1000, 500000, 300
+local MAX_PAGE <const> = 16 << 20
+local HUB <const> = "registry-1.docker.io"
+local HUB_NAMES <const> = { ["docker.io"] = true, ["index.docker.io"] = true, [HUB] = true }
 
 ---@class ImageRegistry
----@field name string "127.0.0.1:5101/team/web"
----@field path string "team/web"
----@field package base string
----@field package config RegistryConfig
 local Repository = {}
 Repository.__index = Repository
-
-local tokens = {} -- key -> {token, until}
-local schemes = {} -- base -> "basic" once a registry asked for it
+for name, method in pairs(client.methods) do Repository[name] = method end
 
 ---Splits an image name into the registry's host and the path below it; docker.io's short names are completed.
 ---@param name string
@@ -31,11 +26,23 @@ local schemes = {} -- base -> "basic" once a registry asked for it
 ---@return string path
 function M.split(name)
   local first, rest = name:match("^([^/]+)/(.+)$")
-  if first and (first:find("[.:]") or first == "localhost") then
-    if first == "docker.io" then return "registry-1.docker.io", rest:find("/", 1, true) and rest or "library/" .. rest end
-    return first, rest
+  local host, path = HUB, name
+  if first and (first:find("[.:]") or first == "localhost") then host, path = first, rest end
+  if not HUB_NAMES[host] then return host, path end
+  return HUB, path:find("/", 1, true) and path or "library/" .. path
+end
+
+-- Whether a registry is on this machine, by its address and not by how its name begins.
+local function on_loopback(host)
+  local name = host:gsub(":%d+$", "")
+  return name == "localhost" or name == "[::1]" or name:find("^127%.%d+%.%d+%.%d+$") ~= nil
+end
+
+local function configured(cfg, host)
+  if host ~= HUB then return cfg.registries[host] end
+  for name in pairs(HUB_NAMES) do
+    if cfg.registries[name] then return cfg.registries[name] end
   end
-  return "registry-1.docker.io", first and name or "library/" .. name
 end
 
 ---The registry of an image repository, with the credentials that the configuration has for its host.
@@ -44,234 +51,118 @@ end
 ---@return ImageRegistry
 function M.repository(name, cfg)
   local host, path = M.split(name)
-  local known = cfg.registries[host] or host == "registry-1.docker.io" and cfg.registries["docker.io"] or {}
-  local loopback = host:match("^127%.") or host:match("^localhost:?%d*$") or host:match("^%[::1%]")
+  local known = configured(cfg, host) or {}
   -- As container engines do: a registry on this machine may speak plain http unless it has a CA of its own.
-  local plain = known.plain_http or loopback and not known.ca
+  local plain = known.plain_http or on_loopback(host) and not known.ca or false
   return setmetatable({
-    name = name, path = path, host = host, base = (plain and "http://" or "https://") .. host, config = known, plain = plain,
+    name = name, path = path, host = host, base = (plain and "http://" or "https://") .. host, config = known,
+    plain = plain,
   }, Repository)
-end
-
--- ---- authentication ----
-
-local function credentials(self)
-  local config = self.config
-  if not config.username then return nil end
-  local password, err = config.password:reveal()
-  if not password then return nil, err end
-  return { user = config.username, password = password }
-end
-
--- `Bearer realm="https://...",service="...",scope="..."` as a table.
-local function challenge(text)
-  local scheme, rest = text:match("^%s*(%a+)%s*(.*)$")
-  if not scheme then return nil end
-  local fields = { scheme = scheme:lower() }
-  for key, value in rest:gmatch('(%a+)%s*=%s*"([^"]*)"') do fields[key:lower()] = value end
-  return fields
-end
-
-local function origin(url) return url:match("^(%a+://[^/?#]+)") end
-
--- A registry must not talk us into sending its user's password to just anybody, or in the clear.
-local function realm_allowed(self, realm)
-  local at = origin(realm)
-  if not at then return false end
-  if at:match("^https://") then return true end
-  return self.plain and at:match("^http://") ~= nil
-end
-
-local function fetch_token(self, ask, scope)
-  if not ask.realm or not realm_allowed(self, ask.realm) then
-    return errors.fail("denied", "the registry wants its token from a place we do not send passwords to",
-      { op = "registry.token", target = self.name })
-  end
-  local auth, err = credentials(self)
-  if err then return nil, err end
-  local key = table.concat({ ask.realm, ask.service or "", scope, auth and auth.user or "" }, "\n")
-  local known = tokens[key]
-  if known and known.valid > time.monotonic() then return known.token, key end
-  local url = ("%s%sservice=%s&scope=%s"):format(ask.realm, ask.realm:find("?", 1, true) and "&" or "?",
-    M.escape(ask.service or ""), M.escape(scope))
-  local answer
-  answer, err = http.get(url, { auth = auth, ca = self.config.ca, timeout = TIMEOUT, redirects = 0, max_body = 1 << 20 })
-  if not answer then return nil, err end
-  if answer.status == 401 or answer.status == 403 then
-    return errors.fail("unauthorized", "the registry's token service refused us" .. (auth and "" or " (no credentials are configured)"),
-      { op = "registry.token", target = self.name })
-  end
-  if answer.status ~= 200 then return nil, M.failure(self, answer, "registry.token") end
-  local body
-  body, err = answer:json()
-  local token = type(body) == "table" and (body.token or body.access_token)
-  if type(token) ~= "string" then
-    return errors.fail("protocol", "the token service gave no token", { op = "registry.token", target = self.name, cause = err })
-  end
-  log.secret(token)
-  local life = math.type(body.expires_in) == "integer" and body.expires_in or 60
-  tokens[key] = { token = token, valid = time.monotonic() + math.max(5, math.min(life, 3600)) * 0.8 }
-  return token, key
-end
-
----Percent-encodes a query value.
----@param text string
----@return string
-function M.escape(text)
-  return (text:gsub("[^%w%-._~]", function(c) return ("%%%02X"):format(c:byte()) end))
-end
-
--- ---- requests ----
-
--- The error of an answer: the registry's own words, cleaned and cut.
-function M.failure(self, answer, op)
-  local code = ({ [401] = "unauthorized", [403] = "denied", [404] = "not_found", [409] = "conflict", [412] = "conflict",
-    [429] = "rate_limited" })[answer.status] or "status"
-  if answer.status >= 500 then code = "busy" end
-  local words
-  local body = answer.body and answer.body ~= "" and json.decode(answer.body)
-  if type(body) == "table" and type(body.errors) == "table" and type(body.errors[1]) == "table" then
-    local first = body.errors[1]
-    words = ("%s: %s"):format(tostring(first.code), tostring(first.message)):gsub("%c", " "):sub(1, 300)
-  end
-  return errors.new(code, ("the registry answered %d%s"):format(answer.status, words and " (" .. words .. ")" or ""),
-    { op = op, target = self.name, status = answer.status })
-end
-
-local function once(self, method, url, options, authorization)
-  local headers = {}
-  for k, v in pairs(options.headers or {}) do headers[k] = v end
-  return http.request {
-    method = method, url = url, headers = headers, body = options.body, auth = authorization, ca = self.config.ca,
-    timeout = options.timeout or TIMEOUT, max_body = options.max_body or MANIFEST_MAX, sink = options.sink, body_file = options.body_file,
-  }
-end
-
----One call of the registry's API, authenticated as it asks for.
----@async
----@param method string
----@param path string Below the registry's address, or a whole URL of it.
----@param options {headers?: table, body?: string, body_file?: string, sink?: string, scope?: string, timeout?: number, max_body?: integer}
----@return HttpAnswer? answer
----@return Err? err
-function Repository:call(method, path, options)
-  local url = path:match("^https?://") and path or self.base .. path
-  local scope = options.scope or ("repository:%s:pull%s"):format(self.path, (method == "GET" or method == "HEAD") and "" or ",push"
-    .. (method == "DELETE" and ",delete" or ""))
-  local way = origin(url) == self.base and schemes[self.base] or nil
-  local authorization, err, used
-  if way == "basic" then
-    authorization, err = credentials(self)
-  elseif way then
-    used, err = fetch_token(self, way, scope)
-    authorization = used and { bearer = used }
-  end
-  if way and not authorization and err then return nil, err end
-  local answer
-  answer, err = once(self, method, url, options, authorization)
-  if not answer then return nil, err end
-  if answer.status ~= 401 or origin(url) ~= self.base then return answer end
-  local ask = answer.headers["www-authenticate"] and challenge(answer.headers["www-authenticate"])
-  if not ask then return answer end
-  if ask.scheme == "basic" then
-    if authorization and way == "basic" then return answer end
-    authorization, err = credentials(self)
-    if not authorization then
-      return errors.fail("unauthorized", "the registry wants a password, and the configuration has none for " .. self.host,
-        { op = "registry", target = self.name, cause = err })
-    end
-    schemes[self.base] = "basic"
-  elseif ask.scheme == "bearer" then
-    schemes[self.base] = { realm = ask.realm, service = ask.service }
-    local token, key = fetch_token(self, ask, scope)
-    if not token then return nil, key end
-    if used == token then -- the one it just refused
-      tokens[key] = nil
-      token, key = fetch_token(self, ask, scope)
-      if not token then return nil, key end
-    end
-    authorization = { bearer = token }
-  else
-    return answer
-  end
-  return once(self, method, url, options, authorization)
 end
 
 -- ---- manifests ----
 
-local function reference(self, ref) return ("/v2/%s/manifests/%s"):format(self.path, M.escape(ref):gsub("%%3A", ":")) end
+local function about(self, op) return { op = "registry." .. op, target = self.name } end
 
-local function valid_digest(text) return type(text) == "string" and text:match("^sha256:%x+$") ~= nil and #text == 71 end
+local function fail(self, op, code, message) return errors.fail(code, message, about(self, op)) end
+
+local function address(self, ref) return ("/v2/%s/manifests/%s"):format(self.path, ref) end
 
 ---The manifest's exact bytes, checked against the digest that was asked for.
 ---@async
 ---@param ref string A tag or a digest.
----@return {digest: string, media_type: string, body: string}? manifest
+---@return Manifest? manifest
 ---@return Err? err not_found, mismatch, ...
 function Repository:manifest(ref)
-  local answer, err = self:call("GET", reference(self, ref), { headers = { Accept = ACCEPT } })
+  local ok, err = manifests.check_reference(ref, about(self, "manifest"))
+  if not ok then return nil, err end
+  local answer
+  answer, err = self:call("GET", address(self, ref), { headers = { Accept = manifests.ACCEPT } })
   if not answer then return nil, err end
-  if answer.status ~= 200 then return nil, M.failure(self, answer, "registry.manifest") end
-  local digest = "sha256:" .. hash.sha256(answer.body)
-  if valid_digest(ref) and ref ~= digest then
-    return errors.fail("mismatch", ("asked for %s, got bytes of %s"):format(ref, digest), { op = "registry.manifest", target = self.name })
-  end
-  local decoded = json.decode(answer.body)
-  if type(decoded) ~= "table" or decoded.schemaVersion ~= 2 then
-    return errors.fail("protocol", "the registry's answer is no image manifest", { op = "registry.manifest", target = self.name })
-  end
-  local kind = answer.headers["content-type"]
-  return { digest = digest, media_type = decoded.mediaType or kind and kind:match("^[^;%s]+") or "", body = answer.body, manifest = decoded }
+  if answer.status ~= 200 then return nil, self:failure(answer, "registry.manifest") end
+  return manifests.parse(answer.body, answer.headers["content-type"], manifests.is_digest(ref) and ref or nil,
+    about(self, "manifest"))
 end
 
----The digest that a tag points to.
+---The digest that a tag points to. Asks with HEAD: some registries count every GET against a limit.
 ---@async
 ---@param ref string
 ---@return string? digest
 ---@return Err? err not_found when there is no such tag.
 function Repository:digest(ref)
-  local answer, err = self:call("HEAD", reference(self, ref), { headers = { Accept = ACCEPT } })
+  local ok, err = manifests.check_reference(ref, about(self, "digest"))
+  if not ok then return nil, err end
+  local answer
+  answer, err = self:call("HEAD", address(self, ref), { headers = { Accept = manifests.ACCEPT } })
   if not answer then return nil, err end
-  if answer.status == 404 then
-    return errors.fail("not_found", ("there is no %s"):format(ref), { op = "registry.digest", target = self.name })
-  end
+  if answer.status == 404 then return fail(self, "digest", "not_found", ("there is no %s"):format(ref)) end
   local digest = answer.headers["docker-content-digest"]
-  if answer.status == 200 and valid_digest(digest) and (not valid_digest(ref) or ref == digest) then return digest end
+  local usable = answer.status == 200 and manifests.is_digest(digest)
+  if usable and (not manifests.is_digest(ref) or ref == digest) then return digest end
   local manifest -- HEAD has no body to tell what is wrong, and the header is optional
   manifest, err = self:manifest(ref)
   return manifest and manifest.digest, err
 end
 
----Points a tag at a digest of this repository: the same bytes again, under the tag. Does nothing when it is so.
+-- Puts a manifest's bytes under a tag or its digest.
+local function put(self, op, manifest, ref)
+  local answer, err = self:call("PUT", address(self, ref),
+    { headers = { ["Content-Type"] = manifest.media_type }, body = manifest.body })
+  if not answer then return nil, err end
+  if answer.status == 201 or answer.status == 200 then return true end
+  return nil, self:failure(answer, "registry." .. op)
+end
+
+-- Points a tag to a manifest, and looks whether it does. A registry whose tags never change refuses even the
+-- same digest again, so what is so already is not put.
+local function point(self, op, digest, tag, get)
+  local now, err = self:digest(tag)
+  if now == digest then return true end
+  if not now and not errors.is(err, "not_found") then return nil, err end
+  local manifest, ok
+  manifest, err = get()
+  if not manifest then return nil, err end
+  ok, err = put(self, op, manifest, tag)
+  if not ok then return nil, err end
+  now, err = self:digest(tag)
+  if now == digest then return true end
+  if not now then return nil, err end
+  return fail(self, op, "mismatch", ("%s points to %s after it was moved to %s"):format(tag, now, digest))
+end
+
+local function check_target(self, op, digest, tag)
+  local ok, err = manifests.check_reference(digest, about(self, op))
+  if not ok then return nil, err end
+  if not manifests.is_digest(digest) then return fail(self, op, "invalid", digest .. " is not a digest") end
+  if manifests.is_tag(tag) then return true end
+  local shown = tostring(tag):gsub("%c", "?"):sub(1, 140)
+  return fail(self, op, "invalid", ("'%s' cannot be an image tag"):format(shown))
+end
+
+---Points a tag at a digest of this repository: the same bytes, put again. Does nothing when it is so.
 ---@async
 ---@param digest string
 ---@param tag string
 ---@return true? ok
 ---@return Err? err
 function Repository:tag(digest, tag)
-  if type(tag) ~= "string" or not tag:match("^[%w_][%w_.-]*$") or #tag > 128 then
-    return errors.fail("invalid", ("'%s' cannot be an image tag"):format(tostring(tag):sub(1, 130):gsub("%c", "?")),
-      { op = "registry.tag", target = self.name })
-  end
-  local now, err = self:digest(tag)
-  if now == digest then return true end
-  if not now and not errors.is(err, "not_found") then return nil, err end
-  local manifest
-  manifest, err = self:manifest(digest)
-  if not manifest then return nil, err end
-  local answer
-  answer, err = self:call("PUT", reference(self, tag), { headers = { ["Content-Type"] = manifest.media_type }, body = manifest.body })
-  if not answer then return nil, err end
-  if answer.status ~= 201 and answer.status ~= 200 then return nil, M.failure(self, answer, "registry.tag") end
-  now, err = self:digest(tag)
-  if now ~= digest then
-    return errors.fail("mismatch", ("%s points to %s after it was moved to %s"):format(tag, tostring(now or err), digest),
-      { op = "registry.tag", target = self.name })
-  end
-  return true
+  local ok, err = check_target(self, "tag", digest, tag)
+  if not ok then return nil, err end
+  return point(self, "tag", digest, tag, function() return self:manifest(digest) end)
 end
 
----The labels of an image's configuration.
+-- A small blob, checked.
+local function blob(self, op, digest)
+  local answer, err = self:call("GET", ("/v2/%s/blobs/%s"):format(self.path, digest), {})
+  if not answer then return nil, err end
+  if answer.status ~= 200 then return nil, self:failure(answer, "registry." .. op) end
+  if "sha256:" .. hash.sha256(answer.body) ~= digest then
+    return fail(self, op, "mismatch", "the image's configuration has other bytes than its digest")
+  end
+  return answer.body
+end
+
+---The labels of an image's configuration; of an index, those of its image for linux.
 ---@async
 ---@param digest string
 ---@return table<string, string>? labels
@@ -279,97 +170,126 @@ end
 function Repository:labels(digest)
   local manifest, err = self:manifest(digest)
   if not manifest then return nil, err end
-  local list = manifest.manifest.manifests
-  if type(list) == "table" then
-    local chosen
-    for _, child in ipairs(list) do
-      local platform = type(child) == "table" and child.platform
-      if type(platform) == "table" and platform.os == "linux" and (not chosen or platform.architecture == "amd64") then chosen = child.digest end
-    end
-    if not valid_digest(chosen) then return errors.fail("unsupported", "the index names no linux image", { op = "registry.labels", target = self.name }) end
-    manifest, err = self:manifest(chosen)
+  if #manifest.children > 0 then
+    local child = manifests.main_child(manifest)
+    if not child then return fail(self, "labels", "unsupported", "the index names no linux image") end
+    manifest, err = self:manifest(child)
     if not manifest then return nil, err end
   end
-  local config = manifest.manifest.config
-  local wanted = type(config) == "table" and config.digest
-  if not valid_digest(wanted) then return errors.fail("protocol", "the manifest names no configuration", { op = "registry.labels", target = self.name }) end
-  local answer
-  answer, err = self:call("GET", ("/v2/%s/blobs/%s"):format(self.path, wanted), {})
-  if not answer then return nil, err end
-  if answer.status ~= 200 then return nil, M.failure(self, answer, "registry.labels") end
-  if "sha256:" .. hash.sha256(answer.body) ~= wanted then
-    return errors.fail("mismatch", "the image's configuration has other bytes than its digest", { op = "registry.labels", target = self.name })
+  if not manifest.config then
+    return fail(self, "labels", "protocol", "the manifest names no configuration")
   end
-  local body
-  body, err = json.decode(answer.body)
-  if type(body) ~= "table" then return nil, err end
-  local labels = {}
-  for k, v in pairs(type(body.config) == "table" and type(body.config.Labels) == "table" and body.config.Labels or {}) do
-    if type(v) == "string" then labels[k] = v end
+  local text
+  text, err = blob(self, "labels", manifest.config.digest)
+  if not text then return nil, err end
+  local body = json.decode(text)
+  if type(body) ~= "table" then
+    return fail(self, "labels", "protocol", "the image's configuration is no object")
+  end
+  local labels, given = {}, type(body.config) == "table" and body.config.Labels
+  for k, v in pairs(type(given) == "table" and given or {}) do
+    if type(k) == "string" and type(v) == "string" then labels[k] = v end
   end
   return labels
 end
 
 -- ---- lists, copies, deletion ----
 
+-- Adds a page's tags to the list. What cannot be a tag is not one.
+local function take(list, answer)
+  local body, err = answer:json()
+  if type(body) ~= "table" or body.tags ~= nil and body.tags ~= json.null and type(body.tags) ~= "table" then
+    return nil, err
+  end
+  for _, tag in ipairs(type(body.tags) == "table" and body.tags or {}) do
+    if manifests.is_tag(tag) then list[#list + 1] = tag end
+  end
+  return true
+end
+
 ---Every tag, in the registry's order.
 ---@async
 ---@return string[]? tags
----@return Err? err
+---@return Err? err not_found when the repository is not there, or has no tags yet
 function Repository:tags()
   local list, seen, path = {}, {}, ("/v2/%s/tags/list?n=1000"):format(self.path)
+  local last = time.monotonic() + LIST_TIME
   for _ = 1, MAX_PAGES do
-    if seen[path] then return errors.fail("protocol", "the registry's list of tags goes in a circle", { op = "registry.tags", target = self.name }) end
+    if seen[path] then
+      return fail(self, "tags", "protocol", "the registry's list of tags goes in a circle")
+    end
     seen[path] = true
-    local answer, err = self:call("GET", path, { max_body = 16 << 20 })
+    local answer, err = self:call("GET", path, { max_body = MAX_PAGE })
     if not answer then return nil, err end
-    if answer.status ~= 200 then return nil, M.failure(self, answer, "registry.tags") end
-    local body
-    body, err = answer:json()
-    if type(body) ~= "table" then return errors.fail("protocol", "the registry's answer is no list of tags", { op = "registry.tags", target = self.name, cause = err }) end
-    for _, tag in ipairs(type(body.tags) == "table" and body.tags or {}) do
-      if type(tag) == "string" then list[#list + 1] = tag end
+    if answer.status ~= 200 then return nil, self:failure(answer, "registry.tags") end
+    local ok, cause = take(list, answer)
+    if not ok then
+      return errors.fail("protocol", "the registry's answer is no list of tags",
+        { op = "registry.tags", target = self.name, cause = cause })
     end
-    local link = answer.headers["link"]
-    local following = link and link:match('<([^>]+)>[^,]*rel="?next"?')
+    local following, refused = answer:link("next")
+    if refused then return fail(self, "tags", "redirect", "the next page of tags is on another host") end
     if not following then return list end
-    if following:match("^https?://") then
-      if origin(following) ~= self.base then return errors.fail("redirect", "the next page of tags is on another host", { op = "registry.tags", target = self.name }) end
-      path = following:sub(#self.base + 1)
-    else
-      path = following:sub(1, 1) == "/" and following or ("/v2/%s/tags/%s"):format(self.path, following)
-    end
+    path = following:match("^%a+://[^/]+(/.*)$") or "/"
+    if #list > MAX_TAGS then break end
+    if time.monotonic() > last then return fail(self, "tags", "timeout", "the list of tags took too long") end
   end
-  return errors.fail("too_large", "the registry's list of tags does not end", { op = "registry.tags", target = self.name })
+  return fail(self, "tags", "too_large", "the registry's list of tags does not end")
 end
 
 ---Deletes a manifest, and with it every tag that points to it.
 ---@async
 ---@param digest string
 ---@return true? ok
----@return Err? err
+---@return Err? err not_found; unsupported when this registry does not allow it
 function Repository:delete(digest)
-  if not valid_digest(digest) then error("usage: repository:delete(digest)", 2) end
-  local answer, err = self:call("DELETE", reference(self, digest), {})
+  if not manifests.is_digest(digest) then error("usage: repository:delete(digest)", 2) end
+  local answer, err = self:call("DELETE", address(self, digest), {})
   if not answer then return nil, err end
-  if answer.status == 405 then return errors.fail("unsupported", "this registry does not allow deleting", { op = "registry.delete", target = self.name }) end
-  if answer.status ~= 202 and answer.status ~= 200 then return nil, M.failure(self, answer, "registry.delete") end
+  if answer.status == 202 or answer.status == 200 then return true end
+  if answer.status ~= 405 then return nil, self:failure(answer, "registry.delete") end
+  return fail(self, "delete", "unsupported", "this registry does not allow deleting")
+end
+
+-- Brings one blob here: mounted from the other repository of the same registry.
+local function mount(self, from, digest)
+  local scopes = { ("repository:%s:pull,push"):format(self.path), ("repository:%s:pull"):format(from.path) }
+  local answer, err = self:call("HEAD", ("/v2/%s/blobs/%s"):format(self.path, digest), { scopes = scopes })
+  if answer and answer.status == 200 then return true end
+  if not answer then return nil, err end
+  local path = ("/v2/%s/blobs/uploads/?mount=%s&from=%s"):format(self.path, digest, http.escape(from.path))
+  answer, err = self:call("POST", path, { scopes = scopes, body = "" })
+  if not answer then return nil, err end
+  if answer.status == 201 then return true end
+  if answer.status ~= 202 then return nil, self:failure(answer, "registry.copy") end
+  -- It began an upload instead. A session that is left behind costs it a file, so we end it if we can.
+  local session, base = answer.headers.location or "", self.base
+  if session:sub(1, #base + 1) == base .. "/" then session = session:sub(#base + 1) end
+  if session:sub(1, 1) == "/" then self:call("DELETE", session, { scopes = scopes }) end
+  return fail(self, "copy", "unsupported", "the registry would not mount a layer of " .. from.path)
+end
+
+local function copy_parts(self, from, manifest, depth)
+  if depth > 3 then return fail(self, "copy", "too_large", "an index within an index within an index") end
+  local ok, err
+  for _, child in ipairs(manifest.children) do
+    local part
+    part, err = from:manifest(child.digest)
+    if not part then return nil, err end
+    ok, err = copy_parts(self, from, part, depth + 1)
+    if not ok then return nil, err end
+    ok, err = put(self, "copy", part, part.digest)
+    if not ok then return nil, err end
+  end
+  for _, item in ipairs(manifest.blobs) do
+    ok, err = mount(self, from, item.digest)
+    if not ok then return nil, err end
+  end
   return true
 end
 
--- Brings one blob here: mounted from the other repository.
-local function mount(self, from, digest)
-  local head, err = self:call("HEAD", ("/v2/%s/blobs/%s"):format(self.path, digest), {})
-  if head and head.status == 200 then return true end
-  local scope = ("repository:%s:pull,push&scope=repository:%s:pull"):format(self.path, from.path)
-  local answer
-  answer, err = self:call("POST", ("/v2/%s/blobs/uploads/?mount=%s&from=%s"):format(self.path, digest, M.escape(from.path)), { scope = scope, body = "" })
-  if not answer then return nil, err end
-  if answer.status == 201 then return true end
-  return nil, M.failure(self, answer, "registry.copy")
-end
-
----Copies an image from another repository of the same registry, without its bytes passing through here.
+---Copies an image from another repository of the same registry, without its bytes passing through here. The
+---children of an index come first; the tag appears when everything is there. Does nothing when it is so.
 ---@async
 ---@param from ImageRegistry
 ---@param digest string
@@ -377,32 +297,31 @@ end
 ---@return true? ok
 ---@return Err? err
 function Repository:copy_from(from, digest, tag)
-  local manifest, err = from:manifest(digest)
-  if not manifest then return nil, err end
-  local ok
-  for _, child in ipairs(manifest.manifest.manifests or {}) do
-    ok, err = self:copy_from(from, child.digest, child.digest)
-    if not ok then return nil, err end
+  if from.base ~= self.base then
+    return fail(self, "copy", "unsupported", "the other repository is in another registry")
   end
-  local blobs = { manifest.manifest.config, table.unpack(manifest.manifest.layers or {}) }
-  for _, blob in ipairs(blobs) do
-    ok, err = mount(self, from, blob.digest)
-    if not ok then return nil, err end
-  end
-  local answer
-  answer, err = self:call("PUT", reference(self, tag), { headers = { ["Content-Type"] = manifest.media_type }, body = manifest.body })
-  if not answer then return nil, err end
-  if answer.status ~= 201 then return nil, M.failure(self, answer, "registry.copy") end
-  return true
+  local ok, err = check_target(self, "copy", digest, tag)
+  if not ok then return nil, err end
+  return point(self, "copy", digest, tag, function()
+    local manifest, problem = from:manifest(digest)
+    if not manifest then return nil, problem end
+    ok, problem = copy_parts(self, from, manifest, 1)
+    if not ok then return nil, problem end
+    return manifest
+  end)
 end
 
----The X-Registry-Auth value that a container engine needs to pull and push here; nil for anonymous.
----@return string? value
+---The X-Registry-Auth value that a container engine needs to pull and push here.
+---@async
+---@return string? value for anonymous too
 ---@return Err? err
 function Repository:engine_auth()
-  local auth, err = credentials(self)
+  local auth, err = token.credentials(self)
   if err then return nil, err end
-  local value = hash.base64(json.encode(auth and { username = auth.user, password = auth.password, serveraddress = self.host } or { auth = "" }))
+  local server = self.host == HUB and "https://index.docker.io/v1/" or self.host
+  local value = hash.base64(json.encode(auth and {
+    username = auth.user, password = auth.password, serveraddress = server,
+  } or { auth = "" }))
   if auth then log.secret(value) end
   return value
 end

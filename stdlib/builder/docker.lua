@@ -1,8 +1,9 @@
--- Builds and pushes through the Docker Engine's API; no docker client is needed. The engine's own BuildKit is asked
--- first; an engine without it builds the classic way.
-local errors, hash, http, json, log = require "errors", require "hash", require "http", require "json", require "log"
+-- Builds and pushes through the Docker Engine's API; no docker client is needed. The engine's own BuildKit is
+-- asked first; an engine without it builds the classic way.
+local errors, hash, http, json, log = require "errors", require "hash", require "http", require "json",
+  require "log"
 local trace = require "builder.trace"
-local escape = require("registry").escape
+local escape = http.escape
 
 local M = {}
 
@@ -25,7 +26,8 @@ local function refusal(answer, op)
   if not answer.body and answer.read then body = answer:read(65536) or "" end
   local decoded = json.decode(body)
   local words = type(decoded) == "table" and decoded.message or body
-  return errors.new(answer.status == 404 and "not_found" or "failed", tostring(words):gsub("%c", " "):sub(1, 500), { op = op })
+  local code = answer.status == 404 and "not_found" or "failed"
+  return errors.new(code, tostring(words):gsub("%c", " "):sub(1, 500), { op = op })
 end
 
 -- Reads the engine's stream of JSON lines; calls each(event). A stream that ends without an error is success.
@@ -51,20 +53,21 @@ local function build_path(request, version)
   local app, args = request.app, {}
   for k, v in pairs(app.build.args) do args[k] = tostring(v) end
   local query = {
-    "version=" .. version, "t=" .. escape(request.name), "dockerfile=" .. escape(app.dockerfile),
+    "version=" .. version, "t=" .. escape(request.name), "dockerfile=" .. escape(request.dockerfile),
     "labels=" .. escape(json.encode(request.labels)), "rm=1", "forcerm=1",
   }
   if next(args) then query[#query + 1] = "buildargs=" .. escape(json.encode(args)) end
   if app.build.target then query[#query + 1] = "target=" .. escape(app.build.target) end
-  if request.cfg.builder.network then query[#query + 1] = "networkmode=" .. escape(request.cfg.builder.network) end
+  local network = request.cfg.builder.network
+  if network then query[#query + 1] = "networkmode=" .. escape(network) end
   return API .. "/build?" .. table.concat(query, "&")
 end
 
 local function run_build(request, version)
   local answer <close>, err = http.request {
     method = "POST", url = build_path(request, version), unix = socket(request.cfg), stream = true,
-    headers = { ["Content-Type"] = "application/x-tar" }, body_file = request.archive, timeout = request.app.build.timeout,
-    idle_timeout = request.app.build.timeout,
+    headers = { ["Content-Type"] = "application/x-tar" }, body_file = request.archive,
+    timeout = request.app.build.timeout, idle_timeout = request.app.build.timeout,
   }
   if not answer then return nil, err end
   if answer.status ~= 200 then return nil, refusal(answer, "image.build") end
@@ -83,8 +86,8 @@ local function push(request)
   if not auth then return nil, err end
   local answer <close>, problem = http.request {
     method = "POST", url = ("%s/images/%s/push?tag=%s"):format(API, request.repository, escape(request.tag)),
-    unix = socket(request.cfg), stream = true, headers = { ["X-Registry-Auth"] = auth }, timeout = request.app.build.timeout,
-    idle_timeout = request.app.build.timeout,
+    unix = socket(request.cfg), stream = true, headers = { ["X-Registry-Auth"] = auth },
+    timeout = request.app.build.timeout, idle_timeout = request.app.build.timeout,
   }
   if not answer then return nil, problem end
   if answer.status ~= 200 then return nil, refusal(answer, "image.push") end
@@ -100,11 +103,15 @@ local function push(request)
         total = total + 1
         if done[id] then finished = finished + 1 end
       end
-      request.hooks.progress(("pushing layer %d of %d"):format(math.min(finished + 1, total), total), finished, total)
+      local words = ("pushing layer %d of %d"):format(math.min(finished + 1, total), total)
+      request.hooks.progress(words, finished, total)
     end
   end)
   if not ok then return nil, err end
-  if not digest then return errors.fail("protocol", "the engine pushed without telling a digest", { op = "image.push", target = request.name }) end
+  if not digest then
+    return errors.fail("protocol", "the engine pushed without telling a digest",
+      { op = "image.push", target = request.name })
+  end
   return digest
 end
 

@@ -1,4 +1,5 @@
--- BuildKit's progress: the protobuf message that the Docker Engine sends as `moby.buildkit.trace`, as lines for people.
+-- BuildKit's progress: the protobuf message that the Docker Engine sends as `moby.buildkit.trace`, as lines
+-- for people.
 --
 -- Fields used (control.proto, StatusResponse): 1 vertexes {1 digest, 3 name, 4 cached, 6 completed, 7 error},
 -- 3 logs {1 vertex, 4 msg}. Unknown fields are skipped; a message that does not parse is ignored.
@@ -53,7 +54,15 @@ function M.reader(hooks)
       if field == 1 and type(value) == "string" then
         local digest, name, cached, completed = "", "", false, false
         fields(value, function(f, v)
-          if f == 1 then digest = v elseif f == 3 then name = v elseif f == 4 then cached = v ~= 0 elseif f == 6 then completed = true end
+          if f == 1 then
+            digest = v
+          elseif f == 3 then
+            name = v
+          elseif f == 4 then
+            cached = v ~= 0
+          elseif f == 6 then
+            completed = true
+          end
         end)
         if name ~= "" and not started[digest] then
           started[digest] = true

@@ -150,9 +150,9 @@ function Repo:git(argv)
   return M.git(argv)
 end
 
----Commits files on a branch and pushes it. Values are texts, {text=, mode=} or false (removes the file).
+---Commits files on a branch and pushes it. Values are texts, {text=, mode=}, {link=} or false (removes).
 ---@async
----@param files table<string, string|false|{text: string, mode: integer}>
+---@param files table<string, string|false|{text: string, mode: integer}|{link: string}>
 ---@param options? {message?: string, branch?: string, push?: boolean, env?: table}
 ---@return string commit
 function Repo:commit(files, options)
@@ -165,6 +165,8 @@ function Repo:commit(files, options)
     local full = self.work .. "/" .. path
     if value == false then
       assert(fs.remove(full))
+    elseif type(value) == "table" and value.link then
+      base.run { "ln", "-s", "-n", "-f", "--", value.link, full }
     elseif type(value) == "table" then
       base.write(full, value.text, value.mode)
     else
