@@ -3,11 +3,30 @@ local errors, log, text = require "errors", require "log", require "text"
 
 local M = {}
 
+---@class Running What a target itself reports.
+---@field digest? string
+---@field commit? string
+---@field version? string
+---@field image? string
+---@field state? string
+---@field healthy? boolean nil: it cannot tell
+---@field release? integer
+
+---@class TargetRequest
+---@field image string "repository@sha256:..."
+---@field digest string
+---@field commit? string
+---@field version? string
+---@field release integer
+---@field restored? boolean It was good here before, and is to come back as it was.
+---@field timeout? Seconds For wait.
+---@field hooks? {output: fun(stream: string, line: string), progress: fun(text: string)}
+
 ---@class Target
----@field current fun(self): {digest?: string, commit?: string, version?: string, image?: string, state?: string, healthy?: boolean, release?: integer}?, Err? Nothing runs: nil without an error.
----@field apply fun(self, request: {image: string, digest: string, commit?: string, version?: string, release: integer, restored?: boolean, hooks?: table}): true?, Err? Accepted, not yet proved; asking again changes nothing. What ran before is kept. `restored`: it was good here before, and is to come back as it was.
----@field wait fun(self, request: {digest: string, release: integer, timeout?: number, hooks?: table}): true?, Err? Until it runs; unhealthy with the last words of what does not.
----@field settle fun(self, request: {digest: string, release: integer}): true?, Err? It proved itself: what is kept beyond the last one may go.
+---@field current fun(self): Running?, Err? Nothing runs: nil without an error.
+---@field apply fun(self, request: TargetRequest): true?, Err? Accepted, not proved; asking again changes nothing.
+---@field wait fun(self, request: TargetRequest): true?, Err? Until it runs; else unhealthy, with its last words.
+---@field settle fun(self, request: TargetRequest): true?, Err? It proved itself: older than the one before may go.
 
 ---Opens the target of an environment.
 ---@param environment EnvironmentConfig
