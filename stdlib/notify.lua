@@ -46,7 +46,9 @@ function bodies.webhook(message)
   return body
 end
 
-local WEATHER <const> = { timeout = true, refused = true, reset = true, closed = true, dns = true, unreachable = true }
+local WEATHER <const> = {
+  timeout = true, refused = true, reset = true, closed = true, dns = true, unreachable = true,
+}
 
 -- Seconds until another try is worth it; nil when it is not: only weather passes, and what a server says will pass.
 local function pause(answer, err, try)

@@ -1,4 +1,5 @@
--- Targets: where an image runs. Each kind answers current, apply, wait and settle, with what the target itself reports.
+-- Targets: where an image runs. Each kind answers current, apply, wait and settle with what the target itself
+-- reports.
 local errors, log, text = require "errors", require "log", require "text"
 
 local M = {}

@@ -21,8 +21,9 @@ Command.__index = Command
 ---@return CommandTarget
 function M.open(environment, cfg)
   return setmetatable({
-    app = environment.app, environment = environment.name, config = environment.target, cwd = environment.target.cwd or cfg.dir,
-    folder = cfg.state .. "/command", memory = ("%s/command/%s@%s.json"):format(cfg.state, environment.app, environment.name),
+    app = environment.app, environment = environment.name, config = environment.target,
+    cwd = environment.target.cwd or cfg.dir, folder = cfg.state .. "/command",
+    memory = ("%s/command/%s@%s.json"):format(cfg.state, environment.app, environment.name),
   }, Command)
 end
 
@@ -67,7 +68,8 @@ local function remember(self, request)
   local ok, err = fs.mkdir(self.folder, { parents = true, mode = 448 }) -- 0700
   if not ok then return nil, err end
   return fs.write(self.memory, json.encode {
-    digest = request.digest, image = request.image, commit = request.commit, version = request.version, release = request.release,
+    digest = request.digest, image = request.image, commit = request.commit, version = request.version,
+    release = request.release,
   })
 end
 
@@ -112,7 +114,9 @@ function Command:wait(request)
   if self.config.wait then
     local known, err = remembered(self)
     if err then return nil, err end
-    if not known or known.digest ~= request.digest then known = { digest = request.digest, release = request.release } end
+    if not known or known.digest ~= request.digest then
+      known = { digest = request.digest, release = request.release }
+    end
     known.hooks = request.hooks
     local result
     result, err = run(self, "wait", known, "unhealthy", within)
@@ -126,14 +130,15 @@ function Command:wait(request)
     if err then return nil, err end
     if now and now.digest == request.digest then return true end
     if time.monotonic() + LOOK_EVERY > last then
-      return errors.fail("unhealthy", ("%s says %s after %s"):format(self.config.current[1], now and now.digest or "that nothing runs",
-        time.words(within)), { op = "target.wait", target = self.config.current[1] })
+      local program = self.config.current[1]
+      return errors.fail("unhealthy", ("%s says %s after %s"):format(program, now and now.digest or "that nothing runs",
+        time.words(within)), { op = "target.wait", target = program })
     end
     time.sleep(LOOK_EVERY)
   end
 end
 
 ---Nothing is kept here that could go.
-function Command:settle() return true end
+function Command.settle() return true end
 
 return M

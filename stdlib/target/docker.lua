@@ -14,7 +14,8 @@ local containers, engines, targets = require "target.container", require "target
 
 local M = {}
 
--- Seconds a container without a health check must stay up: moments when checks follow, longer when nothing else looks.
+-- Seconds a container without a health check must stay up: moments when checks follow, longer when nothing else
+-- looks.
 local STABLE <const>, STABLE_UNCHECKED <const> = 0.1, 2
 local LOG_LINES <const> = 12
 local LOOK_EVERY <const> = 0.05
@@ -114,8 +115,9 @@ function Docker:put_aside(c)
   if errors.is(err, "not_found") then return true end
   if not ok then return nil, err end
   local seconds = math.floor(self.config.stop_timeout)
+  local path = ("/containers/%s/stop?t=%d"):format(c.Id, seconds)
   local answer
-  answer, err = self.engine:call("POST", ("/containers/%s/stop?t=%d"):format(c.Id, seconds), nil, { timeout = seconds + 30 })
+  answer, err = self.engine:call("POST", path, nil, { timeout = seconds + 30 })
   return done(answer, err, "not_found")
 end
 
@@ -164,8 +166,10 @@ function Docker:create(list, request, body)
   answer, err = self.engine:call("POST", "/containers/create?name=" .. name, body)
   if answer then
     local created = answer:json()
-    if type(created) == "table" and created.Id then return { Id = created.Id, State = "created", Names = { "/" .. name } } end
-    return errors.fail("protocol", "the engine created a container without an id", { op = "target.apply", target = name })
+    if type(created) == "table" and created.Id then
+      return { Id = created.Id, State = "created", Names = { "/" .. name } }
+    end
+    return errors.fail("protocol", "the engine made a container without an id", { op = "target.apply", target = name })
   end
   if not errors.is(err, "conflict") then return nil, err end
   -- Ours after all, from a request that was still under way when we looked? Otherwise somebody else has the name.
@@ -180,8 +184,9 @@ end
 function Docker:bring_back(list, request, c)
   local ok, err = self:free_name(list, request, c)
   if not ok then return nil, err end
-  if containers.name(c) ~= self:name_of(request.release) then
-    ok, err = done(self.engine:call("POST", ("/containers/%s/rename?name=%s"):format(c.Id, self:name_of(request.release))))
+  local name = self:name_of(request.release)
+  if containers.name(c) ~= name then
+    ok, err = done(self.engine:call("POST", ("/containers/%s/rename?name=%s"):format(c.Id, name)))
     if not ok then return nil, err end
   end
   return self:set_restart(c.Id, self.config.restart)
@@ -239,7 +244,7 @@ function Docker:cannot_start(list, wanted, err)
     if c.Id ~= wanted.Id and (runs(c) or c.State == "exited") then
       local ok, problem = self:set_restart(c.Id, self.config.restart)
       if ok then ok, problem = self:start(c.Id) end
-      words = words .. (ok and "; what ran before runs again" or "; what ran before does not run: " .. problem.message)
+      words = words .. "; what ran before " .. (ok and "runs again" or "does not run: " .. problem.message)
       break
     end
   end
@@ -249,7 +254,7 @@ end
 -- ---- wait and settle ----
 
 function Docker:complain(id, words, op)
-  -- A container may say its own secrets: those that are read from files are known to the filter only once they are read.
+  -- A container may say its own secrets; the filter knows those that are in files only once they have been read.
   local _, err = targets.variables(self.config.env)
   local said = not err and self.engine:tail(id, LOG_LINES) or nil
   return targets.complain("unhealthy", words, said, { op = op, target = self.name })
@@ -291,17 +296,19 @@ function Docker:wait(request)
     if id then details, err = self.engine:inspect(id) end
     local going = details and (details.State.Status == "removing" or details.State.Dead)
     if list and not id or going or errors.is(err, "not_found") then
-      return errors.fail("unhealthy", "its container is gone: somebody removed it", { op = "target.wait", target = self.name })
+      return errors.fail("unhealthy", "its container is gone: somebody removed it",
+        { op = "target.wait", target = self.name })
     end
     if details then
       restarts = restarts or details.RestartCount
       local fault, now = fault_of(details, restarts), time.monotonic()
       if fault then return self:complain(id, fault, "target.wait") end
       local health = details.State.Health and details.State.Health.Status
-      if health == "healthy" then return self:only(list, { Id = id }) end -- the old one has done its duty
       since = health ~= "starting" and (since or now) or nil
       -- One that was started again before we looked must show that it stays.
-      if since and now - since >= (restarts > 0 and STABLE_UNCHECKED or stable) then return self:only(list, { Id = id }) end
+      if health == "healthy" or since and now - since >= (restarts > 0 and STABLE_UNCHECKED or stable) then
+        return self:only(list, { Id = id }) -- the old one has done its duty
+      end
     elseif not weather(err) then
       return nil, err
     end

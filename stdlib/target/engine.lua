@@ -16,7 +16,9 @@ Engine.__index = Engine
 ---@return DockerEngine
 function M.open(socket) return setmetatable({ socket = socket }, Engine) end
 
-local CODES <const> = { [400] = "invalid", [401] = "unauthorized", [403] = "denied", [404] = "not_found", [409] = "conflict" }
+local CODES <const> = {
+  [400] = "invalid", [401] = "unauthorized", [403] = "denied", [404] = "not_found", [409] = "conflict",
+}
 
 ---One call. Statuses below 400 are answers, the others errors.
 ---@async
@@ -34,7 +36,8 @@ function Engine:call(method, path, body, options)
   }
   if not answer then
     if errors.is(err, "not_found") or errors.is(err, "refused") then
-      err = errors.new("refused", "no container engine listens on " .. self.socket .. "; is it started?", { op = "docker", cause = err })
+      err = errors.new("refused", "no container engine listens on " .. self.socket .. "; is it started?",
+        { op = "docker", cause = err })
     end
     return nil, err
   end
@@ -81,14 +84,19 @@ function Engine:pull(image, auth, hooks)
   if there then return true end
   if not errors.is(err, "not_found") then return nil, err end
   local repository, digest = image:match("^(.-)@(.+)$")
-  local answer <close>, problem = self:call("POST", ("/images/create?fromImage=%s&tag=%s"):format(escape(repository), escape(digest)), nil,
+  local path = ("/images/create?fromImage=%s&tag=%s"):format(escape(repository), escape(digest))
+  local answer <close>, problem = self:call("POST", path, nil,
     { headers = { ["X-Registry-Auth"] = auth }, stream = true, timeout = 1800 })
   if not answer then return nil, problem end
   for line in answer:lines() do
     local event = json.decode(line)
     if type(event) == "table" then
-      if event.error then return errors.fail("failed", text.clean(tostring(event.error), 500), { op = "docker.pull", target = image }) end
-      if hooks and event.id and event.status then hooks.progress(("pulling %s: %s"):format(tostring(event.id), tostring(event.status))) end
+      if event.error then
+        return errors.fail("failed", text.clean(tostring(event.error), 500), { op = "docker.pull", target = image })
+      end
+      if hooks and event.id and event.status then
+        hooks.progress(("pulling %s: %s"):format(tostring(event.id), tostring(event.status)))
+      end
     end
   end
   there, err = self:call("GET", ("/images/%s/json"):format(image))

@@ -7,7 +7,8 @@ local errors, yaml = require "errors", require "yaml"
 local M = {}
 
 local function fault(path, text, ...)
-  return errors.fail("invalid", select("#", ...) > 0 and text:format(...) or text, { op = "target.yaml", target = path })
+  if select("#", ...) > 0 then text = text:format(...) end
+  return errors.fail("invalid", text, { op = "target.yaml", target = path })
 end
 
 -- The pod template of a document, with the metadata that its pods get; nil when it makes no pods.

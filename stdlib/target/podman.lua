@@ -1,8 +1,9 @@
 -- The podman target: the pods of one YAML file on this machine, through `podman kube play`.
 --
 -- The image is put in by digest, everything is pulled first, then one `kube play --replace` tears the old pods down
--- and starts the new ones. The YAML that proved itself is kept in the state folder (good.yaml, and before.yaml: the one
--- before): a failed play puts it back at once, and a rollback plays what was good then, whatever the file says now.
+-- and starts the new ones. The YAML that proved itself is kept in the state folder (good.yaml, and before.yaml: the
+-- one before): a failed play puts it back at once, and a rollback plays what was good then, whatever the file says
+-- now.
 local errors, fs, hash, json, log = require "errors", require "fs", require "hash", require "json", require "log"
 local proc, task, time = require "proc", require "task", require "time"
 local manifest, registry, targets = require "target.manifest", require "registry", require "target"
@@ -14,8 +15,10 @@ local STABLE <const>, STABLE_UNCHECKED <const> = 0.1, 2
 local LOG_LINES <const> = 12
 local CALL <const> = 60 -- seconds for a podman command that only looks
 local PULL <const> = 1800
-local INHERIT <const> = { "HOME", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR", "HTTP_PROXY",
-  "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy" }
+local INHERIT <const> = {
+  "HOME", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR", "HTTP_PROXY", "HTTPS_PROXY",
+  "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+}
 
 ---@class PodmanTarget: Target
 local Podman = {}
@@ -26,7 +29,8 @@ Podman.__index = Podman
 ---@return PodmanTarget
 function M.open(environment, cfg)
   return setmetatable({
-    environment = environment, cfg = cfg, config = environment.target, name = environment.app .. "@" .. environment.name,
+    environment = environment, cfg = cfg, config = environment.target,
+    name = environment.app .. "@" .. environment.name,
     folder = ("%s/podman/%s@%s"):format(cfg.state, environment.app, environment.name),
   }, Podman)
 end
@@ -34,8 +38,10 @@ end
 -- Runs podman; gives its output. Its own words are the error's.
 function Podman:call(argv)
   local timeout, hooks = argv.timeout or CALL, argv.hooks
-  local spec = { "podman", env = self.config.env, inherit = INHERIT, cwd = self.cfg.dir, stdin = false, timeout = timeout,
-    max_output = 16 << 20 }
+  local spec = {
+    "podman", env = self.config.env, inherit = INHERIT, cwd = self.cfg.dir, stdin = false, timeout = timeout,
+    max_output = 16 << 20,
+  }
   table.move(argv, 1, #argv, 2, spec)
   if hooks then spec.on_line = function(line, stream) hooks.output(stream, line) end end
   local fields = { op = "podman " .. argv[1], target = self.name }
@@ -46,7 +52,8 @@ function Podman:call(argv)
   end
   if result.ok then return result.stdout end
   fields.status = result.code
-  return targets.complain("failed", ("podman %s ended with %s"):format(argv[1], result.signal or "exit status " .. result.code),
+  local how = result.signal or "exit status " .. result.code
+  return targets.complain("failed", ("podman %s ended with %s"):format(argv[1], how),
     targets.last_words(result.stderr, 3), fields)
 end
 
@@ -65,8 +72,10 @@ local function release_of(c) return number(c.Labels and c.Labels["moontide.relea
 
 -- Our containers, those of the newest release first; infra containers are not among them.
 function Podman:containers()
-  local list, err = self:list { "ps", "--all", "--format", "json", "--filter", "label=moontide.app=" .. self.environment.app,
-    "--filter", "label=moontide.environment=" .. self.environment.name }
+  local list, err = self:list {
+    "ps", "--all", "--format", "json", "--filter", "label=moontide.app=" .. self.environment.app,
+    "--filter", "label=moontide.environment=" .. self.environment.name,
+  }
   if not list then return nil, err end
   table.sort(list, function(a, b)
     if release_of(a) ~= release_of(b) then return release_of(a) > release_of(b) end
@@ -124,7 +133,8 @@ end
 -- A container that did its work and is not meant to run on: one that prepares, or one that is never restarted.
 local function finished(details)
   local policy = details.HostConfig and details.HostConfig.RestartPolicy and details.HostConfig.RestartPolicy.Name
-  return details.State.Status == "exited" and details.State.ExitCode == 0 and policy ~= "always" and policy ~= "unless-stopped"
+  return details.State.Status == "exited" and details.State.ExitCode == 0
+    and policy ~= "always" and policy ~= "unless-stopped"
 end
 
 -- What is wrong with a container now; nil when nothing is.
@@ -158,14 +168,17 @@ function Podman:current()
   end
   if not main then state, healthy = "incomplete", false end
   return {
-    digest = main and main.ImageName:match("@(sha256:%x+)$"), image = main and main.ImageName, commit = labels["moontide.commit"],
-    version = labels["moontide.version"], release = release_of(list[1]), state = state, healthy = healthy,
+    digest = main and main.ImageName:match("@(sha256:%x+)$"), image = main and main.ImageName,
+    commit = labels["moontide.commit"], version = labels["moontide.version"], release = release_of(list[1]),
+    state = state, healthy = healthy,
   }
 end
 
 -- ---- what is kept ----
 
-local function header(request) return ("# moontide: release %d, image %s\n"):format(request.release, request.image) end
+local function header(request)
+  return ("# moontide: release %d, image %s\n"):format(request.release, request.image)
+end
 
 -- A kept YAML, with the digest and the release that its first line tells.
 function Podman:kept(name)
@@ -179,7 +192,8 @@ function Podman:kept(name)
 end
 
 function Podman:keep(name, text)
-  return fs.write(("%s/%s.yaml"):format(self.folder, name), text, { mode = 384 }) -- 0600: there may be passwords in it
+  -- 0600: there may be passwords in it.
+  return fs.write(("%s/%s.yaml"):format(self.folder, name), text, { mode = 384 })
 end
 
 -- The YAML of a release: as it was good then when it comes back, from the configured file otherwise.
@@ -197,9 +211,13 @@ function Podman:manifest(request)
     text, err = fs.read(path)
     if not text then return nil, err end
   end
-  local labels = { app = self.environment.app, environment = self.environment.name, release = tostring(request.release),
-    commit = request.commit, version = request.version }
-  return manifest.render(text, { path = path, container = self.config.container, image = request.image, labels = labels })
+  local labels = {
+    app = self.environment.app, environment = self.environment.name, release = tostring(request.release),
+    commit = request.commit, version = request.version,
+  }
+  return manifest.render(text, {
+    path = path, container = self.config.container, image = request.image, labels = labels,
+  })
 end
 
 -- ---- pulling ----
@@ -216,8 +234,9 @@ local function login(self, image, dir)
     if not password then return nil, err end
     local auth = hash.base64(known.username .. ":" .. password)
     log.secret(auth)
+    local body = json.encode { auths = { [host] = { auth = auth } } }
     local ok
-    ok, err = fs.write(dir .. "/auth.json", json.encode { auths = { [host] = { auth = auth } } }, { mode = 384, sync = false })
+    ok, err = fs.write(dir .. "/auth.json", body, { mode = 384, sync = false })
     if not ok then return nil, err end
     argv[#argv + 1] = "--authfile=" .. dir .. "/auth.json"
   end
@@ -287,7 +306,10 @@ function Podman:apply(request)
   local wanted, err = self:manifest(request)
   if not wanted then return nil, err end
   local list, there, ok
-  task.all { function() list, err = self:containers() end, function() there = self:call { "image", "exists", request.image } end }
+  task.all {
+    function() list, err = self:containers() end,
+    function() there = self:call { "image", "exists", request.image } end,
+  }
   if not list then return nil, err end
   if complete(list, request, wanted) then return true end
   ok = there
@@ -311,8 +333,10 @@ function Podman:apply(request)
 end
 
 function Podman:complaint(details, what)
-  local result = proc.run { "podman", "logs", "--tail", tostring(LOG_LINES), details.Id, env = self.config.env, inherit = INHERIT,
-    stdin = false, stderr = "stdout", timeout = CALL }
+  local result = proc.run {
+    "podman", "logs", "--tail", tostring(LOG_LINES), details.Id, env = self.config.env, inherit = INHERIT,
+    stdin = false, stderr = "stdout", timeout = CALL,
+  }
   local said = result and targets.last_words(result.stdout, LOG_LINES)
   return targets.complain("unhealthy", what, said, { op = "target.wait", target = self.name })
 end
@@ -322,7 +346,9 @@ function Podman:look(release)
   local list, err = self:containers()
   if not list then return nil, err end
   list = of_release(list, release)
-  if #list == 0 then return errors.fail("unhealthy", "its pods are gone", { op = "target.wait", target = self.name }) end
+  if #list == 0 then
+    return errors.fail("unhealthy", "its pods are gone", { op = "target.wait", target = self.name })
+  end
   local all
   all, err = inspect(self, list)
   if not all then return nil, err end

@@ -13,7 +13,8 @@ local LAYER <const> = "application/vnd.docker.image.rootfs.diff.tar" -- not comp
 -- One file of a tar archive (ustar, POSIX.1-1988).
 local function entry(name, data, mode)
   local function octal(n, width) return ("%0" .. width - 1 .. "o\0"):format(n) end
-  local head = name .. ("\0"):rep(100 - #name) .. octal(mode, 8) .. octal(0, 8) .. octal(0, 8) .. octal(#data, 12) .. octal(0, 12)
+  local head = name .. ("\0"):rep(100 - #name) .. octal(mode, 8) .. octal(0, 8) .. octal(0, 8) .. octal(#data, 12)
+    .. octal(0, 12)
   local tail = "0" .. ("\0"):rep(100) .. "ustar\00000" .. ("\0"):rep(247)
   local sum = 8 * 32
   for i = 1, #head do sum = sum + head:byte(i) end
@@ -37,11 +38,12 @@ end
 ---Pushes one version of the app.
 ---@async
 ---@param registry LabRegistry
----@param options {name?: string, tag?: string, version?: string, mode?: string, health?: boolean|table, env?: string[]}
+---@param options {name?: string, tag?: string, version?: string, mode?: string, health?: boolean|table}
 ---@return {image: string, digest: string, commit: string}
 function M.push(registry, options)
   local name, files = options.name or "team/web", app.files(options)
-  local layer = entry("app", files.app.text, 493) .. entry("bin/sh", files.app.text, 493) .. entry("version", files.version, 420) .. entry("mode", files.mode, 420)
+  local layer = entry("app", files.app.text, 493) .. entry("bin/sh", files.app.text, 493)
+    .. entry("version", files.version, 420) .. entry("mode", files.mode, 420)
     .. ("\0"):rep(1024)
   local health = options.health and {
     Test = { "CMD", "/app", "--check" }, Interval = 1000000000, Timeout = 2000000000, Retries = 2,
@@ -49,18 +51,20 @@ function M.push(registry, options)
   for k, v in pairs(type(options.health) == "table" and options.health or {}) do health[k] = v end
   local config = json.encode {
     architecture = "amd64", os = "linux", rootfs = { type = "layers", diff_ids = { digest_of(layer) } },
-    config = { Entrypoint = { "/app" }, Env = options.env or { "PORT=8080" }, Healthcheck = health },
+    config = { Entrypoint = { "/app" }, Env = { "PORT=8080" }, Healthcheck = health },
   }
   local manifest = json.encode {
     schemaVersion = 2, mediaType = MANIFEST,
     config = { mediaType = CONFIG, size = #config, digest = put_blob(registry, name, config) },
     layers = { { mediaType = LAYER, size = #layer, digest = put_blob(registry, name, layer) } },
   }
-  local answer = assert(http.put(("%s/v2/%s/manifests/%s"):format(registry.url, name, options.tag or "latest"), manifest,
-    registry:options { headers = { ["Content-Type"] = MANIFEST } }))
+  local at = ("%s/v2/%s/manifests/%s"):format(registry.url, name, options.tag or "latest")
+  local answer = assert(http.put(at, manifest, registry:options { headers = { ["Content-Type"] = MANIFEST } }))
   assert(answer.status == 201, answer.body)
   local digest = digest_of(manifest)
-  return { image = ("%s/%s@%s"):format(registry.host, name, digest), digest = digest, commit = hash.sha256(digest):sub(1, 40) }
+  return {
+    image = ("%s/%s@%s"):format(registry.host, name, digest), digest = digest, commit = hash.sha256(digest):sub(1, 40),
+  }
 end
 
 return M

@@ -9,8 +9,10 @@ local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, ch
 local function receiver(answer)
   local got = {}
   local s = ok(serve.listen { address = "127.0.0.1", port = 0, max_body = 1 << 20, handler = function(request)
-    got[#got + 1] = { path = request.path, type = request.headers["content-type"], auth = request.headers.authorization,
-      body = json.decode(request.body), at = time.monotonic() }
+    got[#got + 1] = {
+      path = request.path, type = request.headers["content-type"], auth = request.headers.authorization,
+      body = json.decode(request.body), at = time.monotonic(),
+    }
     return answer and answer(#got) or { status = 200, body = "ok" }
   end })
   check.defer(function() s:close(0) end)

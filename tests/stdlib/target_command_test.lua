@@ -24,24 +24,31 @@ local function open(scripts, more)
 end
 
 local function request(letter, release, more)
-  local r = { image = "127.0.0.1:5000/team/web@" .. digest(letter), digest = digest(letter), commit = letter:rep(40), version = "v1.0.0",
-    release = release }
+  local r = {
+    image = "127.0.0.1:5000/team/web@" .. digest(letter), digest = digest(letter), commit = letter:rep(40),
+    version = "v1.0.0", release = release,
+  }
   for k, v in pairs(more or {}) do r[k] = v end
   return r
 end
 
-local NOTE = [[open my $f, '>>', "$dir/seen" or die; print $f join(' ', map { "$_=$ENV{$_}" } sort keys %ENV), " argv=@ARGV\n"; close $f;]]
+local NOTE = [[open my $f, '>>', "$dir/seen" or die;
+print $f join(' ', map { "$_=$ENV{$_}" } sort keys %ENV), " argv=@ARGV\n"; close $f;
+]]
 
 test("programs see the release in a clean environment, and their lines go to the log as they come", function()
   local lines = {}
-  local t, dir = open({ apply = NOTE .. 'print "putting\n"; print STDERR "watch out\n";' }, { env = { COLOUR = "blue" } })
-  local hooks = { output = function(stream, line) lines[#lines + 1] = stream .. ": " .. line end, progress = function() end }
+  local apply = NOTE .. 'print "putting\n"; print STDERR "watch out\n";'
+  local t, dir = open({ apply = apply }, { env = { COLOUR = "blue" } })
+  local function output(stream, line) lines[#lines + 1] = stream .. ": " .. line end
+  local hooks = { output = output, progress = function() end }
   ok(t:apply(request("a", 7, { hooks = hooks })))
   table.sort(lines)
   eq(lines, { "stderr: watch out", "stdout: putting" })
   local seen = ok(fs.read(dir .. "/seen"))
-  eq(seen, ("APP=web COLOUR=blue COMMIT=%s DIGEST=%s ENVIRONMENT=staging IMAGE=127.0.0.1:5000/team/web@%s LANG=C.UTF-8 PATH=%s RELEASE=7 VERSION=v1.0.0"
-    .. " argv=an argument; with $HOME\n"):format(("a"):rep(40), digest "a", digest "a", seen:match("PATH=(%S+)")))
+  eq(seen, ("APP=web COLOUR=blue COMMIT=%s DIGEST=%s ENVIRONMENT=staging IMAGE=127.0.0.1:5000/team/web@%s"
+    .. " LANG=C.UTF-8 PATH=%s RELEASE=7 VERSION=v1.0.0 argv=an argument; with $HOME\n")
+    :format(("a"):rep(40), digest "a", digest "a", seen:match("PATH=(%S+)")))
 end)
 
 test("without `current` it remembers what it applied, also for the next process", function()
@@ -94,7 +101,8 @@ end)
 test("wait asks `wait`, or looks at `current` until its time is over", function()
   local t = open { apply = "", wait = 'print STDERR "asked for $ENV{DIGEST} of $ENV{IMAGE}\n"; exit 9' }
   ok(t:apply(request("a", 1)))
-  has(fails("unhealthy", t:wait { digest = digest "a", release = 1 }).message, "asked for " .. digest "a" .. " of 127.0.0.1:5000")
+  has(fails("unhealthy", t:wait { digest = digest "a", release = 1 }).message,
+    "asked for " .. digest "a" .. " of 127.0.0.1:5000")
   local slow = open { apply = "", wait = "print 'still going'; sleep 30" }
   local err = fails("unhealthy", slow:wait { digest = digest "a", release = 1, timeout = 0.3 })
   has(err.message, "still running after 0.3 s; it said: still going")

@@ -23,8 +23,8 @@ local function place(more, verify)
   registry = registry or lab.registry {}
   check.defer(function() docker:clear() end)
   local config = {
-    kind = "docker", socket = docker.socket, network = "host", env = { PORT = tostring(port) }, ports = {}, volumes = {},
-    labels = {}, restart = "unless-stopped", stop_timeout = 2, timeout = 10,
+    kind = "docker", socket = docker.socket, network = "host", env = { PORT = tostring(port) }, ports = {},
+    volumes = {}, labels = {}, restart = "unless-stopped", stop_timeout = 2, timeout = 10,
   }
   for k, v in pairs(more or {}) do config[k] = v end
   local environment = { name = "staging", app = "web", verify = verify or { {} }, target = config }
@@ -36,7 +36,9 @@ local function place(more, verify)
 end
 
 local function request(img, release, more)
-  local r = { image = img.image, digest = img.digest, commit = img.commit, version = "v1." .. release, release = release }
+  local r = {
+    image = img.image, digest = img.digest, commit = img.commit, version = "v1." .. release, release = release,
+  }
   for k, v in pairs(more or {}) do r[k] = v end
   return r
 end
@@ -71,7 +73,9 @@ test("a release runs, the next one replaces it, and the one before is kept", fun
   eq({ p.target:current() }, {})
   put(p, one, 1)
   answers(p, "one")
-  eq(p.target:current(), { digest = one.digest, commit = one.commit, version = "v1.1", image = one.image, state = "running", release = 1 })
+  eq(p.target:current(), {
+    digest = one.digest, commit = one.commit, version = "v1.1", image = one.image, state = "running", release = 1,
+  })
   ok(p.target:apply(request(one, 1))) -- asked again: nothing changes
   eq(containers(p), "web-staging-1 running")
   put(p, two, 2)
@@ -159,7 +163,8 @@ end)
 
 test("a port that somebody else has is told in the release's own words", function()
   local p = place()
-  local other = require("serve").listen { address = "127.0.0.1", port = p.port, handler = function() return { status = 204 } end }
+  local function handler() return { status = 204 } end
+  local other = require("serve").listen { address = "127.0.0.1", port = p.port, handler = handler }
   check.defer(function() other:close() end)
   local r = request(image { version = "one" }, 1)
   ok(p.target:apply(r))
@@ -256,7 +261,8 @@ test("an engine that is down is said so; one that comes back is waited for", fun
   local t = p.again()
   has(fails("refused", t:current()).message, "no container engine listens on " .. p.config.socket)
   local said
-  local r = request(image { version = "one" }, 1, { hooks = { progress = function(text) said = text end, output = function() end } })
+  local hooks = { progress = function(text) said = text end, output = function() end }
+  local r = request(image { version = "one" }, 1, { hooks = hooks })
   fails("refused", t:apply(r))
   has(said, "waiting for the container engine")
   p.config.timeout = 10
@@ -319,7 +325,8 @@ end
 
 -- One interruption after the other, at the first call, at the second, ..., until a walk is over before it comes.
 local function sweep(p, restored)
-  local one, two = image { version = "one", health = { Interval = 100000000 } }, image { version = "two", health = { Interval = 100000000 } }
+  local quick = { Interval = 100000000 }
+  local one, two = image { version = "one", health = quick }, image { version = "two", health = quick }
   put(p, one, 1)
   put(p, two, 2)
   local release, n, from, to = 2, 0, two, one
@@ -337,7 +344,8 @@ local function sweep(p, restored)
     ok(p.target:settle(r))
     now = ok(p.target:current())
     eq({ now.digest, now.release }, { to.digest, release }, "after call " .. n)
-    eq(containers(p), ("web-staging-%d running, web-staging-%d exited"):format(release, release - 1), "after call " .. n)
+    eq(containers(p), ("web-staging-%d running, web-staging-%d exited"):format(release, release - 1),
+      "after call " .. n)
     eq(policy(p, "web-staging-" .. release), "unless-stopped")
     if finished then break end
     from, to = to, from

@@ -10,7 +10,9 @@ local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, ch
 local IMAGE <const> = "127.0.0.1:5000/team/web@sha256:" .. ("a"):rep(64)
 
 local function render(text, container)
-  return manifest.render(text, { path = "web.yaml", container = container, image = IMAGE, labels = { app = "web", release = "7" } })
+  return manifest.render(text, {
+    path = "web.yaml", container = container, image = IMAGE, labels = { app = "web", release = "7" },
+  })
 end
 
 local TWO <const> = [[
@@ -30,7 +32,10 @@ spec:
       hostNetwork: true
       initContainers: [ { name: prepare, image: "tools:1" } ]
       containers:
-        - { name: app, image: "team/web:v1", ports: [ { containerPort: 80 } ], env: [ { name: PORT, value: "8097" } ] }
+        - name: app
+          image: "team/web:v1"
+          ports: [ { containerPort: 80 } ]
+          env: [ { name: PORT, value: "8097" } ]
         - { name: side, image: "proxy:2", imagePullPolicy: Always }
         - { name: own, image: "localhost/own", imagePullPolicy: Never }
       volumes: [ { name: v, configMap: { name: web-cfg, defaultMode: 0644 } } ]
@@ -46,7 +51,9 @@ test("the image goes into exactly the named container, and everything else stays
   eq(images, { IMAGE, "proxy:2", "localhost/own" })
   eq(template.spec.initContainers[1].image, "tools:1")
   eq(template.spec.containers[1].env[1].value, "8097")
-  eq(template.metadata.labels, { app = "web", ["moontide.app"] = "web", ["moontide.release"] = "7", ["moontide.container"] = "app" })
+  eq(template.metadata.labels, {
+    app = "web", ["moontide.app"] = "web", ["moontide.release"] = "7", ["moontide.container"] = "app",
+  })
   eq({ m.pods, m.container, m.count }, { { "web" }, "app", 3 })
 end)
 
@@ -64,10 +71,10 @@ test("a container that cannot be told is an error, before anything is touched", 
   has(fails("invalid", render(TWO)).message, "it has 4 containers: `container` must name one")
   has(fails("invalid", render(TWO, "ap")).message, "it has no container 'ap'")
   has(fails("invalid", render("kind: ConfigMap\n")).message, "it has no container")
-  has(fails("invalid", render("kind: Pod\nspec: { containers: [ { image: a } ] }\n")).message, "a container has no name")
+  has(fails("invalid", render("kind: Pod\nspec: { containers: [ { image: a } ] }\n")).message, "has no name")
   has(fails("invalid", render("a: [\n")).message, "line")
-  has(fails("invalid", render("kind: Pod\nmetadata: { name: x }\nspec: { containers: [ { name: a }, { name: a } ] }", "a")).message,
-    "two containers are called 'a'")
+  local twice = "kind: Pod\nmetadata: { name: x }\nspec: { containers: [ { name: a }, { name: a } ] }"
+  has(fails("invalid", render(twice, "a")).message, "two containers are called 'a'")
   for _, hostile in ipairs { "", "~", "[]", "kind: Pod", "kind: Pod\nspec: 7", "kind: Pod\nspec: { containers: 7 }",
     "kind: Deployment\nspec: { template: { spec: { containers: [ 7, ~ ] } } }" } do
     fails("invalid", render(hostile))
@@ -117,12 +124,17 @@ local function place(more)
     target = { kind = "podman", yaml = dir .. "/web.yaml", env = podman.env, timeout = 20 },
   }
   local cfg = { dir = dir, state = dir .. "/state", registries = more and more.registries or {} }
-  return { dir = dir, port = port, podman = podman, target = require("target").open(environment, cfg), environment = environment,
-    cfg = cfg }
+  return {
+    dir = dir, port = port, podman = podman, target = require("target").open(environment, cfg),
+    environment = environment, cfg = cfg,
+  }
 end
 
 local function request(image, release, more)
-  local r = { image = image.image, digest = image.digest, commit = image.commit, version = "v" .. release .. ".0.0", release = release }
+  local r = {
+    image = image.image, digest = image.digest, commit = image.commit, version = "v" .. release .. ".0.0",
+    release = release,
+  }
   for k, v in pairs(more or {}) do r[k] = v end
   return r
 end
@@ -140,7 +152,9 @@ end
 
 local function pods(p)
   local names = {}
-  for name in p.podman:run { "podman", "pod", "ps", "--format", "{{.Name}}" }:gmatch("%S+") do names[#names + 1] = name end
+  for name in p.podman:run { "podman", "pod", "ps", "--format", "{{.Name}}" }:gmatch("%S+") do
+    names[#names + 1] = name
+  end
   table.sort(names)
   return names
 end
@@ -152,7 +166,9 @@ test("a release runs, is reported by podman itself, and the next one replaces it
   put(p, one, 1)
   answers(p, "one")
   local now = ok(p.target:current())
-  eq(now, { digest = one.digest, image = one.image, commit = one.commit, version = "v1.0.0", release = 1, state = "running" })
+  eq(now, {
+    digest = one.digest, image = one.image, commit = one.commit, version = "v1.0.0", release = 1, state = "running",
+  })
   local id = p.podman:run { "podman", "ps", "-q", "--filter", "label=moontide.app=web" }
   ok(p.target:apply(request(one, 1))) -- asked again after a crash: nothing happens
   eq(p.podman:run { "podman", "ps", "-q", "--filter", "label=moontide.app=web" }, id)
@@ -166,11 +182,12 @@ test("an image that the registry lacks leaves what runs alone", function()
   local p = place()
   local one = lab.image(registry, { version = "one" })
   put(p, one, 1)
-  local gone = { image = one.image:gsub("@.*", "") .. "@sha256:" .. ("0"):rep(64), digest = "sha256:" .. ("0"):rep(64) }
+  local digest = "sha256:" .. ("0"):rep(64)
+  local gone = { image = one.image:gsub("@.*", "@") .. digest, digest = digest }
   has(fails("failed", p.target:apply(request(gone, 2))).message, "manifest unknown")
   answers(p, "one")
   eq(p.target:current().release, 1)
-  eq(p.podman:run({ "podman", "ps", "--format", "{{.Names}}", "--filter", "label=moontide.app=web" }), "web-pod-0-app\n")
+  eq(p.podman:run { "podman", "ps", "--format", "{{.Names}}", "--filter", "label=moontide.app=web" }, "web-pod-0-app\n")
 end)
 
 test("a rollback plays the YAML that was good, whatever the file says now, in a moment", function()
@@ -218,8 +235,8 @@ end)
 test("a health check is asked, since nobody else does: well, and unwell", function()
   local p = place { verify = {} }
   local text = ok(fs.read(p.dir .. "/web.yaml"))
-  lab.write(p.dir .. "/web.yaml", text .. '          livenessProbe: { exec: { command: [ "/app", "--check" ] }, periodSeconds: 1,'
-    .. " timeoutSeconds: 2, failureThreshold: 2 }\n")
+  lab.write(p.dir .. "/web.yaml", text .. '          livenessProbe: { exec: { command: [ "/app", "--check" ] },'
+    .. " periodSeconds: 1, timeoutSeconds: 2, failureThreshold: 2 }\n")
   local one = lab.image(registry, { version = "one" })
   put(p, one, 1)
   eq(p.target:current().healthy, true)
@@ -228,7 +245,8 @@ test("a health check is asked, since nobody else does: well, and unwell", functi
   has(fails("unhealthy", p.target:wait(request(sick, 2))).message, "health check of web-pod-0-app says unhealthy")
   eq(p.target:current().healthy, false)
   local slow = lab.image(registry, { version = "slow", mode = "slow 30" })
-  lab.write(p.dir .. "/web.yaml", (ok(fs.read(p.dir .. "/web.yaml")):gsub("failureThreshold: 2", "failureThreshold: 99")))
+  text = ok(fs.read(p.dir .. "/web.yaml"))
+  lab.write(p.dir .. "/web.yaml", (text:gsub("failureThreshold: 2", "failureThreshold: 99")))
   ok(p.target:apply(request(slow, 3)))
   has(fails("unhealthy", p.target:wait(request(slow, 3, { timeout = 2 }))).message, "did not become healthy in 2")
 end, 90)

@@ -89,7 +89,8 @@ test("a command must exit with 0; it sees the release and its lines go to the lo
   local lines = {}
   local function output(stream, line) lines[#lines + 1] = stream .. ": " .. line end
   local hooks = { output = output, progress = function() end }
-  local good = script [[print "$ENV{APP} $ENV{ENVIRONMENT} $ENV{VERSION} $ENV{DIGEST} ", length $ENV{COMMIT}, " @ARGV\n"]]
+  local good = script [[
+    print "$ENV{APP} $ENV{ENVIRONMENT} $ENV{VERSION} $ENV{DIGEST} ", length $ENV{COMMIT}, " @ARGV\n"]]
   ok(run({ { command = { good, "a b" } } }, { hooks = hooks }))
   eq(lines[1], "stdout: web staging v1.2.3 sha256:d 40 a b")
   local bad = script [[print "checking\n"; print STDERR "first\nthe cart is empty\n"; exit 3]]
