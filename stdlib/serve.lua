@@ -32,6 +32,7 @@ local M = {}
 ---@field method string "GET", upper case
 ---@field path string As it was sent, without the query; well-formed, without dot segments
 ---@field query table<string, string> Decoded; the first of several values
+---@field target string Path and query as they were sent
 ---@field headers table<string, string> By name in any case; several values are joined by ", "
 ---@field body string
 ---@field params table<string, string> What the route's :names matched, decoded
@@ -106,7 +107,7 @@ local function read(raw, options)
     return { method = method, path = "(malformed)" }, plain(400, "refused: a malformed target")
   end
   local request = {
-    method = method, path = path, query = query, headers = headers_of(list), body = body, peer = peer,
+    method = method, target = sent, path = path, query = query, headers = headers_of(list), body = body, peer = peer,
     params = {},
   }
   return request, refusal(request, options)

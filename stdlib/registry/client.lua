@@ -65,11 +65,11 @@ local function authorization(self, way, scopes, refused)
 end
 
 -- What a 401 asks for; nil when it was given already, or asks for nothing that we know.
-local function asked(answer, way)
+local function asked(answer, given)
   local header = answer.headers["www-authenticate"]
   local challenge = header and token.challenge(header)
   if not challenge then return nil end
-  if challenge.scheme == "basic" then return way ~= "basic" and "basic" or nil end
+  if challenge.scheme == "basic" then return not (given and given.user) and "basic" or nil end
   return { realm = challenge.realm, service = challenge.service }
 end
 
@@ -98,7 +98,7 @@ function Client:call(method, path, call)
   end
   local answer, err = send(auth)
   if not answer or answer.status ~= 401 then return answer, err end
-  way = asked(answer, way)
+  way = asked(answer, auth)
   if not way then return answer end
   auth, err = authorization(self, way, scopes, auth and auth.bearer)
   if err then return nil, err end

@@ -1,4 +1,4 @@
--- Calls that may be repeated, and are while what went wrong may pass: a restart, a broken connection, a limit.
+-- Calls that may be repeated, and are while what went wrong may pass: a restart, a break, a limit.
 local time = require "time"
 
 local M = {}

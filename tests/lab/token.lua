@@ -45,9 +45,13 @@ local function token(self, user, scopes)
   return text .. "." .. hash.base64url(sign(self.dir, text))
 end
 
-local function scopes_of(query)
+-- A client may send several, each in a parameter of its own.
+local function scopes_of(sent)
   local scopes = {}
-  for scope in (query.scope or ""):gmatch("%S+") do scopes[#scopes + 1] = scope end
+  for value in sent:gmatch("[?&]scope=([^&]*)") do
+    local text = value:gsub("+", " "):gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
+    for scope in text:gmatch("%S+") do scopes[#scopes + 1] = scope end
+  end
   return scopes
 end
 
@@ -67,7 +71,7 @@ function M.open(options)
   local want = "Basic " .. hash.base64(options.user .. ":" .. options.password)
 
   local function handler(request)
-    local scopes = scopes_of(request.query)
+    local scopes = scopes_of(request.target)
     local auth = request.headers.authorization
     if auth and auth ~= want then
       return { status = 401, headers = { ["WWW-Authenticate"] = 'Basic realm="lab token"' }, body = "{}" }

@@ -1,0 +1,500 @@
+-- The registry's words against the real registry, in every way to sign in, and against servers that lie.
+local check = require "check"
+local lab = require "lab"
+local fs, hash, json, registry, serve, task, time = require "fs", require "hash", require "json",
+  require "registry", require "serve", require "task", require "time"
+local secret = require "config.secret"
+local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
+
+local IMAGE <const> = "application/vnd.docker.distribution.manifest.v2+json"
+local INDEX <const> = "application/vnd.oci.image.index.v1+json"
+local NOBODY <const> = "sha256:" .. ("0"):rep(64)
+
+local function digest_of(text) return "sha256:" .. hash.sha256(text) end
+
+-- A configuration that knows one registry.
+local function config(where, password)
+  local known = { host = where.host, ca = where.ca }
+  if where.user then
+    known.username = where.user
+    known.password = secret.new("file", lab.write(lab.dir("secret") .. "/word", password or where.password))
+  end
+  return { registries = { [where.host] = known } }
+end
+
+local function open(where, name, password)
+  return registry.repository(where.host .. "/" .. name, config(where, password))
+end
+
+-- Uploads a blob through the words' own door, which signs in as the registry asks.
+local function upload(repo, text)
+  local started = ok(repo:call("POST", ("/v2/%s/blobs/uploads/"):format(repo.path), { body = "" }))
+  eq(started.status, 202, started.body)
+  local path = started.headers.location:gsub("^%a+://[^/]+", "")
+  local ended = ok(repo:call("PUT", path .. "&digest=" .. digest_of(text), {
+    body = text, headers = { ["Content-Type"] = "application/octet-stream" },
+  }))
+  eq(ended.status, 201, ended.body)
+  return { mediaType = "application/octet-stream", size = #text, digest = digest_of(text) }
+end
+
+local function put(repo, ref, media, manifest)
+  local text = json.encode(manifest)
+  local answer = ok(repo:call("PUT", ("/v2/%s/manifests/%s"):format(repo.path, ref or digest_of(text)), {
+    body = text, headers = { ["Content-Type"] = media },
+  }))
+  eq(answer.status, 201, answer.body)
+  return digest_of(text), #text
+end
+
+-- A whole image with these labels.
+local function push(repo, tag, labels, word)
+  local settings = upload(repo, json.encode {
+    architecture = "amd64", os = "linux", config = { Labels = labels }, word = word or tag,
+  })
+  return put(repo, tag, IMAGE, {
+    schemaVersion = 2, mediaType = IMAGE, config = settings,
+    layers = json.array { upload(repo, "layer of " .. (word or tag or "?")) },
+  })
+end
+
+-- ---- the real registry ----
+
+local WAYS = {
+  plain = {}, htpasswd = { auth = "htpasswd" }, token = { auth = "token" }, tls = { auth = "htpasswd",
+    tls = true },
+}
+for _, way in ipairs { "plain", "htpasswd", "token", "tls" } do
+  test("the real registry, " .. way .. ": tags, digests, labels, promotion, copies, deletion", function()
+    local where = lab.registry(WAYS[way])
+    local repo = open(where, "team/app")
+    fails("not_found", repo:tags())
+    fails("not_found", repo:digest("one"))
+    fails("not_found", repo:manifest("one"))
+    local one = push(repo, "one", { key = "value", number = 5 })
+    eq(repo:digest("one"), one)
+    eq(repo:digest(one), one)
+    fails("not_found", repo:digest(NOBODY))
+    local manifest = ok(repo:manifest("one"))
+    eq({ manifest.digest, manifest.media_type, digest_of(manifest.body) }, { one, IMAGE, one })
+    eq(repo:labels(one), { key = "value" })
+
+    eq(repo:tag(one, "staging"), true)
+    eq(repo:tag(one, "staging"), true)
+    local two = push(repo, "two", {})
+    eq(repo:tag(two, "staging"), true)
+    eq(repo:digest("staging"), two)
+    fails("not_found", repo:tag(NOBODY, "staging"))
+    local tags = ok(repo:tags())
+    table.sort(tags)
+    eq(tags, { "one", "staging", "two" })
+
+    local other = open(where, "prod/app")
+    eq(other:copy_from(repo, one, "v1"), true)
+    eq(other:copy_from(repo, one, "v1"), true)
+    eq(other:labels(one), { key = "value" })
+    fails("not_found", other:copy_from(repo, NOBODY, "v2"))
+
+    eq(repo:delete(two), true)
+    fails("not_found", repo:delete(two))
+    fails("not_found", repo:digest("staging"))
+    eq(repo:digest("one"), one)
+  end)
+end
+
+test("an index is promoted as a whole, judged by its linux image, and copied children first", function()
+  local where = lab.registry {}
+  local repo = open(where, "team/many")
+  local list = json.array {}
+  for _, arch in ipairs { "arm64", "amd64" } do
+    local digest, size = push(repo, "only-" .. arch, { arch = arch }, arch)
+    table.insert(list, {
+      mediaType = IMAGE, digest = digest, size = size, platform = { os = "linux", architecture = arch },
+    })
+  end
+  local index = put(repo, "both", INDEX, { schemaVersion = 2, mediaType = INDEX, manifests = list })
+  eq(repo:digest("both"), index)
+  eq(repo:labels(index), { arch = "amd64" })
+  eq(repo:tag(index, "v1"), true)
+  eq(ok(repo:manifest("v1")).media_type, INDEX)
+  local other = open(where, "prod/many")
+  eq(other:copy_from(repo, index, "v1"), true)
+  eq(other:labels(index), { arch = "amd64" })
+  eq(other:digest(list[1].digest), list[1].digest)
+end)
+
+test("wrong credentials, none, and a user who may not are told apart from missing images", function()
+  local where = lab.registry { auth = "htpasswd" }
+  fails("unauthorized", open(where, "team/app", "wrong-word"):tags())
+  local nobody = registry.repository(where.host .. "/team/app", { registries = {} })
+  has(tostring(fails("unauthorized", nobody:tags())), "configuration has none")
+
+  where = lab.registry { auth = "token" }
+  has(tostring(fails("unauthorized", open(where, "team/app", "wrong-word"):tags())), "token service refused")
+  local repo = open(where, "team/app")
+  local one = push(repo, "one", {})
+  where.tokens.anonymous = true
+  nobody = registry.repository(where.host .. "/team/app", { registries = {} })
+  eq(nobody:digest("one"), one)
+  fails("unauthorized", nobody:tag(one, "two"))
+end)
+
+test("tokens are asked for once for each set of scopes, and again when they are over", function()
+  local where = lab.registry { auth = "token" }
+  local repo = open(where, "team/app")
+  local one = push(repo, "one", {})
+  local before = #where.tokens.log
+  for i = 1, 5 do ok(repo:tag(one, "t" .. i)) end
+  ok(repo:tags())
+  eq(#where.tokens.log, before + 1) -- pull; pull,push is known from the push
+  local seen = {}
+  for _, entry in ipairs(where.tokens.log) do seen[table.concat(entry.scopes, " ")] = true end
+  eq(seen, { ["repository:team/app:pull,push"] = true, ["repository:team/app:pull"] = true })
+  ok(repo:delete(one))
+  eq(where.tokens.log[#where.tokens.log].scopes, { "repository:team/app:pull,push,delete" })
+
+  -- One that lives a second only. The registry allows a minute of leeway, so only our own clock can tell.
+  where.tokens.expires = 1
+  local fresh = open(where, "team/short")
+  ok(push(fresh, "one", {}))
+  before = #where.tokens.log
+  time.sleep(4.2)
+  ok(push(fresh, "two", {}))
+  ok(#where.tokens.log > before, "no new token was asked for")
+end)
+
+test("TLS is not trusted without its authority, and no password is sent", function()
+  local where = lab.registry { auth = "htpasswd", tls = true }
+  local cfg = config(where)
+  cfg.registries[where.host].ca = lab.write(lab.dir("other") .. "/ca.pem",
+    ok(fs.read(require("lab.pki").issue(lab.dir("other-pki"), "someone else", {}).ca)))
+  fails("tls", registry.repository(where.host .. "/team/app", cfg):tags())
+end)
+
+test("a registry that restarts is waited for, and one that is gone is told of", function()
+  local where = lab.registry {}
+  local repo = open(where, "team/app")
+  local one = push(repo, "one", {})
+  where:stop()
+  local handle = task.spawn(function()
+    time.sleep(0.4)
+    where:start()
+  end)
+  eq(repo:digest("one"), one)
+  handle:join()
+  where:stop()
+  fails("refused", repo:digest("one"))
+end)
+
+test("deletion that is forbidden is told as such", function()
+  local repo = open(lab.registry { delete = false }, "team/app")
+  fails("unsupported", repo:delete(push(repo, "one", {})))
+end)
+
+-- ---- names ----
+
+test("names are split as container engines do, and only real loopback addresses speak plain http", function()
+  for name, want in pairs {
+    ["alpine"] = { "registry-1.docker.io", "library/alpine" }, ["team/app"] = { "registry-1.docker.io",
+    "team/app" },
+    ["docker.io/alpine"] = { "registry-1.docker.io", "library/alpine" },
+    ["index.docker.io/team/app"] = { "registry-1.docker.io", "team/app" },
+    ["ghcr.io/team/app"] = { "ghcr.io", "team/app" }, ["localhost/app"] = { "localhost", "app" },
+    ["host:5000/app"] = { "host:5000", "app" }, ["[::1]:5000/app"] = { "[::1]:5000", "app" },
+  } do
+    eq({ registry.split(name) }, want, name)
+  end
+  local cfg = { registries = { ["docker.io"] = { username = "hub" } } }
+  eq(registry.repository("team/app", cfg).config.username, "hub")
+  for host, plain in pairs {
+    ["127.0.0.1:5000"] = true, ["127.1.2.3"] = true, ["localhost:1"] = true, ["[::1]:5000"] = true,
+    ["ghcr.io"] = false, ["127.evil.example"] = false, ["127.0.0.1.evil.example"] = false,
+    ["localhost.evil.example:80"] = false,
+  } do
+    eq(registry.repository(host .. "/app", cfg).plain, plain, host)
+  end
+end)
+
+test("references that are neither tag nor digest go nowhere", function()
+  local repo = registry.repository("127.0.0.1:1/team/app", { registries = {} })
+  for _, ref in ipairs {
+    "", "a/b", "../../x", "a b", "a?b", "a\r\nb", ("x"):rep(129), "sha256:abc", "sha256:" .. ("Z"):rep(64),
+    "SHA256:" .. ("a"):rep(64), "sha256:" .. ("A"):rep(64), ".a", "-a", "a+b",
+  } do
+    local err = select(2, repo:digest(ref))
+    ok(err.code == "invalid" or err.code == "unsupported", ref .. ": " .. tostring(err))
+  end
+  local strong = "sha512:" .. ("a"):rep(128)
+  has(tostring(fails("unsupported", repo:manifest(strong))), "sha256")
+  fails("unsupported", repo:tag(strong, "x"))
+  fails("invalid", repo:tag("one", "two"))
+  fails("invalid", repo:tag(NOBODY, "a+b"))
+  fails("unsupported", repo:copy_from(registry.repository("127.0.0.1:2/a/b", { registries = {} }), NOBODY,
+    "x"))
+  check.raises("usage", repo.delete, repo, "one")
+end)
+
+-- ---- servers that lie ----
+
+-- A server that answers as told: answers[path] or answers[1] is a response or a function of the request.
+local function liar(answers)
+  local self = { log = {} }
+  local server = ok(serve.listen { address = "127.0.0.1", port = 0, handler = function(request)
+    self.log[#self.log + 1] = request
+    local answer = answers[request.method .. " " .. request.path] or answers[request.path] or answers[1]
+    if type(answer) == "function" then answer = answer(request, self) end
+    return answer or { status = 404 }
+  end })
+  check.defer(function() server:close() end)
+  self.host, self.url = "127.0.0.1:" .. server.port, "http://127.0.0.1:" .. server.port
+  self.repo = registry.repository(self.host .. "/team/app", { registries = {} })
+  return self
+end
+
+local MANIFEST <const> = json.encode { schemaVersion = 2, mediaType = IMAGE, layers = json.array {} }
+
+local function answer(body, headers, status)
+  headers = headers or {}
+  headers["Content-Type"] = headers["Content-Type"] or IMAGE
+  return { status = status or 200, headers = headers, body = body }
+end
+
+test("bytes that are not those of the digest are refused, whatever the header says", function()
+  local repo = liar {
+    ["HEAD /v2/team/app/manifests/production"] = { status = 404 },
+    answer(MANIFEST, { ["Docker-Content-Digest"] = NOBODY }),
+  }.repo
+  has(tostring(fails("mismatch", repo:manifest(NOBODY))), "asked for")
+  fails("mismatch", repo:tag(NOBODY, "production"))
+  fails("mismatch", repo:labels(NOBODY))
+  eq(ok(repo:manifest("one")).digest, digest_of(MANIFEST))
+end)
+
+test("a tag that does not stay where it was put is an error", function()
+  local digest = digest_of(MANIFEST)
+  local repo = liar {
+    ["PUT /v2/team/app/manifests/one"] = { status = 201 },
+    ["/v2/team/app/manifests/one"] = answer("", { ["Docker-Content-Digest"] = NOBODY }),
+    answer(MANIFEST),
+  }.repo
+  has(tostring(fails("mismatch", repo:tag(digest, "one"))), "after it was moved")
+end)
+
+test("a missing or strange digest header means hashing the bytes", function()
+  for _, header in ipairs { "none", "sha512:" .. ("a"):rep(128), "sha256:xyz", "md5:1" } do
+    eq(liar { answer(MANIFEST, { ["Docker-Content-Digest"] = header }) }.repo:digest("one"),
+      digest_of(MANIFEST))
+  end
+end)
+
+test("answers that are no manifests are no manifests", function()
+  for _, body in ipairs {
+    "<html>please log in</html>", "", "[]", "null", "{}", '{"schemaVersion":1}',
+    '{"schemaVersion":2,"layers":{"a":1}}',
+    '{"schemaVersion":2,"mediaType":"text/html\\r\\nX: y"}',
+      '{"schemaVersion":2,"manifests":[{"digest":"../../x"}]}',
+    '{"schemaVersion":2,"config":{"digest":"sha256:short"}}', ("["):rep(100000),
+    '{"schemaVersion":2,"manifests":[' .. ("{},"):rep(500) .. "{}]}",
+  } do
+    local repo = liar { answer(body, { ["Content-Type"] = "text/html" }) }.repo
+    fails("protocol", repo:manifest("one"))
+    fails("protocol", repo:digest("one"))
+  end
+  fails("too_large", liar { answer((" "):rep((4 << 20) + 1)) }.repo:manifest("one"))
+  fails("protocol", liar { answer('{"schemaVersion":2}') }.repo:labels(digest_of('{"schemaVersion":2}')))
+end)
+
+test("a configuration with other bytes than its digest, or of nonsense, gives no labels", function()
+  local manifest = json.encode { schemaVersion = 2, mediaType = IMAGE, config = { digest = digest_of("[") } }
+  local path = "/v2/team/app/manifests/" .. digest_of(manifest)
+  fails("mismatch", liar { [path] = answer(manifest), answer("{}") }.repo:labels(digest_of(manifest)))
+  fails("protocol", liar { [path] = answer(manifest), answer("[") }.repo:labels(digest_of(manifest)))
+  local loop = json.encode { schemaVersion = 2, mediaType = INDEX,
+    manifests = json.array { { digest = NOBODY } } }
+  fails("unsupported", liar { answer(loop) }.repo:labels(digest_of(loop)))
+end)
+
+test("an answer that breaks off is an error", function()
+  local server = liar { function()
+    return { status = 200, body = function(write)
+      write(MANIFEST:sub(1, 20))
+      error("cut", 0)
+    end }
+  end }
+  local got, err = server.repo:manifest("one")
+  eq(got, nil)
+  ok(err.code == "reset" or err.code == "protocol", tostring(err))
+end)
+
+test("lists of tags that never end, turn in circles or lead away do end", function()
+  local pages = 0
+  local function page(request)
+    pages = pages + 1
+    return answer('{"tags":["t"]}', {
+      Link = ('</v2/team/app/tags/list?n=1&last=%d>; rel="next"'):format(pages),
+        ["Content-Type"] = "application/json",
+    }), request
+  end
+  fails("too_large", liar { page }.repo:tags())
+  eq(pages, 1000)
+  local function link(to) return answer('{"tags":["t"]}', { Link = ('<%s>; rel="next"'):format(to) }) end
+  fails("protocol", liar { link "/v2/team/app/tags/list?n=1000" }.repo:tags())
+  fails("redirect", liar { link "http://127.0.0.1:1/v2/team/app/tags/list?n=1" }.repo:tags())
+  fails("redirect", liar { link "//elsewhere.example/v2/" }.repo:tags())
+  fails("protocol", liar { answer "<html>" }.repo:tags())
+  fails("protocol", liar { answer '{"tags":"all"}' }.repo:tags())
+  eq(liar { answer '{"tags":null}' }.repo:tags(), {})
+  eq(liar { answer '{"tags":["a","b/c","\\u0000",5,null,"-x","d"]}' }.repo:tags(), { "a", "d" })
+  local round = liar { function(request)
+    if request.query.next_page then return answer('{"tags":["b"]}') end
+    return answer('{"tags":["a"]}', { Link = '<list?next_page=opaque%3D>; rel=next' })
+  end }
+  eq(round.repo:tags(), { "a", "b" })
+  eq(round.log[2].path, "/v2/team/app/tags/list")
+end)
+
+test("a registry that asks for patience gets it, within limits", function()
+  local calls = 0
+  local function after(status, times, headers)
+    calls = 0
+    return liar { function()
+      calls = calls + 1
+      if calls <= times then return { status = status, headers = headers } end
+      return answer(MANIFEST)
+    end }.repo
+  end
+  for _, status in ipairs { 429, 500, 502, 503, 504 } do
+    eq(ok(after(status, 1):manifest("one")).digest, digest_of(MANIFEST))
+    eq(calls, 2)
+  end
+  local started = time.monotonic()
+  ok(after(429, 1, { ["Retry-After"] = "2" }):manifest("one"))
+  ok(time.monotonic() - started >= 2, "it came back too early")
+  local err = fails("rate_limited", after(429, 9, { ["Retry-After"] = "3600" }):manifest("one"))
+  eq({ calls, err.retry_after }, { 1, 3600 })
+  for _, status in ipairs { 400, 403, 404, 405, 409, 412 } do
+    eq(after(status, 9):manifest("one"), nil)
+    eq(calls, 1, status)
+  end
+end)
+
+test("a failure is told in the registry's words, cleaned and cut", function()
+  local body = json.encode { errors = { { code = "DENIED", message = "no\27[31m\nway" .. ("!"):rep(5000) } } }
+  local err = fails("denied", liar { answer(body, nil, 403) }.repo:manifest("one"))
+  has(err.message, "DENIED no [31m way!!!")
+  ok(#err.message < 400 and not err.message:find("%c"), err.message)
+  for _, odd in ipairs { "", "x", "[]", '{"errors":5}', '{"errors":[5]}', '{"errors":[{}]}',
+    '{"errors":{}}' } do
+    fails("conflict", liar { answer(odd, nil, 409) }.repo:manifest("one"))
+  end
+end)
+
+test("a realm that fishes for passwords gets none", function()
+  local function thief_log(realm_of, expected)
+    local thief = liar { answer '{"token":"word-from-the-thief"}' }
+    local port = thief.host:match("%d+$")
+    local server = liar { function()
+      return { status = 401, headers = { ["WWW-Authenticate"] = realm_of(port) } }
+    end }
+    server.user, server.password = "dev", "lab-secret-word"
+    local repo = open(server, "team/app")
+    fails(expected or "denied", repo:tags())
+    return thief.log
+  end
+  local function bearer(text)
+    return function(port) return ('Bearer realm="%s",service="s"'):format((text:gsub("PORT", port))) end
+  end
+  for _, realm in ipairs {
+    "http://localhost:PORT/token", "http://127.0.0.2:PORT/token", "http://127.0.0.1@localhost:PORT/",
+    "//x/token",
+    "file:///etc/passwd", "ftp://127.0.0.1:PORT/", "http://127.0.0.1\\@localhost:PORT/", "", "token",
+    "http://",
+    "http://127.0.0.1:PORT/#x", "http://dev:x@127.0.0.1:PORT/",
+  } do
+    eq(#thief_log(bearer(realm)), 0, realm)
+  end
+  fails("denied", open(liar { function()
+    return { status = 401, headers = { ["WWW-Authenticate"] = "Bearer" } }
+  end }, "team/app"):tags())
+  -- The same host: allowed, as the registry could ask for the password itself.
+  local log = thief_log(bearer "http://127.0.0.1:PORT/token?x=1", "unauthorized")
+  eq(log[1].query, { x = "1", service = "s", scope = "repository:team/app:pull" })
+  eq(log[1].headers.authorization, "Basic " .. hash.base64 "dev:lab-secret-word")
+end)
+
+test("a token service that redirects, refuses or talks nonsense is an error and nothing more", function()
+  local thief = liar { answer '{"token":"word-from-the-thief"}' }
+  for _, case in ipairs {
+    { { status = 307, headers = { Location = thief.url .. "/" } }, "status" }, { { status = 403 },
+    "unauthorized" },
+    { answer '{"token":5}', "protocol" }, { answer '{"token":"a\\r\\nX: y"}', "protocol" }, { answer "[]",
+    "protocol" },
+    { answer "<html>", "protocol" }, { answer((" "):rep(2 << 20)), "too_large" },
+  } do
+    local server
+    server = liar {
+      ["/token"] = case[1],
+      function()
+        local realm = ('Bearer realm="%s/token",service="s"'):format(server.url)
+        return { status = 401, headers = { ["WWW-Authenticate"] = realm } }
+      end,
+    }
+    fails(case[2], server.repo:tags())
+  end
+  eq(#thief.log, 0)
+end)
+
+test("a redirect to another host carries no credentials", function()
+  local other = liar { answer(MANIFEST) }
+  local server = liar { function(request)
+    if not request.headers.authorization then
+      return { status = 401, headers = { ["WWW-Authenticate"] = 'Basic realm="x"' } }
+    end
+    return { status = 307, headers = { Location = other.url .. "/blob" } }
+  end }
+  server.user, server.password = "dev", "lab-secret-word"
+  ok(open(server, "team/app"):manifest("one"))
+  eq(#other.log, 1)
+  eq(other.log[1].headers.authorization, nil)
+end)
+
+test("challenges are read in all their forms", function()
+  local read = require("registry.token").challenge
+  eq(read 'Bearer realm="https://a/t",service="s",scope="repository:a:pull,push"',
+    { scheme = "bearer", realm = "https://a/t", service = "s", scope = "repository:a:pull,push" })
+  eq(read 'bearer  realm = "https://a/t" , service=s', { scheme = "bearer", realm = "https://a/t",
+    service = "s" })
+  eq(read 'Basic realm="lab"', { scheme = "basic", realm = "lab" })
+  eq(read 'Basic realm="lab", Bearer realm="https://a/t"', { scheme = "bearer", realm = "https://a/t" })
+  eq(read 'Negotiate, Basic realm="x"', { scheme = "basic", realm = "x" })
+  eq(read "", nil)
+  eq(read "Digest qop=auth", nil)
+  eq(read "Basic", { scheme = "basic" })
+end)
+
+test("a blob that cannot be mounted is told, and its upload session is ended", function()
+  local manifest = json.encode {
+    schemaVersion = 2, mediaType = IMAGE, config = { digest = NOBODY }, layers = json.array {},
+  }
+  local server = liar {
+    ["/v2/from/app/manifests/" .. digest_of(manifest)] = answer(manifest),
+    ["POST /v2/team/app/blobs/uploads/"] = {
+      status = 202, headers = { Location = "/v2/team/app/blobs/uploads/session?state=x" },
+    },
+  }
+  local from = registry.repository(server.host .. "/from/app", { registries = {} })
+  fails("unsupported", server.repo:copy_from(from, digest_of(manifest), "v1"))
+  local last = server.log[#server.log]
+  eq({ last.method, last.path, last.query.state }, { "DELETE", "/v2/team/app/blobs/uploads/session", "x" })
+end)
+
+test("the engine's credentials hold what the engine needs and are known to the log's filter", function()
+  local where = { host = "127.0.0.1:1", user = "dev", password = "lab-secret-word" }
+  local value = ok(open(where, "team/app"):engine_auth())
+  eq(json.decode(hash.unbase64(value)),
+    { username = "dev", password = "lab-secret-word", serveraddress = "127.0.0.1:1" })
+  ok(not require("log").redact("x " .. value):find(value, 1, true), "not redacted")
+  eq(json.decode(hash.unbase64(ok(registry.repository("127.0.0.1:1/a/b",
+    { registries = {} }):engine_auth()))),
+    { auth = "" })
+end)
