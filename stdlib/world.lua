@@ -13,7 +13,7 @@ local M = {}
 local function repository(app, cfg)
   local address = require("git.url").parse(app.source.url)
   local host = address and address.host
-  local known = host and cfg.credentials[host] or {}
+  local known = host and (address.port and cfg.credentials[host .. ":" .. address.port] or cfg.credentials[host]) or {}
   local username, password = known.username, known.password and assert(known.password:reveal())
   if not password and app.source.github and cfg.github.token and host == "github.com" then
     username, password = "x-access-token", assert(cfg.github.token:reveal())
