@@ -1,7 +1,7 @@
 -- The Docker Engine's API as far as a target needs it: containers, pulls, logs. Errors carry the engine's own words.
 local errors, http, json, log, text =
   require "errors", require "http", require "json", require "log", require "text"
-local escape, targets = require("registry").escape, require "target"
+local escape, targets = http.escape, require "target"
 
 local M = {}
 
