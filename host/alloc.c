@@ -1,7 +1,7 @@
 /* Lua's allocator.
  *
- * Shrinking never fails (Lua relies on it). Over the limit the first refusal makes Lua collect garbage and ask
- * again; only a second refusal in a row means that the script really holds that much. */
+ * Shrinking never fails (Lua relies on it). Over the limit the first refusal makes Lua collect garbage and
+ * ask again; only a second refusal in a row means that the script really holds that much. */
 #include "alloc.h"
 
 #include <stdlib.h>

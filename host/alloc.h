@@ -8,9 +8,9 @@
 struct alloc {
     size_t used;
     size_t peak;
-    size_t limit;        /* 0: none. Set by task.c around each slice of a limited task */
-    unsigned refusals;   /* in a row; the second follows Lua's emergency collection and means it is over */
-    bool exhausted;      /* a limited task really ran out; task.c makes that final for it */
+    size_t limit;      /* 0: none. Set by task.c around each slice of a limited task */
+    unsigned refusals; /* in a row; the second follows Lua's emergency collection and means it is over */
+    bool exhausted;    /* a limited task really ran out; task.c makes that final for it */
 };
 
 void *alloc_lua(void *ud, void *ptr, size_t osize, size_t nsize);

@@ -1,4 +1,5 @@
-/* The openers of every core table, one per api_*.c. Only host.c calls them; api files never include each other. */
+/* The openers of every core table, one per api_*.c. Only host.c calls them; api files never include each
+ * other. */
 #ifndef MOONTIDE_API_H
 #define MOONTIDE_API_H
 

@@ -1,7 +1,7 @@
 /* Digests and encodings for Lua: core.hash over libcrypto, wrapped by stdlib/hash.lua.
  *
- * Only sha256_file waits (on the thread pool). A hasher owns its EVP context until it is closed or collected.
- */
+ * Only sha256_file waits (on the thread pool). A hasher owns its EVP context until it is
+ * closed or collected. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>

@@ -15,8 +15,8 @@
 
 #define REGEXP_CLASS "semver.regexp"
 
-/* Answers nil and why `text` is no version. The text may be hostile and endless: only its beginning is told.
- */
+/* Answers nil and why `text` is no version. The text may be hostile and endless: only its
+ * beginning is told. */
 static int refuse(lua_State *L, const char *op, const char *text, size_t len, bool loose)
 {
     char start[80];
@@ -50,8 +50,8 @@ static void push_number(lua_State *L, struct semver_part n)
     lua_pushinteger(L, value);
 }
 
-/* Sets field `name` of the table on top to the list of identifiers; numbers become integers when `numbers`.
- */
+/* Sets field `name` of the table on top to the list of identifiers; numbers become
+ * integers when `numbers`. */
 static void set_ids(lua_State *L, const char *name, struct semver_part rest, bool numbers)
 {
     struct semver_part id;
@@ -143,8 +143,8 @@ static int l_regexp(lua_State *L)
     return regexp_compile(re, pattern, len, &e) ? 1 : err_return(L, &e, "semver.regexp", NULL);
 }
 
-/* The second result is what the group named `compare` holds: "" when it took no part, nil when there is none.
- */
+/* The second result is what the group named `compare` holds: "" when it took no part, nil when
+ * there is none. */
 static int l_match(lua_State *L)
 {
     const struct regexp *re = bind_self(L, 1, REGEXP_CLASS);

@@ -175,8 +175,8 @@ static int close_finish(lua_State *L, struct op *op)
     return 0;
 }
 
-/* server:close(limit): stops listening, waits until the running requests are answered or the seconds are over
- */
+/* server:close(limit): stops listening, waits until the running requests are answered or the
+ * seconds are over */
 static int l_close(lua_State *L)
 {
     struct server *sv = bind_self(L, 1, SERVER_CLASS);

@@ -101,7 +101,8 @@ static int l_iso(lua_State *L)
     return 1;
 }
 
-/* local_clock(seconds): {year,month,day,hour,minute,second,weekday(1 = Monday),offset} in the machine's zone. */
+/* local_clock(seconds): {year,month,day,hour,minute,second,weekday(1 = Monday),offset} in
+ * the machine's zone. */
 static int l_local_clock(lua_State *L)
 {
     time_t t = (time_t)luaL_checknumber(L, 1);
@@ -126,7 +127,7 @@ static int l_local_clock(lua_State *L)
 /* utc(year, month, day, hour, minute, second): seconds since 1970. */
 static int l_utc(lua_State *L)
 {
-    struct tm tm = { 0 };
+    struct tm tm = {0};
 
     tm.tm_year = (int)luaL_checkinteger(L, 1) - 1900;
     tm.tm_mon = (int)luaL_checkinteger(L, 2) - 1;
@@ -141,8 +142,8 @@ static int l_utc(lua_State *L)
 int luaopen_core_time(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "sleep", l_sleep }, { "now", l_now }, { "monotonic", l_monotonic },     { "cpu", l_cpu },
-        { "iso", l_iso },     { "utc", l_utc }, { "local_clock", l_local_clock }, { NULL, NULL },
+        {"sleep", l_sleep}, {"now", l_now}, {"monotonic", l_monotonic},     {"cpu", l_cpu},
+        {"iso", l_iso},     {"utc", l_utc}, {"local_clock", l_local_clock}, {NULL, NULL},
     };
 
     luaL_newlib(L, functions);

@@ -15,7 +15,8 @@ struct host;
 /* The host that owns this Lua state. Never fails. */
 struct host *bind_host(lua_State *L);
 
-/* Raises a text with the position of the script's line: the innermost Lua function that is not of the stdlib. */
+/* Raises a text with the position of the script's line: the innermost Lua function that is not
+ * of the stdlib. */
 int bind_error(lua_State *L, const char *fmt, ...);
 
 /* Raises "usage: http.get(url [, opts])" with that position. */

@@ -8,8 +8,8 @@
 /* Writes 2 * len lower-case digits, no terminator. */
 void hex_encode(char *out, const void *data, size_t len);
 
-/* Reads `len` digits of either case into len / 2 bytes. False: an odd length, or something else than digits.
- */
+/* Reads `len` digits of either case into len / 2 bytes. False: an odd length, or something
+ * else than digits. */
 bool hex_decode(void *out, const char *text, size_t len);
 
 enum base64_kind {

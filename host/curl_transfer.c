@@ -40,8 +40,8 @@ static int on_connected(void *data, char *peer, char *local, int peer_port, int 
     return t->refused_address ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
-/* What every transfer has, whoever asks. A reset handle verifies peer and host by itself; it is said anyway.
- */
+/* What every transfer has, whoever asks. A reset handle verifies peer and host by itself; it
+ * is said anyway. */
 static bool set_defaults(struct curl_transfer *t)
 {
     CURL *easy = t->easy;

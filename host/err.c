@@ -152,7 +152,7 @@ int err_raise(lua_State *L, const struct err *e, const char *op, const char *tar
 
 int err_fail(lua_State *L, enum err_code code, const char *op, const char *target, const char *fmt, ...)
 {
-    struct err e = { .code = code };
+    struct err e = {.code = code};
     va_list args;
 
     va_start(args, fmt);
@@ -163,7 +163,7 @@ int err_fail(lua_State *L, enum err_code code, const char *op, const char *targe
 
 int err_throw(lua_State *L, enum err_code code, const char *op, const char *target, const char *fmt, ...)
 {
-    struct err e = { .code = code };
+    struct err e = {.code = code};
     va_list args;
 
     va_start(args, fmt);
@@ -177,7 +177,7 @@ int err_throw(lua_State *L, enum err_code code, const char *op, const char *targ
 static int l_tostring(lua_State *L)
 {
     luaL_Buffer b;
-    const char *parts[] = { "op", "target", "code", "message" };
+    const char *parts[] = {"op", "target", "code", "message"};
     bool started = false;
 
     lua_settop(L, 1);
@@ -217,9 +217,9 @@ static int l_concat(lua_State *L)
 void err_open(lua_State *L)
 {
     static const luaL_Reg metamethods[] = {
-        { "__tostring", l_tostring },
-        { "__concat", l_concat },
-        { NULL, NULL },
+        {"__tostring", l_tostring},
+        {"__concat", l_concat},
+        {NULL, NULL},
     };
 
     luaL_newmetatable(L, ERROR_CLASS);

@@ -11,45 +11,45 @@
 
 #define ERR_CODES(X)                                                                                         \
     X(NONE, "none")                                                                                          \
-    X(CANCELLED, "cancelled")       /* somebody ended the waiting task */                                    \
-    X(DEADLINE, "deadline")         /* the task's own time was up */                                         \
-    X(BUDGET, "budget")             /* a limited script used up its processor time */                        \
-    X(MEMORY, "memory")             /* no memory, or a limited script used up its own */                     \
-    X(TIMEOUT, "timeout")           /* the other side was too slow */                                        \
-    X(REFUSED, "refused")           /* nobody listens there */                                               \
-    X(UNREACHABLE, "unreachable")   /* no route, host down */                                                \
-    X(DNS, "dns")                   /* the name does not resolve */                                          \
-    X(TLS, "tls")                   /* certificate or handshake */                                           \
-    X(RESET, "reset")               /* the connection broke */                                               \
-    X(CLOSED, "closed")             /* the handle or the peer is closed */                                   \
-    X(PROTOCOL, "protocol")         /* the answer breaks the protocol */                                     \
-    X(REDIRECT, "redirect")         /* a redirect we will not follow */                                      \
-    X(TOO_LARGE, "too_large")       /* over a size, depth or count limit */                                  \
+    X(CANCELLED, "cancelled")     /* somebody ended the waiting task */                                      \
+    X(DEADLINE, "deadline")       /* the task's own time was up */                                           \
+    X(BUDGET, "budget")           /* a limited script used up its processor time */                          \
+    X(MEMORY, "memory")           /* no memory, or a limited script used up its own */                       \
+    X(TIMEOUT, "timeout")         /* the other side was too slow */                                          \
+    X(REFUSED, "refused")         /* nobody listens there */                                                 \
+    X(UNREACHABLE, "unreachable") /* no route, host down */                                                  \
+    X(DNS, "dns")                 /* the name does not resolve */                                            \
+    X(TLS, "tls")                 /* certificate or handshake */                                             \
+    X(RESET, "reset")             /* the connection broke */                                                 \
+    X(CLOSED, "closed")           /* the handle or the peer is closed */                                     \
+    X(PROTOCOL, "protocol")       /* the answer breaks the protocol */                                       \
+    X(REDIRECT, "redirect")       /* a redirect we will not follow */                                        \
+    X(TOO_LARGE, "too_large")     /* over a size, depth or count limit */                                    \
     X(NOT_FOUND, "not_found")                                                                                \
     X(EXISTS, "exists")                                                                                      \
     X(DENIED, "denied")             /* permission, or outside of a root */                                   \
     X(UNAUTHORIZED, "unauthorized") /* credentials are missing or wrong */                                   \
     X(INVALID, "invalid")           /* the input cannot be understood */                                     \
     X(UNSUPPORTED, "unsupported")                                                                            \
-    X(BUSY, "busy")                 /* locked, or too many at once; try later */                             \
-    X(CONFLICT, "conflict")         /* somebody changed it in between */                                     \
+    X(BUSY, "busy")         /* locked, or too many at once; try later */                                     \
+    X(CONFLICT, "conflict") /* somebody changed it in between */                                             \
     X(RATE_LIMITED, "rate_limited")                                                                          \
-    X(FULL, "full")                 /* no space, no descriptors */                                           \
-    X(IO, "io")                     /* the device or the system failed */                                    \
-    X(STATUS, "status")             /* an HTTP status that the caller called bad */                          \
-    X(EXIT, "exit")                 /* an exit status that the caller called bad */                          \
-    X(SIGNAL, "signal")             /* a child ended by a signal */                                          \
-    X(MISMATCH, "mismatch")         /* a digest, size or type is not the promised one */                     \
-    X(UNHEALTHY, "unhealthy")       /* a release does not prove itself */                                    \
-    X(DIVERGED, "diverged")         /* a run no longer matches its journal */                                \
-    X(FAILED, "failed")             /* something said no in its own words */                                 \
-    X(INTERNAL, "internal")         /* our own bug */
+    X(FULL, "full")           /* no space, no descriptors */                                                 \
+    X(IO, "io")               /* the device or the system failed */                                          \
+    X(STATUS, "status")       /* an HTTP status that the caller called bad */                                \
+    X(EXIT, "exit")           /* an exit status that the caller called bad */                                \
+    X(SIGNAL, "signal")       /* a child ended by a signal */                                                \
+    X(MISMATCH, "mismatch")   /* a digest, size or type is not the promised one */                           \
+    X(UNHEALTHY, "unhealthy") /* a release does not prove itself */                                          \
+    X(DIVERGED, "diverged")   /* a run no longer matches its journal */                                      \
+    X(FAILED, "failed")       /* something said no in its own words */                                       \
+    X(INTERNAL, "internal")   /* our own bug */
 
 enum err_code {
 #define X(id, name) ERR_##id,
     ERR_CODES(X)
 #undef X
-    ERR_COUNT
+        ERR_COUNT
 };
 
 struct err {
@@ -65,7 +65,8 @@ void err_set(struct err *e, enum err_code code, const char *fmt, ...) __attribut
 void err_errno(struct err *e, int errnum, const char *what);
 void err_uv(struct err *e, int status, const char *what);
 
-/* Pushes the error table. `target` (a URL, a path, a program) may be NULL. Secrets never belong in it. raises */
+/* Pushes the error table. `target` (a URL, a path, a program) may be NULL. Secrets never belong
+ * in it. raises */
 void err_push(lua_State *L, const struct err *e, const char *op, const char *target);
 
 /* Pushes nil and the error table; returns 2, for `return err_return(...)`. raises */
@@ -80,7 +81,8 @@ int err_fail(lua_State *L, enum err_code code, const char *op, const char *targe
 int err_throw(lua_State *L, enum err_code code, const char *op, const char *target, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 
-/* Makes the metatable of error tables ("moontide.error"): __tostring, __concat, __name. Called once. raises */
+/* Makes the metatable of error tables ("moontide.error"): __tostring, __concat, __name.
+ * Called once. raises */
 void err_open(lua_State *L);
 
 #endif

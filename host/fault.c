@@ -1,4 +1,5 @@
-/* The allocation-failure seam: link-time wrappers, see the Makefile's fault variant. Empty in other builds. */
+/* The allocation-failure seam: link-time wrappers, see the Makefile's fault variant. Empty
+ * in other builds. */
 #include "fault.h"
 
 #include <stddef.h>

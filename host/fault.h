@@ -1,5 +1,5 @@
-/* Allocation failures on purpose, in the `fault` build only: the n-th allocation of our own objects and of the
- * static Lua and cjson fails, and optionally all that follow. */
+/* Allocation failures on purpose, in the `fault` build only: the n-th allocation of our own objects and of
+ * the static Lua and cjson fails, and optionally all that follow. */
 #ifndef MOONTIDE_FAULT_H
 #define MOONTIDE_FAULT_H
 

@@ -57,8 +57,8 @@ char fs_type(mode_t mode);
 /* Opens a path; openat2 beneath the root when there is one. -1 with errno set. */
 int fs_open(struct fs_path at, int flags, mode_t mode);
 
-/* Opens the directory that holds the last component, which *leaf then points at (into `text`). -1 with errno.
- */
+/* Opens the directory that holds the last component, which *leaf then points at (into `text`).
+ * -1 with errno. */
 int fs_parent(struct fs_path at, char *text, size_t size, const char **leaf);
 
 #endif

@@ -2,8 +2,8 @@
  *
  * The guard is a fork that runs no other program: it must exist before the first child does, at once and
  * whatever became of our executable's file. It gives back the heap and the environment it was forked with, so
- * that it costs little and what the host knows does not live twice; from then on it makes only system calls.
- */
+ * that it costs little and what the host knows does not live twice; from then on it makes
+ * only system calls. */
 #include "guard.h"
 
 #include <errno.h>
@@ -23,8 +23,8 @@
 #define GUARD_GRACE 40    /* ticks of 50 ms between TERM and KILL */
 #define GUARD_NAME  "moontide: guard"
 
-/* Where the kernel keeps the program's heap, arguments and environment: fields 47 to 51 of /proc/self/stat.
- */
+/* Where the kernel keeps the program's heap, arguments and environment: fields 47 to
+ * 51 of /proc/self/stat. */
 struct layout {
     uintptr_t heap, args, args_end, env, env_end;
 };

@@ -1,8 +1,8 @@
 /* The host: one loop, one Lua state, and the services that primitives share.
  *
- * Every room reaches its own service through this struct; nothing else is global. Services are opened on first
- * use, so that a script which needs no HTTP pays for none, and closed by host_close in the order of STYLE's
- * trap 22: stop, cancel tasks, end children, curl, drain, Lua, loop. */
+ * Every room reaches its own service through this struct; nothing else is global. Services are opened on
+ * first use, so that a script which needs no HTTP pays for none, and closed by host_close in the order of
+ * STYLE's trap 22: stop, cancel tasks, end children, curl, drain, Lua, loop. */
 #ifndef MOONTIDE_HOST_H
 #define MOONTIDE_HOST_H
 
@@ -23,20 +23,20 @@ struct watchdog;   /* watchdog.c */
 
 struct host {
     uv_loop_t loop;
-    struct alloc alloc;      /* Lua's allocator, with its limit */
-    lua_State *L;            /* the main thread; only host.c and task.c run code on it */
+    struct alloc alloc; /* Lua's allocator, with its limit */
+    lua_State *L;       /* the main thread; only host.c and task.c run code on it */
     struct task_set *tasks;
     struct watchdog *watchdog;
     struct secrets *secrets;
-    struct curl_loop *curl;  /* NULL until the first request */
-    struct proc_set *procs;  /* NULL until the first child */
-    struct serve_set *serves; /* NULL until the first server */
+    struct curl_loop *curl;     /* NULL until the first request */
+    struct proc_set *procs;     /* NULL until the first child */
+    struct serve_set *serves;   /* NULL until the first server */
     struct signal_set *signals; /* NULL until somebody waits for one */
     int argc;
-    char **argv;             /* program arguments after the program's name */
+    char **argv; /* program arguments after the program's name */
     int exit_code;
-    bool turning;            /* inside of uv_run: what becomes ready ends the turn */
-    bool stopping;           /* host_close has begun: no new work */
+    bool turning;  /* inside of uv_run: what becomes ready ends the turn */
+    bool stopping; /* host_close has begun: no new work */
 };
 
 /* Opens the loop and the Lua state with the allow-listed libraries and every core table. False: *message says

@@ -6,8 +6,8 @@
 #include "http_job.h"
 
 /* Pushes {status=, elapsed=, http_version=, url=, body=, [1] = raw headers}; the URL is the string at
- * `url`. A redirecting status has location= (true when there are several) and peer_private= as well. raises
- */
+ * `url`. A redirecting status has location= (true when there are several) and peer_private=
+ * as well. raises */
 void http_answer_push(lua_State *L, const struct http_job *job, int url);
 
 /* Pushes {map, repeated or nil, names} of raw headers: map has each name's first value, repeated the lists of

@@ -3,8 +3,8 @@
  *
  * It is not posix_spawn itself for one reason: the child must enter its group in the guard's table before it
  * runs, or a host killed right then would leave it behind. A `struct proc` is owned by its set; the caller
- * gives it up with proc_release. A leader stays unreaped until then, which keeps its group's number its own.
- */
+ * gives it up with proc_release. A leader stays unreaped until then, which keeps its group's
+ * number its own. */
 #include "proc.h"
 
 #include <errno.h>

@@ -32,8 +32,8 @@ int regexp_refuse(struct regexp_compiler *c, enum err_code code, const char *fmt
 /* Adds a byte, and its other case while (?i) holds. */
 void regexp_add_byte(struct regexp_compiler *c, struct regexp_set *set, unsigned char byte);
 
-/* Reads what follows a backslash into the set. *byte (may be NULL) is the byte it stands for, -1 for a class.
- */
+/* Reads what follows a backslash into the set. *byte (may be NULL) is the byte it stands for, -1
+ * for a class. */
 bool regexp_take_escape(struct regexp_compiler *c, struct regexp_set *set, int *byte);
 
 /* Reads what follows an opening bracket. */

@@ -225,8 +225,8 @@ bool secrets_add(struct secrets *s, const char *value, size_t len)
             stop = end;
         lines += stop > at;
     }
-    /* A file's last newline is no part of the secret as people use it; so a single line counts in any case.
-     */
+    /* A file's last newline is no part of the secret as people use it; so a single line counts
+     * in any case. */
     for (const char *at = value, *stop; at < end; at = stop + 1) {
         stop = memchr(at, '\n', (size_t)(end - at));
         if (!stop)

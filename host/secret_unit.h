@@ -17,8 +17,8 @@ struct unit {
     size_t used; /* how many characters it takes; 0: the text ends inside of it */
 };
 
-/* The unit at `t`, of which `left` (at least one) characters are there. What is no escape stands for itself.
- */
+/* The unit at `t`, of which `left` (at least one) characters are there. What is no escape
+ * stands for itself. */
 struct unit secret_unit(const char *t, size_t left, enum spelling how);
 
 #endif

@@ -53,8 +53,8 @@ struct serve_request {
     struct serve_header *headers;
     size_t header_count;
     struct buf body;
-    /* Set by the taker: the client is gone; there is room for more of the answer. Never called after release.
-     */
+    /* Set by the taker: the client is gone; there is room for more of the answer. Never
+     * called after release. */
     void (*on_gone)(struct serve_request *r);
     void (*on_room)(struct serve_request *r);
     void *data;
@@ -105,8 +105,8 @@ void serve_drain(struct serve *s, uint64_t limit);
 /* How many requests are queued or handled. */
 size_t serve_running(const struct serve *s);
 
-/* Whether this can be sent as a header: a token, and no control characters; not one that frames the message.
- */
+/* Whether this can be sent as a header: a token, and no control characters; not one that
+ * frames the message. */
 bool serve_field_ok(const char *name, size_t name_len, const char *value, size_t value_len);
 
 /* Ends everything at once; the memory goes when the loop has turned. NULL is harmless. */

@@ -305,8 +305,8 @@ static void task_resume(struct task *t)
         return;
     }
     lua_pop(t->co, nresults);
-    /* No op: the hook gave the turn away, or the script yielded by itself. Cut or done meanwhile: go on too.
-     */
+    /* No op: the hook gave the turn away, or the script yielded by itself. Cut or done meanwhile:
+     * go on too. */
     if (!t->op || t->op->done)
         task_make_ready(t);
     else if (t->cut) {

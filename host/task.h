@@ -8,15 +8,15 @@
  *     {
  *         struct nap *nap = op_new(L, sizeof *nap, nap_cancel);    // raises when waiting is impossible here
  *         ... start the work; its completion callback calls op_done(&nap->op) ...
- *         return op_wait(L, &nap->op, nap_finish);                 // parks the task; finish pushes the results
+ *         return op_wait(L, &nap->op, nap_finish);                 // parks the task; finish pushes results
  *     }
  *
  * The op is a to-be-closed userdata in the binding's own stack frame: it lives while the task is parked, and
  * leaves on every path. Completion callbacks store plain C results and call op_done; they never touch Lua.
- * What may finish late (uv handles, easy handles, children) lives in its own malloc'ed job; op and job point at
- * each other, and `cancel` cuts both pointers. `cancel` is called at most once, only before op_done. `leave`
- * (optional, set after op_new) is called exactly once when the frame is left on any path, after `cancel` if
- * that was called: the place to free what finish needed. Neither touches Lua.
+ * What may finish late (uv handles, easy handles, children) lives in its own malloc'ed job; op and job point
+ * at each other, and `cancel` cuts both pointers. `cancel` is called at most once, only before op_done.
+ * `leave` (optional, set after op_new) is called exactly once when the frame is left on any path, after
+ * `cancel` if that was called: the place to free what finish needed. Neither touches Lua.
  *
  * task.c is the only caller of lua_resume. */
 #ifndef MOONTIDE_TASK_H
@@ -35,15 +35,15 @@ struct op;
 typedef int (*op_finish)(lua_State *L, struct op *op);
 
 struct op {
-    struct task *task;         /* whose wait this is; NULL once it is over */
+    struct task *task; /* whose wait this is; NULL once it is over */
     void (*cancel)(struct op *op);
     void (*leave)(struct op *op);
     op_finish finish;
     bool done;
 };
 
-/* A zeroed op of `size` bytes, pushed on the stack as a to-be-closed value. Raises outside of a task, inside a
- * script's own coroutine, inside a no-wait zone (a transaction, a sort comparison), and when the task was
+/* A zeroed op of `size` bytes, pushed on the stack as a to-be-closed value. Raises outside of a task, inside
+ * a script's own coroutine, inside a no-wait zone (a transaction, a sort comparison), and when the task was
  * already cancelled. */
 void *op_new(lua_State *L, size_t size, void (*cancel)(struct op *op));
 
@@ -56,15 +56,16 @@ void op_done(struct op *op);
 
 /* Limits of a task, inherited by its children; 0 means none. */
 struct task_limits {
-    uint64_t cpu_ms;      /* processor time of all its slices together */
-    size_t memory;        /* how much the Lua state may grow while the task runs */
+    uint64_t cpu_ms; /* processor time of all its slices together */
+    size_t memory;   /* how much the Lua state may grow while the task runs */
 };
 
-/* Starts a task from the function and its `nargs` arguments on top of L (pops them). It first runs on the next
- * turn of the loop. The task ends with its parent (NULL: lives on its own). raises */
+/* Starts a task from the function and its `nargs` arguments on top of L (pops them). It first runs on the
+ * next turn of the loop. The task ends with its parent (NULL: lives on its own). raises */
 struct task *task_spawn(lua_State *L, int nargs, const char *name, struct task *parent);
 
-/* Ends a task: its wait raises `why` (ERR_CANCELLED, ERR_DEADLINE) now and at each later wait. Children too. */
+/* Ends a task: its wait raises `why` (ERR_CANCELLED, ERR_DEADLINE) now and at each later
+ * wait. Children too. */
 void task_cancel(struct task *task, enum err_code why);
 
 /* The running task, or NULL when L is not a task's own coroutine. */
@@ -76,7 +77,8 @@ uint64_t task_id(const struct task *task);
 void task_set_main(struct host *host, struct task *task);
 bool task_main_ended(const struct host *host);
 
-/* For api_task.c: the scope of a deadline. Enter pushes a to-be-closed guard that restores the outer deadline. */
+/* For api_task.c: the scope of a deadline. Enter pushes a to-be-closed guard that restores the outer
+ * deadline. */
 void task_deadline_enter(lua_State *L, uint64_t millis);
 
 /* For api_task.c: waits for the end of `task`; the ended task's handle then holds the results. */

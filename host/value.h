@@ -1,8 +1,8 @@
 /* Plain values: what JSON, YAML and SQLite agree on.
  *
  * One null sentinel that prints as "null", one marker metatable that keeps an empty list a list, one answer
- * to "is this table a list or an object", one order of keys, one check of UTF-8. Nothing here keeps C memory.
- */
+ * to "is this table a list or an object", one order of keys, one check of UTF-8. Nothing here
+ * keeps C memory. */
 #ifndef MOONTIDE_VALUE_H
 #define MOONTIDE_VALUE_H
 

@@ -1,5 +1,5 @@
-/* The watchdog's timer and signal. lua_sethook is the one Lua call that may be made from a signal handler (lua.c
- * relies on the same); the handler does nothing else. */
+/* The watchdog's timer and signal. lua_sethook is the one Lua call that may be made from a signal handler
+ * (lua.c relies on the same); the handler does nothing else. */
 #include "watchdog.h"
 
 #include <errno.h>
@@ -21,7 +21,8 @@ struct watchdog {
     volatile sig_atomic_t armed;
 };
 
-/* Signal handlers have no argument of ours that survives a timer on another host; there is one host a process. */
+/* Signal handlers have no argument of ours that survives a timer on another host; there is one host a
+ * process. */
 static struct watchdog *volatile the_watchdog;
 
 static int watchdog_signal(void)
@@ -47,8 +48,8 @@ static void on_signal(int signum)
 
 struct watchdog *watchdog_open(lua_Hook hook)
 {
-    struct sigevent event = { 0 };
-    struct sigaction action = { 0 };
+    struct sigevent event = {0};
+    struct sigaction action = {0};
     struct watchdog *w = calloc(1, sizeof *w);
 
     if (!w)
@@ -82,7 +83,7 @@ void watchdog_run(struct watchdog *w, lua_State *co)
 {
     w->running = co;
     if (co && !w->armed) {
-        struct itimerspec when = { .it_value = { .tv_nsec = WATCHDOG_SLICE_MS * 1000000L } };
+        struct itimerspec when = {.it_value = {.tv_nsec = WATCHDOG_SLICE_MS * 1000000L}};
 
         w->armed = 1;
         timer_settime(w->timer, 0, &when, NULL);

@@ -1,8 +1,8 @@
 /* The watchdog: notices a script that keeps the loop for too long.
  *
  * No hook is set while scripts behave (a permanent count hook costs 2x). A one-shot POSIX timer, armed by the
- * first slice that finds it unarmed, sets a count hook on the coroutine that is then running; the hook (task.c)
- * decides: give the loop a turn, or end the script. */
+ * first slice that finds it unarmed, sets a count hook on the coroutine that is then running; the hook
+ * (task.c) decides: give the loop a turn, or end the script. */
 #ifndef MOONTIDE_WATCHDOG_H
 #define MOONTIDE_WATCHDOG_H
 

@@ -7,8 +7,8 @@
  *     return work_wait(L, &w->work, stat_finish);
  *
  * `run` is called on a pool thread and must touch nothing but the job. `finish` is called in the resumed
- * coroutine. `destroy` frees the job's fields (not the job) on the loop's thread, when the job has run and the
- * op is gone, whichever comes last. A cancelled job runs to its end unseen. */
+ * coroutine. `destroy` frees the job's fields (not the job) on the loop's thread, when the job has run and
+ * the op is gone, whichever comes last. A cancelled job runs to its end unseen. */
 #ifndef MOONTIDE_WORK_H
 #define MOONTIDE_WORK_H
 
@@ -17,8 +17,8 @@
 
 struct work {
     uv_work_t req;
-    struct op *op;    /* NULL: nobody waits any more */
-    struct err err;   /* set by run */
+    struct op *op;  /* NULL: nobody waits any more */
+    struct err err; /* set by run */
     void (*run)(struct work *work);
     void (*destroy)(struct work *work);
     int (*finish)(lua_State *L, struct work *work);

@@ -21,8 +21,8 @@ struct yaml_build {
     bool null_as_nil;
 };
 
-/* Finds what every alias of the tree stands for; once, before building. False: b->err. raises (memory only)
- */
+/* Finds what every alias of the tree stands for; once, before building. False: b->err.
+ * raises (memory only) */
 bool yaml_build_link(lua_State *L, struct yaml_build *b);
 
 /* Pushes the value of the node. False: b->err, and the stack holds leftovers. raises (memory only) */

@@ -32,8 +32,8 @@ static int sign(int n)
     return (n > 0) - (n < 0);
 }
 
-/* Compares identifiers by writing numbers with leading zeros to one width: a different way than the host's.
- */
+/* Compares identifiers by writing numbers with leading zeros to one width: a different way
+ * than the host's. */
 static int slow_id(struct semver_part a, struct semver_part b)
 {
     char x[SEMVER_MAX + 2], y[SEMVER_MAX + 2];

@@ -17,7 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (lua_isnil(L, 2)) {
         const char *code = fuzz_code(L);
 
-        HOLDS(strcmp(code, "invalid") == 0 || strcmp(code, "too_large") == 0 || strcmp(code, "unsupported") == 0);
+        HOLDS(strcmp(code, "invalid") == 0 || strcmp(code, "too_large") == 0 ||
+              strcmp(code, "unsupported") == 0);
         return fuzz_close(L);
     }
     lua_settop(L, 2);

@@ -1,5 +1,5 @@
-/* Log lines: one event is one line whatever the text, secrets stay out, a stuck reader does not hold us up.
- */
+/* Log lines: one event is one line whatever the text, secrets stay out, a stuck reader does not
+ * hold us up. */
 #include "unit.h"
 #include "log.h"
 #include "log_text.h"

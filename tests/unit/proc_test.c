@@ -192,8 +192,8 @@ UNIT(nothing_is_inherited)
     CHECK(strstr(run.child->out.buf.data, "ONLY=this") != NULL);
     CHECK(strstr(run.child->out.buf.data, "CANARY") == NULL);
     CHECK(strstr(run.child->out.buf.data, "SigBlk:\t0000000000000000") != NULL);
-    /* 32 and 33 belong to the C library: programs started by make, which uses posix_spawn, have them ignored.
-     */
+    /* 32 and 33 belong to the C library: programs started by make, which uses posix_spawn,
+     * have them ignored. */
     ignored = strstr(run.child->out.buf.data, "SigIgn:\t");
     CHECK(ignored && (strtoull(ignored + 8, NULL, 16) & ~(3ull << 31)) == 0);
     child_close(run.child);

@@ -101,8 +101,8 @@ UNIT(base64_alignments)
                     base64(plain, (size_t)n, web, text);
                     CHECK(secrets_filter(s, text, strlen(text), &out));
                     CHECK(strstr(out.data, SECRET_MARK) != NULL);
-                    /* at most a character on each side of the core and what belongs to the neighbours stays
-                     */
+                    /* at most a character on each side of the core and what belongs to
+                     * the neighbours stays */
                     CHECK(out.len <= strlen(SECRET_MARK) + (strlen(before[b]) + tail) * 4 / 3 + 4);
                     buf_free(&out);
                 }

@@ -1,5 +1,5 @@
-/* The SQLite room: settings, errors as codes, lost transactions, the statement cache, other processes' locks.
- */
+/* The SQLite room: settings, errors as codes, lost transactions, the statement cache,
+ * other processes' locks. */
 #include "unit.h"
 #include <fcntl.h>
 #include <sys/stat.h>

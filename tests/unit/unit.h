@@ -36,7 +36,8 @@ static int unit_failures;
     do {                                                                                                     \
         const char *got_ = (got), *want_ = (want);                                                           \
         if (!got_ || strcmp(got_, want_) != 0) {                                                             \
-            printf("  %s:%d: %s is \"%s\", not \"%s\"\n", __FILE__, __LINE__, #got, got_ ? got_ : "(null)", want_); \
+            printf("  %s:%d: %s is \"%s\", not \"%s\"\n", __FILE__, __LINE__, #got, got_ ? got_ : "(null)",  \
+                   want_);                                                                                   \
             unit_failures++;                                                                                 \
         }                                                                                                    \
     } while (0)
@@ -56,11 +57,13 @@ static inline int unit_main(const struct unit_case *cases, size_t count)
 }
 
 /* UNIT_MAIN(C(first), C(second)) */
-#define C(name) { #name, unit_##name }
+// clang-format off
+#define C(name) {#name, unit_##name}
+// clang-format on
 #define UNIT_MAIN(...)                                                                                       \
     int main(void)                                                                                           \
     {                                                                                                        \
-        static const struct unit_case cases[] = { __VA_ARGS__ };                                             \
+        static const struct unit_case cases[] = {__VA_ARGS__};                                               \
         return unit_main(cases, sizeof cases / sizeof *cases);                                               \
     }
 
