@@ -117,7 +117,7 @@ static int simple_escape(struct regexp_compiler *c, char letter)
         return take_hex(c);
     if (found)
         return bytes[found - letters];
-    if (is_letter(letter) || (letter >= '0' && letter <= '9') || letter & 0x80 || letter < ' ')
+    if (is_letter(letter) || (letter >= '0' && letter <= '9') || letter < ' ' || letter > '~')
         return regexp_refuse(c, ERR_UNSUPPORTED, "an unknown escape");
     return (unsigned char)letter;
 }

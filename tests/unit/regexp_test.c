@@ -1,5 +1,6 @@
 /* The regular expressions and globs of the update policies. */
 #include "unit.h"
+#include <ctype.h>
 #include <regex.h>
 #include <time.h>
 #include "regexp.h"
@@ -101,6 +102,123 @@ UNIT(matches_brackets)
         matches("(?i)^[a-z]$", "Q") & matches("(?i)^[[:upper:]]$", "q") & matches("^[\\x41-\\x43]$", "B"), 1);
     CHECK_INT(matches("(?i)^[^q]$", "Q"), 0);
     CHECK_INT(matches("^[[a]$", "["), 1);
+}
+
+static int is_word_byte(int c)
+{
+    return isalnum(c) || c == '_';
+}
+
+static int is_blank_byte(int c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r' && c != '\v'); /* Go's \s has no vertical tab */
+}
+
+static int is_ascii_byte(int c)
+{
+    return c < 128;
+}
+
+UNIT(classes_hold_what_ctype_says)
+{
+    static const struct {
+        const char *pattern;
+        int (*holds)(int);
+    } classes[] = {{"\\d", isdigit},
+                   {"\\w", is_word_byte},
+                   {"\\s", is_blank_byte},
+                   {"[[:digit:]]", isdigit},
+                   {"[[:alpha:]]", isalpha},
+                   {"[[:alnum:]]", isalnum},
+                   {"[[:upper:]]", isupper},
+                   {"[[:lower:]]", islower},
+                   {"[[:space:]]", isspace},
+                   {"[[:blank:]]", isblank},
+                   {"[[:punct:]]", ispunct},
+                   {"[[:cntrl:]]", iscntrl},
+                   {"[[:graph:]]", isgraph},
+                   {"[[:print:]]", isprint},
+                   {"[[:xdigit:]]", isxdigit},
+                   {"[[:word:]]", is_word_byte},
+                   {"[[:ascii:]]", is_ascii_byte}};
+
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        for (int negated = 0; negated < 2; negated++) {
+            char pattern[32];
+            struct err e;
+
+            snprintf(pattern, sizeof pattern, "[%s%s]", negated ? "^" : "",
+                     classes[i].pattern + (classes[i].pattern[0] == '['));
+            pattern[strlen(pattern) - (classes[i].pattern[0] == '[')] = 0;
+            CHECK(regexp_compile(&re, pattern, strlen(pattern), &e));
+            for (int c = 0; c < 256; c++) {
+                char byte = (char)c;
+                if (regexp_match(&re, &byte, 1, NULL) != ((classes[i].holds(c) != 0) ^ negated))
+                    CHECK_INT(c, -1);
+            }
+        }
+    }
+}
+
+UNIT(escapes_stand_for_one_byte)
+{
+    struct err e;
+    char pattern[16], byte;
+
+    for (int c = 0; c < 256; c++) {
+        for (int form = 0; form < 3; form++) {
+            if (form == 0)
+                snprintf(pattern, sizeof pattern, "^\\x%02x$", (unsigned)c);
+            else if (form == 1)
+                snprintf(pattern, sizeof pattern, "^\\x{%02X}$", (unsigned)c);
+            else
+                snprintf(pattern, sizeof pattern, "^[\\x%02x]$", (unsigned)c);
+            CHECK(regexp_compile(&re, pattern, strlen(pattern), &e));
+            for (int other = 0; other < 256; other++) {
+                byte = (char)other;
+                if (regexp_match(&re, &byte, 1, NULL) != (other == c))
+                    CHECK_INT(other, c);
+            }
+        }
+        pattern[0] = '\\';
+        pattern[1] = (char)c;
+        byte = (char)c;
+        if (c < 128 && ispunct(c) &&
+            !(regexp_compile(&re, pattern, 2, &e) && regexp_match(&re, &byte, 1, NULL)))
+            CHECK_INT(c, -1); /* each punctuation stands for itself */
+        if (!(c < 128 && ispunct(c)) && c != ' ' && !strchr("xbBAzdDwWsStnrfva", c) &&
+            regexp_compile(&re, pattern, 2, &e))
+            CHECK_INT(c, -2); /* and what means nothing is refused */
+    }
+    CHECK_INT(matches("^\\t\\n\\r\\f\\v\\a$", "\t\n\r\f\v\a") & matches("^\\x{a}$", "\n"), 1);
+    CHECK_INT(matches("\\x", "") & matches("\\x4", "") & matches("\\xg4", "") & matches("\\x{}", "") &
+                  matches("\\x{123}", "") & matches("\\x{4", "") & matches("\\x4g", ""),
+              REFUSED);
+}
+
+UNIT(ranges_hold_both_ends)
+{
+    struct err e;
+
+    CHECK(regexp_compile(&re, "^[b-y]$", 7, &e));
+    CHECK(regexp_match(&re, "b", 1, NULL) && regexp_match(&re, "y", 1, NULL));
+    CHECK(!regexp_match(&re, "a", 1, NULL) && !regexp_match(&re, "z", 1, NULL) &&
+          !regexp_match(&re, "B", 1, NULL));
+    CHECK(regexp_compile(&re, "^[m-m]$", 7, &e) && regexp_match(&re, "m", 1, NULL));
+    CHECK(regexp_compile(&re, "^[\\x00-\\x02]$", 13, &e) && regexp_match(&re, "\0", 1, NULL));
+    CHECK(regexp_match(&re, "\2", 1, NULL) && !regexp_match(&re, "\3", 1, NULL));
+    CHECK(regexp_compile(&re, "(?i)^[a-cx-z]$", 14, &e));
+    for (const char *in = "abcxyzABCXYZ"; *in; in++)
+        CHECK(regexp_match(&re, in, 1, NULL));
+    for (const char *out = "dwDW[`@{"; *out; out++)
+        CHECK(!regexp_match(&re, out, 1, NULL));
+    /* cut off anywhere, it is refused and nothing behind it is read */
+    for (size_t len = 1; len < 30; len++)
+        CHECK(regexp_compile(&re, "[a-c\\x41[:alpha:]](?P<n0_Z9>x)", len, &e) == (len == 18));
+    CHECK_INT(matches("(?P<n0_Z9>x)", "x"), 1);
+    CHECK_INT(matches("(?P<n-0>x)", "x") & matches("[[:alph:]]", "x") & matches("[[:alpha]]", "x") &
+                  matches("[[:a:]]", "x") & matches("[[:d:]]", "1"),
+              REFUSED);
 }
 
 UNIT(prefers_like_go)
@@ -275,6 +393,7 @@ UNIT(globs_are_not_slow)
     CHECK(spent(&start) < 0.05);
 }
 
-UNIT_MAIN(C(matches_go_syntax), C(looks_no_further_than_it_is_told), C(matches_brackets), C(prefers_like_go),
-          C(refuses_what_it_cannot_do), C(cannot_be_made_slow_or_large), C(agrees_with_posix),
-          C(globs_know_one_wildcard), C(globs_are_not_slow))
+UNIT_MAIN(C(matches_go_syntax), C(looks_no_further_than_it_is_told), C(matches_brackets),
+          C(classes_hold_what_ctype_says), C(escapes_stand_for_one_byte), C(ranges_hold_both_ends),
+          C(prefers_like_go), C(refuses_what_it_cannot_do), C(cannot_be_made_slow_or_large),
+          C(agrees_with_posix), C(globs_know_one_wildcard), C(globs_are_not_slow))
