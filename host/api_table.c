@@ -51,6 +51,7 @@ static void check_span(lua_State *L, lua_Integer from, lua_Integer to, lua_Integ
 
 static void element_copy(lua_State *L, int from, lua_Integer i, int to, lua_Integer k)
 {
+    text_pulse(L);
     lua_geti(L, from, i);
     lua_seti(L, to, k);
 }
@@ -140,6 +141,8 @@ static int l_concat(lua_State *L)
             lua_pushvalue(L, 2);
             piece_add(L, &out, (size_t)lua_rawlen(L, -1));
         }
+        if (i % 1024 == 1023)
+            text_pulse(L);
         lua_geti(L, 1, at);
         if (!lua_isstring(L, -1))
             return luaL_error(L, "invalid value (%s) at index %I in table for 'concat'", luaL_typename(L, -1),
@@ -173,6 +176,7 @@ static bool sort_less(lua_State *L, uint32_t a, uint32_t b)
 {
     bool less;
 
+    text_pulse(L);
     if (lua_isnil(L, SORT_LESS)) {
         lua_rawgeti(L, SORT_COPY, a);
         lua_rawgeti(L, SORT_COPY, b);

@@ -19,6 +19,17 @@ struct matcher {
     max_align_t room[ROOM / sizeof(max_align_t)];
 };
 
+static const char pulse_key;
+
+void text_pulse(lua_State *L)
+{
+    if (!lua_gethookmask(L))
+        return;
+    luaL_checkstack(L, 4, NULL);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &pulse_key);
+    lua_call(L, 0, 0);
+}
+
 /* Prepares the matcher for the text at stack index `text` and the pattern at `text` + 1, which must stay
  * there. */
 static void matcher_open(lua_State *L, struct matcher *x, int text, bool anchors)
@@ -51,8 +62,10 @@ static int fault_raise(lua_State *L, enum pattern_fault fault, int arg, const ch
 
 static bool matcher_search(lua_State *L, struct matcher *x, size_t at, size_t not_end, const char *op)
 {
-    bool found = pattern_search(&x->p, &x->m, at, not_end);
+    bool found;
 
+    text_pulse(L);
+    found = pattern_search(&x->p, &x->m, at, not_end);
     if (x->m.fault)
         fault_raise(L, x->m.fault, x->m.fault_arg, op);
     return found;
@@ -368,6 +381,8 @@ static int l_rep(lua_State *L)
     return 1;
 }
 
+static const char PULSE[] = "for _ = 1, 1200 do end";
+
 static const luaL_Reg functions[] = {
     {"find", l_find}, {"match", l_match}, {"gmatch", l_gmatch},
     {"gsub", l_gsub}, {"rep", l_rep},     {NULL, NULL},
@@ -378,6 +393,10 @@ void text_open(lua_State *L)
     lua_getglobal(L, "string");
     luaL_setfuncs(L, functions, 0);
     lua_pop(L, 1);
+    /* longer than the distance at which the watchdog's hook looks again */
+    if (luaL_loadbufferx(L, PULSE, sizeof PULSE - 1, "=pulse", "t") != LUA_OK)
+        lua_error(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &pulse_key);
     lua_pushliteral(L, "");
     if (lua_getmetatable(L, -1)) { /* shared by every script in the state: nobody may reach it */
         lua_pushboolean(L, 0);
