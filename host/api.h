@@ -24,6 +24,9 @@ int luaopen_core_yaml(lua_State *L);
 void text_open(lua_State *L);
 void tables_open(lua_State *L);
 
+/* setmetatable and the coroutine functions that the watchdog needs to know of (api_base.c). raises */
+void base_open(lua_State *L);
+
 /* Closers of services that have no header of their own; each accepts a host that never opened the service. */
 struct host;
 void serve_close_all(struct host *host);

@@ -44,6 +44,7 @@ static int l_open(lua_State *L)
     err_open(L);
     text_open(L);
     tables_open(L);
+    base_open(L);
     lua_newtable(L);
     for (size_t i = 0; i < sizeof core / sizeof *core; i++) {
         lua_pushcfunction(L, core[i].func);

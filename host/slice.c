@@ -9,7 +9,7 @@
 #include "watchdog.h"
 
 /* How long a limited script may hold the loop where it cannot be set aside: in a sort comparison, a gsub
- * callback. */
+ * callback, a coroutine of its own. */
 #define STUCK_MS 100
 
 /* How many tasks a limited script may have alive at once. */
@@ -22,7 +22,8 @@ static uint64_t slice_ns(const struct task_set *set)
     return uv_hrtime() - set->slice_start;
 }
 
-/* Runs on the coroutine that has kept the loop for a whole slice. */
+/* Runs on the coroutine that has kept the loop for a whole slice: the task's, or one that the script resumed.
+ */
 void slice_over(lua_State *L, lua_Debug *ar)
 {
     struct host *host = bind_host(L);
@@ -35,7 +36,8 @@ void slice_over(lua_State *L, lua_Debug *ar)
         return;
     if (!t->cut && t->limits.cpu_ms && t->payer->cpu_ns + slice_ns(set) > t->limits.cpu_ms * 1000000)
         t->cut = ERR_BUDGET;
-    if (!t->cut && t->limits.cpu_ms && !lua_isyieldable(L) && slice_ns(set) > STUCK_MS * UINT64_C(1000000))
+    if (!t->cut && t->limits.cpu_ms && (L != t->co || !lua_isyieldable(L)) &&
+        slice_ns(set) > STUCK_MS * UINT64_C(1000000))
         t->cut = ERR_BUDGET; /* it cannot be set aside, and everybody waits */
     if (!t->cut && host->alloc.exhausted)
         t->cut = ERR_MEMORY;

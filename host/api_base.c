@@ -1,0 +1,179 @@
+/* setmetatable, coroutine.resume, wrap and close, so that the watchdog reaches all that a script runs.
+ *
+ * Its hook belongs to one coroutine: resuming another moves it there and back. A finaliser runs with hooks
+ * off and at any time, so scripts may have none: what must be closed is closed by <close>. The coroutines of
+ * this file are a script's own; tasks are task.c's, and the loop never resumes these. */
+#include <lauxlib.h>
+#include "api.h"
+#include "bind.h"
+#include "host.h"
+#include "watchdog.h"
+
+static void watch(lua_State *L, lua_State *co)
+{
+    struct host *host = bind_host(L);
+
+    if (host && host->watchdog)
+        watchdog_run(host->watchdog, co);
+}
+
+/* The watchdog looks at L again. What it has found out about co meanwhile is now L's to act on. */
+static void watch_back(lua_State *L, lua_State *co)
+{
+    watch(L, L);
+    if (lua_gethookmask(co)) {
+        lua_sethook(L, lua_gethook(co), LUA_MASKCOUNT, 1);
+        lua_sethook(co, NULL, 0, 0);
+    }
+}
+
+static lua_State *check_coroutine(lua_State *L)
+{
+    lua_State *co = lua_tothread(L, 1);
+
+    luaL_argexpected(L, co, 1, "coroutine");
+    return co;
+}
+
+/* Moves `nargs` values to co and runs it. Returns how many results it left on L, or -1 with the error there.
+ */
+static int resume(lua_State *L, lua_State *co, int nargs)
+{
+    int status, nresults;
+
+    if (!lua_checkstack(co, nargs)) {
+        lua_pushliteral(L, "too many arguments to resume");
+        return -1;
+    }
+    lua_xmove(L, co, nargs);
+    watch(L, co);
+    status = lua_resume(co, L, nargs, &nresults);
+    watch_back(L, co);
+    if (status != LUA_OK && status != LUA_YIELD) {
+        lua_xmove(co, L, 1);
+        return -1;
+    }
+    if (!lua_checkstack(L, nresults + 1)) {
+        lua_pop(co, nresults);
+        lua_pushliteral(L, "too many results to resume");
+        return -1;
+    }
+    lua_xmove(co, L, nresults);
+    return nresults;
+}
+
+static int l_resume(lua_State *L)
+{
+    lua_State *co = check_coroutine(L);
+    int nresults = resume(L, co, lua_gettop(L) - 1);
+
+    lua_pushboolean(L, nresults >= 0);
+    lua_insert(L, nresults >= 0 ? -(nresults + 1) : -2);
+    return nresults >= 0 ? nresults + 1 : 2;
+}
+
+/* Closes what a coroutine has open. True when that went well; otherwise the error is on top of L. */
+static bool close_coroutine(lua_State *L, lua_State *co)
+{
+    int status;
+
+    watch(L, co);
+    status = lua_resetthread(co); /* its closers are scripts too */
+    watch_back(L, co);
+    if (status != LUA_OK)
+        lua_xmove(co, L, 1);
+    return status == LUA_OK;
+}
+
+/* The error of a wrapped coroutine is raised with the place that called it. */
+static int raise_from(lua_State *L, lua_State *co)
+{
+    int status = lua_status(co);
+
+    if (status != LUA_OK && status != LUA_YIELD) {
+        lua_pop(L, 1);
+        close_coroutine(L, co); /* leaves the error itself, or the one of a closer */
+    }
+    if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
+        luaL_where(L, 1);
+        lua_insert(L, -2);
+        lua_concat(L, 2);
+    }
+    return lua_error(L);
+}
+
+static int l_wrapped(lua_State *L)
+{
+    lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+    int nresults = resume(L, co, lua_gettop(L));
+
+    return nresults >= 0 ? nresults : raise_from(L, co);
+}
+
+static int l_wrap(lua_State *L)
+{
+    lua_State *co;
+
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    co = lua_newthread(L);
+    lua_pushvalue(L, 1);
+    lua_xmove(L, co, 1);
+    lua_pushcclosure(L, l_wrapped, 1);
+    return 1;
+}
+
+/* Whether co waits to be resumed, or is dead: then it may be closed. */
+static bool is_idle(lua_State *L, lua_State *co)
+{
+    lua_Debug ar;
+
+    if (co == L)
+        return false;
+    return lua_status(co) != LUA_OK || !lua_getstack(co, 0, &ar);
+}
+
+static int l_close(lua_State *L)
+{
+    lua_State *co = check_coroutine(L);
+
+    if (!is_idle(L, co))
+        return luaL_error(L, "cannot close a %s coroutine", co == L ? "running" : "normal");
+    if (close_coroutine(L, co)) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    lua_pushboolean(L, 0);
+    lua_insert(L, -2);
+    return 2;
+}
+
+static int l_setmetatable(lua_State *L)
+{
+    int type = lua_type(L, 2);
+
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_argexpected(L, type == LUA_TNIL || type == LUA_TTABLE, 2, "nil or table");
+    if (luaL_getmetafield(L, 1, "__metatable") != LUA_TNIL)
+        return luaL_error(L, "cannot change a protected metatable");
+    if (type == LUA_TTABLE) {
+        lua_pushliteral(L, "__gc");
+        if (lua_rawget(L, 2) != LUA_TNIL)
+            return luaL_error(L,
+                              "a script's table cannot have __gc: use __close and a variable marked <close>");
+    }
+    lua_settop(L, 2);
+    lua_setmetatable(L, 1);
+    return 1;
+}
+
+static const luaL_Reg coroutine_functions[] = {
+    {"close", l_close}, {"resume", l_resume}, {"wrap", l_wrap}, {NULL, NULL}};
+
+void base_open(lua_State *L)
+{
+    lua_pushcfunction(L, l_setmetatable);
+    lua_setglobal(L, "setmetatable");
+    lua_getglobal(L, "coroutine");
+    luaL_setfuncs(L, coroutine_functions, 0);
+    lua_pop(L, 1);
+}
