@@ -223,13 +223,13 @@ function Engine:release_failed(at)
   if not ok and not self.stopping then self:trouble("asking the rollback policy failed", err) end
 end
 
----Why the branch is where it is, for people.
+---How the branch came to where it is, for people; nil when it did not move since we know it.
 ---@async
 function Engine:explain(app, branch, commit)
   local state = self:app_state(app.name)
   local before = state.previous_head
   local short = place.short
-  if not before or before == commit then return ("%s is at %s"):format(branch, short(commit)) end
+  if not before or before == commit then return nil end
   state.explained = state.explained or {}
   local known = state.explained[before .. commit]
   if known then return known end

@@ -102,6 +102,7 @@ function Lane:emitter(row, writer)
       self.running.step, self.running.progress = entry.step, nil
     end
     writer:add(entry)
+    if entry.kind == "run" and entry.phase == "end" then return end -- finish tells it, with the state
     self:event(row, {
       at = entry.at, event = entry.kind == "note" and "note" or entry.kind, level = entry.level, text = entry.text,
       step = entry.step, phase = entry.phase, recorded = entry.recorded, elapsed = entry.elapsed, error = entry.error,
@@ -136,7 +137,7 @@ function Lane:execute(row)
   local pump <close> = task.spawn(function() writer:pump() end)
   assert(pump)
   self.running = { row = row }
-  emit { kind = "run", level = "info", phase = "begin", text = (row.attempts > 0 and "goes on: " or "") .. row.title }
+  emit { kind = "run", level = "info", phase = "begin", text = ("run %d%s: %s"):format(row.id, row.attempts > 0 and " goes on" or "", row.title) }
   engine:report(place, row, "running")
   local limits = { name = "run " .. row.id, cpu = policy.RUN_LIMITS.cpu, memory = policy.RUN_LIMITS.memory }
   self.running.task = task.start(limits, function()
@@ -152,7 +153,7 @@ function Lane:execute(row)
   local state = ok and "done" or errors.is(err, "diverged") and "diverged" or "failed"
   if not ok and engine.stopping then
     engine.journal:park(row.id)
-    emit { kind = "run", level = "info", phase = "end", text = "parked: it goes on when the host starts again" }
+    emit { kind = "note", level = "info", text = "parked: it goes on when the host starts again" }
   else
     emit {
       kind = "run", level = ok and "info" or "error", phase = "end", elapsed = time.monotonic() - started,
