@@ -55,28 +55,31 @@ static int request_finish(lua_State *L, struct op *op)
     return 2;
 }
 
-/* request(op, method, url, headers, options, timeout, public_only) */
+/* request(op, method, url, handle, headers, options, timeout, public_only) */
 static int l_request(lua_State *L)
 {
     struct http_options o;
+    struct http_url *url;
     struct request_op *r;
     struct err e = {0};
     lua_Number timeout;
 
-    lua_settop(L, 7);
-    http_options_read(L, 5, 4, &o); /* leaves the body at 8 */
+    lua_settop(L, 8);
+    url = bind_self(L, 4, URL_CLASS);
+    http_options_read(L, 6, 5, &o); /* leaves the body at 9 */
     bind_text(L, 1, HTTP_USAGE);
     o.request.method = bind_text(L, 2, HTTP_USAGE);
     o.request.url = bind_text(L, 3, HTTP_USAGE);
-    timeout = luaL_checknumber(L, 6);
+    o.request.parsed = url->handle;
+    timeout = luaL_checknumber(L, 7);
     o.request.timeout_ms = timeout > 0 ? bind_millis(timeout > 1e6 ? 1e6 : timeout) : 1;
-    o.request.public_only = lua_toboolean(L, 7);
+    o.request.public_only = lua_toboolean(L, 8);
     r = op_new(L, sizeof *r, NULL);
     r->op.leave = request_leave;
     r->job = http_job_new(bind_host(L), o.headers, o.bytes, &e);
     if (!r->job)
         return err_return(L, &e, lua_tostring(L, 1), lua_tostring(L, 3));
-    http_options_headers(L, 4, &o, r->job);
+    http_options_headers(L, 5, &o, r->job);
     r->job->owner = r;
     r->job->on_ready = on_request_ready;
     if (!http_job_start(r->job, &o.request, &e))
@@ -110,7 +113,7 @@ static void set_text(lua_State *L, const char *name, const char *text)
     lua_setfield(L, -2, name);
 }
 
-/* url(text [, base]): its parts, or nil and a table {code, message}. */
+/* url(text [, base]): its parts and a handle, or nil and a table {code, message}. */
 static int l_url(lua_State *L)
 {
     const char *text = bind_text(L, 1, "core.http.url(text [, base])");
@@ -120,10 +123,9 @@ static int l_url(lua_State *L)
 
     lua_settop(L, 2);
     u = bind_new(L, sizeof *u, URL_CLASS);
-    lua_toclose(L, -1);
     if (!http_url_parse(u, text, base, &e))
         return err_return(L, &e, "http.url", NULL); /* the text may hold a password */
-    lua_createtable(L, 0, 9);
+    lua_createtable(L, 0, 10);
     set_text(L, "url", u->url);
     set_text(L, "scheme", u->scheme);
     set_text(L, "host", u->host);
@@ -134,6 +136,9 @@ static int l_url(lua_State *L)
     set_text(L, "password", u->password);
     lua_pushfstring(L, "%s://%s:%s", u->scheme, u->host, u->port);
     lua_setfield(L, -2, "origin");
+    lua_pushvalue(L, 3);
+    lua_setfield(L, -2, "handle");
+    http_url_trim(u);
     return 1;
 }
 

@@ -158,6 +158,7 @@ static void forget(struct curl_transfer *t)
         curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &connects);
     if (connects == 0) {
         curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, NULL);
+        curl_easy_setopt(t->easy, CURLOPT_CURLU, NULL);
     } else { /* keeps connections and sessions */
         curl_easy_reset(t->easy);
         t->dressed = false;

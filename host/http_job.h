@@ -21,10 +21,11 @@ struct host;
 #define HTTP_MAX_HEADERS 256
 #define HTTP_MAX_LINE    (1024 * 1024) /* of a streamed body */
 
-/* Everything but `body` is copied by http_job_start. */
+/* Everything but `body` and `parsed` is copied by http_job_start. */
 struct http_request {
     const char *method; /* upper case */
     const char *url;    /* as made by http_url_parse: without user and fragment */
+    CURLU *parsed;      /* the same; the caller keeps it. What was judged is what curl connects to */
     const char *body;   /* NULL: none */
     size_t body_len;
     const char *body_file; /* instead of body */

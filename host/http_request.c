@@ -182,7 +182,8 @@ static bool set_options(struct http_job *job, const struct http_request *r)
     CURL *easy = job->transfer->easy;
     bool ok = job->transfer->dressed || dress(job->transfer), plain = false;
 
-    SET(URL, r->url);
+    SET(URL, r->url); /* for its messages, and when it tries again */
+    SET(CURLU, r->parsed);
     SET(CONNECTTIMEOUT_MS, (long)r->connect_ms);
     SET(TIMEOUT_MS, r->stream ? 0L : (long)r->timeout_ms);
     ok = ok && set_extras(job, r, &plain) && set_method(job, r, has_body) && link_headers(job, has_body);

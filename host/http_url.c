@@ -6,7 +6,7 @@
 
 #define MAX_URL (16 * 1024)
 
-void http_url_free(struct http_url *u)
+void http_url_trim(struct http_url *u)
 {
     char **texts[] = {&u->url, &u->scheme, &u->host, &u->port, &u->path, &u->query, &u->user, &u->password};
 
@@ -16,6 +16,11 @@ void http_url_free(struct http_url *u)
         curl_free(*texts[i]);
         *texts[i] = NULL;
     }
+}
+
+void http_url_free(struct http_url *u)
+{
+    http_url_trim(u);
     curl_url_cleanup(u->handle);
     u->handle = NULL;
 }

@@ -22,4 +22,7 @@ struct http_url {
 bool http_url_parse(struct http_url *out, const char *text, const char *base, struct err *e);
 void http_url_free(struct http_url *url);
 
+/* Frees the texts; the handle, which then names no user, stays for http_request.parsed. */
+void http_url_trim(struct http_url *url);
+
 #endif

@@ -161,7 +161,9 @@ local function follow_all(hop, answer, stream, most)
     local ok, why = follow(hop, answer)
     if not ok then return nil, why end
     local op, left = ops[hop.method] or "http.request", (hop.opts.timeout or 30) - elapsed
-    answer, stream = core.request(op, hop.method, hop.at.url, hop.headers, hop.opts, left, hop.public_only)
+    local at = hop.at
+    answer, stream =
+      core.request(op, hop.method, at.url, at.handle, hop.headers, hop.opts, left, hop.public_only)
     if not answer then
       stream.target = hop.shown -- an error
       return nil, stream
@@ -210,7 +212,7 @@ local function perform(method, url, opts)
   elseif math.type(most) ~= "integer" or most < 0 then
     mistake("option 'redirects' must be a whole number")
   end
-  local answer, more = core.request(op, method, at.url, headers, opts, opts.timeout or 30)
+  local answer, more = core.request(op, method, at.url, at.handle, headers, opts, opts.timeout or 30)
   if not answer then return nil, more end
   if answer.location and most > 0 and redirecting[answer.status] then
     local hop = { method = method, at = at, shown = at.url, headers = headers, opts = opts }
