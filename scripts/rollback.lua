@@ -11,6 +11,9 @@ return policy {
   run = function(run, bad)
     local name = bad.version or bad.commit and bad.commit:sub(1, 7) or "the release"
     run:mark_bad(bad.release, bad.reason)
+    if not run.by and run:overtaken(bad.release) then
+      return run:log("%s is bad (%s), but another release took its place meanwhile", name, bad.reason)
+    end
     local good = run:good_before(bad.release)
     if not good then
       run:notify("%s is bad (%s), and there is no earlier release to go back to", name, bad.reason)

@@ -140,10 +140,15 @@ function Journal:seen(place, policy, key)
   end)
 end
 
----Queues what a person asked for; the watched key stays what it is, so that it holds until the source moves.
+---Queues what a person asked for; the watched key stays what it is, so that it holds until the source moves. Changes
+---that only wait to be tried again give way: after it they would undo it.
 ---@return integer run
 function Journal:enqueue(change)
-  return self:synced("change", function() return enqueue(self, change) end)
+  return self:synced("change", function()
+    self:write([[UPDATE runs SET state = 'superseded', ended_at = ? WHERE app = ? AND environment = ? AND kind = 'change'
+      AND state = 'queued' AND try > 1]], time.now(), change.app, change.environment)
+    return enqueue(self, change)
+  end)
 end
 
 -- ---- runs ----
@@ -161,11 +166,14 @@ end
 
 function Journal:run_by_id(id) return run_row(self:row(RUN .. "WHERE id = ?", id)) end
 
----The run that a place should work on now: one that was interrupted, else the oldest that waits.
+---The run that a place should work on now: one that was interrupted, else the oldest that waits. What a rollback policy
+---asked for comes before newer changes: put back after them, it would undo them.
+---@param held? string While the place is held: the policy whose changes wait, and hold up nobody else.
 ---@return table? run
-function Journal:next_run(app, environment)
-  return run_row(self:row(RUN .. [[WHERE app = ? AND environment = ? AND state IN ('running', 'queued')
-    ORDER BY state = 'queued', id LIMIT 1]], app, environment))
+function Journal:next_run(app, environment, held)
+  return run_row(self:row(RUN .. [[WHERE app = ?1 AND environment = ?2 AND (state = 'running' OR state = 'queued'
+    AND (?3 IS NULL OR kind <> 'change' OR policy <> ?3))
+    ORDER BY state = 'queued', NOT (kind = 'rollback' AND "by" IS NULL), id LIMIT 1]], app, environment, held))
 end
 
 ---Places that have unfinished runs, with how often the interrupted one was begun.
@@ -208,7 +216,14 @@ function Journal:policy_text(hash)
   if row then return row.text, row.name end
 end
 
----Ends a run. `retry` queues the same change again.
+-- Whether something newer waits than this run; an automatic rollback is about the past.
+local function newer_waits(self, run)
+  return self:row([[SELECT id FROM runs WHERE app = ? AND environment = ? AND id > ? AND state = 'queued'
+    AND NOT (kind = 'rollback' AND "by" IS NULL) LIMIT 1]], run.app, run.environment, run.id) ~= nil
+end
+
+---Ends a run. `retry` queues the same change again, unless something newer waits: an older change never goes out after
+---a newer one.
 ---@param run table
 ---@param state RunState
 ---@param err? Err
@@ -218,7 +233,7 @@ function Journal:finish(run, state, err, retry)
   return self:synced("finish", function()
     self:write("UPDATE runs SET state = ?, ended_at = ?, error = ? WHERE id = ?", state, time.now(),
       err and plain(errors.plain(err)), run.id)
-    if not retry then return false end
+    if not retry or newer_waits(self, run) then return false end
     return enqueue(self, {
       app = run.app, environment = run.environment, policy = run.policy, kind = run.kind, key = run.key,
       title = run.title, reason = run.reason, by = run.by, data = run.change, try = run.try + 1,

@@ -151,6 +151,16 @@ function Run:good_before(id)
   return self.steps:value("good before", { release = id }, function() return self.place:good_before(id) end)
 end
 
+---Whether another release went out here after this one.
+---@param id integer
+---@return boolean
+function Run:overtaken(id)
+  return self.steps:value("overtaken", { release = id }, function()
+    local newest = self.place.engine.journal:newest_release(self.app, self.environment)
+    return newest ~= nil and newest.id ~= id
+  end)
+end
+
 ---Holds this environment: changes wait until somebody says unhold.
 ---@param reason string
 function Run:hold(reason)
@@ -233,7 +243,7 @@ end
 ---@param run Run
 function M.execute(policy, run)
   local face = facade.of(run, "run", { "id", "app", "environment", "by", "kind" }, {
-    "image", "release", "restore", "mark_bad", "good_before", "hold", "notify", "log", "sleep", "now", "all", "step",
+    "image", "release", "restore", "mark_bad", "good_before", "overtaken", "hold", "notify", "log", "sleep", "now", "all", "step",
   })
   context.with({ mode = "run", place = run.place, steps = run.steps }, policy.run, face, run.row.change)
 end

@@ -55,12 +55,10 @@ end
 function Lane:work()
   local engine, place = self.engine, self.place
   if engine.draining then return false end
-  local row = engine.journal:next_run(place.app.name, place.environment)
+  local held = engine.journal:hold_of(place.app.name, place.environment) and place.config.policy or nil
+  local row = engine.journal:next_run(place.app.name, place.environment, held)
   if not row then return false end
   if row.state == "queued" then
-    if engine.journal:hold_of(place.app.name, place.environment) and row.kind == "change" and row.policy == place.config.policy then
-      return false
-    end
     local wait = row.not_before and row.not_before - time.now() or 0
     if wait > 0 then
       if engine.once_only then return false end

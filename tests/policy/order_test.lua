@@ -1,0 +1,130 @@
+-- Order: what waits, fails, is tried again, held and taken back at awkward moments never puts an older thing over a newer.
+local check = require "check"
+local errors, fs, poller, sim = require "errors", require "fs", require "engine.poller", require "sim"
+local test, eq, ok = check.test, check.eq, check.ok
+
+local C = sim.commit
+
+local function stage(options)
+  local dir = assert(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  local s = { world = sim.open(dir.path .. "/world"), dir = dir.path }
+  s.host = sim.host(s.world, dir.path .. "/state", options)
+  check.defer(function() if s.host then pcall(s.host.close, s.host) end end)
+  function s.settle() sim.settle(s.host) end
+  function s.last() return s.host.journal:row("SELECT max(id) AS id FROM runs").id end
+  function s.runs(environment)
+    local list = {}
+    for i, run in ipairs(s.host:history { app = "web", environment = environment, limit = 100 }.runs) do list[i] = run.state .. " " .. run.title end
+    return list
+  end
+  -- A commit that waits behind the run under way. (The poll that started the run may still be looking around.)
+  function s.push_meanwhile(name)
+    s.world:push("main", name)
+    check.eventually(function() return #s.host:poll("web").changes > 0 end)
+  end
+  -- Calls before(commit) ahead of each image; what it returns is the answer when it is not nil.
+  function s.at_image(before)
+    local real = s.host.world.ensure_image
+    s.host.world.ensure_image = function(request)
+      local answer, err = before(request.commit)
+      if answer ~= nil or err ~= nil then return answer, err end
+      return real(request)
+    end
+  end
+  return s
+end
+
+-- What waits to be tried again is due now.
+local function due(s)
+  s.host.journal:write("UPDATE runs SET not_before = 0 WHERE state = 'queued'")
+  for _, lane in pairs(s.host.lanes) do lane:kick() end
+end
+
+test("a change that weather stopped is not tried again after a newer one", function()
+  local s = stage()
+  local weather = true
+  s.world:push("main", "a")
+  s.at_image(function(commit)
+    if commit == C "a" and weather then
+      weather = false
+      s.push_meanwhile("b")
+      return errors.fail("refused", "nobody listens")
+    end
+  end)
+  s.settle()
+  due(s)
+  s.settle()
+  eq(s.world:running("staging").commit, C "b")
+  eq(s.runs("staging"), { "done main at " .. C "b":sub(1, 7), "failed main at " .. C "a":sub(1, 7) })
+end)
+
+test("a person's order goes before what waits to be tried again, and is not undone by it", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:push("main", "b")
+  s.settle()
+  local weather = true
+  s.at_image(function(commit) if commit == C "c" and weather then return errors.fail("refused", "nobody listens") end end)
+  s.world:push("main", "c")
+  s.settle()
+  eq(s.host:status().apps[1].environments[1].state, "waiting")
+  ok(s.host:rollback { app = "web", environment = "staging", by = "tess" })
+  weather = false
+  s.settle()
+  eq(s.world:running("staging").commit, C "a")
+  due(s)
+  s.settle()
+  eq(s.world:running("staging").commit, C "a")
+end)
+
+test("a change that is held does not hold up a person's order or a rollback", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:push("main", "b")
+  s.settle()
+  ok(s.host:hold { app = "web", environment = "staging", by = "tess" })
+  s.world:push("main", "c")
+  s.settle()
+  ok(s.host:rollback { app = "web", environment = "staging", by = "tess" })
+  s.settle()
+  eq(s.world:running("staging").commit, C "a")
+  ok(s.host:unhold { app = "web", environment = "staging", by = "tess" })
+  s.settle()
+  eq(s.world:running("staging").commit, C "c")
+end)
+
+test("the rollback of a failed release comes before the newer change, not over it", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:trouble("b", "sick")
+  s.world:push("main", "b")
+  s.at_image(function(commit)
+    if commit == C "b" then
+      s.push_meanwhile("c")
+    end
+  end)
+  s.settle()
+  eq(s.world:running("staging").commit, C "c")
+end)
+
+test("a release that turns unhealthy while its successor is built is not taken back over the successor", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:push("main", "b")
+  s.settle()
+  s.world:push("main", "c")
+  s.at_image(function(commit)
+    if commit == C "c" then
+      s.world:trouble("b", "later")
+      local at = s.host:place("web", "staging")
+      assert(poller.decide(s.host, at, s.host.policies.rollback), "the rollback is asked for")
+    end
+  end)
+  s.settle()
+  eq(s.world:running("staging").commit, C "c")
+end)
