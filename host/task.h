@@ -18,7 +18,7 @@
  * `leave` (optional, set after op_new) is called exactly once when the frame is left on any path, after
  * `cancel` if that was called: the place to free what finish needed. Neither touches Lua.
  *
- * task.c is the only caller of lua_resume. */
+ * task.c is the only caller of lua_resume, but for a script's own coroutines (api_base.c). */
 #ifndef MOONTIDE_TASK_H
 #define MOONTIDE_TASK_H
 
