@@ -25,12 +25,16 @@ local MODULES <const> = {
   },
   json = { decode = "pure", encode = "pure", null = "pure", array = "pure", is_array = "pure" },
   log = { debug = "pure", info = "pure", warn = "pure", error = "pure", redact = "pure" },
-  proc = { run = function(...) return special.proc_run(...) end, spawn = function(...) return special.live(...) end, check = "pure" },
+  proc = {
+    run = function(...) return special.proc_run(...) end, spawn = function(...) return special.live(...) end,
+    check = "pure",
+  },
   semver = {
     parse = "pure", compare = "pure", satisfies = "pure", sort = "pure", tag = "pure", allows = "pure",
   },
   task = {
-    spawn = function() return special.spawn end, all = function() return special.all end, deadline = "pure", signal = "pure",
+    spawn = function() return special.spawn end, all = function() return special.all end,
+    deadline = "pure", signal = "pure",
   },
   time = {
     now = "value", monotonic = "value", sleep = function() return special.sleep end, parse_iso = "pure", words = "pure",
@@ -65,7 +69,8 @@ local function effect(name, fn, writes, root)
     if c.mode == "watch" and writes then error(name .. " changes things, and watch only reads: do it in run", 2) end
     if c.mode ~= "run" then return fn(...) end
     local args = table.pack(...)
-    return as_answer(c.steps:perform(name, root or args, function() return as_data(fn(table.unpack(args, 1, args.n))) end))
+    local function perform() return as_data(fn(table.unpack(args, 1, args.n))) end
+    return as_answer(c.steps:perform(name, root or args, perform))
   end
 end
 
@@ -79,7 +84,9 @@ local function value(name, fn)
 end
 
 -- Files of a policy live in a folder of its app; nothing else on the machine is readable from a script.
-local OPTIONS_AT <const> = { read = 2, list = 2, stat = 2, exists = 2, write = 3, append = 3, mkdir = 2, remove = 2, rename = 3 }
+local OPTIONS_AT <const> = {
+  read = 2, list = 2, stat = 2, exists = 2, write = 3, append = 3, mkdir = 2, remove = 2, rename = 3,
+}
 
 local function rooted(fname, fn)
   return function(...)
@@ -152,8 +159,8 @@ function M.require(name)
   if made[name] then return made[name] end
   local shape = MODULES[name]
   if not shape then
-    error(("a policy cannot require '%s'; it can require errors, fs, hash, http, json, log, proc, semver, task, time and yaml")
-      :format(tostring(name)), 2)
+    error(("a policy cannot require '%s'; it can require errors, fs, hash, http, json, log, proc, semver, task, time "
+      .. "and yaml"):format(tostring(name)), 2)
   end
   local module, face = require(name), {}
   for fname, kind in pairs(shape) do

@@ -105,7 +105,8 @@ end
 
 ---Something went wrong that no run or decision tells of.
 function Engine:trouble(what, err)
-  self:emit { event = "note", level = "error", text = ("%s: %s"):format(what, tostring(err)), error = errors.plain(err) }
+  local text = ("%s: %s"):format(what, tostring(err))
+  self:emit { event = "note", level = "error", text = text, error = errors.plain(err) }
 end
 
 ---@return table state What polling knows of an app, in memory.
@@ -169,8 +170,11 @@ function Engine:look(at, release)
   if err then return true, err end -- we cannot tell: no reason to take it back
   if running and running.digest and running.digest ~= release.digest then return true end -- somebody else's
   local state = self:app_state(at.app.name)
-  if not running or running.healthy == false then
-    err = errors.new("unhealthy", running and ("the target says it is unhealthy" .. (running.state and " (" .. running.state .. ")" or "")) or "it runs no more")
+  if not running then
+    err = errors.new("unhealthy", "it runs no more")
+  elseif running.healthy == false then
+    local how = running.state and " (" .. running.state .. ")" or ""
+    err = errors.new("unhealthy", "the target says it is unhealthy" .. how)
   elseif #at.config.verify > 0 then
     local ok
     ok, err = self.world.verify(at.config.verify, {
@@ -251,9 +255,9 @@ function Engine:alarm(at, decision) reporter.alarm(self, at, decision) end
 
 -- ---- running ----
 
--- Lanes with unfinished runs begin: those that were interrupted go on before anything new is looked at. Several runs may
--- have been under way when the host crashed twice, and only one of them can be the reason: such suspects go on one
--- after the other, so that the innocent ones finish.
+-- Lanes with unfinished runs begin: those that were interrupted go on before anything new is looked at. Several runs
+-- may have been under way when the host crashed twice, and only one of them can be the reason: such suspects go on
+-- one after the other, so that the innocent ones finish.
 local function recover(self)
   local suspects = {}
   for _, row in ipairs(self.journal:unfinished()) do
@@ -298,7 +302,10 @@ function Engine:run()
   local forge <close> = task.spawn(reporter.follow, self)
   local polls <close> = task.spawn(poller.run, self)
   assert(tidy and forge and polls)
-  self:emit { event = "host", level = "info", text = ("watching %d apps, state in %s"):format(#self.config.app_list, self.state) }
+  self:emit {
+    event = "host", level = "info",
+    text = ("watching %d apps, state in %s"):format(#self.config.app_list, self.state),
+  }
   while not self.draining do self.ended:wait() end
   local last = time.monotonic() + (self.grace or 0)
   while busy(self) and time.monotonic() < last do self.idle:wait(math.max(0.01, last - time.monotonic())) end
@@ -332,7 +339,9 @@ function Engine:once()
   self.once_only, self.ready = true, true
   local first = (self.journal:row("SELECT coalesce(max(id), 0) AS id FROM runs")).id
   local unfinished = {}
-  for _, row in ipairs(self.journal:rows("SELECT id FROM runs WHERE state IN ('running', 'queued')")) do unfinished[row.id] = true end
+  for _, row in ipairs(self.journal:rows("SELECT id FROM runs WHERE state IN ('running', 'queued')")) do
+    unfinished[row.id] = true
+  end
   recover(self)
   local polls, ok = {}, true
   for i, app in ipairs(self.config.app_list) do
@@ -383,7 +392,8 @@ function Engine:reload()
   local policies
   if config then policies, faults = policy.load(policy_names(config), config.scripts) end
   if not policies or not config then
-    local err = errors.new("invalid", ("%d faults; the configuration that was loaded before stays: %s"):format(#faults, faults[1].message),
+    local err = errors.new("invalid",
+      ("%d faults; the configuration that was loaded before stays: %s"):format(#faults, faults[1].message),
       { op = "reload" })
     err.faults = faults
     self.reload_error = err.message
@@ -400,7 +410,9 @@ function Engine:reload()
   self.reload_error, self.loaded_at = nil, time.now()
   self.wake:notify()
   recover(self)
-  self:emit { event = "reload", level = "info", text = #changed > 0 and table.concat(changed, "; ") or "nothing changed" }
+  self:emit {
+    event = "reload", level = "info", text = #changed > 0 and table.concat(changed, "; ") or "nothing changed",
+  }
   return { apps = #config.app_list, policies = #policy_names(config), changed = changed }
 end
 

@@ -6,6 +6,20 @@
 local fs, json, store, time = require "fs", require "json", require "store", require "time"
 local errors, schema, sys = require "errors", require "journal.schema", require "sys"
 
+---What becomes a queued run.
+---@class NewChange
+---@field app string
+---@field environment string
+---@field policy string The policy that handles it.
+---@field kind? string "change" unless told.
+---@field key string What the policy watches: a new one is a new run.
+---@field title? string
+---@field reason? string
+---@field by? string Who asked for it.
+---@field data? table What the run finds in `run.change`; plain data.
+---@field try? integer
+---@field not_before? number Seconds since 1970.
+
 ---@class Journal
 ---@field db Store
 local Journal = {}
@@ -36,7 +50,8 @@ function M.open(dir, options)
   local readonly = options and options.readonly
   local path = dir .. "/journal.db"
   if readonly and not fs.exists(path) then
-    return errors.fail("not_found", "there is no state yet: no host has ever run on it", { op = "journal.open", target = path })
+    return errors.fail("not_found", "there is no state yet: no host has ever run on it",
+      { op = "journal.open", target = path })
   end
   if not readonly then
     local ok, err = fs.mkdir(dir, { parents = true, mode = 448 }) -- 0700
@@ -49,7 +64,8 @@ function M.open(dir, options)
     local row = db:row("PRAGMA user_version")
     if not row or row.user_version ~= schema.version then
       db:close()
-      return errors.fail("unsupported", "this journal has another version than this Moontide; start the host to migrate it",
+      return errors.fail("unsupported",
+        "this journal has another version than this Moontide; start the host to migrate it",
         { op = "journal.open", target = path })
     end
     return self
@@ -96,7 +112,8 @@ function Journal:write(sql, ...) return must(self.db:run(sql, ...)) end
 ---The last key that a policy handled here, and when.
 ---@return {key: string?, run: integer?, at: number}? watch nil: never looked.
 function Journal:watch(app, environment, policy)
-  return self:row("SELECT key, run, at FROM watches WHERE app = ? AND environment = ? AND policy = ?", app, environment, policy)
+  return self:row("SELECT key, run, at FROM watches WHERE app = ? AND environment = ? AND policy = ?",
+    app, environment, policy)
 end
 
 local function remember(self, place, policy, key, run)
@@ -105,16 +122,17 @@ local function remember(self, place, policy, key, run)
 end
 
 local function enqueue(self, change)
-  self:write([[INSERT INTO runs (app, environment, policy, kind, key, title, reason, "by", change, state, try, not_before, queued_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)]], change.app, change.environment, change.policy,
-    change.kind or "change", change.key, change.title or change.key, change.reason, change.by, plain(change.data or {}),
-    change.try or 1, change.not_before, time.now())
+  self:write([[INSERT INTO runs (app, environment, policy, kind, key, title, reason, "by", change, state, try,
+    not_before, queued_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)]],
+    change.app, change.environment, change.policy, change.kind or "change", change.key,
+    change.title or change.key, change.reason, change.by, plain(change.data or {}), change.try or 1,
+    change.not_before, time.now())
   return self:row("SELECT last_insert_rowid() AS id").id
 end
 
 ---Turns a new key into a queued run, in the transaction that remembers the key. With `latest`, older changes of the
 ---same policy that still wait are superseded.
----@param change {app: string, environment: string, policy: string, kind?: string, key: string, title?: string, reason?: string, by?: string, data?: table}
+---@param change NewChange
 ---@param latest boolean
 ---@return integer run
 ---@return integer superseded
@@ -123,7 +141,8 @@ function Journal:accept(change, latest)
   local run = self:synced("change", function()
     if latest then
       superseded = self:write([[UPDATE runs SET state = 'superseded', ended_at = ? WHERE app = ? AND environment = ?
-        AND policy = ? AND kind = 'change' AND state = 'queued']], time.now(), change.app, change.environment, change.policy)
+        AND policy = ? AND kind = 'change' AND state = 'queued']],
+        time.now(), change.app, change.environment, change.policy)
     end
     local id = enqueue(self, change)
     remember(self, change, change.policy, change.key, id)
@@ -153,8 +172,8 @@ end
 
 -- ---- runs ----
 
-local RUN = [[SELECT id, app, environment, policy, kind, key, title, reason, "by", change, state, policy_hash, attempts, try,
-  not_before, queued_at, started_at, ended_at, error FROM runs ]]
+local RUN = [[SELECT id, app, environment, policy, kind, key, title, reason, "by", change, state, policy_hash,
+  attempts, try, not_before, queued_at, started_at, ended_at, error FROM runs ]]
 
 local function run_row(row)
   if row then
@@ -179,14 +198,14 @@ end
 ---Places that have unfinished runs, with how often the interrupted one was begun.
 ---@return {app: string, environment: string, attempts: integer}[]
 function Journal:unfinished()
-  return self:rows([[SELECT app, environment, max(CASE state WHEN 'running' THEN attempts ELSE 0 END) AS attempts FROM runs
-    WHERE state IN ('running', 'queued') GROUP BY app, environment ORDER BY min(id)]])
+  return self:rows([[SELECT app, environment, max(CASE state WHEN 'running' THEN attempts ELSE 0 END) AS attempts
+    FROM runs WHERE state IN ('running', 'queued') GROUP BY app, environment ORDER BY min(id)]])
 end
 
 ---The last run of a key here, if any.
 function Journal:run_of_key(app, environment, policy, key)
-  return run_row(self:row(RUN .. "WHERE app = ? AND environment = ? AND policy = ? AND key = ? ORDER BY id DESC LIMIT 1",
-    app, environment, policy, key))
+  return run_row(self:row(RUN .. [[WHERE app = ? AND environment = ? AND policy = ? AND key = ?
+    ORDER BY id DESC LIMIT 1]], app, environment, policy, key))
 end
 
 ---Counts an attempt before it is made, and keeps the policy text by its hash.
@@ -196,7 +215,8 @@ end
 ---@param text string
 function Journal:begin(run, hash, name, text)
   self:synced("begin", function()
-    self:write("INSERT OR IGNORE INTO policies (hash, name, text, at) VALUES (?, ?, ?, ?)", hash, name, text, time.now())
+    self:write("INSERT OR IGNORE INTO policies (hash, name, text, at) VALUES (?, ?, ?, ?)",
+      hash, name, text, time.now())
     self:write([[UPDATE runs SET state = 'running', attempts = attempts + 1, policy_hash = ?,
       started_at = coalesce(started_at, ?) WHERE id = ?]], hash, time.now(), run.id)
     return true
@@ -246,14 +266,16 @@ end
 
 ---@return table? step
 function Journal:step(run, path)
-  return self:row("SELECT name, args, state, result, error, attempts, started_at FROM steps WHERE run = ? AND path = ?", run, path)
+  return self:row([[SELECT name, args, state, result, error, attempts, started_at FROM steps
+    WHERE run = ? AND path = ?]], run, path)
 end
 
 ---Records the intent; synced.
 function Journal:intend(run, path, name, args)
   self:synced("intent", function()
-    self:write([[INSERT INTO steps (run, path, name, args, state, attempts, started_at) VALUES (?1, ?2, ?3, ?4, 'started', 1, ?5)
-      ON CONFLICT DO UPDATE SET attempts = attempts + 1]], run, path, name, args, time.now())
+    self:write([[INSERT INTO steps (run, path, name, args, state, attempts, started_at)
+      VALUES (?1, ?2, ?3, ?4, 'started', 1, ?5) ON CONFLICT DO UPDATE SET attempts = attempts + 1]],
+      run, path, name, args, time.now())
     return true
   end)
 end
@@ -273,23 +295,26 @@ function Journal:value(run, path, name, args, value, write)
   return self:lazily("value", function()
     if write then value = write() end
     self:write([[INSERT INTO steps (run, path, name, args, state, result, attempts, started_at, ended_at)
-      VALUES (?1, ?2, ?3, ?4, 'ok', ?5, 1, ?6, ?6)]], run, path, name, args, must(json.encode({ value = value })), time.now())
+      VALUES (?1, ?2, ?3, ?4, 'ok', ?5, 1, ?6, ?6)]],
+      run, path, name, args, must(json.encode({ value = value })), time.now())
     return { value = value }
   end).value
 end
 
 function Journal:steps(run)
-  return self:rows("SELECT path, name, args, state, result, error, attempts, started_at, ended_at FROM steps WHERE run = ? ORDER BY started_at, path", run)
+  return self:rows([[SELECT path, name, args, state, result, error, attempts, started_at, ended_at FROM steps
+    WHERE run = ? ORDER BY started_at, path]], run)
 end
 
 -- ---- releases ----
 
-local RELEASE = [[SELECT id, app, environment, run, version, commit_id AS "commit", digest, image, state, adopted, restored,
-  reason, at FROM releases ]]
+local RELEASE = [[SELECT id, app, environment, run, version, commit_id AS "commit", digest, image, state, adopted,
+  restored, reason, at FROM releases ]]
 
 ---The release that runs here, as the target reported it.
 function Journal:live(app, environment)
-  return self:row(RELEASE .. "WHERE app = ? AND environment = ? AND state = 'live' ORDER BY id DESC LIMIT 1", app, environment)
+  return self:row(RELEASE .. "WHERE app = ? AND environment = ? AND state = 'live' ORDER BY id DESC LIMIT 1",
+    app, environment)
 end
 
 ---The newest release of any state.
@@ -302,16 +327,17 @@ function Journal:release_by_id(id) return self:row(RELEASE .. "WHERE id = ?", id
 ---The last release before `id` that was good and is another digest.
 function Journal:good_before(app, environment, id, digest)
   return self:row(RELEASE .. [[WHERE app = ? AND environment = ? AND id < ? AND state IN ('live', 'replaced')
-    AND digest IS NOT ? AND digest NOT IN (SELECT digest FROM releases WHERE app = ?1 AND environment = ?2 AND state = 'bad'
-    AND digest IS NOT NULL) ORDER BY id DESC LIMIT 1]], app, environment, id, digest)
+    AND digest IS NOT ? AND digest NOT IN (SELECT digest FROM releases WHERE app = ?1 AND environment = ?2
+    AND state = 'bad' AND digest IS NOT NULL) ORDER BY id DESC LIMIT 1]], app, environment, id, digest)
 end
 
 ---Adds a release row. Call inside a transaction of the journal.
 ---@return integer id
 function Journal:add_release(r)
-  self:write([[INSERT INTO releases (app, environment, run, version, commit_id, digest, image, state, adopted, restored, reason, at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]], r.app, r.environment, r.run, r.version, r.commit, r.digest, r.image,
-    r.state or "pending", r.adopted and 1 or 0, r.restored and 1 or 0, r.reason, time.now())
+  self:write([[INSERT INTO releases (app, environment, run, version, commit_id, digest, image, state, adopted,
+    restored, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
+    r.app, r.environment, r.run, r.version, r.commit, r.digest, r.image, r.state or "pending",
+    r.adopted and 1 or 0, r.restored and 1 or 0, r.reason, time.now())
   return self:row("SELECT last_insert_rowid() AS id").id
 end
 
@@ -319,11 +345,11 @@ end
 function Journal:set_release(id, state, reason)
   local r = self:release_by_id(id)
   if state == "live" then
-    self:write("UPDATE releases SET state = 'replaced' WHERE app = ? AND environment = ? AND state = 'live' AND id <> ?",
-      r.app, r.environment, id)
+    self:write([[UPDATE releases SET state = 'replaced' WHERE app = ? AND environment = ? AND state = 'live'
+      AND id <> ?]], r.app, r.environment, id)
   end
-  self:write("UPDATE releases SET state = ?, reason = coalesce(?, reason), at = CASE WHEN ?1 = 'live' THEN ?4 ELSE at END WHERE id = ?3",
-    state, reason, id, time.now())
+  self:write([[UPDATE releases SET state = ?1, reason = coalesce(?2, reason),
+    at = CASE WHEN ?1 = 'live' THEN ?4 ELSE at END WHERE id = ?3]], state, reason, id, time.now())
   return id
 end
 
@@ -384,7 +410,8 @@ end
 function Journal:decide(list)
   self:lazily("decision", function()
     for _, d in ipairs(list) do
-      self:write("INSERT INTO decisions (app, environment, policy, subject, verdict, reason, file, line, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      self:write([[INSERT INTO decisions (app, environment, policy, subject, verdict, reason, file, line, at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)]],
         d.app, d.environment, d.policy, d.subject or "", d.verdict, d.reason, d.file, d.line, d.at)
     end
     return true
@@ -394,13 +421,14 @@ end
 ---The latest decision for every subject of a policy.
 function Journal:last_decisions(app, environment, policy)
   return self:rows([[SELECT subject, verdict, reason, file, line, at FROM decisions WHERE id IN
-    (SELECT max(id) FROM decisions WHERE app = ? AND environment = ? AND policy = ? GROUP BY subject)]], app, environment, policy)
+    (SELECT max(id) FROM decisions WHERE app = ? AND environment = ? AND policy = ? GROUP BY subject)]],
+    app, environment, policy)
 end
 
 -- ---- retention ----
 
----Forgets ended runs beyond the newest `keep.runs` of each place or older than `keep.days`, never one that a kept release or watch
----names, and decisions beyond the newest 100 for each policy.
+---Forgets ended runs beyond the newest `keep.runs` of each place or older than `keep.days`, never one that a kept
+---release or watch names, and decisions beyond the newest 100 for each policy.
 ---@param keep {runs: integer, days: integer}
 ---@return integer[] forgotten Ids of the runs (their log files can go too).
 function Journal:forget(keep)

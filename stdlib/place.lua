@@ -1,5 +1,6 @@
 -- A place: an app in one environment, as policies see it. `watch(place)` reads here; nothing changes anything.
-local effects, facade, fs, semver, time = require "effects", require "facade", require "fs", require "semver", require "time"
+local effects, facade, fs = require "effects", require "facade", require "fs"
+local semver, time = require "semver", require "time"
 
 ---@class Place
 ---@field name string The app's name.
@@ -72,7 +73,10 @@ end
 function Place:current()
   local live = self.engine.journal:live(self.app.name, self.environment)
   if live then
-    return { id = live.id, version = live.version, commit = live.commit, digest = live.digest, image = live.image, at = live.at }
+    return {
+      id = live.id, version = live.version, commit = live.commit, digest = live.digest, image = live.image,
+      at = live.at,
+    }
   end
 end
 
@@ -83,7 +87,8 @@ end
 function Place:allows(candidate)
   local current = self:current()
   if not current or not current.version then return true, "nothing with a version runs yet" end
-  local allowed, reason = semver.allows(self.accept, current.version, candidate, { match_prerelease = self.config.match_prerelease })
+  local allowed, reason = semver.allows(self.accept, current.version, candidate,
+    { match_prerelease = self.config.match_prerelease })
   return allowed or false, tostring(reason)
 end
 
@@ -130,10 +135,14 @@ function Place:bad_release()
     change.reason = newest.reason or "it failed its checks"
   elseif newest.state == "live" and newest.run and time.now() - newest.at < self.config.watch_for then
     local well, err = self.engine:look(self, newest)
-    if well then return nil, ("%s is healthy, and watched until %s"):format(name, time.iso(newest.at + self.config.watch_for)) end
+    if well then
+      local until_when = time.iso(newest.at + self.config.watch_for)
+      return nil, ("%s is healthy, and watched until %s"):format(name, until_when)
+    end
     change.reason = err and err.message or "it turned unhealthy"
   else
-    return nil, newest.state == "live" and name .. " runs" or ("the newest release, %s, is %s"):format(name, newest.state)
+    if newest.state == "live" then return nil, name .. " runs" end
+    return nil, ("the newest release, %s, is %s"):format(name, newest.state)
   end
   if newest.restored == 1 then
     self:alarm(name, "it was itself put back by a rollback, and fails too (%s): a person must look", change.reason)

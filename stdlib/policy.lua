@@ -29,7 +29,9 @@ local ORDER <const> = { number = 1, string = 2, boolean = 3 }
 local function sorted_keys(t)
   local keys = {}
   for k in next, t do
-    if not ORDER[type(k)] then error("pairs works on keys that are numbers, strings or booleans; this table has a " .. type(k), 3) end
+    if not ORDER[type(k)] then
+      error("pairs works on keys that are numbers, strings or booleans; this table has a " .. type(k), 3)
+    end
     keys[#keys + 1] = k
   end
   table.sort(keys, function(a, b)
@@ -74,8 +76,12 @@ local function own_metatable(value)
   return own[meta] and meta or nil
 end
 
+local function is_the_programs(t)
+  return type(t) == "table" and getmetatable(t) ~= nil and not own_metatable(t)
+end
+
 local function safe_rawset(t, k, v)
-  if type(t) == "table" and getmetatable(t) ~= nil and not own_metatable(t) then error("this table cannot be changed", 2) end
+  if is_the_programs(t) then error("this table cannot be changed", 2) end
   return rawset(t, k, v)
 end
 
@@ -83,7 +89,7 @@ local function safe_setmetatable(t, meta)
   if type(meta) == "table" and (rawget(meta, "__gc") ~= nil or rawget(meta, "__mode") ~= nil) then
     error("a policy's tables have no __gc and no __mode: what the collector does is not repeatable", 2)
   end
-  if type(t) == "table" and getmetatable(t) ~= nil and not own_metatable(t) then error("this table has a metatable of the program", 2) end
+  if is_the_programs(t) then error("this table has a metatable of the program", 2) end
   if meta ~= nil then own[meta] = true end
   return setmetatable(t, meta)
 end
@@ -114,7 +120,9 @@ local function random(low, high)
   local bits = random_source()
   if not low then return (bits >> 11) * 2.0 ^ -53 end
   if not high then low, high = 1, low end
-  if math.type(low) ~= "integer" or math.type(high) ~= "integer" or low > high then error("bad interval for random", 2) end
+  if math.type(low) ~= "integer" or math.type(high) ~= "integer" or low > high then
+    error("bad interval for random", 2)
+  end
   return low + (bits >> 1) % (high - low + 1)
 end
 
@@ -124,8 +132,8 @@ local COPIED <const> = {
 
 -- By name, so that what a distribution adds does not come in by itself.
 local LIBRARIES <const> = {
-  math = "abs acos asin atan ceil cos deg exp floor fmod huge log max maxinteger min mininteger modf pi rad sin sqrt tan "
-    .. "tointeger type ult",
+  math = "abs acos asin atan ceil cos deg exp floor fmod huge log max maxinteger min mininteger modf pi rad sin sqrt "
+    .. "tan tointeger type ult",
   string = "byte char find format gmatch gsub len lower match pack packsize rep reverse sub unpack upper",
   table = "concat insert move pack remove sort unpack",
   utf8 = "char charpattern codepoint codes len offset",
@@ -159,7 +167,9 @@ function M.environment(declare)
   env._G = env
   return setmetatable(env, {
     __index = function(_, name) error("undefined variable '" .. tostring(name) .. "'", 2) end,
-    __newindex = function(_, name) error("assignment to undeclared variable '" .. tostring(name) .. "': use local", 2) end,
+    __newindex = function(_, name)
+      error("assignment to undeclared variable '" .. tostring(name) .. "': use local", 2)
+    end,
     __metatable = "environment",
   })
 end
@@ -169,7 +179,9 @@ local FIELDS <const> = { watch = "function", run = "function", queue = "string",
 local function check_definition(d)
   if type(d) ~= "table" then error("policy takes one table: policy { watch = ..., run = ... }", 3) end
   for k, v in pairs(d) do
-    if not FIELDS[k] then error("policy has no field '" .. tostring(k) .. "'; it takes watch, run, queue and first", 3) end
+    if not FIELDS[k] then
+      error("policy has no field '" .. tostring(k) .. "'; it takes watch, run, queue and first", 3)
+    end
     if type(v) ~= FIELDS[k] then error(("policy field %s must be a %s, not a %s"):format(k, FIELDS[k], type(v)), 3) end
   end
   for _, k in ipairs { "watch", "run" } do
@@ -192,7 +204,8 @@ function M.compile(name, text, file)
   local function fault(message)
     message = tostring(message)
     local at, line, rest = message:match("^([^:\n]+):(%d+): (.*)$")
-    return nil, { file = at == file and at or file, line = at == file and tonumber(line) or nil, message = at == file and rest or message }
+    if at ~= file then return nil, { file = file, message = message } end
+    return nil, { file = file, line = tonumber(line), message = rest }
   end
   local env = M.environment(function(d) declared = check_definition(d) return declared end)
   local chunk, message = sys.compile(text, "@" .. file, env)
@@ -253,14 +266,19 @@ function M.ask(policy, place, timeout)
   local task = require "task"
   local limits = { name = "watch " .. place.app.name, cpu = M.WATCH_LIMITS.cpu, memory = M.WATCH_LIMITS.memory }
   local answer, err = task.start(limits, function()
-    local change, reason = context.with({ mode = "watch", place = place }, task.deadline, timeout, policy.watch, place.face)
+    local change, reason = context.with({ mode = "watch", place = place }, task.deadline, timeout, policy.watch,
+      place.face)
     return { change = change, reason = reason }
   end):join()
   if not answer then return nil, err end
   local change, reason = answer.change, answer.reason
-  if change == nil then return nil, reason ~= nil and (errors.is(reason) and reason or tostring(reason)) or "nothing to do" end
+  if change == nil then
+    if reason == nil then return nil, "nothing to do" end
+    return nil, errors.is(reason) and reason or tostring(reason)
+  end
   if type(change) ~= "table" or type(change.key) ~= "string" or change.key == "" or #change.key > 512 then
-    return nil, errors.new("invalid", "watch must return a table with a text `key`, or nil and a reason", { op = "watch", target = policy.file })
+    return errors.fail("invalid", "watch must return a table with a text `key`, or nil and a reason",
+      { op = "watch", target = policy.file })
   end
   return change, reason
 end

@@ -118,14 +118,17 @@ function Run:release(image, options)
   if not ok then
     err = errors.wrap(err)
     if err.code == "cancelled" or err.code == "diverged" or place.engine.stopping then error(err, 0) end
-    self.steps:value("release failed", { release = id }, function() return journal:set_release(id, "failed", err.message) end, true)
+    self.steps:value("release failed", { release = id }, function()
+      return journal:set_release(id, "failed", err.message)
+    end, true)
     err.release = id
     error(err, 0)
   end
   self.steps:value("release live", { release = id }, function() return journal:set_release(id, "live") end, true)
   place.engine:released(place, id)
   self.steps:perform("settle", { digest = image.digest }, function()
-    return must(must(self.world.target(place.config, place.engine.config)):settle { digest = image.digest, release = id })
+    local target = must(self.world.target(place.config, place.engine.config))
+    return must(target:settle { digest = image.digest, release = id })
   end)
 end
 
@@ -204,13 +207,13 @@ function Run:sleep(seconds) self.steps:sleep(seconds) end
 
 ---The wall clock, as this run first saw it.
 ---@return number seconds
-function Run:now() return effects.require("time").now() end
+function Run.now(_) return effects.require("time").now() end
 
 ---Runs functions side by side; the first failure ends the others and is raised.
 ---@async
 ---@param fns (fun(): any)[]
 ---@return any[] results
-function Run:all(fns) return effects.require("task").all(fns) end
+function Run.all(_, fns) return effects.require("task").all(fns) end
 
 ---Performs your own effect as one step: recorded, answered from the journal after a crash. It must be idempotent,
 ---and return plain data.

@@ -121,8 +121,8 @@ end
 ---Stops the run for good when what it asks is not what the journal has.
 function Steps:check(path, row, name, args)
   if row.name == name and row.args == args then return end
-  self.diverged = errors.new("diverged", ("step %s was %s %s and is now %s %s"):format(path, row.name, row.args, name, args),
-    { op = "recover" })
+  self.diverged = errors.new("diverged",
+    ("step %s was %s %s and is now %s %s"):format(path, row.name, row.args, name, args), { op = "recover" })
   error(self.diverged, 0)
 end
 
@@ -166,7 +166,10 @@ function Steps:record(path, name, started, ok, ...)
     -- The host stops, or the run was ended from outside: the effect's outcome is unknown, so none is recorded.
     if err.code == "cancelled" or self.stopping() then error(err, 0) end
     self.journal:outcome(self.run, path, "failed", nil, encode(errors.plain(err), name .. "'s error"))
-    self.emit { kind = "step", level = "error", step = name, phase = "end", elapsed = elapsed, text = tostring(err), error = errors.plain(err) }
+    self.emit {
+      kind = "step", level = "error", step = name, phase = "end", elapsed = elapsed, text = tostring(err),
+      error = errors.plain(err),
+    }
     error(revive_error(errors.plain(err)), 0)
   end
   local text = encode(pack_results(...), "the result of " .. name)

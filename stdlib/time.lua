@@ -45,9 +45,19 @@ function M.parse_iso(text)
   return whole - offset + (tonumber("0" .. fraction) or 0)
 end
 
+---@class LocalClock
+---@field year integer
+---@field month integer 1 to 12.
+---@field day integer
+---@field hour integer
+---@field minute integer
+---@field second integer
+---@field weekday integer 1 is Monday.
+---@field offset integer Seconds east of UTC.
+
 ---The machine's local clock at a point in time.
 ---@param seconds? number
----@return {year: integer, month: integer, day: integer, hour: integer, minute: integer, second: integer, weekday: integer, offset: integer}
+---@return LocalClock
 function M.clock(seconds) return core.local_clock(seconds or core.now()) end
 
 ---A duration in words for people: "850 ms", "12 s", "3 m 20 s", "2 d 4 h".

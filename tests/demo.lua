@@ -4,7 +4,8 @@
 --
 -- A git server, an OCI registry, a container engine and Moontide itself start in a scratch folder; real commits become
 -- real containers. --keep leaves everything running, to push to. Everything goes when it ends, also on Ctrl-C.
-local fs, proc, sys, task, term, time = require "fs", require "proc", require "sys", require "task", require "term", require "time"
+local fs, proc, sys = require "fs", require "proc", require "sys"
+local task, term, time = require "task", require "term", require "time"
 local base, lab = require "lab.base", require "lab"
 
 local keep = false
@@ -50,11 +51,16 @@ return {
       image = "@IMAGE@",
       environments = {
         staging = {
-          target = { kind = "docker", socket = "@SOCKET@", network = "host", env = { PORT = "@STAGING@" }, stop_timeout = "2s" },
+          target = {
+            kind = "docker", socket = "@SOCKET@", network = "host", env = { PORT = "@STAGING@" }, stop_timeout = "2s",
+          },
           verify = { { http = "http://127.0.0.1:@STAGING@/", within = "4s", every = "0.1s" } },
         },
         production = {
-          target = { kind = "docker", socket = "@SOCKET@", network = "host", env = { PORT = "@PRODUCTION@" }, stop_timeout = "2s" },
+          target = {
+            kind = "docker", socket = "@SOCKET@", network = "host", env = { PORT = "@PRODUCTION@" },
+            stop_timeout = "2s",
+          },
           verify = { { http = "http://127.0.0.1:@PRODUCTION@/", within = "4s", every = "0.1s" } },
         },
       },
@@ -125,7 +131,8 @@ local function commands()
   print("    echo 'hello from me' > version && git commit -am 'Say hello' && git push        # staging follows")
   print("    git tag v2.0.0 && git push origin v2.0.0                                        # production follows")
   print("    git reset --hard HEAD~1 && git push --force                                     # staging goes back")
-  print(("    curl http://127.0.0.1:%d/    # staging\n    curl http://127.0.0.1:%d/    # production"):format(P.ports.staging, P.ports.production))
+  print(("    curl http://127.0.0.1:%d/    # staging"):format(P.ports.staging))
+  print(("    curl http://127.0.0.1:%d/    # production"):format(P.ports.production))
   print(("    %s status --state %s/state"):format(exe(), P.dir))
   print(("    %s repl --state %s/state"):format(exe(), P.dir))
   print("  Ctrl-C ends it and removes everything.")
@@ -201,7 +208,8 @@ local function story()
     P.repo:tag("v1.2.0", { commit = commits.one })
     local e, work = arrives("production", "one")
     current.took = work
-    expect(e.current.version == "v1.2.0" and work < 1, "production serves 'one' as v1.2.0 after %s of work", time.words(work))
+    expect(e.current.version == "v1.2.0" and work < 1, "production serves 'one' as v1.2.0 after %s of work",
+      time.words(work))
   end)
 
   step("A SIGKILL in the middle of a release loses nothing", function()
@@ -215,7 +223,8 @@ local function story()
     tell("killed while it worked; starting it again")
     local up = start_host()
     local e = arrives("staging", "four", 60)
-    expect(e.last.attempts >= 2, "the run went on at attempt %d and staging serves 'four' (restart took %s)", e.last.attempts, time.words(up))
+    expect(e.last.attempts >= 2, "the run went on at attempt %d and staging serves 'four' (restart took %s)",
+      e.last.attempts, time.words(up))
   end)
 
   step("What happened, and why", function()
@@ -277,5 +286,6 @@ end
 print(interrupted and "\n  Stopping; everything that the demo started goes away." or "")
 local cleaned, trouble = pcall(clean)
 if not cleaned then print("  cleaning up failed: " .. tostring(trouble)) end
-print(("  %s in %s"):format(ok and "The whole story" or interrupted and "Stopped" or "Failed", time.words(time.monotonic() - began)))
+local told = ok and "The whole story" or interrupted and "Stopped" or "Failed"
+print(("  %s in %s"):format(told, time.words(time.monotonic() - began)))
 return ok and cleaned and 0 or interrupted and 130 or 1

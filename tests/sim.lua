@@ -1,8 +1,8 @@
 -- A simulated world for policy tests and the crash sweep: repository, builder, registry, targets, checks, people.
 --
 -- Its state is one file, changed in one stroke, so that it survives a killed host as the real world does. Every effect
--- that changes something adds a line to `effects`, written by the world, never by Moontide. The real parts keep it honest: the same
--- story is told with them by the demo.
+-- that changes something adds a line to `effects`, written by the world, never by Moontide. The real parts keep it
+-- honest: the same story is told with them by the demo.
 local errors, fs, hash, json, task, time = require "errors", require "fs", require "hash", require "json",
   require "task", require "time"
 
@@ -12,12 +12,15 @@ local M = {}
 local Sim = {}
 Sim.__index = Sim
 
-local FRESH <const> = [[{"branches":{},"tags":{},"images":{},"targets":{},"troubles":{},"messages":[],"effects":[],"down":false}]]
+local FRESH <const> = [[{"branches":{},"tags":{},"images":{},"targets":{},"troubles":{},"messages":[],"effects":[],
+  "down":false}]]
 
 ---Opens a world in `dir`, made when it is not there. `delay`: seconds each effect takes.
 function M.open(dir, delay)
   assert(fs.mkdir(dir, { parents = true }))
-  return setmetatable({ dir = dir, path = dir .. "/world.json", delay = delay or 0, busy = false, waiting = task.signal() }, Sim)
+  return setmetatable({
+    dir = dir, path = dir .. "/world.json", delay = delay or 0, busy = false, waiting = task.signal(),
+  }, Sim)
 end
 
 ---The whole world as it is now.
@@ -103,9 +106,11 @@ local function simulated_target(sim, name)
       sim:change(function(w)
         local current = w.targets[name]
         w.targets[name] = {
-          digest = request.digest, commit = request.commit, version = request.version, image = request.image, release = request.release,
+          digest = request.digest, commit = request.commit, version = request.version, image = request.image,
+          release = request.release,
         }
-        if not current or current.digest ~= request.digest then return ("roll out %s %s"):format(name, request.commit) end
+        if current and current.digest == request.digest then return end
+        return ("roll out %s %s"):format(name, request.commit)
       end)
       return true
     end,
@@ -143,7 +148,9 @@ function Sim:world()
         end)
       end
       digest = digest_of(commit)
-      return { repository = name, commit = commit, digest = digest, image = name .. "@" .. digest, built = not w.images[tag] }
+      return {
+        repository = name, commit = commit, digest = digest, image = name .. "@" .. digest, built = not w.images[tag],
+      }
     end,
     target = function(environment) return simulated_target(sim, environment.name) end,
     verify = function(_, request)
@@ -169,8 +176,9 @@ function M.config(state, options)
   local function environment(name)
     return {
       name = name, app = "web", policy = name, rollback = options.rollback == nil and "rollback" or options.rollback,
-      accept = options.accept or "major", match_prerelease = true, watch_for = options.watch_for or 300, notify = { "ops" },
-      target = { kind = "command" }, verify = { { http = "http://127.0.0.1/", status = 200, within = 1, every = 1 } },
+      accept = options.accept or "major", match_prerelease = true, watch_for = options.watch_for or 300,
+      notify = { "ops" }, target = { kind = "command" },
+      verify = { { http = "http://127.0.0.1/", status = 200, within = 1, every = 1 } },
     }
   end
   local app = {
@@ -180,8 +188,8 @@ function M.config(state, options)
   }
   app.environments = { staging = app.environment_list[1], production = app.environment_list[2] }
   return {
-    file = "sim.lua", dir = ".", poll = 3600, state = state, scripts = options.scripts, registries = {}, credentials = {},
-    github = { api = "https://api.github.com" }, builder = { kind = "auto", env = {} }, notify = {},
+    file = "sim.lua", dir = ".", poll = 3600, state = state, scripts = options.scripts, registries = {},
+    credentials = {}, github = { api = "https://api.github.com" }, builder = { kind = "auto", env = {} }, notify = {},
     retention = { runs = 500, days = 90 }, apps = { web = app }, app_list = { app },
   }
 end

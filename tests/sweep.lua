@@ -1,4 +1,4 @@
--- The crash sweep: SIGKILL at every pass of every kill point of a whole story, restart, compare with an undisturbed run.
+-- The crash sweep: SIGKILL at every pass of every kill point of a whole story, restart, compare with a run undisturbed.
 --
 --   moontide exec tests/sweep.lua [quick] [syscalls]
 --
@@ -6,8 +6,8 @@
 -- system calls instead, chosen by strace. The judge reads the world's own files, not Moontide's words. Invariants
 -- (HARDENING 3.1): the world ends as if nothing had happened; each rollout and build happened once; nothing is
 -- unfinished or needs a person; the database is sound; every effect has an earlier intent.
-local fs, json, proc, sim, store, sys, time = require "fs", require "json", require "proc", require "sim", require "store",
-  require "sys", require "time"
+local fs, json, proc, sim = require "fs", require "json", require "proc", require "sim"
+local store, sys, time = require "store", require "sys", require "time"
 
 local options = {}
 for _, word in ipairs { ... } do options[word] = true end
@@ -60,7 +60,8 @@ local function outcome(dir)
     return t or "nothing"
   end
   return json.encode {
-    staging = strip(w:running "staging"), production = strip(w:running "production"), tags = w:image_tags(), effects = once,
+    staging = strip(w:running "staging"), production = strip(w:running "production"), tags = w:image_tags(),
+    effects = once,
   }
 end
 
@@ -78,10 +79,11 @@ local function journal_faults(dir)
   if open > 0 then return open .. " runs are unfinished, diverged or set aside" end
   local started = db:row("SELECT count(*) AS n FROM steps WHERE state = 'started'").n
   if started > 0 then return started .. " steps have an intent and no outcome" end
-  local live = db:row("SELECT count(*) AS n FROM (SELECT 1 FROM releases WHERE state = 'live' GROUP BY app, environment HAVING count(*) > 1)").n
+  local live = db:row([[SELECT count(*) AS n FROM (SELECT 1 FROM releases WHERE state = 'live'
+    GROUP BY app, environment HAVING count(*) > 1)]]).n
   if live > 0 then return "an environment has two live releases" end
-  local orphan = db:row([[SELECT count(*) AS n FROM releases r WHERE run IS NOT NULL AND state <> 'pending' AND NOT EXISTS
-    (SELECT 1 FROM steps s WHERE s.run = r.run AND s.name = 'apply')]]).n
+  local orphan = db:row([[SELECT count(*) AS n FROM releases r WHERE run IS NOT NULL AND state <> 'pending'
+    AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.run = r.run AND s.name = 'apply')]]).n
   if orphan > 0 then return "a release has no recorded intent" end
 end
 
@@ -100,7 +102,7 @@ for i, act in ipairs(ACTS) do
   local _, n = (fs.read(log) or ""):gsub("\n", "")
   passes[i], outcomes[i] = n, outcome(reference)
 end
-if not (passes[1] > 0) then
+if passes[1] == 0 then
   print("this build has no kill points: use V=debug or V=asan")
   return 1
 end
@@ -183,7 +185,8 @@ else
     end
   end
 end
-print(("%d lives of %d acts (%s) in %s"):format(tried, #ACTS, options.syscalls and "system calls" or
-  ("%d kill points passed"):format(passes[1] + passes[2] + passes[3] + passes[4] + passes[5]), time.words(time.monotonic() - started)))
+local passed = passes[1] + passes[2] + passes[3] + passes[4] + passes[5]
+local at = options.syscalls and "system calls" or ("%d kill points passed"):format(passed)
+print(("%d lives of %d acts (%s) in %s"):format(tried, #ACTS, at, time.words(time.monotonic() - started)))
 print(("%d passed, %d failed"):format(tried - #failures, #failures))
 return #failures == 0 and tried > 0 and 0 or 1

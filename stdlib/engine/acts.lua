@@ -8,7 +8,8 @@ local M = { methods = {} }
 function M.no_app(self, name)
   local names = {}
   for _, app in ipairs(self.config.app_list) do names[#names + 1] = app.name end
-  return errors.fail("not_found", ("there is no app '%s'; there are: %s"):format(name, table.concat(names, ", ")), { op = "engine" })
+  return errors.fail("not_found", ("there is no app '%s'; there are: %s"):format(name, table.concat(names, ", ")),
+    { op = "engine" })
 end
 
 -- The environments that an act is about, as places.
@@ -24,7 +25,8 @@ local function places_of(self, act)
   if #list == 0 then
     local names = {}
     for i, environment in ipairs(app.environment_list) do names[i] = environment.name end
-    return errors.fail("not_found", ("%s has no environment '%s'; it has: %s"):format(act.app, act.environment, table.concat(names, ", ")),
+    local known = table.concat(names, ", ")
+    return errors.fail("not_found", ("%s has no environment '%s'; it has: %s"):format(act.app, act.environment, known),
       { op = "engine" })
   end
   return list
@@ -57,12 +59,14 @@ local function set_holds(self, act, held, change)
     end
   end
   if #done == 0 then
-    return errors.fail("conflict", held and "it is held already" or "it is not held", { op = held and "hold" or "unhold", target = act.app })
+    return errors.fail("conflict", held and "it is held already" or "it is not held",
+      { op = held and "hold" or "unhold", target = act.app })
   end
+  local why = act.reason and ": " .. act.reason or ""
   for _, p in ipairs(done) do
     self:emit {
       event = "hold", level = "info", app = p.app.name, environment = p.environment,
-      text = ("%s by %s%s"):format(held and "held" or "no longer held", act.by, act.reason and ": " .. act.reason or ""),
+      text = ("%s by %s%s"):format(held and "held" or "no longer held", act.by, why),
     }
   end
   return statuses(self, done)
@@ -85,7 +89,10 @@ local function begin(self, p, change)
   change.app, change.environment = p.app.name, p.environment
   change.key = ("%s %s %s"):format(change.kind, change.by, time.iso())
   local id = self.journal:enqueue(change)
-  self:emit { event = "change", level = "info", app = change.app, environment = change.environment, run = id, text = change.title .. ", asked by " .. change.by }
+  self:emit {
+    event = "change", level = "info", app = change.app, environment = change.environment, run = id,
+    text = change.title .. ", asked by " .. change.by,
+  }
   self:lane(p):kick()
   return view.run_info(self.journal, self.journal:run_by_id(id), self)
 end
@@ -98,13 +105,17 @@ function M.methods:rollback(act)
   local live = self.journal:live(p.app.name, p.environment)
   local before = live and self.journal:good_before(p.app.name, p.environment, live.id, live.digest)
   if not before then
-    return errors.fail("conflict", ("%s %s has no earlier release to go back to"):format(act.app, p.environment), { op = "rollback", target = act.app })
+    return errors.fail("conflict", ("%s %s has no earlier release to go back to"):format(act.app, p.environment),
+      { op = "rollback", target = act.app })
   end
   local function name(r) return r.version or place.short(r.commit) end
   return begin(self, p, {
     kind = "rollback", policy = p.config.rollback or "rollback", by = act.by,
     title = ("rollback from %s to %s"):format(name(live), name(before)), reason = act.reason,
-    data = { release = live.id, version = live.version, commit = live.commit, digest = live.digest, reason = "rolled back by " .. act.by },
+    data = {
+      release = live.id, version = live.version, commit = live.commit, digest = live.digest,
+      reason = "rolled back by " .. act.by,
+    },
   })
 end
 
@@ -114,10 +125,14 @@ local function resolve(self, p, what)
   local tags, err = repo:tags()
   if not tags then return nil, err end
   for _, tag in ipairs(tags) do
-    if tag.name == what or tag.name == "v" .. what then return { commit = tag.commit, version = tag.name, tag = tag } end
+    if tag.name == what or tag.name == "v" .. what then
+      return { commit = tag.commit, version = tag.name, tag = tag }
+    end
   end
   if not what:match("^%x+$") or #what < 7 then
-    return errors.fail("not_found", ("'%s' is no tag of the repository, and no commit id of 7 or more digits"):format(what:sub(1, 80)), { op = "release", target = p.app.name })
+    return errors.fail("not_found",
+      ("'%s' is no tag of the repository, and no commit id of 7 or more digits"):format(what:sub(1, 80)),
+      { op = "release", target = p.app.name })
   end
   if #what == 40 or #what == 64 then return { commit = what } end
   local candidates, seen = {}, {}
@@ -130,13 +145,16 @@ local function resolve(self, p, what)
   for _, tag in ipairs(tags) do consider(tag.commit) end
   local head = repo:head(p.branch)
   consider(head and head.commit)
-  for _, row in ipairs(self.journal:rows("SELECT DISTINCT commit_id AS id FROM releases WHERE app = ? AND commit_id IS NOT NULL", p.app.name)) do
+  for _, row in ipairs(self.journal:rows([[SELECT DISTINCT commit_id AS id FROM releases
+    WHERE app = ? AND commit_id IS NOT NULL]], p.app.name)) do
     consider(row.id)
   end
   if #candidates == 1 then return candidates[1] end
-  return errors.fail(#candidates == 0 and "not_found" or "invalid", #candidates == 0
-    and ("no known commit begins with %s; give its full id"):format(what) or ("%s is the beginning of several commits"):format(what),
-    { op = "release", target = p.app.name })
+  local about = { op = "release", target = p.app.name }
+  if #candidates == 0 then
+    return errors.fail("not_found", ("no known commit begins with %s; give its full id"):format(what), about)
+  end
+  return errors.fail("invalid", ("%s is the beginning of several commits"):format(what), about)
 end
 
 ---Releases a version or a commit, whatever the policy would say of it.
@@ -145,14 +163,17 @@ end
 function M.methods:release(act)
   local p, err = one_place(self, act)
   if not p then return nil, err end
-  if type(act.what) ~= "string" or act.what == "" then return errors.fail("invalid", "say which version or commit", { op = "release" }) end
+  if type(act.what) ~= "string" or act.what == "" then
+    return errors.fail("invalid", "say which version or commit", { op = "release" })
+  end
   local found
   found, err = resolve(self, p, act.what)
   if not found then return nil, err end
   local tags = found.version and { { name = found.version, commit = found.commit } } or {}
+  local short = place.short(found.commit)
   return begin(self, p, {
     kind = "release", policy = p.config.policy, by = act.by, reason = act.reason,
-    title = found.version and ("%s of %s"):format(found.version, place.short(found.commit)) or "commit " .. place.short(found.commit),
+    title = found.version and ("%s of %s"):format(found.version, short) or "commit " .. short,
     data = { commit = found.commit, version = found.version, tags = tags },
   })
 end
@@ -173,7 +194,9 @@ function M.differences(self, config, policies)
   end
   for name, p in pairs(policies) do
     local old = self.policies[name]
-    if not old or old.hash ~= p.hash then changed[#changed + 1] = "policy " .. name .. (old and " changed" or " is new") end
+    if not old or old.hash ~= p.hash then
+      changed[#changed + 1] = "policy " .. name .. (old and " changed" or " is new")
+    end
   end
   table.sort(changed)
   return changed

@@ -81,9 +81,13 @@ function Lane:policy_of(row)
   end
   if current and current.hash == row.policy_hash then return current end
   local text, name = self.engine.journal:policy_text(row.policy_hash)
-  if not text then return nil, errors.new("diverged", "the text of the policy that this run started with is not in the journal") end
+  if not text then
+    return errors.fail("diverged", "the text of the policy that this run started with is not in the journal")
+  end
   local compiled, fault = policy.compile(name, text, "scripts/" .. name .. ".lua")
-  if not compiled then return nil, errors.new("diverged", "the policy that this run started with no longer loads: " .. fault.message) end
+  if not compiled then
+    return errors.fail("diverged", "the policy that this run started with no longer loads: " .. fault.message)
+  end
   return compiled
 end
 
@@ -110,7 +114,10 @@ end
 
 function Lane:hooks(row, emit)
   return {
-    output = function(stream, line) emit { kind = "output", level = "info", stream = stream, text = line, step = self.running and self.running.step } end,
+    output = function(stream, line)
+      local step = self.running and self.running.step
+      emit { kind = "output", level = "info", stream = stream, text = line, step = step }
+    end,
     progress = function(text, done, total)
       local progress = { text = text, done = done, total = total }
       if self.running then self.running.progress = progress end
@@ -122,13 +129,15 @@ end
 ---@async
 function Lane:execute(row)
   local engine, place = self.engine, self.place
+  local started = time.monotonic()
   if row.attempts >= MAX_ATTEMPTS then
-    return self:finish(row, "quarantined", errors.new("failed",
-      ("the host ended %d times while it worked on this; it is set aside until its source moves"):format(row.attempts)), time.now())
+    local text = "the host ended %d times while it worked on this; it is set aside until its source moves"
+    return self:finish(row, "quarantined", errors.new("failed", text:format(row.attempts)), started)
   end
   local compiled, problem = self:policy_of(row)
-  local started = time.monotonic()
-  if not compiled then return self:finish(row, problem.code == "diverged" and "diverged" or "failed", problem, started) end
+  if not compiled then
+    return self:finish(row, problem.code == "diverged" and "diverged" or "failed", problem, started)
+  end
   engine.journal:begin(row, compiled.hash, compiled.name, compiled.text)
   local writer = runlog.writer(engine.state, row.id)
   local emit = self:emitter(row, writer)
@@ -139,7 +148,9 @@ function Lane:execute(row)
   engine:report(place, row, "running")
   local limits = { name = "run " .. row.id, cpu = policy.RUN_LIMITS.cpu, memory = policy.RUN_LIMITS.memory }
   self.running.task = task.start(limits, function()
-    local journaled = steps.new { journal = engine.journal, run = row.id, emit = emit, stopping = function() return engine.stopping end }
+    local journaled = steps.new {
+      journal = engine.journal, run = row.id, emit = emit, stopping = function() return engine.stopping end,
+    }
     self.running.steps = journaled
     local run = run_words.new(row, place, journaled, engine.world, self:hooks(row, emit))
     local ok, err = pcall(task.deadline, RUN_DEADLINE, run_words.execute, compiled, run)
@@ -155,7 +166,8 @@ function Lane:execute(row)
   else
     emit {
       kind = "run", level = ok and "info" or "error", phase = "end", elapsed = time.monotonic() - started,
-      text = ok and "done: " .. row.title or ("%s: %s"):format(state, tostring(err)), error = not ok and errors.plain(err) or nil,
+      text = ok and "done: " .. row.title or ("%s: %s"):format(state, tostring(err)),
+      error = not ok and errors.plain(err) or nil,
     }
     self:finish(row, state, not ok and err or nil, started)
   end

@@ -21,18 +21,20 @@ function M.collect(engine)
     ages[#ages + 1] = { labels = { app = app.name }, value = state.polled_at and time.now() - state.polled_at or -1 }
     for _, environment in ipairs(app.environment_list) do
       local labels = { app = app.name, environment = environment.name }
-      local open = engine.journal:row([[SELECT count(*) AS n FROM runs WHERE app = ? AND environment = ? AND state IN ('queued', 'running')]],
-        app.name, environment.name).n
+      local open = engine.journal:row([[SELECT count(*) AS n FROM runs WHERE app = ? AND environment = ?
+        AND state IN ('queued', 'running')]], app.name, environment.name).n
       places[#places + 1] = { labels = labels, value = open }
       holds[#holds + 1] = { labels = labels, value = engine.journal:hold_of(app.name, environment.name) and 1 or 0 }
     end
   end
   metric(list, "polls_total", "counter", "Polls of apps.", one(engine.counters.polls))
-  metric(list, "poll_errors_total", "counter", "Polls in which a policy or what it asked failed.", one(engine.counters.poll_errors))
+  metric(list, "poll_errors_total", "counter", "Polls in which a policy or what it asked failed.",
+    one(engine.counters.poll_errors))
   metric(list, "runs_total", "counter", "Runs that ended, by their end.", runs)
   metric(list, "open_runs", "gauge", "Runs under way or waiting.", places)
   metric(list, "held", "gauge", "1 while a person or a policy holds the environment.", holds)
-  metric(list, "poll_age_seconds", "gauge", "Seconds since the last poll that got an answer; -1 before the first.", ages)
+  metric(list, "poll_age_seconds", "gauge", "Seconds since the last poll that got an answer; -1 before the first.",
+    ages)
   metric(list, "resident_bytes", "gauge", "Memory of the process.", one(resident))
   metric(list, "lua_bytes", "gauge", "Memory that Lua holds.", one(lua))
   metric(list, "tasks", "gauge", "Tasks alive.", one(task.count()))

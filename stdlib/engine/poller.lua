@@ -19,7 +19,10 @@ local function record(engine, place, name, list)
   if not said then
     said = {}
     for _, row in ipairs(engine.journal:last_decisions(place.app.name, place.environment, name)) do
-      said[row.subject] = { verdict = row.verdict, reason = row.reason, file = row.file, line = row.line, since = row.at, at = row.at, count = 1 }
+      said[row.subject] = {
+        verdict = row.verdict, reason = row.reason, file = row.file, line = row.line, since = row.at, at = row.at,
+        count = 1,
+      }
     end
     engine.said[unit] = said
   end
@@ -87,8 +90,10 @@ function M.decide(engine, place, compiled)
   local change, reason
   if adopted then change, reason = policy.ask(compiled, place, WATCH_TIMEOUT) else reason = problem end
   if change then
+    local title = change.title or change.key
     if watch and watch.key == change.key then
-      decision = { verdict = "unchanged", reason = ("%s was handled%s"):format(change.title or change.key, watch.run and " by run " .. watch.run or "") }
+      local by = watch.run and " by run " .. watch.run or ""
+      decision = { verdict = "unchanged", reason = ("%s was handled%s"):format(title, by) }
     else
       local data = {}
       for k, v in pairs(change) do
@@ -101,10 +106,14 @@ function M.decide(engine, place, compiled)
         kind = compiled.name == place.config.rollback and "rollback" or "change",
       }, compiled.queue == "latest")
       local held = journal:hold_of(app, environment)
-      decision = { verdict = held and "held" or "accepted", reason = (change.title or change.key) .. (held and ", held by " .. held.by or "") }
+      decision = {
+        verdict = held and "held" or "accepted", reason = title .. (held and ", held by " .. held.by or ""),
+      }
+      local why = change.reason and " (" .. change.reason .. ")" or ""
+      local older = superseded > 0 and (", %d older waiting changes superseded"):format(superseded) or ""
       engine:emit {
         at = time.now(), event = "change", level = "info", app = app, environment = environment, run = run,
-        text = ("%s%s%s"):format(change.title or change.key, change.reason and " (" .. change.reason .. ")" or "", superseded > 0 and (", %d older waiting changes superseded"):format(superseded) or ""),
+        text = title .. why .. older,
       }
     end
   elseif errors.is(reason) then
@@ -148,9 +157,11 @@ local function observe(engine, app, state)
     return
   end
   local before = engine.journal:snapshot(app.name)
-  if not state.snapshot and before and before.tags >= 4 and #tags < before.tags / 2 and (state.doubts or 0) < DOUBTS then
+  local far_fewer = before and before.tags >= 4 and #tags < before.tags / 2
+  if far_fewer and not state.snapshot and (state.doubts or 0) < DOUBTS then
     state.doubts = (state.doubts or 0) + 1
-    state.error = errors.new("mismatch", ("the repository shows %d tags where it had %d: not believed yet"):format(#tags, before.tags),
+    state.error = errors.new("mismatch",
+      ("the repository shows %d tags where it had %d: not believed yet"):format(#tags, before.tags),
       { op = "git.tags", target = app.name })
     return
   end
@@ -161,7 +172,8 @@ local function observe(engine, app, state)
   local commit = head and head.commit
   if not before or #new > 0 or before.head ~= commit or before.tags ~= #tags or before.branch ~= app.branch then
     state.previous_head = before and before.head
-    engine.journal:remember_repository(app.name, { branch = app.branch, head = commit, tags = #tags }, new, before == nil)
+    engine.journal:remember_repository(app.name, { branch = app.branch, head = commit, tags = #tags }, new,
+      before == nil)
   end
   state.snapshot, state.head, state.doubts = snapshot, commit, nil
 end

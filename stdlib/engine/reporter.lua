@@ -31,8 +31,8 @@ local function tell_github(hub, at, row, commit, state, description)
     state = COMMIT_STATE[state] or "failure", context = "moontide/" .. at.environment, description = description,
   }))
   local id = assert(hub:deploy(commit, {
-    environment = at.environment, production = at.environment == "production", key = ("%s run %d"):format(at.app.name, row.id),
-    description = row.title,
+    environment = at.environment, production = at.environment == "production",
+    key = ("%s run %d"):format(at.app.name, row.id), description = row.title,
   }))
   assert(hub:set_deployment_status(id, {
     state = DEPLOYMENT_STATE[state] or "failure", description = description,
@@ -68,8 +68,9 @@ function M.report(engine, at, row, state, err, again)
   if state ~= "running" and state ~= "done" and not again and #at.config.notify > 0 then
     quietly("notifying", function()
       assert(engine.world.notify(engine.config, at.config.notify, {
-        level = "error", title = title, text = ("%s: %s"):format(state, err and tostring(err) or "failed"), app = at.app.name,
-        environment = at.environment, version = row.change and row.change.version, commit = commit, run = row.id,
+        level = "error", title = title, text = ("%s: %s"):format(state, err and tostring(err) or "failed"),
+        app = at.app.name, environment = at.environment, version = row.change and row.change.version,
+        commit = commit, run = row.id,
       }))
     end)
   elseif state == "done" and row.kind ~= "rollback" and #at.config.notify > 0 then
@@ -94,8 +95,8 @@ function M.alarm(engine, at, decision)
   if #at.config.notify == 0 then return end
   quietly("notifying", function()
     assert(engine.world.notify(engine.config, at.config.notify, {
-      level = "error", title = ("%s %s: %s"):format(at.app.name, at.environment, decision.subject), text = decision.reason,
-      app = at.app.name, environment = at.environment,
+      level = "error", title = ("%s %s: %s"):format(at.app.name, at.environment, decision.subject),
+      text = decision.reason, app = at.app.name, environment = at.environment,
     }))
   end)
 end
@@ -119,7 +120,9 @@ function M.follow(engine)
     if app.source.github then
       task.spawn(function()
         local ok, err = pcall(listen, engine, app)
-        if not ok and not errors.is(err, "cancelled") then log.warn("following the forge failed", { app = app.name, error = tostring(err) }) end
+        if not ok and not errors.is(err, "cancelled") then
+          log.warn("following the forge failed", { app = app.name, error = tostring(err) })
+        end
       end)
     end
   end

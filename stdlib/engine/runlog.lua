@@ -20,7 +20,9 @@ function M.path(state, id) return ("%s/runs/%d.jsonl"):format(state, id) end
 function M.writer(state, id)
   fs.mkdir(state .. "/runs", { parents = true })
   local stat = fs.stat(M.path(state, id))
-  return setmetatable({ path = M.path(state, id), size = stat and stat.size or 0, lines = {}, wake = task.signal() }, Writer)
+  return setmetatable({
+    path = M.path(state, id), size = stat and stat.size or 0, lines = {}, wake = task.signal(),
+  }, Writer)
 end
 
 ---Adds an entry; it reaches the file within a moment.
@@ -36,7 +38,9 @@ function Writer:add(entry)
   end
   self.size = self.size + #line + 1
   if self.size > MAX_FILE then
-    line = json.encode { at = entry.at, kind = "note", level = "warn", text = "the log is full: what follows is not kept" }
+    line = json.encode {
+      at = entry.at, kind = "note", level = "warn", text = "the log is full: what follows is not kept",
+    }
   end
   self.lines[#self.lines + 1] = line
   self.wake:notify()

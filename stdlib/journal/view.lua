@@ -4,7 +4,8 @@ local errors, runlog = require "errors", require "engine.runlog"
 
 local M = {}
 
-local STATES_ENDED <const> = "('done','failed','superseded','cancelled','diverged','quarantined')"
+local LAST_RUN <const> = [[SELECT id FROM runs WHERE app = ? AND environment = ?
+  AND state IN ('done', 'failed', 'cancelled', 'diverged', 'quarantined') ORDER BY id DESC LIMIT 1]]
 
 ---@return Release?
 local function release(row)
@@ -24,12 +25,13 @@ local function lane_of(engine, app, environment) return engine and engine.lanes[
 ---@return RunInfo
 function M.run_info(journal, row, engine)
   local steps = journal:row("SELECT count(*) AS n FROM steps WHERE run = ? AND state = 'ok'", row.id).n
-  local last = journal:row("SELECT name FROM steps WHERE run = ? AND state <> 'ok' ORDER BY started_at DESC LIMIT 1", row.id)
+  local last = journal:row([[SELECT name FROM steps WHERE run = ? AND state <> 'ok'
+    ORDER BY started_at DESC LIMIT 1]], row.id)
   local info = {
     id = row.id, app = row.app, environment = row.environment, policy = row.policy, state = row.state, kind = row.kind,
     key = row.key, title = row.title, by = row.by, queued_at = row.queued_at, started_at = row.started_at,
-    ended_at = row.ended_at, attempts = row.attempts, steps = steps, step = row.state ~= "done" and last and last.name or nil,
-    error = row.error,
+    ended_at = row.ended_at, attempts = row.attempts, steps = steps,
+    step = row.state ~= "done" and last and last.name or nil, error = row.error,
     release = release(journal:row([[SELECT run, version, commit_id AS "commit", digest, image, adopted, at FROM releases
       WHERE run = ? AND state IN ('live', 'replaced', 'bad') ORDER BY id DESC LIMIT 1]], row.id)),
   }
@@ -54,9 +56,9 @@ end
 function M.environment(journal, app, environment, engine)
   local a, e = app.name, environment.name
   local open = journal:next_run(a, e)
-  local last = infos(journal, engine, "SELECT id FROM runs WHERE app = ? AND environment = ? AND state IN " .. STATES_ENDED
-    .. " AND state <> 'superseded' ORDER BY id DESC LIMIT 1", a, e)[1]
-  local queued = journal:row("SELECT count(*) AS n FROM runs WHERE app = ? AND environment = ? AND state = 'queued'", a, e).n
+  local last = infos(journal, engine, LAST_RUN, a, e)[1]
+  local queued = journal:row("SELECT count(*) AS n FROM runs WHERE app = ? AND environment = ? AND state = 'queued'",
+    a, e).n
   local hold, current = journal:hold_of(a, e), release(journal:live(a, e))
   local state, reason = "idle", nil
   if open and open.state == "running" then
@@ -113,8 +115,9 @@ function M.status(journal, config, engine)
       environments[n] = M.environment(journal, app, environment, engine)
     end
     apps[i] = {
-      name = app.name, source = without_credentials(app.source.url), branch = app.branch, head = live.head or seen and seen.head,
-      polled_at = live.polled_at or seen and seen.at, poll_error = live.error and errors.plain(live.error) or nil,
+      name = app.name, source = without_credentials(app.source.url), branch = app.branch,
+      head = live.head or seen and seen.head, polled_at = live.polled_at or seen and seen.at,
+      poll_error = live.error and errors.plain(live.error) or nil,
       environments = environments,
     }
   end
@@ -127,8 +130,10 @@ end
 ---@return History
 function M.history(journal, query, engine)
   local limit = math.max(1, math.min(query.limit or 20, 1000))
-  return { runs = infos(journal, engine, [[SELECT id FROM runs WHERE (?1 IS NULL OR app = ?1) AND (?2 IS NULL OR environment = ?2)
-    ORDER BY id DESC LIMIT ?3]], query.app, query.environment, limit) }
+  return {
+    runs = infos(journal, engine, [[SELECT id FROM runs WHERE (?1 IS NULL OR app = ?1)
+      AND (?2 IS NULL OR environment = ?2) ORDER BY id DESC LIMIT ?3]], query.app, query.environment, limit),
+  }
 end
 
 ---@param journal Journal
@@ -172,10 +177,11 @@ function M.why(journal, name, filter, config, engine)
     if (x.subject == nil) ~= (y.subject == nil) then return x.subject == nil end
     return x.at > y.at
   end)
-  for _, row in ipairs(journal:rows([[SELECT app, environment, policy, subject, verdict, reason, file, line, at FROM decisions
-    WHERE app = ? ORDER BY id DESC LIMIT 200]], name)) do
+  for _, row in ipairs(journal:rows([[SELECT app, environment, policy, subject, verdict, reason, file, line, at
+    FROM decisions WHERE app = ? ORDER BY id DESC LIMIT 200]], name)) do
     local key = row.environment .. "\0" .. row.policy .. "\0" .. row.subject
-    if wanted[row.environment] and (not filter or filter == row.environment or filter == row.policy) and not current[key] then
+    local asked = not filter or filter == row.environment or filter == row.policy
+    if asked and wanted[row.environment] and not current[key] then
       row.subject = row.subject ~= "" and row.subject or nil
       decisions[#decisions + 1] = row
     end

@@ -131,6 +131,7 @@ test("a memory limit is final, counts only what is held, and covers children", f
     return assert(task.spawn(function()
       local t = {}
       for i = 1, 1e9 do t[i] = ("x"):rep(1000) .. i end
+      return t
     end):join())
   end):join(5))
 end)

@@ -39,7 +39,10 @@ test("times are written and read as RFC 3339", function()
   eq(time.parse_iso("2023-11-14T22:13:20Z"), 1700000000)
   eq(time.parse_iso("2023-11-14T23:13:20.25+01:00"), 1700000000.25)
   eq(time.parse_iso("2023-11-14t22:13:20z"), 1700000000)
-  for _, text in ipairs { "", "yesterday", "2023-11-14", "2023-13-14T00:00:00Z", "2023-11-14T25:00:00Z", "2023-11-14T00:00:00", ("9"):rep(1000) } do
+  for _, text in ipairs {
+    "", "yesterday", "2023-11-14", "2023-13-14T00:00:00Z", "2023-11-14T25:00:00Z", "2023-11-14T00:00:00",
+    ("9"):rep(1000),
+  } do
     fails("invalid", time.parse_iso(text))
   end
   raises("year out of range", time.iso, 1e15)

@@ -17,7 +17,8 @@ local function stage(scripts)
     return s.host
   end
   function s.last(n)
-    return s.host.journal:run_by_id(n or s.host.journal:row("SELECT max(id) AS id FROM runs WHERE environment = 'staging'").id)
+    local journal = s.host.journal
+    return journal:run_by_id(n or journal:row("SELECT max(id) AS id FROM runs WHERE environment = 'staging'").id)
   end
   check.defer(function() if s.host then pcall(s.host.close, s.host) end end)
   return s
@@ -51,6 +52,7 @@ local function notes(s)
 end
 
 local WAIT <const> = "watch = function(place) return place:head() end,"
+local LOGS <const> = "return policy { " .. WAIT .. " run = function(run) run:log('%s') end }"
 local NOTHING <const> = "return policy { watch = function() return nil, 'not in this test' end, run = function() end }"
 
 local function killable()
@@ -92,8 +94,10 @@ end)
 test("what crashes the host three times is set aside, and the other environment goes on", function()
   if not killable() then check.skip("this build has no kill points") end
   local s = stage {
-    staging = [[return policy { ]] .. WAIT .. [[ run = function(run) run:step("poison", {}, function() return 1 end) end }]],
-    production = [[return policy { watch = function() return { key = "x" } end, run = function(run) run:log("fine") end }]],
+    staging = [[return policy { ]] .. WAIT .. [[
+      run = function(run) run:step("poison", {}, function() return 1 end) end }]],
+    production = [[return policy {
+      watch = function() return { key = "x" } end, run = function(run) run:log("fine") end }]],
   }
   for _ = 1, 3 do eq(life(s, "intent.after:1").signal, "SIGKILL") end
   eq(life(s).code, 1)
@@ -183,14 +187,18 @@ test("parallel branches have paths of their own", function()
   eq(s.last().state, "done", s.last().error and s.last().error.message)
   local paths = {}
   for _, step in ipairs(s.host.journal:steps(s.last().id)) do paths[step.path] = step.name end
-  eq(paths, { ["1.1"] = "sleep", ["1.2"] = "step left", ["2.1"] = "step right", ["3.1"] = "step third", ["4"] = "step end" })
+  eq(paths, {
+    ["1.1"] = "sleep", ["1.2"] = "step left", ["2.1"] = "step right", ["3.1"] = "step third", ["4"] = "step end",
+  })
 end)
 
 test("a passing failure is tried again with backoff, a lasting one is not", function()
   local s = stage { production = NOTHING, staging = [[
     local errors = require "errors"
     return policy { ]] .. WAIT .. [[
-      run = function(run) run:step("call", {}, function() error(errors.new("refused", "nobody listens"), 0) end) end }]] }
+      run = function(run)
+        run:step("call", {}, function() error(errors.new("refused", "nobody listens"), 0) end)
+      end }]] }
   s.open()
   sim.settle(s.host)
   local runs = s.host:history { app = "web" }.runs
@@ -205,7 +213,9 @@ test("secrets of the world do not reach the journal", function()
     return policy { ]] .. WAIT .. [[
       run = function(run)
         local canary = "MOON" .. "CANARY-"
-        run:step("call", { password = canary .. "arg", plain = canary .. "known" }, function() return canary .. "known" end)
+        run:step("call", { password = canary .. "arg", plain = canary .. "known" }, function()
+          return canary .. "known"
+        end)
       end }]] }
   require("log").secret("MOONCANARY-known")
   s.open()
@@ -226,7 +236,9 @@ test("a newer journal is refused with a clear word, and left alone", function()
   s.host:close()
   s.host = nil
   local config = sim.config(s.dir .. "/state", s.options)
-  local host, err = require("engine").open { config = config, world = s.world:world(), load = function() return config end }
+  local host, err = require("engine").open {
+    config = config, world = s.world:world(), load = function() return config end,
+  }
   eq(host, nil)
   check.fails("unsupported", host, err)
   has(err.message, "newer Moontide")
@@ -242,7 +254,7 @@ test("a second host on the same state is refused", function()
 end)
 
 test("reload swaps all or nothing", function()
-  local s = stage { production = NOTHING, staging = "return policy { " .. WAIT .. " run = function(run) run:log('one') end }" }
+  local s = stage { production = NOTHING, staging = LOGS:format "one" }
   s.open()
   sim.settle(s.host)
   local before = s.host.policies.staging.hash
@@ -253,13 +265,13 @@ test("reload swaps all or nothing", function()
   has(err.faults[1].file, "staging.lua")
   ok(err.faults[1].line)
   eq(s.host.policies.staging.hash, before)
-  assert(fs.write(s.scripts .. "/staging.lua", "return policy { " .. WAIT .. " run = function(run) run:log('two') end }"))
+  assert(fs.write(s.scripts .. "/staging.lua", LOGS:format "two"))
   result = ok(s.host:reload())
   eq(result.changed, { "policy staging changed" })
 end)
 
 test("retention forgets old runs and their logs, and nothing that is needed", function()
-  local s = stage { production = NOTHING, staging = "return policy { " .. WAIT .. " run = function(run) run:log('x') end }" }
+  local s = stage { production = NOTHING, staging = LOGS:format "x" }
   s.open()
   for i = 1, 15 do
     s.world:push("main", "c" .. i)

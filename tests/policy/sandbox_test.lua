@@ -5,8 +5,8 @@ local test, eq, ok, has, fails = check.test, check.eq, check.ok, check.has, chec
 
 -- Loads a chunk as the body of a policy's watch, asks it, and gives what it returned.
 local function ask(body, timeout)
-  local compiled, fault = policy.compile("probe", "return policy { run = function() end, watch = function(place)\n" .. body
-    .. "\nend }", "scripts/probe.lua")
+  local text = "return policy { run = function() end, watch = function(place)\n" .. body .. "\nend }"
+  local compiled, fault = policy.compile("probe", text, "scripts/probe.lua")
   if not compiled then return nil, fault.message end
   local place = require("place").new({ state = "/proc/nonexistent" }, { name = "probe" }, { name = "staging" })
   local change, reason = policy.ask(compiled, place, timeout or 2)
@@ -41,18 +41,23 @@ test("nothing of the host is reachable by any known way", function()
     "return { key = tostring(io) }", "return { key = tostring(debug) }", "return { key = tostring(package) }",
     "return { key = tostring(load) }", "return { key = tostring(loadstring) }", "return { key = tostring(dofile) }",
     "return { key = tostring(collectgarbage) }", "return { key = tostring(coroutine) }",
-    "return { key = os.getenv('HOME') }", "return { key = tostring(os.execute('true')) }", "return { key = string.dump(policy) }",
+    "return { key = os.getenv('HOME') }", "return { key = tostring(os.execute('true')) }",
+    "return { key = string.dump(policy) }",
     "return { key = tostring(getmetatable('').__index.rep) }", "getmetatable('').__index = nil return { key = 'done' }",
     "setmetatable(_G, {}) return { key = 'done' }",
     "return { key = tostring(require 'core.sys') }", "return { key = tostring(require 'core.proc') }",
-    "return { key = tostring(require 'sys') }", "return { key = tostring(require 'engine') }", "return { key = tostring(require 'store') }",
+    "return { key = tostring(require 'sys') }", "return { key = tostring(require 'engine') }",
+    "return { key = tostring(require 'store') }",
     "return { key = tostring(require 'prelude') }", "return { key = tostring(require 'config') }",
     "return { key = tostring(require '../../etc/passwd') }", "return { key = tostring(require(setmetatable({}, {}))) }",
-    "require('http').get = nil return { key = 'done' }", "rawset(require('http'), 'get', print) return { key = tostring(require('http').get == print and nil) }",
+    "require('http').get = nil return { key = 'done' }",
+    "rawset(require('http'), 'get', print) return { key = tostring(require('http').get == print and nil) }",
     "setmetatable(require('json'), nil) return { key = 'done' }",
-    "setmetatable({}, { __gc = function() end }) return { key = 'done' }", "setmetatable({}, { __mode = 'k' }) return { key = 'done' }",
+    "setmetatable({}, { __gc = function() end }) return { key = 'done' }",
+    "setmetatable({}, { __mode = 'k' }) return { key = 'done' }",
     "leaked = 1 return { key = 'done' }", "return { key = undefined_name }",
-    "return { key = require('http').post('http://127.0.0.1:1/') and 'x' }", "require('fs').write('x', 'y') return { key = 'done' }",
+    "return { key = require('http').post('http://127.0.0.1:1/') and 'x' }",
+    "require('fs').write('x', 'y') return { key = 'done' }",
     "require('fs').remove('x') return { key = 'done' }",
   } do
     local key, reason = ask(attempt)
@@ -69,7 +74,9 @@ end)
 
 test("files are those of the app's own folder", function()
   for _, path in ipairs { "/etc/passwd", "../../journal.db", "a/../../b" } do
-    local _, reason = ask(("local text, err = require('fs').read(%q) if text then return { key = text } end error(err, 0)"):format(path))
+    local _, reason = ask(([[local text, err = require('fs').read(%q)
+      if text then return { key = text } end
+      error(err, 0)]]):format(path))
     ok(reason, path)
   end
 end)
@@ -141,17 +148,21 @@ test("iteration and text are the same in every process", function()
     local t = { b = 1, a = 2, [3] = 3, [1] = 1, [true] = 4 }
     local seen = {}
     for k in pairs(t) do seen[#seen + 1] = tostring(k) end
-    return { key = table.concat(seen, ",") .. " " .. tostring({}) .. " " .. tostring(print) .. " " .. tostring(next({ z = 1, y = 2 })) }]])
-  eq(key, "1,3,a,b,true table function y")
+    local order = table.concat(seen, ",") .. " " .. tostring(next({ z = 1, y = 2 }))
+    return { key = order .. " " .. tostring({}) .. " " .. tostring(print) }]])
+  eq(key, "1,3,a,b,true y table function")
   local _, reason = ask("for k in pairs({ [print] = 1 }) do end return { key = 'x' }")
   has(reason, "numbers, strings or booleans")
 end)
 
 test("what watch returns is checked", function()
-  for _, body in ipairs { "return 1", "return { kei = 'x' }", "return { key = 5 }", "return { key = '' }", "return { key = ('x'):rep(600) }" } do
+  for _, body in ipairs {
+    "return 1", "return { kei = 'x' }", "return { key = 5 }", "return { key = '' }", "return { key = ('x'):rep(600) }",
+  } do
     local key, reason = ask(body)
     eq(key, nil)
     has(reason, "watch must return")
   end
-  fails("invalid", nil, select(2, policy.ask(policy.compile("p", "return policy { watch = function() return 3 end, run = print }", "p.lua"), require("place").new({}, { name = "x" }, { name = "y" }), 1)))
+  local three = policy.compile("p", "return policy { watch = function() return 3 end, run = print }", "p.lua")
+  fails("invalid", policy.ask(three, require("place").new({}, { name = "x" }, { name = "y" }), 1))
 end)

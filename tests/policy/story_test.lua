@@ -18,7 +18,9 @@ local function stage(options)
   end
   function s.runs(environment)
     local list = {}
-    for i, run in ipairs(s.host:history { app = "web", environment = environment, limit = 100 }.runs) do list[i] = run.state .. " " .. run.title end
+    for i, run in ipairs(s.host:history { app = "web", environment = environment, limit = 100 }.runs) do
+      list[i] = run.state .. " " .. run.title
+    end
     return list
   end
   function s.why(environment, subject)
@@ -61,7 +63,11 @@ test("production promotes the tagged commit, and a newer tag on an older commit 
   s.world:tag("v1.0.1", "a")
   s.settle()
   eq({ s.world:running("production").version, s.world:running("production").commit }, { "v1.0.1", C "a" })
-  for _, e in ipairs(s.world:effects()) do ok(e ~= "build " .. C "a" or s.built == nil) s.built = e == "build " .. C "a" or s.built end
+  local builds = 0
+  for _, e in ipairs(s.world:effects()) do
+    if e == "build " .. C "a" then builds = builds + 1 end
+  end
+  eq(builds, 1)
 end)
 
 test("several tags in one poll: each gets its image tag, the newest is released", function()
