@@ -8,6 +8,7 @@ local semver = require "semver"
 local function problem(place, tag)
   local version, err = semver.tag(tag.name)
   if not version then return "not a version: " .. err.message end
+  if not tag.name:find("^[%w.-]+$") or #tag.name > 128 then return "a registry cannot have such a tag" end
   if tag.old then return "it was there before Moontide; 'moontide release' puts it out" end
   local allowed, reason = place:allows(tag.name)
   if not allowed then return reason end

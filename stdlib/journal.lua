@@ -202,6 +202,13 @@ function Journal:unfinished()
     FROM runs WHERE state IN ('running', 'queued') GROUP BY app, environment ORDER BY min(id)]])
 end
 
+---Why the release that a run put out did not stay, if so.
+---@return string? reason
+function Journal:taken_back(run)
+  local row = self:row("SELECT state, reason FROM releases WHERE run = ? AND state IN ('bad', 'failed') LIMIT 1", run)
+  return row and (row.reason or row.state)
+end
+
 ---The last run of a key here, if any.
 function Journal:run_of_key(app, environment, policy, key)
   return run_row(self:row(RUN .. [[WHERE app = ? AND environment = ? AND policy = ? AND key = ?

@@ -92,7 +92,7 @@ function Place:allows(candidate)
   return allowed or false, tostring(reason)
 end
 
----The run that already tried this key here, when it failed.
+---The run that already tried this key here, when it failed, or when its release was taken back.
 ---@param key string
 ---@return {id: integer, error: string}?
 function Place:failed(key)
@@ -100,6 +100,8 @@ function Place:failed(key)
   if run and (run.state == "failed" or run.state == "quarantined" or run.state == "diverged") then
     return { id = run.id, error = run.error and run.error.message or run.state }
   end
+  local reason = run and self.engine.journal:taken_back(run.id)
+  if reason then return { id = run.id, error = reason } end
 end
 
 ---Turns a candidate down; `moontide why` shows the reason with the line that said so.

@@ -77,16 +77,15 @@ local function adopt(engine, place)
   return true
 end
 
----Asks one policy and acts on the answer.
----@async
----@return integer? run A change that was accepted.
-function M.decide(engine, place, compiled)
+local function decide(engine, place, compiled)
   local journal, app, environment = engine.journal, place.app.name, place.environment
   local watch = journal:watch(app, environment, compiled.name)
   place.refusals = {}
   local decision, run
   local adopted, problem = true, nil
-  if not watch and compiled.first == "adopt" then adopted, problem = adopt(engine, place) end
+  if not watch and compiled.first == "adopt" and not journal:newest_release(app, environment) then
+    adopted, problem = adopt(engine, place)
+  end
   local change, reason
   if adopted then change, reason = policy.ask(compiled, place, WATCH_TIMEOUT) else reason = problem end
   if change then
@@ -128,6 +127,17 @@ function M.decide(engine, place, compiled)
   record(engine, place, compiled.name, list)
   if run then engine:lane(place):kick() end
   return run, errors.is(reason) and reason or nil
+end
+
+---Asks one policy and acts on the answer. One at a time for each place: a poll and a run that failed may ask at the same
+---moment, and both would find the same change to be new.
+---@async
+---@return integer? run A change that was accepted.
+---@return Err? err
+function M.decide(engine, place, compiled)
+  return engine:alone(("decide %s %s"):format(place.app.name, place.environment), function()
+    return decide(engine, place, compiled)
+  end)
 end
 
 -- ---- one app ----

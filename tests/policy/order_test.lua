@@ -1,6 +1,7 @@
 -- Order: what waits, fails, is tried again, held and taken back at awkward moments never puts an older thing over a newer.
 local check = require "check"
-local errors, fs, poller, sim = require "errors", require "fs", require "engine.poller", require "sim"
+local errors, fs, poller, sim, task, time = require "errors", require "fs", require "engine.poller", require "sim",
+  require "task", require "time"
 local test, eq, ok = check.test, check.eq, check.ok
 
 local C = sim.commit
@@ -127,4 +128,69 @@ test("a release that turns unhealthy while its successor is built is not taken b
   end)
   s.settle()
   eq(s.world:running("staging").commit, C "c")
+end)
+
+test("a version that was taken back is not released again when the one after it fails", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:tag("v1.0.0", "a")
+  s.settle()
+  s.world:push("main", "b")
+  s.world:tag("v1.1.0", "b")
+  s.settle()
+  ok(s.host:rollback { app = "web", environment = "production", by = "tess", reason = "it loses orders" })
+  s.settle()
+  eq(s.world:running("production").version, "v1.0.0")
+  s.world:trouble("c", "sick")
+  s.world:push("main", "c")
+  s.world:tag("v1.2.0", "c")
+  s.settle()
+  s.settle()
+  eq(s.world:running("production").version, "v1.0.0")
+end)
+
+test("what runs at first sight is adopted once, however often the source is asked in vain", function()
+  local s = stage()
+  s.world:source_down(true)
+  s.world:put("production", { digest = "sha256:old", commit = C "a", version = "v1.0.0" })
+  for _ = 1, 5 do s.settle() end
+  eq(s.host.journal:row("SELECT count(*) AS n FROM releases").n, 1)
+end)
+
+test("two who ask a policy at the same moment find one change", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:push("main", "b")
+  s.settle()
+  s.world:trouble("b", "later")
+  local real = s.host.world.verify
+  s.host.world.verify = function(...)
+    time.sleep(0.05) -- both are on their way
+    return real(...)
+  end
+  local at, policy = s.host:place("web", "staging"), s.host.policies.rollback
+  task.all { function() poller.decide(s.host, at, policy) end, function() poller.decide(s.host, at, policy) end }
+  s.settle()
+  eq(s.host.journal:row("SELECT count(*) AS n FROM runs WHERE kind = 'rollback'").n, 1)
+end)
+
+test("a version that no registry takes as a tag is refused, and holds up no other", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:tag("v1.1.0+linux", "a")
+  s.world:tag("v1.1.1-" .. ("x"):rep(150), "a")
+  s.world:tag("v1.2.0", "a")
+  local real = s.host.world.registry
+  s.host.world.registry = function(...)
+    local repository = real(...)
+    return { tag = function(self, digest, tag)
+      if not tag:find("^[%w_][%w._-]*$") or #tag > 128 then return errors.fail("invalid", "no tag: " .. tag) end
+      return repository.tag(self, digest, tag)
+    end }
+  end
+  s.settle()
+  eq(s.world:running("production").version, "v1.2.0")
 end)
