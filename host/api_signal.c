@@ -60,7 +60,7 @@ static int l_catch(lua_State *L)
 {
     struct host *host = bind_host(L);
     struct signal_set *s = host->signals;
-    int n = lua_gettop(L);
+    int n = lua_gettop(L), status;
 
     if (!s) {
         s = host->signals = calloc(1, sizeof *s);
@@ -76,10 +76,14 @@ static int l_catch(lua_State *L)
         luaL_argcheck(L, i < SIGNALS, arg, "TERM, INT, HUP, USR1 or USR2");
         if (s->open[i])
             continue;
-        uv_signal_init(&host->loop, &s->handles[i]);
-        s->handles[i].data = s;
-        s->open[i] = true;
-        uv_signal_start(&s->handles[i], on_signal, signal_names[i].number);
+        status = uv_signal_init(&host->loop, &s->handles[i]);
+        if (status == 0) {
+            s->handles[i].data = s;
+            s->open[i] = true;
+            status = uv_signal_start(&s->handles[i], on_signal, signal_names[i].number);
+        }
+        if (status != 0)
+            return luaL_error(L, "cannot catch %s: %s", name, uv_strerror(status));
     }
     return 0;
 }

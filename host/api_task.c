@@ -72,6 +72,8 @@ static int push_results(lua_State *L)
     struct task_handle *h = bind_self(L, 1, TASK_CLASS);
     int n, top;
 
+    if (h->lost)
+        return err_fail(L, ERR_MEMORY, "task.join", NULL, "not enough memory to keep how the task ended");
     if (lua_getiuservalue(L, 1, 1) != LUA_TTABLE)
         return err_fail(L, ERR_CANCELLED, "task.join", NULL, "the task was cancelled before it began");
     lua_getfield(L, -1, "n");
@@ -164,6 +166,7 @@ static int l_spawn(lua_State *L)
     struct task_limits limits = {0, 0};
     struct task_handle *h;
     const char *name;
+    bool limited;
     int nargs;
 
     bind_options(L, 1, usage, known);
@@ -178,17 +181,10 @@ static int l_spawn(lua_State *L)
     h = bind_new(L, sizeof *h, TASK_CLASS);
     lua_insert(L, 2); /* options handle fn args */
     nargs = lua_gettop(L) - 3;
-    if (limits.cpu_ms || limits.memory || !parent)
-        t = task_spawn_limited(L, nargs, name, parent, limits);
-    else
-        t = task_spawn(L, nargs, name, parent);
-    /* options handle; the handle is found by id when the task ends */
-    h->task = t;
+    limited = limits.cpu_ms || limits.memory;
+    t = task_spawn_limited(L, nargs, name, parent, limited ? &limits : NULL, 2);
+    h->task = t; /* options handle */
     h->id = task_id(t);
-    task_push_handles(L);
-    lua_pushvalue(L, 2);
-    lua_rawseti(L, -2, (lua_Integer)h->id);
-    lua_settop(L, 2);
     return 1;
 }
 
@@ -325,6 +321,21 @@ static int l_notify(lua_State *L)
     return 0;
 }
 
+/* A wait that could not be closed for want of memory may be collected together with its signal, or after it. */
+static int l_signal_gc(lua_State *L)
+{
+    struct signal *s = luaL_testudata(L, 1, SIGNAL_CLASS);
+
+    while (s && s->waiters) {
+        struct wait_op *w = s->waiters;
+
+        s->waiters = w->next;
+        w->signal = NULL;
+        w->next = NULL;
+    }
+    return 0;
+}
+
 static int l_signal(lua_State *L)
 {
     bind_new(L, sizeof(struct signal), SIGNAL_CLASS);
@@ -338,7 +349,7 @@ int luaopen_core_task(lua_State *L)
     };
     static const luaL_Reg task_meta[] = {{"__close", l_close}, {"__tostring", l_tostring}, {NULL, NULL}};
     static const luaL_Reg signal_methods[] = {{"wait", l_wait}, {"notify", l_notify}, {NULL, NULL}};
-    static const luaL_Reg signal_meta[] = {{NULL, NULL}};
+    static const luaL_Reg signal_meta[] = {{"__gc", l_signal_gc}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"spawn", l_spawn}, {"deadline", l_deadline},         {"current", l_current},
         {"count", l_count}, {"on_unhandled", l_on_unhandled}, {"signal", l_signal},

@@ -18,6 +18,29 @@ void op_cut(struct op *op)
     op->done = true;
 }
 
+static void unlink_op(struct op *op)
+{
+    if (!op->task)
+        return;
+    if (op->task->op == op)
+        op->task->op = NULL;
+    op->task = NULL;
+    *op->link = op->next;
+    if (op->next)
+        op->next->link = op->link;
+}
+
+/* Calling a closer takes memory. Where there was none, an op outlives its frame and waits for the collector. */
+void ops_orphan(struct task *t)
+{
+    while (t->ops) {
+        struct op *op = t->ops;
+
+        op_cut(op);
+        unlink_op(op);
+    }
+}
+
 /* __close and __gc of an op: the frame is left. */
 static int l_op_leave(lua_State *L)
 {
@@ -30,9 +53,7 @@ static int l_op_leave(lua_State *L)
         op->leave = NULL;
         leave(op);
     }
-    if (op->task && op->task->op == op)
-        op->task->op = NULL;
-    op->task = NULL;
+    unlink_op(op);
     return 0;
 }
 
@@ -73,7 +94,12 @@ void *op_new(lua_State *L, size_t size, void (*cancel)(struct op *op))
     memset(op, 0, size);
     luaL_setmetatable(L, OP_CLASS);
     lua_toclose(L, -1);
-    op->task = t; /* last: nothing below may raise and leave a pointer to a task behind */
+    op->task = t;
+    op->link = &t->ops;
+    op->next = t->ops;
+    if (op->next)
+        op->next->link = &op->next;
+    t->ops = op;
     op->cancel = cancel;
     return op;
 }

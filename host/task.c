@@ -75,26 +75,44 @@ static void push_registry_table(lua_State *L, const void *key)
 }
 
 struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struct task *parent,
-                                struct task_limits limits)
+                                const struct task_limits *limits, int handle)
 {
     struct host *host = bind_host(L);
     struct task_set *set = host->tasks;
     struct task *t, *payer = slice_payer(L, parent);
+    uint64_t id = ++set->last_id;
     lua_State *co;
 
+    /* All that may raise comes before there is a task: one without its anchor or its handle would be worse than
+     * none. A handle that is left in the table goes with the collector. */
     luaL_checkstack(L, 4, "spawn");
-    push_registry_table(L, &anchors_key); /* fn args anchors */
-    co = lua_newthread(L);                /* fn args anchors thread */
+    co = lua_newthread(L); /* fn args thread */
     if (!lua_checkstack(co, nargs + LUA_MINSTACK))
         luaL_error(L, "too many arguments");
+    if (handle) {
+        push_registry_table(L, &handles_key);
+        lua_pushvalue(L, handle);
+        lua_rawseti(L, -2, (lua_Integer)id);
+        lua_pop(L, 1);
+    }
+    push_registry_table(L, &anchors_key);
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, -2, (lua_Integer)id); /* fn args thread anchors */
     t = calloc(1, sizeof *t);
-    if (!t)
+    if (!t) {
+        lua_pushnil(L);
+        lua_rawseti(L, -2, (lua_Integer)id);
         luaL_error(L, "not enough memory");
-    t->id = ++set->last_id;
+    }
+    lua_pop(L, 2);
+    t->id = id;
     t->host = host;
     t->co = co;
     adopt(parent, t);
-    t->limits = limits;
+    if (limits)
+        t->limits = *limits;
+    else if (parent)
+        t->limits = parent->limits;
     slice_pay(t, payer ? payer : t);
     t->nargs = nargs;
     snprintf(t->name, sizeof t->name, "%s", name ? name : "task");
@@ -103,12 +121,6 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
         set->all->prev = t;
     set->all = t;
     set->count++;
-    lua_pushvalue(L, -1);
-    lua_pushinteger(L, (lua_Integer)t->id); /* fn args anchors thread thread id */
-    lua_insert(L, -2);
-    /* A raise here leaves a task without its anchor; it is ended by the close of the host only. */
-    lua_rawset(L, -4); /* fn args anchors thread */
-    lua_pop(L, 2);
     lua_xmove(L, co, nargs + 1);
     lua_sethook(co, NULL, 0, 0);
     task_make_ready(t);
@@ -117,9 +129,7 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
 
 struct task *task_spawn(lua_State *L, int nargs, const char *name, struct task *parent)
 {
-    struct task_limits none = {0, 0};
-
-    return task_spawn_limited(L, nargs, name, parent, parent ? parent->limits : none);
+    return task_spawn_limited(L, nargs, name, parent, NULL, 0);
 }
 
 /* ---- the end of a task ---- */
@@ -206,31 +216,45 @@ static int l_end(lua_State *L)
     return 0;
 }
 
+/* Allocates nothing, so that a handle never points at a task that is gone. */
 static int l_release(lua_State *L)
 {
     struct task *t = lua_touserdata(L, 1);
+    bool lost = lua_tointeger(L, 2) != 0;
 
     push_registry_table(L, &handles_key);
-    if (lua_rawgeti(L, -1, (lua_Integer)t->id) == LUA_TUSERDATA)
-        ((struct task_handle *)lua_touserdata(L, -1))->task = NULL;
+    if (lua_rawgeti(L, -1, (lua_Integer)t->id) == LUA_TUSERDATA) {
+        struct task_handle *handle = lua_touserdata(L, -1);
+
+        handle->task = NULL;
+        handle->lost = lost;
+    } else if (lost) {
+        fprintf(stderr, "moontide: task %s ended, and there is not enough memory to say how\n", t->name);
+    }
     push_registry_table(L, &anchors_key);
     lua_pushnil(L);
     lua_rawseti(L, -2, (lua_Integer)t->id);
     return 0;
 }
 
-static void call_protected(lua_State *L, lua_CFunction f, struct task *t, int status, int n)
+/* False: there was not enough memory for it. */
+static bool call_protected(lua_State *L, lua_CFunction f, struct task *t, int first, int second)
 {
+    int status;
+
     lua_pushcfunction(L, f);
     lua_pushlightuserdata(L, t);
-    lua_pushinteger(L, status);
-    lua_pushinteger(L, n);
-    if (lua_pcall(L, 3, 0, 0) != LUA_OK) {
+    lua_pushinteger(L, first);
+    lua_pushinteger(L, second);
+    status = lua_pcall(L, 3, 0, 0);
+    if (status != LUA_OK && status != LUA_ERRMEM) {
         const char *text = lua_tostring(L, -1);
 
         fprintf(stderr, "moontide: ending task %s: %s\n", t->name, text ? text : "error");
-        lua_pop(L, 1);
     }
+    if (status != LUA_OK)
+        lua_pop(L, 1);
+    return status != LUA_ERRMEM;
 }
 
 static void timer_closed(uv_handle_t *handle)
@@ -243,6 +267,7 @@ static void task_end(struct task *t, int status, int n)
     struct host *host = t->host;
     struct task_set *set = host->tasks;
     lua_State *L = host->L;
+    bool told;
 
     t->ended = true;
     slice_orphan(t);
@@ -260,9 +285,10 @@ static void task_end(struct task *t, int status, int n)
         else if (status != LUA_OK)
             host->exit_code = 70;
     }
-    call_protected(L, l_end, t, status, n);
+    told = call_protected(L, l_end, t, status, n);
     lua_resetthread(t->co); /* runs the pending closers of a failed task */
-    call_protected(L, l_release, t, 0, 0);
+    ops_orphan(t);
+    call_protected(L, l_release, t, !told, 0);
     while (t->joins) {
         struct task_join *j = t->joins;
 
@@ -447,9 +473,4 @@ void tasks_close(struct host *host)
     host->watchdog = NULL;
     free(set);
     host->tasks = NULL;
-}
-
-void task_push_handles(lua_State *L)
-{
-    push_registry_table(L, &handles_key);
 }

@@ -39,6 +39,7 @@ struct op {
     void (*cancel)(struct op *op);
     void (*leave)(struct op *op);
     op_finish finish;
+    struct op *next, **link; /* among the ops of its task */
     bool done;
 };
 
@@ -87,6 +88,7 @@ struct task_handle {
     uint64_t id;
     bool failed;
     bool joined;
+    bool lost; /* it ended, and memory was too short to keep how */
 };
 #define TASK_CLASS "moontide.task"
 
@@ -100,12 +102,10 @@ struct task_join {
 void task_join_add(struct task *task, struct task_join *join);
 void task_join_remove(struct task_join *join);
 
+/* limits NULL: the parent's. handle: the stack index of the task_handle that hears of the end, 0 for none. raises */
 struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struct task *parent,
-                                struct task_limits limits);
+                                const struct task_limits *limits, int handle);
 const char *task_name(const struct task *task);
-
-/* For api_task.c: pushes the weak table of handles by task id. raises */
-void task_push_handles(lua_State *L);
 
 /* Makes the task machinery of a host; frees it when every task has ended. */
 bool tasks_open(struct host *host);

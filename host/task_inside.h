@@ -18,6 +18,7 @@ struct task {
     struct task *prev, *next; /* all tasks */
     struct task *next_ready;
     struct op *op;           /* what it waits for */
+    struct op *ops;          /* all that point at it, newest first */
     struct task_join *joins; /* who waits for its end */
     uv_timer_t *timer;       /* for the deadline; own memory, freed by its close callback */
     uint64_t deadline;       /* loop time in ms; 0: none */
@@ -48,6 +49,7 @@ void task_make_ready(struct task *t);
 
 /* op.c: ends a wait from outside; what a cut task raises, and its words; the metatables. */
 void op_cut(struct op *op);
+void ops_orphan(struct task *t); /* the task ends: none of its ops may point at it any more */
 int task_raise_cut(lua_State *L, enum err_code why);
 const char *task_cut_text(enum err_code why);
 void ops_open(lua_State *L);

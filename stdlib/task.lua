@@ -58,9 +58,20 @@ function M.all(fns)
       end
       left = left - 1
       if left == 0 or not ok then signal:notify() end
+      return true
     end)
   end
-  while left > 0 and failure == nil do signal:wait() end
+  -- A task for which there was no memory to begin or to end with ends without a word; nothing else does.
+  while left > 0 and failure == nil do
+    if not signal:wait(1) and left > 0 then
+      for _, t in ipairs(running) do
+        if t:done() and failure == nil then
+          local fine, err = t:join()
+          if not fine then failure = err end
+        end
+      end
+    end
+  end
   if failure ~= nil then error(failure, 0) end
   return results
 end
