@@ -60,11 +60,6 @@ function M.repository(name, cfg)
   }, Repository)
 end
 
----Percent-encodes a query value.
----@param text string
----@return string
-M.escape = http.escape
-
 -- ---- manifests ----
 
 local function about(self, op) return { op = "registry." .. op, target = self.name } end

@@ -2,6 +2,7 @@
 -- asked first; an engine without it builds the classic way.
 local errors, hash, http, json, log = require "errors", require "hash", require "http", require "json",
   require "log"
+local task, time = require "task", require "time"
 local trace = require "builder.trace"
 local escape = http.escape
 
@@ -28,6 +29,22 @@ local function refusal(answer, op)
   local words = type(decoded) == "table" and decoded.message or body
   local code = answer.status == 404 and "not_found" or "failed"
   return errors.new(code, tostring(words):gsub("%c", " "):sub(1, 500), { op = op })
+end
+
+local function unreachable(request, err, op)
+  local words = "the docker engine does not answer at " .. socket(request.cfg)
+  return errors.new(err.code, words, { op = op, cause = err })
+end
+
+-- Ends what takes longer than a build may, however busy it looks.
+local function in_time(request, op, fn, ...)
+  local limit, started = request.app.build.timeout, time.monotonic()
+  local ok, value, err = pcall(task.deadline, limit, fn, ...)
+  if ok then return value, err end
+  -- The deadline of somebody around us is not ours to turn into an answer.
+  if not errors.is(value, "deadline") or time.monotonic() - started < limit then error(value, 0) end
+  return errors.fail("timeout", ("it took longer than %s"):format(time.words(limit)),
+    { op = op, target = request.name })
 end
 
 -- Reads the engine's stream of JSON lines; calls each(event). A stream that ends without an error is success.
@@ -67,9 +84,9 @@ local function run_build(request, version)
   local answer <close>, err = http.request {
     method = "POST", url = build_path(request, version), unix = socket(request.cfg), stream = true,
     headers = { ["Content-Type"] = "application/x-tar" }, body_file = request.archive,
-    timeout = request.app.build.timeout, idle_timeout = request.app.build.timeout,
+    timeout = request.app.build.timeout,
   }
-  if not answer then return nil, err end
+  if not answer then return nil, unreachable(request, err, "image.build") end
   if answer.status ~= 200 then return nil, refusal(answer, "image.build") end
   local reader = trace.reader(request.hooks)
   return follow(answer, "image.build", function(event)
@@ -87,9 +104,9 @@ local function push(request)
   local answer <close>, problem = http.request {
     method = "POST", url = ("%s/images/%s/push?tag=%s"):format(API, request.repository, escape(request.tag)),
     unix = socket(request.cfg), stream = true, headers = { ["X-Registry-Auth"] = auth },
-    timeout = request.app.build.timeout, idle_timeout = request.app.build.timeout,
+    timeout = request.app.build.timeout,
   }
-  if not answer then return nil, problem end
+  if not answer then return nil, unreachable(request, problem, "image.push") end
   if answer.status ~= 200 then return nil, refusal(answer, "image.push") end
   local digest, layers, done = nil, {}, {}
   local ok
@@ -120,13 +137,13 @@ end
 ---@return string? digest
 ---@return Err? err
 function M.build(request)
-  local ok, err = run_build(request, request.cfg.builder.classic and 1 or 2)
+  local ok, err = in_time(request, "image.build", run_build, request, request.cfg.builder.classic and 1 or 2)
   if not ok and errors.is(err, "failed") and tostring(err.message):lower():find("buildkit", 1, true) then
     log.info("the engine has no BuildKit; building the classic way")
-    ok, err = run_build(request, 1)
+    ok, err = in_time(request, "image.build", run_build, request, 1)
   end
   if not ok then return nil, err end
-  return push(request)
+  return in_time(request, "image.push", push, request)
 end
 
 return M

@@ -226,28 +226,98 @@ local function running(text)
 end
 
 
-for _, kind in ipairs { "buildah", "podman" } do
+for _, kind in ipairs { "docker", "buildah", "podman" } do
   test(kind .. " ends with its timeout and with its task, and takes its passwords along", function()
-    local where = lab.registry { auth = "htpasswd", tls = true }
+    local where = lab.registry { auth = "htpasswd", tls = kind ~= "docker" }
     local w = world(kind, where, kind .. "-late")
     local word = hash.hex(hash.random(6))
     -- The instruction never ends: the app serves until it is stopped.
     local commit = w.source:commit(lab.app { dockerfile = "FROM scratch\nCOPY app mode version /\n"
       .. ('ENV PORT=%d\nRUN ["/app", "%s"]\n'):format(lab.port(), word) })
-    w.app.build.timeout = 3
+    w.app.build.timeout = 4
     local started = time.monotonic()
     fails("timeout", w.ensure(commit))
     ok(time.monotonic() - started < 20, "it took too long")
     nothing_left(w)
-    check.eventually(function() return running(word) == 0 end, 10, "no process of the build is left")
+    check.eventually(function() return running(word) == 0 end, 20, "no process of the build is left")
 
     w.app.build.timeout = 60
     local handle = task.spawn(function() return w.ensure(commit) end)
     check.eventually(function() return running(word) > 0 end, 20, "the instruction runs")
     handle:cancel()
     pcall(handle.join, handle, 10)
-    check.eventually(function() return running(word) == 0 end, 10, "no process of the build is left")
+    check.eventually(function() return running(word) == 0 end, 20, "no process of the build is left")
     nothing_left(w)
     fails("not_found", w.registry:digest("sha-" .. commit))
   end, 120)
+
+  test(kind .. " that ends right after the push has not built in vain", function()
+    local w = world(kind, shared(), kind .. "-crash")
+    local commit = w.source:commit(lab.app { version = kind, dockerfile = SCRATCH })
+    local handle = task.spawn(function() return w.ensure(commit) end)
+    local digest = check.eventually(function() return (w.registry:digest("sha-" .. commit)) end, 30,
+      "the push")
+    handle:cancel()
+    pcall(handle.join, handle, 10)
+    local again = ok(w.ensure(commit))
+    eq({ again.built, again.digest }, { false, digest })
+    nothing_left(w)
+  end, 90)
+
+  test(kind .. " that loses the registry on the way to it fails, and goes on when it is back", function()
+    local where = lab.registry {}
+    local w = world(kind, where, kind .. "-lost")
+    local commit = w.source:commit(lab.app { version = kind, dockerfile = SCRATCH })
+    w.app.build.timeout = 8
+    local progress = w.hooks.progress
+    w.hooks.progress = function(text)
+      if text:find("^pushing") and where.service:alive() then where:stop() end
+      progress(text)
+    end
+    local got, err = w.ensure(commit)
+    eq(got, nil)
+    ok(err.code == "failed" or err.code == "timeout", tostring(err))
+    nothing_left(w)
+    w.hooks.progress = progress
+    where:start()
+    w.app.build.timeout = 60
+    ok(w.ensure(commit))
+    eq(ok(w.ensure(commit)).built, false)
+  end, 120)
 end
+
+test("the engine's classic builder does the same", function()
+  local w = world("docker", shared(), "classic")
+  w.cfg.builder.classic = true
+  local made = ok(w.ensure(w.source:commit(lab.app { version = "classic", dockerfile = SCRATCH })))
+  eq(made.built, true)
+  ok(w.files(made.digest).app)
+  local err = fails("failed", w.ensure(w.source:commit { ["Dockerfile"] = "FROM scratch\nCOPY missing /\n" }))
+  has(tostring(err), "missing")
+end, 60)
+
+test("a builder that is not there is told, and auto takes the first that is", function()
+  local w = world("podman", shared(), "choice")
+  local podman = w.cfg.builder
+  local commit = w.source:commit(lab.app { version = "one", dockerfile = SCRATCH })
+  local function chosen(builder)
+    w.cfg.builder = builder
+    local made, err = w.ensure(commit, { force = true })
+    return made and made.built, err
+  end
+  has(tostring(select(2, chosen { kind = "docker", socket = "/nonexistent/docker.sock", env = {} })),
+    "does not answer at /nonexistent/docker.sock")
+  fails("not_found", chosen { kind = "buildah", command = { "/nonexistent/buildah" }, env = {} })
+  has(tostring(select(2, chosen {
+    kind = "auto", socket = "/nonexistent/docker.sock", command = { "/nonexistent/x" }, env = {},
+  })), "there is no builder")
+  fails("not_found", w.registry:digest("sha-" .. commit))
+  -- A command that is podman's is not taken for buildah's, which would be asked first.
+  local auto = { kind = "auto", socket = "/nonexistent/docker.sock", env = podman.env,
+    command = podman.command }
+  eq(chosen(auto), true)
+  eq(require("builder.buildah").available { builder = auto }, false)
+  eq(require("builder.podman").available { builder = auto }, true)
+  local docker = BUILDERS.docker()
+  if docker then eq(require("builder.docker").available { builder = docker }, true) end
+end, 60)
