@@ -224,11 +224,11 @@ end
 
 -- Options that let podman log in to the registry of an image. Credentials go through a file that goes with `dir`.
 local function login(self, image, dir)
-  local host = registry.split((image:match("^([^@]+)") or image))
-  local known, argv = self.cfg.registries[host] or {}, {}
-  if known.plain_http or (host:match("^127%.") or host:match("^localhost:?%d*$")) and not known.ca then
-    argv[#argv + 1] = "--tls-verify=false"
-  end
+  local name = image:match("^[^@]+"):gsub(":[^:/]*$", "")
+  local repository = registry.repository(name, self.cfg)
+  local known, argv = repository.config, {}
+  local host = repository.host == "registry-1.docker.io" and "docker.io" or repository.host
+  if repository.plain then argv[1] = "--tls-verify=false" end
   if known.username then
     local password, err = known.password:reveal()
     if not password then return nil, err end

@@ -295,6 +295,17 @@ test("podman logs in with a secret that no error, argument or log shows", functi
   answers(p, "guarded one")
 end)
 
+test("certificates are checked unless a registry is on this machine or says that it is plain", function()
+  local p = place()
+  p.environment.target.env = { PATH = lab.dir("bin") }
+  local program = p.environment.target.env.PATH .. "/podman"
+  lab.write(program, '#!/usr/bin/perl\nopen my $f, ">", "$0.said"; print $f "@ARGV"; exit 1\n', 493) -- 0755
+  for name, insecure in pairs { ["127.0.0.1:5000/web"] = true, ["127.evil.example/web"] = false, ["tools"] = false } do
+    fails("failed", p.target:pull(name .. ":1", true))
+    eq(ok(fs.read(program .. ".said")), insecure and "pull --tls-verify=false " .. name .. ":1" or "pull " .. name .. ":1")
+  end
+end)
+
 test("podman that is not there is said so", function()
   local p = place()
   p.environment.target.env = { PATH = "/nonexistent" }
