@@ -302,7 +302,8 @@ test("certificates are checked unless a registry is on this machine or says that
   lab.write(program, '#!/usr/bin/perl\nopen my $f, ">", "$0.said"; print $f "@ARGV"; exit 1\n', 493) -- 0755
   for name, insecure in pairs { ["127.0.0.1:5000/web"] = true, ["127.evil.example/web"] = false, ["tools"] = false } do
     fails("failed", p.target:pull(name .. ":1", true))
-    eq(ok(fs.read(program .. ".said")), insecure and "pull --tls-verify=false " .. name .. ":1" or "pull " .. name .. ":1")
+    local option = insecure and "--tls-verify=false " or ""
+    eq(ok(fs.read(program .. ".said")), ("pull %s%s:1"):format(option, name))
   end
 end)
 
