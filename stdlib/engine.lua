@@ -311,7 +311,10 @@ function Engine:run()
   while busy(self) and time.monotonic() < last do self.idle:wait(math.max(0.01, last - time.monotonic())) end
   self.stopping = true
   for _, l in pairs(self.lanes) do
-    if l.running and l.running.task then l.running.task:cancel() end
+    if l.running and l.running.task then
+      l.running.cancelled = true -- whatever its policy makes of it
+      l.running.task:cancel()
+    end
   end
   local limit = time.monotonic() + 5
   while busy(self) and time.monotonic() < limit do self.idle:wait(0.1) end

@@ -260,6 +260,11 @@ function Journal:finish(run, state, err, retry)
   return self:synced("finish", function()
     self:write("UPDATE runs SET state = ?, ended_at = ?, error = ? WHERE id = ?", state, time.now(),
       err and plain(errors.plain(err)), run.id)
+    -- What it was putting out when it ended is no release that stayed: rollback policies look for such.
+    if state == "failed" or state == "quarantined" then
+      self:write("UPDATE releases SET state = 'failed', reason = ? WHERE run = ? AND state = 'pending'",
+        err and err.message, run.id)
+    end
     if not retry or newer_waits(self, run) then return false end
     return enqueue(self, {
       app = run.app, environment = run.environment, policy = run.policy, kind = run.kind, key = run.key,

@@ -12,7 +12,10 @@ local context, errors, hash, json, log, sys, task, time = require "context", req
 ---@field emit fun(entry: table) What the run's log and the terminal see.
 ---@field stopping fun(): boolean
 ---@field count integer Steps finished so far.
----@field diverged? Err Sticky: pcall in a policy does not get past it.
+---@field moved number When a step last began or ended, by the monotonic clock.
+---@field sleeping integer Branches that sleep now.
+---@field over? Err Why the run goes no further; sticky: pcall in a policy does not get past it.
+---@field broken? Err The journal could not be read or written: nothing was decided, the run goes on later.
 ---@field private branches table<integer, {prefix: string, n: integer}>
 local Steps = {}
 Steps.__index = Steps
@@ -27,7 +30,7 @@ local SECRET_KEYS <const> = { auth = true, password = true, token = true, author
 function M.new(options)
   local self = setmetatable({
     journal = options.journal, run = options.run, emit = options.emit, stopping = options.stopping,
-    count = 0, branches = {},
+    count = 0, branches = {}, moved = time.monotonic(), sleeping = 0,
   }, Steps)
   self.branches[assert(task.current())] = { prefix = "", n = 0 }
   return self
@@ -121,9 +124,19 @@ end
 ---Stops the run for good when what it asks is not what the journal has.
 function Steps:check(path, row, name, args)
   if row.name == name and row.args == args then return end
-  self.diverged = errors.new("diverged",
+  self.over = errors.new("diverged",
     ("step %s was %s %s and is now %s %s"):format(path, row.name, row.args, name, args), { op = "recover" })
-  error(self.diverged, 0)
+  error(self.over, 0)
+end
+
+-- Asks the journal. When it fails (a full disk), no policy decides what that means: the run stops where it is, and
+-- what was not recorded is as if it had not happened.
+function Steps:book(what, ...)
+  self.moved = time.monotonic()
+  local ok, value = pcall(self.journal[what], self.journal, ...)
+  if ok then return value end
+  if errors.is(value) and tostring(value.op):find("^store%.") then self.over, self.broken = value, value end
+  error(value, 0)
 end
 
 ---Performs an effect as a step, or answers from the journal. Returns what fn returned; raises what it raised. Inside
@@ -134,13 +147,13 @@ end
 ---@param fn fun(attempt: integer): ...
 ---@return ...
 function Steps:perform(name, args, fn)
-  if self.diverged then error(self.diverged, 0) end
+  if self.over then error(self.over, 0) end
   local here = context.current()
   if here and here.mode == "effect" then return fn(1) end
   local path = self:path()
   local asked = encode(plain(args, 0), "what " .. name .. " was asked")
   if #asked > MAX_RESULT then asked = json.encode { sha256 = hash.sha256(asked) } end
-  local row = self.journal:step(self.run, path)
+  local row = self:book("step", self.run, path)
   if row then
     self:check(path, row, name, asked)
     if row.state ~= "started" then
@@ -150,7 +163,7 @@ function Steps:perform(name, args, fn)
       return unpack_results(row.result)
     end
   end
-  self.journal:intend(self.run, path, name, asked)
+  self:book("intend", self.run, path, name, asked)
   local started = time.monotonic()
   self.emit { kind = "step", level = "info", step = name, phase = "begin", text = name }
   local inside = { mode = "effect", place = here and here.place }
@@ -164,20 +177,23 @@ function Steps:record(path, name, started, ok, ...)
   if not ok then
     local err = errors.wrap((...), name)
     -- The host stops, or the run was ended from outside: the effect's outcome is unknown, so none is recorded.
+    if self.stopping() then self.over = self.over or err end
     if err.code == "cancelled" or self.stopping() then error(err, 0) end
-    self.journal:outcome(self.run, path, "failed", nil, encode(errors.plain(err), name .. "'s error"))
+    local recorded = encode(errors.plain(err), name .. "'s error")
+    err = revive_error(json.decode(recorded))
+    self:book("outcome", self.run, path, "failed", nil, recorded)
     self.emit {
       kind = "step", level = "error", step = name, phase = "end", elapsed = elapsed, text = tostring(err),
       error = errors.plain(err),
     }
-    error(revive_error(errors.plain(err)), 0)
+    error(err, 0)
   end
   local text = encode(pack_results(...), "the result of " .. name)
   if #text > MAX_RESULT then
     error(errors.new("too_large", ("the result of %s is larger than %d KiB: write it to a file and return its name")
       :format(name, MAX_RESULT // 1024), { op = "step" }), 0)
   end
-  self.journal:outcome(self.run, path, "ok", text)
+  self:book("outcome", self.run, path, "ok", text)
   self.count = self.count + 1
   self.emit { kind = "step", level = "info", step = name, phase = "end", elapsed = elapsed, text = name }
   return unpack_results(text)
@@ -191,29 +207,35 @@ end
 ---@param in_transaction? boolean `take` writes the journal.
 ---@return any value
 function Steps:value(name, args, take, in_transaction)
-  if self.diverged then error(self.diverged, 0) end
+  if self.over then error(self.over, 0) end
   local here = context.current()
   if here and here.mode == "effect" then
-    if in_transaction then return self.journal:lazily("value", take) end
+    if in_transaction then return self:book("lazily", "value", take) end
     return take()
   end
   local path = self:path()
   local asked = encode(plain(args, 0), "what " .. name .. " was asked")
-  local row = self.journal:step(self.run, path)
+  local row = self:book("step", self.run, path)
   if row then
     self:check(path, row, name, asked)
     return json.decode(row.result).value
   end
-  if in_transaction then return self.journal:value(self.run, path, name, asked, nil, take) end
-  return self.journal:value(self.run, path, name, asked, take())
+  if in_transaction then return self:book("value", self.run, path, name, asked, nil, take) end
+  return self:book("value", self.run, path, name, asked, take())
 end
 
----Sleeps until a moment that the journal remembers: a restart does not begin the wait again.
+---Sleeps until a moment that the journal remembers: a restart does not begin the wait again. Never longer than asked
+---for: the clock may have been set back.
 ---@async
 ---@param seconds number
 function Steps:sleep(seconds)
   local wake = self:value("sleep", { seconds = seconds }, function() return time.now() + seconds end)
-  while wake > time.now() do time.sleep(math.min(wake - time.now(), 3600)) end
+  local last = time.monotonic() + math.min(wake - time.now(), seconds)
+  self.sleeping = self.sleeping + 1
+  local guard <close> = setmetatable({}, { __close = function()
+    self.sleeping, self.moved = self.sleeping - 1, time.monotonic()
+  end })
+  while guard and time.monotonic() < last do time.sleep(math.min(last - time.monotonic(), 3600)) end
 end
 
 return M

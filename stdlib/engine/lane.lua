@@ -10,7 +10,9 @@ local M = {}
 local MAX_ATTEMPTS <const> = 3
 local MAX_TRIES <const> = 5
 local FIRST_RETRY <const> = 10 -- seconds, doubling
-local RUN_DEADLINE <const> = 4 * 3600
+local LONGEST_RETRY <const> = FIRST_RETRY * 2 ^ (MAX_TRIES - 2)
+local STANDSTILL <const> = 4 * 3600 -- seconds in which no step begins or ends; sleeping does not count
+local PAUSE <const> = 10 -- seconds after a failure of our own, such as a journal on a full disk
 
 -- Failures of the weather, not of the change: worth another try.
 local PASSING <const> = {
@@ -23,7 +25,10 @@ local PASSING <const> = {
 ---@field place Place
 ---@field active boolean
 ---@field resting boolean Only waits for a moment to try again.
----@field running? {row: table, progress?: RunProgress, step?: string, task: Task, steps?: Steps}
+---@field asked boolean Somebody kicked since the lane last looked for work.
+---@field begun? integer The run under way, from its recorded beginning to its recorded end.
+---@field interrupted? integer The run that the journal's failure stopped: the attempt does not count.
+---@field running? {row: table, progress?: RunProgress, step?: string, task: Task, steps?: Steps, cancelled?: boolean}
 ---@field wake Signal
 local Lane = {}
 Lane.__index = Lane
@@ -32,11 +37,14 @@ Lane.__index = Lane
 ---@param place Place
 ---@return Lane
 function M.new(engine, place)
-  return setmetatable({ engine = engine, place = place, active = false, resting = false, wake = task.signal() }, Lane)
+  return setmetatable({
+    engine = engine, place = place, active = false, resting = false, asked = false, wake = task.signal(),
+  }, Lane)
 end
 
 ---Makes the lane look for work.
 function Lane:kick()
+  self.asked = true
   if self.active then
     self.wake:notify()
     return
@@ -46,27 +54,54 @@ function Lane:kick()
     local guard <close> = setmetatable({}, { __close = function()
       self.active, self.resting = false, false
       self.engine.idle:notify()
+      if self.asked and not self.engine.draining then self:kick() end -- while it was about to end
     end })
-    while guard and self:work() do end
+    repeat
+      self.asked = false
+      while guard and self:turn() do end
+    until not self.asked
   end)
+end
+
+-- Waits until the seconds are over or somebody kicks.
+function Lane:rest(seconds)
+  if self.engine.once_only then return false end
+  self.resting = true
+  self.wake:wait(seconds)
+  self.resting = false
+  return true
+end
+
+-- Does the next thing. A failure of our own (the journal's disk is full) ends neither the lane nor the run: it goes on
+-- from the journal when that works again.
+function Lane:turn()
+  local ok, more = pcall(self.work, self)
+  if ok then return more end
+  if errors.is(more) and tostring(more.op):find("^store%.") then self.interrupted = self.begun end
+  self.begun, self.running = nil, nil
+  if self.engine.draining or errors.is(more, "cancelled") then return false end
+  local where = self.place.app.name .. " " .. self.place.environment
+  self.engine:trouble(("%s stopped, and goes on in %d s"):format(where, PAUSE), more)
+  return self:rest(PAUSE)
 end
 
 -- Does the next thing; false when there is nothing to do now.
 function Lane:work()
   local engine, place = self.engine, self.place
   if engine.draining then return false end
+  local app = engine.config.apps[place.app.name]
+  if not app or not app.environments[place.environment] then return false end -- a reload took it away
+  if self.interrupted then
+    engine.journal:park(self.interrupted)
+    self.interrupted = nil
+  end
   local held = engine.journal:hold_of(place.app.name, place.environment) and place.config.policy or nil
   local row = engine.journal:next_run(place.app.name, place.environment, held)
   if not row then return false end
   if row.state == "queued" then
     local wait = row.not_before and row.not_before - time.now() or 0
-    if wait > 0 then
-      if engine.once_only then return false end
-      self.resting = true -- until the wait is over or somebody kicks
-      self.wake:wait(wait)
-      self.resting = false
-      return true
-    end
+    if wait > LONGEST_RETRY then wait = 0 end -- the clock was set back
+    if wait > 0 then return self:rest(wait) end
   end
   self:execute(row)
   return true
@@ -126,6 +161,22 @@ function Lane:hooks(row, emit)
   }
 end
 
+-- Waits for the end of a run, and ends one that stands still.
+local function ended(running)
+  while true do
+    running.task:join(600)
+    if running.task:done() then break end
+    local journaled = running.steps
+    if journaled and journaled.sleeping == 0 and time.monotonic() - journaled.moved > STANDSTILL then
+      running.stuck = true
+      running.task:cancel()
+    end
+  end
+  local ok, err = running.task:join()
+  if running.stuck then return nil, errors.new("deadline", "nothing moved for hours", { op = "run" }) end
+  return ok, err
+end
+
 ---@async
 function Lane:execute(row)
   local engine, place = self.engine, self.place
@@ -139,6 +190,7 @@ function Lane:execute(row)
     return self:finish(row, problem.code == "diverged" and "diverged" or "failed", problem, started)
   end
   engine.journal:begin(row, compiled.hash, compiled.name, compiled.text)
+  self.begun = row.id
   local writer = runlog.writer(engine.state, row.id)
   local emit = self:emitter(row, writer)
   local pump <close> = task.spawn(function() writer:pump() end)
@@ -153,14 +205,20 @@ function Lane:execute(row)
     }
     self.running.steps = journaled
     local run = run_words.new(row, place, journaled, engine.world, self:hooks(row, emit))
-    local ok, err = pcall(task.deadline, RUN_DEADLINE, run_words.execute, compiled, run)
-    if journaled.diverged then error(journaled.diverged, 0) end -- also when the policy swallowed it
+    local ok, err = pcall(run_words.execute, compiled, run)
+    if journaled.over then error(journaled.over, 0) end -- also when the policy swallowed it
     if not ok then error(err, 0) end
     return true
   end)
-  local ok, err = self.running.task:join()
+  local ok, err = ended(self.running)
   local state = ok and "done" or errors.is(err, "diverged") and "diverged" or "failed"
-  if not ok and engine.stopping then
+  local broken = self.running.steps and self.running.steps.broken
+  if broken and not engine.stopping then
+    emit { kind = "note", level = "error", text = "interrupted: " .. tostring(broken) }
+    writer:flush()
+    error(broken, 0)
+  end
+  if engine.stopping and (not ok or self.running.cancelled) then
     engine.journal:park(row.id)
     emit { kind = "note", level = "info", text = "parked: it goes on when the host starts again" }
   else
@@ -171,7 +229,7 @@ function Lane:execute(row)
     }
     self:finish(row, state, not ok and err or nil, started)
   end
-  self.running = nil
+  self.begun, self.running = nil, nil
   writer:flush()
 end
 

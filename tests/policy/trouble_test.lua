@@ -1,0 +1,164 @@
+-- Trouble of the host's own: a journal on a full disk, clocks that jump, policies that swallow errors, reloads that take
+-- things away. Nothing stops for good, nothing is done twice, and nothing counts as done that was not.
+local check = require "check"
+local errors, fs, sim, task, time = require "errors", require "fs", require "sim", require "task", require "time"
+local test, eq, ok = check.test, check.eq, check.ok
+
+local C = sim.commit
+
+local WATCH <const> = "watch = function(place) return place:head() end,"
+local NOTHING <const> = "return policy { watch = function() return nil, 'not in this test' end, run = function() end }"
+
+-- A world and a host; `scripts` are policies of our own.
+local function stage(scripts, options)
+  local dir = assert(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  options = options or {}
+  if scripts then
+    options.scripts = dir.path .. "/scripts"
+    assert(fs.mkdir(options.scripts))
+    for name, text in pairs(scripts) do assert(fs.write(options.scripts .. "/" .. name .. ".lua", text)) end
+  end
+  local s = { world = sim.open(dir.path .. "/world"), dir = dir.path, options = options }
+  s.host = sim.host(s.world, dir.path .. "/state", options)
+  check.defer(function() pcall(s.host.close, s.host) end)
+  function s.settle() sim.settle(s.host) end
+  function s.kick() for _, lane in pairs(s.host.lanes) do lane:kick() end end
+  function s.reopen()
+    s.host:close()
+    s.host = sim.host(s.world, dir.path .. "/state", options)
+  end
+  function s.last() return s.host.journal:run_by_id(s.host.journal:row("SELECT max(id) AS id FROM runs").id) end
+  return s
+end
+
+-- Makes the n-th call of a journal's method, and those after it, fail as on a full disk; returns what mends it.
+local function full_disk(s, method, n)
+  local calls, broken, real = 0, true, s.host.journal[method]
+  s.host.journal[method] = function(...)
+    calls = calls + 1
+    if broken and calls >= n then error(errors.new("full", "the disk is full", { op = "store.transaction" }), 0) end
+    return real(...)
+  end
+  return function() broken = false end
+end
+
+test("a run whose journal cannot be written waits, goes on when it can, and loses nothing", function()
+  for _, case in ipairs { { "begin", 1 }, { "intend", 1 }, { "intend", 2 }, { "outcome", 1 }, { "outcome", 3 }, { "value", 2 }, { "finish", 1 } } do
+    local s = stage()
+    local what = case[1] .. " " .. case[2]
+    local mend = full_disk(s, case[1], case[2])
+    s.world:push("main", "a")
+    s.settle()
+    for _ = 1, 5 do -- more often than crashes are forgiven
+      s.kick()
+      s.settle()
+    end
+    ok(s.last().state == "queued" or s.last().state == "running", what)
+    mend()
+    s.kick()
+    s.settle()
+    eq({ s.last().state, s.world:running("staging").commit }, { "done", C "a" }, what)
+    local rollouts = 0
+    for _, line in ipairs(s.world:effects()) do rollouts = rollouts + (line:find("roll out", 1, true) and 1 or 0) end
+    eq(rollouts, 1, what)
+  end
+end)
+
+test("a policy cannot swallow that its journal is full", function()
+  local s = stage { production = NOTHING, staging = [[
+    return policy { ]] .. WATCH .. [[
+      run = function(run)
+        pcall(run.step, run, "one", {}, function() return 1 end)
+        pcall(run.step, run, "two", {}, function() return 2 end)
+      end }]] }
+  s.world:push("main", "a")
+  local mend = full_disk(s, "intend", 1)
+  s.settle()
+  eq(s.last().state, "running")
+  mend()
+  s.kick()
+  s.settle()
+  eq(s.last().state, "done")
+  eq(#s.host.journal:steps(s.last().id), 2)
+end)
+
+test("a policy that swallows the end of its host is parked and not done", function()
+  local s = stage { production = NOTHING, staging = [[
+    local fs = require "fs"
+    return policy { ]] .. WATCH .. [[
+      run = function(run)
+        pcall(run.sleep, run, 0.3)
+        run:log("slept")
+      end }]] }
+  s.world:push("main", "a")
+  local running = task.spawn(function() return s.host:run() end)
+  check.eventually(function() return s.host.journal:row("SELECT 1 AS x FROM steps") end)
+  s.host:stop(0)
+  running:join()
+  s.host = sim.host(s.world, s.dir .. "/state", s.options)
+  eq(s.last().state, "running")
+  sim.settle(s.host)
+  s.host:lane(s.host:place("web", "staging")):kick()
+  sim.settle(s.host)
+  eq(s.last().state, "done")
+end)
+
+test("a clock that is set back holds up neither a retry nor a sleep", function()
+  local real, shift = time.now, 0
+  check.defer(function() time.now = real end)
+  time.now = function() return real() + shift end
+  local s = stage { production = NOTHING, staging = [[
+    return policy { ]] .. WATCH .. [[ run = function(run) run:sleep(0.3) run:step("end", {}, function() return 1 end) end }]] }
+  s.world:push("main", "a")
+  assert(s.host:poll())
+  check.eventually(function() return s.host.journal:row("SELECT 1 AS x FROM steps") end)
+  shift = -365 * 86400
+  check.eventually(function() return s.last().state == "done" end, 3)
+  s.host.journal:write("UPDATE runs SET state = 'queued', not_before = ?", time.now() + 365 * 86400)
+  s.kick()
+  check.eventually(function() return s.last().state == "done" end, 3)
+end)
+
+test("what waits for an app that a reload took away stays undone", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  local gone = sim.config(s.dir .. "/state", s.options)
+  gone.apps, gone.app_list = {}, {}
+  local real = s.host.world.ensure_image
+  s.host.world.ensure_image = function(request)
+    if request.commit == C "b" then
+      s.world:push("main", "c")
+      check.eventually(function() return #s.host:poll("web").changes > 0 end)
+      s.host.load = function() return gone end
+      assert(s.host:reload())
+    end
+    return real(request)
+  end
+  s.world:push("main", "b")
+  s.settle()
+  eq(s.world:running("staging").commit, C "b") -- what was under way is finished
+  eq(s.last().state, "queued")
+end)
+
+test("a release under way when its run is ended from outside is taken back like any that failed", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  local real = s.host.world.target
+  s.host.world.target = function(...)
+    local target = real(...)
+    target.wait = function(_, request)
+      if s.world:running("staging").commit == C "b" and request.digest == s.world:running("staging").digest then
+        error(errors.new("cancelled", "somebody ended it"), 0)
+      end
+      return true
+    end
+    return target
+  end
+  s.world:push("main", "b")
+  s.settle()
+  eq(s.host.journal:row("SELECT count(*) AS n FROM releases WHERE state = 'pending'").n, 0)
+  eq(s.world:running("staging").commit, C "a")
+end)
