@@ -244,6 +244,16 @@ for _, kind in ipairs { "docker", "buildah", "podman" } do
     w.app.build.timeout = 60
     local handle = task.spawn(function() return w.ensure(commit) end)
     check.eventually(function() return running(word) > 0 end, 20, "the instruction runs")
+    local kept = 0
+    for path, type in fs.walk(w.work) do
+      if type == "file" and path:find("/auth%.json$") then
+        eq(ok(fs.stat(w.work .. "/" .. path)).mode, 384) -- 0600
+        kept = kept + 1
+      end
+    end
+    eq(kept, kind == "docker" and 0 or 1)
+    eq(running(where.password), 0)
+    eq(running(hash.base64(where.user .. ":" .. where.password)), 0)
     handle:cancel()
     pcall(handle.join, handle, 10)
     check.eventually(function() return running(word) == 0 end, 20, "no process of the build is left")
