@@ -7,6 +7,9 @@
 
 #ifdef MOONTIDE_FAULTS
 
+#include <stdio.h>
+#include <stdlib.h>
+
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *ptr, size_t size);
@@ -44,6 +47,26 @@ static bool refuse(void)
         return false;
     failing = true;
     return true;
+}
+
+/* MOONTIDE_FAIL_ALLOCATION=N, or N+ for all from there on: from before main, for the start of the program. The
+ * end says how many were still to go, so that a sweep knows when it is past the last one. */
+__attribute__((constructor)) static void plan_from_environment(void)
+{
+    const char *plan = getenv("MOONTIDE_FAIL_ALLOCATION");
+    char *end;
+
+    if (plan) {
+        uint64_t n = strtoull(plan, &end, 10);
+
+        fault_allocations(n, *end == '+');
+    }
+}
+
+__attribute__((destructor)) static void tell_what_is_left(void)
+{
+    if (getenv("MOONTIDE_FAIL_ALLOCATION") && left > 0)
+        fprintf(stderr, "moontide: %llu allocations were still to go\n", (unsigned long long)left);
 }
 
 void *__wrap_malloc(size_t size)

@@ -111,7 +111,7 @@ bool host_open(struct host *host, int argc, char **argv, const char **message)
     }
     lua_pushcfunction(host->L, l_prelude);
     if (lua_pcall(host->L, 0, 1, 0) != LUA_OK) {
-        *message = lua_tostring(host->L, -1);
+        *message = lua_type(host->L, -1) == LUA_TSTRING ? lua_tostring(host->L, -1) : "the prelude failed";
         return false;
     }
     return true;

@@ -30,6 +30,8 @@ end)
 told("json.encode", function() return json.encode(value) end)
 told("json.encode, pretty", function() return json.encode(value, { pretty = true }) end)
 
+told("json.array, is_array", function() return json.is_array(json.array { 1 }) and json.is_array(json.array()) end)
+
 local document = "a: &a {k: [1, two, ~]}\nb:\n  <<: *a\n  j: |\n    text\n---\n- *b\n"
 local good = document:gsub("%*b", "c")
 told("yaml.decode_all", function() return yaml.decode_all(good, { marks = true }) end)
@@ -50,6 +52,7 @@ told("store.open", function()
   return opened and true, err
 end)
 told("db:run", function() return db:run("INSERT INTO t VALUES(?, ?)", 0, "text") end)
+told("store.blob", function() return db:run("INSERT INTO t VALUES(0, ?)", store.blob(("\0x"):rep(3000))) end)
 told("db:row", function() return db:row("SELECT v, n FROM t WHERE n = ? LIMIT 1", 0) end)
 told("db:rows", function() return db:rows "SELECT v, n FROM t ORDER BY v LIMIT 20" end)
 told("db:exec", function() return db:exec "CREATE TABLE IF NOT EXISTS u(x); DROP TABLE u" end)

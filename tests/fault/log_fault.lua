@@ -62,4 +62,9 @@ end, function()
   assert(filter:feed("er 1.", true) == "[redacted].")
 end)
 
+sweep("log.configure, looks", function()
+  log.configure { burst = 50 }
+  return log.looks()
+end, function() end)
+
 return failures > 0 and 1 or 0

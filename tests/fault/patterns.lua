@@ -26,4 +26,19 @@ sweep.run("table.sort", function()
   return list[1] < list[2] and list[499] < list[500]
 end)
 sweep.run("table.unpack", function() return select("#", table.unpack({}, 1, 5000)) == 5000 end)
+sweep.run("table.insert, remove", function()
+  local list = {}
+  for i = 1, 500 do table.insert(list, 1, i) end
+  return table.remove(list) == 1 and #list == 499
+end)
+sweep.run("coroutine.wrap, resume", function()
+  local co = coroutine.create(function(n) return n + coroutine.yield(n) end)
+  local inner = coroutine.wrap(function() return 1 end)
+  return inner() == 1 and select(2, coroutine.resume(co, 1)) == 1 and select(2, coroutine.resume(co, 2)) == 3 and
+    coroutine.close(co)
+end)
+sweep.run("setmetatable", function()
+  do local _ <close> = setmetatable({}, { __close = function() end }) end
+  return true
+end)
 sweep.run("table.move", function() return #table.move({ 1, 2, 3 }, 1, 3, 2) == 4 end)

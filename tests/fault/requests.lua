@@ -23,6 +23,30 @@ sweep.run("http.get with all that goes into a head", function()
   return answer and answer.status == 304
 end)
 
+sweep.run("http.request, with times", function()
+  local answer = http.request {
+    method = "PUT", url = to("echo"), body = "text", timeout = 20, connect_timeout = 10,
+  }
+  return answer and answer.body:find("text", 1, true)
+end)
+
+sweep.run("a request that takes too long", function()
+  local _, err = http.get(to("delay", "ms=60000"), { timeout = 0.02 })
+  return err and err.code == "timeout"
+end)
+
+sweep.run("http.get over a connection that nobody serves", function()
+  local _, err = http.get("http://127.0.0.1:1/", { timeout = 5 })
+  return err and err.code == "refused"
+end)
+
+sweep.run("http.get of what is no address", function()
+  local _, err = http.get "http://[::1"
+  return err and err.code == "invalid"
+end)
+
+sweep.run("http.stats", http.stats)
+
 sweep.run("http.post", function()
   local answer = http.post(to("echo"), { key = "value" })
   return answer and answer.body:find('{"key":"value"}', 1, true)
