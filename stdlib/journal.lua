@@ -164,8 +164,8 @@ end
 ---@return integer run
 function Journal:enqueue(change)
   return self:synced("change", function()
-    self:write([[UPDATE runs SET state = 'superseded', ended_at = ? WHERE app = ? AND environment = ? AND kind = 'change'
-      AND state = 'queued' AND try > 1]], time.now(), change.app, change.environment)
+    self:write([[UPDATE runs SET state = 'superseded', ended_at = ? WHERE app = ? AND environment = ?
+      AND kind = 'change' AND state = 'queued' AND try > 1]], time.now(), change.app, change.environment)
     return enqueue(self, change)
   end)
 end

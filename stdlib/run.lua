@@ -246,7 +246,8 @@ end
 ---@param run Run
 function M.execute(policy, run)
   local face = facade.of(run, "run", { "id", "app", "environment", "by", "kind" }, {
-    "image", "release", "restore", "mark_bad", "good_before", "overtaken", "hold", "notify", "log", "sleep", "now", "all", "step",
+    "image", "release", "restore", "mark_bad", "good_before", "overtaken", "hold", "notify", "log", "sleep", "now",
+    "all", "step",
   })
   context.with({ mode = "run", place = run.place, steps = run.steps }, policy.run, face, run.row.change)
 end

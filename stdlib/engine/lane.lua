@@ -196,7 +196,10 @@ function Lane:execute(row)
   local pump <close> = task.spawn(function() writer:pump() end)
   assert(pump)
   self.running = { row = row }
-  emit { kind = "run", level = "info", phase = "begin", text = ("run %d%s: %s"):format(row.id, row.attempts > 0 and " goes on" or "", row.title) }
+  emit {
+    kind = "run", level = "info", phase = "begin",
+    text = ("run %d%s: %s"):format(row.id, row.attempts > 0 and " goes on" or "", row.title),
+  }
   engine:report(place, row, "running")
   local limits = { name = "run " .. row.id, cpu = policy.RUN_LIMITS.cpu, memory = policy.RUN_LIMITS.memory }
   self.running.task = task.start(limits, function()

@@ -1,16 +1,7 @@
--- sys and signal: what the process tells of itself, and what reaches it from outside.
+-- sys: what the process tells of itself, and what scripts cannot reach.
 local check = require "check"
-local fs, proc, sys, time = require "fs", require "proc", require "sys", require "time"
+local fs, proc, sys = require "fs", require "proc", require "sys"
 local test, eq, ok, has, raises = check.test, check.eq, check.ok, check.has, check.raises
-
-local function run(text, options)
-  local dir = assert(fs.temp_dir())
-  check.defer(function() dir:close() end)
-  assert(fs.write(dir.path .. "/script.lua", text))
-  local argv = options or {}
-  table.move({ sys.exe(), "exec", dir.path .. "/script.lua" }, 1, 3, 1, argv)
-  return argv
-end
 
 test("the process knows itself", function()
   ok(sys.pid() > 1)
@@ -39,35 +30,10 @@ test("only text is compiled", function()
   has(syntax, "file.lua:1:")
 end)
 
-test("signals are kept and handed out, one waiter at a time", function()
-  local handle <close> = assert(proc.spawn(run [[
-    local sys, task, time = require "sys", require "task", require "time"
-    sys.catch("TERM", "HUP")
-    print(pcall(sys.catch, "KILL") == false)
-    local first = task.spawn(sys.next_signal)
-    time.sleep(0)
-    print(pcall(sys.next_signal) == false)
-    print(first:join())
-    time.sleep(0.2)
-    print(sys.next_signal())
-    return 7]]))
-  time.sleep(0.3)
-  handle:kill("HUP")
-  time.sleep(0.1)
-  handle:kill("TERM")
-  local result = assert(handle:wait(10))
-  eq({ result.code, result.stdout }, { 7, "true\ntrue\nHUP\nTERM\n" })
-end)
-
-test("without a catch, TERM ends the process as it ends any", function()
-  local handle <close> = assert(proc.spawn(run [[require("time").sleep(10)]]))
-  time.sleep(0.3)
-  handle:kill("TERM")
-  eq(assert(handle:wait(10)).signal, "SIGTERM")
-end)
-
 test("a script in which everybody waits for everybody is told so", function()
-  local result = assert(proc.run(run([[require("task").signal():wait()]], { timeout = 10 })))
+  local dir <close> = assert(fs.temp_dir())
+  assert(fs.write(dir.path .. "/script.lua", [[require("task").signal():wait()]]))
+  local result = assert(proc.run { sys.exe(), "exec", dir.path .. "/script.lua", timeout = 10 })
   eq(result.code, 70)
   has(result.stderr, "deadlock")
 end)

@@ -86,7 +86,10 @@ function Host:until_(name, what, seconds, fn)
     e = self:environment(name)
     return e and fn(e)
   end)
-  if not ok then error(("%s; it is %s; the host's last words:\n%s"):format(tostring(err), e and e.state or "unknown", self:log():sub(-1500)), 0) end
+  if not ok then
+    local state, words = e and e.state or "unknown", self:log():sub(-1500)
+    error(("%s; it is %s; the host's last words:\n%s"):format(tostring(err), state, words), 0)
+  end
   return e
 end
 

@@ -1,4 +1,5 @@
--- Order: what waits, fails, is tried again, held and taken back at awkward moments never puts an older thing over a newer.
+-- Order: what waits, fails, is tried again, held and taken back at awkward moments never puts an older thing over a
+-- newer one.
 local check = require "check"
 local errors, fs, poller, sim, task, time = require "errors", require "fs", require "engine.poller", require "sim",
   require "task", require "time"
@@ -16,7 +17,9 @@ local function stage(options)
   function s.last() return s.host.journal:row("SELECT max(id) AS id FROM runs").id end
   function s.runs(environment)
     local list = {}
-    for i, run in ipairs(s.host:history { app = "web", environment = environment, limit = 100 }.runs) do list[i] = run.state .. " " .. run.title end
+    for i, run in ipairs(s.host:history { app = "web", environment = environment, limit = 100 }.runs) do
+      list[i] = run.state .. " " .. run.title
+    end
     return list
   end
   -- A commit that waits behind the run under way. (The poll that started the run may still be looking around.)
@@ -67,7 +70,9 @@ test("a person's order goes before what waits to be tried again, and is not undo
   s.world:push("main", "b")
   s.settle()
   local weather = true
-  s.at_image(function(commit) if commit == C "c" and weather then return errors.fail("refused", "nobody listens") end end)
+  s.at_image(function(commit)
+    if commit == C "c" and weather then return errors.fail("refused", "nobody listens") end
+  end)
   s.world:push("main", "c")
   s.settle()
   eq(s.host:status().apps[1].environments[1].state, "waiting")
