@@ -129,8 +129,8 @@ local function decide(engine, place, compiled)
   return run, errors.is(reason) and reason or nil
 end
 
----Asks one policy and acts on the answer. One at a time for each place: a poll and a run that failed may ask at the same
----moment, and both would find the same change to be new.
+---Asks one policy and acts on the answer. One at a time for each place: a poll and a run that failed may ask at the
+---same moment, and both would find the same change to be new.
 ---@async
 ---@return integer? run A change that was accepted.
 ---@return Err? err

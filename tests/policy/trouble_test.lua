@@ -1,5 +1,5 @@
--- Trouble of the host's own: a journal on a full disk, clocks that jump, policies that swallow errors, reloads that take
--- things away. Nothing stops for good, nothing is done twice, and nothing counts as done that was not.
+-- Trouble of the host's own: a journal on a full disk, clocks that jump, policies that swallow errors, reloads that
+-- take things away. Nothing stops for good, nothing is done twice, and nothing counts as done that was not.
 local check = require "check"
 local errors, fs, sim, task, time = require "errors", require "fs", require "sim", require "task", require "time"
 local test, eq, ok = check.test, check.eq, check.ok
@@ -44,7 +44,9 @@ local function full_disk(s, method, n)
 end
 
 test("a run whose journal cannot be written waits, goes on when it can, and loses nothing", function()
-  for _, case in ipairs { { "begin", 1 }, { "intend", 1 }, { "intend", 2 }, { "outcome", 1 }, { "outcome", 3 }, { "value", 2 }, { "finish", 1 } } do
+  for _, case in ipairs {
+    { "begin", 1 }, { "intend", 1 }, { "intend", 2 }, { "outcome", 1 }, { "outcome", 3 }, { "value", 2 }, { "finish", 1 },
+  } do
     local s = stage()
     local what = case[1] .. " " .. case[2]
     local mend = full_disk(s, case[1], case[2])
@@ -109,7 +111,8 @@ test("a clock that is set back holds up neither a retry nor a sleep", function()
   check.defer(function() time.now = real end)
   time.now = function() return real() + shift end
   local s = stage { production = NOTHING, staging = [[
-    return policy { ]] .. WATCH .. [[ run = function(run) run:sleep(0.3) run:step("end", {}, function() return 1 end) end }]] }
+    return policy { ]] .. WATCH .. [[
+      run = function(run) run:sleep(0.3) run:step("end", {}, function() return 1 end) end }]] }
   s.world:push("main", "a")
   assert(s.host:poll())
   check.eventually(function() return s.host.journal:row("SELECT 1 AS x FROM steps") end)
