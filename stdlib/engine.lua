@@ -80,7 +80,7 @@ function M.open(options)
     policies = policies, state = config.state, world = options.world or require("world").real(),
     lanes = {}, places = {}, repositories = {}, app_states = {}, said = {}, hurry = {}, locks = {},
     counters = { polls = 0, poll_errors = 0, runs = {} },
-    idle = task.signal(), wake = task.signal(), ended = task.signal(),
+    idle = task.signal(), wake = task.signal(), ended = task.signal(), reloaded = task.signal(),
     draining = false, stopping = false, ready = false, started_at = time.now(), loaded_at = time.now(),
   }, Engine)
   self.repl_env = { engine = self, config = config, apps = config.apps }
@@ -143,10 +143,10 @@ function Engine:lane(at)
 end
 
 function Engine:repository(app)
-  local repo = self.repositories[app.name]
+  local repo = self.repositories[app]
   if not repo then
     repo = self.world.repository(app, self.config)
-    self.repositories[app.name] = repo
+    self.repositories[app] = repo -- by the table: after a reload it is another one
   end
   return repo
 end
@@ -283,10 +283,15 @@ end
 -- Forgets what retention allows, now and each hour.
 local function housekeeping(self)
   while true do
-    for _, id in ipairs(self.journal:forget(self.config.retention)) do
-      fs.remove(require("engine.runlog").path(self.state, id))
-    end
-    time.sleep(3600)
+    local more
+    local ok, err = pcall(function()
+      local ids
+      ids, more = self.journal:forget(self.config.retention)
+      for _, id in ipairs(ids) do fs.remove(require("engine.runlog").path(self.state, id)) end
+    end)
+    if not ok and errors.is(err, "cancelled") then return end
+    if not ok then self:trouble("what is old could not be forgotten", err) end
+    time.sleep(ok and more and 0.1 or 3600)
   end
 end
 
@@ -318,6 +323,7 @@ function Engine:run()
   end
   local limit = time.monotonic() + 5
   while busy(self) and time.monotonic() < limit do self.idle:wait(0.1) end
+  reporter.told(self, 5)
   self:close()
   return true
 end
@@ -357,6 +363,7 @@ function Engine:once()
   end
   for _, p in ipairs(polls) do ok = p:join() and ok end
   while busy(self) do self.idle:wait(1) end
+  reporter.told(self, 30)
   local runs = {}
   for _, row in ipairs(self.journal:rows("SELECT id FROM runs ORDER BY id")) do
     if row.id > first or unfinished[row.id] then
@@ -410,9 +417,16 @@ function Engine:reload()
   self.config, self.policies, self.places, self.repositories = config, policies, {}, {}
   self.repl_env.config, self.repl_env.apps = config, config.apps
   for _, state in pairs(self.app_states) do state.snapshot = nil end
+  for name in pairs(self.app_states) do
+    if not config.apps[name] then self.app_states[name] = nil end
+  end
+  for unit in pairs(self.said) do
+    if not config.apps[unit:match("^[^/]+")] then self.said[unit] = nil end
+  end
   self.reload_error, self.loaded_at = nil, time.now()
   self.wake:notify()
-  recover(self)
+  self.reloaded:notify()
+  task.start({ name = "resuming", detached = true }, recover, self) -- it may wait for runs to end
   self:emit {
     event = "reload", level = "info", text = #changed > 0 and table.concat(changed, "; ") or "nothing changed",
   }

@@ -4,7 +4,7 @@
 -- Outcomes ride on the next sync: after a power cut the last one may be missing, and its effect, being idempotent,
 -- is looked at and performed again. This module is the only one that knows SQL. It never waits.
 local fs, json, store, time = require "fs", require "json", require "store", require "time"
-local errors, schema, sys = require "errors", require "journal.schema", require "sys"
+local errors, log, schema, sys = require "errors", require "log", require "journal.schema", require "sys"
 
 ---What becomes a queued run.
 ---@class NewChange
@@ -29,6 +29,7 @@ local M = {}
 
 local SYNCED <const> = { durable = true }
 local LAZY <const> = { durable = false }
+local PIECE <const> = 200 -- runs forgotten in one transaction: nobody else has a turn meanwhile
 
 -- A journal that cannot be written must stop what depends on it: its failures are raised.
 local function must(value, err)
@@ -37,8 +38,11 @@ local function must(value, err)
 end
 
 local function plain(value)
-  return value ~= nil and must(json.encode(value)) or nil
+  return value ~= nil and log.redact(must(json.encode(value))) or nil
 end
+
+-- Words of people, programs and servers may quote a secret.
+local function words(text) return text and log.redact(text) end
 
 ---Opens the journal of a state folder, making or migrating it.
 ---@async
@@ -125,7 +129,7 @@ local function enqueue(self, change)
   self:write([[INSERT INTO runs (app, environment, policy, kind, key, title, reason, "by", change, state, try,
     not_before, queued_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)]],
     change.app, change.environment, change.policy, change.kind or "change", change.key,
-    change.title or change.key, change.reason, change.by, plain(change.data or {}), change.try or 1,
+    words(change.title or change.key), words(change.reason), words(change.by), plain(change.data or {}), change.try or 1,
     change.not_before, time.now())
   return self:row("SELECT last_insert_rowid() AS id").id
 end
@@ -159,8 +163,8 @@ function Journal:seen(place, policy, key)
   end)
 end
 
----Queues what a person asked for; the watched key stays what it is, so that it holds until the source moves. Changes
----that only wait to be tried again give way: after it they would undo it.
+---Queues what a person asked for; the watched key stays what it is, so that it holds until the source moves.
+---Changes that only wait to be tried again give way: after it they would undo it.
 ---@return integer run
 function Journal:enqueue(change)
   return self:synced("change", function()
@@ -185,8 +189,8 @@ end
 
 function Journal:run_by_id(id) return run_row(self:row(RUN .. "WHERE id = ?", id)) end
 
----The run that a place should work on now: one that was interrupted, else the oldest that waits. What a rollback policy
----asked for comes before newer changes: put back after them, it would undo them.
+---The run that a place should work on now: one that was interrupted, else the oldest that waits. What a rollback
+---policy asked for comes before newer changes: put back after them, it would undo them.
 ---@param held? string While the place is held: the policy whose changes wait, and hold up nobody else.
 ---@return table? run
 function Journal:next_run(app, environment, held)
@@ -263,7 +267,7 @@ function Journal:finish(run, state, err, retry)
     -- What it was putting out when it ended is no release that stayed: rollback policies look for such.
     if state == "failed" or state == "quarantined" then
       self:write("UPDATE releases SET state = 'failed', reason = ? WHERE run = ? AND state = 'pending'",
-        err and err.message, run.id)
+        err and words(err.message), run.id)
     end
     if not retry or newer_waits(self, run) then return false end
     return enqueue(self, {
@@ -349,7 +353,7 @@ function Journal:add_release(r)
   self:write([[INSERT INTO releases (app, environment, run, version, commit_id, digest, image, state, adopted,
     restored, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
     r.app, r.environment, r.run, r.version, r.commit, r.digest, r.image, r.state or "pending",
-    r.adopted and 1 or 0, r.restored and 1 or 0, r.reason, time.now())
+    r.adopted and 1 or 0, r.restored and 1 or 0, words(r.reason), time.now())
   return self:row("SELECT last_insert_rowid() AS id").id
 end
 
@@ -361,7 +365,7 @@ function Journal:set_release(id, state, reason)
       AND id <> ?]], r.app, r.environment, id)
   end
   self:write([[UPDATE releases SET state = ?1, reason = coalesce(?2, reason),
-    at = CASE WHEN ?1 = 'live' THEN ?4 ELSE at END WHERE id = ?3]], state, reason, id, time.now())
+    at = CASE WHEN ?1 = 'live' THEN ?4 ELSE at END WHERE id = ?3]], state, words(reason), id, time.now())
   return id
 end
 
@@ -407,7 +411,7 @@ end
 function Journal:hold(app, environment, by, reason)
   return self:synced("hold", function()
     return self:write([[INSERT OR IGNORE INTO holds (app, environment, "by", reason, at) VALUES (?, ?, ?, ?, ?)]],
-      app, environment, by, reason, time.now())
+      app, environment, words(by), words(reason), time.now())
   end)
 end
 
@@ -424,7 +428,7 @@ function Journal:decide(list)
     for _, d in ipairs(list) do
       self:write([[INSERT INTO decisions (app, environment, policy, subject, verdict, reason, file, line, at)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)]],
-        d.app, d.environment, d.policy, d.subject or "", d.verdict, d.reason, d.file, d.line, d.at)
+        d.app, d.environment, d.policy, words(d.subject or ""), d.verdict, words(d.reason), d.file, d.line, d.at)
     end
     return true
   end)
@@ -440,30 +444,37 @@ end
 -- ---- retention ----
 
 ---Forgets ended runs beyond the newest `keep.runs` of each place or older than `keep.days`, never one that a kept
----release or watch names, and decisions beyond the newest 100 for each policy.
+---release or watch names; age alone forgets no failure, for what failed or was taken back is not tried again because
+---of it. Of decisions the newest 100 stay for each policy, and the last of the newest 1000 subjects.
+---A piece at a time: call it again while there is more.
 ---@param keep {runs: integer, days: integer}
 ---@return integer[] forgotten Ids of the runs (their log files can go too).
+---@return boolean more
 function Journal:forget(keep)
   local ids = {}
   self:lazily("forget", function()
     for _, row in ipairs(self:rows([[SELECT id FROM (SELECT id, state, ended_at, row_number() OVER
       (PARTITION BY app, environment ORDER BY id DESC) AS n FROM runs) WHERE state NOT IN ('queued', 'running')
-      AND (n > ? OR ended_at < ?) AND id NOT IN (SELECT run FROM watches WHERE run IS NOT NULL)
-      AND id NOT IN (SELECT run FROM releases WHERE run IS NOT NULL AND state IN ('live', 'pending')) LIMIT 1000]],
-      keep.runs, time.now() - keep.days * 86400)) do
+      AND (n > ? OR ended_at < ? AND state NOT IN ('failed', 'quarantined', 'diverged')
+      AND id NOT IN (SELECT run FROM releases WHERE run IS NOT NULL AND state IN ('bad', 'failed')))
+      AND id NOT IN (SELECT run FROM watches WHERE run IS NOT NULL)
+      AND id NOT IN (SELECT run FROM releases WHERE run IS NOT NULL AND state IN ('live', 'pending')) LIMIT ?]],
+      keep.runs, time.now() - keep.days * 86400, PIECE)) do
       ids[#ids + 1] = row.id
       self:write("DELETE FROM runs WHERE id = ?", row.id)
     end
     self:write([[DELETE FROM decisions WHERE id NOT IN (SELECT id FROM (SELECT id, row_number() OVER
       (PARTITION BY app, environment, policy ORDER BY id DESC) AS n FROM decisions) WHERE n <= 100)
-      AND id NOT IN (SELECT max(id) FROM decisions GROUP BY app, environment, policy, subject)]])
+      AND id NOT IN (SELECT id FROM (SELECT max(id) AS id, row_number() OVER (PARTITION BY app, environment, policy
+      ORDER BY max(id) DESC) AS n FROM decisions GROUP BY app, environment, policy, subject) WHERE n <= 1000)]])
     self:write("DELETE FROM policies WHERE hash NOT IN (SELECT policy_hash FROM runs WHERE policy_hash IS NOT NULL)")
-    self:write([[DELETE FROM releases WHERE state NOT IN ('live', 'pending') AND at < ? AND id NOT IN
+    self:write([[DELETE FROM releases WHERE state NOT IN ('live', 'pending') AND at < ?
+      AND (run IS NULL OR run NOT IN (SELECT id FROM runs)) AND id NOT IN
       (SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY app, environment ORDER BY id DESC) AS n FROM releases)
       WHERE n <= 50)]], time.now() - keep.days * 86400)
     return true
   end)
-  return ids
+  return ids, #ids == PIECE
 end
 
 M.Journal = Journal

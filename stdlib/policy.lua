@@ -233,18 +233,21 @@ end
 function M.load(names, folder)
   local policies, faults = {}, {}
   for _, name in ipairs(names) do
-    local text, file
+    local text, file, problem
     if folder then
       file = folder .. "/" .. name .. ".lua"
-      text = require("fs").read(file)
+      text, problem = require("fs").read(file)
+      if problem and problem.code == "not_found" then problem = nil end
     end
-    if not text then
+    if not text and not problem then
       file = "scripts/" .. name .. ".lua"
       text = sys.embedded(file)
     end
     local compiled, fault
     if text then
       compiled, fault = M.compile(name, text, file)
+    elseif problem then -- the program's own policy in its place would be a surprise
+      fault = { file = file, message = "the policy cannot be read: " .. problem.message }
     else
       fault = { file = (folder or "scripts") .. "/" .. name .. ".lua", message = "there is no policy '" .. name .. "'" }
     end

@@ -86,8 +86,9 @@ local function put(self, request)
   self.steps:perform("wait", { digest = request.digest }, function()
     return must(target():wait { digest = request.digest, release = request.release, hooks = self.hooks })
   end)
-  if #place.config.verify > 0 then
-    self.steps:perform("verify", { checks = #place.config.verify }, function()
+  -- Whether there are checks is recorded: after a crash the configuration may be another one.
+  if self.steps:value("checks", {}, function() return #place.config.verify end) > 0 then
+    self.steps:perform("verify", { digest = request.digest }, function()
       return must(world.verify(place.config.verify, {
         app = place.app.name, environment = place.environment, version = request.version, commit = request.commit,
         digest = request.digest, hooks = self.hooks,

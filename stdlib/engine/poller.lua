@@ -1,12 +1,14 @@
 -- Polling: who is due, what the repository looks like, what the policies say of it, and what that becomes.
 --
 -- An answer that changes nothing writes nothing: what was said before is kept in memory and compared.
-local errors, policy, task, time = require "errors", require "policy", require "task", require "time"
+local errors, log, policy, task, time = require "errors", require "log", require "policy", require "task",
+  require "time"
 
 local M = {}
 
 local MAX_POLLS <const> = 32         -- at once
 local WATCH_TIMEOUT <const> = 60     -- seconds a policy's watch may take, waiting included
+local MAX_SILENT <const> = 1000      -- subjects of a policy that are remembered when it says nothing of them any more
 
 -- ---- what the policies said ----
 
@@ -28,7 +30,7 @@ local function record(engine, place, name, list)
   end
   local fresh, now, mentioned = {}, time.now(), {}
   for _, d in ipairs(list) do
-    d.subject = d.subject or ""
+    d.subject, d.reason = d.subject or "", log.redact(d.reason)
     mentioned[d.subject] = true
     local last = said[d.subject]
     if same(last, d) then
@@ -40,8 +42,13 @@ local function record(engine, place, name, list)
       fresh[#fresh + 1] = d
     end
   end
+  local silent = 0
   for subject, d in pairs(said) do
-    if not mentioned[subject] then d.current = false end
+    if not mentioned[subject] then
+      d.current = false
+      silent = silent + 1
+      if silent > MAX_SILENT then said[subject] = nil end
+    end
   end
   if #fresh > 0 then engine.journal:decide(fresh) end
   for _, d in ipairs(fresh) do
@@ -89,6 +96,7 @@ local function decide(engine, place, compiled)
   local change, reason
   if adopted then change, reason = policy.ask(compiled, place, WATCH_TIMEOUT) else reason = problem end
   if change then
+    change.key = log.redact(change.key) -- as the journal has it
     local title = change.title or change.key
     if watch and watch.key == change.key then
       local by = watch.run and " by run " .. watch.run or ""
@@ -104,6 +112,7 @@ local function decide(engine, place, compiled)
         reason = change.reason, by = change.by, data = data,
         kind = compiled.name == place.config.rollback and "rollback" or "change",
       }, compiled.queue == "latest")
+      engine:lane(place):kick() -- before anything below can fail: nobody looks at this key again
       local held = journal:hold_of(app, environment)
       decision = {
         verdict = held and "held" or "accepted", reason = title .. (held and ", held by " .. held.by or ""),
@@ -125,7 +134,6 @@ local function decide(engine, place, compiled)
   local list = place.refusals
   list[#list + 1] = decision
   record(engine, place, compiled.name, list)
-  if run then engine:lane(place):kick() end
   return run, errors.is(reason) and reason or nil
 end
 
@@ -203,6 +211,7 @@ function M.poll(engine, app)
   engine.counters.polls = engine.counters.polls + 1
   observe(engine, app, state)
   for _, environment in ipairs(app.environment_list) do
+    if engine.config.apps[app.name] ~= app then break end -- a reload: the next poll asks as it says
     local place = engine:place(app.name, environment.name)
     for _, name in ipairs { environment.policy, environment.rollback or nil } do
       local run, err = M.decide(engine, place, engine.policies[name])

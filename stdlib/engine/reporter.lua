@@ -1,16 +1,29 @@
 -- Telling the world outside: commit statuses, deployments, notifications; and hearing from the forge that news exist.
 --
 -- Nothing here decides, and nothing here fails a run: a channel that is down is logged.
-local errors, log, task = require "errors", require "log", require "task"
-
+local errors, log, task, time = require "errors", require "log", require "task", require "time"
 
 local M = {}
 
-local function quietly(name, fn)
+local function quietly(engine, name, fn)
+  engine.telling = (engine.telling or 0) + 1
   task.start({ name = name, detached = true }, function()
-    local ok, err = pcall(task.deadline, 30, fn)
+    local guard <close> = setmetatable({}, { __close = function()
+      engine.telling = engine.telling - 1
+      engine.idle:notify()
+    end })
+    local ok, err = pcall(task.deadline, 30, fn, guard)
     if not ok and not errors.is(err, "cancelled") then log.warn(name .. " failed", { error = tostring(err) }) end
   end)
+end
+
+---Waits until everybody was told, or the seconds are over. A host that ends earlier leaves them in the dark.
+---@async
+---@param engine table
+---@param seconds number
+function M.told(engine, seconds)
+  local last = time.monotonic() + seconds
+  while (engine.telling or 0) > 0 and time.monotonic() < last do engine.idle:wait(0.1) end
 end
 
 ---@return GitHubRepository? hub nil: the app is not on GitHub, or there is no token.
@@ -66,7 +79,7 @@ function M.report(engine, at, row, state, err, again)
   local commit = row.change and row.change.commit
   local title = ("%s %s: %s"):format(at.app.name, at.environment, row.title)
   if state ~= "running" and state ~= "done" and not again and #at.config.notify > 0 then
-    quietly("notifying", function()
+    quietly(engine, "notifying", function()
       assert(engine.world.notify(engine.config, at.config.notify, {
         level = "error", title = title, text = ("%s: %s"):format(state, err and tostring(err) or "failed"),
         app = at.app.name, environment = at.environment, version = row.change and row.change.version,
@@ -74,7 +87,7 @@ function M.report(engine, at, row, state, err, again)
       }))
     end)
   elseif state == "done" and row.kind ~= "rollback" and #at.config.notify > 0 then
-    quietly("notifying", function()
+    quietly(engine, "notifying", function()
       assert(engine.world.notify(engine.config, at.config.notify, {
         level = "info", title = title, text = "released", app = at.app.name, environment = at.environment,
         version = row.change and row.change.version, commit = commit, run = row.id,
@@ -82,9 +95,14 @@ function M.report(engine, at, row, state, err, again)
     end)
   end
   if commit and at.app.source.github then
-    quietly("reporting to GitHub", function()
+    quietly(engine, "reporting to GitHub", function()
       local hub = github_of(engine, at.app)
-      if hub then tell_github(hub, at, row, commit, state, err and err.message or row.title) end
+      if not hub then return end
+      local description = log.redact(err and err.message or row.title)
+      -- In order: of two that overtake each other the forge would keep the wrong one.
+      engine:alone(("github %s %s"):format(at.app.name, at.environment), function()
+        tell_github(hub, at, row, commit, state, description)
+      end)
     end)
   end
 end
@@ -93,7 +111,7 @@ end
 function M.alarm(engine, at, decision)
   log.warn(decision.reason, { app = at.app.name, environment = at.environment, subject = decision.subject })
   if #at.config.notify == 0 then return end
-  quietly("notifying", function()
+  quietly(engine, "notifying", function()
     assert(engine.world.notify(engine.config, at.config.notify, {
       level = "error", title = ("%s %s: %s"):format(at.app.name, at.environment, decision.subject),
       text = decision.reason, app = at.app.name, environment = at.environment,
@@ -116,18 +134,21 @@ end
 ---Follows the forges of all apps until it is cancelled.
 ---@async
 function M.follow(engine)
-  for _, app in ipairs(engine.config.app_list) do
-    if app.source.github then
-      task.spawn(function()
-        local ok, err = pcall(listen, engine, app)
-        if not ok and not errors.is(err, "cancelled") then
-          log.warn("following the forge failed", { app = app.name, error = tostring(err) })
-        end
-      end)
+  while true do
+    local config, listeners = engine.config, {}
+    for _, app in ipairs(config.app_list) do
+      if app.source.github then
+        listeners[#listeners + 1] = task.spawn(function()
+          local ok, err = pcall(listen, engine, app)
+          if not ok and not errors.is(err, "cancelled") then
+            log.warn("following the forge failed", { app = app.name, error = tostring(err) })
+          end
+        end)
+      end
     end
+    repeat engine.reloaded:wait() until engine.config ~= config
+    for _, listener in ipairs(listeners) do listener:cancel() end
   end
-  task.signal():wait()
 end
-
 
 return M

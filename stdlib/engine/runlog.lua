@@ -30,12 +30,13 @@ end
 function Writer:add(entry)
   if self.size > MAX_FILE then return end
   entry.at = entry.at or time.now()
-  entry.text = log.redact(entry.text:sub(1, MAX_LINE))
+  entry.text = log.redact(entry.text):sub(1, MAX_LINE)
   local line = json.encode(entry)
   if not line then
     entry.text = entry.text:gsub("[\128-\255]", "?") -- not UTF-8
     line = json.encode(entry) or "{}"
   end
+  line = log.redact(line)
   self.size = self.size + #line + 1
   if self.size > MAX_FILE then
     line = json.encode {

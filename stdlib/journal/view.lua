@@ -1,6 +1,6 @@
 -- The journal, as people and tools read it: status, history, why, logs. The running host and a command that reads the
 -- state of a host that is down give the same answers; the host adds what only it knows.
-local errors, runlog = require "errors", require "engine.runlog"
+local errors, json, log, runlog = require "errors", require "json", require "log", require "engine.runlog"
 
 local M = {}
 
@@ -117,7 +117,7 @@ function M.status(journal, config, engine)
     apps[i] = {
       name = app.name, source = without_credentials(app.source.url), branch = app.branch,
       head = live.head or seen and seen.head, polled_at = live.polled_at or seen and seen.at,
-      poll_error = live.error and errors.plain(live.error) or nil,
+      poll_error = live.error and json.decode(log.redact(json.encode(errors.plain(live.error)))) or nil,
       environments = environments,
     }
   end

@@ -17,9 +17,8 @@ local function stage(options)
   function s.last() return s.host.journal:row("SELECT max(id) AS id FROM runs").id end
   function s.runs(environment)
     local list = {}
-    for i, run in ipairs(s.host:history { app = "web", environment = environment, limit = 100 }.runs) do
-      list[i] = run.state .. " " .. run.title
-    end
+    local history = s.host:history { app = "web", environment = environment, limit = 100 }
+    for i, run in ipairs(history.runs) do list[i] = run.state .. " " .. run.title end
     return list
   end
   -- A commit that waits behind the run under way. (The poll that started the run may still be looking around.)

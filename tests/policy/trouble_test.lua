@@ -165,3 +165,155 @@ test("a release under way when its run is ended from outside is taken back like 
   eq(s.host.journal:row("SELECT count(*) AS n FROM releases WHERE state = 'pending'").n, 0)
   eq(s.world:running("staging").commit, C "a")
 end)
+
+test("secrets in what sources, policies and failures say reach no file of the state", function()
+  local canary = "MOONCANARY-4f1d0a"
+  require("log").secret(canary)
+  local s = stage {
+    production = [[return policy { watch = function(place)
+      place:refuse("v1", "the server said MOON" .. "CANARY-4f1d0a") error("failed with MOON" .. "CANARY-4f1d0a")
+    end, run = function() end }]],
+    staging = [[return policy {
+      watch = function()
+        local canary = "MOON" .. "CANARY-4f1d0a"
+        return { key = "k " .. canary, title = "t " .. canary, x = canary }
+      end,
+      run = function(run)
+        pcall(run.step, run, "call", {}, function() error("inside MOON" .. "CANARY-4f1d0a") end)
+        run:log(("x"):rep(3990) .. "MOON" .. "CANARY-4f1d0a")
+        error("outside MOON" .. "CANARY-4f1d0a")
+      end }]],
+  }
+  s.world:push("main", "a")
+  for _ = 1, 3 do s.settle() end
+  eq(s.last().state, "failed")
+  eq(s.host.journal:row("SELECT count(*) AS n FROM runs").n, 1) -- the key that was handled is known again
+  local shown = require("json").encode {
+    s.host:status(), s.host:why("web"), s.host:history {}, s.host:run_log(s.last().id, 0),
+  }
+  ok(not shown:find("MOONCANARY-4", 1, true), shown)
+  s.host:close()
+  for path in fs.walk(s.dir .. "/state") do
+    local text = fs.read(s.dir .. "/state/" .. path, { max = 64 << 20 })
+    ok(not text or not text:find("MOONCANARY-4", 1, true), path)
+  end
+end)
+
+test("a policy file that cannot be read is a fault, and not the program's own policy in its place", function()
+  local s = stage { staging = NOTHING }
+  assert(fs.mkdir(s.options.scripts .. "/production.lua")) -- there, and not readable
+  local result, err = s.host:reload()
+  check.fails("invalid", result, err)
+  check.has(err.faults[1].file, "production.lua")
+end)
+
+test("subjects that come and go forever take neither memory nor disk forever", function()
+  local s = stage { staging = NOTHING, production = [[
+    local n = 0
+    return policy { run = function() end, watch = function(place)
+      n = n + 1
+      for i = 1, 400 do place:refuse(("v%d.%d"):format(n, i), "no") end
+      return nil, "nothing"
+    end }]] }
+  s.world:push("main", "a")
+  for _ = 1, 8 do assert(s.host:poll()) end
+  local subjects = 0
+  for _ in pairs(s.host.said["web/production/production"]) do subjects = subjects + 1 end
+  ok(subjects <= 1500, subjects)
+  s.host.journal:forget { runs = 500, days = 90 }
+  local rows = s.host.journal:row("SELECT count(*) AS n FROM decisions WHERE environment = 'production'").n
+  ok(rows <= 1100, rows)
+end)
+
+test("what failed is remembered when its age alone would let it go", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:tag("v1.0.0", "a")
+  s.settle()
+  s.world:trouble("b", "sick")
+  s.world:trouble("c", "sick")
+  s.world:push("main", "b")
+  s.world:tag("v1.1.0", "b")
+  s.settle()
+  s.world:push("main", "c")
+  s.world:tag("v1.2.0", "c")
+  s.settle()
+  s.host.journal:write("UPDATE runs SET ended_at = 1")
+  s.host.journal:write("UPDATE releases SET at = 1 WHERE state <> 'live'")
+  s.host.journal:forget { runs = 500, days = 90 }
+  local rollouts = #s.world:effects()
+  s.settle()
+  eq(#s.world:effects(), rollouts)
+  eq(s.world:running("production").version, "v1.0.0")
+end)
+
+test("once and stop do not end before people were told", function()
+  for _, way in ipairs { "once", "run" } do
+    local s = stage()
+    local told = {}
+    s.host.world.notify = function(_, _, message)
+      time.sleep(0.3)
+      told[#told + 1] = message.text
+      return true
+    end
+    s.world:push("main", "a")
+    if way == "once" then
+      ok(s.host:once())
+    else
+      local running = task.spawn(function() return s.host:run() end)
+      check.eventually(function() return s.host.journal:row("SELECT 1 AS x FROM runs WHERE state = 'done'") end)
+      s.host:stop(1)
+      running:join()
+    end
+    eq(#told, 1, way)
+  end
+end)
+
+test("a reload while a poll is under way leaves nothing of the old configuration behind", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  local old = s.host.config.apps.web
+  assert(s.host:reload())
+  local new = s.host.config.apps.web
+  ok(old ~= new)
+  local seen = {}
+  s.host.world.repository = function(app)
+    seen[#seen + 1] = app
+    return { expire = function() end, refs = function() return errors.fail("refused", "not in this test") end }
+  end
+  s.host:repository(old) -- what a poll that began before asks
+  s.host:repository(new)
+  ok(seen[1] == old and seen[2] == new)
+  eq((require("engine.poller").poll(s.host, old)), {})
+end)
+
+test("an accepted change runs although what was decided cannot be written", function()
+  local s = stage()
+  s.world:push("main", "a")
+  local mend = full_disk(s, "decide", 1)
+  check.raises("full", function() assert(s.host:poll()) end)
+  check.eventually(function() return s.world:running("staging") end)
+  mend()
+end)
+
+test("checks that the configuration gained or lost while the host was down do not stop a run", function()
+  local s = stage()
+  s.world:push("main", "a")
+  local first = true
+  s.host.world.verify = function()
+    if first then
+      first = false
+      s.host.journal.outcome = function() error(errors.new("full", "the disk is full", { op = "store.run" }), 0) end
+    end
+    return true
+  end
+  s.settle()
+  eq(s.last().state, "running")
+  s.host.journal.outcome = nil
+  for _, environment in ipairs(s.host.config.apps.web.environment_list) do environment.verify = {} end
+  s.kick()
+  s.settle()
+  eq(s.last().state, "done", s.last().error and s.last().error.message)
+end)
