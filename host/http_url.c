@@ -55,6 +55,43 @@ static bool get(CURLU *handle, CURLUPart part, char **out, unsigned flags, CURLU
     }
 }
 
+/* Names that differ in case only are one host. A percent sign that is left after decoding is no part of a
+ * name, and would be written differently than it was judged. */
+static bool lower_host(struct http_url *u, CURLUcode *code)
+{
+    bool changed = false;
+    char *zone = NULL;
+
+    *code = CURLUE_BAD_HOSTNAME;
+    if (curl_url_get(u->handle, CURLUPART_ZONEID, &zone, 0) == CURLUE_OK) {
+        curl_free(zone); /* of an IPv6 address: not a part of what curl calls the host */
+        return false;
+    }
+    for (char *c = u->host; *c; c++) {
+        if ((unsigned char)*c <= ' ' || *c == 0x7f || strchr("%\"<>\\^`{|}", *c))
+            return false;
+        changed = changed || tolower((unsigned char)*c) != (unsigned char)*c;
+        *c = (char)tolower((unsigned char)*c);
+    }
+    *code = changed ? curl_url_set(u->handle, CURLUPART_HOST, u->host, 0) : CURLUE_OK;
+    return *code == CURLUE_OK;
+}
+
+/* Some spellings of a host are normalised only when the URL is read once more ("%31" is the number 1, which
+ * is the address 0.0.0.1): what is judged must not have such a second meaning. */
+static bool settled(struct http_url *u, CURLUcode *code)
+{
+    char *host = NULL;
+
+    *code = curl_url_set(u->handle, CURLUPART_URL, u->url, 0);
+    if (*code == CURLUE_OK)
+        *code = curl_url_get(u->handle, CURLUPART_HOST, &host, 0);
+    if (*code == CURLUE_OK && strcmp(host, u->host) != 0)
+        *code = CURLUE_BAD_HOSTNAME;
+    curl_free(host);
+    return *code == CURLUE_OK;
+}
+
 bool http_url_parse(struct http_url *u, const char *text, const char *base, struct err *e)
 {
     unsigned flags = base ? CURLU_URLENCODE | CURLU_ALLOW_SPACE : 0;
@@ -82,13 +119,12 @@ bool http_url_parse(struct http_url *u, const char *text, const char *base, stru
         !get(u->handle, CURLUPART_PATH, &u->path, 0, &code) ||
         !get(u->handle, CURLUPART_QUERY, &u->query, 0, &code))
         return fail(e, code);
-    for (char *c = u->host; *c; c++)
-        *c = (char)tolower((unsigned char)*c);
+    if (!lower_host(u, &code))
+        return fail(e, code);
     if ((code = curl_url_set(u->handle, CURLUPART_USER, NULL, 0)) != CURLUE_OK ||
         (code = curl_url_set(u->handle, CURLUPART_PASSWORD, NULL, 0)) != CURLUE_OK ||
         (code = curl_url_set(u->handle, CURLUPART_FRAGMENT, NULL, 0)) != CURLUE_OK ||
-        (code = curl_url_set(u->handle, CURLUPART_HOST, u->host, 0)) != CURLUE_OK ||
-        (code = curl_url_get(u->handle, CURLUPART_URL, &u->url, 0)) != CURLUE_OK)
+        (code = curl_url_get(u->handle, CURLUPART_URL, &u->url, 0)) != CURLUE_OK || !settled(u, &code))
         return fail(e, code);
     return true;
 }

@@ -123,3 +123,12 @@ test("URLs are understood as curl understands them", function()
     eq(answer.url:find("#", 1, true), nil)
   end
 end)
+
+test("hosts with a second meaning are no hosts", function()
+  for _, host in ipairs {
+    "a%00b", "a%0ab", "0%7f", "%31", "a%25b", "a%2fb", "[fe80::1%25eth0]", "a\\b", "a%20b", "a{b",
+  } do
+    local _, err = http.get("http://" .. host .. "/")
+    eq(err and err.code, "invalid", host)
+  end
+end)

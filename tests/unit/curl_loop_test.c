@@ -6,6 +6,7 @@
 #include <libgen.h>
 #include <limits.h>
 #include <netdb.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -332,6 +333,32 @@ UNIT(pauses_and_resumes)
     close_host();
 }
 
+/* Whether the loop has something to do right now. */
+static bool loop_busy(void)
+{
+    struct pollfd p = {.fd = uv_backend_fd(&host.loop), .events = POLLIN};
+
+    return poll(&p, 1, 0) > 0;
+}
+
+UNIT(nothing_spins_over_idle_and_paused_connections)
+{
+    struct get g;
+
+    open_host();
+    get(&g, "/abrupt"); /* the server closes the connection that we keep */
+    curl_transfer_drop(g.t);
+    turn(50);
+    CHECK(!loop_busy());
+    begin(&g, "/endless");
+    g.pause = true;
+    turn(100); /* the kernel's buffers are full by now, and nobody reads them */
+    CHECK(!g.pause);
+    CHECK(!loop_busy());
+    curl_transfer_drop(g.t);
+    close_host();
+}
+
 UNIT(tells_failures_apart)
 {
     static const struct {
@@ -582,6 +609,7 @@ int main(void)
         C(may_be_dropped_in_on_done),
         C(forgets_what_the_last_one_asked),
         C(pauses_and_resumes),
+        C(nothing_spins_over_idle_and_paused_connections),
         C(tells_failures_apart),
         C(refused_and_unreachable),
         C(other_protocols_and_userinfo_are_refused),
