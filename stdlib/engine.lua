@@ -283,15 +283,14 @@ end
 -- Forgets what retention allows, now and each hour.
 local function housekeeping(self)
   while true do
-    local more
     local ok, err = pcall(function()
-      local ids
-      ids, more = self.journal:forget(self.config.retention)
-      for _, id in ipairs(ids) do fs.remove(require("engine.runlog").path(self.state, id)) end
+      for _, id in ipairs(self.journal:forget(self.config.retention)) do
+        fs.remove(require("engine.runlog").path(self.state, id))
+      end
     end)
     if not ok and errors.is(err, "cancelled") then return end
     if not ok then self:trouble("what is old could not be forgotten", err) end
-    time.sleep(ok and more and 0.1 or 3600)
+    time.sleep(3600)
   end
 end
 

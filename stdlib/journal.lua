@@ -29,7 +29,6 @@ local M = {}
 
 local SYNCED <const> = { durable = true }
 local LAZY <const> = { durable = false }
-local PIECE <const> = 200 -- runs forgotten in one transaction: nobody else has a turn meanwhile
 
 -- A journal that cannot be written must stop what depends on it: its failures are raised.
 local function must(value, err)
@@ -443,39 +442,10 @@ end
 
 -- ---- retention ----
 
----Forgets ended runs beyond the newest `keep.runs` of each place or older than `keep.days`, never one that a kept
----release or watch names; age alone forgets no failure, for what failed or was taken back is not tried again because
----of it. Of decisions the newest 100 stay for each policy, and the last of the newest 1000 subjects.
----A piece at a time: call it again while there is more.
+---Forgets what retention allows.
 ---@param keep {runs: integer, days: integer}
 ---@return integer[] forgotten Ids of the runs (their log files can go too).
----@return boolean more
-function Journal:forget(keep)
-  local ids = {}
-  self:lazily("forget", function()
-    for _, row in ipairs(self:rows([[SELECT id FROM (SELECT id, state, ended_at, row_number() OVER
-      (PARTITION BY app, environment ORDER BY id DESC) AS n FROM runs) WHERE state NOT IN ('queued', 'running')
-      AND (n > ? OR ended_at < ? AND state NOT IN ('failed', 'quarantined', 'diverged')
-      AND id NOT IN (SELECT run FROM releases WHERE run IS NOT NULL AND state IN ('bad', 'failed')))
-      AND id NOT IN (SELECT run FROM watches WHERE run IS NOT NULL)
-      AND id NOT IN (SELECT run FROM releases WHERE run IS NOT NULL AND state IN ('live', 'pending')) LIMIT ?]],
-      keep.runs, time.now() - keep.days * 86400, PIECE)) do
-      ids[#ids + 1] = row.id
-      self:write("DELETE FROM runs WHERE id = ?", row.id)
-    end
-    self:write([[DELETE FROM decisions WHERE id NOT IN (SELECT id FROM (SELECT id, row_number() OVER
-      (PARTITION BY app, environment, policy ORDER BY id DESC) AS n FROM decisions) WHERE n <= 100)
-      AND id NOT IN (SELECT id FROM (SELECT max(id) AS id, row_number() OVER (PARTITION BY app, environment, policy
-      ORDER BY max(id) DESC) AS n FROM decisions GROUP BY app, environment, policy, subject) WHERE n <= 1000)]])
-    self:write("DELETE FROM policies WHERE hash NOT IN (SELECT policy_hash FROM runs WHERE policy_hash IS NOT NULL)")
-    self:write([[DELETE FROM releases WHERE state NOT IN ('live', 'pending') AND at < ?
-      AND (run IS NULL OR run NOT IN (SELECT id FROM runs)) AND id NOT IN
-      (SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY app, environment ORDER BY id DESC) AS n FROM releases)
-      WHERE n <= 50)]], time.now() - keep.days * 86400)
-    return true
-  end)
-  return ids, #ids == PIECE
-end
+function Journal:forget(keep) return require("journal.retention").forget(self, keep) end
 
 M.Journal = Journal
 

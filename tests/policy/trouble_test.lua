@@ -45,7 +45,8 @@ end
 
 test("a run whose journal cannot be written waits, goes on when it can, and loses nothing", function()
   for _, case in ipairs {
-    { "begin", 1 }, { "intend", 1 }, { "intend", 2 }, { "outcome", 1 }, { "outcome", 3 }, { "value", 2 }, { "finish", 1 },
+    { "begin", 1 }, { "intend", 1 }, { "intend", 2 }, { "outcome", 1 }, { "outcome", 3 }, { "value", 2 },
+    { "finish", 1 },
   } do
     local s = stage()
     local what = case[1] .. " " .. case[2]
