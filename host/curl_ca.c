@@ -1,8 +1,9 @@
 /* Own certificate authorities, read once per version of their file.
  *
- * They are given to curl as bytes, not as a path: curl keeps one parsed store, and a second path would push
- * out the system's (40 ms to parse again); and a connection made under the old file is not reused after it
- * changed. */
+ * A small file is given to curl as bytes: curl keeps one parsed store for a path, and another path would push
+ * out the system's (25 to 40 ms to parse again); and a connection made under the old file is not reused after
+ * it changed. A whole bundle costs too much to parse for each connection: it goes by its path, and is read
+ * again once an hour, like the system's. */
 #include "curl_inside.h"
 
 #include <errno.h>
@@ -13,7 +14,8 @@
 #include <unistd.h>
 #include "host.h"
 
-#define MAX_CA_FILE (1024 * 1024)
+#define MAX_CA_FILE   (1024 * 1024)
+#define SMALL_CA_FILE (16 * 1024)
 
 struct curl_ca {
     struct curl_ca *next;
@@ -140,6 +142,7 @@ static struct curl_ca *ca_find(struct curl_loop *loop, const char *path, struct 
 
 bool curl_transfer_trust(struct curl_transfer *t, const char *path, struct err *e)
 {
+    const char *bundle = curl_version_info(CURLVERSION_NOW)->cainfo;
     struct curl_blob blob = {.flags = CURL_BLOB_COPY};
     struct curl_ca *ca = NULL;
 
@@ -153,8 +156,11 @@ bool curl_transfer_trust(struct curl_transfer *t, const char *path, struct err *
             return true;
         blob.data = ca->data;
         blob.len = ca->len;
+        if (ca->len > SMALL_CA_FILE)
+            bundle = path;
     }
-    if (curl_easy_setopt(t->easy, CURLOPT_CAINFO_BLOB, ca ? &blob : NULL) != CURLE_OK) {
+    if (curl_easy_setopt(t->easy, CURLOPT_CAINFO, bundle) != CURLE_OK ||
+        curl_easy_setopt(t->easy, CURLOPT_CAINFO_BLOB, ca && bundle != path ? &blob : NULL) != CURLE_OK) {
         err_set(e, ERR_MEMORY, "not enough memory for the CA file");
         return false;
     }

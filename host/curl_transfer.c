@@ -8,7 +8,7 @@
 #include "host.h"
 
 #define IDLE_HANDLES   64    /* kept when nothing is under way */
-#define CONNECTION_AGE 3600L /* seconds; then a revoked certificate takes effect */
+#define CONNECTION_AGE 3600L /* seconds, also of parsed authorities; then a revocation takes effect */
 
 void curl_transfer_unlink(struct curl_transfer *t)
 {
@@ -59,6 +59,7 @@ static bool set_defaults(struct curl_transfer *t)
     SET(SSL_VERIFYPEER, 1L);
     SET(SSL_VERIFYHOST, 2L);
     SET(SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    SET(CA_CACHE_TIMEOUT, CONNECTION_AGE);
     SET(CAPATH, NULL);   /* with a CA directory curl parses the whole bundle anew for each connection */
     SET(QUICK_EXIT, 1L); /* ending a transfer must not wait for the resolver's thread */
     SET(TCP_KEEPALIVE, 1L);

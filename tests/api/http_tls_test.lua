@@ -129,6 +129,20 @@ test("CA files that are missing, empty or nonsense are told", function()
   fails("tls", http.get(url .. "/", { ca = path "noise.crt" }))
 end)
 
+test("a whole bundle may be named as well", function()
+  local url = server("good").url
+  local stranger = ok(fs.read(path "other-ca.crt"))
+  ok(fs.write(path "bundle.crt", stranger:rep(20) .. ok(fs.read(path "ca.crt")) .. stranger:rep(20)))
+  ok(fs.write(path "strangers.crt", stranger:rep(41)))
+  for _ = 1, 2 do
+    eq(ok(http.get(url .. "/", { ca = path "bundle.crt" })).status, 200)
+    fails("tls", http.get(url .. "/", { ca = path "strangers.crt" }))
+    fails("tls", http.get(url .. "/"))
+    eq(ok(http.get(url .. "/", { ca = path "ca.crt" })).status, 200)
+    fails("tls", http.get(url .. "/"))
+  end
+end)
+
 test("a CA file that changes takes effect, also on kept connections", function()
   local url = server("good").url
   ok(fs.write(path "changing.crt", ok(fs.read(path "ca.crt"))))
