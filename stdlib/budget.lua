@@ -72,6 +72,7 @@ local function release(budget)
   end
 end
 
+---Gives the place back.
 function Slot:close()
   if self.budget then
     release(self.budget)
@@ -175,7 +176,9 @@ end
 local MONTHS = { Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6, Jul = 7, Aug = 8, Sep = 9, Oct = 10,
   Nov = 11, Dec = 12 }
 
--- Seconds since 1970 of an HTTP date in its one preferred form (RFC 9110, 5.6.7).
+---Seconds since 1970 of an HTTP date in its one preferred form (RFC 9110, 5.6.7).
+---@param value string
+---@return number? seconds
 local function http_date(value)
   local day, month, year, hour, minute, second =
     value:match "^%a%a%a, (%d%d) (%a%a%a) (%d%d%d%d) (%d%d):(%d%d):(%d%d) GMT$"

@@ -24,6 +24,7 @@ end
 -- No socket, nobody behind it, or no right to open it: the host cannot be reached, and `down` says so.
 local UNREACHABLE = { refused = true, not_found = true, unreachable = true, closed = true, reset = true }
 
+---@private
 function Client:unreachable(err)
   local denied = err.code == "denied"
   local message = denied and ("the host's socket %s may not be opened by this user"):format(self.socket)
@@ -46,6 +47,14 @@ local function received(status, body)
   return nil, err
 end
 
+---Asks the host; any status is an answer.
+---@async
+---@param method string
+---@param path string
+---@param body table?
+---@param options table? More options of http.request.
+---@return HttpAnswer? response
+---@return Err? err Has `down` when no host answers.
 function Client:request(method, path, body, options)
   local request = {
     method = method, url = "http://moontide" .. path, unix = self.socket, timeout = TIMEOUT,
@@ -64,6 +73,14 @@ function Client:request(method, path, body, options)
   return response
 end
 
+---Asks the host and decodes the answer; an error of the host's comes back as it was there.
+---@async
+---@param method string
+---@param path string
+---@param body table?
+---@param options table? More options of http.request.
+---@return any? value
+---@return Err? err Has `down` when no host answers.
 function Client:call(method, path, body, options)
   local response, err = self:request(method, path, body, options)
   if not response then return nil, err end
@@ -207,6 +224,7 @@ local ASK = {
   run_log = function(view, journal, _, id, offset) return view.run_log(journal, id, offset) end,
 }
 
+---@private
 function Reader:open_journal(unreachable)
   local journal, err = require("journal").open(self.state, { readonly = true })
   -- Without a host and without a state there is nothing to tell; that no host runs is the better half of it.

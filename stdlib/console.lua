@@ -30,7 +30,8 @@ local function where_of(event)
   return event.environment and ("%s/%s"):format(event.app, event.environment) or event.app
 end
 
--- Events that a person need not see one by one: they move the progress line, or are in the run's log.
+---Events that a person need not see one by one: they move the progress line, or are in the run's log.
+---@private
 function Console:quiet(event)
   local key = event.run or event.app
   if event.event == "progress" and event.progress then
@@ -47,6 +48,7 @@ function Console:quiet(event)
   return event.level == "debug"
 end
 
+---@private
 function Console:text(event)
   if self:quiet(event) then return end
   local out = self.out

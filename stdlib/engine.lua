@@ -1,8 +1,9 @@
 -- The engine: apps, their policies and lanes, and what people ask of them. It decides nothing: policies do.
-local errors, fs, journal, log, poller, policy, sys, task, time = require "errors", require "fs", require "journal",
-  require "log", require "engine.poller", require "policy", require "sys", require "task", require "time"
-local acts, lane, place, reporter, view = require "engine.acts", require "engine.lane", require "place",
-  require "engine.reporter", require "journal.view"
+local errors, fs, journal, log, poller, policy, task, time = require "errors", require "fs", require "journal",
+  require "log", require "engine.poller", require "policy", require "task", require "time"
+local acts, answers, lane, reporter = require "engine.acts", require "engine.answers", require "engine.lane",
+  require "engine.reporter"
+local place, view = require "place", require "journal.view"
 
 local M = {}
 
@@ -104,11 +105,14 @@ function Engine:emit(event)
 end
 
 ---Something went wrong that no run or decision tells of.
+---@param what string
+---@param err any
 function Engine:trouble(what, err)
   local text = ("%s: %s"):format(what, tostring(err))
   self:emit { event = "note", level = "error", text = text, error = errors.plain(err) }
 end
 
+---@param name string The app.
 ---@return table state What polling knows of an app, in memory.
 function Engine:app_state(name)
   local state = self.app_states[name]
@@ -119,6 +123,8 @@ function Engine:app_state(name)
   return state
 end
 
+---@param app string
+---@param environment string
 ---@return Place
 function Engine:place(app, environment)
   local key = app .. "/" .. environment
@@ -142,6 +148,9 @@ function Engine:lane(at)
   return found
 end
 
+---The repository of an app, opened once.
+---@param app AppConfig
+---@return table repository
 function Engine:repository(app)
   local repo = self.repositories[app]
   if not repo then
@@ -152,6 +161,7 @@ function Engine:repository(app)
 end
 
 ---The repository of an app whose last look worked; raises what it failed with.
+---@param app AppConfig
 function Engine:seen_repository(app)
   local state = self:app_state(app.name)
   if state.error then error(state.error, 0) end
@@ -160,6 +170,8 @@ end
 
 ---Looks whether a release is well: the target's own word, then one round of the checks.
 ---@async
+---@param at Place
+---@param release table
 ---@return boolean well
 ---@return Err? err
 function Engine:look(at, release)
@@ -210,6 +222,8 @@ function Engine:alone(key, fn)
 end
 
 ---A release went out and proved itself: its rollback policy watches it from now on.
+---@param at Place
+---@param id integer The release.
 function Engine:released(at, id)
   local r = self.journal:release_by_id(id)
   self:emit {
@@ -220,6 +234,7 @@ end
 
 ---A run failed: the rollback policy is asked at once instead of at the next poll.
 ---@async
+---@param at Place
 function Engine:release_failed(at)
   local compiled = at.config.rollback and self.policies[at.config.rollback]
   if not compiled or self.draining then return end
@@ -229,6 +244,9 @@ end
 
 ---How the branch came to where it is, for people; nil when it did not move since we know it.
 ---@async
+---@param app AppConfig
+---@param branch string
+---@param commit string
 function Engine:explain(app, branch, commit)
   local state = self:app_state(app.name)
   local before = state.previous_head
@@ -244,13 +262,25 @@ function Engine:explain(app, branch, commit)
 end
 
 ---Who pushed a commit, when the forge told us.
+---@param app AppConfig
+---@param commit string
 function Engine:pusher(app, commit)
   local hub = self:app_state(app.name).hub
   local event = hub and hub:pushed("refs/heads/" .. app.branch, commit)
   return event and event.actor
 end
 
+---Tells the forge and the channels how a run began or ended.
+---@param at Place
+---@param row table The run.
+---@param state string
+---@param err? Err
+---@param again? integer The run that tries again.
 function Engine:report(at, row, state, err, again) reporter.report(self, at, row, state, err, again) end
+
+---Tells people of a decision that needs them.
+---@param at Place
+---@param decision Decision
 function Engine:alarm(at, decision) reporter.alarm(self, at, decision) end
 
 -- ---- running ----
@@ -377,6 +407,7 @@ end
 
 ---Polls one app, or all, right now.
 ---@async
+---@param name? string All apps when there is none.
 function Engine:poll(name)
   local apps, ids = {}, {}
   if name and not self.config.apps[name] then return acts.no_app(self, name) end
@@ -432,33 +463,8 @@ function Engine:reload()
   return { apps = #config.app_list, policies = #policy_names(config), changed = changed }
 end
 
--- ---- answers ----
-
----@return Health
-function Engine:health()
-  if self.draining then return { live = true, ready = false, reason = "stopping" } end
-  return { live = true, ready = self.ready, reason = not self.ready and "starting" or nil }
+for _, room in ipairs { acts.methods, answers } do
+  for name, method in pairs(room) do Engine[name] = method end
 end
-
-function Engine:status()
-  local status = view.status(self.journal, self.config, self)
-  local health = self:health()
-  status.host = {
-    version = sys.version, pid = sys.pid(), hostname = sys.hostname(), started_at = self.started_at,
-    config = self.config.file, state_dir = self.state, scripts = self.config.scripts, loaded_at = self.loaded_at,
-    reload_error = self.reload_error, live = health.live, ready = health.ready, reason = health.reason,
-    stopping = self.draining,
-  }
-  return status
-end
-
-function Engine:history(query) return view.history(self.journal, query, self) end
-function Engine:why(app, name) return view.why(self.journal, app, name, self.config, self) end
-function Engine:run_log(id, offset) return view.run_log(self.journal, id, offset, self) end
-
-for name, act in pairs(acts.methods) do Engine[name] = act end
-
----@return Metric[]
-function Engine:metrics() return require("engine.metrics").collect(self) end
 
 return M

@@ -69,7 +69,8 @@ local function source_of(address, opts)
   return source
 end
 
--- References through the git program; the same contract as SmartEndpoint:ls_refs.
+---References through the git program; the same contract as SmartEndpoint:ls_refs.
+---@private
 function Source:ls_remote(known)
   local share = budget.of(self.url.origin, 4)
   local slot <close>, err = share:enter()
@@ -93,7 +94,8 @@ function Source:ls_remote(known)
   return snapshot, fingerprint
 end
 
--- Whether an answer may be believed; remembers doubts.
+---Whether an answer may be believed; remembers doubts.
+---@private
 function Source:judge(snapshot, fingerprint)
   local complaint = self.good and refs.shrunk(self.good, snapshot)
   if not complaint then
@@ -130,6 +132,7 @@ local function note_denial(self, err)
   self.denial = err
 end
 
+---@private
 function Source:poll()
   if time.monotonic() < self.quiet_until then return nil, self.denial end
   local snapshot, fingerprint
@@ -162,7 +165,8 @@ local flight_meta = {
   end,
 }
 
--- An answer that was asked for at `limit` (monotonic) or later.
+---An answer that was asked for at `limit` (monotonic) or later.
+---@private
 function Source:refs(limit)
   while true do
     local last = self.last

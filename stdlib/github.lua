@@ -84,7 +84,8 @@ function M.repository(opts)
     Repository)
 end
 
--- One request below the repository. A renamed or moved repository answers 301 with its lasting address.
+---One request below the repository. A renamed or moved repository answers 301 with its lasting address.
+---@private
 function Repository:ask(op, method, path, ok, body)
   local asked = self.account.api .. self.base
   local response, final = self.account:request { op = op, method = method, path = self.base .. path, ok = ok,

@@ -96,11 +96,13 @@ local function own_words(value)
   return M.printable(words)
 end
 
+---@private
 function Printer:key(key, indent)
   if type(key) == "string" and key:find("^[%a_][%w_]*$") and not KEYWORDS[key] then return key end
   return "[" .. self:value(key, indent, true) .. "]"
 end
 
+---@private
 function Printer:table(value, indent)
   if self.open[value] then return "<cycle>" end
   if next(value) == nil then return "{}" end
@@ -136,6 +138,7 @@ function Printer:table(value, indent)
   return "{\n" .. inner .. table.concat(parts, ",\n" .. inner) .. ",\n" .. indent .. "}"
 end
 
+---@private
 function Printer:value(value, indent, flat)
   self.left = self.left - 1
   local kind = type(value)

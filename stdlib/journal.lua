@@ -5,6 +5,7 @@
 -- is looked at and performed again. This module is the only one that knows SQL. It never waits.
 local fs, json, store, time = require "fs", require "json", require "store", require "time"
 local errors, log, schema, sys = require "errors", require "log", require "journal.schema", require "sys"
+local words = require("journal.words").kept
 
 ---What becomes a queued run.
 ---@class NewChange
@@ -39,9 +40,6 @@ end
 local function plain(value)
   return value ~= nil and log.redact(must(json.encode(value))) or nil
 end
-
--- Words of people, programs and servers may quote a secret.
-local function words(text) return text and log.redact(text) end
 
 ---Opens the journal of a state folder, making or migrating it.
 ---@async
@@ -83,9 +81,12 @@ function M.open(dir, options)
   return self
 end
 
+---Closes the file.
 function Journal:close() self.db:close() end
 
 ---Runs fn in one transaction whose commit is synced.
+---@param name string Of its kill points.
+---@param fn fun(): any
 function Journal:synced(name, fn)
   sys.killpoint(name .. ".before")
   local result = must(self.db:transaction(fn, SYNCED))
@@ -94,6 +95,8 @@ function Journal:synced(name, fn)
 end
 
 ---Runs fn in one transaction that the next sync makes durable.
+---@param name string Of its kill points.
+---@param fn fun(): any
 function Journal:lazily(name, fn)
   sys.killpoint(name .. ".before")
   local result = must(self.db:transaction(fn, LAZY))
@@ -101,18 +104,34 @@ function Journal:lazily(name, fn)
   return result
 end
 
+---The first row that a query gives; failures are raised.
+---@param sql string
+---@param ... any What its question marks stand for.
+---@return table? row
 function Journal:row(sql, ...)
   local row, err = self.db:row(sql, ...)
   if err then error(err, 0) end
   return row
 end
 
+---All rows that a query gives; failures are raised.
+---@param sql string
+---@param ... any
+---@return table[] rows
 function Journal:rows(sql, ...) return must(self.db:rows(sql, ...)) end
+
+---Runs a statement inside of a transaction; failures are raised.
+---@param sql string
+---@param ... any
+---@return integer changes
 function Journal:write(sql, ...) return must(self.db:run(sql, ...)) end
 
 -- ---- watches and changes ----
 
 ---The last key that a policy handled here, and when.
+---@param app string
+---@param environment string
+---@param policy string
 ---@return {key: string?, run: integer?, at: number}? watch nil: never looked.
 function Journal:watch(app, environment, policy)
   return self:row("SELECT key, run, at FROM watches WHERE app = ? AND environment = ? AND policy = ?",
@@ -128,8 +147,8 @@ local function enqueue(self, change)
   self:write([[INSERT INTO runs (app, environment, policy, kind, key, title, reason, "by", change, state, try,
     not_before, queued_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)]],
     change.app, change.environment, change.policy, change.kind or "change", change.key,
-    words(change.title or change.key), words(change.reason), words(change.by), plain(change.data or {}), change.try or 1,
-    change.not_before, time.now())
+    words(change.title or change.key), words(change.reason), words(change.by), plain(change.data or {}),
+    change.try or 1, change.not_before, time.now())
   return self:row("SELECT last_insert_rowid() AS id").id
 end
 
@@ -155,6 +174,9 @@ function Journal:accept(change, latest)
 end
 
 ---Remembers that a policy looked and wanted nothing (or that its first sight was adopted).
+---@param place {app: string, environment: string}
+---@param policy string
+---@param key? string
 function Journal:seen(place, policy, key)
   self:lazily("seen", function()
     remember(self, place, policy, key, nil)
@@ -164,6 +186,7 @@ end
 
 ---Queues what a person asked for; the watched key stays what it is, so that it holds until the source moves.
 ---Changes that only wait to be tried again give way: after it they would undo it.
+---@param change NewChange
 ---@return integer run
 function Journal:enqueue(change)
   return self:synced("change", function()
@@ -186,10 +209,14 @@ local function run_row(row)
   return row
 end
 
+---@param id integer
+---@return table? run
 function Journal:run_by_id(id) return run_row(self:row(RUN .. "WHERE id = ?", id)) end
 
 ---The run that a place should work on now: one that was interrupted, else the oldest that waits. What a rollback
 ---policy asked for comes before newer changes: put back after them, it would undo them.
+---@param app string
+---@param environment string
 ---@param held? string While the place is held: the policy whose changes wait, and hold up nobody else.
 ---@return table? run
 function Journal:next_run(app, environment, held)
@@ -206,6 +233,7 @@ function Journal:unfinished()
 end
 
 ---Why the release that a run put out did not stay, if so.
+---@param run table
 ---@return string? reason
 function Journal:taken_back(run)
   local row = self:row("SELECT state, reason FROM releases WHERE run = ? AND state IN ('bad', 'failed') LIMIT 1", run)
@@ -213,6 +241,10 @@ function Journal:taken_back(run)
 end
 
 ---The last run of a key here, if any.
+---@param app string
+---@param environment string
+---@param policy string
+---@param key string
 function Journal:run_of_key(app, environment, policy, key)
   return run_row(self:row(RUN .. [[WHERE app = ? AND environment = ? AND policy = ? AND key = ?
     ORDER BY id DESC LIMIT 1]], app, environment, policy, key))
@@ -234,6 +266,7 @@ function Journal:begin(run, hash, name, text)
 end
 
 ---An orderly stop is not a crash: the attempt does not count.
+---@param id integer
 function Journal:park(id)
   self:synced("park", function()
     self:write("UPDATE runs SET attempts = max(attempts - 1, 0) WHERE id = ? AND state = 'running'", id)
@@ -241,6 +274,10 @@ function Journal:park(id)
   end)
 end
 
+---The text of a policy that some run began with.
+---@param hash string
+---@return string? text
+---@return string? name
 function Journal:policy_text(hash)
   local row = self:row("SELECT name, text FROM policies WHERE hash = ?", hash)
   if row then return row.text, row.name end
@@ -279,6 +316,8 @@ end
 
 -- ---- steps ----
 
+---@param run integer
+---@param path string
 ---@return table? step
 function Journal:step(run, path)
   return self:row([[SELECT name, args, state, result, error, attempts, started_at FROM steps
@@ -286,6 +325,10 @@ function Journal:step(run, path)
 end
 
 ---Records the intent; synced.
+---@param run integer
+---@param path string
+---@param name string
+---@param args string JSON.
 function Journal:intend(run, path, name, args)
   self:synced("intent", function()
     self:write([[INSERT INTO steps (run, path, name, args, state, attempts, started_at)
@@ -296,6 +339,11 @@ function Journal:intend(run, path, name, args)
 end
 
 ---Records the outcome of an intended step.
+---@param run integer
+---@param path string
+---@param state string "ok" or "failed".
+---@param result? string JSON.
+---@param err? string JSON.
 function Journal:outcome(run, path, state, result, err)
   self:lazily("outcome", function()
     self:write("UPDATE steps SET state = ?, result = ?, error = ?, ended_at = ? WHERE run = ? AND path = ?",
@@ -305,6 +353,11 @@ function Journal:outcome(run, path, state, result, err)
 end
 
 ---Records a value that costs nothing to take (the time, a random number, a row of our own): intent and outcome in one.
+---@param run integer
+---@param path string
+---@param name string
+---@param args string JSON.
+---@param value any Plain data.
 ---@param write? fun(): any Writes of the journal that belong to it; its result is the value.
 function Journal:value(run, path, name, args, value, write)
   return self:lazily("value", function()
@@ -316,136 +369,19 @@ function Journal:value(run, path, name, args, value, write)
   end).value
 end
 
+---All steps of a run, in the order they began.
+---@param run integer
+---@return table[] steps
 function Journal:steps(run)
   return self:rows([[SELECT path, name, args, state, result, error, attempts, started_at, ended_at FROM steps
     WHERE run = ? ORDER BY started_at, path]], run)
 end
 
--- ---- releases ----
+-- ---- the other rooms ----
 
-local RELEASE = [[SELECT id, app, environment, run, version, commit_id AS "commit", digest, image, state, adopted,
-  restored, reason, at FROM releases ]]
-
----The release that runs here, as the target reported it.
-function Journal:live(app, environment)
-  return self:row(RELEASE .. "WHERE app = ? AND environment = ? AND state = 'live' ORDER BY id DESC LIMIT 1",
-    app, environment)
+for _, room in ipairs { require "journal.releases", require "journal.memory" } do
+  for name, method in pairs(room) do Journal[name] = method end
 end
-
----The newest release of any state.
-function Journal:newest_release(app, environment)
-  return self:row(RELEASE .. "WHERE app = ? AND environment = ? ORDER BY id DESC LIMIT 1", app, environment)
-end
-
-function Journal:release_by_id(id) return self:row(RELEASE .. "WHERE id = ?", id) end
-
----The last release before `id` that was good and is another digest.
-function Journal:good_before(app, environment, id, digest)
-  return self:row(RELEASE .. [[WHERE app = ? AND environment = ? AND id < ? AND state IN ('live', 'replaced')
-    AND digest IS NOT ? AND digest NOT IN (SELECT digest FROM releases WHERE app = ?1 AND environment = ?2
-    AND state = 'bad' AND digest IS NOT NULL) ORDER BY id DESC LIMIT 1]], app, environment, id, digest)
-end
-
----Adds a release row. Call inside a transaction of the journal.
----@return integer id
-function Journal:add_release(r)
-  self:write([[INSERT INTO releases (app, environment, run, version, commit_id, digest, image, state, adopted,
-    restored, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
-    r.app, r.environment, r.run, r.version, r.commit, r.digest, r.image, r.state or "pending",
-    r.adopted and 1 or 0, r.restored and 1 or 0, words(r.reason), time.now())
-  return self:row("SELECT last_insert_rowid() AS id").id
-end
-
----Sets the state of a release; making one live replaces the live one before it. Call inside a transaction.
-function Journal:set_release(id, state, reason)
-  local r = self:release_by_id(id)
-  if state == "live" then
-    self:write([[UPDATE releases SET state = 'replaced' WHERE app = ? AND environment = ? AND state = 'live'
-      AND id <> ?]], r.app, r.environment, id)
-  end
-  self:write([[UPDATE releases SET state = ?1, reason = coalesce(?2, reason),
-    at = CASE WHEN ?1 = 'live' THEN ?4 ELSE at END WHERE id = ?3]], state, words(reason), id, time.now())
-  return id
-end
-
----At first sight: what already runs is taken as it is.
-function Journal:adopt(r)
-  return self:synced("adopt", function()
-    r.state, r.adopted = "live", true
-    return self:add_release(r)
-  end)
-end
-
--- ---- tags, snapshots, holds, decisions ----
-
----@return table<string, {commit: string, first_sight: boolean}>
-function Journal:tags(app)
-  local known = {}
-  for _, row in ipairs(self:rows("SELECT name, commit_id, first_sight FROM tags WHERE app = ?", app)) do
-    known[row.name] = { commit = row.commit_id, first_sight = row.first_sight == 1 }
-  end
-  return known
-end
-
----Remembers new tags and the shape of the repository, in one transaction.
-function Journal:remember_repository(app, snapshot, tags, first_sight)
-  self:lazily("snapshot", function()
-    for _, tag in ipairs(tags) do
-      self:write("INSERT OR IGNORE INTO tags (app, name, commit_id, first_sight, at) VALUES (?, ?, ?, ?, ?)",
-        app, tag.name, tag.commit, first_sight and 1 or 0, time.now())
-    end
-    self:write([[INSERT INTO snapshots (app, branch, head, tags, at) VALUES (?1, ?2, ?3, ?4, ?5)
-      ON CONFLICT DO UPDATE SET branch = ?2, head = ?3, tags = ?4, at = ?5]],
-      app, snapshot.branch, snapshot.head, snapshot.tags, time.now())
-    return true
-  end)
-end
-
-function Journal:snapshot(app) return self:row("SELECT branch, head, tags, at FROM snapshots WHERE app = ?", app) end
-
-function Journal:hold_of(app, environment)
-  return self:row([[SELECT "by", reason, at FROM holds WHERE app = ? AND environment = ?]], app, environment)
-end
-
-function Journal:hold(app, environment, by, reason)
-  return self:synced("hold", function()
-    return self:write([[INSERT OR IGNORE INTO holds (app, environment, "by", reason, at) VALUES (?, ?, ?, ?, ?)]],
-      app, environment, words(by), words(reason), time.now())
-  end)
-end
-
-function Journal:unhold(app, environment)
-  return self:synced("hold", function()
-    return self:write("DELETE FROM holds WHERE app = ? AND environment = ?", app, environment)
-  end)
-end
-
----Appends decisions (those that differ from what was said before).
----@param list Decision[]
-function Journal:decide(list)
-  self:lazily("decision", function()
-    for _, d in ipairs(list) do
-      self:write([[INSERT INTO decisions (app, environment, policy, subject, verdict, reason, file, line, at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)]],
-        d.app, d.environment, d.policy, words(d.subject or ""), d.verdict, words(d.reason), d.file, d.line, d.at)
-    end
-    return true
-  end)
-end
-
----The latest decision for every subject of a policy.
-function Journal:last_decisions(app, environment, policy)
-  return self:rows([[SELECT subject, verdict, reason, file, line, at FROM decisions WHERE id IN
-    (SELECT max(id) FROM decisions WHERE app = ? AND environment = ? AND policy = ? GROUP BY subject)]],
-    app, environment, policy)
-end
-
--- ---- retention ----
-
----Forgets what retention allows.
----@param keep {runs: integer, days: integer}
----@return integer[] forgotten Ids of the runs (their log files can go too).
-function Journal:forget(keep) return require("journal.retention").forget(self, keep) end
 
 M.Journal = Journal
 

@@ -17,6 +17,9 @@ Place.__index = Place
 
 local M = {}
 
+---A commit as people read it.
+---@param commit? string
+---@return string
 local function short(commit) return commit and commit:sub(1, 7) or "?" end
 M.short = short
 
@@ -35,6 +38,11 @@ function M.new(engine, app, environment)
   return self
 end
 
+---Gives the value back, or raises the error of a failure.
+---@generic T
+---@param value? T
+---@param err? any
+---@return T value
 local function raise(value, err)
   if value == nil and err ~= nil then error(err, 0) end
   return value
@@ -117,6 +125,9 @@ function Place:refuse(subject, reason, ...)
 end
 
 ---Turns a candidate down that should worry people: logged as a warning and told to everybody once.
+---@param subject string
+---@param reason string A format.
+---@param ... any
 function Place:alarm(subject, reason, ...)
   self:refuse(subject, reason, ...)
   local last = self.refusals[#self.refusals]

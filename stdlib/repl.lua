@@ -65,6 +65,7 @@ function M.open(extra)
   return self
 end
 
+---@private
 function Session:print(text)
   if not self.on_output or self.printed > OUTPUT then return end
   self.printed = self.printed + #text
@@ -180,6 +181,9 @@ function M.sessions(engine)
   return setmetatable({ engine = engine, open = {}, count = 0 }, Sessions)
 end
 
+---The session of an id, if it is still there.
+---@param id any
+---@return Session? session
 function Sessions:find(id)
   local now = time.monotonic()
   for name, session in pairs(self.open) do

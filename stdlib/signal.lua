@@ -1,2 +1,15 @@
 -- Signals as values to wait for; sys.lua offers them to the rest of the program.
-return require "core.signal"
+local core = require "core.signal"
+
+local M = {}
+
+---Keeps these signals for next_signal() from now on instead of letting them end the process.
+---@type fun(...: "TERM"|"INT"|"HUP"|"USR1"|"USR2")
+M.catch = core.catch
+
+---Waits for a caught signal.
+---@async
+---@type fun(): string
+M.next_signal = core.next_signal
+
+return M

@@ -122,6 +122,10 @@ local function unpack_results(text)
 end
 
 ---Stops the run for good when what it asks is not what the journal has.
+---@param path string
+---@param row table The recorded step.
+---@param name string
+---@param args string
 function Steps:check(path, row, name, args)
   if row.name == name and row.args == args then return end
   self.over = errors.new("diverged",
@@ -129,8 +133,9 @@ function Steps:check(path, row, name, args)
   error(self.over, 0)
 end
 
--- Asks the journal. When it fails (a full disk), no policy decides what that means: the run stops where it is, and
--- what was not recorded is as if it had not happened.
+---Asks the journal. When it fails (a full disk), no policy decides what that means: the run stops where it is, and
+---what was not recorded is as if it had not happened.
+---@private
 function Steps:book(what, ...)
   self.moved = time.monotonic()
   local ok, value = pcall(self.journal[what], self.journal, ...)

@@ -5,10 +5,61 @@ local sys = require "core.sys"
 local M = {}
 
 M.version = sys.version ---@type string
-M.args, M.env, M.hostname, M.pid = sys.args, sys.env, sys.hostname, sys.pid
-M.uid, M.cwd, M.exe = sys.uid, sys.cwd, sys.exe
-M.memory, M.where, M.traceback = sys.memory, sys.where, sys.traceback
-M.embedded, M.embedded_list, M.compile, M.slurp = sys.embedded, sys.embedded_list, sys.compile, sys.slurp
+
+---The program's arguments, without its own name.
+---@type fun(): string[]
+M.args = sys.args
+
+---A variable of the process's environment.
+---@type fun(name: string): string?
+M.env = sys.env
+
+---The machine's name.
+---@type fun(): string
+M.hostname = sys.hostname
+
+---@type fun(): integer
+M.pid = sys.pid
+
+---The user that the process runs as.
+---@type fun(): integer
+M.uid = sys.uid
+
+---The working directory.
+---@type fun(): string?
+M.cwd = sys.cwd
+
+---The path of this very program.
+---@type fun(): string
+M.exe = sys.exe
+
+---Bytes resident in the process, bytes that Lua holds, and the most that it held.
+---@type fun(): integer, integer, integer
+M.memory = sys.memory
+
+---"file:line" of a caller; "" when it is unknown.
+---@type fun(level?: integer): string
+M.where = sys.where
+
+---A message with the calls that led to it, for error handlers.
+---@type fun(message: any): string
+M.traceback = sys.traceback
+
+---The text of a file that is part of the program, such as "stdlib/sys.lua".
+---@type fun(path: string): string?
+M.embedded = sys.embedded
+
+---The paths of all files that are part of the program.
+---@type fun(): string[]
+M.embedded_list = sys.embedded_list
+
+---Compiles a text chunk, never a binary one; nil and the message when it is no Lua.
+---@type fun(text: string, chunkname: string, env: table): function?, string?
+M.compile = sys.compile
+
+---Reads a small file at once, for looking up modules only; nil when it is not there or over 1 MiB.
+---@type fun(path: string): string?
+M.slurp = sys.slurp
 
 ---Names the signals that from now on wait for next_signal() instead of ending the process.
 ---@param ... "TERM"|"INT"|"HUP"|"USR1"|"USR2"
@@ -19,8 +70,22 @@ function M.catch(...) return signal.catch(...) end
 ---@return string name
 function M.next_signal() return signal.next_signal() end
 
--- The terminal, for term.lua.
-M.isatty, M.width, M.write, M.read = sys.isatty, sys.width, sys.write, sys.read
+---Whether a descriptor is a terminal.
+---@type fun(fd: integer): boolean
+M.isatty = sys.isatty
+
+---How many columns the terminal has; 80 when there is none.
+---@type fun(): integer
+M.width = sys.width
+
+---Writes a text; false when the other end is gone.
+---@type fun(fd: integer, text: string): boolean
+M.write = sys.write
+
+---Waits for the next bytes; nil at the end.
+---@async
+---@type fun(fd: integer): string?
+M.read = sys.read
 
 ---Marks a place where the crash sweep may kill the process; does nothing in a release build.
 ---@param name string

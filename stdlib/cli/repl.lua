@@ -46,13 +46,15 @@ local function input()
   return setmetatable({ pending = "", ended = false }, Input)
 end
 
+---@private
 function Input:fill()
   local piece = not self.ended and term.read(0) or nil
   if piece then self.pending = self.pending .. piece else self.ended = true end
   return piece ~= nil
 end
 
--- The next line without its end; nil at the end of the input. The last one may lack its newline.
+---The next line without its end; nil at the end of the input. The last one may lack its newline.
+---@private
 function Input:line()
   while true do
     local line, rest = self.pending:match("^([^\n]*)\n(.*)$")
@@ -68,6 +70,7 @@ function Input:line()
   end
 end
 
+---@private
 function Input:bytes(count)
   while #self.pending < count do
     if not self:fill() then return nil end

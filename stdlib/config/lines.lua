@@ -82,12 +82,14 @@ local BRACKETS = { ["("] = 1, ["{"] = 1, ["["] = 1, [")"] = -1, ["}"] = -1, ["]"
 local Scan = {}
 Scan.__index = Scan
 
+---@private
 function Scan:peek(ahead)
   local token = self.tokens[self.at + (ahead or 0)]
   return token and token.kind, token and token.text
 end
 
--- Skips the rest of an expression inside a table: up to a comma, semicolon or closing bracket of that table.
+---Skips the rest of an expression inside a table: up to a comma, semicolon or closing bracket of that table.
+---@private
 function Scan:skip_value()
   local depth = 0
   while true do
@@ -104,8 +106,9 @@ function Scan:skip_value()
   end
 end
 
--- The node of an expression that starts here, if it is a table, a name that holds one, or a call with one
--- table.
+---The node of an expression that starts here, if it is a table, a name that holds one, or a call with one
+---table.
+---@private
 function Scan:value(depth)
   local kind, text = self:peek()
   if kind == "name" and self:peek(1) == "{" then
@@ -121,7 +124,8 @@ function Scan:value(depth)
   return nil
 end
 
--- A table constructor; the opening bracket is here. JSON's `"key": value` and lists are the same to us.
+---A table constructor; the opening bracket is here. JSON's `"key": value` and lists are the same to us.
+---@private
 function Scan:table(depth, close)
   local node = { line = self.tokens[self.at].line, fields = {} }
   self.at = self.at + 1
@@ -159,7 +163,8 @@ function Scan:table(depth, close)
   end
 end
 
--- `name.key["key"] = value` at the level of statements.
+---`name.key["key"] = value` at the level of statements.
+---@private
 function Scan:assignment()
   local _, name = self:peek()
   local line = self.tokens[self.at].line

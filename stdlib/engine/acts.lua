@@ -5,6 +5,11 @@ local view = require "journal.view"
 
 local M = { methods = {} }
 
+---The failure that an unknown app's name gets.
+---@param self table The engine.
+---@param name string
+---@return nil
+---@return Err err
 function M.no_app(self, name)
   local names = {}
   for _, app in ipairs(self.config.app_list) do names[#names + 1] = app.name end
@@ -179,6 +184,9 @@ function M.methods:release(act)
 end
 
 ---What a reload changes, in words.
+---@param self table The engine.
+---@param config Config
+---@param policies table<string, Policy>
 function M.differences(self, config, policies)
   local changed, json = {}, require "json"
   for name in pairs(config.apps) do
@@ -202,7 +210,9 @@ function M.differences(self, config, policies)
   return changed
 end
 
--- A configuration as data: secrets by their names.
+---A configuration as data: secrets by their names.
+---@param value any
+---@return any copy
 function M.comparable(value)
   if type(value) ~= "table" then return value end
   if getmetatable(value) then return tostring(value) end

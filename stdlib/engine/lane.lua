@@ -63,7 +63,8 @@ function Lane:kick()
   end)
 end
 
--- Waits until the seconds are over or somebody kicks.
+---Waits until the seconds are over or somebody kicks.
+---@private
 function Lane:rest(seconds)
   if self.engine.once_only then return false end
   self.resting = true
@@ -72,8 +73,9 @@ function Lane:rest(seconds)
   return true
 end
 
--- Does the next thing. A failure of our own (the journal's disk is full) ends neither the lane nor the run: it goes on
--- from the journal when that works again.
+---Does the next thing. A failure of our own (the journal's disk is full) ends neither the lane nor the run: it goes on
+---from the journal when that works again.
+---@private
 function Lane:turn()
   local ok, more = pcall(self.work, self)
   if ok then return more end
@@ -85,7 +87,8 @@ function Lane:turn()
   return self:rest(PAUSE)
 end
 
--- Does the next thing; false when there is nothing to do now.
+---Does the next thing; false when there is nothing to do now.
+---@private
 function Lane:work()
   local engine, place = self.engine, self.place
   if engine.draining then return false end
@@ -107,7 +110,8 @@ function Lane:work()
   return true
 end
 
--- The policy to run with: for a run that began before, the text it began with.
+---The policy to run with: for a run that began before, the text it began with.
+---@private
 function Lane:policy_of(row)
   local current = self.engine.policies[row.policy]
   if not row.policy_hash then
@@ -126,12 +130,14 @@ function Lane:policy_of(row)
   return compiled
 end
 
+---@private
 function Lane:event(row, event)
   event.app, event.environment, event.run = row.app, row.environment, row.id
   self.engine:emit(event)
 end
 
--- Entries of the run's log are also events for whoever watches the host.
+---Entries of the run's log are also events for whoever watches the host.
+---@private
 function Lane:emitter(row, writer)
   return function(entry)
     entry.at = time.now()
@@ -147,6 +153,7 @@ function Lane:emitter(row, writer)
   end
 end
 
+---@private
 function Lane:hooks(row, emit)
   return {
     output = function(stream, line)
@@ -178,6 +185,7 @@ local function ended(running)
 end
 
 ---@async
+---@param row table The run.
 function Lane:execute(row)
   local engine, place = self.engine, self.place
   local started = time.monotonic()
@@ -237,6 +245,10 @@ function Lane:execute(row)
 end
 
 ---@async
+---@param row table The run.
+---@param state RunState
+---@param err? Err
+---@param started number Monotonic.
 function Lane:finish(row, state, err, started)
   local engine, place = self.engine, self.place
   local retry

@@ -140,6 +140,9 @@ end
 ---Asks one policy and acts on the answer. One at a time for each place: a poll and a run that failed may ask at the
 ---same moment, and both would find the same change to be new.
 ---@async
+---@param engine table
+---@param place Place
+---@param compiled Policy
 ---@return integer? run A change that was accepted.
 ---@return Err? err
 function M.decide(engine, place, compiled)
@@ -228,6 +231,7 @@ end
 ---Polls every app in its interval until the engine drains. Apps of one interval wait in a line, so that finding who
 ---is due costs nothing however many there are; the start is spread over the first interval.
 ---@async
+---@param engine table
 function M.run(engine)
   local lines, busy = {}, 0
   local done = task.signal()

@@ -55,6 +55,10 @@ end
 
 ---How a branch came from one commit to another: "moved", "was reset", "was forced".
 ---@async
+---@param engine table
+---@param app AppConfig
+---@param before string A commit.
+---@param now string A commit.
 function M.explain(engine, app, before, now)
   local repo = engine:repository(app)
   local ok, comparison = pcall(function()
@@ -108,6 +112,9 @@ function M.report(engine, at, row, state, err, again)
 end
 
 ---Tells people of something that no run shows: a tag that moved, a rollback that failed.
+---@param engine table
+---@param at Place
+---@param decision Decision
 function M.alarm(engine, at, decision)
   log.warn(decision.reason, { app = at.app.name, environment = at.environment, subject = decision.subject })
   if #at.config.notify == 0 then return end
@@ -133,6 +140,7 @@ end
 
 ---Follows the forges of all apps until it is cancelled.
 ---@async
+---@param engine table
 function M.follow(engine)
   while true do
     local config, listeners = engine.config, {}

@@ -11,6 +11,10 @@ local PIECE <const> = 256 * 1024   -- bytes read for one answer
 local Writer = {}
 Writer.__index = Writer
 
+---Where a run's log is kept.
+---@param state string The state folder.
+---@param id integer
+---@return string path
 function M.path(state, id) return ("%s/runs/%d.jsonl"):format(state, id) end
 
 ---@async

@@ -61,6 +61,7 @@ function Mirror:path(format)
   return self.dir .. (format == "sha256" and ".sha256.git" or ".git")
 end
 
+---@private
 function Mirror:git(op, commit, args, call)
   call = call or {}
   call.dir = self:path(refs.id_format(commit))

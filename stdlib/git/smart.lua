@@ -63,7 +63,8 @@ function M.endpoint(opts)
   }, Endpoint)
 end
 
--- An HTTP answer that is not a 200, as an error; tells the budget what it means.
+---An HTTP answer that is not a 200, as an error; tells the budget what it means.
+---@private
 function Endpoint:status_error(response, op, share, place)
   local status = response.status
   local wait = budget.retry_after(response.headers["retry-after"],
@@ -93,6 +94,7 @@ function Endpoint:status_error(response, op, share, place)
   return nil, err
 end
 
+---@private
 function Endpoint:request(op, opts)
   local place = opts.place or self.place
   local share = budget.of(place.origin)
@@ -115,7 +117,8 @@ function Endpoint:request(op, opts)
   return response, share
 end
 
--- A 200 of the right type and without an encoding on top.
+---A 200 of the right type and without an encoding on top.
+---@private
 function Endpoint:check(response, share, op, kind, place)
   if response.status ~= 200 then return self:status_error(response, op, share, place or self.place) end
   share:succeeded()
@@ -140,7 +143,8 @@ end
 
 local function pause() time.sleep(0) end
 
--- Learns the base address and the capabilities.
+---Learns the base address and the capabilities.
+---@private
 function Endpoint:discover()
   local op = "git.discover"
   local place = { base = self.url.text, origin = self.url.origin, trusted = true }
@@ -170,6 +174,7 @@ function Endpoint:discover()
   return caps, snapshot, response.body
 end
 
+---@private
 function Endpoint:ask_refs()
   local op = "git.ls_refs"
   local response, share = self:request(op, {

@@ -80,7 +80,8 @@ local function reset_in(headers)
   return at and at - (budget.http_date(headers.date or "") or time.now())
 end
 
--- Reads the rate limit of every answer. Returns the seconds of silence that a refusal asks for, or nil.
+---Reads the rate limit of every answer. Returns the seconds of silence that a refusal asks for, or nil.
+---@private
 function Account:note(response, said)
   local headers, status = response.headers, response.status
   self.limit = number(headers, "x-ratelimit-limit") or self.limit
@@ -119,7 +120,8 @@ local PLAIN = {
   [410] = "GitHub no longer has this, or no longer speaks API version " .. M.VERSION,
 }
 
--- An answer that is not the wanted one, as an error.
+---An answer that is not the wanted one, as an error.
+---@private
 function Account:failure(op, target, response)
   local said = message_of(response)
   local held = self:note(response, said)

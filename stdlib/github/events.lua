@@ -80,13 +80,15 @@ local function reading(raw)
   return event
 end
 
+---@private
 function Feed:remember(id)
   self.seen[id] = true
   self.order[#self.order + 1] = id
   if #self.order > MAX_SEEN then self.seen[table.remove(self.order, 1)] = nil end
 end
 
--- Takes a page, newest first; fresh events go to `news`. Returns whether the page held one that we knew.
+---Takes a page, newest first; fresh events go to `news`. Returns whether the page held one that we knew.
+---@private
 function Feed:take(page, news)
   local overlap = false
   for _, raw in ipairs(page) do

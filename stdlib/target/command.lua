@@ -98,6 +98,7 @@ function Command:current()
 end
 
 ---@async
+---@param request TargetRequest
 function Command:apply(request)
   local known, err = remembered(self)
   if err then return nil, err end
@@ -109,6 +110,7 @@ function Command:apply(request)
 end
 
 ---@async
+---@param request TargetRequest
 function Command:wait(request)
   local within = request.timeout or self.config.timeout
   if self.config.wait then

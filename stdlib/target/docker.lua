@@ -37,7 +37,8 @@ function M.open(environment, cfg)
   }, Docker)
 end
 
--- All containers of this place, that of the newest release first.
+---All containers of this place, that of the newest release first.
+---@private
 function Docker:all()
   local prefix = containers.PREFIX
   local list, err = self.engine:list {
@@ -60,6 +61,7 @@ local function running_of(list)
   end
 end
 
+---@private
 function Docker:name_of(release) return ("%s-%d"):format(self.name, release) end
 
 -- The container that serves a release.
@@ -91,7 +93,8 @@ function Docker:current()
   }
 end
 
--- Would two containers at once fight for something? Only over ports of the machine: published, or all of them.
+---Would two containers at once fight for something? Only over ports of the machine: published, or all of them.
+---@private
 function Docker:exclusive() return self.config.network == "host" or #self.config.ports > 0 end
 
 -- ---- single acts; each may be repeated ----
@@ -105,11 +108,13 @@ local function done(answer, err, ...)
   return nil, err
 end
 
+---@private
 function Docker:set_restart(id, name)
   return done(self.engine:call("POST", ("/containers/%s/update"):format(id), { RestartPolicy = { Name = name } }))
 end
 
--- Stopped for good: an engine that restarts must not bring it back beside its successor.
+---Stopped for good: an engine that restarts must not bring it back beside its successor.
+---@private
 function Docker:put_aside(c)
   local ok, err = self:set_restart(c.Id, "no")
   if errors.is(err, "not_found") then return true end
@@ -121,14 +126,17 @@ function Docker:put_aside(c)
   return done(answer, err, "not_found")
 end
 
+---@private
 function Docker:remove(c)
   local answer, err = self.engine:call("DELETE", ("/containers/%s?force=1&v=1"):format(c.Id))
   return done(answer, err, "not_found", "conflict") -- conflict: its removal is under way
 end
 
+---@private
 function Docker:start(id) return done(self.engine:call("POST", ("/containers/%s/start"):format(id))) end
 
--- Puts every other container of this place aside.
+---Puts every other container of this place aside.
+---@private
 function Docker:only(list, wanted)
   for _, c in ipairs(list) do
     if c.Id ~= wanted.Id and runs(c) then
@@ -151,13 +159,15 @@ local function reusable(list, request, fingerprint)
   end
 end
 
--- Takes a name back from a container of ours that cannot serve its release as it is.
+---Takes a name back from a container of ours that cannot serve its release as it is.
+---@private
 function Docker:free_name(list, request, wanted)
   local c = of_release(self, list, request.release)
   if not c or wanted and c.Id == wanted.Id then return true end
   return self:remove(c)
 end
 
+---@private
 function Docker:create(list, request, body)
   local ok, err = self:free_name(list, request)
   if not ok then return nil, err end
@@ -180,7 +190,8 @@ function Docker:create(list, request, body)
   return nil, err
 end
 
--- Gives a kept container its new release and its restart policy.
+---Gives a kept container its new release and its restart policy.
+---@private
 function Docker:bring_back(list, request, c)
   local ok, err = self:free_name(list, request, c)
   if not ok then return nil, err end
@@ -197,6 +208,7 @@ local function weather(err)
   return errors.is(err, "refused") or errors.is(err, "reset") or errors.is(err, "closed") or errors.is(err, "timeout")
 end
 
+---@private
 function Docker:all_soon(hooks)
   local last = time.monotonic() + self.config.timeout
   while true do
@@ -208,6 +220,7 @@ function Docker:all_soon(hooks)
 end
 
 ---@async
+---@param request TargetRequest
 function Docker:apply(request)
   local body, fingerprint = containers.describe(self.environment, request)
   if not body then return nil, fingerprint end
@@ -237,7 +250,8 @@ function Docker:apply(request)
   return self:cannot_start(list, wanted, err)
 end
 
--- A container that does not even start: what it replaces runs again at once.
+---A container that does not even start: what it replaces runs again at once.
+---@private
 function Docker:cannot_start(list, wanted, err)
   local words = "it cannot start: " .. err.message
   for _, c in ipairs(self:exclusive() and list or {}) do
@@ -253,6 +267,7 @@ end
 
 -- ---- wait and settle ----
 
+---@private
 function Docker:complain(id, words, op)
   -- A container may say its own secrets; the filter knows those that are in files only once they have been read.
   local _, err = targets.variables(self.config.env)
@@ -281,6 +296,7 @@ local function fault_of(details, restarts)
 end
 
 ---@async
+---@param request TargetRequest
 function Docker:wait(request)
   local within = request.timeout or self.config.timeout
   local last, since, restarts, id = time.monotonic() + within, nil, nil, nil
@@ -319,6 +335,7 @@ function Docker:wait(request)
 end
 
 ---@async
+---@param request TargetRequest
 function Docker:settle(request)
   local list, err = self:all()
   if not list then return nil, err end

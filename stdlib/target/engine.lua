@@ -64,6 +64,7 @@ function Engine:list(labels)
 end
 
 ---@async
+---@param id string A container.
 ---@return table? container nil with not_found when it is gone.
 ---@return Err? err
 function Engine:inspect(id)

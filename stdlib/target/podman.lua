@@ -35,7 +35,8 @@ function M.open(environment, cfg)
   }, Podman)
 end
 
--- Runs podman; gives its output. Its own words are the error's.
+---Runs podman; gives its output. Its own words are the error's.
+---@private
 function Podman:call(argv)
   local timeout, hooks = argv.timeout or CALL, argv.hooks
   local spec = {
@@ -57,6 +58,7 @@ function Podman:call(argv)
     targets.last_words(result.stderr, 3), fields)
 end
 
+---@private
 function Podman:list(what)
   local text, err = self:call { table.unpack(what) }
   if not text then return nil, err end
@@ -70,7 +72,8 @@ end
 local function number(text) return math.tointeger(tonumber(text)) or 0 end
 local function release_of(c) return number(c.Labels and c.Labels["moontide.release"]) end
 
--- Our containers, those of the newest release first; infra containers are not among them.
+---Our containers, those of the newest release first; infra containers are not among them.
+---@private
 function Podman:containers()
   local list, err = self:list {
     "ps", "--all", "--format", "json", "--filter", "label=moontide.app=" .. self.environment.app,
@@ -106,8 +109,9 @@ local checked = setmetatable({}, { __mode = "k" }) ---@type table<Config, table<
 
 local function seconds(nanoseconds) return (tonumber(nanoseconds) or 0) / 1e9 end
 
--- "healthy", "unhealthy" or "starting"; nil without a health check. Podman counts the failures, but it starts an
--- unhealthy container again at once and forgets the verdict: ours is that of the try that led to it.
+---"healthy", "unhealthy" or "starting"; nil without a health check. Podman counts the failures, but it starts an
+---unhealthy container again at once and forgets the verdict: ours is that of the try that led to it.
+---@private
 function Podman:health(details)
   local probe, health = details.Config and details.Config.Healthcheck, details.State.Health
   if not probe or not health or not details.State.Running then return nil end
@@ -180,7 +184,8 @@ local function header(request)
   return ("# moontide: release %d, image %s\n"):format(request.release, request.image)
 end
 
--- A kept YAML, with the digest and the release that its first line tells.
+---A kept YAML, with the digest and the release that its first line tells.
+---@private
 function Podman:kept(name)
   local text, err = fs.read(("%s/%s.yaml"):format(self.folder, name))
   if not text then
@@ -191,12 +196,14 @@ function Podman:kept(name)
   return { text = text, release = number(release), digest = digest, path = ("%s/%s.yaml"):format(self.folder, name) }
 end
 
+---@private
 function Podman:keep(name, text)
   -- 0600: there may be passwords in it.
   return fs.write(("%s/%s.yaml"):format(self.folder, name), text, { mode = 384 })
 end
 
--- The YAML of a release: as it was good then when it comes back, from the configured file otherwise.
+---The YAML of a release: as it was good then when it comes back, from the configured file otherwise.
+---@private
 function Podman:manifest(request)
   local text, path = nil, self.config.yaml
   if request.restored then
@@ -251,7 +258,8 @@ local function login(self, image, dir)
   return argv
 end
 
--- Pulls an image unless it is there. `always`: a tag that may have moved.
+---Pulls an image unless it is there. `always`: a tag that may have moved.
+---@private
 function Podman:pull(image, always, hooks)
   if not always and self:call { "image", "exists", image } then return true end
   local dir <close>, err = fs.temp_dir()
@@ -268,6 +276,7 @@ end
 
 -- ---- the way from one release to the next ----
 
+---@private
 function Podman:play(path, hooks)
   local argv = { "kube", "play", "--replace", "--build=false", timeout = self.config.timeout, hooks = hooks }
   if self.config.network then argv[#argv + 1] = "--network=" .. self.config.network end
@@ -276,8 +285,9 @@ function Podman:play(path, hooks)
   return text and true, err -- containers that end at once are wait's matter
 end
 
--- Removes pods of ours that the new YAML does not replace: they would go on beside it. Podman calls a container
--- POD-CONTAINER, and the pod of a Deployment NAME-pod-0 or NAME-pod.
+---Removes pods of ours that the new YAML does not replace: they would go on beside it. Podman calls a container
+---POD-CONTAINER, and the pod of a Deployment NAME-pod-0 or NAME-pod.
+---@private
 function Podman:remove_strangers(list, pods)
   local argv, seen = { "pod", "rm", "--force", "--ignore" }, {}
   for _, c in ipairs(list) do
@@ -302,6 +312,7 @@ local function complete(list, request, wanted)
 end
 
 ---@async
+---@param request TargetRequest
 function Podman:apply(request)
   local wanted, err = self:manifest(request)
   if not wanted then return nil, err end
@@ -332,6 +343,7 @@ function Podman:apply(request)
   return errors.fail("unhealthy", "it cannot start: " .. words, { op = "target.apply", target = self.name })
 end
 
+---@private
 function Podman:complaint(details, what)
   local result = proc.run {
     "podman", "logs", "--tail", tostring(LOG_LINES), details.Id, env = self.config.env, inherit = INHERIT,
@@ -341,7 +353,8 @@ function Podman:complaint(details, what)
   return targets.complain("unhealthy", what, said, { op = "target.wait", target = self.name })
 end
 
--- One look at a release: true when all is well now, false when it is on its way, nil and the complaint otherwise.
+---One look at a release: true when all is well now, false when it is on its way, nil and the complaint otherwise.
+---@private
 function Podman:look(release)
   local list, err = self:containers()
   if not list then return nil, err end
@@ -369,6 +382,7 @@ function Podman:look(release)
 end
 
 ---@async
+---@param request TargetRequest
 function Podman:wait(request)
   local within = request.timeout or self.config.timeout
   local last, since = time.monotonic() + within, nil
@@ -385,6 +399,7 @@ function Podman:wait(request)
 end
 
 ---@async
+---@param request TargetRequest
 function Podman:settle(request)
   local applied, err = self:kept("applied")
   if err then return nil, err end

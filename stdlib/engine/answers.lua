@@ -1,0 +1,47 @@
+-- What the engine answers when somebody asks how it is: health, status, history, why, logs and metrics.
+local sys, view = require "sys", require "journal.view"
+
+---@class EngineState
+local Answers = {}
+
+---@return Health
+function Answers:health()
+  if self.draining then return { live = true, ready = false, reason = "stopping" } end
+  return { live = true, ready = self.ready, reason = not self.ready and "starting" or nil }
+end
+
+---What runs where, and how the host itself is.
+---@return Status
+function Answers:status()
+  local status = view.status(self.journal, self.config, self)
+  local health = self:health()
+  status.host = {
+    version = sys.version, pid = sys.pid(), hostname = sys.hostname(), started_at = self.started_at,
+    config = self.config.file, state_dir = self.state, scripts = self.config.scripts, loaded_at = self.loaded_at,
+    reload_error = self.reload_error, live = health.live, ready = health.ready, reason = health.reason,
+    stopping = self.draining,
+  }
+  return status
+end
+
+---@param query HistoryQuery
+---@return History
+function Answers:history(query) return view.history(self.journal, query, self) end
+
+---@param app string
+---@param name? string A policy's or an environment's name.
+---@return Why? why
+---@return Err? err
+function Answers:why(app, name) return view.why(self.journal, app, name, self.config, self) end
+
+---@async
+---@param id integer
+---@param offset integer
+---@return RunLog? log
+---@return Err? err
+function Answers:run_log(id, offset) return view.run_log(self.journal, id, offset, self) end
+
+---@return Metric[]
+function Answers:metrics() return require("engine.metrics").collect(self) end
+
+return Answers

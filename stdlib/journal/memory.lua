@@ -1,0 +1,102 @@
+-- What the journal remembers beside runs: tags, the shape of repositories, holds and decisions; and how it forgets.
+-- Methods of the journal.
+local time = require "time"
+local words = require("journal.words").kept
+
+---@class Journal
+local Memory = {}
+
+---@param app string
+---@return table<string, {commit: string, first_sight: boolean}>
+function Memory:tags(app)
+  local known = {}
+  for _, row in ipairs(self:rows("SELECT name, commit_id, first_sight FROM tags WHERE app = ?", app)) do
+    known[row.name] = { commit = row.commit_id, first_sight = row.first_sight == 1 }
+  end
+  return known
+end
+
+---Remembers new tags and the shape of the repository, in one transaction.
+---@param app string
+---@param snapshot {branch: string, head?: string, tags: integer}
+---@param tags {name: string, commit: string}[] The new ones.
+---@param first_sight boolean
+function Memory:remember_repository(app, snapshot, tags, first_sight)
+  self:lazily("snapshot", function()
+    for _, tag in ipairs(tags) do
+      self:write("INSERT OR IGNORE INTO tags (app, name, commit_id, first_sight, at) VALUES (?, ?, ?, ?, ?)",
+        app, tag.name, tag.commit, first_sight and 1 or 0, time.now())
+    end
+    self:write([[INSERT INTO snapshots (app, branch, head, tags, at) VALUES (?1, ?2, ?3, ?4, ?5)
+      ON CONFLICT DO UPDATE SET branch = ?2, head = ?3, tags = ?4, at = ?5]],
+      app, snapshot.branch, snapshot.head, snapshot.tags, time.now())
+    return true
+  end)
+end
+
+---How the repository looked last.
+---@param app string
+---@return {branch: string, head?: string, tags: integer, at: number}? snapshot
+function Memory:snapshot(app) return self:row("SELECT branch, head, tags, at FROM snapshots WHERE app = ?", app) end
+
+---Who holds a place, and why.
+---@param app string
+---@param environment string
+---@return {by: string, reason?: string, at: number}? hold
+function Memory:hold_of(app, environment)
+  return self:row([[SELECT "by", reason, at FROM holds WHERE app = ? AND environment = ?]], app, environment)
+end
+
+---Holds a place; the first hold stays.
+---@param app string
+---@param environment string
+---@param by string
+---@param reason? string
+---@return integer changes
+function Memory:hold(app, environment, by, reason)
+  return self:synced("hold", function()
+    return self:write([[INSERT OR IGNORE INTO holds (app, environment, "by", reason, at) VALUES (?, ?, ?, ?, ?)]],
+      app, environment, words(by), words(reason), time.now())
+  end)
+end
+
+---@param app string
+---@param environment string
+---@return integer changes
+function Memory:unhold(app, environment)
+  return self:synced("hold", function()
+    return self:write("DELETE FROM holds WHERE app = ? AND environment = ?", app, environment)
+  end)
+end
+
+---Appends decisions (those that differ from what was said before).
+---@param list Decision[]
+function Memory:decide(list)
+  self:lazily("decision", function()
+    for _, d in ipairs(list) do
+      self:write([[INSERT INTO decisions (app, environment, policy, subject, verdict, reason, file, line, at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)]],
+        d.app, d.environment, d.policy, words(d.subject or ""), d.verdict, words(d.reason), d.file, d.line, d.at)
+    end
+    return true
+  end)
+end
+
+---The latest decision for every subject of a policy.
+---@param app string
+---@param environment string
+---@param policy string
+function Memory:last_decisions(app, environment, policy)
+  return self:rows([[SELECT subject, verdict, reason, file, line, at FROM decisions WHERE id IN
+    (SELECT max(id) FROM decisions WHERE app = ? AND environment = ? AND policy = ? GROUP BY subject)]],
+    app, environment, policy)
+end
+
+-- ---- retention ----
+
+---Forgets what retention allows.
+---@param keep {runs: integer, days: integer}
+---@return integer[] forgotten Ids of the runs (their log files can go too).
+function Memory:forget(keep) return require("journal.retention").forget(self, keep) end
+
+return Memory
