@@ -35,8 +35,8 @@ static lua_State *check_coroutine(lua_State *L)
     return co;
 }
 
-/* Moves `nargs` values to co and runs it. Returns how many results it left on L, or -1 with the error there.
- */
+/* Moves `nargs` values to co and runs it. Returns how many results it left on L, or -1 with
+ * the error there. */
 static int resume(lua_State *L, lua_State *co, int nargs)
 {
     int status, nresults;

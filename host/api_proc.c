@@ -10,6 +10,7 @@
 #include "api.h"
 #include "bind.h"
 #include "child.h"
+#include "handle.h"
 #include "host.h"
 #include "task.h"
 
@@ -148,20 +149,12 @@ static void on_changed(struct child *child, void *data)
         op_poke(h->writer);
 }
 
-static void free_timer(uv_handle_t *timer)
-{
-    free(timer);
-}
-
 static void proc_op_leave(struct op *op)
 {
     struct proc_op *po = (struct proc_op *)op;
 
-    if (po->timer) {
-        po->timer->data = NULL;
-        uv_close((uv_handle_t *)po->timer, free_timer);
-        po->timer = NULL;
-    }
+    handle_drop(po->timer);
+    po->timer = NULL;
     if (po->place && *po->place == po)
         *po->place = NULL;
     po->place = NULL;

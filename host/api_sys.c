@@ -16,6 +16,7 @@
 #include "bind.h"
 #include "embed.h"
 #include "fault.h"
+#include "handle.h"
 #include "host.h"
 #include "task.h"
 #include "version.h"
@@ -151,21 +152,12 @@ struct read_op {
     int fd;
 };
 
-static void free_handle(uv_handle_t *handle)
-{
-    free(handle);
-}
-
 static void read_leave(struct op *op)
 {
     struct read_op *r = (struct read_op *)op;
 
-    if (r->poll) {
-        r->poll->data = NULL;
-        uv_poll_stop(r->poll);
-        uv_close((uv_handle_t *)r->poll, free_handle);
-        r->poll = NULL;
-    }
+    handle_drop(r->poll);
+    r->poll = NULL;
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)

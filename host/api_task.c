@@ -5,6 +5,7 @@
 #include <string.h>
 #include "api.h"
 #include "bind.h"
+#include "handle.h"
 #include "host.h"
 #include "task.h"
 
@@ -12,20 +13,10 @@
 
 /* ---- a timer for waits that may time out; its memory outlives the op until libuv lets go ---- */
 
-static void free_handle(uv_handle_t *handle)
-{
-    free(handle);
-}
-
 static void drop_timer(void **timer)
 {
-    uv_timer_t *t = *timer;
-
+    handle_drop(*timer);
     *timer = NULL;
-    if (t) {
-        t->data = NULL;
-        uv_close((uv_handle_t *)t, free_handle);
-    }
 }
 
 /* seconds < 0: no timeout. raises */
@@ -321,7 +312,8 @@ static int l_notify(lua_State *L)
     return 0;
 }
 
-/* A wait that could not be closed for want of memory may be collected together with its signal, or after it. */
+/* A wait that could not be closed for want of memory may be collected together with its signal,
+ * or after it. */
 static int l_signal_gc(lua_State *L)
 {
     struct signal *s = luaL_testudata(L, 1, SIGNAL_CLASS);

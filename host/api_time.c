@@ -3,6 +3,7 @@
 #include <time.h>
 #include "api.h"
 #include "bind.h"
+#include "handle.h"
 #include "host.h"
 #include "task.h"
 
@@ -11,20 +12,12 @@ struct nap {
     uv_timer_t *timer;
 };
 
-static void free_handle(uv_handle_t *handle)
-{
-    free(handle);
-}
-
 static void nap_leave(struct op *op)
 {
     struct nap *nap = (struct nap *)op;
 
-    if (nap->timer) {
-        nap->timer->data = NULL;
-        uv_close((uv_handle_t *)nap->timer, free_handle);
-        nap->timer = NULL;
-    }
+    handle_drop(nap->timer);
+    nap->timer = NULL;
 }
 
 static void on_time(uv_timer_t *timer)

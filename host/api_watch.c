@@ -12,6 +12,7 @@
 #include "api.h"
 #include "bind.h"
 #include "buf.h"
+#include "handle.h"
 #include "host.h"
 #include "task.h"
 
@@ -84,11 +85,6 @@ static void on_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
-static void on_timer_closed(uv_handle_t *handle)
-{
-    free(handle);
-}
-
 static void on_timer(uv_timer_t *timer)
 {
     struct watch_op *wo = timer->data;
@@ -101,11 +97,8 @@ static void watch_leave(struct op *op)
 {
     struct watch_op *wo = (struct watch_op *)op;
 
-    if (wo->timer) {
-        wo->timer->data = NULL;
-        uv_close((uv_handle_t *)wo->timer, on_timer_closed);
-        wo->timer = NULL;
-    }
+    handle_drop(wo->timer);
+    wo->timer = NULL;
     if (wo->watch && wo->watch->waiter == wo)
         wo->watch->waiter = NULL;
     wo->watch = NULL;

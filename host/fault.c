@@ -49,8 +49,8 @@ static bool refuse(void)
     return true;
 }
 
-/* MOONTIDE_FAIL_ALLOCATION=N, or N+ for all from there on: from before main, for the start of the program. The
- * end says how many were still to go, so that a sweep knows when it is past the last one. */
+/* MOONTIDE_FAIL_ALLOCATION=N, or N+ for all from there on: from before main, for the start of the program.
+ * The end says how many were still to go, so that a sweep knows when it is past the last one. */
 __attribute__((constructor)) static void plan_from_environment(void)
 {
     const char *plan = getenv("MOONTIDE_FAIL_ALLOCATION");

@@ -1,6 +1,6 @@
 /* Allocation failures on purpose, in the `fault` build only: the n-th allocation of our own objects and of
- * the static Lua and cjson fails, and optionally all that follow. The start of the program is reached by the environment,
- * see fault.c. */
+ * the static Lua and cjson fails, and optionally all that follow. The start of the program is reached by the
+ * environment, see fault.c. */
 #ifndef MOONTIDE_FAULT_H
 #define MOONTIDE_FAULT_H
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "handle.h"
 #include "host.h"
 
 #define HIGH_WATER (256 * 1024)  /* of a streamed body: curl pauses above, */
@@ -32,17 +33,9 @@ struct http_job *http_job_new(struct host *host, size_t headers, size_t bytes, s
     return job;
 }
 
-static void on_timer_closed(uv_handle_t *handle)
-{
-    free(handle);
-}
-
 static void head_timer_stop(struct http_job *job)
 {
-    if (!job->head_timer)
-        return;
-    job->head_timer->data = NULL;
-    uv_close((uv_handle_t *)job->head_timer, on_timer_closed);
+    handle_drop(job->head_timer);
     job->head_timer = NULL;
 }
 

@@ -30,7 +30,8 @@ static void unlink_op(struct op *op)
         op->next->link = op->link;
 }
 
-/* Calling a closer takes memory. Where there was none, an op outlives its frame and waits for the collector. */
+/* Calling a closer takes memory. Where there was none, an op outlives its frame and waits
+ * for the collector. */
 void ops_orphan(struct task *t)
 {
     while (t->ops) {

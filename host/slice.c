@@ -22,8 +22,8 @@ static uint64_t slice_ns(const struct task_set *set)
     return uv_hrtime() - set->slice_start;
 }
 
-/* Runs on the coroutine that has kept the loop for a whole slice: the task's, or one that the script resumed.
- */
+/* Runs on the coroutine that has kept the loop for a whole slice: the task's, or one that
+ * the script resumed. */
 void slice_over(lua_State *L, lua_Debug *ar)
 {
     struct host *host = bind_host(L);

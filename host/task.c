@@ -8,6 +8,7 @@
 #include <string.h>
 #include <lauxlib.h>
 #include "bind.h"
+#include "handle.h"
 #include "host.h"
 #include "task_inside.h"
 #include "watchdog.h"
@@ -83,8 +84,8 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
     uint64_t id = ++set->last_id;
     lua_State *co;
 
-    /* All that may raise comes before there is a task: one without its anchor or its handle would be worse than
-     * none. A handle that is left in the table goes with the collector. */
+    /* All that may raise comes before there is a task: one without its anchor or its handle would be worse
+     * than none. A handle that is left in the table goes with the collector. */
     luaL_checkstack(L, 4, "spawn");
     co = lua_newthread(L); /* fn args thread */
     if (!lua_checkstack(co, nargs + LUA_MINSTACK))
@@ -257,11 +258,6 @@ static bool call_protected(lua_State *L, lua_CFunction f, struct task *t, int fi
     return status != LUA_ERRMEM;
 }
 
-static void timer_closed(uv_handle_t *handle)
-{
-    free(handle);
-}
-
 static void task_end(struct task *t, int status, int n)
 {
     struct host *host = t->host;
@@ -296,10 +292,7 @@ static void task_end(struct task *t, int status, int n)
         j->task = NULL;
         op_done(&j->op);
     }
-    if (t->timer) {
-        t->timer->data = NULL;
-        uv_close((uv_handle_t *)t->timer, timer_closed);
-    }
+    handle_drop(t->timer);
     if (t->prev)
         t->prev->next = t->next;
     else

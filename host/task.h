@@ -102,7 +102,8 @@ struct task_join {
 void task_join_add(struct task *task, struct task_join *join);
 void task_join_remove(struct task_join *join);
 
-/* limits NULL: the parent's. handle: the stack index of the task_handle that hears of the end, 0 for none. raises */
+/* limits NULL: the parent's. handle: the stack index of the task_handle that hears of the end, 0 for none.
+ * raises */
 struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struct task *parent,
                                 const struct task_limits *limits, int handle);
 const char *task_name(const struct task *task);

@@ -1,6 +1,7 @@
 -- Images: one for each commit, built once, found again ever after by its `sha-<commit>` tag.
 local errors, fs, log, time = require "errors", require "fs", require "log", require "time"
 local ignore, registry = require "builder.ignore", require "registry"
+local without_credentials = require("text").without_credentials
 
 local M = {}
 
@@ -83,8 +84,6 @@ local function find_dockerfile(request)
   end
   return nil, err
 end
-
-local function without_credentials(url) return (url:gsub("^(%a[%w+.-]*://)[^/@]*@", "%1")) end
 
 ---Labels by the OCI image specification's annotation keys.
 local function labels(request, created)

@@ -53,4 +53,9 @@ function M.clean(text, max)
   return text:sub(1, cut) .. "..."
 end
 
+---A URL without the name and password that may stand in it.
+---@param url string
+---@return string
+function M.without_credentials(url) return (url:gsub("^(%a[%w+.-]*://)[^/@]*@", "%1")) end
+
 return M

@@ -8,6 +8,7 @@
 
 local errors = require "errors"
 local proc = require "proc"
+local refs = require "git.refs"
 local text = require "text"
 
 local M = {}
@@ -166,6 +167,23 @@ function M.run(op, args, call)
     return result
   end
   return M.failure(op, call.dir, result)
+end
+
+---Runs git in the mirror that holds a commit; the commit is the target of its failures.
+---@async
+---@param mirror GitMirror
+---@param op string
+---@param commit string
+---@param args string[]
+---@param call? GitCall
+---@return ProcResult?
+---@return Err? err
+function M.run_at(mirror, op, commit, args, call)
+  call = call or {}
+  call.dir = mirror:path(refs.id_format(commit))
+  local result, err = M.run(op, args, call)
+  if not result then err.target = commit end
+  return result, err
 end
 
 return M

@@ -14,13 +14,7 @@ local M = {}
 local MAX_FILES = 500000
 local MAX_CONTENT = 8 << 30
 
-local function run(mirror, op, commit, args, call)
-  call = call or {}
-  call.dir = mirror:path(refs.id_format(commit))
-  local result, err = command.run(op, args, call)
-  if not result then err.target = commit end
-  return result, err
-end
+local run = command.run_at
 
 ---Brings a path inside of a tree to git's form; refuses those that could mean something else.
 ---@param path string?

@@ -2,18 +2,11 @@
 
 local command = require "git.command"
 local errors = require "errors"
-local refs = require "git.refs"
 local text = require "text"
 
 local M = {}
 
-local function run(mirror, op, commit, args, call)
-  call = call or {}
-  call.dir = mirror:path(refs.id_format(commit))
-  local result, err = command.run(op, args, call)
-  if not result then err.target = commit end
-  return result, err
-end
+local run = command.run_at
 
 ---Tells whether `a` is an ancestor of `b`, or `b` itself.
 ---@async

@@ -1,6 +1,7 @@
 -- The journal, as people and tools read it: status, history, why, logs. The running host and a command that reads the
 -- state of a host that is down give the same answers; the host adds what only it knows.
 local errors, json, log, runlog = require "errors", require "json", require "log", require "engine.runlog"
+local without_credentials = require("text").without_credentials
 
 local M = {}
 
@@ -98,8 +99,6 @@ local function known_apps(journal)
   end
   return apps
 end
-
-local function without_credentials(url) return (url:gsub("^(%a[%w+.-]*://)[^/@]*@", "%1")) end
 
 ---@param journal Journal
 ---@param config? Config
