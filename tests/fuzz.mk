@@ -14,8 +14,10 @@ FUZZ_LEN_codec   := 512
 FUZZ_LEN_pattern := 256
 FUZZ_LEN_regexp  := 256
 FUZZ_LEN_semver  := 400
-# A target that keeps a Lua state between inputs would be searched for leaks after nearly each of them.
+# Targets that keep a Lua state between inputs would be searched for leaks after nearly each of them.
+FUZZ_FLAGS_config  := -detect_leaks=0
 FUZZ_FLAGS_pattern := -detect_leaks=0
+FUZZ_FLAGS_pktline := -detect_leaks=0
 
 FUZZ_CFLAGS := $(BASE) $(WARN) -Werror -Wno-unknown-warning-option -O1 -g -fno-omit-frame-pointer \
                -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DMOONTIDE_KILLPOINTS
