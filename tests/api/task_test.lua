@@ -139,8 +139,8 @@ end)
 test("a spinning script leaves turns to the others", function()
   local ticks = 0
   local ticker = task.spawn(function() for _ = 1, 50 do time.sleep(0.005) ticks = ticks + 1 end end)
-  local stop = time.monotonic() + 0.2
-  task.spawn(function() while time.monotonic() < stop do end end):join()
+  local stop = time.cpu() + 0.2 -- not by the clock: others may have the processors
+  task.spawn(function() while time.cpu() < stop do end end):join()
   ok(ticks >= 8, "only " .. ticks .. " turns")
   ticker:cancel()
 end)
