@@ -151,12 +151,13 @@ static int l_tostring(lua_State *L)
 
 static int l_spawn(lua_State *L)
 {
-    static const char *const known[] = {"name", "detached", "cpu", "memory", NULL};
+    static const char *const known[] = {"name", "detached", "cpu", "memory", "timeout", NULL};
     static const char usage[] = "task.spawn(fn, ...)";
     struct task *parent = task_current(L), *t;
     struct task_limits limits = {0, 0};
     struct task_handle *h;
     const char *name;
+    uint64_t timeout;
     bool limited;
     int nargs;
 
@@ -167,6 +168,7 @@ static int l_spawn(lua_State *L)
         parent = NULL;
     limits.cpu_ms = bind_millis(bind_opt_number(L, 1, "cpu", 0));
     limits.memory = (size_t)bind_opt_integer(L, 1, "memory", 0);
+    timeout = bind_millis(bind_opt_number(L, 1, "timeout", 0));
     if (bind_host(L)->stopping)
         return luaL_error(L, "the host is stopping: no new tasks");
     h = bind_new(L, sizeof *h, TASK_CLASS);
@@ -176,6 +178,10 @@ static int l_spawn(lua_State *L)
     t = task_spawn_limited(L, nargs, name, parent, limited ? &limits : NULL, 2);
     h->task = t; /* options handle */
     h->id = task_id(t);
+    if (timeout && !task_deadline_set(t, timeout)) {
+        task_cancel(t, ERR_CANCELLED);
+        return luaL_error(L, "not enough memory");
+    }
     return 1;
 }
 

@@ -183,6 +183,13 @@ static bool deadline_arm(struct task *t)
     return true;
 }
 
+bool task_deadline_set(struct task *t, uint64_t millis)
+{
+    uv_update_time(&t->host->loop);
+    t->deadline = uv_now(&t->host->loop) + millis;
+    return deadline_arm(t);
+}
+
 struct deadline_guard {
     struct task *task;
     uint64_t outer; /* the deadline to put back */

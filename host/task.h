@@ -82,6 +82,9 @@ bool task_main_ended(const struct host *host);
  * deadline. */
 void task_deadline_enter(lua_State *L, uint64_t millis);
 
+/* Bounds the whole life of a task that has not begun. False: no memory for its timer. */
+bool task_deadline_set(struct task *task, uint64_t millis);
+
 /* For api_task.c: waits for the end of `task`; the ended task's handle then holds the results. */
 struct task_handle {
     struct task *task; /* NULL once it has ended */

@@ -21,6 +21,14 @@ function M.current()
   return id and of_task[id]
 end
 
+---Gives a task that has not begun its context, for its whole life; forget ends that.
+---@param id integer
+---@param context Context
+function M.bind(id, context) of_task[id] = context end
+
+---@param id integer
+function M.forget(id) of_task[id] = nil end
+
 ---Calls fn(...) with the current task belonging to the context.
 ---@async
 ---@param context Context

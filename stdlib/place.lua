@@ -23,6 +23,8 @@ local M = {}
 local function short(commit) return commit and commit:sub(1, 7) or "?" end
 M.short = short
 
+local face_of ---@type fun(place: Place): table
+
 ---@param engine table
 ---@param app AppConfig
 ---@param environment EnvironmentConfig
@@ -32,9 +34,7 @@ function M.new(engine, app, environment)
     engine = engine, app = app, name = app.name, environment = environment.name, branch = app.branch,
     accept = environment.accept, config = environment, refusals = {},
   }, Place)
-  self.face = facade.of(self, "place", { "name", "environment", "branch", "accept" }, {
-    "head", "tags", "current", "allows", "failed", "refuse", "alarm", "bad_release", "good_before",
-  })
+  self.face = face_of(self)
   return self
 end
 
@@ -184,5 +184,9 @@ function Place:folder()
 end
 
 M.raise = raise
+
+face_of = facade.kind("place", { "name", "environment", "branch", "accept" }, facade.methods(Place, {
+  "head", "tags", "current", "allows", "failed", "refuse", "alarm", "bad_release", "good_before",
+}))
 
 return M

@@ -3,8 +3,8 @@
 -- The environment is built from nothing: no io, os, debug, load, coroutine or collectgarbage; pairs iterates in a
 -- fixed order; the clock and random numbers come from the journal inside a run. Every public module is there, with
 -- its effects journaled (effects.lua).
-local context, effects, errors, hash, log, sys = require "context", require "effects", require "errors",
-  require "hash", require "log", require "sys"
+local context, effects, errors, hash, log, sys, task = require "context", require "effects", require "errors",
+  require "hash", require "log", require "sys", require "task"
 
 ---@class Policy
 ---@field name string
@@ -210,7 +210,6 @@ function M.compile(name, text, file)
   local env = M.environment(function(d) declared = check_definition(d) return declared end)
   local chunk, message = sys.compile(text, "@" .. file, env)
   if not chunk then return fault(message) end
-  local task = require "task"
   local result, err = task.start({ name = "load " .. name, cpu = 1, memory = 16 << 20 }, function()
     local ok, value = pcall(chunk, name)
     if not ok then return { raised = value } end
@@ -258,6 +257,8 @@ function M.load(names, folder)
   return policies
 end
 
+local watch_limits = {} -- by timeout: asked for at every poll
+
 ---Asks a policy what should be, within its limits.
 ---@async
 ---@param policy Policy
@@ -266,15 +267,17 @@ end
 ---@return table? change nil: nothing, or a failure.
 ---@return string|Err? reason A text with nothing; an Err with a failure.
 function M.ask(policy, place, timeout)
-  local task = require "task"
-  local limits = { name = "watch " .. place.app.name, cpu = M.WATCH_LIMITS.cpu, memory = M.WATCH_LIMITS.memory }
-  local answer, err = task.start(limits, function()
-    local change, reason = context.with({ mode = "watch", place = place }, task.deadline, timeout, policy.watch,
-      place.face)
-    return { change = change, reason = reason }
-  end):join()
-  if not answer then return nil, err end
-  local change, reason = answer.change, answer.reason
+  local limits = watch_limits[timeout]
+  if not limits then
+    limits = { name = "watch", cpu = M.WATCH_LIMITS.cpu, memory = M.WATCH_LIMITS.memory, timeout = timeout }
+    watch_limits[timeout] = limits
+  end
+  local watching <close> = task.start(limits, policy.watch, place.face)
+  local id = watching:id()
+  context.bind(id, { mode = "watch", place = place })
+  local joined, change, reason = pcall(watching.join, watching)
+  context.forget(id)
+  if not joined then error(change, 0) end -- we were cancelled ourselves
   if change == nil then
     if reason == nil then return nil, "nothing to do" end
     return nil, errors.is(reason) and reason or tostring(reason)

@@ -34,10 +34,12 @@ local function must(value, err)
   return value
 end
 
+local image_face, run_face ---@type fun(object: table): table
+
 local function as_image(run, data)
   local image = setmetatable({ run = run }, Image)
   for _, k in ipairs(IMAGE_FIELDS) do image[k] = data[k] end
-  image.face = facade.of(image, "image", IMAGE_FIELDS, { "tag" })
+  image.face = image_face(image)
   return image.face
 end
 
@@ -246,11 +248,13 @@ end
 ---@param policy Policy
 ---@param run Run
 function M.execute(policy, run)
-  local face = facade.of(run, "run", { "id", "app", "environment", "by", "kind" }, {
-    "image", "release", "restore", "mark_bad", "good_before", "overtaken", "hold", "notify", "log", "sleep", "now",
-    "all", "step",
-  })
-  context.with({ mode = "run", place = run.place, steps = run.steps }, policy.run, face, run.row.change)
+  context.with({ mode = "run", place = run.place, steps = run.steps }, policy.run, run_face(run), run.row.change)
 end
+
+image_face = facade.kind("image", IMAGE_FIELDS, facade.methods(Image, { "tag" }))
+run_face = facade.kind("run", { "id", "app", "environment", "by", "kind" }, facade.methods(Run, {
+  "image", "release", "restore", "mark_bad", "good_before", "overtaken", "hold", "notify", "log", "sleep", "now",
+  "all", "step",
+}))
 
 return M

@@ -26,7 +26,8 @@ end
 
 ---Starts fn(...) with options. `detached` makes it outlive this task; `cpu` (seconds) and `memory` (bytes) bound
 ---what it and its own tasks may use up, in a way that pcall cannot escape.
----@param options {name?: string, detached?: boolean, cpu?: number, memory?: integer}
+---`timeout` (seconds) bounds its whole life.
+---@param options {name?: string, detached?: boolean, cpu?: number, memory?: integer, timeout?: number}
 ---@param fn fun(...): ...
 ---@param ... any
 ---@return Task task
