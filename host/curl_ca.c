@@ -142,7 +142,7 @@ static struct curl_ca *ca_find(struct curl_loop *loop, const char *path, struct 
 
 bool curl_transfer_trust(struct curl_transfer *t, const char *path, struct err *e)
 {
-    const char *bundle = curl_version_info(CURLVERSION_NOW)->cainfo;
+    const char *bundle;
     struct curl_blob blob = {.flags = CURL_BLOB_COPY};
     struct curl_ca *ca = NULL;
 
@@ -156,9 +156,8 @@ bool curl_transfer_trust(struct curl_transfer *t, const char *path, struct err *
             return true;
         blob.data = ca->data;
         blob.len = ca->len;
-        if (ca->len > SMALL_CA_FILE)
-            bundle = path;
     }
+    bundle = ca && ca->len > SMALL_CA_FILE ? path : curl_version_info(CURLVERSION_NOW)->cainfo;
     if (curl_easy_setopt(t->easy, CURLOPT_CAINFO, bundle) != CURLE_OK ||
         curl_easy_setopt(t->easy, CURLOPT_CAINFO_BLOB, ca && bundle != path ? &blob : NULL) != CURLE_OK) {
         err_set(e, ERR_MEMORY, "not enough memory for the CA file");
