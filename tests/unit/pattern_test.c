@@ -188,6 +188,8 @@ UNIT(long_patterns_and_many_captures)
         "  agree('captures', string.match, stock_string.match, ('a'):rep(50), ('(.)'):rep(n))\n"
         "  agree('captures', string.gsub, stock_string.gsub, ('a'):rep(50), ('()'):rep(n), '%1')\n"
         "end\n"
+        "agree('captures', string.gsub, stock_string.gsub, 'abcdefghij', ('(.)'):rep(9), '%9%1')\n"
+        "agree('captures', string.gsub, stock_string.gsub, 'abcdefghij', ('(.)'):rep(8), '%9%1')\n"
         "local long = stock_string.rep('x', 5000)\n"
         "agree('long', string.find, stock_string.find, 'y' .. long .. 'y', '(' .. long .. ')y')\n"
         "agree('long', string.match, stock_string.match, long, stock_string.rep('[x]', 5000))\n"
@@ -228,24 +230,29 @@ UNIT(results_have_a_size)
 {
     lua_State *L = generator_open();
 
-    check_lua(L, "local function large(f, ...)\n"
-                 "  local ok, e = pcall(f, ...)\n"
-                 "  assert(not ok and type(e) == 'table' and e.code == 'too_large', tostring(e))\n"
-                 "end\n"
-                 "large(string.rep, 'x', 1 << 40)\n"
-                 "large(string.rep, 'x', math.maxinteger)\n"
-                 "large(string.rep, 'x', 3, stock_string.rep('y', 40 << 20))\n"
-                 "large(string.rep, 'xy', (32 << 20) + 1)\n"
-                 "assert(#string.rep('x', 64 << 20) == 64 << 20)\n"
-                 "assert(string.rep('', 1 << 60) == '')\n" /* stock loops through all of them */
-                 "large(string.gsub, stock_string.rep('a', 1 << 17), 'a', stock_string.rep('b', 1 << 10))\n"
-                 "large(string.gsub, stock_string.rep('a', 1 << 17), 'a', function() return "
-                 "stock_string.rep('b', 1 << 10) end)\n"
-                 "for _ = 1, 3000 do\n"
-                 "  agree('rep', string.rep, stock_string.rep, random_text(), math.random(-1, 40), "
-                 "math.random(2) == 1 and random_text() or nil)\n"
-                 "end\n"
-                 "agree('rep', string.rep, stock_string.rep, 'x')\n");
+    check_lua(
+        L,
+        "local function large(f, ...)\n"
+        "  local ok, e = pcall(f, ...)\n"
+        "  assert(not ok and type(e) == 'table' and e.code == 'too_large', tostring(e))\n"
+        "end\n"
+        "large(string.rep, 'x', 1 << 40)\n"
+        "large(string.rep, 'x', math.maxinteger)\n"
+        "large(string.rep, 'x', 3, stock_string.rep('y', 40 << 20))\n"
+        "large(string.rep, 'xy', (32 << 20) + 1)\n"
+        "assert(#string.rep('x', 64 << 20) == 64 << 20)\n"
+        "assert(#string.rep('x', 2, stock_string.rep('y', (64 << 20) - 2)) == 64 << 20)\n" /* a last separator
+                                                                                              is none */
+        "large(string.rep, 'x', 2, stock_string.rep('y', (64 << 20) - 1))\n"
+        "assert(string.rep('', 1 << 60) == '')\n" /* stock loops through all of them */
+        "large(string.gsub, stock_string.rep('a', 1 << 17), 'a', stock_string.rep('b', 1 << 10))\n"
+        "large(string.gsub, stock_string.rep('a', 1 << 17), 'a', function() return "
+        "stock_string.rep('b', 1 << 10) end)\n"
+        "for _ = 1, 3000 do\n"
+        "  agree('rep', string.rep, stock_string.rep, random_text(), math.random(-1, 40), "
+        "math.random(2) == 1 and random_text() or nil)\n"
+        "end\n"
+        "agree('rep', string.rep, stock_string.rep, 'x')\n");
     lua_close(L);
 }
 
