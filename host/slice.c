@@ -36,6 +36,8 @@ void slice_over(lua_State *L, lua_Debug *ar)
         return;
     if (!t->cut && t->limits.cpu_ms && t->payer->cpu_ns + slice_ns(set) > t->limits.cpu_ms * 1000000)
         t->cut = ERR_BUDGET;
+    if (t->ended && !t->cut)
+        t->cut = ERR_BUDGET; /* a closer that runs after the end; nobody could set it aside */
     if (!t->cut && t->limits.cpu_ms && (L != t->co || !lua_isyieldable(L)) &&
         slice_ns(set) > STUCK_MS * UINT64_C(1000000))
         t->cut = ERR_BUDGET; /* it cannot be set aside, and everybody waits */

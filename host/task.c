@@ -282,7 +282,9 @@ static void task_end(struct task *t, int status, int n)
             host->exit_code = 70;
     }
     told = call_protected(L, l_end, t, status, n);
-    lua_resetthread(t->co); /* runs the pending closers of a failed task */
+    slice_begin(t); /* the pending closers of a failed task are scripts too */
+    lua_resetthread(t->co);
+    slice_end(t);
     ops_orphan(t);
     call_protected(L, l_release, t, !told, 0);
     while (t->joins) {
@@ -363,7 +365,7 @@ struct task *task_current(lua_State *L)
 {
     struct task *t = bind_host(L)->tasks->running;
 
-    return t && t->co == L ? t : NULL;
+    return t && t->co == L && !t->ended ? t : NULL;
 }
 
 uint64_t task_id(const struct task *t)

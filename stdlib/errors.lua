@@ -55,6 +55,25 @@ function M.wrap(value, op)
   return M.new("internal", tostring(value), { op = op })
 end
 
+---A fresh error of anything that a script raised: none of its metatables comes along, so that looking at it runs
+---nothing of the script.
+---@param value any
+---@return Err err
+function M.clean(value, depth)
+  if type(value) ~= "table" then return M.new("internal", type(value) == "string" and value or "a " .. type(value)) end
+  local function text(key)
+    local v = rawget(value, key)
+    return type(v) == "string" and v or nil
+  end
+  local cause, release = rawget(value, "cause"), rawget(value, "release")
+  if type(cause) == "table" then cause = (depth or 0) < 4 and M.clean(cause, (depth or 0) + 1) or nil end
+  return M.new(text "code" or "internal", text "message" or "a table without a message was raised", {
+    op = text "op", target = text "target", where = text "where", traceback = text "traceback",
+    cause = (type(cause) == "string" or type(cause) == "table") and cause or nil,
+    release = math.type(release) == "integer" and release or nil,
+  })
+end
+
 ---Plain data of an error, for the journal and for JSON: code, op, target, message, where and the cause's text.
 ---@param err Err|any
 ---@return table

@@ -8,6 +8,7 @@ local SOFTWARE = 70 -- sysexits.h: our own bug
 ---@return integer exit_code
 local function main()
   task.on_unhandled(function(err, name)
+    err = errors.clean(err) -- a script's own __tostring would run where no limit reaches it
     require("log").error("a background task failed", { task = name, error = tostring(err), trace = err.traceback })
   end)
   local ok, result = xpcall(function() return require("cli").main(sys.args()) end, function(e)

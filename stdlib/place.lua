@@ -118,8 +118,10 @@ end
 ---@param ... any For string.format.
 function Place:refuse(subject, reason, ...)
   local file, line = effects.caller()
+  reason = tostring(reason)
+  if select("#", ...) > 0 then reason = reason:format(...) end
   self.refusals[#self.refusals + 1] = {
-    subject = tostring(subject), verdict = "refused", reason = select("#", ...) > 0 and reason:format(...) or reason,
+    subject = tostring(subject):sub(1, 300), verdict = "refused", reason = reason:sub(1, 2000),
     file = file, line = line,
   }
 end

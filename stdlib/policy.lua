@@ -280,11 +280,20 @@ function M.ask(policy, place, timeout)
   if not joined then error(change, 0) end -- we were cancelled ourselves
   if change == nil then
     if reason == nil then return nil, "nothing to do" end
-    return nil, errors.is(reason) and reason or tostring(reason)
+    if type(reason) == "table" then return nil, errors.clean(reason) end
+    return nil, plain_tostring(reason)
   end
-  if type(change) ~= "table" or type(change.key) ~= "string" or change.key == "" or #change.key > 512 then
+  -- Nothing here may run what the policy made: it would run without the limits of a watch.
+  if type(change) ~= "table" or getmetatable(change) ~= nil or type(change.key) ~= "string" or change.key == ""
+    or #change.key > 512 then
     return errors.fail("invalid", "watch must return a table with a text `key`, or nil and a reason",
       { op = "watch", target = policy.file })
+  end
+  for _, name in ipairs { "title", "by", "reason" } do
+    if change[name] ~= nil and type(change[name]) ~= "string" then
+      return errors.fail("invalid", ("watch must return a text as `%s`"):format(name),
+        { op = "watch", target = policy.file })
+    end
   end
   return change, reason
 end

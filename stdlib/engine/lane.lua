@@ -181,7 +181,7 @@ local function ended(running)
   end
   local ok, err = running.task:join()
   if running.stuck then return nil, errors.new("deadline", "nothing moved for hours", { op = "run" }) end
-  return ok, err
+  return ok, not ok and errors.clean(err) or nil
 end
 
 ---@async

@@ -114,6 +114,17 @@ test("loops, patterns, memory, recursion and handlers that spin all end, and nob
     "local t = require('task') for i = 1, 1e9 do t.spawn(function() require('time').sleep(1000) end) end",
     "return { key = tostring(require('json').decode(('['):rep(1e6))) .. tostring(nil .. 1) }",
     "return { key = require('json').encode((function() local t = {} t.t = t return t end)()) }",
+    "local x <close> = setmetatable({}, { __close = function() while true do end end }) error('x')",
+    "local function spin() while true do pcall(function() while true do end end) end end "
+      .. "local x <close> = setmetatable({}, { __close = spin }) error('x')",
+    "error(setmetatable({}, { __tostring = function() while true do end end }))",
+    "error(setmetatable({}, { __index = function() while true do end end }))",
+    "require('task').spawn(function() error(setmetatable({}, { __tostring = function() while true do end end })) end) "
+      .. "for i = 1, 50 do ('x'):rep(1 << 20) end require('time').sleep(0.05) return nil, 'nobody joined it'",
+    "return { key = 'x', title = setmetatable({}, { __concat = function() while true do end end }) }",
+    "return setmetatable({}, { __index = function() while true do end end })",
+    "return nil, setmetatable({}, { __tostring = function() while true do end end })",
+    "place:refuse('v1', setmetatable({}, { __tostring = function() while true do end end })) return nil, 'x'",
   } do
     local began = time.monotonic()
     local key, reason = ask(bomb, 5)
