@@ -21,7 +21,7 @@ function M.current()
   return id and of_task[id]
 end
 
----Gives a task that has not begun its context, for its whole life; forget ends that.
+---Gives a task its context for the rest of its life; forget ends that.
 ---@param id integer
 ---@param context Context
 function M.bind(id, context) of_task[id] = context end

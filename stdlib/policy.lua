@@ -259,6 +259,12 @@ end
 
 local watch_limits = {} -- by timeout: asked for at every poll
 
+-- The task gives itself its context: between its start and our next line it may already run.
+local function watch_in(asking, watch, face)
+  context.bind(task.current(), asking)
+  return watch(face)
+end
+
 ---Asks a policy what should be, within its limits.
 ---@async
 ---@param policy Policy
@@ -272,11 +278,9 @@ function M.ask(policy, place, timeout)
     limits = { name = "watch", cpu = M.WATCH_LIMITS.cpu, memory = M.WATCH_LIMITS.memory, timeout = timeout }
     watch_limits[timeout] = limits
   end
-  local watching <close> = task.start(limits, policy.watch, place.face)
-  local id = watching:id()
-  context.bind(id, { mode = "watch", place = place })
+  local watching <close> = task.start(limits, watch_in, { mode = "watch", place = place }, policy.watch, place.face)
   local joined, change, reason = pcall(watching.join, watching)
-  context.forget(id)
+  context.forget(watching:id())
   if not joined then error(change, 0) end -- we were cancelled ourselves
   if change == nil then
     if reason == nil then return nil, "nothing to do" end
