@@ -58,6 +58,7 @@ end
 ---A fresh error of anything that a script raised: none of its metatables comes along, so that looking at it runs
 ---nothing of the script.
 ---@param value any
+---@param depth? integer How deep the causes are already; for its own calls.
 ---@return Err err
 function M.clean(value, depth)
   if type(value) ~= "table" then return M.new("internal", type(value) == "string" and value or "a " .. type(value)) end
