@@ -52,7 +52,8 @@ EMBEDDED := $(sort $(shell find stdlib scripts -name '*.lua' 2>/dev/null))
 UNIT_C   := $(wildcard tests/unit/*_test.c)
 UNITS    := $(UNIT_C:tests/unit/%.c=$(OUT)/unit/%)
 
-.PHONY: all help units install uninstall clean FORCE
+# demo, test, check, lint, bench, fuzz and the rest are in tests/*.mk.
+.PHONY: all help units install uninstall clean test demo check bench FORCE
 all: $(OUT)/moontide ## build the host (V=debug|release|asan|cov|fault)
 	@mkdir -p $(BUILD) && ln -sf $(V)/moontide $(BUILD)/moontide
 

@@ -132,7 +132,7 @@ function Git:repo(name, options)
   local format = "--object-format=" .. (options and options.object_format or "sha1")
   local repo = setmetatable({
     name = name, url = ("%s/%s.git"):format(self.url, name), path = ("%s/repositories/%s.git"):format(self.dir, name),
-    work = ("%s/work/%s"):format(self.dir, name), push_url = ("http://%s:%s@%s/git/%s.git"):format(USER, PASSWORD,
+    work = ("%s/clones/%s"):format(self.dir, name), push_url = ("http://%s:%s@%s/git/%s.git"):format(USER, PASSWORD,
       self.host, name),
   }, Repo)
   M.git { "init", "-q", "--bare", "-b", "main", format, repo.path }
