@@ -8,8 +8,6 @@
 #include "http_job.h"
 #include "version.h"
 
-#define LARGE_BODY (32 * 1024)
-
 /* Room for one more header line, zeroed; NULL when the job was made too small. */
 static char *line_room(struct http_job *job, size_t size)
 {
@@ -155,12 +153,12 @@ static bool dress(struct curl_transfer *t)
 static bool set_extras(struct http_job *job, const struct http_request *r, bool *plain)
 {
     CURL *easy = job->transfer->easy;
-    bool ok = true;
+    bool ok = true, upload = r->body_file || r->body_len > 0;
 
-    *plain = !r->stream && !r->idle_ms && !r->unix_path && !r->cert && !r->key;
+    *plain = !r->stream && !upload && !r->idle_ms && !r->unix_path && !r->cert && !r->key;
     /* On one HTTP/2 connection a paused stream stalls its neighbours, and an answer to an upload that the
-     * server did not read to its end is taken for a broken stream. */
-    if (r->stream || r->body_file || r->body_len > LARGE_BODY)
+     * server did not read to its end is taken for a broken stream, also when the upload is small. */
+    if (r->stream || upload)
         SET(HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     if (r->idle_ms) {
         SET(LOW_SPEED_LIMIT, 1L);
