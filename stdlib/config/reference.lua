@@ -1,100 +1,19 @@
 -- Every key of a configuration: what it means, what it may be, what it is when it is left out.
 --
--- This is the one place. config.lua checks by it, `moontide help config` and the README's reference print it.
+-- This is the one place, with shapes.lua and targets.lua below it. config.lua checks by it, `moontide help config` and
+-- the README's reference print it.
 
 local names = require "config.names"
 local s = require "schema"
 local secret = require "config.secret"
+local shapes = require "config.shapes"
+local targets = require "config.targets"
+
+local with, text, is, plain, host_key = shapes.with, shapes.text, shapes.is, shapes.plain, shapes.host_key
+local command, file, folder_path, inside = shapes.command, shapes.file, shapes.folder_path, shapes.inside
+local url, plain_env = shapes.url, shapes.plain_env
 
 local M = {}
-
-local function with(check)
-  return function(value, at)
-    local wrong, suggestion = check(value)
-    if wrong then return at:fault(wrong, suggestion) end
-    return value
-  end
-end
-
-local function text(doc, options)
-  options = options or {}
-  options.doc = doc
-  return s.text(options)
-end
-
-local function is(kind)
-  return function(value) return type(value) == kind end
-end
-
-local plain = s.text { verify = with(names.plain) }
-local host_key = s.text { what = "host or host:port", verify = with(names.host) }
--- Text for a program. A whole number is what people write for a port; its text is not in doubt.
-local argument = s.text { min = 0, multiline = true, plural = "text" }
-local accept_text = argument.accept
-function argument:accept(value, at)
-  if math.type(value) == "integer" then value = tostring(value) end
-  local good = accept_text(self, value, at)
-  if good and good:find("\0", 1, true) then return at:fault("holds a NUL byte") end
-  return good
-end
-local variable = s.text {
-  verify = function(value, at)
-    if not value:find("^[%a_][%w_]*$") then return at:fault("is not the name of an environment variable") end
-    return value
-  end,
-}
-
-local function command(doc, options)
-  options = options or {}
-  options.doc, options.min, options.what = doc, 1, "a list of arguments"
-  options.example = options.example or '{ "/usr/bin/program", "argument" }'
-  options.hint = "no shell is involved: " .. options.example
-  options.verify = function(value, at)
-    if value[1] == "" then return at:child(1):fault("must name a program") end
-    return value
-  end
-  return s.list(argument, options)
-end
-
--- A file that must be there now. Relative paths start at the folder of the configuration.
-local function file(doc, options)
-  options = options or {}
-  options.doc, options.what = doc, "the path of a file"
-  options.verify = function(value, at)
-    local path = at.source.resolve(value)
-    local wrong = at.source.missing(path)
-    if wrong then return at:fault(wrong) end
-    return path
-  end
-  return s.text(options)
-end
-
-local function folder_path(doc, options)
-  options = options or {}
-  options.doc, options.what = doc, "the path of a folder"
-  options.verify = function(value, at) return at.source.resolve(value) end
-  return s.text(options)
-end
-
-local function inside(doc, default)
-  return text(doc, { default = default, what = "a path inside the checkout", verify = with(names.inside) })
-end
-
-local function url(doc, options)
-  options = options or {}
-  options.doc, options.what, options.verify = doc, "an http or https URL", with(names.http_url)
-  return s.text(options)
-end
-
-local function env_map(doc)
-  return s.map(variable, s.either({
-    { is "table", secret.shape() }, { function(value) return type(value) ~= "table" end, argument },
-  }, { plural = "text or secrets" }), { doc = doc, default = {}, name = "NAME" })
-end
-
-local function plain_env(doc)
-  return s.map(variable, argument, { doc = doc, default = {}, name = "NAME" })
-end
 
 -- ---- who to talk to ----
 
@@ -168,69 +87,6 @@ local probe = s.record({
   end,
 })
 
--- ---- where a release runs ----
-
-local port = s.text {
-  plural = "published ports", what = "a published port",
-  verify = function(value, at)
-    if not names.published(value) then
-      return at:fault("is not a published port", 'for example "8080:80" or "127.0.0.1:8080:80"')
-    end
-    return value
-  end,
-}
-
-local size = function(doc)
-  return text(doc, {
-    what = "a size",
-    verify = function(value, at)
-      local number, unit = value:match("^(%d+)([kmg]?)$")
-      if not number or #number > 12 then return at:fault("is not a size", 'for example "64m" or "1g"') end
-      return math.tointeger(tonumber(number)) * ({ [""] = 1, k = 1024, m = 1048576, g = 1073741824 })[unit]
-    end,
-  })
-end
-
-local container_name = with(function(value)
-  if not value:find("^[%w][%w_.-]*$") then return "is not a container name" end
-end)
-
-M.targets = {
-  { "docker", s.record({
-    { "name", text("Base name of the container. Default: APP-ENVIRONMENT.", { verify = container_name, max = 100 }) },
-    { "socket", text("Socket of the Docker Engine.", { default = "/var/run/docker.sock" }) },
-    { "ports", s.list(port, { doc = "Ports to publish.", default = {} }) },
-    { "network", text("Network of the container. Default: the engine's.") },
-    { "env", env_map "Environment of the container; secrets by reference." },
-    { "volumes", s.list(s.text { plural = "text" }, { doc = 'Mounts, "source:/path[:ro]".', default = {} }) },
-    { "command", command "Arguments instead of the image's own." },
-    { "user", text("User inside the container.") },
-    { "memory", size 'Limit, for example "256m".' },
-    { "labels", s.map(s.text(), argument, { doc = "Labels of the container.", default = {} }) },
-    { "restart", s.choice({ "no", "always", "unless-stopped", "on-failure" },
-      { doc = "When the engine starts it again.", default = "unless-stopped" }) },
-    { "stop_timeout", s.duration { doc = "Time to stop before it is killed.", default = "10s", max = 3600 } },
-    { "timeout", s.duration { doc = "Time for a new container to become healthy.", default = "2m", min = 1 } },
-  }, { doc = "A container of the Docker Engine, through its socket." }) },
-  { "podman", s.record({
-    { "yaml", file("Kubernetes YAML to play; the image in it is replaced by digest.",
-      { required = true, example = '"web.yaml"' }) },
-    { "container", text("Name of the container that gets the image. Default: the only one.") },
-    { "network", text("Network to join.") },
-    { "env", plain_env "Environment of the podman command." },
-    { "timeout", s.duration { doc = "Time for the pod to run.", default = "2m", min = 1 } },
-  }, { doc = "Pods of podman on this machine, through `podman kube play`." }) },
-  { "command", s.record({
-    { "apply", command("Puts a release in place. IMAGE, DIGEST, COMMIT, VERSION, APP and ENVIRONMENT are in its"
-      .. " environment.", { required = true, example = '{ "/srv/deploy", "apply" }' }) },
-    { "current", command("Prints the digest that runs, or nothing.") },
-    { "wait", command("Exits with 0 when the release runs.") },
-    { "cwd", folder_path "Folder to run them in. Default: the configuration's." },
-    { "env", env_map "Further environment of the programs." },
-    { "timeout", s.duration { doc = "Time for each of them.", default = "10m", min = 1 } },
-  }, { doc = "Programs of your own." }) },
-}
-
 local environment = s.record({
   { "policy", text("Policy that decides what runs here: a file in scripts/. Default: the environment's name.") },
   { "rollback", s.either({
@@ -242,7 +98,7 @@ local environment = s.record({
   { "watch_for", s.duration { doc = "How long its health is watched after a release.", default = "5m" } },
   { "host", text("Host name where people find it.", { what = "a host", verify = with(names.host) }) },
   { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Who hears of its releases.", default = {} }) },
-  { "target", s.variant(M.targets, { doc = "Where it runs.", required = true, example = '{ kind = "docker" }' }) },
+  { "target", s.variant(targets, { doc = "Where it runs.", required = true, example = '{ kind = "docker" }' }) },
   { "verify", s.list(probe, { doc = "What a release must pass, in order.", default = {}, max = 50 }) },
 }, { plural = "environments" })
 
