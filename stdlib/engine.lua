@@ -1,8 +1,8 @@
 -- The engine: apps, their policies and lanes, and what people ask of them. It decides nothing: policies do.
 local errors, fs, journal, log, poller, policy, task, time = require "errors", require "fs", require "journal",
   require "log", require "engine.poller", require "policy", require "task", require "time"
-local acts, answers, lane, reporter = require "engine.acts", require "engine.answers", require "engine.lane",
-  require "engine.reporter"
+local acts, answers, lane, reporter, sources = require "engine.acts", require "engine.answers", require "engine.lane",
+  require "engine.reporter", require "engine.sources"
 local place, view = require "place", require "journal.view"
 
 local M = {}
@@ -28,6 +28,7 @@ local function policy_names(config)
     end
   end
   add("rollback")
+  for _, name in ipairs(sources.policies(config)) do add(name) end
   for _, app in ipairs(config.app_list) do
     for _, environment in ipairs(app.environment_list) do
       add(environment.policy)
@@ -79,7 +80,8 @@ function M.open(options)
   local self = setmetatable({
     config = config, load = options.load, on_event = options.on_event or function() end, lock = lock, journal = book,
     policies = policies, state = config.state, world = options.world or require("world").real(),
-    lanes = {}, places = {}, repositories = {}, app_states = {}, said = {}, hurry = {}, locks = {},
+    lanes = {}, places = {}, repositories = {}, app_states = {}, said = {}, hurry = {}, locks = {}, found = {},
+    app_edition = 1, -- another number: other apps
     counters = { polls = 0, poll_errors = 0, runs = {} },
     idle = task.signal(), wake = task.signal(), ended = task.signal(), reloaded = task.signal(),
     draining = false, stopping = false, ready = false, started_at = time.now(), loaded_at = time.now(),
@@ -334,8 +336,9 @@ function Engine:run()
   self.ready = true
   local tidy <close> = task.spawn(housekeeping, self)
   local forge <close> = task.spawn(reporter.follow, self)
+  local finding <close> = task.spawn(sources.run, self)
   local polls <close> = task.spawn(poller.run, self)
-  assert(tidy and forge and polls)
+  assert(tidy and forge and finding and polls)
   self:emit {
     event = "host", level = "info",
     text = ("watching %d apps, state in %s"):format(#self.config.app_list, self.state),
@@ -380,8 +383,9 @@ function Engine:once()
   for _, row in ipairs(self.journal:rows("SELECT id FROM runs WHERE state IN ('running', 'queued')")) do
     unfinished[row.id] = true
   end
+  local ok = sources.once(self)
   recover(self)
-  local polls, ok = {}, true
+  local polls = {}
   for i, app in ipairs(self.config.app_list) do
     polls[i] = task.spawn(function()
       local done, runs, fine = pcall(poller.poll, self, app)
@@ -414,7 +418,7 @@ function Engine:poll(name)
   for _, app in ipairs(self.config.app_list) do
     if not name or app.name == name then
       apps[#apps + 1] = app.name
-      self:repository(app):expire()
+      if app.follows == "git" then self:repository(app):expire() end
       for _, id in ipairs((poller.poll(self, app))) do ids[#ids + 1] = id end
     end
   end
@@ -443,15 +447,17 @@ function Engine:reload()
     self.reload_error = "the state folder cannot change while the host runs"
     return errors.fail("conflict", self.reload_error, { op = "reload", target = config.state })
   end
+  sources.keep(self, config)
   local changed = acts.differences(self, config, policies)
   self.config, self.policies, self.places, self.repositories = config, policies, {}, {}
+  self.app_edition = self.app_edition + 1
   self.repl_env.config, self.repl_env.apps = config, config.apps
   for _, state in pairs(self.app_states) do state.snapshot = nil end
   for name in pairs(self.app_states) do
     if not config.apps[name] then self.app_states[name] = nil end
   end
   for unit in pairs(self.said) do
-    if not config.apps[unit:match("^[^/]+")] then self.said[unit] = nil end
+    if not config.apps[unit:match("^(.+)/[^/]+/[^/]+$")] then self.said[unit] = nil end
   end
   self.reload_error, self.loaded_at = nil, time.now()
   self.wake:notify()

@@ -1,6 +1,6 @@
 -- A place: an app in one environment, as policies see it. `watch(place)` reads here; nothing changes anything.
 local effects, facade, fs = require "effects", require "facade", require "fs"
-local semver, time = require "semver", require "time"
+local semver, time, words = require "semver", require "time", require "words"
 
 ---@class Place
 ---@field name string The app's name.
@@ -187,8 +187,8 @@ end
 
 M.raise = raise
 
-face_of = facade.kind("place", { "name", "environment", "branch", "accept" }, facade.methods(Place, {
+face_of = facade.kind("place", { "name", "environment", "branch", "accept" }, words.add("place", facade.methods(Place, {
   "head", "tags", "current", "allows", "failed", "refuse", "alarm", "bad_release", "good_before",
-}))
+})))
 
 return M

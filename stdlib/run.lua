@@ -1,6 +1,6 @@
 -- A run: what `run(run, change)` of a policy works with. Every word here is a step, or rows of our own journal.
-local context, effects, errors, facade, log = require "context", require "effects", require "errors", require "facade",
-  require "log"
+local context, effects, errors, facade, log, words = require "context", require "effects", require "errors",
+  require "facade", require "log", require "words"
 
 ---@class Run
 ---@field id integer
@@ -79,15 +79,14 @@ end
 local function put(self, request)
   local place, world = self.place, self.world
   local function target() return must(world.target(place.config, place.engine.config)) end
-  self.steps:perform("apply", request, function()
-    request.hooks = self.hooks
-    local ok, err = target():apply(request)
-    request.hooks = nil
-    return must(ok, err)
-  end)
-  self.steps:perform("wait", { digest = request.digest }, function()
-    return must(target():wait { digest = request.digest, release = request.release, hooks = self.hooks })
-  end)
+  -- What the target is told besides what the step is known by: it may be another after a crash.
+  local function told()
+    local all = { hooks = self.hooks, run = self.id, by = self.by, generation = place.engine.generation }
+    for name, value in pairs(request) do all[name] = value end
+    return all
+  end
+  self.steps:perform("apply", request, function() return must(target():apply(told())) end)
+  self.steps:perform("wait", { digest = request.digest }, function() return must(target():wait(told())) end)
   -- Whether there are checks is recorded: after a crash the configuration may be another one.
   if self.steps:value("checks", {}, function() return #place.config.verify end) > 0 then
     self.steps:perform("verify", { digest = request.digest }, function()
@@ -103,7 +102,7 @@ end
 ---recorded as failed and raises; the rollback policy hears of it at once.
 ---@async
 ---@param image Image|{digest: string, image: string, commit?: string}
----@param options? {version?: string, restored?: boolean}
+---@param options? {version?: string, restored?: boolean, versions?: table<string, string>} versions: of charts.
 function Run:release(image, options)
   if type(image) ~= "table" or not image.digest then error("usage: run:release(image [, {version=}])", 2) end
   options = options or {}
@@ -116,7 +115,7 @@ function Run:release(image, options)
   end, true)
   local ok, err = pcall(put, self, {
     image = image.image, digest = image.digest, commit = image.commit, version = options.version, release = id,
-    restored = options.restored,
+    restored = options.restored, versions = options.versions,
   })
   if not ok then
     err = errors.wrap(err)
@@ -131,7 +130,7 @@ function Run:release(image, options)
   place.engine:released(place, id)
   self.steps:perform("settle", { digest = image.digest }, function()
     local target = must(self.world.target(place.config, place.engine.config))
-    return must(target:settle { digest = image.digest, release = id })
+    return must(target:settle { digest = image.digest, release = id, hooks = self.hooks })
   end)
 end
 
@@ -252,9 +251,9 @@ function M.execute(policy, run)
 end
 
 image_face = facade.kind("image", IMAGE_FIELDS, facade.methods(Image, { "tag" }))
-run_face = facade.kind("run", { "id", "app", "environment", "by", "kind" }, facade.methods(Run, {
+run_face = facade.kind("run", { "id", "app", "environment", "by", "kind" }, words.add("run", facade.methods(Run, {
   "image", "release", "restore", "mark_bad", "good_before", "overtaken", "hold", "notify", "log", "sleep", "now",
   "all", "step",
-}))
+})))
 
 return M

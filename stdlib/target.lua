@@ -20,6 +20,10 @@ local M = {}
 ---@field version? string
 ---@field release integer
 ---@field restored? boolean It was good here before, and is to come back as it was.
+---@field versions? table<string, string> Of charts, for targets that put several out at once.
+---@field run? integer
+---@field by? string Who caused it.
+---@field generation? integer Of the host: a lower one must not undo what a higher one did.
 ---@field timeout? Seconds For wait.
 ---@field hooks? {output: fun(stream: string, line: string), progress: fun(text: string)}
 

@@ -330,10 +330,11 @@
 ---@field verify VerifyConfig[]
 
 ---@class AppConfig
----@field name string
+---@field name string "shop/web" when it was found while the host runs: only those names hold a slash.
+---@field follows "git"|"charts"|"workload" What it is about. Only a git app has a repository, a branch and an image.
 ---@field source SourceConfig
----@field branch string
----@field image string repository without tag: "127.0.0.1:5101/team/web"
+---@field branch string?
+---@field image string? repository without tag: "127.0.0.1:5101/team/web"
 ---@field dockerfile string inside the checkout
 ---@field context string inside the checkout
 ---@field build BuildConfig

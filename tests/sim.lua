@@ -182,7 +182,8 @@ function M.config(state, options)
     }
   end
   local app = {
-    name = "web", source = { url = "http://git.invalid/web.git" }, branch = "main", image = "registry.invalid/team/web",
+    name = "web", follows = "git", source = { url = "http://git.invalid/web.git" }, branch = "main",
+    image = "registry.invalid/team/web",
     dockerfile = "Dockerfile", context = ".", build = { args = {}, timeout = 60 }, poll = options.poll or 3600,
     environment_list = { environment "staging", environment "production" },
   }

@@ -143,7 +143,13 @@ local app = s.record({
   { "poll", s.duration { doc = "How often to look. Default: the poll of the host.", min = 0.1, max = 86400 } },
   { "environments", s.map(plain, environment, { doc = "Where it runs.", required = true, name = "ENV",
     example = '{ staging = { policy = "staging", target = { kind = "docker" } } }' }) },
-}, { plural = "apps" })
+}, {
+  plural = "apps",
+  verify = function(value)
+    value.follows = "git"
+    return value
+  end,
+})
 
 -- ---- the whole ----
 

@@ -126,6 +126,10 @@ end
 
 -- A version (a tag's name, with or without v) or a commit (full, or a prefix that only one known commit has).
 local function resolve(self, p, what)
+  if p.app.follows ~= "git" then
+    return errors.fail("unsupported", ("%s follows no repository: there is no version or commit of it to release")
+      :format(p.app.name), { op = "release", target = p.app.name })
+  end
   local repo = self:repository(p.app)
   local tags, err = repo:tags()
   if not tags then return nil, err end

@@ -160,6 +160,10 @@ local DOUBTS <const> = 3
 -- What the repository looks like; first sight and new tags are remembered. A failure is kept for the policies that
 -- ask: those that do not (rollback) go on. The same snapshot as before costs nothing more.
 local function observe(engine, app, state)
+  if app.follows ~= "git" then
+    state.polled_at = time.now() -- its policies look for themselves
+    return
+  end
   local repo = engine:repository(app)
   local snapshot, err = repo:refs()
   state.error = err
@@ -228,37 +232,51 @@ end
 
 -- ---- the timer ----
 
+-- The apps in lines, one for each interval, whose front is due first. Who waits in a line already keeps its time; the
+-- new ones are spread over the first interval.
+local function lines_of(apps, before)
+  local due_of = {}
+  for _, line in ipairs(before) do
+    for i = line.first, line.last do due_of[line[i].app .. "\0" .. line.interval] = line[i].due end
+  end
+  local lines, by_interval, now = {}, {}, time.monotonic()
+  for _, app in ipairs(apps) do
+    local line = by_interval[app.poll]
+    if not line then
+      line = { interval = app.poll, first = 1, last = 0, fresh = {} }
+      by_interval[app.poll], lines[#lines + 1] = line, line
+    end
+    local entry = { app = app.name, due = due_of[app.name .. "\0" .. app.poll] }
+    line.last = line.last + 1
+    line[line.last] = entry
+    if not entry.due then line.fresh[#line.fresh + 1] = entry end
+  end
+  for _, line in ipairs(lines) do
+    local fresh = line.fresh
+    local spread = math.min(line.interval, 0.05 * #fresh)
+    for i, entry in ipairs(fresh) do entry.due = now + spread * (i - 1) / #fresh end
+    for i, entry in ipairs(line) do entry.order = i end
+    table.sort(line, function(a, b)
+      if a.due ~= b.due then return a.due < b.due end
+      return a.order < b.order
+    end)
+    line.fresh = nil
+  end
+  return lines
+end
+
 ---Polls every app in its interval until the engine drains. Apps of one interval wait in a line, so that finding who
----is due costs nothing however many there are; the start is spread over the first interval.
+---is due costs nothing however many there are.
 ---@async
 ---@param engine table
 function M.run(engine)
   local lines, busy = {}, 0
   local done = task.signal()
-  local function fill()
-    lines = {}
-    local by_interval = {}
-    for _, app in ipairs(engine.config.app_list) do
-      local line = by_interval[app.poll]
-      if not line then
-        line = { interval = app.poll, first = 1, last = 0 }
-        by_interval[app.poll], lines[#lines + 1] = line, line
-      end
-      line.last = line.last + 1
-      line[line.last] = { app = app.name }
-    end
-    local now = time.monotonic()
-    for _, line in ipairs(lines) do
-      local spread = math.min(line.interval, 0.05 * line.last)
-      for i = 1, line.last do line[i].due = now + spread * (i - 1) / line.last end
-    end
-  end
-  fill()
-  local filled = engine.config
+  local filled
   while not engine.draining do
-    if filled ~= engine.config then
-      filled = engine.config
-      fill()
+    if filled ~= engine.app_edition then
+      filled = engine.app_edition
+      lines = lines_of(engine.config.app_list, lines)
     end
     local now, soonest = time.monotonic(), math.huge
     for _, line in ipairs(lines) do

@@ -157,7 +157,7 @@ function M.why(journal, name, filter, config, engine)
   end
   local current = {}
   for unit, said in pairs(engine and engine.said or {}) do
-    local a, e, p = unit:match("^([^/]+)/([^/]+)/(.+)$")
+    local a, e, p = unit:match("^(.+)/([^/]+)/([^/]+)$")
     if a == name and wanted[e] and (not filter or filter == e or filter == p) then
       for subject, d in pairs(said) do
         if d.current then

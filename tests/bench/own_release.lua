@@ -36,7 +36,8 @@ local environment = {
   target = { kind = "command" }, verify = {},
 }
 local app = {
-  name = "web", source = { url = "http://git.invalid/web.git" }, branch = "main", image = "registry.invalid/web",
+  name = "web", follows = "git", source = { url = "http://git.invalid/web.git" }, branch = "main",
+  image = "registry.invalid/web",
   dockerfile = "Dockerfile", context = ".", build = { args = {}, timeout = 60 }, poll = 3600,
   environment_list = { environment }, environments = { staging = environment },
 }
