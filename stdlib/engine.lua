@@ -1,6 +1,6 @@
 -- The engine: apps, their policies and lanes, and what people ask of them. It decides nothing: policies do.
-local errors, fs, journal, log, poller, policy, task, time = require "errors", require "fs", require "journal",
-  require "log", require "engine.poller", require "policy", require "task", require "time"
+local errors, fs, journal, log, poller, policy, sys, task, time = require "errors", require "fs", require "journal",
+  require "log", require "engine.poller", require "policy", require "sys", require "task", require "time"
 local acts, answers, lane, reporter, sources = require "engine.acts", require "engine.answers", require "engine.lane",
   require "engine.reporter", require "engine.sources"
 local place, view = require "place", require "journal.view"
@@ -13,6 +13,9 @@ local M = {}
 ---@field policies table<string, Policy>
 ---@field state string The state folder.
 ---@field world World
+---@field host string Who this host is, for people and for annotations.
+---@field generation integer Rises with every host that works on this state or holds the lease: what it writes outside
+--- bears it, and a target refuses a lower one than it has seen.
 ---@field draining boolean No new runs and polls.
 ---@field stopping boolean What still runs is being parked.
 local Engine = {}
@@ -77,7 +80,15 @@ function M.open(options)
     lock:close()
     return nil, err
   end
+  local host = options.host or sys.hostname()
+  local taken, generation = pcall(book.take_turn, book, host, options.generation)
+  if not taken then
+    book:close()
+    lock:close()
+    return nil, errors.wrap(generation)
+  end
   local self = setmetatable({
+    host = host, generation = generation,
     config = config, load = options.load, on_event = options.on_event or function() end, lock = lock, journal = book,
     policies = policies, state = config.state, world = options.world or require("world").real(),
     lanes = {}, places = {}, repositories = {}, app_states = {}, said = {}, hurry = {}, locks = {}, found = {},

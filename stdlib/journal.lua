@@ -84,12 +84,15 @@ end
 ---Closes the file.
 function Journal:close() self.db:close() end
 
----Runs fn in one transaction whose commit is synced.
+---Runs fn in one transaction whose commit is synced, if no other host took the journal over.
 ---@param name string Of its kill points.
 ---@param fn fun(): any
 function Journal:synced(name, fn)
   sys.killpoint(name .. ".before")
-  local result = must(self.db:transaction(fn, SYNCED))
+  local result = must(self.db:transaction(function()
+    self:still_ours()
+    return fn()
+  end, SYNCED))
   sys.killpoint(name .. ".after")
   return result
 end
@@ -379,7 +382,7 @@ end
 
 -- ---- the other rooms ----
 
-for _, room in ipairs { require "journal.releases", require "journal.memory" } do
+for _, room in ipairs { require "journal.releases", require "journal.memory", require "journal.turns" } do
   for name, method in pairs(room) do Journal[name] = method end
 end
 

@@ -81,7 +81,10 @@ local function put(self, request)
   local function target() return must(world.target(place.config, place.engine.config)) end
   -- What the target is told besides what the step is known by: it may be another after a crash.
   local function told()
-    local all = { hooks = self.hooks, run = self.id, by = self.by, generation = place.engine.generation }
+    local engine = place.engine
+    local all = {
+      hooks = self.hooks, run = self.id, by = self.by, generation = engine.generation, host = engine.host,
+    }
     for name, value in pairs(request) do all[name] = value end
     return all
   end

@@ -23,7 +23,9 @@ local M = {}
 ---@field versions? table<string, string> Of charts, for targets that put several out at once.
 ---@field run? integer
 ---@field by? string Who caused it.
----@field generation? integer Of the host: a lower one must not undo what a higher one did.
+---@field generation? integer Of the host. A target that can remember it writes it beside the release, and refuses a
+--- lower one than it finds: err `conflict` whose field `generation` is the one that it found.
+---@field host? string Who the host is, for people.
 ---@field timeout? Seconds For wait.
 ---@field hooks? {output: fun(stream: string, line: string), progress: fun(text: string)}
 

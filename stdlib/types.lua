@@ -240,6 +240,8 @@
 ---@class EngineOptions
 ---@field config Config
 ---@field load fun(): Config?, Fault[]? loads the configuration again
+---@field generation integer? at least this one: what a lease says
+---@field host string? who this host is; the machine's name unless told
 ---@field on_event fun(event: Event)? shows what happens (console.lua); must not wait, must not raise
 
 ---@class Event something a person who watches the host wants to see

@@ -119,6 +119,13 @@ M.migrations = {
     at REAL NOT NULL
   ) STRICT, WITHOUT ROWID;
   ]],
+  [[
+  CREATE TABLE turns (              -- the hosts that worked on this state, one after the other
+    generation INTEGER PRIMARY KEY, -- rises with every turn; what a host writes outside bears it
+    host TEXT NOT NULL,
+    at REAL NOT NULL
+  ) STRICT;
+  ]],
 }
 
 M.version = #M.migrations
