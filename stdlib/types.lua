@@ -280,6 +280,12 @@
 ---@field password Secret?
 ---@field ca string?
 
+---@class ClusterConfig a Kubernetes cluster; kubernetes.open takes it
+---@field name string?
+---@field kubeconfig string? absent: the cluster this pod runs in, else $KUBECONFIG
+---@field context string?
+---@field namespace string?
+
 ---@class GithubConfig
 ---@field api string
 ---@field token Secret?
@@ -353,6 +359,7 @@
 ---@field listen {address: string, port: integer}? absent: no listener
 ---@field registries table<string, RegistryConfig>
 ---@field credentials table<string, CredentialConfig>
+---@field clusters table<string, ClusterConfig> "default" need not be in it
 ---@field github GithubConfig
 ---@field builder BuilderConfig
 ---@field notify table<string, NotifyConfig>

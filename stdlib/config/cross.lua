@@ -135,6 +135,7 @@ function M.check(config, at)
   end
   for host, registry in pairs(config.registries or {}) do registry.host = host end
   for host, credential in pairs(config.credentials or {}) do credential.host = host end
+  for name, cluster in pairs(config.clusters or {}) do cluster.name = name end
   for name, notifier in pairs(config.notify or {}) do notifier.name = name end
 end
 

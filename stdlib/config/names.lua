@@ -97,6 +97,15 @@ function M.branch(branch)
   return nil
 end
 
+--- Checks the name of a Kubernetes namespace (RFC 1123 label).
+---@param text string
+---@return string? wrong
+function M.namespace(text)
+  if #text > 63 or not text:find("^[%l%d][%l%d-]*$") or text:find("%-$") then
+    return "is not a namespace: lower-case letters, digits and hyphens, 63 at most"
+  end
+end
+
 --- Checks the name of an app, an environment or a notifier: it becomes part of paths, labels and image tags.
 ---@param name string
 ---@return string? wrong

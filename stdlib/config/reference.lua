@@ -40,6 +40,13 @@ local credential = s.record({
   { "ca", file "CA certificate (PEM) of a git server with its own authority." },
 }, { plural = "credentials", verify = needs_user })
 
+local cluster = s.record({
+  { "kubeconfig", file "Kubeconfig of the cluster. Left out: the cluster this pod runs in, else $KUBECONFIG." },
+  { "context", text("Context of the kubeconfig. Default: its current one.") },
+  { "namespace", text("Namespace of what names none. Default: the pod's own or the context's.",
+    { what = "a namespace", verify = with(names.namespace) }) },
+}, { plural = "clusters" })
+
 local function webhook_url(value, at)
   if type(value) ~= "string" then return value end
   if value:find("^https://hooks%.slack%.com/") then
@@ -173,6 +180,8 @@ M.config = s.record({
     name = "HOST" }) },
   { "credentials", s.map(host_key, credential, { doc = "How to log in to git servers.", default = {},
     name = "HOST" }) },
+  { "clusters", s.map(plain, cluster, { doc = "Kubernetes clusters. `default` is there without being named.",
+    default = {}, name = "CLUSTER" }) },
   { "github", s.record({
     { "api", url("Address of the REST API.", { default = "https://api.github.com" }) },
     { "token", secret.shape { doc = "Token that may read repositories and write commit statuses." } },
