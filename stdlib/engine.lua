@@ -93,6 +93,7 @@ function M.open(options)
     policies = policies, state = config.state, world = options.world or require("world").real(),
     lanes = {}, places = {}, repositories = {}, app_states = {}, said = {}, hurry = {}, locks = {}, found = {},
     app_edition = 1, -- another number: other apps
+    patience = 300, -- seconds that a release waits for a target out of reach, from the first moment on
     counters = { polls = 0, poll_errors = 0, runs = {} },
     idle = task.signal(), wake = task.signal(), ended = task.signal(), reloaded = task.signal(),
     draining = false, stopping = false, ready = false, started_at = time.now(), loaded_at = time.now(),

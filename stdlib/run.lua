@@ -1,6 +1,6 @@
 -- A run: what `run(run, change)` of a policy works with. Every word here is a step, or rows of our own journal.
-local context, effects, errors, facade, log, words = require "context", require "effects", require "errors",
-  require "facade", require "log", require "words"
+local context, effects, errors, facade, log, time, words = require "context", require "effects", require "errors",
+  require "facade", require "log", require "time", require "words"
 
 ---@class Run
 ---@field id integer
@@ -75,6 +75,25 @@ function Image:tag(name)
   return self.face
 end
 
+-- Failures of the way to the target. The release is neither good nor bad yet, so nothing is taken back for them.
+local WEATHER <const> = {
+  refused = true, unreachable = true, dns = true, reset = true, closed = true, rate_limited = true,
+}
+
+-- Asks the target until it answers or patience is over.
+local function patiently(self, ask)
+  local pause, since = 1, nil
+  while true do
+    local value, err = ask()
+    if value ~= nil or not err or not WEATHER[err.code] then return must(value, err) end
+    since = since or time.monotonic()
+    if time.monotonic() + pause - since > self.place.engine.patience then return must(value, err) end
+    self:log("the target cannot be reached, trying again: %s", err.message)
+    time.sleep(pause)
+    pause = math.min(pause * 2, 15)
+  end
+end
+
 -- Applies, waits, verifies; raises what failed.
 local function put(self, request)
   local place, world = self.place, self.world
@@ -88,8 +107,12 @@ local function put(self, request)
     for name, value in pairs(request) do all[name] = value end
     return all
   end
-  self.steps:perform("apply", request, function() return must(target():apply(told())) end)
-  self.steps:perform("wait", { digest = request.digest }, function() return must(target():wait(told())) end)
+  self.steps:perform("apply", request, function()
+    return patiently(self, function() return target():apply(told()) end)
+  end)
+  self.steps:perform("wait", { digest = request.digest }, function()
+    return patiently(self, function() return target():wait(told()) end)
+  end)
   -- Whether there are checks is recorded: after a crash the configuration may be another one.
   if self.steps:value("checks", {}, function() return #place.config.verify end) > 0 then
     self.steps:perform("verify", { digest = request.digest }, function()

@@ -318,3 +318,44 @@ test("checks that the configuration gained or lost while the host was down do no
   s.settle()
   eq(s.last().state, "done", s.last().error and s.last().error.message)
 end)
+
+-- What the target answers, one after the other, before it works.
+local function target_weather(s, word, codes)
+  local real, asked = s.host.world.target, 0
+  s.host.world.target = function(...)
+    local target = real(...)
+    local works = target[word]
+    target[word] = function(self, request)
+      asked = asked + 1
+      local code = codes[asked]
+      if code then return errors.fail(code, "the target says " .. code) end
+      return works(self, request)
+    end
+    return target
+  end
+end
+
+test("a target that cannot be reached for a moment is asked again, and nothing is taken back", function()
+  for _, word in ipairs { "apply", "wait" } do
+    local s = stage()
+    target_weather(s, word, { "refused", "reset" })
+    s.world:push("main", "a")
+    s.settle()
+    eq(s.host:history({ app = "web", environment = "staging" }).runs[1].state, "done")
+    eq(s.world:running("staging").commit, sim.commit "a")
+  end
+end)
+
+test("a target that stays out of reach fails the release when patience is over", function()
+  local s = stage()
+  s.host.patience = 1.5
+  local forever = {}
+  for i = 1, 1000 do forever[i] = "refused" end
+  target_weather(s, "apply", forever)
+  s.world:push("main", "a")
+  s.settle()
+  local runs = s.host:history({ app = "web", environment = "staging" }).runs
+  local states = {}
+  for i, r in ipairs(runs) do states[i] = r.policy .. " " .. r.state end
+  eq(states, { "rollback done", "staging failed" })
+end)
