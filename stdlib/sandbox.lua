@@ -7,7 +7,7 @@ local sys = require "core.sys"
 
 local M = {}
 
----Makes the environment of an exec script. `require` finds public modules and files below `dir`.
+---Makes the environment of an exec script. `require` finds the program's modules, and files below `dir` by other names.
 ---@param dir? string The script's folder; nil: no files.
 ---@return table env
 function M.exec_env(dir)
@@ -15,8 +15,10 @@ function M.exec_env(dir)
   local function find(name)
     if name:match("^core%.") or name == "prelude" then error("'" .. name .. "' is not for scripts", 3) end
     if loaded[name] ~= nil then return loaded[name] end
-    if dir and name:match("^[%w_]+[%w_%.]*$") then
-      local path = dir .. "/" .. name:gsub("%.", "/") .. ".lua"
+    local file = name:match("^[%w_]+[%w_%.]*$") and name:gsub("%.", "/") .. ".lua"
+    -- A script's neighbour never takes the place of a module of the program.
+    if dir and file and not sys.embedded("stdlib/" .. file) then
+      local path = dir .. "/" .. file
       local text = sys.slurp(path)
       if text then
         local chunk, message = sys.compile(text, "@" .. path, env)

@@ -235,6 +235,13 @@ test("exec passes arguments, finds modules beside the file, and returns its inte
   eq(moontide("exec", file, "--help").stdout, "--help\tnil\t42\t1\n")
 end)
 
+test("a file beside a script never takes the place of a module of the program", function()
+  local dir = folder()
+  write(dir .. "/json.lua", "error 'the wrong json'")
+  local r = moontide("exec", write(dir .. "/script.lua", [[print(require("json").encode { 1 })]]))
+  eq(r.stdout, "[1]\n", r.stderr)
+end)
+
 test("exec says what is wrong with a script", function()
   local dir = folder()
   local r = moontide("exec", dir .. "/none.lua")
