@@ -7,12 +7,13 @@ DEPS_TEST  := docker.io docker-registry podman buildah runc catatonit lighttpd a
 DEPS_LINT  := clang-format clang-tidy cppcheck lua-check
 DEPS_BENCH := curl nodejs=node
 DEPS_COV   := lcov
+DEPS_IMAGE := binutils openssh-client dpkg tar gzip
 DEPS_FUZZ  := clang libclang-rt-14-dev
 
 
-.PHONY: deps deps-build deps-test deps-lint deps-bench deps-cov deps-fuzz
+.PHONY: deps deps-build deps-test deps-lint deps-bench deps-cov deps-fuzz deps-image
 deps: ## install what building and testing need (Debian packages; only what is missing)
 	@tests/deps.sh build+test $(DEPS_BUILD) $(DEPS_TEST)
 
-deps-build deps-test deps-lint deps-bench deps-cov deps-fuzz: deps-%:
+deps-build deps-test deps-lint deps-bench deps-cov deps-fuzz deps-image: deps-%:
 	@tests/deps.sh $* $(DEPS_$(shell echo $* | tr a-z A-Z))
