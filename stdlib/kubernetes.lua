@@ -8,7 +8,9 @@
 -- Objects are plain tables as the API documents them, except that null is absent and metadata.managedFields is
 -- left out. A resourceVersion is opaque. Rules: client-go, and the API concepts page of Kubernetes.
 local errors = require "errors"
-local access, call, kinds = require "kubernetes.access", require "kubernetes.call", require "kubernetes.kinds"
+local access, call, follow = require "kubernetes.access", require "kubernetes.call", require "kubernetes.follow"
+local kinds, logs, resources = require "kubernetes.kinds", require "kubernetes.logs", require "kubernetes.resources"
+local watch = require "kubernetes.watch"
 
 local M = {}
 
@@ -28,6 +30,7 @@ local PATCHES <const> = {
 ---@field namespace string where things are that do not say where
 ---@field counters {requests: integer, retries: integer, watches: integer, relists: integer} since it was opened
 ---@field package access KubernetesAccess
+---@field package known {minor: integer?, pages_until: number?, groups: table} what we found out about the server
 ---@field package patience {timeout: Seconds?, attempts: integer?}
 local Client = {}
 Client.__index = Client
@@ -43,6 +46,7 @@ local opened = {} ---@type table<string, KubernetesClient>
 function M.client(way, name)
   return setmetatable({
     name = name or "default", server = way.server, namespace = way.namespace, access = way, patience = {},
+    known = { groups = {} },
     counters = { requests = 0, retries = 0, watches = 0, relists = 0 },
   }, Client)
 end
@@ -251,6 +255,80 @@ function Client:delete(path, options)
   local body = { apiVersion = "v1", kind = "DeleteOptions", propagationPolicy = "Background" }
   for key, value in pairs(options or {}) do body[key] = value end
   return call.perform(self, "delete", { method = "DELETE", path = path, body = body })
+end
+
+-- ---- following ----
+
+---Watches a list, or the one object at the path, in one stream: from query.resourceVersion on, or, without it,
+---beginning with all that is there. To keep up with a list use `follow`.
+---@async
+---@param path string
+---@param query table?
+---@param fn fun(type: "ADDED"|"MODIFIED"|"DELETED"|"BOOKMARK", object: table): boolean? true ends it
+---@return true? ended by the server, as any watch is after some minutes, or by fn
+---@return KubernetesErr? err conflict with reason "Expired": the resourceVersion is too old
+function Client:watch(path, query, fn) return watch.watch(self, path, query, fn) end
+
+---Follows a list, or the one object at the path: listed once, then kept up to date. Waits for the list. It ends with
+---the task that started it, unless `detached`.
+---
+---    local pods <close> = assert(cluster:follow(kubernetes.path("pod", "shop"), { labelSelector = "app=web" }))
+---    local ready = pods:wait(function() return all_ready(pods:items()) end, 60)
+---@async
+---@param path string
+---@param query table?
+---@param options FollowOptions? keep, on_change, detached, patient
+---@return Reflector?
+---@return KubernetesErr? err
+function Client:follow(path, query, options) return follow.start(self, path, query, options) end
+
+---Reads a container's log, or follows it with `on_line` until the container has ended.
+---@async
+---@param namespace string
+---@param pod string
+---@param options LogOptions? container, follow, tail, since, previous, on_line, ...
+---@return string|true? text or, with on_line, true
+---@return KubernetesErr? err
+function Client:logs(namespace, pod, options) return logs.logs(self, namespace, pod, options) end
+
+---The last lines of a container's log, for an error; none when they cannot be read.
+---@async
+---@param namespace string
+---@param pod string
+---@param options LogOptions? container, tail (20), previous
+---@return string[] lines
+function Client:log_tail(namespace, pod, options) return logs.tail(self, namespace, pod, options) end
+
+-- ---- finding out ----
+
+---What the cluster calls a kind, and whether it lives in namespaces; the cluster is asked about unknown ones.
+---@async
+---@param api_version string "example.com/v1"
+---@param kind string "Widget"
+---@return KubernetesKind?
+---@return KubernetesErr? err not_found when there is no such kind
+function Client:resource(api_version, kind) return resources.find(self, api_version, kind) end
+
+---The path of an object as a manifest has it.
+---@async
+---@param object table with apiVersion, kind and metadata.name
+---@param namespace string? of an object that names none; default: the client's
+---@return string? path
+---@return KubernetesErr? err
+function Client:path_of(object, namespace) return resources.path_of(self, object, namespace) end
+
+---What the server says of itself.
+---@async
+---@return {gitVersion: string, major: string, minor: string}?
+---@return KubernetesErr? err
+function Client:version() return call.perform(self, "version", { path = "/version" }) end
+
+---The minor version of the server: 34 of v1.34.4.
+---@async
+---@return integer? minor nil when it does not say
+function Client:minor_version()
+  local version = call.perform(self, "version", { path = "/version", attempts = 1 })
+  return version and math.tointeger(tonumber(tostring(version.minor):match("^%d+"))) or nil
 end
 
 return M
