@@ -13,7 +13,7 @@ JOBS   ?= 2
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-PKGS := libcurl libuv sqlite3 yaml-0.1 libmicrohttpd libcrypto
+PKGS := libcurl libuv sqlite3 yaml-0.1 libmicrohttpd libcrypto zlib
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) lua5.4 2>/dev/null)
 PKG_LIBS   = $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 # The failure seam is made at link time: it reaches into archives only.

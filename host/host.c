@@ -30,11 +30,11 @@ static const luaL_Reg lua_libraries[] = {
 static int l_open(lua_State *L)
 {
     const luaL_Reg core[] = {
-        {"fs", luaopen_core_fs},         {"hash", luaopen_core_hash},   {"http", luaopen_core_http},
-        {"json", luaopen_core_json},     {"log", luaopen_core_log},     {"proc", luaopen_core_proc},
-        {"semver", luaopen_core_semver}, {"serve", luaopen_core_serve}, {"store", luaopen_core_store},
-        {"signal", luaopen_core_signal}, {"sys", luaopen_core_sys},     {"task", luaopen_core_task},
-        {"time", luaopen_core_time},     {"yaml", luaopen_core_yaml},
+        {"fs", luaopen_core_fs},     {"gzip", luaopen_core_gzip},     {"hash", luaopen_core_hash},
+        {"http", luaopen_core_http}, {"json", luaopen_core_json},     {"log", luaopen_core_log},
+        {"proc", luaopen_core_proc}, {"semver", luaopen_core_semver}, {"serve", luaopen_core_serve},
+        {"sys", luaopen_core_sys},   {"signal", luaopen_core_signal}, {"store", luaopen_core_store},
+        {"task", luaopen_core_task}, {"time", luaopen_core_time},     {"yaml", luaopen_core_yaml},
     };
 
     for (size_t i = 0; i < sizeof lua_libraries / sizeof *lua_libraries; i++) {
