@@ -1,0 +1,72 @@
+-- ChartMuseum's API: one small answer for one chart, where an index of everything would be megabytes.
+--
+-- With several tenants or a context path the API lies somewhere inside of the repository's address; it is looked for
+-- once. Rules: ChartMuseum's README and routes, `GET /api[/repo]/charts/NAME`.
+local errors, http, json = require "errors", require "http", require "json"
+local index = require "charts.index"
+
+local M = {}
+
+local MAX_BODY <const> = 8 << 20
+local MAX_PREFIXES <const> = 5
+
+---The addresses where the API of a repository may be: `/api` before all of its path, or behind one of its parts.
+---@param url string Without a slash at the end.
+---@return string[] bases
+function M.bases(url)
+  local origin, path = url:match("^(%a+://[^/?#]+)([^?#]*)")
+  local parts, bases = {}, {}
+  for part in path:gmatch("[^/]+") do parts[#parts + 1] = part end
+  for i = 0, math.min(#parts, MAX_PREFIXES) do
+    local before, after = table.concat(parts, "/", 1, i), table.concat(parts, "/", i + 1)
+    bases[#bases + 1] = table.concat {
+      origin, before ~= "" and "/" .. before or "", "/api", after ~= "" and "/" .. after or "",
+    }
+  end
+  return bases
+end
+
+-- What an answer to `GET .../charts/NAME` is: "list", "missing" (the API is there, the chart is not), or nil: this is
+-- not the API.
+local function judge(answer)
+  if answer.status ~= 200 and answer.status ~= 404 then return nil end
+  local body = json.decode(answer.body or "")
+  if answer.status == 200 then return json.is_array(body) and "list" or nil, body end
+  return type(body) == "table" and body.error == "chart not found" and "missing" or nil
+end
+
+-- A status that says nothing of whether the API is there.
+local function passing(status) return status == 429 or status >= 500 or status == 401 or status == 403 end
+
+---Asks for the versions of a chart.
+---@async
+---@param repo ChartRepository
+---@param name string
+---@return {list: ChartVersion[], notes: string[]}|false|nil found false: there is no API here.
+---@return Err? err not_found when the repository has no such chart
+function M.versions(repo, name)
+  for _, base in ipairs(repo.api and { repo.api } or M.bases(repo.url)) do
+    local answer, err = repo:get(base .. "/charts/" .. http.escape(name), { max_body = MAX_BODY })
+    if not answer then return nil, err end
+    local what, body = judge(answer)
+    if what == "list" then
+      repo.api = base
+      local list, notes = {}, {}
+      for _, item in ipairs(body) do
+        local version, why = index.version(item, name, repo.url)
+        list[#list + 1], notes[#notes + 1] = version, why
+      end
+      return { list = list, notes = notes }
+    elseif what == "missing" then
+      repo.api = base
+      return errors.fail("not_found", "the repository has no chart " .. name,
+        { op = "charts.versions", target = repo.url })
+    elseif passing(answer.status) then
+      return nil, repo:failure(answer)
+    end
+  end
+  repo.api = nil
+  return false
+end
+
+return M
