@@ -10,8 +10,10 @@ local exec, kubeconfig, task = require "kubernetes.exec", require "kubernetes.ku
 local M = {}
 
 local ACCOUNT <const> = "/var/run/secrets/kubernetes.io/serviceaccount"
-local REREAD <const> = 60 -- seconds
 local TOKEN_MAX <const> = 64 << 10
+
+---Seconds until a token file is read again.
+M.reread = 60
 
 ---@class KubernetesAccess
 ---@field server string
@@ -45,7 +47,7 @@ local function usable(token) return token ~= "" and not token:find("[%c%s]") end
 
 -- Reads the token again when it is old (or `now`). An unreadable file leaves the one that we have.
 local function refresh(self, now)
-  if not now and self.token_read and time.monotonic() - self.token_read < REREAD then return true end
+  if not now and self.token_read and time.monotonic() - self.token_read < M.reread then return true end
   local text, err = fs.read(self.token_file, { max = TOKEN_MAX })
   local token = text and text:match("^%s*(.-)%s*$")
   self.token_read = time.monotonic()

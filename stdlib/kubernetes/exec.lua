@@ -7,7 +7,8 @@ local errors, json, log, proc, text, time = require "errors", require "json", re
 
 local M = {}
 
-local TIMEOUT <const> = 60
+---Seconds that a plugin may take.
+M.timeout = 60
 local EARLY <const> = 30 -- seconds before the end of its life that a credential is replaced
 
 -- What the plugins of the big clouds are told by their users.
@@ -110,12 +111,12 @@ function M.run(exec, cluster)
   local env = { KUBERNETES_EXEC_INFO = info(exec, cluster) }
   for name, value in pairs(exec.env) do env[name] = value end
   local argv = {
-    program(exec), env = env, inherit = INHERIT, stdin = false, timeout = TIMEOUT, grace = 2, max_output = 1 << 20,
+    program(exec), env = env, inherit = INHERIT, stdin = false, timeout = M.timeout, grace = 2, max_output = 1 << 20,
   }
   table.move(exec.args, 1, #exec.args, 2, argv)
   local result, err = proc.run(argv)
   if not result then
-    if err.code == "timeout" then return fail(exec, "timeout", ("printed nothing for %d s"):format(TIMEOUT)) end
+    if err.code == "timeout" then return fail(exec, "timeout", ("did not end within %g s"):format(M.timeout)) end
     local hint = exec.hint and text.clean(exec.hint, 300)
     return fail(exec, err.code, "cannot be run" .. (hint and ": " .. hint or ""), err.message)
   end
