@@ -147,6 +147,11 @@ function Place:bad_release()
   local name = newest.version or short(newest.commit)
   local change = { release = newest.id, version = newest.version, commit = newest.commit, digest = newest.digest }
   if newest.state == "failed" then
+    local run = newest.run and self.engine.journal:run_by_id(newest.run)
+    local code = run and run.error and run.error.code
+    if code == "conflict" or code == "busy" then -- somebody else has it now: what they did is not undone
+      return nil, ("%s was not finished (%s); nothing is taken back"):format(name, newest.reason or code)
+    end
     change.reason = newest.reason or "it failed its checks"
   elseif newest.state == "live" and newest.run and time.now() - newest.at < self.config.watch_for then
     local well, err = self.engine:look(self, newest)

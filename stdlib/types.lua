@@ -312,17 +312,20 @@
 ---@field target string?
 ---@field timeout Seconds
 
----@class VerifyConfig exactly one of http and command
+---@class VerifyConfig exactly one of http, command and job
 ---@field http string?
 ---@field command string[]?
+---@field job string? "cronjob/smoke", or a manifest in the repository
+---@field cluster string? with job
+---@field namespace string? with job
 ---@field status integer? http: default 200
 ---@field contains string? http: text in the body
 ---@field within Seconds time to prove it
 ---@field every Seconds between attempts
 
 ---@class TargetConfig
----@field kind "docker"|"podman"|"command"
----@field [string] any see stdlib/config/reference.lua for the keys of each kind
+---@field kind "docker"|"podman"|"command"|"kubernetes"
+---@field [string] any see stdlib/config/targets.lua for the keys of each kind
 
 ---@class EnvironmentConfig
 ---@field name string

@@ -61,6 +61,47 @@ local function claimer(what)
   end
 end
 
+local function check_docker(target, env, here, claim)
+  target.name = target.name or ("%s-%s"):format(env.app, env.name)
+  claim.container(target.socket .. " " .. target.name, here:child("name"), "give each its own name")
+  for i, text in ipairs(target.ports or {}) do
+    local port = names.published(text)
+    if port then
+      local key = ("%s %s %d"):format(target.socket, port.protocol, port.host)
+      claim.port(key, here:child("ports"):child(i), "give each environment a port of its own")
+    end
+  end
+end
+
+local function check_cluster(name, config, at)
+  if name == nil or name == "default" or config.clusters and config.clusters[name] then return end
+  local known = { "default" }
+  for other in pairs(config.clusters or {}) do known[#known + 1] = other end
+  table.sort(known)
+  at:fault(("there is no cluster %s"):format(s.quote(name)), s.meant(name, known) or "name it in `clusters` at the top")
+end
+
+local function check_target(env, config, at, claim)
+  local target = env.target
+  if not target then return end
+  local here = at:child("target")
+  if target.kind == "docker" then check_docker(target, env, here, claim) end
+  check_cluster(target.cluster, config, here:child("cluster"))
+  if target.workload then
+    claim.workload(("%s %s %s"):format(target.cluster or "default", target.namespace or "", target.workload),
+      here:child("workload"), "two environments would replace each other's releases")
+  end
+  for i, probe in ipairs(env.verify or {}) do
+    if probe.job then
+      local place = at:child("verify"):child(i)
+      check_cluster(probe.cluster, config, place:child("cluster"))
+      if not probe.cluster then
+        probe.cluster, probe.namespace = target.cluster or "default", probe.namespace or target.namespace
+      end
+    end
+  end
+end
+
 local function check_environment(env, config, at, known, claim)
   if env.policy == nil then env.policy = env.name end
   for _, key in ipairs { "policy", "rollback" } do
@@ -85,18 +126,7 @@ local function check_environment(env, config, at, known, claim)
       at:child("verify"):child(i):child("every"):fault("is longer than within: there would be one attempt only")
     end
   end
-  local target = env.target
-  if not target or target.kind ~= "docker" then return end
-  local here = at:child("target")
-  target.name = target.name or ("%s-%s"):format(env.app, env.name)
-  claim.container(target.socket .. " " .. target.name, here:child("name"), "give each its own name")
-  for i, text in ipairs(target.ports or {}) do
-    local port = names.published(text)
-    if port then
-      local key = ("%s %s %d"):format(target.socket, port.protocol, port.host)
-      claim.port(key, here:child("ports"):child(i), "give each environment a port of its own")
-    end
-  end
+  check_target(env, config, at, claim)
 end
 
 --- Checks what single keys cannot show and fills in what they inherit.
@@ -111,7 +141,7 @@ function M.check(config, at)
   local known = policies_of(config, at)
   local claim = {
     host = claimer "this host", port = claimer "this port", container = claimer "this container name",
-    image = claimer "this image repository",
+    image = claimer "this image repository", workload = claimer "this workload",
   }
   local apps = type(config.apps) == "table" and config.apps or {}
   for name, app in pairs(apps) do app.name = name end

@@ -106,6 +106,22 @@ function M.namespace(text)
   end
 end
 
+--- Checks what a job is made of: "cronjob/smoke", or a manifest inside the checkout.
+---@param text string
+---@return string? wrong
+---@return string? suggestion
+function M.job(text)
+  local name = text:match("^cronjob/(.+)$")
+  if name then
+    return not require("rollout").is_name(name) and "is not the name of a CronJob" or nil
+  end
+  local wrong, suggestion = M.inside(text)
+  if wrong then return wrong, suggestion end
+  if not text:find("%.ya?ml$") and not text:find("%.json$") then
+    return "is neither cronjob/NAME nor a manifest", 'for example "cronjob/smoke" or "deploy/smoke.yaml"'
+  end
+end
+
 --- Checks the name of an app, an environment or a notifier: it becomes part of paths, labels and image tags.
 ---@param name string
 ---@return string? wrong

@@ -70,7 +70,8 @@ local notifier = s.variant({
 
 -- ---- how a release proves itself ----
 
-local within = s.duration { doc = "Time in which it must succeed.", default = "30s", min = 0.1, max = 86400 }
+local within = s.duration { doc = "Time in which it must succeed. Default 30s, of a job 10m.", min = 0.1,
+  max = 86400 }
 local every = s.duration { doc = "Pause between two attempts.", default = "1s", min = 0.05, max = 3600 }
 
 local probe = s.record({
@@ -78,16 +79,26 @@ local probe = s.record({
   { "status", s.integer { doc = "With http: the status to expect. Default 200.", min = 100, max = 599 } },
   { "contains", text("With http: text that the body must hold.") },
   { "command", command "Program that must exit with 0." },
+  { "job", text("Kubernetes Job that must succeed once for each release: cronjob/NAME, of whose template it is made, or"
+    .. " a manifest in the repository.", { what = "cronjob/NAME or a file", verify = with(names.job) }) },
+  { "cluster", text("With job: cluster it runs in. Default: the target's.") },
+  { "namespace", text("With job: namespace. Default: the target's.",
+    { what = "a namespace", verify = with(names.namespace) }) },
   { "within", within },
   { "every", every },
 }, {
   plural = "checks",
   verify = function(value, at)
-    if (value.http ~= nil) == (value.command ~= nil) then
-      return at:fault("needs either http or command", '{ http = "http://127.0.0.1:8080/", within = "30s" }')
+    local ways = (value.http and 1 or 0) + (value.command and 1 or 0) + (value.job and 1 or 0)
+    if ways ~= 1 then
+      return at:fault("needs either http, command or job", '{ http = "http://127.0.0.1:8080/", within = "30s" }')
     end
-    if value.command and (value.status or value.contains) then
-      return at:fault("status and contains belong to http, not to command")
+    if not value.job and (value.cluster or value.namespace) then
+      return at:fault("cluster and namespace belong to job")
+    end
+    value.within = value.within or value.job and 600 or 30
+    if not value.http and (value.status or value.contains) then
+      return at:fault("status and contains belong to http, not to " .. (value.job and "job" or "command"))
     end
     if value.http then value.status = value.status or 200 end
     return value

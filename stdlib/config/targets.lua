@@ -31,6 +31,18 @@ local container_name = with(function(value)
   if not value:find("^[%w][%w_.-]*$") then return "is not a container name" end
 end)
 
+local workload = with(function(value)
+  local known, err = require("rollout").workload(value)
+  if not known then return "is no workload", err.message:match(": (.+)$") end
+end)
+
+-- A name of something inside of a pod or a cluster (RFC 1123 label).
+local label_name = with(function(value)
+  if #value > 63 or not value:find("^[%l%d][%l%d-]*$") or value:sub(-1) == "-" then
+    return "is not a name of Kubernetes", "lower-case letters, digits and -, at most 63"
+  end
+end)
+
 return {
   { "docker", s.record({
     { "name", text("Base name of the container. Default: APP-ENVIRONMENT.", { verify = container_name, max = 100 }) },
@@ -65,4 +77,22 @@ return {
     { "env", env_map "Further environment of the programs." },
     { "timeout", s.duration { doc = "Time for each of them.", default = "10m", min = 1 } },
   }, { doc = "Programs of your own." }) },
+  { "kubernetes", s.record({
+    { "cluster", text("Cluster it runs in: a name of `clusters`.", { default = "default" }) },
+    { "namespace", text("Namespace. Default: the cluster's.",
+      { what = "a namespace", verify = with(names.namespace) }) },
+    { "workload", text("What gets the image: deployment/NAME, statefulset/NAME, daemonset/NAME or cronjob/NAME.",
+      { required = true, what = "a workload", verify = workload, example = '"deployment/web"' }) },
+    { "containers", s.list(s.text { plural = "container names", verify = label_name },
+      { doc = "Containers that get the image. Default: the only one.", default = {} }) },
+    { "init_containers", s.list(s.text { plural = "container names", verify = label_name },
+      { doc = "Init containers that get it too.", default = {} }) },
+    { "manifests", shapes.inside("Manifests in the repository, a folder or a file: applied whole at the released"
+      .. " commit. Left out: only the image is changed.") },
+    { "server_side", s.boolean { doc = "Change the image by server-side apply, taking it from other field managers,"
+      .. " instead of by a strategic merge.", default = false } },
+    { "patience", s.duration { doc = "How long a pod may fail (pull, crash) before the release does.",
+      default = "30s", min = 0 } },
+    { "timeout", s.duration { doc = "Time for a rollout.", default = "10m", min = 1 } },
+  }, { doc = "A workload of a Kubernetes cluster." }) },
 }

@@ -20,8 +20,12 @@ local function template_of(document)
   if type(template) == "table" and type(template.spec) == "table" then return template end
 end
 
+---Reads file modes that stand there in octal.
+---@generic T
+---@param value T Changed in place.
+---@return T value
 local function octal(value)
-  if type(value) ~= "table" then return end
+  if type(value) ~= "table" then return value end
   for k, v in pairs(value) do
     if (k == "mode" or k == "defaultMode") and type(v) == "string" and v:match("^0[0-7]+$") then
       value[k] = tonumber(v, 8)
@@ -29,7 +33,9 @@ local function octal(value)
       octal(v)
     end
   end
+  return value
 end
+M.octal = octal
 
 -- All containers of a template, with those that only prepare.
 local function containers_of(template)
