@@ -1,0 +1,102 @@
+-- The lab's cluster as a service: moontide exec tests/cluster.lua build|serve|wait|down|status [DIR].
+--
+-- `serve` runs it until SIGTERM, or until its folder is gone, and holds everything in its hand: however that process
+-- ends, nothing of the cluster outlives it. `make cluster-up` starts it in the background and follows with `wait`.
+local base = require "lab.base"
+local fs, json, proc, sys, task, time =
+  require "fs", require "json", require "proc", require "sys", require "task", require "time"
+
+local word, dir = ...
+local started = time.monotonic()
+
+local function tell(text, ...)
+  print(("%6.1f s  %s"):format(time.monotonic() - started, select("#", ...) > 0 and text:format(...) or text))
+end
+
+-- The folder's lock is held for as long as its cluster runs.
+local function locked()
+  local lock = fs.exists(dir .. "/lock") and fs.lock(dir .. "/lock")
+  if lock then lock:close() end
+  return fs.exists(dir .. "/lock") and not lock
+end
+
+local function is_up() return locked() and fs.exists(dir .. "/cluster.json") end
+
+local function serve()
+  assert(fs.mkdir(dir, { parents = true }))
+  local lock = fs.lock(dir .. "/lock")
+  if not lock then return 0 end
+  for _, name in ipairs(assert(fs.list(dir))) do
+    if name ~= "lock" and name ~= "up.log" then assert(fs.remove(dir .. "/" .. name, { recursive = true })) end
+  end
+  sys.catch("TERM", "INT", "HUP")
+  assert(fs.write(dir .. "/pid", tostring(sys.pid())))
+  local cluster = require("cluster.site").open(dir, tell)
+  assert(fs.write(dir .. "/cluster.json", json.encode(cluster, { pretty = true }) .. "\n"))
+  tell "ready"
+  task.start({ name = "folder", detached = true }, function()
+    while fs.exists(dir .. "/cluster.json") do time.sleep(2) end
+    proc.run { "kill", "-TERM", tostring(sys.pid()) }
+  end)
+  tell("ends on %s", sys.next_signal())
+  fs.remove(dir .. "/cluster.json")
+  base.close()
+  return 0
+end
+
+-- Repeats what `serve` says until it is ready or has ended.
+local function wait()
+  local shown = 0
+  local function show()
+    local text = fs.read(dir .. "/up.log", { max = 1 << 20 }) or ""
+    local last = text:find("\n[^\n]*$") or 0
+    if last > shown then sys.write(1, text:sub(shown + 1, last)) end
+    shown = math.max(shown, last)
+  end
+  local limit = time.monotonic() + 300
+  base.eventually("the cluster's process starts", 10, function() return locked() or fs.read(dir .. "/up.log") ~= "" end)
+  while not is_up() do
+    show()
+    if not locked() or time.monotonic() > limit then
+      time.sleep(0.2)
+      show()
+      print("the cluster did not come up; its logs are in " .. dir .. "/log")
+      return 1
+    end
+    time.sleep(0.1)
+  end
+  show()
+  print("up: export KUBECONFIG=" .. dir .. "/kubeconfig")
+  return 0
+end
+
+local function down()
+  if not locked() then
+    print "no cluster runs"
+  else
+    local pid = assert(fs.read(dir .. "/pid"))
+    assert(proc.check(proc.run { "kill", "-TERM", pid }))
+    base.eventually("the cluster ends", 60, function() return not locked() end)
+    print "down"
+  end
+  assert(not fs.exists(dir) or fs.exists(dir .. "/lock"), dir .. " is no cluster's folder")
+  assert(not fs.exists(dir) or fs.remove(dir, { recursive = true }))
+  return 0
+end
+
+local function status()
+  print(is_up() and "up: " .. dir or "down")
+  return is_up() and 0 or 3
+end
+
+local WORDS <const> = { serve = serve, wait = wait, down = down, status = status, build = function()
+  require("cluster.tools").build(tell)
+  return 0
+end }
+
+local fn = WORDS[word]
+if not fn or word ~= "build" and not dir then
+  error("usage: moontide exec tests/cluster.lua build|serve DIR|wait DIR|down DIR|status DIR", 0)
+end
+if dir and dir:sub(1, 1) ~= "/" then dir = sys.cwd() .. "/" .. dir end
+return fn()

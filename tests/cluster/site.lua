@@ -1,0 +1,25 @@
+-- What `make cluster-up` brings up: a control plane, nodes that kwok plays, and a real one where that can be.
+local fs = require "fs"
+local fake, planes, stages = require "cluster.fake", require "cluster.plane", require "cluster.stages"
+local lab = require "cluster.lab"
+
+local M = {}
+
+local FAKE_NODES <const> = 4
+
+---Brings it up in an empty folder.
+---@async
+---@param dir string
+---@param tell fun(text: string, ...)
+---@return Cluster
+function M.open(dir, tell)
+  local plane = planes.open { dir = dir, progress = tell }
+  local c = lab.of(plane)
+  tell("kwok and %d nodes that it plays", FAKE_NODES)
+  fake.start(plane)
+  for i = 1, FAKE_NODES do c:create("/api/v1/nodes", stages.node("kwok-" .. i)) end
+  assert(fs.exists(c.kubeconfig))
+  return c:description()
+end
+
+return M
