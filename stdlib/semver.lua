@@ -118,13 +118,14 @@ end
 local KEEPS = { all = {}, major = {}, minor = { major = true }, patch = { major = true, minor = true } }
 
 ---@class UpdatePolicy
----@field kind "all"|"major"|"minor"|"patch"|"force"|"never"|"glob"|"regexp"
+---@field kind "all"|"major"|"minor"|"patch"|"force"|"never"|"glob"|"regexp"|"range"
 ---@field text string as it was written
 ---@field pattern string? of a glob
+---@field range string?
 ---@field regexp table? compiled
 
 --- Reads an update policy: `all`, `major`, `minor`, `patch`, `force`, `never` (or nothing), `glob:PATTERN`
---- where `*` stands for anything, `regexp:PATTERN` in Go's syntax.
+--- where `*` stands for anything, `regexp:PATTERN` in Go's syntax, `range:RANGE` as `satisfies` has it.
 ---@param text string
 ---@return UpdatePolicy?
 ---@return Err? err code "invalid" for an unknown one, or what is wrong with the pattern
@@ -142,13 +143,19 @@ function M.policy(text)
       return nil, err
     end
     return { kind = "regexp", text = text, regexp = regexp }
+  elseif kind == "range" then
+    local fine, err = core.satisfies("0.0.0", pattern)
+    if fine == nil then
+      return nil, err
+    end
+    return { kind = "range", text = text, range = pattern }
   elseif KEEPS[text] or text == "force" then
     return { kind = text, text = text }
   elseif text == "never" or text == "" then
     return { kind = "never", text = "never" }
   end
   return errors.fail("invalid", ("not an update policy: %q; there are all, major, minor, patch, force, "
-    .. "never, glob:PATTERN and regexp:PATTERN"):format(text:sub(1, 80)), { op = "semver.policy" })
+    .. "never, range:RANGE, glob:PATTERN and regexp:PATTERN"):format(text:sub(1, 80)), { op = "semver.policy" })
 end
 
 local function joined(pre)
@@ -234,6 +241,23 @@ function DECIDE.regexp(policy, _, candidate)
   return false, ("%q does not match %s"):format(candidate:sub(1, 80), policy.text)
 end
 
+-- A version that runs outside of the range gives way to any inside of it: the range was changed.
+function DECIDE.range(policy, current, candidate)
+  local from, to = M.tag(current), M.tag(candidate)
+  if not to then
+    return false, ("%q is not a version"):format(candidate:sub(1, 80))
+  elseif not core.satisfies(to.text, policy.range) then
+    return false, ("%s does not lie in %s"):format(candidate, policy.range)
+  elseif not from or not core.satisfies(from.text, policy.range) then
+    return true, ("%s lies in %s, what runs does not"):format(candidate, policy.range)
+  end
+  local order = core.compare(to.text, from.text)
+  if order <= 0 then
+    return false, ("%s is %s %s"):format(candidate, order < 0 and "below" or "no newer than", current)
+  end
+  return true, ("%s is above %s, and in %s"):format(candidate, current, policy.range)
+end
+
 local ALLOWS_USAGE = "usage: semver.allows(policy, current, candidate [, {match_prerelease=, match_tag=}])"
 
 --- Tells whether an update policy lets a candidate tag replace the current one, and why, in words.
@@ -294,6 +318,9 @@ function M.candidates(policy, tags)
       matches = core.glob(policy.pattern, tag)
     elseif policy.kind == "regexp" then
       matches, compare = policy.regexp:match(tag)
+    elseif policy.kind == "range" then
+      local version = M.tag(tag)
+      matches = version and core.satisfies(version.text, policy.range)
     elseif policy.kind ~= "force" then
       matches = policy.kind ~= "never" and tag:find(".", 1, true) and core.parse(tag, true)
     end
@@ -302,7 +329,7 @@ function M.candidates(policy, tags)
       key[tag] = compare or tag
     end
   end
-  if KEEPS[policy.kind] then
+  if KEEPS[policy.kind] or policy.kind == "range" then
     table.sort(found, function(a, b) return core.compare(a, b, true) > 0 end)
   elseif policy.kind ~= "force" then
     table.sort(found, function(a, b) return key[a] > key[b] end)

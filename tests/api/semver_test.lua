@@ -176,6 +176,17 @@ test("never is no, an unknown policy is an error", function()
   eq((semver.allows(semver.policy("minor"), "1.0.0", "1.1.0")), true)
 end)
 
+test("a range takes what is above in it, and anything in it when what runs lies outside", function()
+  local function may(current, candidate) return (semver.allows("range:>=1.2 <2", current, candidate)) end
+  eq({ may("1.2.0", "1.10.0"), may("1.10.0", "1.9.0"), may("1.9.0", "1.9.0"), may("1.9.0", "2.0.0") },
+    { true, false, false, false })
+  eq({ may("2.1.0", "1.9.0"), may("latest", "1.9.0"), may("1.2.0", "v1.3.0"), may("1.2.0", "1.3.0-rc.1") },
+    { true, true, true, false })
+  eq((semver.allows("range:>=0.0.0-staging.0 <0.0.1-0", "0.0.0-staging.9", "0.0.0-staging.10")), true)
+  eq(semver.candidates("range:^1", { "1.2.0", "v1.10.0", "2.0.0", "x", "1.9" }), { "v1.10.0", "1.2.0" })
+  fails("invalid", semver.policy("range:>="))
+end)
+
 test("candidates come best first", function()
   local tags = { "1.2.0", "v1.10.0", "latest", "1.9", "3050", "1.10.0-rc.1", "x" }
   eq(semver.candidates("major", tags), { "v1.10.0", "1.10.0-rc.1", "1.9", "1.2.0" })
