@@ -431,6 +431,7 @@ function Engine:poll(name)
     if not name or app.name == name then
       apps[#apps + 1] = app.name
       if app.follows == "git" then self:repository(app):expire() end
+      if app.charts then require("charts.follow").expire(app, self.world, self.config) end
       for _, id in ipairs((poller.poll(self, app))) do ids[#ids + 1] = id end
     end
   end

@@ -85,6 +85,17 @@ function Cursor:fault(message, suggestion)
   return nil
 end
 
+--- Tells whether something was wrong here, or further down.
+---@return boolean
+function Cursor:faulty()
+  local path = M.path(self.keys)
+  for _, fault in ipairs(self.source.faults) do
+    local rest = fault.path and fault.path:sub(1, #path) == path and fault.path:sub(#path + 1)
+    if rest and (rest == "" or rest:find("^[.%[]")) then return true end
+  end
+  return false
+end
+
 local NAMES = { table = "a table", string = "text", number = "a number", boolean = "true or false", userdata = "null" }
 
 local function kind_of(value)

@@ -332,13 +332,26 @@
 ---@field app string name of the app
 ---@field policy string
 ---@field rollback string|false policy that reacts to a bad release
----@field accept string version policy: all major minor patch force glob:... regexp:...
+---@field accept string version policy: all major minor patch force range:... glob:... regexp:... staging version:...
 ---@field match_prerelease boolean a pre-release may only follow one with the same label
 ---@field watch_for Seconds how long after a release its health is watched
 ---@field host string?
 ---@field notify string[] names in Config.notify
 ---@field target TargetConfig
 ---@field verify VerifyConfig[]
+
+---@class ChartConfig
+---@field name string
+---@field chart string its name in the repository
+---@field repository ChartRepositoryConfig
+---@field accept string|table<string, string>|nil of its own, for all environments or by their names
+
+---@class PublishConfig
+---@field charts string[] folders in the checkout
+---@field to ChartRepositoryConfig
+---@field version string with {count}
+---@field command string[] helm
+---@field timeout Seconds
 
 ---@class AppConfig
 ---@field name string "shop/web" when it was found while the host runs: only those names hold a slash.
@@ -349,6 +362,8 @@
 ---@field dockerfile string inside the checkout
 ---@field context string inside the checkout
 ---@field build BuildConfig
+---@field charts table<string, ChartConfig>? what an app follows that follows charts; its source is their addresses
+---@field publish PublishConfig?
 ---@field poll Seconds
 ---@field environments table<string, EnvironmentConfig>
 ---@field environment_list EnvironmentConfig[] in the order of the file
@@ -363,6 +378,7 @@
 ---@field registries table<string, RegistryConfig>
 ---@field credentials table<string, CredentialConfig>
 ---@field clusters table<string, ClusterConfig> "default" need not be in it
+---@field chart_repositories table<string, ChartRepositoryConfig>
 ---@field github GithubConfig
 ---@field builder BuilderConfig
 ---@field notify table<string, NotifyConfig>

@@ -6,6 +6,7 @@ local M = {}
 ---@field ensure_image fun(request: table): table?, Err?
 ---@field registry fun(name: string, cfg: Config): table
 ---@field target fun(environment: EnvironmentConfig, cfg: Config): table
+---@field charts fun(repository: ChartRepositoryConfig, cfg: Config): ChartRepository
 ---@field verify fun(list: VerifyConfig[], request: table): true?, Err?
 ---@field notify fun(cfg: Config, names: string[], message: table): true?, Err?
 
@@ -31,6 +32,7 @@ function M.real()
     ensure_image = function(request) return require("image").ensure(request) end,
     registry = function(name, cfg) return require("registry").repository(name, cfg) end,
     target = function(environment, cfg) return require("target").open(environment, cfg) end,
+    charts = function(repository, cfg) return require("charts").repository(repository, cfg) end,
     verify = function(list, request) return require("verify").run(list, request) end,
     notify = function(cfg, names, message) return require("notify").send(cfg, names, message) end,
   }

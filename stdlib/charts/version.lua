@@ -1,5 +1,5 @@
 -- Which versions there are, in which order, and which of them may run: the rules that charts are followed by.
-local errors, semver = require "errors", require "semver"
+local semver = require "semver"
 
 local M = {}
 
@@ -48,57 +48,38 @@ function M.order(list)
 end
 
 ---@class ChartRule How a chart is followed.
----@field kind "newest"|"above"|"range"|"exact"
 ---@field text string As it was written.
----@field range? string
----@field exact? string
----@field policy? UpdatePolicy
+---@field exact? string The one version, whose bytes may change.
+---@field policy? UpdatePolicy Else.
 
----Reads how a chart is followed: the update policies of images (all, major, minor, patch, force, glob:, regexp:),
----`range:>=1.2 <2`, `staging`, or `version:1.2.3` for one version whose bytes may change.
+---Reads how a chart is followed: by an update policy of images (all, major, minor, patch, force, range:, glob:,
+---regexp:), `staging`, or `version:1.2.3` for one version whose bytes may change.
 ---@param text string
 ---@return ChartRule? rule
 ---@return Err? err
 ---@nodiscard
 function M.rule(text)
   if type(text) ~= "string" then error("usage: version.rule(text)", 2) end
-  if text == "staging" then return { kind = "range", text = text, range = M.STAGING } end
-  local kind, rest = text:match("^(%l+):(.*)$")
-  if kind == "range" then
-    local fine, err = semver.satisfies("0.0.0", rest)
-    if fine == nil then return nil, err end
-    return { kind = "range", text = text, range = rest }
-  elseif kind == "version" then
-    local parsed, err = semver.tag(rest)
-    if not parsed then return nil, err end
-    return { kind = "exact", text = text, exact = rest }
+  local exact = text:match("^version:(.*)$")
+  if exact then
+    local parsed, err = semver.tag(exact)
+    return parsed and { text = text, exact = exact }, err
   end
-  local policy, err = semver.policy(text)
-  if not policy then
-    return errors.fail("invalid", err.code == "invalid" and ("%q says no versions: there are all, major, minor, patch, "
-      .. "force, staging, range:RANGE, version:VERSION, glob:PATTERN and regexp:PATTERN"):format(text:sub(1, 80))
-      or err.message, { op = "charts.rule" })
-  end
-  return { kind = policy.kind == "force" and "newest" or "above", text = text, policy = policy }
+  local policy, err = semver.policy(text == "staging" and "range:" .. M.STAGING or text)
+  return policy and { text = text, policy = policy }, err
 end
 
-local function in_range(rule, version) return semver.satisfies(semver.tag(version).text, rule.range) == true end
-
--- Whether a version is among those that the rule speaks of, whatever runs.
-local function belongs(rule, version)
-  if rule.kind == "exact" then return version == rule.exact, ("it is not %s"):format(rule.exact) end
-  if rule.kind == "range" then
-    return in_range(rule, version), ("it does not lie in %s"):format(rule.range)
+-- Whether a version may be the first that runs.
+local function may_begin(rule, version)
+  if rule.exact then return version == rule.exact, ("it is not %s"):format(rule.exact) end
+  local policy = rule.policy
+  if policy.kind == "range" or policy.kind == "glob" or policy.kind == "regexp" then
+    -- What comes before everything in the alphabet, and is no version, stands in nobody's way.
+    return semver.allows(policy, "", version), ("it does not fit %s"):format(rule.text)
   end
-  local kind = rule.policy.kind
-  if kind == "glob" or kind == "regexp" then
-    -- What comes before everything in the alphabet cannot stand in the way of a glob.
-    local fits = semver.allows(rule.policy, "", version)
-    return fits, ("it does not match %s"):format(rule.text)
-  end
-  if kind == "never" then return false, "the policy is never to update" end
-  local stable = #semver.tag(version).pre == 0 or kind == "all" or kind == "force"
-  return stable, "it is a pre-release, and nothing runs yet that it could follow"
+  if policy.kind == "never" then return false, "the policy is never to update" end
+  local any = policy.kind == "all" or policy.kind == "force" or #semver.tag(version).pre == 0
+  return any, "it is a pre-release, and nothing runs yet that it could follow"
 end
 
 ---Tells whether a version may follow the one that runs.
@@ -109,24 +90,13 @@ end
 ---@return boolean allowed
 ---@return string reason In words.
 function M.allows(rule, current, candidate, match_prerelease)
-  if not current then
-    local fits, reason = belongs(rule, candidate)
-    return fits, fits and "nothing runs yet" or reason
+  if rule.exact or not current then
+    local fits, reason = may_begin(rule, candidate)
+    if fits and current == candidate then return false, "it runs" end
+    return fits or false, fits and ("%s asks for it"):format(rule.text) or reason
   end
-  if rule.kind == "above" then
-    local allowed, reason = semver.allows(rule.policy, current, candidate, { match_prerelease = match_prerelease })
-    return allowed or false, tostring(reason)
-  end
-  local fits, reason = true, nil
-  if rule.kind ~= "newest" then fits, reason = belongs(rule, candidate) end
-  if not fits then return false, reason end
-  local running = semver.tag(current)
-  if rule.kind == "newest" or not running or not belongs(rule, current) then
-    return true, ("%s is what %s asks for"):format(candidate, rule.text)
-  end
-  local order = semver.compare(semver.tag(candidate), running)
-  if order > 0 then return true, ("%s is above %s"):format(candidate, current) end
-  return false, ("%s is %s %s"):format(candidate, order < 0 and "below" or "no newer than", current)
+  local allowed, reason = semver.allows(rule.policy, current, candidate, { match_prerelease = match_prerelease })
+  return allowed or false, tostring(reason)
 end
 
 return M

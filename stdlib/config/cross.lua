@@ -1,6 +1,7 @@
 -- What no single key of a configuration shows: names that must exist elsewhere, things that only one may
 -- have, and the values that one key inherits from another.
 
+local charts = require "config.charts"
 local names = require "config.names"
 local s = require "schema"
 local sys = require "sys"
@@ -149,6 +150,7 @@ function M.check(config, at)
   for _, app in ipairs(config.app_list) do
     local here = at:child("apps"):child(app.name)
     app.poll = app.poll or config.poll
+    charts.cross(app, config, here)
     if app.image then
       claim.image(app.image, here:child("image"), "two apps would move each other's tags")
     end

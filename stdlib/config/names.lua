@@ -207,9 +207,23 @@ function M.inside(path)
   return nil
 end
 
-local POLICIES = { "all", "major", "minor", "patch", "force", "glob:", "regexp:" }
+--- Checks the address of a chart repository: http(s), or oci://REGISTRY/PATH.
+---@param url string
+---@return string? wrong never repeats the URL, it may hold a secret
+---@return string? suggestion
+function M.chart_url(url)
+  local name = url:match("^oci://(.*)$")
+  if not name then
+    if url:find("[?#]") then return "must not have a query" end
+    return M.http_url(url)
+  end
+  if not name:find("/", 1, true) then return "names a registry but no path in it", 'for example "oci://host/charts"' end
+  return M.image((name:gsub("/+$", "")))
+end
 
---- Checks a version policy as keel names them.
+local POLICIES = { "all", "major", "minor", "patch", "force", "staging", "range:", "version:", "glob:", "regexp:" }
+
+--- Checks a version policy as keel names them, and as charts know them.
 ---@param policy string
 ---@return string? wrong
 ---@return string? suggestion
@@ -217,13 +231,16 @@ function M.accept(policy)
   local kind, rest = policy:match("^(%a+):(.*)$")
   if kind == "glob" or kind == "regexp" then
     return rest == "" and kind .. ": needs a pattern" or nil
+  elseif kind == "range" or kind == "version" then
+    local rule, err = require("charts.version").rule(policy)
+    return not rule and ("has no %s that can be understood: %s"):format(kind, err.message) or nil
   end
   for _, known in ipairs(POLICIES) do
-    if policy == known then return nil end
+    if policy == known and not known:find(":$") then return nil end
   end
   local schema = require "schema"
-  return "is not a version policy: all, major, minor, patch, force, glob:PATTERN or regexp:PATTERN",
-    schema.meant(policy, POLICIES)
+  return "is not a version policy: all, major, minor, patch, force, range:RANGE, glob:PATTERN or regexp:PATTERN; for "
+    .. "charts also staging and version:VERSION", schema.meant(policy, POLICIES)
 end
 
 --- Reads a published port: [address:]port:port[/protocol].

@@ -3,6 +3,7 @@
 -- This is the one place, with shapes.lua and targets.lua below it. config.lua checks by it, `moontide help config` and
 -- the README's reference print it.
 
+local charts = require "config.charts"
 local names = require "config.names"
 local s = require "schema"
 local secret = require "config.secret"
@@ -110,8 +111,9 @@ local environment = s.record({
   { "rollback", s.either({
     { is "boolean", s.off() }, { is "string", s.text() },
   }, { doc = "Policy that reacts to a bad release; false for none.", default = "rollback" }) },
-  { "accept", text("Which versions may follow the present one: all, major, minor, patch, force, glob:PATTERN or"
-    .. " regexp:PATTERN.", { default = "major", what = "a version policy", verify = with(names.accept) }) },
+  { "accept", text("Which versions may follow the present one: all, major, minor, patch, force, range:RANGE,"
+    .. " glob:PATTERN or regexp:PATTERN; of charts also staging (0.0.0-staging.N) and version:VERSION.", {
+    default = "major", what = "a version policy", verify = with(names.accept) }) },
   { "match_prerelease", s.boolean { doc = "A pre-release may only follow one with the same label.", default = true } },
   { "watch_for", s.duration { doc = "How long its health is watched after a release.", default = "5m" } },
   { "host", text("Host name where people find it.", { what = "a host", verify = with(names.host) }) },
@@ -141,7 +143,7 @@ local source = s.either({
     return value
   end }) },
 }, {
-  doc = "Git repository: https, http, ssh or file address, git@host:path, or a folder.", required = true,
+  doc = "Git repository: https, http, ssh or file address, git@host:path, or a folder. Needed, unless it has charts.",
   example = '"https://github.com/team/web.git"',
 })
 
@@ -149,8 +151,8 @@ local app = s.record({
   { "source", source },
   { "branch", text("Branch that staging follows.", {
     default = "main", what = "a branch name", verify = with(names.branch) }) },
-  { "image", text("Image repository, with registry, without tag.", {
-    required = true, what = "an image repository", verify = with(names.image), example = '"ghcr.io/team/web"' }) },
+  { "image", text("Image repository, with registry, without tag. Needed, unless it has charts.", {
+    what = "an image repository", verify = with(names.image), example = '"ghcr.io/team/web"' }) },
   { "dockerfile", inside("Dockerfile in the checkout.", "Dockerfile") },
   { "context", inside("Build context in the checkout.", ".") },
   { "build", s.record({
@@ -158,16 +160,12 @@ local app = s.record({
     { "target", text("Stage of the Dockerfile to build.") },
     { "timeout", s.duration { doc = "Time for one build.", default = "30m", min = 1 } },
   }, { doc = "How the image is built.", default = {} }) },
+  { "charts", charts.charts },
+  { "publish", charts.publish },
   { "poll", s.duration { doc = "How often to look. Default: the poll of the host.", min = 0.1, max = 86400 } },
   { "environments", s.map(plain, environment, { doc = "Where it runs.", required = true, name = "ENV",
     example = '{ staging = { policy = "staging", target = { kind = "docker" } } }' }) },
-}, {
-  plural = "apps",
-  verify = function(value)
-    value.follows = "git"
-    return value
-  end,
-})
+}, { plural = "apps" })
 
 -- ---- the whole ----
 
@@ -191,6 +189,8 @@ M.config = s.record({
     name = "HOST" }) },
   { "credentials", s.map(host_key, credential, { doc = "How to log in to git servers.", default = {},
     name = "HOST" }) },
+  { "chart_repositories", s.map(plain, charts.repository, { doc = "Chart repositories, with their logins.",
+    default = {}, name = "NAME" }) },
   { "clusters", s.map(plain, cluster, { doc = "Kubernetes clusters. `default` is there without being named.",
     default = {}, name = "CLUSTER" }) },
   { "github", s.record({

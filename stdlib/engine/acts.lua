@@ -124,6 +124,12 @@ function M.methods:rollback(act)
   })
 end
 
+-- What a person asks for of an app that follows charts: `api=1.2.3 web=2.0.0`.
+local function resolve_charts(p, what)
+  local set, err = require("charts.follow").compose(p, what)
+  return set and { title = set.version, data = { set = set } }, err
+end
+
 -- A version (a tag's name, with or without v) or a commit (full, or a prefix that only one known commit has).
 local function resolve(self, p, what)
   if p.app.follows ~= "git" then
@@ -176,6 +182,14 @@ function M.methods:release(act)
     return errors.fail("invalid", "say which version or commit", { op = "release" })
   end
   local found
+  if p.app.charts then
+    found, err = resolve_charts(p, act.what)
+    if not found then return nil, err end
+    return begin(self, p, {
+      kind = "release", policy = p.config.policy, by = act.by, reason = act.reason, title = found.title,
+      data = found.data,
+    })
+  end
   found, err = resolve(self, p, act.what)
   if not found then return nil, err end
   local tags = found.version and { { name = found.version, commit = found.commit } } or {}

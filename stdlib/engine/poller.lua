@@ -161,7 +161,10 @@ local DOUBTS <const> = 3
 -- ask: those that do not (rollback) go on. The same snapshot as before costs nothing more.
 local function observe(engine, app, state)
   if app.follows ~= "git" then
-    state.polled_at = time.now() -- its policies look for themselves
+    local ok, problem = true, nil -- its policies look for themselves, and find what was asked for here
+    if app.charts then ok, problem = require("charts.follow").poll(app, engine.world, engine.config) end
+    state.error = problem
+    if ok then state.polled_at = time.now() end
     return
   end
   local repo = engine:repository(app)

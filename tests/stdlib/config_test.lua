@@ -534,7 +534,7 @@ test("the reference names every key with its meaning", function()
     "apps.APP.environments.ENV.target{kind=docker}.ports", "registries.HOST.password",
   } do ok(seen[path], path) end
   eq(seen.poll.default, '"30s"')
-  eq(seen["apps.APP.image"].required, true)
+  eq(seen["apps.APP.environments"].required, true)
   has(require("config.manual").markdown(), "| `poll` |")
 end)
 
