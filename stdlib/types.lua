@@ -324,7 +324,7 @@
 ---@field every Seconds between attempts
 
 ---@class TargetConfig
----@field kind "docker"|"podman"|"command"|"kubernetes"
+---@field kind "docker"|"podman"|"command"|"kubernetes"|"helmsman"
 ---@field [string] any see stdlib/config/targets.lua for the keys of each kind
 
 ---@class EnvironmentConfig
@@ -339,6 +339,7 @@
 ---@field notify string[] names in Config.notify
 ---@field target TargetConfig
 ---@field verify VerifyConfig[]
+---@field protected boolean no order takes it down
 
 ---@class ChartConfig
 ---@field name string
@@ -375,6 +376,7 @@
 ---@field state string
 ---@field scripts string? folder of policies; absent: the built-in ones
 ---@field listen {address: string, port: integer}? absent: no listener
+---@field api {token: Secret, hosts: string[]}? absent: the door for scripts is closed
 ---@field registries table<string, RegistryConfig>
 ---@field credentials table<string, CredentialConfig>
 ---@field clusters table<string, ClusterConfig> "default" need not be in it

@@ -92,6 +92,10 @@ local function check_target(env, config, at, claim)
     claim.workload(("%s %s %s"):format(target.cluster or "default", target.namespace or "", target.workload),
       here:child("workload"), "two environments would replace each other's releases")
   end
+  if target.kind == "helmsman" and #target.only + #target.groups == 0 then
+    claim.context(("%s %s"):format(target.cluster, target.context), here:child("context"),
+      "two environments would undo each other's releases")
+  end
   for i, probe in ipairs(env.verify or {}) do
     if probe.job then
       local place = at:child("verify"):child(i)
@@ -105,6 +109,7 @@ end
 
 local function check_environment(env, config, at, known, claim)
   if env.policy == nil then env.policy = env.name end
+  if env.protected == nil then env.protected = env.name == "production" end
   for _, key in ipairs { "policy", "rollback" } do
     if known and env[key] and not contains(known, env[key]) then
       at:child(key):fault(("there is no policy %s"):format(s.quote(env[key])), s.meant(env[key], known)
@@ -143,6 +148,7 @@ function M.check(config, at)
   local claim = {
     host = claimer "this host", port = claimer "this port", container = claimer "this container name",
     image = claimer "this image repository", workload = claimer "this workload",
+    context = claimer "this helmsman context",
   }
   local apps = type(config.apps) == "table" and config.apps or {}
   for name, app in pairs(apps) do app.name = name end

@@ -120,6 +120,8 @@ local environment = s.record({
   { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Who hears of its releases.", default = {} }) },
   { "target", s.variant(targets, { doc = "Where it runs.", required = true, example = '{ kind = "docker" }' }) },
   { "verify", s.list(probe, { doc = "What a release must pass, in order.", default = {}, max = 50 }) },
+  { "protected", s.boolean {
+    doc = "Nobody's order takes it down. Default: true for an environment that is called production." } },
 }, { plural = "environments" })
 
 -- ---- apps ----
@@ -185,6 +187,7 @@ M.config = s.record({
       return { address = address:match("^%[(.*)%]$") or address, port = number }
     end,
   }) },
+  { "api", require("config.helmsman").api },
   { "registries", s.map(host_key, registry, { doc = "How to log in to image registries.", default = {},
     name = "HOST" }) },
   { "credentials", s.map(host_key, credential, { doc = "How to log in to git servers.", default = {},

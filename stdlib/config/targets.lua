@@ -95,4 +95,5 @@ return {
       default = "30s", min = 0 } },
     { "timeout", s.duration { doc = "Time for a rollout.", default = "10m", min = 1 } },
   }, { doc = "A workload of a Kubernetes cluster." }) },
+  require("config.helmsman").target,
 }
