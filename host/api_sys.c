@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "api.h"
 #include "bind.h"
+#include "deadman.h"
 #include "embed.h"
 #include "fault.h"
 #include "handle.h"
@@ -310,6 +311,16 @@ static int l_error_class(lua_State *L)
     return 1;
 }
 
+/* deadman(seconds): ends the process with status 75 unless it is called again in time; nil: not any more. */
+static int l_deadman(lua_State *L)
+{
+    double seconds = luaL_optnumber(L, 1, 0);
+
+    luaL_argcheck(L, seconds >= 0 && seconds <= 86400 * 365.0, 1, "seconds, or nil");
+    lua_pushboolean(L, deadman_set(seconds));
+    return 1;
+}
+
 /* ---- seams for tests ---- */
 
 #ifdef MOONTIDE_KILLPOINTS
@@ -376,6 +387,7 @@ int luaopen_core_sys(lua_State *L)
         {"traceback", l_traceback},
         {"where", l_where},
         {"error_class", l_error_class},
+        {"deadman", l_deadman},
         {"killpoint", l_killpoint},
 #ifdef MOONTIDE_FAULTS
         {"fail_allocations", l_fail_allocations},

@@ -87,6 +87,11 @@ M.write = sys.write
 ---@type fun(fd: integer): string?
 M.read = sys.read
 
+---Sets the dead man's switch: the kernel ends the process with exit status 75 when the seconds pass before this is
+---called again, whatever the program does or does not do by then. nil takes it away.
+---@type fun(seconds?: number): boolean
+M.deadman = sys.deadman
+
 ---Marks a place where the crash sweep may kill the process; does nothing in a release build.
 ---@param name string
 function M.killpoint(name) return sys.killpoint(name) end

@@ -46,3 +46,21 @@ test("scripts do not reach the tables of C, nor what only the host may", functio
   raises("undeclared variable", function() leaked = 1 end) -- luacheck: ignore
   raises("not found", require, "no_such_module")
 end)
+
+test("the dead man's switch ends a process that is busy, sleeps or stands still, and not one that goes on", function()
+  local function child(word)
+    return assert(proc.spawn { sys.exe(), "exec", "tests/probe_deadman.lua", word })
+  end
+  for _, word in ipairs { "busy", "asleep" } do
+    local result = assert(child(word):wait(5))
+    eq(result.code, 75, word)
+  end
+  eq(assert(child("alive"):wait(5)).code, 0)
+  local stopped = child("stopped")
+  local lines = stopped:lines()
+  eq(lines(), "set")
+  stopped:kill("STOP")
+  require("time").sleep(0.6)
+  stopped:kill("CONT")
+  eq(assert(stopped:wait(5)).code, 75)
+end)
