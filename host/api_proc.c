@@ -12,6 +12,7 @@
 #include "child.h"
 #include "handle.h"
 #include "host.h"
+#include "proc.h"
 #include "task.h"
 
 #define CLASS "moontide.child"
@@ -443,8 +444,16 @@ static const luaL_Reg metamethods[] = {
     {NULL, NULL},
 };
 
+/* count(): children that are not gone yet. */
+static int l_count(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)proc_count(bind_host(L)));
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
     {"spawn", l_spawn},
+    {"count", l_count},
     {NULL, NULL},
 };
 

@@ -1,18 +1,16 @@
-/* The dead man's switch on a POSIX timer. CLOCK_BOOTTIME: time that the machine slept counts. The handler
- * uses what signal-safety(7) allows. */
+/* The dead man's switch on POSIX timers of CLOCK_BOOTTIME: time that the machine slept counts. Two of them: the
+ * first has something to say (its handler uses what signal-safety(7) allows), the second is SIGKILL itself, which
+ * the kernel delivers to a stopped process, too. */
 #include "deadman.h"
 
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
-static timer_t timer;
-static bool made;
+#define LATER 0.05 /* seconds from the first to the second */
 
-static int deadman_signal(void)
-{
-    return SIGRTMIN + 4;
-}
+static timer_t timers[2];
+static bool made;
 
 static void strike(int signum)
 {
@@ -25,24 +23,41 @@ static void strike(int signum)
     _exit(DEADMAN_STATUS);
 }
 
+static bool make(void)
+{
+    struct sigaction action = {.sa_handler = strike};
+    int signals[2] = {SIGRTMIN + 4, SIGKILL};
+
+    if (sigaction(signals[0], &action, NULL) != 0)
+        return false;
+    for (int i = 0; i < 2; i++) {
+        struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = signals[i]};
+
+        if (timer_create(CLOCK_BOOTTIME, &event, &timers[i]) != 0) {
+            if (i == 1)
+                timer_delete(timers[0]);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool deadman_set(double seconds)
 {
-    struct itimerspec when = {0};
+    bool fine = true;
 
-    if (!made) {
-        struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = deadman_signal()};
-        struct sigaction action = {.sa_handler = strike};
+    if (!made && !(made = make()))
+        return false;
+    for (int i = 0; i < 2; i++) {
+        struct itimerspec when = {0};
+        double after = seconds + LATER * i;
 
-        if (sigaction(deadman_signal(), &action, NULL) != 0 ||
-            timer_create(CLOCK_BOOTTIME, &event, &timer) != 0)
-            return false;
-        made = true;
+        if (seconds > 0) {
+            when.it_value.tv_sec = (time_t)after;
+            when.it_value.tv_nsec = (long)((after - (double)when.it_value.tv_sec) * 1e9);
+            when.it_value.tv_nsec += when.it_value.tv_sec == 0 && when.it_value.tv_nsec == 0;
+        }
+        fine = timer_settime(timers[i], 0, &when, NULL) == 0 && fine;
     }
-    if (seconds > 0) {
-        when.it_value.tv_sec = (time_t)seconds;
-        when.it_value.tv_nsec = (long)((seconds - (double)when.it_value.tv_sec) * 1e9);
-        if (when.it_value.tv_sec == 0 && when.it_value.tv_nsec == 0)
-            when.it_value.tv_nsec = 1;
-    }
-    return timer_settime(timer, 0, &when, NULL) == 0;
+    return fine;
 }

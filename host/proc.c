@@ -405,6 +405,15 @@ static void set_wait(struct proc_set *set, int milliseconds)
     }
 }
 
+size_t proc_count(const struct host *host)
+{
+    size_t n = 0;
+
+    for (const struct proc *p = host->procs ? host->procs->first : NULL; p; p = p->next)
+        n++;
+    return n;
+}
+
 void proc_close_all(struct host *host)
 {
     struct proc_set *set = host->procs;

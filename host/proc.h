@@ -39,6 +39,9 @@ bool proc_signal(struct proc *proc, int signum);
  * TERM and, two seconds later, KILL; when it ended, what is left of the group is killed. Accepts NULL. */
 void proc_release(struct proc *proc);
 
+/* Children that are not gone yet, those that nobody waits for included. */
+size_t proc_count(const struct host *host);
+
 /* Ends every child and the guard; takes at most four seconds, none when no child runs. Every struct proc is
  * gone then and host->procs is NULL. */
 void proc_close_all(struct host *host);

@@ -16,9 +16,10 @@ Client.__index = Client
 
 --- Makes a client for the host of a state folder. Nothing is connected yet.
 ---@param state string
+---@param socket? string Where its door is; in the state folder unless told.
 ---@return Client
-function M.open(state)
-  return setmetatable({ state = state, socket = require("control").socket(state) }, Client)
+function M.open(state, socket)
+  return setmetatable({ state = state, socket = socket or require("control").socket(state) }, Client)
 end
 
 -- No socket, nobody behind it, or no right to open it: the host cannot be reached, and `down` says so.
@@ -250,9 +251,10 @@ end
 --- Makes a source that asks the host, and its state when the host is down.
 ---@param state string
 ---@param config Config?
+---@param socket? string
 ---@return Reader
-function M.reader(state, config)
-  return setmetatable({ state = state, config = config, client = M.open(state), down = false }, Reader)
+function M.reader(state, config, socket)
+  return setmetatable({ state = state, config = config, client = M.open(state, socket), down = false }, Reader)
 end
 
 return M

@@ -14,11 +14,21 @@ local wire = require "control.wire"
 
 local M = {}
 
---- Where the control socket of a state folder is.
+--- Where the control socket of a state folder is, unless the configuration says something else.
 ---@param state string
 ---@return string
 function M.socket(state)
   return state .. "/control.sock"
+end
+
+--- Where the control socket of a host is. Hosts that may share a state folder have one each, by their names.
+---@param config Config
+---@return string
+function M.door(config)
+  if config.control then return config.control end
+  if not config.leader then return M.socket(config.state) end
+  local name = config.leader.identity or require("sys").hostname()
+  return ("%s/control-%s.sock"):format(config.state, (name:gsub("[^%w.-]", "_"):sub(1, 63)))
 end
 
 local function answer(status, value)
@@ -250,6 +260,14 @@ local function plain(status_code, text, content_type)
   }
 end
 
+-- Alive: no reason to end it. Ready: it does what it is there for, standing by included; a rollout that waits for this
+-- goes on. Active: it is the one that acts, for a load balancer in front of several.
+local HEALTH <const> = {
+  ["/healthz"] = function(health) return health.live end,
+  ["/readyz"] = function(health) return health.live and health.ready end,
+  ["/activez"] = function(health) return health.live and health.ready and not health.standby end,
+}
+
 --- Makes the handler of the TCP door.
 ---@param engine Engine
 ---@return fun(request: table): table
@@ -261,35 +279,39 @@ function M.public_handler(engine)
       return refusal
     end
     if request.path == "/metrics" then return plain(200, metrics.text(engine:metrics()), metrics.CONTENT_TYPE) end
-    if request.path == "/healthz" or request.path == "/readyz" then
+    local good = HEALTH[request.path]
+    if good then
       local health = engine:health()
-      local good = health.live
-      if request.path == "/readyz" then good = health.live and health.ready end
-      return plain(good and 200 or 503, (good and "ok" or health.reason or "not ready") .. "\n")
+      local fine = good(health)
+      return plain(fine and 200 or 503, (not fine and health.reason or health.standby or fine and "ok" or "not ready")
+        .. "\n")
     end
-    return plain(404, "/healthz, /readyz and /metrics are here\n")
+    return plain(404, "/healthz, /readyz, /activez and /metrics are here\n")
   end
 end
 
 ---@class Control
 ---@field close fun(self: Control)
+---@field switch fun(self: Control, engine: Engine|Standby) From now on this one answers; the doors stay open.
 ---@field port integer? of the TCP door
 
 --- Opens both doors.
 ---@async
----@param options {engine: Engine, state: string, listen: {address: string, port: integer}?}
+---@param options {engine: Engine, state: string, socket: string?, listen: {address: string, port: integer}?}
 ---@return Control?
 ---@return Err? err "busy": another host runs on this state
 function M.open(options)
+  local handler, public_handler = M.handler(options.engine), M.public_handler(options.engine)
   local control, err = serve.listen {
-    unix = M.socket(options.state), handler = M.handler(options.engine), max_body = 1 << 20, connections = 64,
+    unix = options.socket or M.socket(options.state), max_body = 1 << 20, connections = 64,
+    handler = function(request) return handler(request) end,
   }
   if not control then return nil, err end
   local public
   if options.listen then
     public, err = serve.listen {
       address = options.listen.address, port = options.listen.port,
-      handler = M.public_handler(options.engine), max_body = 4096, connections = 64, timeout = 10,
+      handler = function(request) return public_handler(request) end, max_body = 4096, connections = 64, timeout = 10,
     }
     if not public then
       control:close()
@@ -298,6 +320,9 @@ function M.open(options)
   end
   return {
     port = public and public.port,
+    switch = function(_, engine)
+      handler, public_handler = M.handler(engine), M.public_handler(engine)
+    end,
     close = function()
       if public then public:close() end
       control:close()

@@ -471,4 +471,8 @@ function M.check(result, err)
   return nil, fault
 end
 
+---How many children are not gone yet, those included whose end nobody waits for any more.
+---@return integer
+function M.count() return raw.count() end
+
 return M

@@ -112,6 +112,16 @@
 ---@field ready boolean
 ---@field reason string?
 ---@field stopping boolean
+---@field standby boolean? another host acts, or nobody does; this one has nothing to tell of the apps
+---@field leader LeaderStatus? with `leader` in the configuration
+
+---@class LeaderStatus who acts, as this host sees it
+---@field holder string? identity of the one that acts; absent: nobody does now
+---@field identity string this host's own
+---@field generation integer? while this host acts
+---@field since Wall? since when this host acts
+---@field lease string namespace/name
+---@field error ErrData? why the last attempt to get or keep it failed
 
 ---@class Status
 ---@field at Wall
@@ -190,6 +200,7 @@
 ---@field live boolean
 ---@field ready boolean
 ---@field reason string?
+---@field standby string? why it does not act, in words, though all is well
 
 ---@class MetricSample
 ---@field labels table<string, string>
@@ -303,6 +314,15 @@
 ---@field url string|Secret
 ---@field token Secret?
 
+---@class LeaderConfig
+---@field cluster string
+---@field namespace string?
+---@field lease string
+---@field identity string?
+---@field duration Seconds
+---@field renew Seconds
+---@field retry Seconds
+
 ---@class SourceConfig
 ---@field url string
 ---@field github string? "owner/repository"
@@ -374,6 +394,8 @@
 ---@field dir string its folder: relative paths in it start there
 ---@field poll Seconds
 ---@field state string
+---@field control string? path of the control socket
+---@field leader LeaderConfig? absent: this host is alone
 ---@field scripts string? folder of policies; absent: the built-in ones
 ---@field listen {address: string, port: integer}? absent: no listener
 ---@field api {token: Secret, hosts: string[]}? absent: the door for scripts is closed

@@ -122,18 +122,24 @@ end
 ---@async
 ---@return string state
 ---@return Config? config when it has no faults
+---@return string? socket of the host's door; nil: where it is by itself
 function Context:state_dir()
   local fine, _, partial = self:load_config()
-  if self.flags.state then return require("config").absolute(self.flags.state), fine end
   local found = fine or partial
-  return found and found.state or DEFAULT_STATE, fine
+  local state = self.flags.state and require("config").absolute(self.flags.state) or found and found.state
+    or DEFAULT_STATE
+  local socket = found and (found.control or found.leader) and require("control").door {
+    state = state, control = found.control, leader = found.leader,
+  } or nil
+  return state, fine, socket
 end
 
 --- The running host, through its control socket.
 ---@async
 ---@return Client
 function Context:host()
-  return require("client").open((self:state_dir()))
+  local state, _, socket = self:state_dir()
+  return require("client").open(state, socket)
 end
 
 --- Where status, history, why and logs come from: the running host, or else what it left in its state.

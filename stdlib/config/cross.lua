@@ -140,9 +140,18 @@ end
 ---@param config table the normalised configuration; keys may be missing where there were faults
 ---@param at Cursor the cursor of the whole
 function M.check(config, at)
-  if config.state and #config.state + #"/control.sock" > SOCKET_PATH then
-    at:child("state"):fault("is too long a path: the control socket in it could not be opened",
-      ("at most %d bytes"):format(SOCKET_PATH - #"/control.sock"))
+  local socket = config.state and require("control").door(config)
+  if socket and #socket > SOCKET_PATH then
+    local most = SOCKET_PATH - (config.control and 0 or #socket - #config.state)
+    at:child(config.control and "control" or "state"):fault(
+      config.control and "is too long a path of a socket"
+        or "is too long a path: the control socket in it could not be opened", ("at most %d bytes"):format(most))
+  end
+  if config.leader and config.leader.cluster ~= "default" and not (config.clusters or {})[config.leader.cluster] then
+    local known = { "default" }
+    for name in pairs(config.clusters or {}) do known[#known + 1] = name end
+    at:child("leader"):child("cluster"):fault(("there is no cluster %s"):format(s.quote(config.leader.cluster)),
+      s.meant(config.leader.cluster, known) or "name it in `clusters` at the top")
   end
   local known = policies_of(config, at)
   local claim = {

@@ -122,6 +122,15 @@ function M.job(text)
   end
 end
 
+--- Checks the name of a Lease (RFC 1123 subdomain).
+---@param text string
+---@return string? wrong
+function M.lease(text)
+  if #text > 253 or not text:find("^[%l%d][%l%d.-]*$") or text:find("[.-]$") or text:find("%.[.-]") then
+    return "is not the name of a Lease: lower-case letters, digits, dots and hyphens"
+  end
+end
+
 --- Checks the name of an app, an environment or a notifier: it becomes part of paths, labels and image tags.
 ---@param name string
 ---@return string? wrong

@@ -169,12 +169,46 @@ local app = s.record({
     example = '{ staging = { policy = "staging", target = { kind = "docker" } } }' }) },
 }, { plural = "apps" })
 
+-- ---- several hosts ----
+
+local retry_factor <const> = 1.2 -- as client-go has it: a retry comes up to this much later
+
+local leader = s.record({
+  { "cluster", text("Cluster whose Lease says who acts: a name in `clusters`.", { default = "default" }) },
+  { "namespace", text("Namespace of the Lease. Default: the pod's own, or that of the cluster.",
+    { what = "a namespace", verify = with(names.namespace) }) },
+  { "lease", text("Name of the Lease.", { default = "moontide", what = "a name", verify = with(names.lease) }) },
+  { "identity", text("Name of this host among the others. Default: the machine's.",
+    { what = "a name", verify = with(names.host) }) },
+  { "duration", s.duration { doc = "How long the others wait for a host that is silent.", default = "15s", min = 1,
+    max = 3600 } },
+  { "renew", s.duration { doc = "Within which the host must have renewed; else it stops acting.", default = "10s",
+    min = 0.5, max = 3600 } },
+  { "retry", s.duration { doc = "Time between two attempts.", default = "2s", min = 0.1, max = 600 } },
+}, {
+  doc = "Several hosts, of which one acts and the others stand by: whoever holds a Lease of the cluster. Left out: "
+    .. "this host is alone.",
+  verify = function(value, at)
+    if not (value.duration and value.renew and value.retry) then return value end
+    if value.duration <= value.renew then
+      return at:child("duration"):fault("must be longer than renew: the others must wait until this host has stopped")
+    end
+    if value.renew <= value.retry * retry_factor then
+      return at:child("renew"):fault("must be longer than 1.2 times retry: there would be one attempt only")
+    end
+    return value
+  end,
+})
+
 -- ---- the whole ----
 
 M.config = s.record({
   { "poll", s.duration { doc = "How often sources are looked at.", default = "30s", min = 0.1, max = 86400 } },
   { "state", folder_path("Folder of the journal and of everything else that is remembered.",
     { default = "/var/lib/moontide" }) },
+  { "control", folder_path("Path of the control socket. Default: control.sock in the state folder; with `leader`, "
+    .. "control-NAME.sock.") },
+  { "leader", leader },
   { "scripts", folder_path "Folder of policies. Default: those inside the program." },
   { "listen", text('Address for health checks and metrics: "127.0.0.1:8420". Left out: none.', {
     what = "address:port",
