@@ -203,7 +203,17 @@ local ROUTES = {
   { "POST", "^/v1/reload$", reload },
 }
 
+-- What a standby answers; everything else is for the host that acts.
+local STANDBY <const> = { ["GET /v1/status"] = true, ["POST /v1/reload"] = true }
+
+local function elsewhere(engine)
+  local refusal = refuse(engine:elsewhere())
+  refusal.headers["Retry-After"] = "2"
+  return refusal
+end
+
 local function route(routes, engine, request)
+  if engine.elsewhere and not STANDBY[request.method .. " " .. request.path] then return elsewhere(engine) end
   local allowed
   for _, entry in ipairs(routes) do
     local a, b = request.path:match(entry[2])
@@ -273,6 +283,7 @@ local HEALTH <const> = {
 ---@return fun(request: table): table
 function M.public_handler(engine)
   return function(request)
+    if engine.elsewhere and request.path ~= "/metrics" and not HEALTH[request.path] then return elsewhere(engine) end
     if request.method ~= "GET" and request.method ~= "HEAD" then
       local refusal = plain(405, "only GET\n")
       refusal.headers.Allow = "GET, HEAD"

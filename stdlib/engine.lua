@@ -18,6 +18,12 @@ local M = {}
 --- bears it, and a target refuses a lower one than it has seen.
 ---@field draining boolean No new runs and polls.
 ---@field stopping boolean What still runs is being parked.
+---@field fence? fun(): boolean Whether this host may act now, when that may end.
+---@field leader? fun(): LeaderStatus With several hosts.
+---@field outrank? fun(generation: integer): integer? Raises this host's generation to at least that, if it leads.
+---@field unfinished? boolean Some run did not end when run() did.
+---@field lost? Err Why it must not act any more: another host does.
+---@field tellers table<table, true> Tasks that tell the outside of runs.
 local Engine = {}
 Engine.__index = Engine
 
@@ -88,7 +94,8 @@ function M.open(options)
     return nil, errors.wrap(generation)
   end
   local self = setmetatable({
-    host = host, generation = generation,
+    host = host, generation = generation, fence = options.fence, leader = options.leader, outrank = options.outrank,
+    tellers = {},
     config = config, load = options.load, on_event = options.on_event or function() end, lock = lock, journal = book,
     policies = policies, state = config.state, world = options.world or require("world").real(),
     lanes = {}, places = {}, repositories = {}, app_states = {}, said = {}, hurry = {}, locks = {}, found = {},
@@ -122,8 +129,28 @@ end
 ---@param what string
 ---@param err any
 function Engine:trouble(what, err)
+  if errors.is(err) and rawget(err, "fenced") then self:abandon(err) end
   local text = ("%s: %s"):format(what, tostring(err))
   self:emit { event = "note", level = "error", text = text, error = errors.plain(err) }
+end
+
+---Whether this host may act now: asked before each effect. When it may not any more, everything stops.
+---@return boolean
+function Engine:acting()
+  if not self.lost and self.fence and not self.fence() then
+    self:abandon(errors.new("conflict", "this host's time to act is over", { op = "leader" }))
+  end
+  return not self.lost
+end
+
+---Another host acts from now on, or soon: no further effect begins, what runs is parked, children end; run() returns
+---the reason.
+---@param err Err
+function Engine:abandon(err)
+  if self.lost then return end
+  self.lost = err
+  self:emit { event = "host", level = "error", text = "stops acting: " .. tostring(err) }
+  self:stop(0)
 end
 
 ---@param name string The app.
@@ -338,26 +365,7 @@ local function housekeeping(self)
   end
 end
 
----Polls and runs until stop is called.
----@async
----@return true? ok
----@return Err? err
-function Engine:run()
-  local resumed <close> = task.spawn(recover, self)
-  assert(resumed)
-  self.ready = true
-  local tidy <close> = task.spawn(housekeeping, self)
-  local forge <close> = task.spawn(reporter.follow, self)
-  local finding <close> = task.spawn(sources.run, self)
-  local polls <close> = task.spawn(poller.run, self)
-  assert(tidy and forge and finding and polls)
-  self:emit {
-    event = "host", level = "info",
-    text = ("watching %d apps, state in %s"):format(#self.config.app_list, self.state),
-  }
-  while not self.draining do self.ended:wait() end
-  local last = time.monotonic() + (self.grace or 0)
-  while busy(self) and time.monotonic() < last do self.idle:wait(math.max(0.01, last - time.monotonic())) end
+local function cancel_lanes(self)
   self.stopping = true
   for _, l in pairs(self.lanes) do
     if l.running and l.running.task then
@@ -365,10 +373,40 @@ function Engine:run()
       l.running.task:cancel()
     end
   end
+end
+
+---Polls and runs until stop is called, or this host must not act any more.
+---@async
+---@return true? ok
+---@return Err? err Why it must not: see abandon.
+function Engine:run()
+  local tasks <close> = setmetatable({}, { __close = function(list)
+    for _, t in ipairs(list) do t:cancel() end
+  end })
+  for i, room in ipairs { recover, housekeeping, reporter.follow, sources.run, poller.run } do
+    tasks[i] = task.spawn(room, self)
+  end
+  self.ready = true
+  self:emit {
+    event = "host", level = "info",
+    text = ("watching %d apps, state in %s"):format(#self.config.app_list, self.state),
+  }
+  while not self.draining do self.ended:wait() end
+  local began = time.monotonic()
+  while busy(self) and not self.lost and time.monotonic() < began + self.grace do -- it may become less
+    self.idle:wait(math.max(0.01, began + self.grace - time.monotonic()))
+  end
+  if self.lost then
+    for _, t in ipairs(tasks) do t:cancel() end
+    for teller in pairs(self.tellers) do teller:cancel() end
+  end
+  cancel_lanes(self)
   local limit = time.monotonic() + 5
   while busy(self) and time.monotonic() < limit do self.idle:wait(0.1) end
-  reporter.told(self, 5)
+  self.unfinished = busy(self)
+  if not self.lost then reporter.told(self, 5) end
   self:close()
+  if self.lost then return nil, self.lost end
   return true
 end
 
@@ -376,7 +414,7 @@ end
 ---@async
 ---@param grace Seconds
 function Engine:stop(grace)
-  self.grace, self.draining = grace, true
+  self.grace, self.draining = math.min(grace, self.grace or grace), true
   if grace == 0 then self.stopping = true end
   self.wake:notify()
   self.ended:notify()

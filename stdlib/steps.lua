@@ -11,6 +11,7 @@ local context, errors, hash, json, log, sys, task, time = require "context", req
 ---@field run integer
 ---@field emit fun(entry: table) What the run's log and the terminal see.
 ---@field stopping fun(): boolean
+---@field acting fun(): boolean Whether this host may cause effects now.
 ---@field count integer Steps finished so far.
 ---@field moved number When a step last began or ended, by the monotonic clock.
 ---@field sleeping integer Branches that sleep now.
@@ -25,12 +26,13 @@ local M = {}
 local MAX_RESULT <const> = 256 * 1024
 local SECRET_KEYS <const> = { auth = true, password = true, token = true, authorization = true, secret = true }
 
----@param options {journal: Journal, run: integer, emit: fun(entry: table), stopping: fun(): boolean}
+---@param options {journal: Journal, run: integer, emit: fun(entry: table), stopping: (fun(): boolean),
+---  acting: nil|fun(): boolean}
 ---@return Steps
 function M.new(options)
   local self = setmetatable({
     journal = options.journal, run = options.run, emit = options.emit, stopping = options.stopping,
-    count = 0, branches = {}, moved = time.monotonic(), sleeping = 0,
+    acting = options.acting or function() return true end, count = 0, branches = {}, moved = time.monotonic(), sleeping = 0,
   }, Steps)
   self.branches[assert(task.current())] = { prefix = "", n = 0 }
   return self
@@ -169,6 +171,10 @@ function Steps:perform(name, args, fn)
     end
   end
   self:book("intend", self.run, path, name, asked)
+  if not self.acting() then
+    self.over = errors.new("cancelled", "this host does not act any more", { op = name })
+    error(self.over, 0)
+  end
   local started = time.monotonic()
   self.emit { kind = "step", level = "info", step = name, phase = "begin", text = name }
   local inside = { mode = "effect", place = here and here.place }

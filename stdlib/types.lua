@@ -253,6 +253,9 @@
 ---@field load fun(): Config?, Fault[]? loads the configuration again
 ---@field generation integer? at least this one: what a lease says
 ---@field host string? who this host is; the machine's name unless told
+---@field leader nil|fun(): LeaderStatus
+---@field outrank nil|fun(generation: integer): integer? raises this host's generation to at least that, if it may
+---@field fence nil|fun(): boolean whether this host may act now; asked before each effect
 ---@field on_event fun(event: Event)? shows what happens (console.lua); must not wait, must not raise
 
 ---@class Event something a person who watches the host wants to see

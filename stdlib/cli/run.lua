@@ -6,8 +6,8 @@ local GRACE = 30 -- seconds that runs get to finish or park when the host is tol
 
 -- Opens the engine for run and once. The configuration is loaded again at each reload, with the flags
 -- applied.
-local function open(ctx, console)
-  local config = ctx:config()
+local function open(ctx, console, config)
+  config = config or ctx:config()
   if not config then return nil, 2 end
   local engine, err = require("engine").open {
     config = config,
@@ -44,6 +44,21 @@ local function obey_signals(engine, console)
   end
 end
 
+-- One of several hosts.
+local function stand(ctx, console, config)
+  local faults = require("engine").check(config)
+  if #faults > 0 then
+    for _, fault in ipairs(faults) do ctx:show_fault(fault) end
+    return 2
+  end
+  local status, err = require("leader.host").run {
+    config = config, load = function() return ctx:load_config() end,
+    on_event = function(event) console:event(event) end,
+  }
+  console:close()
+  return status or ctx:fail(err)
+end
+
 ---@type Command
 return {
   summary = "run the host: watch, build, release",
@@ -55,10 +70,13 @@ return {
   run = function(ctx)
     local console = require("console").open(ctx.out, ctx.flags.output)
     sys.catch("TERM", "INT", "HUP")
-    local engine, config = open(ctx, console)
+    local asked = ctx:config()
+    if not asked then return 2 end
+    if asked.leader then return stand(ctx, console, asked) end
+    local engine, config = open(ctx, console, asked)
     if not engine then return config end
     local control, err = require("control").open {
-      engine = engine, state = config.state, listen = config.listen,
+      engine = engine, state = config.state, socket = require("control").door(config), listen = config.listen,
     }
     if not control then
       engine:close()

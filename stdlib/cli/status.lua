@@ -22,6 +22,16 @@ local function print_host(out, status, reader, now)
   local words = ("moontide %s on %s, pid %d, up %s"):format(host.version, host.hostname, host.pid,
     term.duration(now - host.started_at))
   out:line(out:paint("bold", words))
+  if host.standby then
+    out:line(out:paint("cyan", "standby: ") .. term.clean(host.leader.holder and host.leader.holder .. " acts"
+      or "nobody acts now") .. ("; the Lease is %s"):format(term.clean(host.leader.lease)))
+  elseif host.leader then
+    out:line(("leads as %s since %s, generation %d"):format(term.clean(host.leader.identity),
+      host.leader.since and term.ago(host.leader.since, now) or "now", host.leader.generation or 0))
+  end
+  if host.leader and host.leader.error then
+    out:line(out:paint("red", "the Lease: ") .. term.clean(host.leader.error.message))
+  end
   if not host.ready then
     out:line(out:paint("yellow", "not ready: ") .. term.clean(host.reason or "starting"))
   end
@@ -43,7 +53,7 @@ return {
     for _, app in ipairs(status.apps) do
       if not ctx.args.APP or app.name == ctx.args.APP then apps[#apps + 1] = app end
     end
-    if ctx.args.APP and #apps == 0 then
+    if ctx.args.APP and #apps == 0 and not (status.host and status.host.standby) then
       local names = {}
       for i, app in ipairs(status.apps) do names[i] = app.name end
       ctx:complain(("there is no app %s"):format(ctx.args.APP), require("schema").meant(ctx.args.APP, names))
@@ -56,6 +66,7 @@ return {
     end
     local now = time.now()
     print_host(ctx.out, status, reader, now)
+    if status.host and status.host.standby then return 0 end
     local rows = {}
     for _, app in ipairs(apps) do add_rows(rows, app, now) end
     if #rows == 0 then

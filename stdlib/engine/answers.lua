@@ -19,7 +19,7 @@ function Answers:status()
     version = sys.version, pid = sys.pid(), hostname = sys.hostname(), started_at = self.started_at,
     config = self.config.file, state_dir = self.state, scripts = self.config.scripts, loaded_at = self.loaded_at,
     reload_error = self.reload_error, live = health.live, ready = health.ready, reason = health.reason,
-    stopping = self.draining,
+    stopping = self.draining, leader = self.leader and self.leader() or nil,
   }
   return status
 end

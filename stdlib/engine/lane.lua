@@ -80,6 +80,7 @@ function Lane:turn()
   local ok, more = pcall(self.work, self)
   if ok then return more end
   if errors.is(more) and tostring(more.op):find("^store%.") then self.interrupted = self.begun end
+  if errors.is(more) and rawget(more, "fenced") then self.engine:abandon(more) end
   self.begun, self.running = nil, nil
   if self.engine.draining or errors.is(more, "cancelled") then return false end
   local where = self.place.app.name .. " " .. self.place.environment
@@ -91,7 +92,7 @@ end
 ---@private
 function Lane:work()
   local engine, place = self.engine, self.place
-  if engine.draining then return false end
+  if engine.draining or not engine:acting() then return false end
   local app = engine.config.apps[place.app.name]
   if not app or not app.environments[place.environment] then return false end -- a reload took it away
   if self.interrupted then
@@ -213,6 +214,7 @@ function Lane:execute(row)
   self.running.task = task.start(limits, function()
     local journaled = steps.new {
       journal = engine.journal, run = row.id, emit = emit, stopping = function() return engine.stopping end,
+      acting = function() return engine:acting() end,
     }
     self.running.steps = journaled
     local run = run_words.new(row, place, journaled, engine.world, self:hooks(row, emit))

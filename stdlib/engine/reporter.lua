@@ -7,9 +7,11 @@ local M = {}
 
 local function quietly(engine, name, fn)
   engine.telling = (engine.telling or 0) + 1
-  task.start({ name = name, detached = true }, function()
+  local teller
+  teller = task.start({ name = name, detached = true }, function()
+    engine.tellers[teller] = true
     local guard <close> = setmetatable({}, { __close = function()
-      engine.telling = engine.telling - 1
+      engine.telling, engine.tellers[teller] = engine.telling - 1, nil
       engine.idle:notify()
     end })
     local ok, err = pcall(task.deadline, 30, fn, guard)
