@@ -16,8 +16,9 @@ local M = {}
 ---@field example string? Lua source of a typical value
 ---@field hint string? suggestion of a fault about the type
 
----@class Cursor where in the data the check is
----@field keys any[]
+---@class Cursor where in the data the check is; a link to the one above, since most are never asked for their path
+---@field above Cursor?
+---@field key any
 ---@field source {file: string, faults: Fault[], line: fun(keys: any[]): integer?}
 
 local Cursor = {}
@@ -55,16 +56,30 @@ end
 ---@param line fun(keys: any[]): integer? finds the line of a path
 ---@return Cursor
 function M.cursor(file, line)
-  return setmetatable({ keys = {}, source = { file = file, faults = {}, line = line } }, Cursor)
+  return setmetatable({ source = { file = file, faults = {}, line = line } }, Cursor)
 end
 
 --- Goes one key down.
 ---@param key any
 ---@return Cursor
 function Cursor:child(key)
-  local keys = table.move(self.keys, 1, #self.keys, 1, {})
-  keys[#keys + 1] = key
-  return setmetatable({ keys = keys, source = self.source }, Cursor)
+  return setmetatable({ above = self, key = key, source = self.source }, Cursor)
+end
+
+--- The keys from the top to here.
+---@return any[]
+function Cursor:keys()
+  local keys, n, here = {}, 0, self
+  while here.above do
+    n = n + 1
+    here = here.above
+  end
+  here = self
+  for i = n, 1, -1 do
+    keys[i] = here.key
+    here = here.above
+  end
+  return keys
 end
 
 --- Records a fault here.
@@ -72,13 +87,13 @@ end
 ---@param suggestion string?
 ---@return nil
 function Cursor:fault(message, suggestion)
-  local faults = self.source.faults
+  local faults, keys = self.source.faults, self:keys()
   -- Enough to keep a person busy; a hostile file cannot make the list grow without end.
   if #faults >= 200 then return nil end
   faults[#faults + 1] = {
     file = self.source.file,
-    line = self.source.line(self.keys),
-    path = #self.keys > 0 and M.path(self.keys) or nil,
+    line = self.source.line(keys),
+    path = #keys > 0 and M.path(keys) or nil,
     message = message,
     suggestion = suggestion,
   }
@@ -359,7 +374,9 @@ function M.record(fields, options)
       end
       local out = {}
       for _, field in ipairs(fields) do
-        out[field[1]] = field[2]:check(rawget(value, field[1]), at:child(field[1]))
+        local name, one = field[1], field[2]
+        local given = rawget(value, name)
+        if given ~= nil or one.required or one.default ~= nil then out[name] = one:check(given, at:child(name)) end
       end
       return out
     end,

@@ -43,7 +43,7 @@ end
 local function in_order(map, at)
   local list = {}
   for name, value in pairs(map) do list[#list + 1] = { name = name, value = value } end
-  for _, item in ipairs(list) do item.line = at.source.line(at:child(item.name).keys) or math.huge end
+  for _, item in ipairs(list) do item.line = at.source.line(at:child(item.name):keys()) or math.huge end
   table.sort(list, function(a, b)
     if a.line ~= b.line then return a.line < b.line end
     return a.name < b.name
@@ -58,7 +58,7 @@ local function claimer(what)
   return function(key, at, hint)
     local other = taken[key]
     if other then return at:fault(("%s is already taken by %s"):format(what, other), hint) end
-    taken[key] = s.path(at.keys)
+    taken[key] = s.path(at:keys())
   end
 end
 
