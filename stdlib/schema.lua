@@ -103,7 +103,7 @@ end
 --- Tells whether something was wrong here, or further down.
 ---@return boolean
 function Cursor:faulty()
-  local path = M.path(self.keys)
+  local path = M.path(self:keys())
   for _, fault in ipairs(self.source.faults) do
     local rest = fault.path and fault.path:sub(1, #path) == path and fault.path:sub(#path + 1)
     if rest and (rest == "" or rest:find("^[.%[]")) then return true end
