@@ -13,7 +13,8 @@ M.OK, M.FAILED, M.USAGE, M.DOWN = 0, 1, 2, 3
 
 --- The commands, in the order of the help.
 M.commands = {
-  "run", "once", "check", "status", "history", "why", "logs", "rollback", "release", "hold", "unhold", "exec",
+  "run", "once", "check", "status", "history", "why", "logs", "rollback", "release", "hold", "unhold", "approve",
+  "reject", "exec",
   "repl", "version", "help",
 }
 

@@ -195,8 +195,8 @@ local function act(verb)
 end
 
 --- Each takes an Act and waits until the host accepted the order, not until it is carried out.
-Client.rollback, Client.release, Client.hold, Client.unhold =
-  act "rollback", act "release", act "hold", act "unhold"
+Client.rollback, Client.release, Client.hold, Client.unhold, Client.approve, Client.reject =
+  act "rollback", act "release", act "hold", act "unhold", act "approve", act "reject"
 
 ---@async
 ---@param app string?

@@ -155,6 +155,8 @@ local ACTS = {
   end,
   hold = function(engine, act) return engine:hold(act) end,
   unhold = function(engine, act) return engine:unhold(act) end,
+  approve = function(engine, act) return engine:approve(act) end,
+  reject = function(engine, act) return engine:reject(act) end,
 }
 
 local function app_act(engine, request, app, verb)

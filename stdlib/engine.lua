@@ -370,9 +370,12 @@ local function cancel_lanes(self)
   for _, l in pairs(self.lanes) do
     if l.running and l.running.task then
       l.running.cancelled = true -- whatever its policy makes of it
+      l.resting = false -- a run that waits for people is parked like any other
       l.running.task:cancel()
     end
   end
+  local limit = time.monotonic() + 5
+  while busy(self) and time.monotonic() < limit do self.idle:wait(0.1) end
 end
 
 ---Polls and runs until stop is called, or this host must not act any more.
@@ -401,8 +404,6 @@ function Engine:run()
     for teller in pairs(self.tellers) do teller:cancel() end
   end
   cancel_lanes(self)
-  local limit = time.monotonic() + 5
-  while busy(self) and time.monotonic() < limit do self.idle:wait(0.1) end
   self.unfinished = busy(self)
   if not self.lost then reporter.told(self, 5) end
   self:close()
@@ -446,13 +447,14 @@ function Engine:once()
   end
   for _, p in ipairs(polls) do ok = p:join() and ok end
   while busy(self) do self.idle:wait(1) end
+  cancel_lanes(self)
   reporter.told(self, 30)
   local runs = {}
   for _, row in ipairs(self.journal:rows("SELECT id FROM runs ORDER BY id")) do
     if row.id > first or unfinished[row.id] then
       local info = view.run_info(self.journal, self.journal:run_by_id(row.id))
       runs[#runs + 1] = info
-      if info.state ~= "done" and info.state ~= "superseded" then ok = false end
+      if info.state ~= "done" and info.state ~= "superseded" and info.state ~= "waiting" then ok = false end
     end
   end
   self:close()
@@ -469,6 +471,7 @@ function Engine:poll(name)
     if not name or app.name == name then
       apps[#apps + 1] = app.name
       if app.follows == "git" then self:repository(app):expire() end
+      if app.follows == "workload" then require("keel.looks").expire(self) end
       if app.charts then require("charts.follow").expire(app, self.world, self.config) end
       for _, id in ipairs((poller.poll(self, app))) do ids[#ids + 1] = id end
     end

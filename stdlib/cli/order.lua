@@ -73,4 +73,29 @@ function M.hold(ctx, verb)
   return 0
 end
 
+--- Gives an order about what waits for approval.
+---@async
+---@param ctx Context
+---@param verb "approve"|"reject"
+---@return integer exit_code
+function M.approval(ctx, verb)
+  local host = ctx:host()
+  local approval, err = host[verb](host, {
+    app = ctx.args.APP, environment = ctx.args.ENV, what = ctx.flags.id, reason = ctx.flags.reason,
+    by = ctx.flags.by or ctx.by(),
+  })
+  if not approval then return ctx:fail(err) end
+  if ctx.json then
+    ctx:print_json(approval)
+    return 0
+  end
+  local name = require("term").clean(approval.name)
+  if approval.state == "pending" then
+    ctx.out:line(("%s has %d of %d votes"):format(name, #approval.voters, approval.votes))
+  else
+    ctx.out:line(("%s is %s"):format(name, approval.state))
+  end
+  return 0
+end
+
 return M

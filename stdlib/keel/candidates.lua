@@ -30,11 +30,12 @@ end
 -- Whether a tag is a version as keel's semver policies read them.
 local function is_version(tag) return #(semver.candidates("all", { tag }) or {}) == 1 end
 
--- force without matchTag would take whatever the registry lists first. Here only versions have an order to follow.
-local function tags_in_order(policy, current, tags)
-  if policy.kind ~= "force" then return semver.candidates(policy, tags) or {} end
-  return is_version(current) and semver.candidates("all", tags) or {}
-end
+---The tags that a policy looks at, best first. force without matchTag would take whatever the registry lists first;
+---here it goes by versions, which have an order.
+---@param policy UpdatePolicy
+---@param tags string[]
+---@return string[]
+function M.order(policy, tags) return semver.candidates(policy.kind == "force" and "all" or policy, tags) or {} end
 
 -- Whether a tag, and with it everything after it, is older than the one that runs.
 local function is_older(policy, current, tag)
@@ -55,15 +56,23 @@ end
 ---@param settings KeelSettings
 ---@param current string The tag that runs.
 ---@param tags string[]
+---@param how? {order?: fun(policy: UpdatePolicy, tags: string[]): string[], fits?: fun(tag: string): boolean, string?}
+--- fits: whether an allowed tag can run there; when not, the next is looked at.
 ---@return KeelCandidate[] judged The last one is the one to take, if it is allowed.
-function M.judge(settings, current, tags)
+function M.judge(settings, current, tags, how)
+  how = how or {}
   local policy, judged = settings.policy, {}
+  if policy.kind == "force" and not is_version(current) then return judged end
   local options = { match_prerelease = settings.match_prerelease, match_tag = settings.match_tag }
-  for _, tag in ipairs(tags_in_order(policy, current, tags)) do
+  for _, tag in ipairs((how.order or M.order)(policy, tags)) do
     if tag == current or is_older(policy, current, tag) then break end
     local allowed, reason = semver.allows(policy, current, tag, options)
     local back = allowed and goes_back(policy, current, tag)
     if back then allowed, reason = false, back end
+    if allowed and how.fits then
+      local fit, why = how.fits(tag)
+      if not fit then allowed, reason = false, why end
+    end
     if allowed or #judged < MAX_REFUSALS then
       judged[#judged + 1] = { tag = tag, allowed = allowed or false, reason = tostring(reason) }
     end
