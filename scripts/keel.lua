@@ -2,6 +2,8 @@
 --
 -- Every workload that has such a policy is an app by itself. The best tag that the policy allows is rolled out by
 -- digest, with its tag kept in sight; nothing goes back by itself, and what failed is tried again later.
+local time = require "time"
+
 return policy {
   watch = function(place)
     local workload, reason = place:workload()
@@ -23,6 +25,7 @@ return policy {
     run:release(update.image, {
       version = update.version, containers = update.containers, init_containers = update.init_containers,
       cause = ("moontide automated update, version %s -> %s"):format(update.from, update.version),
+      pod_annotations = { ["keel.sh/update-time"] = time.iso(run:now()) },
     })
   end,
 }

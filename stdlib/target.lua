@@ -19,6 +19,10 @@ local M = {}
 ---@field commit? string
 ---@field version? string
 ---@field release integer
+---@field containers? string[] kubernetes: with init_containers, those that get the image instead of the configuration's.
+---@field init_containers? string[]
+---@field cause? string kubernetes: what kubernetes.io/change-cause is to say.
+---@field pod_annotations? table<string, string> kubernetes: onto the pod template.
 ---@field restored? boolean It was good here before, and is to come back as it was.
 ---@field versions? table<string, string> Of charts, for targets that put several out at once.
 ---@field run? integer

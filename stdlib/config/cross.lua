@@ -182,7 +182,7 @@ function M.check(config, at)
   check_keel(config, at, known)
   if config.apps == nil and config.keel then config.apps = {} end
   if config.apps == nil then
-    at:child("apps"):fault("is missing", 'apps = { web = { source = "https://...", image = "...", environments = {} } }')
+    at:child("apps"):fault("is missing", 'apps = { web = { source = "...", image = "...", environments = {} } }')
   end
   local apps = type(config.apps) == "table" and config.apps or {}
   for name, app in pairs(apps) do app.name = name end

@@ -20,7 +20,12 @@ local function next_key(place, image, key)
   local last = list[#list]
   if not last then return key end
   if last.state == "queued" or last.state == "running" then return last.key end
+  local again_key, journal = ("%s #%d"):format(key, #list + 1), place.engine.journal
+  local bad = journal:taken_back(last.id)
+  if bad and last.state == "done" then return nil, ("run %d put it out, and it was taken back: %s"):format(last.id, bad) end
   if last.state == "done" and image.digest then
+    local live = journal:live(place.name, place.environment)
+    if live and live.digest == image.digest then return again_key end -- it is the tag that moved
     return nil, ("run %d put it out, and somebody went back to %s: it stays until there is something new")
       :format(last.id, image.tag)
   end
@@ -29,7 +34,7 @@ local function next_key(place, image, key)
     local what = FAILED[last.state] and "failed" or "was undone"
     return nil, ("run %d %s; it is tried again at %s"):format(last.id, what, time.iso(again))
   end
-  return ("%s #%d"):format(key, #list + 1)
+  return again_key
 end
 
 ---The change that brings a tag's image into a workload.

@@ -164,7 +164,7 @@ function M.environment(workload, part, cfg)
     target = {
       kind = "kubernetes", cluster = part.cluster, namespace = workload.namespace,
       workload = workload.kind .. "/" .. workload.name, containers = main and main.containers or {},
-      init_containers = main and main.init_containers or {}, timeout = part.timeout, patience = part.patience,
+      init_containers = main and main.init_containers or {}, timeout = part.timeout, patience = 30,
       server_side = false,
     },
   }
