@@ -19,7 +19,7 @@ local M = {}
 ---@field commit? string
 ---@field version? string
 ---@field release integer
----@field containers? string[] kubernetes: with init_containers, those that get the image instead of the configuration's.
+---@field containers? string[] kubernetes: with init_containers, those that get it instead of the configuration's.
 ---@field init_containers? string[]
 ---@field cause? string kubernetes: what kubernetes.io/change-cause is to say.
 ---@field pod_annotations? table<string, string> kubernetes: onto the pod template.
