@@ -22,7 +22,9 @@ local function next_key(place, image, key)
   if last.state == "queued" or last.state == "running" then return last.key end
   local again_key, journal = ("%s #%d"):format(key, #list + 1), place.engine.journal
   local bad = journal:taken_back(last.id)
-  if bad and last.state == "done" then return nil, ("run %d put it out, and it was taken back: %s"):format(last.id, bad) end
+  if bad and last.state == "done" then
+    return nil, ("run %d put it out, and it was taken back: %s"):format(last.id, bad)
+  end
   if last.state == "done" and image.digest then
     local live = journal:live(place.name, place.environment)
     if live and live.digest == image.digest then return again_key end -- it is the tag that moved
