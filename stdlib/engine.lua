@@ -42,6 +42,7 @@ local function policy_names(config)
     for _, environment in ipairs(app.environment_list) do
       add(environment.policy)
       add(environment.rollback)
+      if require("target").destroys(environment.target.kind) then add "destroy" end
     end
   end
   return names
@@ -99,6 +100,7 @@ function M.open(options)
     config = config, load = options.load, on_event = options.on_event or function() end, lock = lock, journal = book,
     policies = policies, state = config.state, world = options.world or require("world").real(),
     lanes = {}, places = {}, repositories = {}, app_states = {}, said = {}, hurry = {}, locks = {}, found = {},
+    happened = require("engine.happened").new(),
     app_edition = 1, -- another number: other apps
     patience = 300, -- seconds that a release waits for a target out of reach, from the first moment on
     counters = { polls = 0, poll_errors = 0, runs = {} },
@@ -122,8 +124,19 @@ end
 function Engine:emit(event)
   event.at = event.at or time.now()
   event.text = log.redact(event.text)
+  self.happened:add(event)
   self.on_event(event)
 end
+
+---What happened lately.
+---@param query EventQuery
+---@return EventPage
+function Engine:events(query) return self.happened:page(query) end
+
+---Waits until something happens.
+---@async
+---@param seconds Seconds
+function Engine:events_wait(seconds) self.happened:wait(seconds) end
 
 ---Something went wrong that no run or decision tells of.
 ---@param what string
@@ -523,7 +536,7 @@ function Engine:reload()
   return { apps = #config.app_list, policies = #policy_names(config), changed = changed }
 end
 
-for _, room in ipairs { acts.methods, answers } do
+for _, room in ipairs { acts.methods, answers, require "engine.orders" } do
   for name, method in pairs(room) do Engine[name] = method end
 end
 

@@ -39,6 +39,11 @@ local M = {}
 ---@field wait fun(self, request: TargetRequest): true?, Err? Until it runs; else unhealthy, with its last words.
 ---@field settle fun(self, request: TargetRequest): true?, Err? It proved itself: older than the one before may go.
 
+---Whether targets of a kind can be taken down by an order.
+---@param kind string
+---@return boolean
+function M.destroys(kind) return kind == "helmsman" end
+
 ---Opens the target of an environment.
 ---@param environment EnvironmentConfig
 ---@param cfg Config

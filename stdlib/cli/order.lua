@@ -34,13 +34,14 @@ end
 --- Gives an order that starts a run.
 ---@async
 ---@param ctx Context
----@param verb "rollback"|"release"
+---@param verb "rollback"|"release"|"apply"|"destroy"
 ---@param what string?
+---@param versions table<string, string>?
 ---@return integer exit_code
-function M.run(ctx, verb, what)
+function M.run(ctx, verb, what, versions)
   local host = ctx:host()
   local run, err = host[verb](host, {
-    app = ctx.args.APP, environment = ctx.args.ENV, what = what, by = ctx.by(),
+    app = ctx.args.APP, environment = ctx.args.ENV, what = what, versions = versions, by = ctx.by(),
   })
   if not run then return ctx:fail(err) end
   if ctx.json then

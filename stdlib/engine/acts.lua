@@ -37,6 +37,11 @@ local function places_of(self, act)
   return list
 end
 
+---The one environment that an act is about: the named one, the only one, or production.
+---@param self table The engine.
+---@param act Act
+---@return Place? place
+---@return Err? err
 local function one_place(self, act)
   local list, err = places_of(self, act)
   if not list then return nil, err end
@@ -149,6 +154,11 @@ function M.methods:reject(act)
   return self.journal:approval_by_id(found.id)
 end
 
+---Queues what somebody asked for.
+---@param self table The engine.
+---@param p Place
+---@param change table kind, policy, by, reason, title and data of the run.
+---@return RunInfo run
 local function begin(self, p, change)
   change.app, change.environment = p.app.name, p.environment
   change.key = ("%s %s %s"):format(change.kind, change.by, time.iso())
@@ -160,6 +170,9 @@ local function begin(self, p, change)
   self:lane(p):kick()
   return view.run_info(self.journal, self.journal:run_by_id(id), self)
 end
+
+M.begin = begin
+M.one_place = one_place
 
 ---Goes back to the release before the one that runs; it stays there until the source moves.
 ---@param act Act
