@@ -47,6 +47,7 @@ return policy {
   run = function(run, release)
     for _, tag in ipairs(release.tags) do
       run:image(tag.commit, { version = tag.name }):tag(tag.name)
+      run:publish(tag.commit, { version = tag.name })
     end
     run:release(run:image(release.commit), { version = release.version })
   end,

@@ -11,6 +11,7 @@ return policy {
   run = function(run, head)
     local image = run:image(head.commit)
     image:tag("staging")
+    run:publish(head.commit)
     run:release(image)
   end,
 }

@@ -341,6 +341,17 @@ function Repository:compare(a, b)
   return history.compare(self.mirror, a, b)
 end
 
+---Counts the commits that lead to one, itself among them.
+---@async
+---@param commit string full id
+---@return integer?
+---@return Err? err
+function Repository:count(commit)
+  local ok, err = present(self, "usage: repo:count(commit)", commit)
+  if not ok then return nil, err end
+  return history.count(self.mirror, commit)
+end
+
 ---Lists the commits that `b` has and `a` has not, newest first.
 ---@async
 ---@param a string? full id; nil: from the beginning

@@ -6,7 +6,7 @@
 local errors, hash, http, json, log, time = require "errors", require "hash", require "http", require "json",
   require "log", require "time"
 local client, manifests = require "registry.client", require "registry.manifest"
-local token = require "registry.token"
+local token, upload = require "registry.token", require "registry.upload"
 
 local M = {}
 
@@ -18,7 +18,9 @@ local HUB_NAMES <const> = { ["docker.io"] = true, ["index.docker.io"] = true, [H
 ---@class ImageRegistry
 local Repository = {}
 Repository.__index = Repository
-for name, method in pairs(client.methods) do Repository[name] = method end
+for _, room in ipairs { client, upload } do
+  for name, method in pairs(room.methods) do Repository[name] = method end
+end
 
 ---Splits an image name into the registry's host and the path below it; docker.io's short names are completed.
 ---@param name string
@@ -151,50 +153,6 @@ function Repository:tag(digest, tag)
   return point(self, "tag", digest, tag, function() return self:manifest(digest) end)
 end
 
--- A small blob, checked.
-local function blob(self, op, digest)
-  local answer, err = self:call("GET", ("/v2/%s/blobs/%s"):format(self.path, digest), {})
-  if not answer then return nil, err end
-  if answer.status ~= 200 then return nil, self:failure(answer, "registry." .. op) end
-  if "sha256:" .. hash.sha256(answer.body) ~= digest then
-    return fail(self, op, "mismatch", "the image's configuration has other bytes than its digest")
-  end
-  return answer.body
-end
-
--- The configuration of an image, read by its manifest.
-local function configuration(self, op, manifest)
-  if not manifest.config then return fail(self, op, "protocol", "the manifest names no configuration") end
-  local text, err = blob(self, op, manifest.config.digest)
-  if not text then return nil, err end
-  local body = json.decode(text)
-  if type(body) ~= "table" then return fail(self, op, "protocol", "the image's configuration is no object") end
-  return body
-end
-
----The platforms that an image is for: those of an index's children, else what its configuration says.
----@async
----@param digest string
----@return {os: string, architecture: string}[]? platforms Empty when it does not say.
----@return Err? err
-function Repository:platforms(digest)
-  local manifest, err = self:manifest(digest)
-  if not manifest then return nil, err end
-  local list = {}
-  local function add(p)
-    if type(p) ~= "table" or type(p.os) ~= "string" or type(p.architecture) ~= "string" then return end
-    if p.os == "" or p.os == "unknown" or p.architecture == "" then return end
-    list[#list + 1] = { os = p.os, architecture = p.architecture }
-  end
-  for _, child in ipairs(manifest.children) do add(child.platform) end
-  if #manifest.children > 0 or not manifest.config then return list end
-  local body
-  body, err = configuration(self, "platforms", manifest)
-  if not body then return nil, err end
-  add(body)
-  return list
-end
-
 ---The labels of an image's configuration; of an index, those of its image for linux.
 ---@async
 ---@param digest string
@@ -209,9 +167,16 @@ function Repository:labels(digest)
     manifest, err = self:manifest(child)
     if not manifest then return nil, err end
   end
-  local body
-  body, err = configuration(self, "labels", manifest)
-  if not body then return nil, err end
+  if not manifest.config then
+    return fail(self, "labels", "protocol", "the manifest names no configuration")
+  end
+  local text
+  text, err = self:blob(manifest.config.digest)
+  if not text then return nil, err end
+  local body = json.decode(text)
+  if type(body) ~= "table" then
+    return fail(self, "labels", "protocol", "the image's configuration is no object")
+  end
   local labels, given = {}, type(body.config) == "table" and body.config.Labels
   for k, v in pairs(type(given) == "table" and given or {}) do
     if type(k) == "string" and type(v) == "string" then labels[k] = v end

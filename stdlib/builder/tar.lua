@@ -28,15 +28,20 @@ local function reader(path, size)
   end
 end
 
-local function number(field)
+---A number in a header's field; nil when it is none.
+---@param field string
+---@return integer?
+function M.number(field)
   local digits = field:match("^ *([0-7]+)[ \0]*$")
   return digits and tonumber(digits, 8)
 end
 
 local function until_nul(field) return field:match("^[^\0]*") end
 
--- The path in pax records, nil when they say nothing of it.
-local function pax_path(records)
+---The path in pax records, nil when they say nothing of it.
+---@param records string
+---@return string?
+function M.pax_path(records)
   local at, path = 1, nil
   while at <= #records do
     local length = tonumber(records:match("^(%d+) ", at))
@@ -55,7 +60,7 @@ local function entries(file, size, read, each)
     local head, err = read(at, BLOCK)
     if not head then return nil, err end
     if head:find("^\0+$") then break end
-    local length, kind = number(head:sub(125, 136)), head:sub(157, 157)
+    local length, kind = M.number(head:sub(125, 136)), head:sub(157, 157)
     if not length then return broken(file, "has an entry without a size") end
     local after = at + BLOCK + (length + BLOCK - 1) // BLOCK * BLOCK
     if kind == "x" then
@@ -63,7 +68,7 @@ local function entries(file, size, read, each)
       local records
       records, err = read(at + BLOCK, length)
       if not records then return nil, err end
-      long = pax_path(records) or long
+      long = M.pax_path(records) or long
     else
       local prefix = until_nul(head:sub(346, 500))
       local path = long or (prefix ~= "" and prefix .. "/" or "") .. until_nul(head:sub(1, 100))

@@ -1,7 +1,7 @@
 -- Charts in an OCI registry: their versions are tags, their digests those of the manifests.
 --
 -- A tag cannot hold the `+` of build metadata: it is written `_` there. Rules: Helm's pkg/registry.
-local errors, registry, semver = require "errors", require "registry", require "semver"
+local errors, json, registry, semver = require "errors", require "json", require "registry", require "semver"
 
 local M = {}
 
@@ -61,6 +61,26 @@ function M.versions(repo, name)
     end
   end
   return { list = list, notes = {} } -- other tags are nobody's mistake
+end
+
+---The version of the app that a chart names: it stands in the manifest's configuration.
+---@async
+---@param repo ChartRepository
+---@param name string
+---@param entry ChartVersion
+---@return string? app_version
+---@return Err? err
+function M.app_version(repo, name, entry)
+  local where = M.registry(repo, name)
+  local manifest, err = where:manifest(entry.tag or M.tag(entry.version))
+  if not manifest then return nil, err end
+  if not manifest.config then return nil end
+  local bytes
+  bytes, err = where:blob(manifest.config.digest)
+  if not bytes then return nil, err end
+  local about = json.decode(bytes)
+  local found = type(about) == "table" and about.appVersion
+  return type(found) == "string" and found or nil
 end
 
 ---Asks for the digest of one version.

@@ -58,6 +58,20 @@ function M.compare(mirror, a, b)
   return M.comparison(tonumber(right), tonumber(left))
 end
 
+---Counts the commits that lead to one, itself among them: a number that grows with each commit on a branch.
+---@async
+---@param mirror GitMirror
+---@param commit string
+---@return integer?
+---@return Err? err
+function M.count(mirror, commit)
+  local result, err = run(mirror, "git.count", commit, { "rev-list", "--count", commit, "--" })
+  if not result then return nil, err end
+  local count = math.tointeger(tonumber(result.stdout:match "^%d+"))
+  if count then return count end
+  return errors.fail("protocol", "git rev-list printed no count", { op = "git.count", target = commit })
+end
+
 ---@class GitCommit
 ---@field commit string
 ---@field author string
