@@ -143,6 +143,22 @@ function Engine:acting()
   return not self.lost
 end
 
+---Makes this host's generation at least `least`: something outside bears the one before it. With several hosts only
+---the one that holds the Lease may.
+---@async
+---@param least integer
+---@return boolean risen
+function Engine:rise(least)
+  if least <= self.generation then return true end
+  if self.outrank then
+    local given = self.outrank(least)
+    if not given or given < least then return false end
+    least = given
+  end
+  self.generation = self.journal:take_turn(self.host, least)
+  return true
+end
+
 ---Another host acts from now on, or soon: no further effect begins, what runs is parked, children end; run() returns
 ---the reason.
 ---@param err Err

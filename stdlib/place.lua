@@ -59,6 +59,12 @@ function Place:head()
   }
 end
 
+-- Whether a tag is a newer version than the one that a host before this state had put here: that one did not get to it.
+local function left_over(tag, inherited)
+  local version, last = semver.tag(tag.name), inherited and inherited.version and semver.tag(inherited.version)
+  return version ~= nil and last ~= nil and semver.compare(version, last) > 0
+end
+
 ---Every tag of the repository, with what we know of it: `was` when it moved since we first saw it, `old` when it was
 ---there before Moontide was.
 ---@async
@@ -66,11 +72,12 @@ end
 function Place:tags()
   local repo = self.engine:seen_repository(self.app)
   local known, list = self.engine.journal:tags(self.app.name), {}
+  local inherited = self.engine.journal:inherited(self.app.name, self.environment)
   for i, tag in ipairs(raise(repo:tags())) do
     local k = known[tag.name]
     list[i] = {
       name = tag.name, commit = tag.commit, was = k and k.commit ~= tag.commit and k.commit or nil,
-      old = k ~= nil and k.first_sight,
+      old = k ~= nil and k.first_sight and not left_over(tag, inherited),
     }
   end
   return list

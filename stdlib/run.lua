@@ -94,6 +94,17 @@ local function patiently(self, ask)
   end
 end
 
+-- Whether a host before this state left just this running. A target that knows generations takes it over by itself,
+-- without rolling anything out; any other would start it anew.
+local function runs_already(self, target, request)
+  local live = self.place.engine.journal:live(self.app, self.environment)
+  if not live or live.adopted == 0 or live.digest ~= request.digest then return false end
+  local now = target:current()
+  if not now or now.digest ~= request.digest or now.healthy == false or now.generation then return false end
+  self:log("it runs already: nothing to roll out")
+  return true
+end
+
 -- Applies, waits, verifies; raises what failed.
 local function put(self, request)
   local place, world = self.place, self.world
@@ -108,7 +119,17 @@ local function put(self, request)
     return all
   end
   self.steps:perform("apply", request, function()
-    return patiently(self, function() return target():apply(told()) end)
+    return patiently(self, function()
+      local there = target()
+      if runs_already(self, there, request) then return true end
+      local ok, err = there:apply(told())
+      -- Somebody's generation is higher. Only the host that holds the lead may take a higher one yet.
+      if not ok and errors.is(err, "conflict") and err.generation and place.engine.outrank
+        and place.engine:rise(err.generation + 1) then
+        return there:apply(told())
+      end
+      return ok, err
+    end)
   end)
   self.steps:perform("wait", { digest = request.digest }, function()
     return patiently(self, function() return target():wait(told()) end)

@@ -103,11 +103,16 @@ local function simulated_target(sim, name)
       return current
     end,
     apply = function(_, request)
+      local found = sim:look().targets[name]
+      if found and (found.generation or 0) > (request.generation or 0) then
+        return errors.fail("conflict", ("%s released here in generation %d"):format(found.host, found.generation),
+          { generation = found.generation, op = "target.apply" })
+      end
       sim:change(function(w)
         local current = w.targets[name]
         w.targets[name] = {
           digest = request.digest, commit = request.commit, version = request.version, image = request.image,
-          release = request.release,
+          release = request.release, generation = request.generation, host = request.host,
         }
         if current and current.digest == request.digest then return end
         return ("roll out %s %s"):format(name, request.commit)
@@ -124,14 +129,28 @@ function Sim:world()
   return {
     repository = function() return repo end,
     registry = function(name)
-      return { tag = function(_, digest, tag)
+      local registry = {}
+      function registry.tag(_, digest, tag)
         sim:change(function(w)
           if w.images[name .. ":" .. tag] == digest then return nil end
           w.images[name .. ":" .. tag] = digest
           return ("tag %s %s"):format(tag, digest)
         end)
         return true
-      end }
+      end
+      function registry.digest(_, tag)
+        local digest = sim:look().images[name .. ":" .. tag]
+        if not digest then return errors.fail("not_found", "there is no tag " .. tag) end
+        return digest
+      end
+      function registry.labels(_, digest)
+        for tag, found in pairs(sim:look().images) do
+          local commit = tag:match(":sha%-(%x+)$")
+          if commit and found == digest then return { ["org.opencontainers.image.revision"] = commit } end
+        end
+        return errors.fail("not_found", "there is no such image")
+      end
+      return registry
     end,
     ensure_image = function(request)
       local name, commit = request.app.image, request.commit
@@ -195,14 +214,16 @@ function M.config(state, options)
   }
 end
 
----Opens an engine on a simulated world and polls until nothing more happens.
+---Opens an engine on a simulated world. `options.engine`: more options of engine.open.
 ---@return table engine
 function M.host(sim, state, options)
   local config = M.config(state, options)
-  return assert(require("engine").open {
+  local how = {
     config = config, world = sim:world(), load = function() return M.config(state, options) end,
     on_event = options and options.on_event,
-  })
+  }
+  for name, value in pairs(options and options.engine or {}) do how[name] = value end
+  return assert(require("engine").open(how))
 end
 
 ---Polls and waits for the lanes until a poll starts nothing.

@@ -56,7 +56,7 @@ local function outcome(dir)
     once[kind] = (once[kind] or 0) + 1
   end
   local strip = function(t)
-    if t then t.release = nil end
+    if t then t.release, t.generation, t.host = nil, nil, nil end
     return t or "nothing"
   end
   return json.encode {

@@ -1,8 +1,8 @@
 -- Polling: who is due, what the repository looks like, what the policies say of it, and what that becomes.
 --
 -- An answer that changes nothing writes nothing: what was said before is kept in memory and compared.
-local errors, log, policy, task, time = require "errors", require "log", require "policy", require "task",
-  require "time"
+local errors, first, log, policy, task, time = require "errors", require "engine.first", require "log",
+  require "policy", require "task", require "time"
 
 local M = {}
 
@@ -64,24 +64,13 @@ end
 
 -- ---- one policy at one place ----
 
--- First sight of a place whose policy adopts: what runs there is taken as it is.
-local function adopt(engine, place)
-  local target, err = engine.world.target(place.config, engine.config)
-  if not target then return nil, err end
-  local running
-  running, err = target:current()
-  if err then return nil, err end
-  if running and running.digest then
-    engine.journal:adopt {
-      app = place.app.name, environment = place.environment, version = running.version, commit = running.commit,
-      digest = running.digest, image = running.image, reason = "found running at first sight",
-    }
-    engine:emit {
-      at = time.now(), event = "note", level = "info", app = place.app.name, environment = place.environment,
-      text = ("adopted what runs: %s"):format(running.version or running.commit or running.digest),
-    }
-  end
-  return true
+-- Takes what runs at a place that nobody of ours has touched yet. A policy that releases looks, too: what should be may
+-- be what is.
+local function adopt(engine, place, compiled)
+  local releases = place.app.follows == "git" and compiled.name == place.config.policy
+  if compiled.first ~= "adopt" and not releases then return false end
+  if engine.journal:newest_release(place.app.name, place.environment) then return false end
+  return first.adopt(engine, place, compiled.first == "adopt")
 end
 
 local function decide(engine, place, compiled)
@@ -89,18 +78,19 @@ local function decide(engine, place, compiled)
   local watch = journal:watch(app, environment, compiled.name)
   place.refusals = {}
   local decision, run
-  local adopted, problem = true, nil
-  if not watch and compiled.first == "adopt" and not journal:newest_release(app, environment) then
-    adopted, problem = adopt(engine, place)
-  end
+  local found, problem = false, nil
+  if not watch then found, problem = adopt(engine, place, compiled) end
   local change, reason
-  if adopted then change, reason = policy.ask(compiled, place, WATCH_TIMEOUT) else reason = problem end
+  if found ~= nil then change, reason = policy.ask(compiled, place, WATCH_TIMEOUT) else reason = problem end
   if change then
     change.key = log.redact(change.key) -- as the journal has it
     local title = change.title or change.key
     if watch and watch.key == change.key then
       local by = watch.run and " by run " .. watch.run or ""
       decision = { verdict = "unchanged", reason = ("%s was handled%s"):format(title, by) }
+    elseif found and found.healthy and found.commit and found.commit == change.commit then
+      journal:seen({ app = app, environment = environment }, compiled.name, change.key)
+      decision = { verdict = "unchanged", reason = title .. " runs already" }
     else
       local data = {}
       for k, v in pairs(change) do

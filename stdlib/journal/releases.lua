@@ -45,7 +45,7 @@ function Releases:add_release(r)
   self:write([[INSERT INTO releases (app, environment, run, version, commit_id, digest, image, state, adopted,
     restored, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
     r.app, r.environment, r.run, r.version, r.commit, r.digest, r.image, r.state or "pending",
-    r.adopted and 1 or 0, r.restored and 1 or 0, words(r.reason), time.now())
+    r.inherited and 2 or r.adopted and 1 or 0, r.restored and 1 or 0, words(r.reason), time.now())
   return self:row("SELECT last_insert_rowid() AS id").id
 end
 
@@ -64,8 +64,16 @@ function Releases:set_release(id, state, reason)
   return id
 end
 
+---The release that a host before this state was put there, when the target could tell.
+---@param app string
+---@param environment string
+function Releases:inherited(app, environment)
+  return self:row(RELEASE .. "WHERE app = ? AND environment = ? AND adopted = 2 ORDER BY id DESC LIMIT 1",
+    app, environment)
+end
+
 ---At first sight: what already runs is taken as it is.
----@param r table
+---@param r table `inherited`: a host like this one put it there.
 function Releases:adopt(r)
   return self:synced("adopt", function()
     r.state, r.adopted = "live", true

@@ -13,7 +13,7 @@ local function release(row)
   if not row then return nil end
   return {
     version = row.version, commit = row.commit, digest = row.digest, image = row.image, at = row.at, run = row.run,
-    adopted = row.adopted == 1 or nil,
+    adopted = row.adopted > 0 or nil,
   }
 end
 

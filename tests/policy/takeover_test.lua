@@ -1,0 +1,295 @@
+-- A host whose state is empty, after another one: it starts clean from what the target and the registry show, rolls
+-- nothing out that runs already, forgets nothing that the sources still show, and never puts an older version over a
+-- newer one. And a host that must not act any more.
+local check = require "check"
+local errors, fs, sim, task, time = require "errors", require "fs", require "sim", require "task", require "time"
+local test, eq, ok, has = check.test, check.eq, check.ok, check.has
+
+local C = sim.commit
+
+-- A world with a host before ("a"), which ends before the next one ("b") begins on a state of its own.
+local function stage(options)
+  local dir = assert(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  local s = { world = sim.open(dir.path .. "/world"), dir = dir.path }
+  check.defer(function() if s.host then s.host:close() end end)
+  function s.enter(name, more)
+    if s.host then s.host:close() end
+    local all = { watch_for = 0, engine = { host = name } }
+    for _, extra in ipairs { options or {}, more or {} } do
+      for k, v in pairs(extra) do all[k] = v end
+    end
+    s.host = sim.host(s.world, ("%s/state-%s"):format(dir.path, name), all)
+    return s.host
+  end
+  function s.settle() sim.settle(s.host) end
+  function s.count(what)
+    local n = 0
+    for _, e in ipairs(s.world:effects()) do n = n + (e:find(what, 1, true) == 1 and 1 or 0) end
+    return n
+  end
+  function s.decision(environment, subject)
+    for _, d in ipairs(assert(s.host:why("web", environment)).decisions) do
+      if d.policy == environment and d.subject == subject then return d end
+    end
+  end
+  s.enter "a"
+  s.world:push("main", "one")
+  s.settle()
+  s.world:tag("v1.0.0", "one")
+  s.settle()
+  return s
+end
+
+test("what runs is what should be: nothing is built, tagged or rolled out, and both releases are known", function()
+  local s = stage()
+  local before = #s.world:effects()
+  s.enter "b"
+  s.settle()
+  eq(#s.world:effects(), before)
+  eq(#s.host:history { app = "web" }.runs, 0)
+  local places = s.host:status().apps[1].environments
+  eq(places[1].current.commit, C "one")
+  eq(places[2].current.version, "v1.0.0")
+  eq(places[2].current.adopted, true)
+  eq(s.decision("staging").verdict, "unchanged")
+  has(s.decision("staging").reason, "runs already")
+end)
+
+test("a push and a tag that came while nobody acted are released, once, in the right order", function()
+  local s = stage()
+  s.world:tag("v0.9.0", "one")
+  s.world:push("main", "two")
+  s.world:tag("v1.1.0", "two")
+  s.enter "b"
+  s.settle()
+  eq(s.world:running("staging").commit, C "two")
+  eq(s.world:running("production").version, "v1.1.0")
+  eq(s.count "roll out staging", 2)
+  eq(s.count "roll out production", 2)
+  eq(s.count "build", 2)
+  has(s.decision("production", "v0.9.0").reason, "before Moontide")
+  s.enter "c"
+  s.settle()
+  eq(s.count "roll out", 4)
+end)
+
+test("a host that never was here before leaves old tags alone", function()
+  local s = stage()
+  s.world:put("production", { digest = s.world:running("production").digest, commit = C "one", version = "v1.0.0" })
+  s.world:push("main", "two")
+  s.world:tag("v1.1.0", "two")
+  s.enter "b"
+  s.settle()
+  eq(s.world:running("production").version, "v1.0.0")
+  has(s.decision("production", "v1.1.0").reason, "before Moontide")
+end)
+
+test("a release that the host before left half-way is proved by the next one, without another rollout", function()
+  local s = stage()
+  s.world:push("main", "two")
+  s.settle()
+  local rolled = s.count "roll out staging"
+  s.enter "b"
+  local world = s.host.world
+  local open = world.target
+  world.target = function(...) -- still under way: nobody can say that it is well
+    local target = open(...)
+    local current = target.current
+    target.current = function(...)
+      local running, err = current(...)
+      if running then running.healthy = nil end
+      return running, err
+    end
+    return target
+  end
+  s.settle()
+  eq(s.count "roll out staging", rolled)
+  local run = s.host:history({ app = "web", environment = "staging" }).runs[1]
+  eq(run.state, "done")
+  eq(run.release.commit, C "two")
+end)
+
+test("a target that knows no generations is not started anew with what it runs", function()
+  local s = stage()
+  local running = s.world:running("staging")
+  s.world:put("staging", { digest = running.digest, image = running.image })
+  s.enter "b"
+  local world, applied = s.host.world, 0
+  local open = world.target
+  world.target = function(e, ...)
+    local target = open(e, ...)
+    local current, apply = target.current, target.apply
+    target.current = function(...)
+      local now = current(...)
+      if now then now.commit, now.version, now.generation, now.healthy = nil, nil, nil, nil end
+      return now
+    end
+    target.apply = function(...)
+      if e.name == "staging" then applied = applied + 1 end
+      return apply(...)
+    end
+    return target
+  end
+  s.settle()
+  eq(applied, 0)
+  s.world:push("main", "two")
+  s.settle()
+  eq(applied, 1)
+  eq(s.world:running("staging").commit, C "two")
+end)
+
+test("the registry tells which version runs when the target cannot, and no older one goes over it", function()
+  local s = stage()
+  s.world:push("main", "two")
+  s.world:tag("v1.5.0", "two")
+  s.settle()
+  local running = s.world:running("production")
+  s.world:put("production", { digest = running.digest, image = running.image })
+  s.enter "b"
+  s.settle()
+  eq(s.host:status().apps[1].environments[2].current.version, "v1.5.0")
+  s.world:push("main", "three")
+  s.world:tag("v1.4.9", "three") -- somebody's late fix of the line before
+  s.settle()
+  eq(s.world:running("production").digest, running.digest)
+  has(s.decision("production", "v1.4.9").reason, "v1.5.0")
+  s.world:tag("v1.5.1", "three")
+  s.settle()
+  eq(s.world:running("production").version, "v1.5.1")
+end)
+
+test("a registry that does not answer at first sight puts the decision off, and takes nothing for new", function()
+  local s = stage()
+  local running = s.world:running("production")
+  s.world:put("production", { digest = running.digest })
+  s.enter "b"
+  local world = s.host.world
+  local registry = world.registry
+  world.registry = function(...)
+    local real = registry(...)
+    real.labels = function() return errors.fail("refused", "the registry is away") end
+    return real
+  end
+  s.host:poll()
+  eq(s.decision("production").verdict, "error")
+  has(s.decision("production").reason, "registry is away")
+  world.registry = registry
+  s.settle()
+  eq(s.host:status().apps[1].environments[2].current.version, "v1.0.0")
+end)
+
+test("a later host's generation is above the one before, and the one before is refused from then on", function()
+  local s = stage()
+  local old = s.host
+  s.host = nil
+  check.defer(function() old:close() end)
+  s.enter "b"
+  s.settle()
+  ok(s.host.generation > old.generation)
+  s.world:push("main", "two")
+  s.settle()
+  eq(s.world:running("staging").host, "b")
+  s.world:push("main", "three") -- the old one wakes up, believes that it acts, and is faster
+  sim.settle(old)
+  eq(s.world:running("staging").commit, C "two")
+  local run = old:history({ app = "web", environment = "staging" }).runs
+  local refused
+  for _, r in ipairs(run) do refused = refused or r.error and r.error.message end
+  has(refused, "b released here in generation")
+  s.settle()
+  eq(s.world:running("staging").commit, C "three")
+  eq(s.count "roll out staging", 3)
+end)
+
+test("the host that holds the lead rises above a generation that it finds; one that does not is refused", function()
+  local s = stage()
+  local running = s.world:running("staging")
+  running.generation, running.host = 40, "somebody"
+  s.world:put("staging", running)
+  local asked, given = {}, nil
+  s.enter("a", { engine = { host = "a", outrank = function(least)
+    asked[#asked + 1] = least
+    return given
+  end } })
+  s.world:push("main", "two")
+  s.settle()
+  eq(s.world:running("staging").commit, C "one")
+  given = 41
+  s.world:push("main", "three")
+  s.settle()
+  eq(s.world:running("staging").commit, C "three")
+  eq(s.world:running("staging").generation, 41)
+  eq(s.host.generation, 41)
+  eq(asked[1], 41)
+end)
+
+-- ---- a host that must not act any more ----
+
+-- An engine that runs in a task of its own, with a fence that the test holds.
+local function running_host(s, name, more)
+  local fence = { open = true }
+  local how = { host = name, fence = function() return fence.open end }
+  local host = s.enter(name, { poll = 0.05, engine = how, delay = more and more.delay })
+  s.host = nil -- run closes it
+  local done = task.spawn(function() return host:run() end)
+  return host, fence, done
+end
+
+test("no effect begins once the fence is closed; the run is parked and goes on with the next host", function()
+  local s = stage()
+  s.world.delay = 0.2
+  local host, fence, done = running_host(s, "a")
+  s.world:push("main", "two")
+  check.eventually(function() return s.count "build" == 2 end)
+  fence.open = false
+  local result, err = done:join(3)
+  eq(result, nil)
+  eq(err.code, "conflict")
+  ok(not host.unfinished)
+  eq(s.world:running("staging").commit, C "one")
+  s.world.delay = 0
+  s.enter "a"
+  local run = s.host:history({ app = "web", environment = "staging" }).runs[1]
+  eq(run.state, "running")
+  eq(run.attempts, 0) -- losing the lead is no crash
+  s.host:close()
+  local again
+  again, fence, done = running_host(s, "a")
+  check.eventually(function()
+    local now = s.world:running("staging")
+    return now and now.commit == C "two"
+  end)
+  eq(s.count "build", 2)
+  again:stop(1)
+  eq(done:join(3), true)
+  ok(fence.open)
+end)
+
+test("abandon ends what waits at once, whatever grace was given before", function()
+  local s = stage()
+  s.world.delay = 5
+  local host, _, done = running_host(s, "a")
+  s.world:push("main", "two")
+  check.eventually(function() return host.lanes["web/staging"] and host.lanes["web/staging"].running end)
+  host:stop(30)
+  local began = time.monotonic()
+  host:abandon(errors.new("conflict", "another host leads"))
+  local _, err = done:join(3)
+  has(tostring(err), "another host leads")
+  ok(time.monotonic() - began < 1, tostring(time.monotonic() - began))
+end)
+
+test("a journal that another host took over refuses this one's writes, and the host stops", function()
+  local s = stage()
+  local host, _, done = running_host(s, "a")
+  check.eventually(function() return host.ready end)
+  local other = assert(require("journal").open(host.state)) -- a file system whose locks do not hold
+  check.defer(function() other:close() end)
+  eq(other:take_turn("thief"), host.generation + 1)
+  s.world:push("main", "two")
+  local _, err = done:join(5)
+  has(tostring(err), "taken over by another host (thief, generation")
+  eq(s.world:running("staging").commit, C "one")
+  eq(s.count "build", 1)
+end)
