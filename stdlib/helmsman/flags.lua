@@ -124,8 +124,11 @@ end
 
 ---@alias HelmsmanAct "plan"|"apply"|"plan destroy"|"destroy"
 
+-- What goes is known by its names: charts that cannot be found, and versions that nobody knows any more, are no reason
+-- to leave it there.
 local ACTS <const> = {
-  plan = {}, apply = { "-apply" }, destroy = { "-destroy" }, ["plan destroy"] = { "-destroy", "-dry-run" },
+  plan = {}, apply = { "-apply" }, destroy = { "-destroy", "-skip-validation" },
+  ["plan destroy"] = { "-destroy", "-dry-run", "-skip-validation" },
 }
 
 ---The arguments of one call.

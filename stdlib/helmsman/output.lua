@@ -76,6 +76,11 @@ local RULES <const> = {
       .. " name, or take it over once with -migrate-context"):format(name or "?",
       namespace and " in namespace " .. namespace or "")
   end },
+  { "conflict occurred while applying object (%S+)", function(words, object)
+    local manager, field = words:match('conflict with "(.-)" using [^:]+: (%S+)')
+    return "conflict", ("%s was changed by somebody else%s: put it back, or let helm take it over by helmFlags:"
+      .. " [--force-conflicts]"):format(object, manager and (" (%s owns %s)"):format(manager, field) or "")
+  end },
   { "was found with a mismatched version: (%S+)", function(words, found)
     local chart, wanted = words:match("chart %[ (.-) %] with version %[ (.-) %]")
     return "invalid", ("chart %s has no version %s: the repository gave %s"):format(chart or "?", wanted or "?", found)
@@ -157,7 +162,9 @@ function M.failure(said, how, fields)
     local code, message = judge(words)
     if code then
       local release = words:match("command for release %[(.-)%]")
-      if release and not message:find(release, 1, true) then message = ("release %s: %s"):format(release, message) end
+      if release and not message:find("release " .. release, 1, true) then
+        message = ("release %s: %s"):format(release, message)
+      end
       return errors.new(code, "helmsman: " .. log.redact(message), fields)
     end
   end

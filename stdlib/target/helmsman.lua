@@ -250,19 +250,19 @@ function Helmsman:variables_now()
 end
 
 -- What helmsman's files may name: the release, and a variable for each version.
-local function environment(self, request)
+local function environment(self, request, known)
   local env, err = targets.variables(self.config.env)
   if not env then return nil, err end
   env.APP, env.ENVIRONMENT = self.app, self.environment
   env.IMAGE, env.DIGEST, env.COMMIT, env.VERSION = request.image, request.digest, request.commit, request.version
   env.RELEASE = request.release and tostring(request.release)
-  -- A release that is put back has its versions in its image only.
-  local versions = request.versions or bundle.versions(request.image or "") or {}
+  -- A release that is put back has its versions in its image only; what goes has those that it came with.
+  local versions = request.versions or bundle.versions(request.image or known and known.image or "") or {}
   for name, version in pairs(versions) do env[self.config.variables[name] or bundle.variable(name)] = version end
   return env
 end
 
-local function call_of(self, request, env, last)
+local function call_of(request, env, last)
   return {
     env = env, timeout = math.max(1, last - time.monotonic()), hooks = request.hooks, release = request.release,
     attempt = request.digest,
@@ -314,21 +314,22 @@ end
 -- Everything from the lock to the end of one act; `plan_act` first, `act` when that has changes.
 local function perform(self, request, plan_act, act, done)
   local last = time.monotonic() + self.config.timeout
-  local env, err = environment(self, request)
-  if not env then return nil, err end
   return alone(self, request, last, function()
-    local memory, ok
-    memory, err = remembered(self)
+    local ok
+    local memory, err = remembered(self)
     if not memory then return nil, err end
+    local env
+    env, err = environment(self, request, memory.applied)
+    if not env then return nil, err end
     for _, step in ipairs { wait_for_jobs, function() return recover(self, request, memory) end, wait_for_others } do
       ok, err = step(self, request, last)
       if not ok then return nil, err end
     end
     local found
-    found, err = plan(self, plan_act, call_of(self, request, env, last))
+    found, err = plan(self, plan_act, call_of(request, env, last))
     if not found then return nil, err end
     if found.changing then
-      ok, err = carry_out(self, act, memory, found.decisions, call_of(self, request, env, last))
+      ok, err = carry_out(self, act, memory, found.decisions, call_of(request, env, last))
       if not ok then return nil, err end
     end
     memory.underway = nil

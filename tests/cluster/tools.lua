@@ -26,6 +26,7 @@ local VERSION_FLAGS <const> = ("-s -w -X k8s.io/component-base/version.gitVersio
 local GO <const> = { ---@type ClusterTool[]
   { name = "kwok", module = "tests/cluster/kwok", package = "sigs.k8s.io/kwok/cmd/kwok",
     flags = "-s -w -X sigs.k8s.io/kwok/pkg/consts.Version=" .. KWOK },
+  { name = "helmsman", module = "tests/cluster/helmsman", package = ".", flags = "-s -w" }, -- our stand-in
 }
 for _, name in ipairs { "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet" } do
   GO[#GO + 1] = {
@@ -94,6 +95,9 @@ local function key_of(tool)
   local parts = { tool.package, tool.flags }
   for _, file in ipairs { "go.mod", "go.sum" } do
     parts[#parts + 1] = hash.sha256(assert(fs.read(tool.module .. "/" .. file)))
+  end
+  for _, name in ipairs(tool.package == "." and assert(fs.list(tool.module)) or {}) do -- a program of this tree
+    if name:find("%.go$") then parts[#parts + 1] = hash.sha256(assert(fs.read(tool.module .. "/" .. name))) end
   end
   return hash.sha256(table.concat(parts, "\n"))
 end

@@ -354,8 +354,8 @@ test("destroy plans, takes down and forgets", function()
   ok(t:apply(request("a", 1)))
   ok(t:destroy { release = 2 })
   local calls = lines(dir .. "/calls")
-  has(calls[3], "-destroy -dry-run -detailed-exit-code -keep-untracked-releases")
-  has(calls[4], "-no-fancy -destroy -keep-untracked-releases")
+  has(calls[3], "-destroy -dry-run -skip-validation -detailed-exit-code -keep-untracked-releases")
+  has(calls[4], "-no-fancy -destroy -skip-validation -keep-untracked-releases")
   eq(json.decode(fs.read(t.memory)).applied, nil)
 end)
 
@@ -381,6 +381,10 @@ test("every failure has its code and says what to do", function()
     .. " already exists but is not"
     .. " managed by the current context. Applying changes will likely cause conflicts. Change the"
     .. " release name or namespace."))
+  is("conflict", 'release web: helmsman-1/web was changed by somebody else (kubectl-patch owns .data.text)',
+    said("ERROR", "command for release [web] returned [ 1 ] exit code and error message [ Error: UPGRADE FAILED: conflict"
+      .. " occurred while applying object helmsman-1/web /v1, Kind=ConfigMap: Apply failed with 1 conflict: conflict with"
+      .. ' "kubectl-patch" using v1: .data.text ]'))
   is("invalid", "has no version >=9", said("ERROR", "chart [ r/api ] with version [ >=9 ] was found"
     .. " with a mismatched version: 1.0.0")
     .. said("CRITICAL", "chart validation failed"))

@@ -394,7 +394,11 @@ func (s *state) addNamespaces() {
 			continue
 		}
 		if run("kubectl", "get", "namespace", name).failed != nil {
-			if out := run("kubectl", "create", "namespace", name); out.failed != nil {
+			args := []string{"create", "namespace", name}
+			if option.dryRun {
+				args = append(args, "--dry-run=server")
+			}
+			if out := run("kubectl", args...); out.failed != nil {
 				fatal("Failed creating namespace [ %s ] with error: %s", name, strings.TrimSpace(out.stderr))
 			}
 			info("Namespace [ %s ] created", name)
@@ -404,7 +408,7 @@ func (s *state) addNamespaces() {
 			for key, value := range words {
 				args = append(args, key+"="+value)
 			}
-			if len(words) > 0 {
+			if len(words) > 0 && !option.dryRun {
 				run("kubectl", args...)
 			}
 		}
