@@ -2,14 +2,16 @@
  *
  * Every socket that curl opens for a transfer goes through on_open_socket and on_close_socket, so its watcher
  * can live exactly as long as the descriptor: between two requests on a kept connection nothing is registered
- * anew. Watchers are freed in their close callbacks, everything else in curl_loop_close. Assumptions about
- * libcurl are for 7.88. */
+ * anew. The exception are sockets that never became a connection, which curl 7.88 closes without telling;
+ * what is left of them is noticed by what they were. Watchers are freed in their close callbacks, everything
+ * else in curl_loop_close. Assumptions about libcurl are for 7.88. */
 #include "curl_inside.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "host.h"
 
@@ -23,6 +25,9 @@ struct curl_socket {
     int want;  /* what curl waits for (UV_READABLE, UV_WRITABLE); 0 while the connection is idle or paused */
     int armed; /* what libuv watches */
     bool ours; /* opened by on_open_socket: watched until on_close_socket */
+    bool connected; /* was released by a transfer and open then */
+    dev_t dev;      /* which socket it is: its number may be another file's by now */
+    ino_t ino;
 };
 
 static void loop_free(struct curl_loop *loop)
@@ -90,11 +95,19 @@ static bool socket_slot(struct curl_loop *loop, curl_socket_t fd)
     return true;
 }
 
+static void socket_forget(struct curl_socket *s);
+static void socket_arm(struct curl_socket *s, int events);
+
+/* A socket that curl closed in silence is still in the slot when its number is given out again. */
 static struct curl_socket *socket_add(struct curl_loop *loop, curl_socket_t fd, bool ours)
 {
-    struct curl_socket *s;
+    struct curl_socket *s, *stale = socket_find(loop, fd);
+    struct stat st;
+    int want = stale ? stale->want : 0;
 
-    if (!socket_slot(loop, fd))
+    if (stale)
+        socket_forget(stale);
+    if (!socket_slot(loop, fd) || fstat(fd, &st) != 0)
         return NULL;
     s = calloc(1, sizeof *s);
     if (!s)
@@ -107,9 +120,13 @@ static struct curl_socket *socket_add(struct curl_loop *loop, curl_socket_t fd, 
     s->loop = loop;
     s->fd = fd;
     s->ours = ours;
+    s->dev = st.st_dev;
+    s->ino = st.st_ino;
     loop->by_fd[fd].socket = s;
     loop->handles++;
     loop->sockets_len++;
+    s->want = want; /* curl, which knows sockets by their numbers, will not ask again for what it has asked */
+    socket_arm(s, want);
     return s;
 }
 
@@ -168,6 +185,18 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         socket_arm(s, s->want);
 }
 
+/* Whether a socket that a transfer lets go of is still there. curl closes one on which it did not get as far
+ * as a connection (refused, too slow, cancelled) behind our back, and libuv aborts over a watched descriptor
+ * that is closed. */
+static bool socket_open(struct curl_socket *s)
+{
+    struct stat st;
+
+    if (!s->connected)
+        s->connected = fstat(s->fd, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino;
+    return s->connected;
+}
+
 /* curl says what it waits for. Never answers -1: that would end every transfer, now and later. */
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *socket_data)
 {
@@ -180,7 +209,7 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *s
         if (!s)
             return 0; /* the notice came after the close callback */
         s->want = 0;
-        if (!s->ours)
+        if (!s->ours || !socket_open(s))
             socket_forget(s); /* a resolver's: curl closes it without telling */
         else if (s->armed & UV_WRITABLE)
             socket_arm(s, UV_READABLE); /* an idle connection is always writable */

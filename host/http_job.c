@@ -45,6 +45,7 @@ void http_job_free(struct http_job *job)
         return;
     head_timer_stop(job);
     curl_transfer_drop(job->transfer);
+    curl_slist_free_all(job->connect_to);
     http_files_close(job);
     buf_free(&job->head);
     buf_free(&job->body);

@@ -28,9 +28,10 @@ struct http_request {
     CURLU *parsed;      /* the same; the caller keeps it. What was judged is what curl connects to */
     const char *body;   /* NULL: none */
     size_t body_len;
-    const char *body_file; /* instead of body */
-    const char *sink;      /* a 2xx body goes to this path, all or nothing */
-    const char *unix_path; /* connect here whatever the URL's host is */
+    const char *body_file;  /* instead of body */
+    const char *sink;       /* a 2xx body goes to this path, all or nothing */
+    const char *unix_path;  /* connect here whatever the URL's host is */
+    const char *connect_to; /* host:port to connect to whatever the URL's host is, which TLS still asks for */
     const char *ca, *cert, *key;
     uint64_t timeout_ms; /* whole exchange; of a stream: until its head */
     uint64_t connect_ms;
@@ -38,6 +39,7 @@ struct http_request {
     uint64_t max_body; /* 0: no limit */
     bool stream;       /* hand out the body as it arrives, over HTTP/1.1 */
     bool public_only;  /* see curl_loop.h */
+    bool insecure;     /* whoever answers is believed */
 };
 
 enum http_want { HTTP_WANT_END, HTTP_WANT_HEAD, HTTP_WANT_DATA, HTTP_WANT_LINE };
@@ -54,6 +56,7 @@ struct http_job {
     size_t lines_used, lines_room;
     struct curl_slist *slist; /* nodes that point into `lines` */
     size_t slist_len, slist_room;
+    struct curl_slist *connect_to;
 
     struct buf head; /* response headers: name NUL value NUL, names in lower case */
     size_t head_len;

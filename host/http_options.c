@@ -13,9 +13,11 @@
     X(CA, "ca")                                                                                              \
     X(CERT, "cert")                                                                                          \
     X(CONNECT_TIMEOUT, "connect_timeout")                                                                    \
+    X(CONNECT_TO, "connect_to")                                                                              \
     X(ETAG, "etag")                                                                                          \
     X(HEADERS, "headers")                                                                                    \
     X(IDLE_TIMEOUT, "idle_timeout")                                                                          \
+    X(INSECURE, "insecure")                                                                                  \
     X(KEY, "key")                                                                                            \
     X(MAX_BODY, "max_body")                                                                                  \
     X(METHOD, "method")                                                                                      \
@@ -120,6 +122,19 @@ static void read_auth(lua_State *L, struct http_options *out)
         bind_error(L, "option 'auth' is too long");
 }
 
+/* host:port, the host in brackets when it is an IPv6 address. */
+static void read_connect_to(lua_State *L, int options, struct http_options *out)
+{
+    const char *text = text_of(L, options, OPTION_CONNECT_TO), *colon = strrchr(text, ':');
+    size_t host = colon ? (size_t)(colon - text) : 0, digits = colon ? strspn(colon + 1, "0123456789") : 0;
+    bool bracketed = host > 2 && text[0] == '[' && text[host - 1] == ']';
+
+    if (!host || host > 255 || !digits || digits > 5 || colon[digits + 1] ||
+        (!bracketed && strcspn(text, ":[]") < host) || strcspn(text, " \t\r\n/?#@,\\") != strlen(text))
+        bind_error(L, "option 'connect_to' must be host:port");
+    out->request.connect_to = text;
+}
+
 static void read_option(lua_State *L, int options, enum option o, struct http_options *out)
 {
     struct http_request *r = &out->request;
@@ -144,11 +159,17 @@ static void read_option(lua_State *L, int options, enum option o, struct http_op
     case OPTION_CONNECT_TIMEOUT:
         r->connect_ms = millis_of(L, options, o);
         break;
+    case OPTION_CONNECT_TO:
+        read_connect_to(L, options, out);
+        break;
     case OPTION_ETAG:
         out->etag = bytes_of(L, options, o, &out->etag_len);
         break;
     case OPTION_IDLE_TIMEOUT:
         r->idle_ms = millis_of(L, options, o);
+        break;
+    case OPTION_INSECURE:
+        r->insecure = bind_opt_bool(L, options, known_names[o], false);
         break;
     case OPTION_KEY:
         r->key = text_of(L, options, o);
@@ -181,6 +202,10 @@ static void check_together(lua_State *L, struct http_options *out)
         bind_error(L, "options 'body' and 'body_file' exclude each other");
     if (r->sink && r->stream)
         bind_error(L, "options 'sink' and 'stream' exclude each other");
+    if (r->insecure && r->ca)
+        bind_error(L, "options 'insecure' and 'ca' exclude each other");
+    if (r->unix_path && r->connect_to)
+        bind_error(L, "options 'unix' and 'connect_to' exclude each other");
     if (r->unix_path && strlen(r->unix_path) > 107)
         bind_error(L, "option 'unix' is longer than a socket's path may be (107 bytes)");
     if (!r->max_body && !r->stream)

@@ -149,13 +149,24 @@ static bool dress(struct curl_transfer *t)
     return ok;
 }
 
+static bool set_connect_to(struct http_job *job, const char *address)
+{
+    char entry[280]; /* an empty host and port before it: any */
+
+    snprintf(entry, sizeof entry, "::%s", address);
+    job->connect_to = curl_slist_append(NULL, entry);
+    return job->connect_to &&
+           curl_easy_setopt(job->transfer->easy, CURLOPT_CONNECT_TO, job->connect_to) == CURLE_OK;
+}
+
 /* What only some requests have; false in *plain when there was any. */
 static bool set_extras(struct http_job *job, const struct http_request *r, bool *plain)
 {
     CURL *easy = job->transfer->easy;
     bool ok = true, upload = r->body_file || r->body_len > 0;
 
-    *plain = !r->stream && !upload && !r->idle_ms && !r->unix_path && !r->cert && !r->key;
+    *plain = !r->stream && !upload && !r->idle_ms && !r->unix_path && !r->cert && !r->key && !r->insecure &&
+             !r->connect_to;
     /* On one HTTP/2 connection a paused stream stalls its neighbours, and an answer to an upload that the
      * server did not read to its end is taken for a broken stream, also when the upload is small. */
     if (r->stream || upload)
@@ -166,6 +177,12 @@ static bool set_extras(struct http_job *job, const struct http_request *r, bool 
     }
     if (r->unix_path)
         SET(UNIX_SOCKET_PATH, r->unix_path);
+    if (r->connect_to)
+        ok &= set_connect_to(job, r->connect_to);
+    if (r->insecure) {
+        SET(SSL_VERIFYPEER, 0L);
+        SET(SSL_VERIFYHOST, 0L);
+    }
     if (r->cert)
         SET(SSLCERT, r->cert);
     if (r->key)

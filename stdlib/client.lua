@@ -189,14 +189,16 @@ end
 local function act(verb)
   return function(self, order)
     return self:call("POST", ("/v1/apps/%s/%s"):format(wire.escape(order.app), verb), {
-      environment = order.environment, what = order.what, reason = order.reason, by = order.by,
+      environment = order.environment, what = order.what, versions = order.versions, reason = order.reason,
+      by = order.by,
     })
   end
 end
 
 --- Each takes an Act and waits until the host accepted the order, not until it is carried out.
-Client.rollback, Client.release, Client.hold, Client.unhold =
-  act "rollback", act "release", act "hold", act "unhold"
+Client.rollback, Client.release = act "rollback", act "release"
+Client.apply, Client.destroy = act "apply", act "destroy"
+Client.hold, Client.unhold, Client.approve, Client.reject = act "hold", act "unhold", act "approve", act "reject"
 
 ---@async
 ---@param app string?

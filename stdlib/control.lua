@@ -1,8 +1,9 @@
 -- The host's two doors: the control API on a unix socket in its state, and health and metrics on a TCP port.
 --
 -- Whoever may open the socket is the operator: it lies in a folder of mode 0700 and has mode 0600 itself.
--- The TCP door only reads, and tells nothing that matters to a stranger.
+-- The TCP door tells nothing that matters to a stranger; who has the API's token may order (control/door.lua).
 
+local door = require "control.door"
 local errors = require "errors"
 local json = require "json"
 local log = require "log"
@@ -153,8 +154,12 @@ local ACTS = {
     end
     return engine:release(act)
   end,
+  apply = function(engine, act) return engine:apply(act) end,
+  destroy = function(engine, act) return engine:destroy(act) end,
   hold = function(engine, act) return engine:hold(act) end,
   unhold = function(engine, act) return engine:unhold(act) end,
+  approve = function(engine, act) return engine:approve(act) end,
+  reject = function(engine, act) return engine:reject(act) end,
 }
 
 local function app_act(engine, request, app, verb)
@@ -166,6 +171,7 @@ local function app_act(engine, request, app, verb)
     app = wire.unescape(app),
     environment = text_of(body, "environment"),
     what = text_of(body, "what"),
+    versions = type(body.versions) == "table" and body.versions ~= json.null and body.versions or nil,
     reason = text_of(body, "reason"),
     by = text_of(body, "by") or "somebody on the control socket",
   }
@@ -284,6 +290,8 @@ local HEALTH <const> = {
 function M.public_handler(engine)
   return function(request)
     if engine.elsewhere and request.path ~= "/metrics" and not HEALTH[request.path] then return elsewhere(engine) end
+    local reply = door.answer(engine, request)
+    if reply then return reply end
     if request.method ~= "GET" and request.method ~= "HEAD" then
       local refusal = plain(405, "only GET\n")
       refusal.headers.Allow = "GET, HEAD"
@@ -308,7 +316,8 @@ end
 
 --- Opens both doors.
 ---@async
----@param options {engine: Engine, state: string, socket: string?, listen: {address: string, port: integer}?}
+---@param options {engine: Engine, state: string, socket: string?, listen: {address: string, port: integer}?,
+---  hosts: string[]?} hosts: names that the TCP door goes by
 ---@return Control?
 ---@return Err? err "busy": another host runs on this state
 function M.open(options)
@@ -322,7 +331,8 @@ function M.open(options)
   if options.listen then
     public, err = serve.listen {
       address = options.listen.address, port = options.listen.port,
-      handler = function(request) return public_handler(request) end, max_body = 4096, connections = 64, timeout = 10,
+      handler = function(request) return public_handler(request) end, max_body = 65536, connections = 64, timeout = 10,
+      hosts = options.hosts,
     }
     if not public then
       control:close()

@@ -42,6 +42,7 @@ local function policy_names(config)
     for _, environment in ipairs(app.environment_list) do
       add(environment.policy)
       add(environment.rollback)
+      if require("target").destroys(environment.target.kind) then add "destroy" end
     end
   end
   return names
@@ -99,6 +100,7 @@ function M.open(options)
     config = config, load = options.load, on_event = options.on_event or function() end, lock = lock, journal = book,
     policies = policies, state = config.state, world = options.world or require("world").real(),
     lanes = {}, places = {}, repositories = {}, app_states = {}, said = {}, hurry = {}, locks = {}, found = {},
+    happened = require("engine.happened").new(),
     app_edition = 1, -- another number: other apps
     patience = 300, -- seconds that a release waits for a target out of reach, from the first moment on
     counters = { polls = 0, poll_errors = 0, runs = {} },
@@ -122,8 +124,19 @@ end
 function Engine:emit(event)
   event.at = event.at or time.now()
   event.text = log.redact(event.text)
+  self.happened:add(event)
   self.on_event(event)
 end
+
+---What happened lately.
+---@param query EventQuery
+---@return EventPage
+function Engine:events(query) return self.happened:page(query) end
+
+---Waits until something happens.
+---@async
+---@param seconds Seconds
+function Engine:events_wait(seconds) self.happened:wait(seconds) end
 
 ---Something went wrong that no run or decision tells of.
 ---@param what string
@@ -386,9 +399,12 @@ local function cancel_lanes(self)
   for _, l in pairs(self.lanes) do
     if l.running and l.running.task then
       l.running.cancelled = true -- whatever its policy makes of it
+      l.resting = false -- a run that waits for people is parked like any other
       l.running.task:cancel()
     end
   end
+  local limit = time.monotonic() + 5
+  while busy(self) and time.monotonic() < limit do self.idle:wait(0.1) end
 end
 
 ---Polls and runs until stop is called, or this host must not act any more.
@@ -417,8 +433,6 @@ function Engine:run()
     for teller in pairs(self.tellers) do teller:cancel() end
   end
   cancel_lanes(self)
-  local limit = time.monotonic() + 5
-  while busy(self) and time.monotonic() < limit do self.idle:wait(0.1) end
   self.unfinished = busy(self)
   if not self.lost then reporter.told(self, 5) end
   self:close()
@@ -462,13 +476,14 @@ function Engine:once()
   end
   for _, p in ipairs(polls) do ok = p:join() and ok end
   while busy(self) do self.idle:wait(1) end
+  cancel_lanes(self)
   reporter.told(self, 30)
   local runs = {}
   for _, row in ipairs(self.journal:rows("SELECT id FROM runs ORDER BY id")) do
     if row.id > first or unfinished[row.id] then
       local info = view.run_info(self.journal, self.journal:run_by_id(row.id))
       runs[#runs + 1] = info
-      if info.state ~= "done" and info.state ~= "superseded" then ok = false end
+      if info.state ~= "done" and info.state ~= "superseded" and info.state ~= "waiting" then ok = false end
     end
   end
   self:close()
@@ -485,6 +500,7 @@ function Engine:poll(name)
     if not name or app.name == name then
       apps[#apps + 1] = app.name
       if app.follows == "git" then self:repository(app):expire() end
+      if app.follows == "workload" then require("keel.looks").expire(self) end
       if app.charts then require("charts.follow").expire(app, self.world, self.config) end
       for _, id in ipairs((poller.poll(self, app))) do ids[#ids + 1] = id end
     end
@@ -536,7 +552,7 @@ function Engine:reload()
   return { apps = #config.app_list, policies = #policy_names(config), changed = changed }
 end
 
-for _, room in ipairs { acts.methods, answers } do
+for _, room in ipairs { acts.methods, answers, require "engine.orders" } do
   for name, method in pairs(room) do Engine[name] = method end
 end
 

@@ -35,6 +35,8 @@ local mistake = core.mistake
 ---@field max_body integer? bytes; more is the error too_large (8 MiB; 1 GiB to a sink; a stream has none)
 ---@field redirects integer? how many to follow (5 for GET and HEAD, else 0: the 3xx answer is returned)
 ---@field unix string? path of a UNIX socket to connect to, whatever the URL's host is
+---@field connect_to string? host:port to connect to; the URL's host is still the one that TLS must prove
+---@field insecure boolean? believe whoever answers; only for what people configured so by name
 ---@field ca string? PEM file to trust instead of the system's certificates
 ---@field cert string? PEM file of a client certificate
 ---@field key string? PEM file of its key
@@ -143,7 +145,7 @@ local function follow(hop, answer)
   end
   if there.origin ~= hop.at.origin then
     if hop.opts.unix then return refuse(hop, "a redirect out of a UNIX socket") end
-    hop.opts = without(hop.opts, "auth", "cert", "key")
+    hop.opts = without(hop.opts, "auth", "cert", "key", "connect_to", "insecure")
     hop.headers = only(hop.headers, function(name) return harmless[name] end)
     hop.public_only = hop.public_only or not answer.peer_private
   end

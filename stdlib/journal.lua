@@ -382,7 +382,8 @@ end
 
 -- ---- the other rooms ----
 
-for _, room in ipairs { require "journal.releases", require "journal.memory", require "journal.turns" } do
+for _, room in ipairs { require "journal.releases", require "journal.memory", require "journal.turns",
+  require "journal.approvals" } do
   for name, method in pairs(room) do Journal[name] = method end
 end
 

@@ -153,6 +153,39 @@ function Repository:tag(digest, tag)
   return point(self, "tag", digest, tag, function() return self:manifest(digest) end)
 end
 
+-- The configuration of an image, read by its manifest.
+local function configuration(self, op, manifest)
+  if not manifest.config then return fail(self, op, "protocol", "the manifest names no configuration") end
+  local text, err = self:blob(manifest.config.digest)
+  if not text then return nil, err end
+  local body = json.decode(text)
+  if type(body) ~= "table" then return fail(self, op, "protocol", "the image's configuration is no object") end
+  return body
+end
+
+---The platforms that an image is for: those of an index's children, else what its configuration says.
+---@async
+---@param digest string
+---@return {os: string, architecture: string}[]? platforms Empty when it does not say.
+---@return Err? err
+function Repository:platforms(digest)
+  local manifest, err = self:manifest(digest)
+  if not manifest then return nil, err end
+  local list = {}
+  local function add(p)
+    if type(p) ~= "table" or type(p.os) ~= "string" or type(p.architecture) ~= "string" then return end
+    if p.os == "" or p.os == "unknown" or p.architecture == "" then return end
+    list[#list + 1] = { os = p.os, architecture = p.architecture }
+  end
+  for _, child in ipairs(manifest.children) do add(child.platform) end
+  if #manifest.children > 0 or not manifest.config then return list end
+  local body
+  body, err = configuration(self, "platforms", manifest)
+  if not body then return nil, err end
+  add(body)
+  return list
+end
+
 ---The labels of an image's configuration; of an index, those of its image for linux.
 ---@async
 ---@param digest string
@@ -167,16 +200,9 @@ function Repository:labels(digest)
     manifest, err = self:manifest(child)
     if not manifest then return nil, err end
   end
-  if not manifest.config then
-    return fail(self, "labels", "protocol", "the manifest names no configuration")
-  end
-  local text
-  text, err = self:blob(manifest.config.digest)
-  if not text then return nil, err end
-  local body = json.decode(text)
-  if type(body) ~= "table" then
-    return fail(self, "labels", "protocol", "the image's configuration is no object")
-  end
+  local body
+  body, err = configuration(self, "labels", manifest)
+  if not body then return nil, err end
   local labels, given = {}, type(body.config) == "table" and body.config.Labels
   for k, v in pairs(type(given) == "table" and given or {}) do
     if type(k) == "string" and type(v) == "string" then labels[k] = v end

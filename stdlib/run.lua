@@ -145,11 +145,24 @@ local function put(self, request)
   end
 end
 
+---@class ReleaseOptions
+---@field version? string
+---@field restored? boolean
+---@field versions? table<string, string> Of charts.
+---@field containers? string[] With init_containers: those that get the image, instead of the configuration's.
+---@field init_containers? string[]
+---@field cause? string What the target's own history says of it (kubernetes.io/change-cause).
+---@field pod_annotations? table<string, string>
+
+-- What the target is asked for besides the image.
+local PASSED_ON <const> = { "version", "restored", "versions", "containers", "init_containers", "cause",
+  "pod_annotations" }
+
 ---Rolls an image out by digest, waits until the target reports it, and lets it prove itself. A release that fails is
 ---recorded as failed and raises; the rollback policy hears of it at once.
 ---@async
 ---@param image Image|{digest: string, image: string, commit?: string}
----@param options? {version?: string, restored?: boolean, versions?: table<string, string>} versions: of charts.
+---@param options? ReleaseOptions
 function Run:release(image, options)
   if type(image) ~= "table" or not image.digest then error("usage: run:release(image [, {version=}])", 2) end
   options = options or {}
@@ -160,10 +173,9 @@ function Run:release(image, options)
       digest = image.digest, image = image.image, restored = options.restored,
     }
   end, true)
-  local ok, err = pcall(put, self, {
-    image = image.image, digest = image.digest, commit = image.commit, version = options.version, release = id,
-    restored = options.restored, versions = options.versions,
-  })
+  local request = { image = image.image, digest = image.digest, commit = image.commit, release = id }
+  for _, name in ipairs(PASSED_ON) do request[name] = options[name] end
+  local ok, err = pcall(put, self, request)
   if not ok then
     err = errors.wrap(err)
     if err.code == "cancelled" or err.code == "diverged" or place.engine.stopping then error(err, 0) end

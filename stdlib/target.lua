@@ -19,6 +19,10 @@ local M = {}
 ---@field commit? string
 ---@field version? string
 ---@field release integer
+---@field containers? string[] kubernetes: with init_containers, those that get it instead of the configuration's.
+---@field init_containers? string[]
+---@field cause? string kubernetes: what kubernetes.io/change-cause is to say.
+---@field pod_annotations? table<string, string> kubernetes: onto the pod template.
 ---@field restored? boolean It was good here before, and is to come back as it was.
 ---@field versions? table<string, string> Of charts, for targets that put several out at once.
 ---@field run? integer
@@ -34,6 +38,11 @@ local M = {}
 ---@field apply fun(self, request: TargetRequest): true?, Err? Accepted, not proved; asking again changes nothing.
 ---@field wait fun(self, request: TargetRequest): true?, Err? Until it runs; else unhealthy, with its last words.
 ---@field settle fun(self, request: TargetRequest): true?, Err? It proved itself: older than the one before may go.
+
+---Whether targets of a kind can be taken down by an order.
+---@param kind string
+---@return boolean
+function M.destroys(kind) return kind == "helmsman" end
 
 ---Opens the target of an environment.
 ---@param environment EnvironmentConfig

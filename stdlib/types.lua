@@ -87,6 +87,7 @@
 ---@field run RunInfo? the run under way
 ---@field last RunInfo? the last run that ended
 ---@field queued integer changes waiting
+---@field approval Approval? what the run under way waits for
 ---@field retry_at Wall?
 
 ---@class AppStatus
@@ -227,14 +228,21 @@
 ---@field app string
 ---@field environment string? rollback: absent means the only one, or production; hold/unhold: absent means all
 ---@field by string
----@field what string? release: a version or a commit
----@field reason string? hold
+---@field what string? release: a version or a commit; approve/reject: the approval's id or its version
+---@field versions table<string, string>? apply: of charts, by their names
+---@field reason string? hold, reject
 
 ---@class Engine: StatusSource
 ---@field rollback fun(self, act: Act): RunInfo?, Err?
 ---@field release fun(self, act: Act): RunInfo?, Err?
+---@field apply fun(self, act: Act): RunInfo?, Err? brings an environment to what should be there
+---@field destroy fun(self, act: Act): RunInfo?, Err? takes an environment down
+---@field events fun(self, query: EventQuery): EventPage
+---@field events_wait fun(self, seconds: Seconds) until something happens
 ---@field hold fun(self, act: Act): EnvironmentStatus[]?, Err? the environments that are now held
 ---@field unhold fun(self, act: Act): EnvironmentStatus[]?, Err?
+---@field approve fun(self, act: Act): Approval?, Err? a vote; "conflict": nothing waits
+---@field reject fun(self, act: Act): Approval?, Err?
 ---@field poll fun(self, app: string?): PollResult?, Err? nil: all apps
 ---@field reload fun(self): ReloadResult?, Err? err.faults: Fault[] when the new files are refused
 ---@field health fun(self): Health

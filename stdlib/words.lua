@@ -3,7 +3,7 @@
 -- what is big only when a word is called.
 local M = {}
 
-local ROOMS <const> = { "charts" }
+local ROOMS <const> = { "approval", "charts", "helmsman", "keel" }
 
 ---Adds the words of the rooms to those of a place or a run.
 ---@param kind "place"|"run"

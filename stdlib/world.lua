@@ -8,6 +8,7 @@ local M = {}
 ---@field target fun(environment: EnvironmentConfig, cfg: Config): table
 ---@field charts fun(repository: ChartRepositoryConfig, cfg: Config): ChartRepository
 ---@field verify fun(list: VerifyConfig[], request: table): true?, Err?
+---@field cluster fun(name: string, cfg: Config): KubernetesClient?, Err?
 ---@field notify fun(cfg: Config, names: string[], message: table): true?, Err?
 
 -- The repository object of an app, with the credentials that the configuration has for its host.
@@ -34,6 +35,7 @@ function M.real()
     target = function(environment, cfg) return require("target").open(environment, cfg) end,
     charts = function(repository, cfg) return require("charts").repository(repository, cfg) end,
     verify = function(list, request) return require("verify").run(list, request) end,
+    cluster = function(name, cfg) return require("kubernetes").open(name, cfg) end,
     notify = function(cfg, names, message) return require("notify").send(cfg, names, message) end,
   }
 end

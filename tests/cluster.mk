@@ -5,7 +5,8 @@ CLUSTER ?= $(or $(MOONTIDE_CLUSTER),$(BUILD)/cluster)
 export MOONTIDE_CLUSTER := $(abspath $(CLUSTER))
 CLUSTER_LUA := $(OUT)/moontide exec tests/cluster.lua
 
-DEPS_CLUSTER := etcd-server containerd runc containernetworking-plugins iptables iproute2 catatonit openssl unzip npm=npm golang-go=go
+DEPS_CLUSTER := etcd-server containerd runc containernetworking-plugins iptables iproute2 socat catatonit \
+                openssl unzip npm=npm golang-go=go
 
 .PHONY: deps-cluster cluster-build cluster-up cluster-down cluster-status test-cluster
 deps-cluster:

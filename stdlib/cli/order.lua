@@ -34,13 +34,14 @@ end
 --- Gives an order that starts a run.
 ---@async
 ---@param ctx Context
----@param verb "rollback"|"release"
+---@param verb "rollback"|"release"|"apply"|"destroy"
 ---@param what string?
+---@param versions table<string, string>?
 ---@return integer exit_code
-function M.run(ctx, verb, what)
+function M.run(ctx, verb, what, versions)
   local host = ctx:host()
   local run, err = host[verb](host, {
-    app = ctx.args.APP, environment = ctx.args.ENV, what = what, by = ctx.by(),
+    app = ctx.args.APP, environment = ctx.args.ENV, what = what, versions = versions, by = ctx.by(),
   })
   if not run then return ctx:fail(err) end
   if ctx.json then
@@ -69,6 +70,31 @@ function M.hold(ctx, verb)
   end
   for _, env in ipairs(done.environments) do
     ctx.out:line(("%s/%s is %s"):format(ctx.args.APP, env.name, verb == "hold" and "held" or "free again"))
+  end
+  return 0
+end
+
+--- Gives an order about what waits for approval.
+---@async
+---@param ctx Context
+---@param verb "approve"|"reject"
+---@return integer exit_code
+function M.approval(ctx, verb)
+  local host = ctx:host()
+  local approval, err = host[verb](host, {
+    app = ctx.args.APP, environment = ctx.args.ENV, what = ctx.flags.id, reason = ctx.flags.reason,
+    by = ctx.flags.by or ctx.by(),
+  })
+  if not approval then return ctx:fail(err) end
+  if ctx.json then
+    ctx:print_json(approval)
+    return 0
+  end
+  local name = require("term").clean(approval.name)
+  if approval.state == "pending" then
+    ctx.out:line(("%s has %d of %d votes"):format(name, #approval.voters, approval.votes))
+  else
+    ctx.out:line(("%s is %s"):format(name, approval.state))
   end
   return 0
 end

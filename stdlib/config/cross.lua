@@ -107,25 +107,45 @@ local function check_target(env, config, at, claim)
   end
 end
 
-local function check_environment(env, config, at, known, claim)
-  if env.policy == nil then env.policy = env.name end
-  if env.protected == nil then env.protected = env.name == "production" end
-  for _, key in ipairs { "policy", "rollback" } do
-    if known and env[key] and not contains(known, env[key]) then
-      at:child(key):fault(("there is no policy %s"):format(s.quote(env[key])), s.meant(env[key], known)
+-- Names of a list that `notify` does not know.
+local function unknown_notifiers(config, list, at)
+  local notifiers = {}
+  for name in pairs(config.notify or {}) do notifiers[#notifiers + 1] = name end
+  table.sort(notifiers)
+  for i, name in ipairs(list or {}) do
+    if not contains(notifiers, name) then
+      at:child(i):fault(("there is no notifier %s"):format(s.quote(name)), s.meant(name, notifiers)
+        or "name it in `notify` at the top")
+    end
+  end
+end
+
+-- Keys that name a policy, each with its value.
+local function check_policies(config, known, at, ...)
+  for i = 1, select("#", ...), 2 do
+    local key, name = select(i, ...)
+    if known and name and not contains(known, name) then
+      at:child(key):fault(("there is no policy %s"):format(s.quote(name)), s.meant(name, known)
         or (config.scripts and ("policies are the files of %s"):format(config.scripts)
           or "built in: " .. table.concat(known, ", ")))
     end
   end
-  local notifiers = {}
-  for name in pairs(config.notify or {}) do notifiers[#notifiers + 1] = name end
-  table.sort(notifiers)
-  for i, name in ipairs(env.notify or {}) do
-    if not contains(notifiers, name) then
-      at:child("notify"):child(i):fault(("there is no notifier %s"):format(s.quote(name)), s.meant(name, notifiers)
-        or "name it in `notify` at the top")
-    end
-  end
+end
+
+local function check_keel(config, at, known)
+  local keel = config.keel
+  if type(keel) ~= "table" then return end
+  local here = at:child("keel")
+  check_policies(config, known, here, "policy", keel.policy, "rollback", keel.rollback)
+  unknown_notifiers(config, keel.notify, here:child("notify"))
+  check_cluster(keel.cluster, config, here:child("cluster"))
+end
+
+local function check_environment(env, config, at, known, claim)
+  if env.policy == nil then env.policy = env.name end
+  if env.protected == nil then env.protected = env.name == "production" end
+  check_policies(config, known, at, "policy", env.policy, "rollback", env.rollback)
+  unknown_notifiers(config, env.notify, at:child("notify"))
   if env.host then claim.host(env.host:lower(), at:child("host"), "two environments cannot be found at one place") end
   for i, probe in ipairs(env.verify or {}) do
     if probe.every and probe.within and probe.every > probe.within then
@@ -159,6 +179,11 @@ function M.check(config, at)
     image = claimer "this image repository", workload = claimer "this workload",
     context = claimer "this helmsman context",
   }
+  check_keel(config, at, known)
+  if config.apps == nil and config.keel then config.apps = {} end
+  if config.apps == nil then
+    at:child("apps"):fault("is missing", 'apps = { web = { source = "...", image = "...", environments = {} } }')
+  end
   local apps = type(config.apps) == "table" and config.apps or {}
   for name, app in pairs(apps) do app.name = name end
   config.app_list = in_order(apps, at:child("apps"))

@@ -101,7 +101,7 @@ M.api = s.record({
   { "token", secret.shape {
     doc = "Whoever has it may ask for runs: POST /apply, POST /destroy, GET /jobs, GET /events.", required = true } },
   { "hosts", s.list(s.text { plural = "host names", verify = with(names.host) }, {
-    doc = "Names under which clients may reach it, beside addresses, localhost and names of the cluster.",
+    doc = "Names under which clients may reach it, beside addresses and localhost.",
     default = {} }) },
 }, { doc = "The door on `listen` for scripts and pipelines. Left out: closed." })
 

@@ -200,6 +200,26 @@ local leader = s.record({
   end,
 })
 
+-- ---- workloads that follow their images by keel's annotations ----
+
+local keel = s.record({
+  { "cluster", text("Where the workloads are: a name of `clusters`.", { default = "default" }) },
+  { "namespaces", s.list(s.text { plural = "namespaces", what = "a namespace", verify = with(names.namespace) },
+    { doc = "Only these namespaces. Default: all." }) },
+  { "poll", s.duration { doc = "How often registries are asked where no keel.sh/pollSchedule says so.", default = "1m",
+    min = 1, max = 86400 } },
+  { "policy", text("Policy that decides: a file in scripts/.", { default = "keel" }) },
+  { "rollback", s.either({
+    { is "boolean", s.off() }, { is "string", s.text() },
+  }, { doc = "Policy that reacts to a bad release; false for none, as keel has none.", default = false }) },
+  { "watch_for", s.duration { doc = "How long its health is watched after a release.", default = "5m" } },
+  { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Who hears of the workloads that have no"
+    .. " keel.sh/notify.", default = {} }) },
+  { "platforms", s.boolean { doc = "Pass over images that do not run on every node where the workload may be put.",
+    default = true } },
+  { "timeout", s.duration { doc = "Time for a rollout.", default = "10m", min = 1 } },
+}, { doc = "Instead of keel: workloads with keel.sh annotations become apps by themselves." })
+
 -- ---- the whole ----
 
 M.config = s.record({
@@ -247,7 +267,8 @@ M.config = s.record({
     { "runs", s.integer { doc = "Runs to keep for each environment.", default = 500, min = 10, max = 1000000 } },
     { "days", s.integer { doc = "Days to keep them.", default = 90, min = 1, max = 36500 } },
   }, { doc = "How much history is kept.", default = {} }) },
-  { "apps", s.map(plain, app, { doc = "What is delivered.", required = true, name = "APP",
+  { "keel", keel },
+  { "apps", s.map(plain, app, { doc = "What is delivered. Only `keel` makes it optional.", name = "APP",
     example = '{ web = { source = "https://...", image = "...", environments = { ... } } }' }) },
 }, {})
 

@@ -11,7 +11,8 @@ M.VERSION = 1
 -- Fields that are lists (types.lua). An empty Lua table does not say whether it is one.
 local LISTS = {
   apps = true, environments = true, runs = true, decisions = true, entries = true, changed = true, changes = true,
-  faults = true, samples = true, values = true, metrics = true,
+  faults = true, samples = true, values = true, metrics = true, voters = true, approvals = true, jobs = true,
+  events = true,
 }
 
 local function prepare(value, depth)

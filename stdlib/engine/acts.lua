@@ -37,6 +37,11 @@ local function places_of(self, act)
   return list
 end
 
+---The one environment that an act is about: the named one, the only one, or production.
+---@param self table The engine.
+---@param act Act
+---@return Place? place
+---@return Err? err
 local function one_place(self, act)
   local list, err = places_of(self, act)
   if not list then return nil, err end
@@ -90,6 +95,70 @@ function M.methods:unhold(act)
   end)
 end
 
+-- The one approval that an act is about.
+local function pending(self, act)
+  local list, err = places_of(self, act)
+  if not list then return nil, err end
+  local found = {}
+  for _, p in ipairs(list) do
+    for _, a in ipairs(self.journal:approvals { app = p.app.name, environment = p.environment, pending = true }) do
+      if not act.what or act.what == a.name or act.what == a.new then found[#found + 1] = a end
+    end
+  end
+  local about = { op = "approval", target = act.app }
+  if #found == 0 then
+    return errors.fail("conflict", ("nothing of %s waits for approval"):format(act.app), about)
+  elseif #found > 1 then
+    local names = {}
+    for i, a in ipairs(found) do names[i] = a.environment .. " " .. a.name end
+    return errors.fail("invalid", "several approvals wait, say which one: " .. table.concat(names, ", "), about)
+  end
+  return found[1]
+end
+
+---Tells the run that waits for an approval, and whoever watches the host, what became of it.
+---@param approval Approval
+---@param words string
+function M.methods:decided(approval, words)
+  self:emit {
+    event = "note", level = "info", app = approval.app, environment = approval.environment, run = approval.run,
+    text = ("%s %s"):format(approval.name, words),
+  }
+  local app = self.config.apps[approval.app]
+  if app and app.environments[approval.environment] then
+    self:lane(self:place(approval.app, approval.environment)).wake:notify()
+  end
+end
+
+---Votes for what waits for approval.
+---@param act Act
+---@return Approval? approval
+---@return Err? err conflict: nothing waits.
+function M.methods:approve(act)
+  local found, err = pending(self, act)
+  if not found then return nil, err end
+  local voted = self.journal:vote(found.id, act.by)
+  self:decided(voted, ("has %d of %d votes, %s voted"):format(#voted.voters, voted.votes, act.by))
+  return voted
+end
+
+---Rejects what waits for approval; that is final.
+---@param act Act
+---@return Approval? approval
+---@return Err? err conflict: nothing waits.
+function M.methods:reject(act)
+  local found, err = pending(self, act)
+  if not found then return nil, err end
+  self.journal:end_approval(found.id, "rejected", act.by, act.reason)
+  self:decided(found, ("rejected by %s%s"):format(act.by, act.reason and ": " .. act.reason or ""))
+  return self.journal:approval_by_id(found.id)
+end
+
+---Queues what somebody asked for.
+---@param self table The engine.
+---@param p Place
+---@param change table kind, policy, by, reason, title and data of the run.
+---@return RunInfo run
 local function begin(self, p, change)
   change.app, change.environment = p.app.name, p.environment
   change.key = ("%s %s %s"):format(change.kind, change.by, time.iso())
@@ -101,6 +170,9 @@ local function begin(self, p, change)
   self:lane(p):kick()
   return view.run_info(self.journal, self.journal:run_by_id(id), self)
 end
+
+M.begin = begin
+M.one_place = one_place
 
 ---Goes back to the release before the one that runs; it stays there until the source moves.
 ---@param act Act

@@ -225,6 +225,7 @@ function Lane:execute(row)
   end)
   local ok, err = ended(self.running)
   local state = ok and "done" or errors.is(err, "diverged") and "diverged" or "failed"
+  if not ok and self.running.steps and self.running.steps.superseded then state = "superseded" end
   local broken = self.running.steps and self.running.steps.broken
   if broken and not engine.stopping then
     emit { kind = "note", level = "error", text = "interrupted: " .. tostring(broken) }
@@ -236,7 +237,8 @@ function Lane:execute(row)
     emit { kind = "note", level = "info", text = "parked: it goes on when the host starts again" }
   else
     emit {
-      kind = "run", level = ok and "info" or "error", phase = "end", elapsed = time.monotonic() - started,
+      kind = "run", level = (ok or state == "superseded") and "info" or "error", phase = "end",
+      elapsed = time.monotonic() - started,
       text = ok and "done: " .. row.title or ("%s: %s"):format(state, tostring(err)),
       error = not ok and errors.plain(err) or nil,
     }
@@ -259,13 +261,14 @@ function Lane:finish(row, state, err, started)
   end
   local again = engine.journal:finish(row, state, err, retry)
   self:event(row, {
-    at = time.now(), event = "run", level = state == "done" and "info" or "error", phase = "end", state = state,
+    at = time.now(), event = "run", phase = "end", state = state,
+    level = (state == "done" or state == "superseded") and "info" or "error",
     text = state == "done" and row.title or tostring(err), elapsed = time.monotonic() - started,
     error = err and errors.plain(err) or nil,
   })
   engine.counters.runs[state] = (engine.counters.runs[state] or 0) + 1
   engine:report(place, row, state, err, again)
-  if state ~= "done" then engine:release_failed(place) end
+  if state ~= "done" and state ~= "superseded" then engine:release_failed(place) end
   log.debug("run ended", { run = row.id, state = state })
 end
 

@@ -84,7 +84,7 @@ end
 function M.report(engine, at, row, state, err, again)
   local commit = row.change and row.change.commit
   local title = ("%s %s: %s"):format(at.app.name, at.environment, row.title)
-  if state ~= "running" and state ~= "done" and not again and #at.config.notify > 0 then
+  if state ~= "running" and state ~= "done" and state ~= "superseded" and not again and #at.config.notify > 0 then
     quietly(engine, "notifying", function()
       assert(engine.world.notify(engine.config, at.config.notify, {
         level = "error", title = title, text = ("%s: %s"):format(state, err and tostring(err) or "failed"),

@@ -23,7 +23,7 @@ local GRACE <const> = 20 -- helm notes that a release failed when it is told to 
 ---@field env table<string, string>
 ---@field timeout Seconds
 ---@field hooks table?
----@field release integer
+---@field release integer|string a destroying run is "d" and its number
 ---@field attempt string? what tells this call from others of the same release
 
 ---@class HelmsmanCommand: HelmsmanRunner

@@ -84,12 +84,12 @@ end
 -- "helmsman-web-production-12-": all Jobs of one release begin so.
 local function prefix(place, release)
   local words = ("%s-%s"):format(place.app, place.environment):lower():gsub("[^a-z0-9-]", "-"):sub(1, 28)
-  return ("helmsman-%s-%d-"):format(words:gsub("%-+$", ""), release)
+  return ("helmsman-%s-%s-"):format(words:gsub("%-+$", ""), release)
 end
 
 ---Tells the names of a release's own Jobs.
 ---@param place {app: string, environment: string}
----@param release integer
+---@param release integer|string
 ---@return fun(name: string): boolean
 function M.own(place, release)
   local begins = prefix(place, release)

@@ -26,6 +26,9 @@ local OLD_DECISIONS <const> = [[DELETE FROM decisions WHERE app = ?1 AND environ
   AND id NOT IN (SELECT max(id) FROM decisions WHERE app = ?1 AND environment = ?2 GROUP BY policy, subject
     ORDER BY max(id) DESC LIMIT ?4)]]
 
+local OLD_APPROVALS <const> = [[DELETE FROM approvals WHERE app = ?1 AND environment = ?2 AND state <> 'pending'
+  AND changed_at < ?3 AND run NOT IN (SELECT id FROM runs)]]
+
 local OLD_RELEASES <const> = [[DELETE FROM releases WHERE app = ?1 AND environment = ?2
   AND state NOT IN ('live', 'pending') AND at < ?3 AND (run IS NULL OR run NOT IN (SELECT id FROM runs))
   AND id NOT IN (SELECT id FROM releases WHERE app = ?1 AND environment = ?2 ORDER BY id DESC LIMIT ?4)]]
@@ -41,6 +44,7 @@ local function piece(journal, app, environment, keep)
     end
     journal:write(OLD_DECISIONS, app, environment, DECISIONS, SUBJECTS)
     journal:write(OLD_RELEASES, app, environment, before, RELEASES)
+    journal:write(OLD_APPROVALS, app, environment, before)
     return true
   end)
   return ids

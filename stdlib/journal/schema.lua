@@ -126,6 +126,36 @@ M.migrations = {
     at REAL NOT NULL
   ) STRICT;
   ]],
+  [[
+  CREATE TABLE approvals (          -- what waits, or waited, for people to agree
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    run INTEGER NOT NULL,           -- the run that asked first
+    app TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    name TEXT NOT NULL,             -- "deployment/shop/web:1.2.4"
+    title TEXT NOT NULL,
+    current TEXT,                   -- what runs, and what would follow it
+    new TEXT,
+    digest TEXT,                    -- who agreed, agreed to these bytes
+    votes INTEGER NOT NULL,         -- that it takes
+    state TEXT NOT NULL,            -- pending approved rejected expired withdrawn
+    "by" TEXT,                      -- who rejected it
+    reason TEXT,
+    deadline REAL NOT NULL,
+    at REAL NOT NULL,
+    changed_at REAL NOT NULL,
+    archived INTEGER NOT NULL DEFAULT 0 -- what was approved has been done
+  ) STRICT;
+  CREATE INDEX approvals_by_place ON approvals (app, environment, id);
+  CREATE INDEX approvals_open ON approvals (id) WHERE state = 'pending';
+
+  CREATE TABLE votes (              -- one for each voter, whatever they say how often
+    approval INTEGER NOT NULL REFERENCES approvals (id) ON DELETE CASCADE,
+    voter TEXT NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (approval, voter)
+  ) STRICT, WITHOUT ROWID;
+  ]],
 }
 
 M.version = #M.migrations

@@ -20,6 +20,15 @@ end
 -- The lane of a place in the running host, if there is one.
 local function lane_of(engine, app, environment) return engine and engine.lanes[app .. "/" .. environment] end
 
+---The approval that a run waits for, if it does.
+---@param journal Journal
+---@param row table The run.
+---@return Approval?
+function M.waits_for(journal, row)
+  if not journal:anything_pending() then return nil end
+  return journal:approvals({ app = row.app, environment = row.environment, pending = true, limit = 1 })[1]
+end
+
 ---@param journal Journal
 ---@param row table
 ---@param engine? table
@@ -36,6 +45,7 @@ function M.run_info(journal, row, engine)
     release = release(journal:row([[SELECT run, version, commit_id AS "commit", digest, image, adopted, at FROM releases
       WHERE run = ? AND state IN ('live', 'replaced', 'bad') ORDER BY id DESC LIMIT 1]], row.id)),
   }
+  if row.state == "running" and M.waits_for(journal, row) then info.state = "waiting" end
   local lane = lane_of(engine, row.app, row.environment)
   if lane and lane.running and lane.running.row.id == row.id then
     info.progress, info.step = lane.running.progress, lane.running.step
@@ -62,7 +72,10 @@ function M.environment(journal, app, environment, engine)
     a, e).n
   local hold, current = journal:hold_of(a, e), release(journal:live(a, e))
   local state, reason = "idle", nil
-  if open and open.state == "running" then
+  local approval = open and open.state == "running" and M.waits_for(journal, open) or nil
+  if approval then
+    state, reason = "waiting", ("%s %s"):format(open.title, require("approval").words(approval))
+  elseif open and open.state == "running" then
     state, reason = "running", open.title
   elseif hold then
     state, reason = "held", ("held by %s%s"):format(hold.by, hold.reason and ": " .. hold.reason or "")
@@ -80,7 +93,7 @@ function M.environment(journal, app, environment, engine)
     name = e, policy = environment.policy, state = state, reason = reason, host = environment.host, current = current,
     healthy = app_state and app_state.well and app_state.well[e], hold = hold,
     run = open and open.state == "running" and M.run_info(journal, open, engine) or nil, last = last, queued = queued,
-    retry_at = open and open.state == "queued" and open.not_before or nil,
+    retry_at = open and open.state == "queued" and open.not_before or nil, approval = approval,
   }
 end
 

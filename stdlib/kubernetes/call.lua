@@ -104,17 +104,27 @@ local function send(client, request, body, options)
   local patience = client.patience
   local stream = request.stream
   return http.request {
-    method = request.method or "GET", url = client.server .. request.path .. M.query(request.query), body = body,
+    method = request.method or "GET", url = options.base .. request.path .. M.query(request.query), body = body,
     headers = headers_of(request, body, options), auth = options.auth, ca = options.ca, cert = options.cert,
-    key = options.key, redirects = 0, stream = stream, timeout = request.timeout or patience.timeout or TIMEOUT,
+    key = options.key, insecure = options.insecure, connect_to = options.connect_to, redirects = 0,
+    stream = stream, timeout = request.timeout or patience.timeout or TIMEOUT,
     idle_timeout = stream and request.idle_timeout or nil,
     max_body = not stream and (request.max_body or MAX_BODY) or nil,
   }
 end
 
+-- Whether an error says that a resourceVersion is of another time line: waiting does not help then.
+local function too_new(err)
+  for _, cause in ipairs(err.causes or {}) do
+    if cause.reason == "ResourceVersionTooLarge" then return true end
+  end
+  return false
+end
+
 -- How long to wait before the next attempt; nil: there is none.
 local function pause_after(request, call, err, tries)
   local status, asked = err.status, err.retry_after
+  if too_new(err) then return nil end
   if status and asked and (status == 429 or status >= 500) then
     return call.asked < ASKED and asked <= LONGEST_ASKED and asked or nil, true
   end
@@ -123,16 +133,16 @@ local function pause_after(request, call, err, tries)
   return FIRST_PAUSE * 2 ^ (tries - 1) * (0.75 + math.random() / 2)
 end
 
--- One attempt: the good answer, or the error.
+-- One attempt: the good answer, or the error; and whether it is of no use to try again.
 local function attempt(client, request, body, call)
   local options, err = client.access:options()
-  if not options then return nil, err end
+  if not options then return nil, err, true end
   local answer
   answer, err = send(client, request, body, options)
   if answer and answer.status == 401 and client.access:refused(options) then
     answer:close()
     options, err = client.access:options()
-    if not options then return nil, err end
+    if not options then return nil, err, true end
     answer, err = send(client, request, body, options)
   end
   if not answer then
@@ -161,8 +171,8 @@ function M.perform(client, op, request)
   call.repeatable = request.repeatable or request.repeatable == nil and method == "GET"
   local most = request.attempts or client.patience.attempts
   for tries = 1, math.huge do
-    local answer
-    answer, err = attempt(client, request, body, call)
+    local answer, final
+    answer, err, final = attempt(client, request, body, call)
     if answer then
       if request.stream then return answer end
       if request.raw then return answer.body end
@@ -171,7 +181,8 @@ function M.perform(client, op, request)
       if not object then err.op, err.target = call.op, call.target end
       return object, err
     end
-    local pause, asked = pause_after(request, call, err, tries)
+    local pause, asked
+    if not final then pause, asked = pause_after(request, call, err, tries) end
     if not pause or most and tries >= most then return nil, err end
     if asked then call.asked = call.asked + 1 end
     client.counters.retries = client.counters.retries + 1

@@ -8,7 +8,7 @@ local watch = require "kubernetes.watch"
 
 local M = {}
 
-local FIRST_PAUSE <const>, LONGEST_PAUSE <const>, CALM <const> = 0.8, 30, 120 -- seconds
+local LONGEST_PAUSE <const>, CALM <const> = 30, 120 -- seconds
 local PATIENCE <const> = 3 -- failures of a lasting kind until a waiting task hears of it
 local STREAMING <const> = 32 -- minor version from which lists can be streamed
 -- How a server says that it cannot, and how long that is believed. An old etcd makes it a 500.
@@ -17,6 +17,9 @@ local PAGES <const> = 600
 
 -- What will not mend by itself.
 local LASTING <const> = { denied = true, unauthorized = true, not_found = true, invalid = true, unsupported = true }
+
+---Seconds between the first failure and the next attempt.
+M.first_pause = 0.8
 
 ---@class FollowOptions
 ---@field keep nil|fun(object: table): any what to keep of each object, nil for nothing; default: all of it
@@ -209,7 +212,7 @@ end
 
 local function next_pause(self, err)
   local now = time.monotonic()
-  if now - (self.failed_at or -CALM) > CALM then self.pause = FIRST_PAUSE end
+  if now - (self.failed_at or -CALM) > CALM then self.pause = M.first_pause end
   self.failed_at = now
   local pause = self.pause * (0.75 + math.random() / 2)
   self.pause = math.min(self.pause * 2, LONGEST_PAUSE)
@@ -261,7 +264,7 @@ end
 function M.start(client, path, query, options)
   local self = setmetatable({
     client = client, values = {}, versions = {}, count = 0, options = options or {}, waiters = {}, failures = 0,
-    broken_lists = 0, synced = false, closed = false, pause = FIRST_PAUSE, at = time.monotonic(),
+    broken_lists = 0, synced = false, closed = false, pause = M.first_pause, at = time.monotonic(),
   }, Reflector)
   self.path, self.query = watch.selection(path, query)
   self.task = task.start({ name = "follow", detached = self.options.detached }, run, self)

@@ -182,9 +182,11 @@ end
 ---The annotations as an object has them; `absent` stands for those that must go.
 ---@param story table<string, string>
 ---@param absent any nil leaves them out.
+---@param told? string What the policy wants the history to say.
 ---@return table<string, any>
-function M.annotations(story, absent)
-  local out = { ["kubernetes.io/change-cause"] = cause(story) } -- kubectl rollout history shows it
+function M.annotations(story, absent, told)
+  -- kubectl rollout history shows it
+  local out = { ["kubernetes.io/change-cause"] = told and text.clean(told, 200) or cause(story) }
   for _, key in ipairs(KEYS) do out[PREFIX .. key] = story[key] or absent end
   return out
 end
@@ -228,9 +230,12 @@ function M.body(object, chosen, request, who, null, apply)
   local body = {
     metadata = {
       resourceVersion = object.metadata.resourceVersion,
-      annotations = M.annotations(M.story(object, request, who), not apply and null or nil),
+      annotations = M.annotations(M.story(object, request, who), not apply and null or nil, request.cause),
     },
-    spec = { template = { spec = pod_spec(chosen, request.image) } },
+    spec = { template = {
+      metadata = request.pod_annotations and { annotations = request.pod_annotations } or nil,
+      spec = pod_spec(chosen, request.image),
+    } },
   }
   if object.kind == "CronJob" then body.spec = { jobTemplate = { spec = body.spec } } end
   if apply then

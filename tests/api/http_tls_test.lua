@@ -229,3 +229,36 @@ end)
 test("a connection that breaks without a farewell is broken", function()
   fails("reset", http.get(server("good").url .. "/cut", { ca = path "ca.crt" }))
 end)
+
+test("connect_to goes elsewhere and still asks for the name in the URL", function()
+  local here = server("wrong-name", { issue = { "ca", "wrong-name", "DNS:example.com" } })
+  local address = here.url:match("//(.+)$")
+  local port = address:match(":(%d+)$")
+  local function get(host, to, more)
+    local opts = { ca = path "ca.crt", connect_to = to, headers = more }
+    return http.get(("https://%s:%s/"):format(host, port), opts)
+  end
+  eq(ok(get("example.com", address)).status, 200)
+  eq(ok(get("example.com", "localhost:" .. port, { Host = address })).status, 200)
+  fails("tls", get("other.example.com", address))
+  fails("tls", get("127.0.0.1", nil)) -- the connections above are not lent to it
+  fails("dns", get("nowhere.invalid", nil))
+  fails("refused", get("example.com", "127.0.0.1:1"))
+  for _, wrong in ipairs { "", "host", ":1", "host:", "host:x", "a:b:1", "::1:1", "[]:1", "h:123456", "h:1,x:2:y:3", "h /:1" } do
+    check.raises("'connect_to' must be host:port", get, "example.com", wrong)
+  end
+  check.raises("exclude each other", http.get, "http://h/", { unix = "/x", connect_to = "h:1" })
+end)
+
+test("insecure believes whoever answers, for this request only", function()
+  local url = server("good").url
+  for _ = 1, 3 do
+    eq(ok(http.get(url .. "/", { insecure = true })).status, 200)
+    fails("tls", http.get(url .. "/"))
+    eq(ok(http.get(url .. "/", { ca = path "ca.crt" })).status, 200)
+  end
+  check.raises("exclude each other", http.get, url, { insecure = true, ca = path "ca.crt" })
+  check.raises("'insecure'", http.get, url, { insecure = "yes" })
+  local away = url:gsub("127.0.0.1", "localhost") .. "/"
+  fails("tls", http.get(url .. "/redirect?to=" .. http.escape(away), { insecure = true }))
+end)

@@ -24,6 +24,7 @@ local M = {}
 ---@field key string file, the administrator's
 ---@field kubeconfig string file, the administrator's
 ---@field plane Plane? of a private one
+---@field real string? name of the node that runs real containers
 local Cluster = {}
 Cluster.__index = Cluster
 
@@ -345,6 +346,82 @@ function Cluster:add_nodes(count, prefix)
   return names
 end
 
+---@async
+---@param name string
+---@param seconds? number
+function Cluster:node_ready(name, seconds)
+  base.eventually(("node %s is ready"):format(name), seconds or 30, function()
+    local node = self:get("/api/v1/nodes/" .. name)
+    for _, condition in ipairs(node and node.status.conditions or {}) do
+      if condition.type == "Ready" then return condition.status == "True" end
+    end
+  end)
+end
+
+-- The real node -----------------------------------------------------------------------------------------------
+
+---Ends the test as skipped where no real node can be.
+function Cluster:need_real()
+  if not self.real then check.skip(require("cluster.node").unavailable() or "the cluster has no real node") end
+end
+
+---Fields of a pod's spec that put it on the real node. Containers there are real: the images must exist.
+---@param pod? table Further fields.
+---@return table
+function M.on_real_node(pod)
+  local spec = {
+    nodeSelector = { ["lab.moontide/node"] = "real" },
+    tolerations = { { key = "lab.moontide/real", operator = "Exists" } }, terminationGracePeriodSeconds = 1,
+  }
+  for k, v in pairs(pod or {}) do spec[k] = v end
+  return spec
+end
+
+---A Deployment of the sample app on the real node: it listens on port 8080 of its pod's own address.
+---@param name string
+---@param image string As lab.image gives it, or any tag in a registry of the lab.
+---@param options? LabWorkload
+---@return table
+function M.app_deployment(name, image, options)
+  local o = {
+    containers = { {
+      name = "app", image = image, env = { { name = "ADDRESS", value = "0.0.0.0" } },
+      ports = { { name = "http", containerPort = 8080 } },
+      readinessProbe = { httpGet = { path = "/", port = 8080 }, periodSeconds = 1, failureThreshold = 1 },
+    } },
+  }
+  for k, v in pairs(options or {}) do o[k] = v end
+  o.pod = M.on_real_node(o.pod)
+  return M.deployment(name, o)
+end
+
+---Addresses of the pods with a label selector that are ready.
+---@async
+---@param ns string
+---@param selector string "app=web"
+---@return string[]
+function Cluster:addresses(ns, selector)
+  local list = {}
+  for _, pod in ipairs(self:pods(ns, selector)) do
+    for _, condition in ipairs(not pod.metadata.deletionTimestamp and pod.status.conditions or {}) do
+      if condition.type == "Ready" and condition.status == "True" then list[#list + 1] = pod.status.podIP end
+    end
+  end
+  return list
+end
+
+---What the sample app answers in one of its ready pods: "one"; nil when none answers.
+---@async
+---@param ns string
+---@param selector string "app=web"
+---@param port? integer 8080
+---@return string? version
+function Cluster:ask(ns, selector, port)
+  local address = self:addresses(ns, selector)[1]
+  local answer = address and http.get(("http://%s:%d/"):format(address, port or 8080), { timeout = 2 })
+  return answer and answer.status == 200 and answer.body:match("^hello ([^\n]*)") or nil
+end
+
 -- A control plane of one's own --------------------------------------------------------------------------------
 
 ---The words of this module for a control plane.
@@ -361,7 +438,7 @@ end
 ---@return table<string, string>
 function Cluster:description()
   local known = {}
-  for _, name in ipairs { "dir", "server", "ca", "cert", "key", "kubeconfig" } do known[name] = self[name] end
+  for _, name in ipairs { "dir", "server", "ca", "cert", "key", "kubeconfig", "real" } do known[name] = self[name] end
   return known
 end
 

@@ -15,6 +15,7 @@ local M = {}
 ---@field ca string file
 ---@field kubeconfig string file, for an administrator
 ---@field ports {api: integer, etcd: integer, peer: integer, controllers: integer, scheduler: integer}
+---@field services string "10.160.7.", the first three numbers of the addresses of Services
 ---@field pki ClusterPki
 ---@field etcd Service
 ---@field api Service?
@@ -24,7 +25,7 @@ local Plane = {}
 Plane.__index = Plane
 
 local API_NAMES <const> = "DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,"
-  .. "DNS:kubernetes.default.svc.cluster.local,IP:127.0.0.1,IP:10.96.0.1"
+  .. "DNS:kubernetes.default.svc.cluster.local,IP:127.0.0.1,IP:"
 local ISSUER <const> = "https://kubernetes.default.svc.cluster.local"
 
 -- Debian's etcd 3.4.23 cannot report a watch's progress, without which the API server refuses lists as streams, but
@@ -106,7 +107,8 @@ function Plane:start_api(more)
       "--tls-cert-file=" .. own.cert, "--tls-private-key-file=" .. own.key,
       "--client-ca-file=" .. self.ca, "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
       "--service-account-issuer=" .. ISSUER, "--service-account-signing-key-file=" .. self.pki.dir .. "/sa.key",
-      "--service-account-key-file=" .. self.pki.dir .. "/sa.pub", "--service-cluster-ip-range=10.96.0.0/16",
+      "--service-account-key-file=" .. self.pki.dir .. "/sa.pub",
+      "--service-cluster-ip-range=" .. self.services .. "0/24",
       "--endpoint-reconciler-type=none", "--allow-privileged", "--profiling=false",
       "--kubelet-certificate-authority=" .. self.ca, "--kubelet-client-certificate=" .. kubelet.cert,
       "--kubelet-client-key=" .. kubelet.key, "--kubelet-preferred-address-types=InternalIP",
@@ -158,6 +160,7 @@ end
 ---Ends all of it; its folder stays.
 ---@async
 function Plane:stop()
+  if self.api then self.api.handle:kill("KILL") end -- it would wait for its clients
   for _, name in ipairs { "scheduler", "controllers", "api", "etcd" } do
     if self[name] then self[name]:stop() end
     self[name] = nil
@@ -165,7 +168,7 @@ function Plane:stop()
 end
 
 local function certificates(self)
-  self.pki:issue("apiserver", { user = "kube-apiserver", names = API_NAMES })
+  self.pki:issue("apiserver", { user = "kube-apiserver", names = API_NAMES .. self.services .. "1" })
   self.pki:issue("kubelet-client", { user = "kube-apiserver-kubelet-client", group = "system:masters" })
   for name, user in pairs {
     ["admin"] = { user = "admin", group = "system:masters" },
@@ -175,6 +178,20 @@ local function certificates(self)
     local path = name == "admin" and self.kubeconfig or nil
     self:write_kubeconfig(name, self.pki:issue(name, user), path)
   end
+end
+
+---A network of 256 addresses that no route of this machine knows.
+---@async
+---@param first integer The second number of its addresses is at least this and less than this plus 50.
+---@return string prefix "10.160.7."
+function M.network(first)
+  local routes = base.exists "ip" and base.run { "ip", "-4", "route", "show", "table", "all" } or ""
+  for _ = 1, 50 do
+    local a, b = hash.random(2):byte(1, 2)
+    local prefix = ("10.%d.%d."):format(first + a % 50, b)
+    if not routes:find(prefix, 1, true) then return prefix end
+  end
+  error("no free network")
 end
 
 ---@class PlaneOptions
@@ -192,7 +209,7 @@ function M.open(options)
   local dir, tell = options.dir, options.progress or function() end
   local self = setmetatable({ dir = dir, flags = options.flags or {}, ports = {} }, Plane)
   for _, name in ipairs { "api", "etcd", "peer", "controllers", "scheduler" } do self.ports[name] = base.port() end
-  self.server = "https://127.0.0.1:" .. self.ports.api
+  self.server, self.services = "https://127.0.0.1:" .. self.ports.api, M.network(150)
   self.kubeconfig = dir .. "/kubeconfig"
   for _, name in ipairs { "", "/pki", "/log" } do assert(fs.mkdir(dir .. name, { parents = true })) end
   self.pki = pki.new(dir .. "/pki")

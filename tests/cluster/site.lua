@@ -1,6 +1,6 @@
 -- What `make cluster-up` brings up: a control plane, nodes that kwok plays, and a real one where that can be.
-local fs = require "fs"
-local fake, planes, stages = require "cluster.fake", require "cluster.plane", require "cluster.stages"
+local fake, nodes, planes, stages =
+  require "cluster.fake", require "cluster.node", require "cluster.plane", require "cluster.stages"
 local lab = require "cluster.lab"
 
 local M = {}
@@ -18,7 +18,14 @@ function M.open(dir, tell)
   tell("kwok and %d nodes that it plays", FAKE_NODES)
   fake.start(plane)
   for i = 1, FAKE_NODES do c:create("/api/v1/nodes", stages.node("kwok-" .. i)) end
-  assert(fs.exists(c.kubeconfig))
+  local why = nodes.unavailable()
+  if why then
+    tell("no real node: %s", why)
+  else
+    tell("kubelet and containerd: a real node")
+    c.real = nodes.start(plane).name
+    c:node_ready(c.real, 60)
+  end
   return c:description()
 end
 

@@ -72,6 +72,11 @@ sweep.run("a stream of lines", function()
   return n == 50
 end)
 
+sweep.run("a request that is sent elsewhere, believing anybody", function()
+  local answer = http.get("http://example.com:1/etag", { connect_to = base:match("//(.+)$"), insecure = true })
+  return answer and answer.body == "first"
+end)
+
 sweep.run("a body over its limit", function()
   local _, err = http.get(to("bytes", "n=5000"), { max_body = 100 })
   return err and err.code == "too_large"

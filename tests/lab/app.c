@@ -7,9 +7,10 @@
  *     late SECONDS  works that long, then ends with status 14
  *     fade SECONDS  works that long, then answers 503
  *     slow SECONDS  listens only after that long
- * PORT names the port (8080) on loopback. `app --check` asks the running one and exits 0 when it answers 200:
- * the image's HEALTHCHECK, since there is no shell or curl in it. `sh -c ANYTHING` is the same, where this program is
- * the image's shell too: podman runs every livenessProbe through one. */
+ * PORT names the port (8080) on loopback; ADDRESS=0.0.0.0 makes it listen everywhere, for pods with addresses.
+ * `app --check` asks the running one and exits 0 when it answers 200: the image's HEALTHCHECK, since there is no
+ * shell or curl in it. `sh -c ANYTHING` is the same, where this program is the image's shell too: podman runs
+ * every livenessProbe through one. */
 #include <arpa/inet.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -77,6 +78,8 @@ int main(int argc, char **argv)
 
     if (argc > 1 && (strcmp(argv[1], "--check") == 0 || strcmp(argv[1], "-c") == 0))
         return check();
+    if (getenv("ADDRESS"))
+        inet_pton(AF_INET, getenv("ADDRESS"), &a.sin_addr);
     line_of("/mode", mode, sizeof mode);
     line_of("/version", version, sizeof version);
     if (strchr(mode, ' '))

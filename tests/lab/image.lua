@@ -22,6 +22,15 @@ local function entry(name, data, mode)
   return head .. ("%06o\0 "):format(sum) .. tail .. data .. ("\0"):rep(-#data % 512)
 end
 
+---A tar archive.
+---@param files {[1]: string, [2]: string, [3]: integer?}[] Name, bytes, mode (0644).
+---@return string
+function M.tar(files)
+  local parts = {}
+  for i, file in ipairs(files) do parts[i] = entry(file[1], file[2], file[3] or 420) end
+  return table.concat(parts) .. ("\0"):rep(1024)
+end
+
 local function digest_of(bytes) return "sha256:" .. hash.sha256(bytes) end
 
 local function put_blob(registry, name, bytes)
@@ -38,20 +47,20 @@ end
 ---Pushes one version of the app.
 ---@async
 ---@param registry LabRegistry
----@param options {name?: string, tag?: string, version?: string, mode?: string, health?: boolean|table}
+---@param options {name?: string, tag?: string, version?: string, mode?: string, health?: boolean|table,
+---  files?: table[], entrypoint?: string[]} files: instead of the app's, as M.tar takes them.
 ---@return {image: string, digest: string, commit: string}
 function M.push(registry, options)
   local name, files = options.name or "team/web", app.files(options)
-  local layer = entry("app", files.app.text, 493) .. entry("bin/sh", files.app.text, 493)
-    .. entry("version", files.version, 420) .. entry("mode", files.mode, 420)
-    .. ("\0"):rep(1024)
+  local layer = M.tar(options.files or { { "app", files.app.text, 493 }, { "bin/sh", files.app.text, 493 },
+    { "version", files.version }, { "mode", files.mode } })
   local health = options.health and {
     Test = { "CMD", "/app", "--check" }, Interval = 1000000000, Timeout = 2000000000, Retries = 2,
   } or nil
   for k, v in pairs(type(options.health) == "table" and options.health or {}) do health[k] = v end
   local config = json.encode {
     architecture = "amd64", os = "linux", rootfs = { type = "layers", diff_ids = { digest_of(layer) } },
-    config = { Entrypoint = { "/app" }, Env = { "PORT=8080" }, Healthcheck = health },
+    config = { Entrypoint = options.entrypoint or { "/app" }, Env = { "PORT=8080" }, Healthcheck = health },
   }
   local manifest = json.encode {
     schemaVersion = 2, mediaType = MANIFEST,

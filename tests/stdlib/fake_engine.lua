@@ -95,7 +95,7 @@ function M:run_log(id, offset)
   }
 end
 
-for _, verb in ipairs { "rollback", "release" } do
+for _, verb in ipairs { "rollback", "release", "apply", "destroy" } do
   M[verb] = function(self, act)
     local fine, err = self:note(verb, act)
     if not fine then return nil, err end
@@ -110,6 +110,18 @@ for _, verb in ipairs { "hold", "unhold" } do
     return { self.environments[2] }
   end
 end
+
+-- The last events of a list; nothing new ever comes by itself.
+function M:events(query)
+  self:note("events", query)
+  local page = { events = {}, next = query.since, started_at = NOW }
+  for id = query.since + 1, math.min(#(self.happened or {}), query.since + query.limit) do
+    page.events[#page.events + 1], page.next = self.happened[id], id
+  end
+  return page
+end
+
+function M.events_wait(_, seconds) require("time").sleep(math.min(seconds, 0.02)) end
 
 function M:poll(app)
   local fine, err = self:note("poll", app)

@@ -283,6 +283,60 @@ UNIT(a_dropped_transfer_is_gone_at_once)
     close_host();
 }
 
+/* A server whose backlog is full: connecting to it never ends. */
+static void never_connects(int *fds, size_t len, char *url, size_t size)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t to_len = sizeof to;
+
+    for (size_t i = 0; i < len; i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (i == 0) {
+            CHECK_INT(bind(fds[0], (struct sockaddr *)&to, sizeof to), 0);
+            CHECK_INT(listen(fds[0], 0), 0);
+            CHECK_INT(getsockname(fds[0], (struct sockaddr *)&to, &to_len), 0);
+        } else {
+            connect(fds[i], (struct sockaddr *)&to, sizeof to);
+        }
+    }
+    snprintf(url, size, "http://127.0.0.1:%d/", ntohs(to.sin_port));
+}
+
+UNIT(a_connection_that_never_was_leaves_nothing)
+{
+    struct get g;
+    char url[64];
+    int fds[5], before;
+
+    open_host();
+    never_connects(fds, sizeof fds / sizeof *fds, url, sizeof url);
+    get(&g, "/etag"); /* opens what the loop needs */
+    curl_transfer_drop(g.t);
+    before = open_fds();
+    for (unsigned i = 0; i < 60; i++) {
+        memset(&g, 0, sizeof g);
+        begin_url(&g, url);
+        if (i % 3 == 0) { /* too slow */
+            curl_easy_setopt(g.t->easy, CURLOPT_TIMEOUT_MS, 10L);
+            CHECK(finish_within(&g, 5000));
+            CHECK_INT(g.err.code, ERR_TIMEOUT);
+        } else { /* given up, at once or while it waits */
+            turn(i % 3 == 1 ? 0 : i % 7);
+        }
+        curl_transfer_drop(g.t);
+        turn(i % 2 ? 0 : 2);
+        get(&g, "/etag"); /* the loop lives, and numbers are given out again */
+        CHECK_STR(g.body, "first");
+        curl_transfer_drop(g.t);
+    }
+    turn(20);
+    CHECK_INT(curl_loop_stats(&host).sockets, 1);
+    CHECK_INT(open_fds(), before);
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        close(fds[i]);
+    close_host();
+}
+
 UNIT(may_be_dropped_in_on_done)
 {
     struct get g;
@@ -606,6 +660,7 @@ int main(void)
         C(keeps_connections_and_handles),
         C(memory_follows_concurrency),
         C(a_dropped_transfer_is_gone_at_once),
+        C(a_connection_that_never_was_leaves_nothing),
         C(may_be_dropped_in_on_done),
         C(forgets_what_the_last_one_asked),
         C(pauses_and_resumes),

@@ -1,0 +1,210 @@
+-- The door for scripts and pipelines, on the TCP port: POST /apply, POST /destroy, GET /jobs, GET /events.
+--
+-- Whoever has the token may ask for the runs that an operator may ask for, and see what became of them. Without a
+-- token in the configuration the door is closed. Foreign host names and pages of other origins never come this far:
+-- serve refuses them (HARDENING.md 21).
+local errors, hash, json, log, time = require "errors", require "hash", require "json", require "log", require "time"
+local wire = require "control.wire"
+
+local M = {}
+
+local HEARTBEAT <const> = 10 -- seconds between two signs of life of a stream
+local LONGEST_WAIT <const> = 60
+
+local function answer(status, value, headers)
+  local all = {
+    ["Content-Type"] = "application/json", ["Cache-Control"] = "no-store", ["X-Content-Type-Options"] = "nosniff",
+  }
+  for name, text in pairs(headers or {}) do all[name] = text end
+  return { status = status, headers = all, body = wire.encode(value) .. "\n" }
+end
+
+local function refuse(err, headers, status) return answer(status or wire.status(err), wire.failure(err), headers) end
+
+local function invalid(message) return refuse(errors.new("invalid", message)) end
+
+-- ---- who asks ----
+
+-- Compares hashes of one length, so that the time says nothing of what is right.
+local function allowed(engine, request)
+  local api = engine.config and engine.config.api
+  if not api then
+    return refuse(errors.new("denied",
+      "this door is closed: the configuration has no api = { token = { file = \"...\" } }"))
+  end
+  local token, err = api.token:reveal()
+  if not token then
+    log.error("the token of the API cannot be read", { error = tostring(err) })
+    return refuse(errors.new("internal", "the token cannot be read"))
+  end
+  local given = (request.headers.authorization or ""):match("^[Bb][Ee][Aa][Rr][Ee][Rr] +(.-) *$") or ""
+  if hash.equal(hash.sha256(given), hash.sha256(token)) then return nil end
+  log.warn("somebody came with a wrong token", { path = request.path, address = (request.peer or {}).address })
+  return refuse(errors.new("unauthorized", "Authorization: Bearer TOKEN is missing or wrong"),
+    { ["WWW-Authenticate"] = 'Bearer realm="moontide"' })
+end
+
+-- ---- what is asked ----
+
+local function whole(text, fallback, low, high)
+  if text == nil then return fallback end
+  local n = #text <= 15 and text:find("^%d+$") and math.tointeger(tonumber(text)) or nil
+  return n and n >= low and n <= high and n or nil
+end
+
+local function text_field(body, key)
+  local value = body[key]
+  if value == nil or value == json.null then return nil end
+  if type(value) == "string" and value ~= "" and #value <= 1000 and not value:find("%c") then return value end
+  error(errors.new("invalid", key .. " must be text"), 0)
+end
+
+local FIELDS <const> = { app = true, environment = true, versions = true, reason = true, by = true }
+
+local function order_of(request)
+  local body = json.decode(request.body ~= "" and request.body or "{}")
+  if type(body) ~= "table" or body == json.null or json.is_array(body) then
+    error(errors.new("invalid", "the body must be a JSON object"), 0)
+  end
+  for key in pairs(body) do
+    if not FIELDS[key] then
+      error(errors.new("invalid", ("unknown field %q; known: app, environment, versions, reason, by"):format(
+        tostring(key):sub(1, 60))), 0)
+    end
+  end
+  local versions = body.versions
+  if versions == json.null then versions = nil end
+  if versions ~= nil and type(versions) ~= "table" then
+    error(errors.new("invalid", "versions must be an object of texts"), 0)
+  end
+  local order = {
+    app = text_field(body, "app"), environment = text_field(body, "environment"), versions = versions,
+    reason = text_field(body, "reason"), by = text_field(body, "by") or "somebody with the API's token",
+  }
+  if not order.app then error(errors.new("invalid", "app is missing"), 0) end
+  return order
+end
+
+local function ordering(verb)
+  return function(engine, request)
+    local order = order_of(request)
+    log.info("an order by the API", {
+      act = verb, app = order.app, environment = order.environment, by = order.by, reason = order.reason,
+      address = (request.peer or {}).address,
+    })
+    local run, err = engine[verb](engine, order)
+    if not run then return refuse(err) end
+    return answer(202, { run = run.id, job = run }, { Location = "/jobs/" .. run.id })
+  end
+end
+
+local function jobs(engine, request)
+  local limit = whole(request.query.limit, 20, 1, 1000)
+  if not limit then return invalid("limit must be between 1 and 1000") end
+  local history, err = engine:history {
+    app = request.query.app, environment = request.query.environment, limit = limit,
+  }
+  if not history then return refuse(err) end
+  local list = {}
+  for _, run in ipairs(history.runs) do
+    if not request.query.state or request.query.state == run.state then list[#list + 1] = run end
+  end
+  return answer(200, { jobs = list })
+end
+
+local function job(engine, request, id)
+  local run, offset = whole(id, nil, 1, math.maxinteger), whole(request.query.offset, 0, 0, math.maxinteger)
+  if not run or not offset then return invalid("a job is a number, and so is an offset") end
+  local piece, err = engine:run_log(run, offset)
+  if not piece then return refuse(err) end
+  return answer(200, { job = piece.run, entries = piece.entries, next = piece.next, done = piece.done })
+end
+
+local function event_query(request)
+  local query = request.query
+  local asked = {
+    since = whole(query.since, 0, 0, math.maxinteger), limit = whole(query.limit, 100, 1, 1000),
+    run = whole(query.run, false, 1, math.maxinteger) or nil, app = query.app, environment = query.environment,
+  }
+  local wait = whole(query.wait, 0, 0, LONGEST_WAIT)
+  if not asked.since or not asked.limit or not wait or (query.run and not asked.run) then
+    error(errors.new("invalid", "since, limit, run and wait are numbers; limit at most 1000, wait at most 60"), 0)
+  end
+  return asked, wait
+end
+
+-- Events as they come, each a line; an empty line now and then, so that who went away is noticed.
+local function stream(engine, asked)
+  return function(write)
+    local silent = time.monotonic()
+    while true do
+      local page = engine:events(asked)
+      for _, event in ipairs(page.events) do write(wire.encode(event) .. "\n") end
+      asked.since = page.next
+      if #page.events > 0 then silent = time.monotonic() else engine:events_wait(1) end
+      if time.monotonic() - silent >= HEARTBEAT then
+        write("\n")
+        silent = time.monotonic()
+      end
+    end
+  end
+end
+
+local function events(engine, request)
+  local asked, wait = event_query(request)
+  if request.query.follow == "1" then
+    local reply = answer(200, {})
+    reply.headers["Content-Type"], reply.body = "application/x-ndjson", stream(engine, asked)
+    return reply
+  end
+  local last = time.monotonic() + wait
+  while true do
+    local page = engine:events(asked)
+    local left = last - time.monotonic()
+    if #page.events > 0 or left <= 0 then return answer(200, page) end
+    engine:events_wait(math.min(left, 1))
+  end
+end
+
+local ROUTES <const> = {
+  { "POST", "^/apply$", ordering "apply" }, { "POST", "^/destroy$", ordering "destroy" },
+  { "GET", "^/jobs$", jobs }, { "GET", "^/jobs/([^/]+)$", job }, { "GET", "^/events$", events },
+}
+
+local function find(request)
+  local method
+  for _, route in ipairs(ROUTES) do
+    local found = request.path:match(route[2])
+    if found then
+      method = route[1]
+      if method == request.method or method == "GET" and request.method == "HEAD" then return route[3], found end
+    end
+  end
+  return nil, nil, method
+end
+
+---Answers what belongs to this door; nil for what does not.
+---@async
+---@param engine Engine
+---@param request serve.Request
+---@return serve.Answer?
+function M.answer(engine, request)
+  local handler, found, method = find(request)
+  if not handler then
+    if not method then return nil end
+    return refuse(errors.new("unsupported", "use " .. method), { Allow = method }, 405)
+  end
+  local no = allowed(engine, request)
+  if no then return no end
+  request.query = request.query or {}
+  local ok, reply = xpcall(handler, errors.wrap, engine, request, found)
+  if ok then return reply end
+  if errors.is(reply, "cancelled") or errors.is(reply, "deadline") then error(reply, 0) end
+  if errors.is(reply, "internal") then
+    log.error("the API failed", { path = request.path, error = tostring(reply) })
+    reply = errors.new("internal", "the API failed; the host's log says why")
+  end
+  return refuse(reply)
+end
+
+return M

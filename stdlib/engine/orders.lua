@@ -1,0 +1,100 @@
+-- What scripts and people order of a whole environment: that it is as it should be, or that it is no more. Each
+-- becomes a run like any other.
+local errors, policy, time = require "errors", require "policy", require "time"
+local acts, targets = require "engine.acts", require "target"
+
+local M = {}
+
+local WATCH_TIMEOUT <const> = 60
+local TAKEN_DOWN <const> = "policy destroy"
+
+-- Names and versions as one text, the way the app's release act reads it.
+local function text_of(versions)
+  local parts = {}
+  for name, version in pairs(versions) do
+    if type(name) ~= "string" or type(version) ~= "string" or (name .. version):find("[%s=%c]") then
+      return errors.fail("invalid", "versions are names with texts: { api = \"1.2.3\" }", { op = "apply" })
+    end
+    parts[#parts + 1] = name .. "=" .. version
+  end
+  table.sort(parts)
+  if #parts > 0 then return table.concat(parts, " ") end
+  return errors.fail("invalid", "versions is empty; leave it out for what should run", { op = "apply" })
+end
+
+-- What was taken down by order comes up by order.
+local function free(self, p)
+  local hold = self.journal:hold_of(p.app.name, p.environment)
+  if hold and hold.by == TAKEN_DOWN then self.journal:unhold(p.app.name, p.environment) end
+end
+
+-- What the environment's policy wants now, whatever it handled before.
+local function wanted(self, p)
+  local compiled = self.policies[p.config.policy]
+  local change, reason = policy.ask(compiled, p, WATCH_TIMEOUT)
+  if change then
+    local data = {}
+    for key, value in pairs(change) do
+      if key ~= "key" and key ~= "title" and key ~= "by" then data[key] = value end
+    end
+    return { title = change.title or change.key, data = data }
+  end
+  if errors.is(reason) then return nil, reason end
+  return nil, nil, reason
+end
+
+---Starts a run that brings an environment to what should be there: the named versions; else what its policy wants;
+---else what runs there, once more.
+---@async
+---@param act Act With `versions`: table<string, string>?
+---@return RunInfo?
+---@return Err? err
+function M.apply(self, act)
+  local p, err = acts.one_place(self, act)
+  if not p then return nil, err end
+  local order = { app = act.app, environment = p.environment, by = act.by, reason = act.reason }
+  local change, why
+  if act.versions then
+    order.what, err = text_of(act.versions)
+    if not order.what then return nil, err end
+  else
+    change, err, why = wanted(self, p)
+    if err then return nil, err end
+    local live = not change and self.journal:live(p.app.name, p.environment)
+    order.what = live and (live.version or live.commit)
+    if not change and not order.what then
+      return errors.fail("conflict", ("there is nothing to apply: %s"):format(why), { op = "apply", target = act.app })
+    end
+  end
+  free(self, p)
+  if not change then return self:release(order) end
+  return acts.begin(self, p, {
+    kind = "release", policy = p.config.policy, by = act.by, reason = act.reason, title = change.title,
+    data = change.data,
+  })
+end
+
+---Starts a run that takes down everything of an environment.
+---@async
+---@param act Act
+---@return RunInfo?
+---@return Err? err denied: the environment is protected; unsupported: its target cannot
+function M.destroy(self, act)
+  local p, err = acts.one_place(self, act)
+  if not p then return nil, err end
+  local about = { op = "destroy", target = act.app }
+  if p.config.protected then
+    return errors.fail("denied", ("%s %s is protected: set protected = false in its configuration first"):format(
+      act.app, p.environment), about)
+  end
+  if not targets.destroys(p.config.target.kind) then
+    return errors.fail("unsupported", ("a target of kind %s cannot be taken down; those that can: helmsman"):format(
+      p.config.target.kind), about)
+  end
+  return acts.begin(self, p, {
+    kind = "release", policy = "destroy", by = act.by, reason = act.reason,
+    title = ("destroy %s %s"):format(act.app, p.environment), data = { by = act.by, at = time.now() },
+  })
+end
+
+return M

@@ -1,0 +1,84 @@
+-- Which tag a workload should run, by its policy, of those that its repository has.
+--
+-- keel's order: the tags that the policy looks at, best first; the first one that it allows is taken, and when that is
+-- the one that runs, nothing happens. What differs, on purpose, only ever keeps a workload from going back by itself.
+local semver = require "semver"
+
+local M = {}
+
+local MAX_REFUSALS <const> = 20
+
+---@class KeelCandidate
+---@field tag string
+---@field allowed boolean
+---@field reason string
+
+-- What a regexp policy orders by: its named group `compare`, else the tag.
+local function order_key(policy, tag)
+  local matches, key = policy.regexp:match(tag)
+  if matches then return key or tag end
+end
+
+-- keel's regexp policy asks for a match only, so a list that lost its newest tag, or an event about an old one, takes
+-- a workload back. Here a tag that comes before the one that runs is refused, when both match.
+local function goes_back(policy, current, tag)
+  if policy.kind ~= "regexp" then return nil end
+  local from, to = order_key(policy, current), order_key(policy, tag)
+  if from and to and to < from then return ("%q comes before %q: nothing goes back by itself"):format(tag, current) end
+end
+
+-- Whether a tag is a version as keel's semver policies read them.
+local function is_version(tag) return #(semver.candidates("all", { tag }) or {}) == 1 end
+
+---The tags that a policy looks at, best first. force without matchTag would take whatever the registry lists first;
+---here it goes by versions, which have an order.
+---@param policy UpdatePolicy
+---@param tags string[]
+---@return string[]
+function M.order(policy, tags) return semver.candidates(policy.kind == "force" and "all" or policy, tags) or {} end
+
+-- Whether a tag, and with it everything after it, is older than the one that runs.
+local function is_older(policy, current, tag)
+  if policy.kind == "regexp" then return false end
+  if policy.kind == "glob" then return tag <= current end
+  return semver.allows("all", tag, current) == true and current ~= "latest"
+end
+
+---Whether a policy is about the digest of the tag that runs (HEAD of that tag) and not about other tags.
+---@param settings KeelSettings
+---@param current string
+---@return boolean
+function M.same_tag(settings, current)
+  return settings.policy.kind == "force" and (settings.match_tag or not is_version(current))
+end
+
+---Judges the tags of a repository, best first, and stops at the first that is allowed or that runs already.
+---@param settings KeelSettings
+---@param current string The tag that runs.
+---@param tags string[]
+---@param how? {order?: fun(policy: UpdatePolicy, tags: string[]): string[], fits?: fun(tag: string): boolean, string?}
+--- fits: whether an allowed tag can run there; when not, the next is looked at.
+---@return KeelCandidate[] judged The last one is the one to take, if it is allowed.
+function M.judge(settings, current, tags, how)
+  how = how or {}
+  local policy, judged = settings.policy, {}
+  if policy.kind == "force" and not is_version(current) then return judged end
+  local options = { match_prerelease = settings.match_prerelease, match_tag = settings.match_tag }
+  for _, tag in ipairs((how.order or M.order)(policy, tags)) do
+    if tag == current or is_older(policy, current, tag) then break end
+    local allowed, reason = semver.allows(policy, current, tag, options)
+    local back = allowed and goes_back(policy, current, tag)
+    if back then allowed, reason = false, back end
+    if allowed and how.fits then
+      local fit, why = how.fits(tag)
+      if not fit then allowed, reason = false, why end
+    end
+    if allowed or #judged < MAX_REFUSALS then
+      judged[#judged + 1] = { tag = tag, allowed = allowed or false, reason = tostring(reason) }
+    end
+    if allowed then break end
+  end
+  return judged
+end
+
+return M

@@ -1,0 +1,123 @@
+-- Workloads of a cluster that bear keel's annotations become apps by themselves: a source of apps (engine/sources.lua).
+--
+-- Four lists are followed by watch, with a small piece kept of each object that has a policy, so that looking costs the
+-- cluster nothing, however many there are. Their images change all the time without the apps becoming others.
+local kubernetes, task, time = require "kubernetes", require "task", require "time"
+local workloads = require "keel.workload"
+
+local M = {}
+
+local CALM <const> = 0.2 -- seconds in which a burst of changes becomes one
+
+---@class KeelConfig
+---@field cluster string
+---@field namespaces? string[] nil: all.
+---@field poll Seconds
+---@field policy string
+---@field rollback string|false
+---@field watch_for Seconds
+---@field notify string[]
+---@field timeout Seconds
+---@field platforms boolean
+
+---@class KeelSource: AppSource
+---@field private part KeelConfig
+---@field private cfg Config
+---@field private reflectors Reflector[]
+---@field private known table<string, {app: AppConfig, fingerprint: string}>
+---@field private changed Signal
+local Source = {}
+Source.__index = Source
+
+---The policies that found apps use.
+---@param part KeelConfig
+---@return string[] names
+function M.policies(part)
+  local names = { part.policy }
+  if part.rollback then names[2] = part.rollback end
+  return names
+end
+
+---Follows the workloads of the cluster.
+---@async
+---@param part KeelConfig
+---@param cfg Config
+---@param world World
+---@return KeelSource? source
+---@return Err? err
+function M.open(part, cfg, world)
+  local client, err = world.cluster(part.cluster, cfg)
+  if not client then return nil, err end
+  local self = setmetatable({
+    part = part, cfg = cfg, reflectors = {}, known = {}, changed = task.signal(), dirty = true,
+  }, Source)
+  for _, namespace in ipairs(part.namespaces or { false }) do
+    for _, kind in ipairs(workloads.KINDS) do
+      local reflector
+      reflector, err = client:follow(kubernetes.path(kind, namespace or nil), nil, {
+        keep = function(object) return workloads.keep(kind, object) end,
+        on_change = function(_, _, value) self:note(kind, value) end,
+      })
+      if not reflector then
+        self:close()
+        return nil, err
+      end
+      self.reflectors[#self.reflectors + 1] = reflector
+    end
+  end
+  return self
+end
+
+---A workload is another one now. What its policies ask next is answered with what it is.
+---@private
+function Source:note(kind, workload)
+  local known = workload and self.known[workload.namespace .. "/" .. workload.name]
+  if known and known.app.workloads[kind] then known.app.workloads[kind] = workload end
+  self.dirty = true
+  self.changed:notify()
+end
+
+---All apps that there are now, by name; an unchanged one is the same table.
+---@return AppConfig[] apps
+function Source:look()
+  self.dirty = false
+  local groups, names = {}, {}
+  for _, reflector in ipairs(self.reflectors) do
+    for _, workload in pairs(reflector:items()) do
+      local name = workload.namespace .. "/" .. workload.name
+      if not groups[name] then
+        groups[name], names[#names + 1] = {}, name
+      end
+      table.insert(groups[name], workload)
+    end
+  end
+  table.sort(names)
+  local apps, known = {}, {}
+  for i, name in ipairs(names) do
+    table.sort(groups[name], function(a, b) return a.kind < b.kind end)
+    local app, fingerprint = workloads.app(groups[name], self.part, self.cfg)
+    local before = self.known[name]
+    if before and before.fingerprint == fingerprint then
+      before.app.workloads = app.workloads
+      app = before.app
+    end
+    known[name] = { app = app, fingerprint = fingerprint }
+    apps[i] = app
+  end
+  self.known = known
+  return apps
+end
+
+---Waits until something changed, and a moment more for what comes with it.
+---@async
+function Source:wait()
+  while not self.dirty do self.changed:wait() end
+  time.sleep(CALM)
+end
+
+---Follows no more.
+function Source:close()
+  for _, reflector in ipairs(self.reflectors) do reflector:close() end
+end
+
+return M

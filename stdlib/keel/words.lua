@@ -1,0 +1,96 @@
+-- The words of policies about workloads that follow their images: what a workload asks for, what the registry has, and
+-- whether now is the time.
+local M = { place = {}, run = {} }
+
+local function rooms() return require "keel.looks", require "keel.candidates", require "keel.workload" end
+
+-- The workload that a place is; raises for places that are none.
+local function workload_of(place)
+  local app = place.app
+  if app.follows ~= "workload" then
+    error(("%s is not a workload that was found in a cluster"):format(app.name), 4)
+  end
+  return app.workloads[place.environment]
+end
+
+---The settings and images of the workload that this place is; nil and why when nothing is to be done with it.
+---@param place Place
+---@return {kind: string, namespace: string, name: string, images: KeelImage[]}?
+---@return string? reason
+function M.place.workload(place)
+  local _, _, workloads = rooms()
+  local workload = workload_of(place)
+  if not workload then return nil, "it is gone" end
+  local settings = workload.settings
+  if not settings.policy then return nil, settings.why end
+  if settings.trigger ~= "poll" then return nil, "keel.sh/trigger is not poll, so only a webhook would update it" end
+  if settings.approvals_error then return nil, settings.approvals_error end
+  local _, wrong = workloads.schedule(settings, place.engine.config.keel)
+  if wrong then place:refuse("keel.sh/pollSchedule", wrong .. "; the default is used") end
+  for _, warning in ipairs(settings.warnings) do place:refuse("annotations", warning) end
+  for _, name in ipairs(place.config.unknown_notify or {}) do
+    place:refuse("keel.sh/notify", "the configuration has no notifier %s", name)
+  end
+  local images, unreadable = workloads.images(workload)
+  for _, image in ipairs(unreadable) do place:refuse(image, "it is no image reference") end
+  if #images == 0 then return nil, "no container of it is followed" end
+  return { kind = workload.kind, namespace = workload.namespace, name = workload.name, images = images }
+end
+
+-- From when on an answer of the registry must be.
+local function since(place, workload)
+  local looks, _, workloads = rooms()
+  local schedule = workloads.schedule(workload.settings, place.engine.config.keel)
+  return looks.since(place.engine, ("%s/%s"):format(place.name, place.environment), schedule)
+end
+
+local function must(value, err)
+  if value == nil then error(err, 0) end
+  return value
+end
+
+---The tags that an image's policy looks at, judged, best first; the last is the one to take, if it is allowed. Empty
+---when what runs is what should run. The registry is asked once for all workloads of the repository.
+---@async
+---@param place Place
+---@param image KeelImage
+---@return KeelCandidate[] candidates
+function M.place.candidates(place, image)
+  local looks, candidates = rooms()
+  local workload, engine = workload_of(place), place.engine
+  local settings = workload.settings
+  if not image.tag then
+    place:refuse(image.name, "it is pinned by digest, without a tag to go on from")
+    return {}
+  end
+  local from = since(place, workload)
+  if candidates.same_tag(settings, image.tag) then
+    local digest = must(looks.digest(engine, place.name, image.name, image.tag, from))
+    local running = image.digest or require("keel.baseline").digest(place, workload, image, digest)
+    if running == digest then return {} end
+    local reason = ("%s points to another image"):format(image.tag)
+    return { { tag = image.tag, digest = digest, was = running, allowed = true, reason = reason } }
+  end
+  local tags = must(looks.tags(engine, place.name, image.name, from))
+  return candidates.judge(settings, image.tag, tags, {
+    order = function(policy, list) return looks.ordered(engine, policy, list) end,
+    fits = function(tag) return require("keel.platforms").fit(place, workload, image, tag) end,
+  })
+end
+
+---The change that brings a candidate into the workload; nil and why when it was tried, rejected, or taken back.
+---@async
+---@param place Place
+---@param image KeelImage
+---@param candidate KeelCandidate
+---@return table? change
+---@return string? reason
+function M.place.update(place, image, candidate)
+  local looks = rooms()
+  local workload, engine = workload_of(place), place.engine
+  local digest = candidate.digest
+    or must(looks.digest(engine, place.name, image.name, candidate.tag, since(place, workload)))
+  return require("keel.update").change(place, workload, image, candidate.tag, digest)
+end
+
+return M

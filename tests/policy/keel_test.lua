@@ -1,0 +1,392 @@
+-- Instead of keel: workloads of a simulated cluster follow their images, and what is different from keel on purpose.
+local check = require "check"
+local fs, herds, sim, task, time = require "fs", require "fixture.herd", require "sim", require "task", require "time"
+local test, eq, ok = check.test, check.eq, check.ok
+local digest = herds.digest
+
+local REPO <const> = "registry.invalid/team/web"
+
+local function folder()
+  local dir = assert(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  return dir.path
+end
+
+local function keel(policy, more)
+  local annotations = { ["keel.sh/policy"] = policy, ["keel.sh/trigger"] = "poll", ["other/thing"] = "x" }
+  for k, v in pairs(more or {}) do annotations["keel.sh/" .. k] = v end
+  return annotations
+end
+
+local function open(herd, options)
+  local host = herd:host(folder(), options)
+  check.defer(function() pcall(host.close, host) end)
+  return host
+end
+
+local function titles(host, app)
+  local list = {}
+  for i, run in ipairs(host:history({ app = app }).runs) do list[i] = run.state .. " " .. run.title end
+  return list
+end
+
+-- What a policy says of its place now: its own reason and its refusals.
+local function why(host, app, subject)
+  for _, d in ipairs(assert(host:why(app)).decisions) do
+    if d.subject == subject then return d.verdict .. ": " .. d.reason end
+  end
+end
+
+-- Lets a run's pause after a failure be over.
+local function later(host, seconds)
+  host.journal:write("UPDATE runs SET ended_at = ended_at - ?", seconds)
+end
+
+test("a version policy takes the best tag, by digest, and keeps the tag readable", function()
+  local herd = herds.new()
+  herd:put("deployment", "shop", "web", keel "minor", { { "web", REPO .. ":1.2.0" } })
+  for _, tag in ipairs { "1.2.0", "1.2.1", "1.3.0", "2.0.0", "latest" } do herd:push(REPO, tag, tag) end
+  local host = open(herd)
+  sim.settle(host)
+  eq(herd:image("deployment", "shop/web"), ("%s:1.3.0@%s"):format(REPO, digest "1.3.0"))
+  eq(titles(host, "shop/web"), { "done 1.2.0 -> 1.3.0" })
+  ok(why(host, "shop/web", "2.0.0"):find("refused: 2.0.0 changes the major number", 1, true))
+  ok(herd.applied[1].cause:find("version 1.2.0 -> 1.3.0", 1, true))
+  eq(host:status().apps[1].environments[1].name, "deployment")
+  eq(host:status().apps[1].environments[1].current.version, "1.3.0")
+  -- and goes on from there, although it is pinned now
+  herd:push(REPO, "1.3.1", "1.3.1")
+  sim.settle(host)
+  eq(titles(host, "shop/web"), { "done 1.3.0 -> 1.3.1", "done 1.2.0 -> 1.3.0" })
+end)
+
+test("every kind is an environment, one name of two kinds is one app, others are left alone", function()
+  local herd = herds.new()
+  for _, kind in ipairs { "deployment", "statefulset", "daemonset", "cronjob" } do
+    herd:put(kind, "shop", "web", keel "all", { { "web", REPO .. ":1.0.0" } })
+  end
+  herd:put("deployment", "shop", "none", { ["other/thing"] = "x" }, { { "web", REPO .. ":1.0.0" } })
+  herd:put("deployment", "shop", "never", keel "never", { { "web", REPO .. ":1.0.0" } })
+  herd:put("deployment", "shop", "hooks", keel("all", { trigger = "default" }), { { "web", REPO .. ":1.0.0" } })
+  herd:put("deployment", "shop", "label", { ["keel.sh/trigger"] = "poll" }, { { "web", REPO .. ":1.0.0" } },
+    { labels = { ["keel.sh/policy"] = "all" } })
+  herd:push(REPO, "1.0.1", "x")
+  local host = open(herd)
+  sim.settle(host)
+  local pinned = ("%s:1.0.1@%s"):format(REPO, digest "x")
+  for _, kind in ipairs { "deployment", "statefulset", "daemonset", "cronjob" } do
+    eq(herd:image(kind, "shop/web"), pinned)
+  end
+  eq(herd:image("deployment", "shop/label"), pinned)
+  for _, name in ipairs { "none", "never", "hooks" } do
+    eq(herd:image("deployment", "shop/" .. name), REPO .. ":1.0.0")
+  end
+  eq(host.config.apps["shop/none"], nil)
+  ok(why(host, "shop/hooks", nil):find("only a webhook would update it", 1, true))
+  ok(why(host, "shop/never", nil):find("never", 1, true))
+  eq(#host.config.apps["shop/web"].environment_list, 4)
+end)
+
+test("force with matchTag follows the digest of the tag that runs", function()
+  local herd = herds.new()
+  local annotations = keel("force", { matchTag = "true" })
+  herd:put("deployment", "shop", "web", annotations, { { "web", REPO .. ":staging" } })
+  herd:push(REPO, "staging", "one")
+  herd:push(REPO, "9.9.9", "nine")
+  local host = open(herd)
+  sim.settle(host)
+  eq(herd:image("deployment", "shop/web"), REPO .. ":staging") -- nothing to do, so nothing is done
+  herd:push(REPO, "staging", "two")
+  sim.settle(host)
+  eq(herd:image("deployment", "shop/web"), ("%s:staging@%s"):format(REPO, digest "two"))
+  herd:push(REPO, "staging", "three")
+  sim.settle(host)
+  herd:push(REPO, "staging", "two") -- the tag goes back: so does staging
+  sim.settle(host)
+  eq(herd:image("deployment", "shop/web"), ("%s:staging@%s"):format(REPO, digest "two"))
+  eq(#herd.applied, 3)
+  eq(herd.asked.tags, nil) -- only HEAD
+end)
+
+test("what changed while nobody looked is found by what the pods run, index or not", function()
+  local function with(image_id, prepare)
+    local herd = herds.new()
+    herd:put("deployment", "shop", "web", keel("force", { matchTag = "true" }), { { "web", REPO .. ":staging" } })
+    herd:push(REPO, "staging", "new")
+    herd.pods = { { metadata = { name = "web-1" }, status = { containerStatuses = {
+      { name = "web", imageID = image_id }, { name = "other", imageID = "r@" .. digest "whatever" },
+    } } } }
+    if prepare then prepare(herd) end
+    sim.settle(open(herd))
+    return #herd.applied
+  end
+  eq(with("r@" .. digest "old"), 1)
+  eq(with("r@" .. digest "new"), 0)
+  eq(with(""), 0)            -- pods that have not started say nothing
+  eq(with(digest "new"), 0)  -- an image's configuration is no manifest
+  eq(with("r@" .. digest "child", function(herd)
+    herd.children = { [digest "new"] = { digest "another", digest "child" } }
+  end), 0)
+end)
+
+test("a thousand workloads of ten repositories ask ten times", function()
+  local herd = herds.new()
+  for i = 1, 1000 do
+    local repo = ("registry.invalid/team/r%d"):format(i % 10)
+    herd:put("deployment", "ns" .. i % 7, "web" .. i, keel "major", { { "web", repo .. ":1.0.0" } })
+    herd:push(repo, "1.0.0", "one")
+  end
+  local host = open(herd)
+  eq(#host.config.app_list, 1000)
+  local polls, started = {}, time.monotonic()
+  for i, app in ipairs(host.config.app_list) do
+    polls[i] = task.spawn(function() require("engine.poller").poll(host, app) end)
+    if i % 32 == 0 then polls[i]:join() end
+  end
+  for _, p in ipairs(polls) do p:join() end
+  eq(herd.asked, { tags = 10 })
+  ok(time.monotonic() - started < 20)
+end)
+
+test("who finds something new wakes the others of the repository", function()
+  local herd = herds.new()
+  for _, name in ipairs { "a", "b", "c" } do
+    herd:put("deployment", "shop", name, keel "major", { { "web", REPO .. ":1.0.0" } })
+  end
+  herd:push(REPO, "1.0.0", "one")
+  local host = open(herd)
+  sim.settle(host)
+  herd:push(REPO, "1.0.1", "two")
+  require("keel.looks").expire(host)
+  require("engine.poller").poll(host, host.config.apps["shop/b"])
+  eq({ host.hurry["shop/a"], host.hurry["shop/b"], host.hurry["shop/c"] }, { true, nil, true })
+end)
+
+test("a list of tags that lost half of them is not believed at once, and nothing goes back", function()
+  local herd = herds.new()
+  herd:put("deployment", "shop", "web", keel "regexp:^main-(?P<compare>\\d+)$", { { "web", REPO .. ":main-6" } })
+  for i = 1, 6 do herd:push(REPO, "main-" .. i, "image " .. i) end
+  local host = open(herd)
+  sim.settle(host)
+  for i = 3, 6 do herd:push(REPO, "main-" .. i, nil) end
+  sim.settle(host)
+  ok(why(host, "shop/web", nil):find("not believed yet", 1, true))
+  for _ = 1, 4 do sim.settle(host) end
+  ok(why(host, "shop/web", "main-2"):find("nothing goes back", 1, true))
+  eq(#herd.applied, 0)
+end)
+
+test("a registry that is down is an error and no news", function()
+  local herd = herds.new()
+  herd:put("deployment", "shop", "web", keel "major", { { "web", REPO .. ":1.0.0" } })
+  herd:push(REPO, "1.0.1", "one")
+  herd.down = true
+  local host = open(herd)
+  sim.settle(host)
+  eq(why(host, "shop/web", nil):match("^error: .*nobody listens"), "error: registry: refused: nobody listens")
+  herd.down = false
+  sim.settle(host)
+  eq(#herd.applied, 1)
+end)
+
+test("an update that failed is tried again, with growing pauses, until something newer comes", function()
+  local herd = herds.new()
+  herd:put("deployment", "shop", "web", keel "major", { { "web", REPO .. ":1.0.0" } })
+  herd:push(REPO, "1.0.1", "one")
+  local image = ("%s:1.0.1@%s"):format(REPO, digest "one")
+  herd.failing[image] = true
+  local host = open(herd)
+  sim.settle(host)
+  eq(titles(host, "shop/web"), { "failed 1.0.0 -> 1.0.1" })
+  -- the workload has the image now; its owner puts the old one back, and we try again after a while
+  herd:put("deployment", "shop", "web", keel "major", { { "web", REPO .. ":1.0.0" } })
+  sim.settle(host)
+  eq(#herd.applied, 1)
+  ok(why(host, "shop/web", nil):find("run 1 failed; it is tried again at", 1, true))
+  later(host, 61)
+  sim.settle(host)
+  eq(#herd.applied, 2)
+  herd:put("deployment", "shop", "web", keel "major", { { "web", REPO .. ":1.0.0" } })
+  later(host, 61)
+  sim.settle(host)
+  eq(#herd.applied, 2) -- the second pause is longer
+  later(host, 61)
+  herd.failing[image] = nil
+  sim.settle(host)
+  eq(titles(host, "shop/web")[1], "done 1.0.0 -> 1.0.1")
+end)
+
+test("who goes back to what we pinned is left alone; a manifest applied again is followed again", function()
+  local herd = herds.new()
+  herd:put("deployment", "shop", "web", keel "major", { { "web", REPO .. ":1.0.0" } })
+  herd:push(REPO, "1.0.1", "one")
+  local host = open(herd)
+  sim.settle(host)
+  herd:push(REPO, "1.0.2", "two")
+  sim.settle(host)
+  eq(#herd.applied, 2)
+  herd:put("deployment", "shop", "web", keel "major", { { "web", ("%s:1.0.1@%s"):format(REPO, digest "one") } })
+  later(host, 7200)
+  sim.settle(host)
+  eq(#herd.applied, 2)
+  ok(why(host, "shop/web", nil):find("somebody went back to 1.0.1", 1, true))
+  herd:push(REPO, "1.0.3", "three")
+  sim.settle(host)
+  eq(herd.applied[3].image, ("%s:1.0.3@%s"):format(REPO, digest "three"))
+  herd:put("deployment", "shop", "web", keel "major", { { "web", REPO .. ":1.0.0" } }) -- helm upgrade
+  sim.settle(host)
+  eq(#herd.applied, 3)
+  ok(why(host, "shop/web", nil):find("was undone; it is tried again", 1, true))
+  later(host, 61)
+  sim.settle(host)
+  eq(herd.applied[4].image, ("%s:1.0.3@%s"):format(REPO, digest "three"))
+end)
+
+test("only monitored containers are touched, init containers when asked, one repository after the other", function()
+  local herd = herds.new()
+  local other = "registry.invalid/team/proxy"
+  local annotations = keel("major", { monitorContainers = "^(web|proxy|setup)$", initContainers = "true" })
+  herd:put("deployment", "shop", "web", annotations,
+    { { "web", REPO .. ":1.0.0" }, { "proxy", other .. ":2.0.0" }, { "side", REPO .. ":1.0.0" } },
+    { pod = { initContainers = { { name = "setup", image = REPO .. ":1.0.0" } } } })
+  herd:push(REPO, "1.0.1", "web")
+  herd:push(other, "2.1.0", "proxy")
+  local host = open(herd)
+  sim.settle(host)
+  local web, proxy = ("%s:1.0.1@%s"):format(REPO, digest "web"), ("%s:2.1.0@%s"):format(other, digest "proxy")
+  eq(herd:image("deployment", "shop/web", "web"), web)
+  eq(herd:image("deployment", "shop/web", "setup"), web)
+  eq(herd:image("deployment", "shop/web", "proxy"), proxy)
+  eq(herd:image("deployment", "shop/web", "side"), REPO .. ":1.0.0")
+  eq(titles(host, "shop/web"), { "done 2.0.0 -> 2.1.0 of " .. other, "done 1.0.0 -> 1.0.1 of " .. REPO })
+end)
+
+test("an image without a platform that the nodes need is passed over", function()
+  local herd = herds.new()
+  local function node(name, arch, labels)
+    return { metadata = { name = name, labels = labels or {} }, spec = {},
+      status = { nodeInfo = { operatingSystem = "linux", architecture = arch } } }
+  end
+  herd.nodes = { node("one", "amd64"), node("two", "arm64", { disk = "fast" }) }
+  herd:put("deployment", "shop", "web", keel "major", { { "web", REPO .. ":1.0.0" } })
+  herd:put("deployment", "shop", "fast", keel "major", { { "web", REPO .. ":1.0.0" } },
+    { pod = { nodeSelector = { disk = "fast" } } })
+  herd:push(REPO, "1.0.1", "both")
+  herd:push(REPO, "1.0.2", "arm only")
+  local linux = function(arch) return { os = "linux", architecture = arch } end
+  herd.platforms = { [digest "both"] = { linux "amd64", linux "arm64" }, [digest "arm only"] = { linux "arm64" } }
+  local host = open(herd)
+  sim.settle(host)
+  eq(herd:image("deployment", "shop/web"), ("%s:1.0.1@%s"):format(REPO, digest "both"))
+  eq(herd:image("deployment", "shop/fast"), ("%s:1.0.2@%s"):format(REPO, digest "arm only"))
+  ok(why(host, "shop/web", "1.0.2"):find("no image for linux/amd64, which node one is", 1, true))
+end)
+
+test("nodes that may not be listed forbid nothing", function()
+  local herd = herds.new()
+  herd.no_nodes = true
+  herd:put("deployment", "shop", "web", keel "major", { { "web", REPO .. ":1.0.0" } })
+  herd:push(REPO, "1.0.1", "one")
+  sim.settle(open(herd))
+  eq(#herd.applied, 1)
+end)
+
+test("approvals: the update waits for its votes, and a rejected one is never asked for again", function()
+  local herd = herds.new()
+  herd:put("deployment", "shop", "web", keel("major", { approvals = "2", notify = "ops, nobody" }),
+    { { "web", REPO .. ":1.0.0" } })
+  herd:push(REPO, "1.0.1", "one")
+  local host = open(herd)
+  sim.settle(host)
+  eq(#herd.applied, 0)
+  local env = host:status().apps[1].environments[1]
+  eq({ env.state, env.approval.name, env.approval.votes }, { "waiting", "deployment/shop/web:1.0.1", 2 })
+  ok(env.reason:find("waits for approval (0 of 2 votes) until 20", 1, true))
+  ok(herd.messages[1]:find("needs 2 votes: moontide approve shop/web deployment", 1, true))
+  ok(why(host, "shop/web", "keel.sh/notify"):find("no notifier nobody", 1, true))
+  host:approve { app = "shop/web", by = "ann" }
+  eq(#ok(host:approve { app = "shop/web", by = "ann" }).voters, 1) -- twice the same voter is one vote
+  eq(ok(host:approve { app = "shop/web", by = "ben" }).state, "approved")
+  sim.settle(host)
+  eq(#herd.applied, 1)
+  check.fails("conflict", host:approve { app = "shop/web", by = "cat" })
+  herd:push(REPO, "1.0.2", "two")
+  sim.settle(host)
+  ok(host:reject { app = "shop/web", by = "ann", reason = "not on Friday" })
+  sim.settle(host)
+  later(host, 7200)
+  sim.settle(host)
+  eq(titles(host, "shop/web")[1], "failed 1.0.1 -> 1.0.2")
+  ok(why(host, "shop/web", nil):find("rejected by ann: not on Friday", 1, true))
+  eq(#herd.applied, 1)
+end)
+
+test("what waits for approval makes way for something newer", function()
+  local herd = herds.new()
+  herd:put("deployment", "shop", "web", keel("major", { approvals = "1" }), { { "web", REPO .. ":1.0.0" } })
+  herd:push(REPO, "1.0.1", "one")
+  local host = open(herd)
+  sim.settle(host)
+  herd:push(REPO, "1.0.2", "two")
+  sim.settle(host)
+  ok(host:approve { app = "shop/web", by = "ann" })
+  sim.settle(host)
+  eq(titles(host, "shop/web"), { "done 1.0.0 -> 1.0.2", "superseded 1.0.0 -> 1.0.1" })
+  eq(host.journal:approval_of("shop/web", "deployment", "deployment/shop/web:1.0.1").state, "withdrawn")
+end)
+
+test("approvals that are no number stop updates, and why says so", function()
+  local herd = herds.new()
+  herd:put("deployment", "shop", "web", keel("major", { approvals = "two" }), { { "web", REPO .. ":1.0.0" } })
+  herd:push(REPO, "1.0.1", "one")
+  local host = open(herd)
+  sim.settle(host)
+  eq(#herd.applied, 0)
+  ok(why(host, "shop/web", nil):find("no number", 1, true))
+end)
+
+test("workloads come and go while the host runs; new annotations are another app", function()
+  local herd = herds.new()
+  local host = open(herd)
+  herd:put("deployment", "shop", "web", keel "patch", { { "web", REPO .. ":1.0.0" } })
+  herd:push(REPO, "1.1.0", "one")
+  herd:look(host)
+  sim.settle(host)
+  eq(#herd.applied, 0)
+  local app = host.config.apps["shop/web"]
+  herd:put("deployment", "shop", "web", keel "patch", { { "web", REPO .. ":1.0.1" } })
+  local sources = require "engine.sources"
+  sources.replace(host, "keel", herd.source:look())
+  ok(host.config.apps["shop/web"] == app) -- another image is not another app
+  herd:put("deployment", "shop", "web", keel "minor", { { "web", REPO .. ":1.0.1" } })
+  sources.replace(host, "keel", herd.source:look())
+  ok(host.config.apps["shop/web"] ~= app)
+  sim.settle(host)
+  eq(#herd.applied, 1)
+  herd:remove("deployment", "shop/web")
+  sources.replace(host, "keel", herd.source:look())
+  eq(#host.config.app_list, 0)
+  sim.settle(host)
+end)
+
+test("schedules: an interval is the app's, a cron line is due when it says", function()
+  local herd = herds.new()
+  herd:put("deployment", "shop", "often", keel("major", { pollSchedule = "@every 10s" }),
+    { { "web", REPO .. ":1.0.0" } })
+  herd:put("deployment", "shop", "yearly", keel("major", { pollSchedule = "@yearly" }), { { "web", REPO .. ":1.0.0" } })
+  herd:put("deployment", "shop", "wrong", keel("major", { pollSchedule = "soon" }), { { "web", REPO .. ":1.0.0" } })
+  herd:push(REPO, "1.0.0", "one")
+  local host = open(herd)
+  eq(host.config.apps["shop/often"].poll, 10)
+  eq(host.config.apps["shop/wrong"].poll, 60)
+  eq(host.config.apps["shop/yearly"].poll, 60)
+  local poller = require "engine.poller"
+  poller.poll(host, host.config.apps["shop/yearly"])
+  eq(herd.asked.tags, 1) -- the first look is due
+  for _, answer in pairs(require("keel.looks").memory(host).answers) do answer.at = answer.at - 3600 end
+  poller.poll(host, host.config.apps["shop/often"])
+  eq(herd.asked.tags, 2)
+  require("keel.looks").memory(host).answers = {}
+  poller.poll(host, host.config.apps["shop/wrong"])
+  ok(why(host, "shop/wrong", "keel.sh/pollSchedule"):find("is not a schedule", 1, true))
+end)

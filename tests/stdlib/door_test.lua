@@ -1,0 +1,188 @@
+-- The door for scripts on the TCP port: who comes in, what may be asked for, what is told.
+local check = require "check"
+local control, secret = require "control", require "config.secret"
+local fs, http, json, task, time = require "fs", require "http", require "json", require "task", require "time"
+local fake, happened = require "stdlib.fake_engine", require "engine.happened"
+local test, eq, ok, has = check.test, check.eq, check.ok, check.has
+
+local TOKEN <const> = "token-of-the-door-tests"
+
+local function open(options)
+  local dir = ok(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  local engine = fake.new()
+  options = options or {}
+  if not options.closed then
+    ok(fs.write(dir.path .. "/token", TOKEN .. "\n"))
+    engine.config = { api = { token = secret.new("file", dir.path .. "/token"), hosts = {} } }
+  end
+  local server = ok(control.open {
+    engine = engine, state = dir.path, listen = { address = "127.0.0.1", port = 0 }, hosts = options.hosts,
+  })
+  check.defer(function() server:close() end)
+  local function ask(method, path, more)
+    more = more or {}
+    local request = {
+      method = method, url = ("http://127.0.0.1:%d%s"):format(server.port, path), headers = more.headers or {},
+      body = type(more.body) == "table" and json.encode(more.body) or more.body, timeout = 10,
+    }
+    if more.token ~= false then request.headers.Authorization = "Bearer " .. (more.token or TOKEN) end
+    local answer = ok(http.request(request))
+    return answer, answer.body ~= "" and json.decode(answer.body) or nil
+  end
+  return ask, engine, server, dir.path
+end
+
+test("without a token in the configuration the door is closed, and says how it is opened", function()
+  local ask, engine = open { closed = true }
+  for _, route in ipairs { { "POST", "/apply" }, { "POST", "/destroy" }, { "GET", "/jobs" }, { "GET", "/events" } } do
+    local answer, body = ask(route[1], route[2], { body = route[1] == "POST" and { app = "web" } or nil })
+    eq(answer.status, 403)
+    has(body.error.message, "api = { token =")
+  end
+  eq(#engine.calls, 0)
+  eq(ask("GET", "/healthz", { token = false }).status, 200)
+end)
+
+test("only the token itself comes in", function()
+  local ask, engine = open()
+  for _, wrong in ipairs { "x", TOKEN .. "x", TOKEN:sub(1, -2), TOKEN:upper(), "", " " } do
+    local answer = ask("POST", "/apply", { token = wrong, body = { app = "web" } })
+    eq(answer.status, 401)
+    has(answer.headers["www-authenticate"], "Bearer")
+    eq(answer.body:find(TOKEN, 1, true), nil)
+  end
+  eq(ask("GET", "/jobs", { token = false }).status, 401)
+  eq(ask("GET", "/jobs", { token = false, headers = { Authorization = "Basic " .. TOKEN } }).status, 401)
+  eq(ask("GET", "/jobs?token=" .. TOKEN, { token = false }).status, 401)
+  eq(ask("GET", "/jobs", { token = false, headers = { Authorization = "bearer  " .. TOKEN } }).status, 200)
+  eq(#engine.calls, 1)
+end)
+
+test("a token that changes in its file counts at once; one that is gone lets nobody in", function()
+  local ask, _, _, dir = open()
+  ok(fs.write(dir .. "/token", "another-token\n"))
+  eq(ask("GET", "/jobs").status, 401)
+  eq(ask("GET", "/jobs", { token = "another-token" }).status, 200)
+  ok(fs.remove(dir .. "/token"))
+  eq(ask("GET", "/jobs", { token = "another-token" }).status, 500)
+end)
+
+test("apply and destroy start runs and answer where they are followed", function()
+  local ask, engine = open()
+  local answer, body = ask("POST", "/apply", { body = {
+    app = "shop", environment = "staging", versions = { api = "1.2.3" }, by = "pipeline 7", reason = "nightly",
+  } })
+  eq(answer.status, 202)
+  eq(answer.headers.location, "/jobs/42")
+  eq({ body.run, body.job.kind }, { 42, "apply" })
+  eq(engine.calls[1], { "apply", {
+    app = "shop", environment = "staging", versions = { api = "1.2.3" }, by = "pipeline 7", reason = "nightly",
+  } })
+  answer, body = ask("POST", "/destroy", { body = { app = "shop", environment = "staging" } })
+  eq({ answer.status, body.run }, { 202, 42 })
+  eq(engine.calls[2][2].by, "somebody with the API's token")
+end)
+
+test("a refusal keeps its code", function()
+  local ask, engine = open()
+  for code, status in pairs { denied = 403, not_found = 404, conflict = 409, unsupported = 501, invalid = 400 } do
+    engine.fails = require("errors").new(code, "no: " .. code)
+    local answer, body = ask("POST", "/destroy", { body = { app = "shop", environment = "production" } })
+    eq({ answer.status, body.error.code, body.error.message }, { status, code, "no: " .. code })
+  end
+end)
+
+test("what is no order is refused before the engine hears of it", function()
+  local ask, engine = open()
+  for _, body in ipairs {
+    "", "{", "[]", "3", '"x"', '{"app":3}', '{"app":""}', '{"app":"a\\u0000b"}', '{"app":"a","versions":"1"}',
+    '{"app":"a","what":"x"}', '{"app":"' .. ("x"):rep(1001) .. '"}', '{"environment":"staging"}',
+  } do eq(ask("POST", "/apply", { body = body }).status, 400, body) end
+  local large, why = pcall(ask, "POST", "/apply", { body = '{"app":"' .. ("x"):rep(70000) .. '"}' })
+  ok(not large or why.status == 413) -- it may close before it has read everything
+  eq(ask("GET", "/apply").status, 405)
+  eq(ask("POST", "/jobs", { body = "{}" }).headers.allow, "GET")
+  eq(ask("GET", "/apply/x").status, 404)
+  eq(#engine.calls, 0)
+end)
+
+test("pages of other origins and foreign host names never get there", function()
+  local ask, engine, server = open { hosts = { "moontide.tools.svc" } }
+  local function headers(more) return { headers = more, body = { app = "web" } } end
+  eq(ask("POST", "/apply", headers { Origin = "https://evil.example" }).status, 403)
+  eq(ask("POST", "/apply", headers { Origin = "null" }).status, 403)
+  eq(ask("POST", "/apply", headers { Host = "evil.example:" .. server.port }).status, 421)
+  eq(#engine.calls, 0)
+  local answer = ask("POST", "/apply", headers { Host = "moontide.tools.svc:" .. server.port })
+  eq(answer.status, 202)
+  eq(answer.headers["access-control-allow-origin"], nil)
+  eq(answer.headers["x-content-type-options"], "nosniff")
+end)
+
+test("jobs are the runs, by app and state, and one with its log", function()
+  local ask, engine = open()
+  local answer, body = ask("GET", "/jobs?app=web&limit=5")
+  eq({ answer.status, #body.jobs, body.jobs[1].state }, { 200, 2, "failed" })
+  eq(engine.calls[1], { "history", { app = "web", limit = 5 } })
+  eq(#select(2, ask("GET", "/jobs?state=done")).jobs, 1)
+  has(ask("GET", "/jobs?state=queued").body, '"jobs":[]')
+  eq(ask("GET", "/jobs?limit=0").status, 400)
+  engine:add("first line")
+  local _, one = ask("GET", "/jobs/42")
+  eq({ one.job.id, one.entries[1].text, one.next, one.done }, { 42, "first line", 1, false })
+  eq(ask("GET", "/jobs/7").status, 404)
+  eq(ask("GET", "/jobs/x").status, 400)
+end)
+
+test("events come after a number, at most so many, and are waited for", function()
+  local ask, engine = open()
+  engine.happened = {}
+  for i = 1, 5 do engine.happened[i] = { id = i, at = 1, event = "run", level = "info", text = "event " .. i } end
+  local _, body = ask("GET", "/events?limit=3")
+  eq({ #body.events, body.events[3].text, body.next }, { 3, "event 3", 3 })
+  _, body = ask("GET", "/events?since=3")
+  eq({ #body.events, body.next }, { 2, 5 })
+  has(ask("GET", "/events?since=5").body, '"events":[]')
+  local waiting = task.spawn(function() return select(2, ask("GET", "/events?since=5&wait=5")) end)
+  time.sleep(0.1)
+  engine.happened[6] = { id = 6, at = 1, event = "run", level = "info", text = "event 6" }
+  eq(waiting:join(3).events[1].text, "event 6")
+  for _, query in ipairs { "since=x", "limit=0", "limit=1001", "wait=61", "run=x" } do
+    eq(ask("GET", "/events?" .. query).status, 400, query)
+  end
+end)
+
+test("followed events are lines, and a follower that leaves is forgotten", function()
+  local _, engine, server = open()
+  engine.happened = { { id = 1, at = 1, event = "run", level = "info", text = "event 1" } }
+  local before = task.count()
+  local seen = {}
+  local follower = task.spawn(function()
+    local stream <close> = ok(http.get(("http://127.0.0.1:%d/events?follow=1"):format(server.port),
+      { stream = true, auth = { bearer = TOKEN } }))
+    eq(stream.headers["content-type"], "application/x-ndjson")
+    for line in stream:lines() do seen[#seen + 1] = line ~= "" and json.decode(line).text or nil end
+  end)
+  check.eventually(function() return #seen == 1 end)
+  engine.happened[2] = { id = 2, at = 1, event = "run", level = "info", text = "event 2" }
+  check.eventually(function() return #seen == 2 end)
+  follower:cancel()
+  check.eventually(function() return task.count() <= before end, 15, "its tasks end")
+end)
+
+test("what happened is kept up to a bound, by app and run, and numbers begin anew with the host", function()
+  local h = happened.new()
+  for i = 1, 2500 do
+    h:add { at = i, event = "note", level = "info", text = "n" .. i, app = i % 2 == 0 and "web" or "shop", run = i }
+    h:add { at = i, event = "output", level = "info", text = "left out" }
+  end
+  local page = h:page {}
+  eq({ #page.events, page.events[1].id, page.next, page.missed }, { 100, 501, 600, true })
+  page = h:page { since = 2497 }
+  eq({ #page.events, page.events[3].text, page.next, page.missed }, { 3, "n2500", 2500, nil })
+  eq(#h:page({ since = 2400, app = "web" }).events, 50)
+  eq(h:page({ since = 0, run = 2000, limit = 1 }).next, 2500)
+  eq(h:page({ since = 1 << 40, limit = 1 }).events[1].id, 501) -- a number of the host before
+  eq(#h:page({ since = 2500 }).events, 0)
+end)
