@@ -5,6 +5,7 @@
 
 local door = require "control.door"
 local errors = require "errors"
+local handover = require "builder.handover"
 local json = require "json"
 local log = require "log"
 local metrics = require "control.metrics"
@@ -305,8 +306,19 @@ function M.public_handler(engine)
       return plain(fine and 200 or 503, (not fine and health.reason or health.standby or fine and "ok" or "not ready")
         .. "\n")
     end
+    local context = handover.answer(request.path)
+    if context then return context end
     return plain(404, "/healthz, /readyz, /activez and /metrics are here\n")
   end
+end
+
+---The names by which the TCP door is reached, beside addresses and localhost.
+---@param config Config
+---@return string[]
+function M.hosts(config)
+  local hosts = table.move(config.hosts, 1, #config.hosts, 1, {})
+  for _, name in ipairs(config.api and config.api.hosts or {}) do hosts[#hosts + 1] = name end
+  return hosts
 end
 
 ---@class Control

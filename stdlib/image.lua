@@ -12,6 +12,7 @@ local REVISION <const> = "org.opencontainers.image.revision"
 ---@field repository string
 ---@field tag string
 ---@field archive string Tar file of the build context: exactly the commit.
+---@field checkout fun(dir: string): table?, Err? Writes the same context as a folder of files.
 ---@field dockerfile string Its path inside of the context.
 ---@field app AppConfig
 ---@field cfg Config
@@ -158,6 +159,7 @@ local function build(request, where)
   hooks.progress("building " .. request.commit:sub(1, 7))
   return make.build {
     name = ("%s:sha-%s"):format(app.image, request.commit), repository = app.image,
+    checkout = function(dir) return request.repo:checkout(request.commit, dir, { path = clean(app.context) }) end,
     tag = "sha-" .. request.commit, archive = archive, dockerfile = dockerfile, app = app, cfg = request.cfg,
     labels = labels(request, created), registry = where, hooks = hooks, work = scratch.path,
   }

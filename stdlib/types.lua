@@ -313,8 +313,23 @@
 ---@field token Secret?
 
 ---@class BuilderConfig
----@field kind "auto"|"docker"|"podman"|"buildah"
+---@field kind "auto"|"docker"|"podman"|"buildah"|"buildkit"|"job"
 ---@field socket string?
+---@field address string? buildkit
+---@field ca string? buildkit
+---@field cert string? buildkit
+---@field key string? buildkit
+---@field cluster string? job
+---@field namespace string? job
+---@field image string? job
+---@field login string? job: name of a Secret
+---@field authorities string? job: name of a ConfigMap
+---@field url string? job: where its pods reach this host
+---@field service_account string? job
+---@field privileged boolean job
+---@field cpu string job
+---@field memory string job
+---@field keep Seconds job
 ---@field network string?
 ---@field command string[]?
 ---@field env table<string, string>
@@ -410,6 +425,7 @@
 ---@field scripts string? folder of policies; absent: the built-in ones
 ---@field listen {address: string, port: integer}? absent: no listener
 ---@field api {token: Secret, hosts: string[]}? absent: the door for scripts is closed
+---@field hosts string[] names by which listen is reached
 ---@field registries table<string, RegistryConfig>
 ---@field credentials table<string, CredentialConfig>
 ---@field clusters table<string, ClusterConfig> "default" need not be in it

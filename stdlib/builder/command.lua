@@ -5,8 +5,8 @@
 -- folder is empty: a Dockerfile that the commit lacks must not be found beside the host. Passwords are in a
 -- file for this user alone, gone before the call returns. Base images are pulled as the engine's own
 -- configuration says.
-local errors, fs, hash, json, log, proc = require "errors", require "fs", require "hash", require "json",
-  require "log", require "proc"
+local errors, fs, proc = require "errors", require "fs", require "proc"
+local logins = require "builder.logins"
 
 local M = {}
 
@@ -44,33 +44,6 @@ function M.available(kind, cfg)
   argv.env, argv.inherit, argv.timeout, argv.max_output = cfg.builder.env, INHERITED, 10, 4096
   local result = proc.run(argv)
   return result ~= nil and result.ok and result.stdout:find(kind .. " version", 1, true) == 1
-end
-
--- Credentials of every registry that the configuration knows: base images may be private too. A closable
--- folder with the file in it, or false when there are none.
-local function auth_folder(request)
-  local auths = {}
-  for host, known in pairs(request.cfg.registries) do
-    if known.username then
-      local password, err = known.password:reveal()
-      if password then
-        local word = hash.base64(known.username .. ":" .. password)
-        log.secret(word)
-        auths[host] = { auth = word }
-      elseif known == request.registry.config then
-        return nil, err
-      end
-    end
-  end
-  if not next(auths) then return false end
-  local folder, err = fs.temp_dir { dir = request.work, prefix = "auth-" }
-  if not folder then return nil, err end
-  local ok
-  local text, mode = json.encode { auths = auths }, 384 -- 0600
-  ok, err = fs.write(folder.path .. "/auth.json", text, { mode = mode, sync = false })
-  if ok then return folder end
-  folder:close()
-  return nil, err
 end
 
 -- A folder with the registry's own authority, in the form that the family reads.
@@ -167,7 +140,7 @@ end
 function M.build(kind, request)
   local ok, err = fs.mkdir(request.work .. "/empty")
   if not ok then return nil, err end
-  local auth <close>, problem = auth_folder(request)
+  local auth <close>, problem = logins.folder(request, "auth.json")
   if auth == nil then return nil, problem end
   ok, err = build(kind, request, auth)
   if not ok then return nil, err end

@@ -77,7 +77,7 @@ return {
     if not engine then return config end
     local control, err = require("control").open {
       engine = engine, state = config.state, socket = require("control").door(config), listen = config.listen,
-      hosts = config.api and config.api.hosts,
+      hosts = require("control").hosts(config),
     }
     if not control then
       engine:close()

@@ -185,7 +185,7 @@ local function started(options)
   self.standby.reload = function() return reload(self) end
   local doors, err = control.open {
     engine = self.standby, state = options.config.state, socket = control.door(options.config),
-    listen = options.config.listen,
+    listen = options.config.listen, hosts = control.hosts(options.config),
   }
   if not doors then return nil, err end
   self.doors = doors

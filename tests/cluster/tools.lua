@@ -28,6 +28,11 @@ local GO <const> = { ---@type ClusterTool[]
     flags = "-s -w -X sigs.k8s.io/kwok/pkg/consts.Version=" .. KWOK },
   { name = "helmsman", module = "tests/cluster/helmsman", package = ".", flags = "-s -w" }, -- our stand-in
 }
+for _, name in ipairs { "buildkitd", "buildctl" } do
+  GO[#GO + 1] = {
+    name = name, module = "tests/cluster/buildkit", package = "github.com/moby/buildkit/cmd/" .. name, flags = "-s -w",
+  }
+end
 for _, name in ipairs { "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet" } do
   GO[#GO + 1] = {
     name = name, module = "tests/cluster", package = "k8s.io/kubernetes/cmd/" .. name, flags = VERSION_FLAGS,

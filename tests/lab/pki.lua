@@ -34,15 +34,15 @@ end
 ---@async
 ---@param dir string
 ---@param name string
----@param options {days?: integer, names?: string}
+---@param options {days?: integer, names?: string, usage?: string} usage: "serverAuth" unless said
 ---@return Pki
 function M.issue(dir, name, options)
   openssl(dir, "req", "-x509", EC[1], EC[2], EC[3], EC[4], EC[5], "-days", "30", "-keyout", "ca.key", "-out", "ca.crt",
     "-subj", "/CN=" .. name, "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
   openssl(dir, "req", EC[1], EC[2], EC[3], EC[4], EC[5], "-keyout", "server.key", "-out", "server.csr",
     "-subj", "/CN=localhost")
-  base.write(dir .. "/ext", ("subjectAltName=%s\nextendedKeyUsage=serverAuth\n"):format(
-    options.names or "DNS:localhost,IP:127.0.0.1"))
+  base.write(dir .. "/ext", ("subjectAltName=%s\nextendedKeyUsage=%s\n"):format(
+    options.names or "DNS:localhost,IP:127.0.0.1", options.usage or "serverAuth"))
   openssl(dir, "x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
     "-days", tostring(options.days or 30), "-extfile", "ext", "-out", "server.crt")
   return { dir = dir, ca = dir .. "/ca.crt", cert = dir .. "/server.crt", key = dir .. "/server.key" }

@@ -1,0 +1,43 @@
+-- Credentials of all configured registries as the file that docker's relatives read. For this user alone, gone with
+-- the folder.
+local fs, hash, json, log = require "fs", require "hash", require "json", require "log"
+
+local M = {}
+
+-- What docker's relatives call Docker Hub.
+local HUB <const> = "https://index.docker.io/v1/"
+local HUB_NAMES <const> = { ["docker.io"] = true, ["index.docker.io"] = true, ["registry-1.docker.io"] = true }
+
+---Writes the file: base images may be private too, so all that are known are in it.
+---@async
+---@param request BuildRequest
+---@param name string of the file
+---@return table|false|nil folder Closable, with the file in it; false when there are no credentials.
+---@return Err? err
+function M.folder(request, name)
+  local auths = {}
+  for host, known in pairs(request.cfg.registries) do
+    if known.username then
+      local password, err = known.password:reveal()
+      if password then
+        local word = hash.base64(known.username .. ":" .. password)
+        log.secret(word)
+        auths[host] = { auth = word }
+        if HUB_NAMES[host] then auths[HUB] = auths[host] end
+      elseif known == request.registry.config then
+        return nil, err
+      end
+    end
+  end
+  if not next(auths) then return false end
+  local folder, err = fs.temp_dir { dir = request.work, prefix = "auth-" }
+  if not folder then return nil, err end
+  local text, mode = json.encode { auths = auths }, 384 -- 0600
+  local ok
+  ok, err = fs.write(folder.path .. "/" .. name, text, { mode = mode, sync = false })
+  if ok then return folder end
+  folder:close()
+  return nil, err
+end
+
+return M

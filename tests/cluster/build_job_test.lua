@@ -1,0 +1,212 @@
+-- Builds as Jobs of a cluster: the Job against a real API server, with nodes that only play; buildah's part, the very
+-- commands of its containers, against a real registry.
+local check, cluster, lab = require "check", require "cluster.lab", require "lab"
+local fs, kubernetes, task, time = require "fs", require "kubernetes", require "task", require "time"
+local handover, job, manifest = require "builder.handover", require "builder.job", require "builder.manifest"
+local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
+
+local COMMIT <const> = ("a1b2"):rep(10)
+
+local registry
+
+-- A request as image.lua makes it, for a registry where the image already is, as if a node had pushed it.
+local function request_of(options)
+  options = options or {}
+  registry = registry or lab.registry {}
+  local name = registry.host .. "/team/" .. (options.name or "web")
+  local r = {
+    lines = {}, progress = {}, name = name .. ":sha-" .. COMMIT, repository = name, tag = "sha-" .. COMMIT,
+    archive = lab.write(lab.dir("context") .. "/context.tar", "no tar\n"), dockerfile = "Dockerfile",
+    app = { name = "web", image = name, context = ".", build = { args = { WORD = "a b" }, timeout = options.timeout or 60 } },
+    labels = { ["org.opencontainers.image.revision"] = COMMIT }, work = lab.dir("work"),
+    cfg = { clusters = {}, registries = {}, listen = { address = "0.0.0.0", port = 8420 }, builder = {
+      kind = "job", image = "lab.test/buildah:1", url = "http://10.0.0.7:8420/", cpu = "250m", memory = "2Gi", keep = 3600,
+      privileged = false, env = {}, login = "registry-login", authorities = "registry-ca",
+    } },
+  }
+  for k, v in pairs(options.builder or {}) do r.cfg.builder[k] = v end
+  r.hooks = {
+    output = function(stream, line) r.lines[#r.lines + 1] = stream .. ": " .. line end,
+    progress = function(text) r.progress[#r.progress + 1] = text end,
+  }
+  r.registry = require("registry").repository(name, r.cfg)
+  return r
+end
+
+local function b_of(r, ns)
+  return { request = r, namespace = ns, name = manifest.name(r), handover = ("0a"):rep(32),
+    base = ok(manifest.base(r.cfg)) }
+end
+
+-- A namespace, and a client that may do there what the chart grants: nothing but this.
+local RULES <const> = {
+  { apiGroups = { "batch" }, resources = { "jobs" }, verbs = { "create", "get", "list", "watch", "delete" } },
+  { apiGroups = { "" }, resources = { "pods" }, verbs = { "get", "list", "watch" } },
+  { apiGroups = { "" }, resources = { "pods/log" }, verbs = { "get" } },
+}
+
+local function place(r, c)
+  local ns = c:namespace "build"
+  c:kubectl { "label", "ns", ns, "pod-security.kubernetes.io/enforce=baseline" }
+  local token = c:service_account(ns, "moontide", RULES)
+  r.cfg.clusters.default = { name = "default", kubeconfig = c:kubeconfig_for(token, ns), namespace = ns }
+  return ns
+end
+
+local function stage(word)
+  local made = manifest.job
+  check.defer(function() manifest.job = made end)
+  manifest.job = function(b)
+    local object = made(b)
+    local annotations = object.spec.template.metadata.annotations
+    annotations["lab.moontide/stage"] = word
+    annotations["lab.moontide/after"] = "0.5s"
+    return object
+  end
+end
+
+local function push(r) return lab.image(registry, { name = r.repository:match("/(.*)$"), tag = r.tag }).digest end
+
+test("the API server takes the Job as it is, in a namespace with pod security baseline", function()
+  local c = cluster.open()
+  local ns = c:namespace "build"
+  c:kubectl { "label", "ns", ns, "pod-security.kubernetes.io/enforce=baseline" }
+  local client = ok(kubernetes.open({ kubeconfig = c.kubeconfig }))
+  local query = { dryRun = "All", fieldValidation = "Strict" }
+  local path = kubernetes.path("job", ns)
+  local made = ok(client:create(path, manifest.job(b_of(request_of(), ns)), query))
+  eq(made.spec.backoffLimit, 0)
+  eq(made.spec.template.spec.automountServiceAccountToken, false)
+  -- Its pod is what baseline looks at: the same template as a pod.
+  local function pod(r)
+    local template = manifest.job(b_of(r, ns)).spec.template
+    return client:create(kubernetes.path("pod", ns), {
+      apiVersion = "v1", kind = "Pod", metadata = { name = "x", labels = template.metadata.labels }, spec = template.spec,
+    }, query)
+  end
+  ok(pod(request_of()))
+  ok(pod(request_of { builder = { login = false, authorities = false, service_account = "default" } }))
+  has(tostring(fails("denied", pod(request_of { builder = { privileged = true } }))), "privileged")
+end)
+
+test("a name is the same for the same build, and another for another", function()
+  local a, b = request_of(), request_of()
+  eq(manifest.name(a), manifest.name(b))
+  ok(#manifest.name(a) <= 63 and manifest.name(a):find("^build%-web%-%x+$"), manifest.name(a))
+  b.app.build.args.WORD = "other"
+  ok(manifest.name(a) ~= manifest.name(b))
+  b.app.name = "Shop/Web_" .. ("x"):rep(200)
+  ok(#manifest.name(b) <= 63 and manifest.name(b):find("^[a-z0-9-]+$"), manifest.name(b))
+end)
+
+test("a Job is made, followed and read back from the registry, with nothing but the chart's rights", function()
+  local c, r = cluster.open(), request_of { name = "done" }
+  local ns = place(r, c)
+  stage "ready"
+  local digest = push(r)
+  eq(ok(job.build(r)), digest)
+  local made = ok(c:get(("/apis/batch/v1/namespaces/%s/jobs/%s"):format(ns, manifest.name(r))))
+  eq(made.spec.ttlSecondsAfterFinished, 3600)
+  local text = table.concat(r.lines, "\n")
+  has(text, "job " .. ns .. "/" .. made.metadata.name)
+  has(text, "lab: listening") -- the logs of the pod
+  eq(r.cfg.builder.kind, "job")
+  -- Asked again, it is made again: who asks knows that the registry has not got it.
+  local uid = made.metadata.uid
+  ok(job.build(r))
+  ok(c:get(("/apis/batch/v1/namespaces/%s/jobs/%s"):format(ns, made.metadata.name)).metadata.uid ~= uid)
+end, 120)
+
+test("a host that comes back goes on with the Job under way, and offers its context again", function()
+  local c, r = cluster.open(), request_of { name = "again" }
+  local ns = place(r, c)
+  stage "never"
+  local path = ("/apis/batch/v1/namespaces/%s/jobs/%s"):format(ns, manifest.name(r))
+  local handle = task.spawn(function() return job.build(r) end)
+  local first = check.eventually(function() return c:get(path) end, 20, "the job")
+  handle:cancel()
+  pcall(handle.join, handle, 5)
+  local digest = push(r)
+  local second = task.spawn(function() return job.build(r) end)
+  local name = first.metadata.annotations[manifest.HANDOVER]
+  check.eventually(function() return handover.answer("/contexts/" .. name .. ".tar") end, 20, "the offer")
+  c:kubectl { "-n", ns, "patch", "job", first.metadata.name, "--subresource=status", "--type=merge", "-p",
+    '{"status":{"completionTime":"2099-01-01T00:00:01Z","active":0,"ready":0,"succeeded":1,'
+      .. '"uncountedTerminatedPods":{},"conditions":[{"type":"SuccessCriteriaMet","status":"True"},'
+      .. '{"type":"Complete","status":"True"}]}}' }
+  eq(ok(second:join(30)), digest)
+  eq(c:get(path).metadata.uid, first.metadata.uid)
+  has(table.concat(r.lines, "\n"), "going on with job")
+  eq(handover.answer("/contexts/" .. name .. ".tar"), nil)
+end, 120)
+
+test("a Job that fails, cannot start or takes too long says so", function()
+  local c = cluster.open()
+  local r = request_of { name = "fails" }
+  place(r, c)
+  stage "fail"
+  has(tostring(fails("failed", job.build(r))), "buildah push ended with 1")
+  r = request_of { name = "image" }
+  place(r, c)
+  stage "image"
+  has(tostring(fails("failed", job.build(r))), "cannot start: ")
+  r = request_of { name = "late", timeout = 4 }
+  place(r, c)
+  stage "never"
+  fails("timeout", job.build(r))
+  -- Pushed something else than the registry shows: nobody may take it for the commit's image.
+  r = request_of { name = "absent" }
+  place(r, c)
+  stage "ready"
+  fails("not_found", job.build(r))
+  r.cfg.builder.namespace = "kube-system"
+  has(tostring(fails("denied", job.build(r))), "jobs")
+end, 180)
+
+test("the containers' own commands build and push, from a context that this host hands out", function()
+  local why = require("lab.podman").unavailable()
+  if why then check.skip(why) end
+  local podman, where = lab.buildah(), lab.registry {}
+  local files = lab.dir("files")
+  for name, content in pairs(lab.app { version = "one", dockerfile = "FROM scratch\nARG WORD\nCOPY . /\nENV SAID=$WORD\n" }) do
+    lab.write(files .. "/" .. name, type(content) == "table" and content.text or content)
+  end
+  local r = request_of {}
+  r.archive = lab.dir("context") .. "/context.tar"
+  lab.run { "tar", "-C", files, "-cf", r.archive, "." }
+  r.name = where.host .. "/team/real:sha-" .. COMMIT
+  r.registry = require("registry").repository(where.host .. "/team/real", r.cfg)
+  r.cfg.builder.authorities = nil
+  local engine = { health = function() return { live = true, ready = true } end, metrics = function() return {} end }
+  local door <close> = ok(require("serve").listen { address = "127.0.0.1", port = 0,
+    handler = require("control").public_handler(engine) })
+  local name = handover.name()
+  local offer <close> = handover.offer(name, r.archive)
+  local base = "http://127.0.0.1:" .. door.port
+  eq(ok(require("http").get(base .. "/contexts/" .. ("00"):rep(32) .. ".tar")).status, 404)
+  local got = ok(require("http").get(base .. "/contexts/" .. name .. ".tar"))
+  eq(got.body, ok(fs.read(r.archive)))
+  local work, told = lab.dir("work"), lab.dir("told") .. "/digest"
+  local function run(argv)
+    argv[1] = podman.buildah
+    for i, word in ipairs(argv) do argv[i] = word:gsub("^/work/", work .. "/") end
+    argv.env = { BUILDAH_ISOLATION = "chroot", STORAGE_DRIVER = "vfs", TMPDIR = work }
+    for k, v in pairs(podman.env) do argv.env[k] = argv.env[k] or v end
+    return lab.run(argv)
+  end
+  run(manifest.build_command(r, handover.url(base, name)))
+  run(manifest.push_command(r, told))
+  local digest = ok(r.registry:digest(r.tag))
+  eq(ok(fs.read(told)):match("%S+"), digest)
+  eq(ok(r.registry:labels(digest))["org.opencontainers.image.revision"], COMMIT)
+  offer:close()
+  eq(ok(require("http").get(base .. "/contexts/" .. name .. ".tar")).status, 404)
+end, 120)
+
+test("where pods find this host is configured, or the pod's own address", function()
+  local r = request_of()
+  eq(manifest.base(r.cfg), "http://10.0.0.7:8420")
+  r.cfg.builder.url = nil
+  has(tostring(fails("invalid", manifest.base(r.cfg))), "POD_IP")
+  ok(time.now() > 0)
+end)
