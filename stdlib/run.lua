@@ -114,6 +114,7 @@ local function put(self, request)
     local engine = place.engine
     local all = {
       hooks = self.hooks, run = self.id, by = self.by, generation = engine.generation, host = engine.host,
+      since = self.row.queued_at,
     }
     for name, value in pairs(request) do all[name] = value end
     return all
@@ -137,10 +138,14 @@ local function put(self, request)
   -- Whether there are checks is recorded: after a crash the configuration may be another one.
   if self.steps:value("checks", {}, function() return #place.config.verify end) > 0 then
     self.steps:perform("verify", { digest = request.digest }, function()
-      return must(world.verify(place.config.verify, {
+      local ok, err = world.verify(place.config.verify, {
         app = place.app.name, environment = place.environment, version = request.version, commit = request.commit,
-        digest = request.digest, hooks = self.hooks,
-      }))
+        digest = request.digest, image = request.image, run = self.id, release = request.release,
+        cfg = place.engine.config, hooks = self.hooks,
+      })
+      local where = not ok and target()
+      if where and where.failed then where:failed(told(), err.message) end
+      return must(ok, err)
     end)
   end
 end
@@ -189,7 +194,9 @@ function Run:release(image, options)
   place.engine:released(place, id)
   self.steps:perform("settle", { digest = image.digest }, function()
     local target = must(self.world.target(place.config, place.engine.config))
-    return must(target:settle { digest = image.digest, release = id, hooks = self.hooks })
+    return must(target:settle {
+      digest = image.digest, release = id, restored = options.restored, hooks = self.hooks,
+    })
   end)
 end
 

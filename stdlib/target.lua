@@ -12,6 +12,8 @@ local M = {}
 ---@field state? string
 ---@field healthy? boolean nil: it cannot tell
 ---@field release? integer
+---@field generation? integer Of the host that wrote it.
+---@field host? string Who that was.
 
 ---@class TargetRequest
 ---@field image string "repository@sha256:..."
@@ -30,6 +32,7 @@ local M = {}
 ---@field generation? integer Of the host. A target that can remember it writes it beside the release, and refuses a
 --- lower one than it finds: err `conflict` whose field `generation` is the one that it found.
 ---@field host? string Who the host is, for people.
+---@field since? Wall When this was decided: what another host wrote after that is not undone.
 ---@field timeout? Seconds For wait.
 ---@field hooks? {output: fun(stream: string, line: string), progress: fun(text: string)}
 
@@ -38,6 +41,7 @@ local M = {}
 ---@field apply fun(self, request: TargetRequest): true?, Err? Accepted, not proved; asking again changes nothing.
 ---@field wait fun(self, request: TargetRequest): true?, Err? Until it runs; else unhealthy, with its last words.
 ---@field settle fun(self, request: TargetRequest): true?, Err? It proved itself: older than the one before may go.
+---@field failed? fun(self, request: TargetRequest, why: string) It did not pass its checks.
 
 ---Whether targets of a kind can be taken down by an order.
 ---@param kind string

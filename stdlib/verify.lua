@@ -1,7 +1,8 @@
 -- Verification: a release proves itself by checks, in order, each within its time.
 --
 -- A probe is one HTTP request, a command one run of a program; both are tried again until they succeed or their time
--- is over. An attempt gets no more time than is left, so a hanging release costs its time and not more.
+-- is over. An attempt gets no more time than is left, so a hanging release costs its time and not more. A job of a
+-- Kubernetes cluster (rollout/job.lua) runs once.
 local errors, http, log, proc, text, time =
   require "errors", require "http", require "log", require "proc", require "text", require "time"
 local last_words = require("target").last_words
@@ -66,6 +67,10 @@ end
 ---@field version? string
 ---@field commit? string
 ---@field digest? string
+---@field image? string "repository@sha256:..."
+---@field run? integer
+---@field release? integer
+---@field cfg? Config Without it jobs are passed over: whoever only looks starts none.
 ---@field hooks? table
 ---@field within? Seconds At most that long for each check, when it is less than its own time.
 
@@ -77,7 +82,12 @@ end
 ---@return Err? err unhealthy: the last attempt's reason.
 function M.run(list, request)
   for _, check in ipairs(list) do
-    local ok, err = prove(check, request)
+    local ok, err = true, nil
+    if not check.job then
+      ok, err = prove(check, request)
+    elseif request.cfg then
+      ok, err = require("rollout.job").prove(check, request)
+    end
     if not ok then return nil, err end
   end
   return true

@@ -46,7 +46,7 @@ local function container_fault(pod, status, init)
     end
     if last then
       fault.text = ("%s (%s, %d restart%s)"):format(reason, ending(last), restarts, restarts == 1 and "" or "s")
-      fault.crashed, fault.previous = true, false
+      fault.crashed, fault.previous = true, true
     end
   elseif ended and (not init or ended.exitCode ~= 0) and dig(pod, "spec", "restartPolicy") ~= "Never" then
     fault.reason, fault.weight, fault.crashed = "Crashed", "stuck", true

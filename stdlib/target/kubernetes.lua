@@ -141,7 +141,7 @@ function Kubernetes:current()
     pods, err = self:pods(object)
     if not pods then return nil, err end
     if not running.digest then
-      running.digest = digest_of_pods(pods, chosen)
+      running.digest = digest_of_pods(pods_of.newest(object, pods), chosen)
       running.image = running.digest and image:gsub("@.*$", ""):gsub(":[^:/]+$", "") .. "@" .. running.digest or image
     end
     if status.state ~= "done" then
