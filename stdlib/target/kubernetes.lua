@@ -163,6 +163,15 @@ end
 
 -- ---- apply ----
 
+---The containers that get the image: those that the request names, else the configuration's.
+---@param object table
+---@param request TargetRequest
+---@return {containers: table[], initContainers: table[]}? chosen
+---@return Err? err
+function Kubernetes:choose(object, request)
+  return patch.choose(object, (request.containers or request.init_containers) and request or self.config)
+end
+
 local function named(request)
   return request.version or (request.commit or request.digest):sub(1, 14)
 end
@@ -211,7 +220,7 @@ function Kubernetes:patch_once(request)
     return nil, err
   end
   local chosen
-  chosen, err = patch.choose(object, self.config)
+  chosen, err = self:choose(object, request)
   if not chosen then return nil, err end
   if patch.applied(object, chosen, request, self.who) then return object end
   local ok
@@ -262,13 +271,13 @@ end
 ---@private
 function Kubernetes:expected(request)
   return function(object)
-    local chosen, err = patch.choose(object, self.config)
+    local chosen, err = self:choose(object, request)
     if not chosen then return nil, err end
     if patch.digest(patch.image(chosen)) == request.digest then return true end
     -- Who it was stands in what a list leaves out.
     local whole = self.client:get(self.path, nil, { managed_fields = true })
-    chosen = whole and patch.choose(whole, self.config)
-    if not chosen then whole, chosen = object, assert(patch.choose(object, self.config)) end
+    chosen = whole and self:choose(whole, request)
+    if not chosen then whole, chosen = object, assert(self:choose(object, request)) end
     if patch.digest(patch.image(chosen)) == request.digest then return true end
     local words = patch.foreign(whole, chosen, request) or "its image is another one"
     return errors.fail("conflict", "somebody else changed it while it was being released: " .. words,

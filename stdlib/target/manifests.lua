@@ -94,12 +94,12 @@ end
 -- Puts the image and the story into the manifest of the workload.
 local function prepare(target, request, entry, existing)
   local object = entry.object
-  local chosen, err = patch.choose(object, target.config)
+  local chosen, err = target:choose(object, request)
   if not chosen then return nil, err end
   local story = patch.story(existing or {}, request, target.who)
   if existing then
     object.metadata.resourceVersion = existing.metadata.resourceVersion
-    local there = patch.choose(existing, target.config)
+    local there = target:choose(existing, request)
     if there and patch.applied(existing, there, request, target.who) then
       story.at = patch.annotation(existing, "at") or story.at -- the same text again changes nothing
     else
@@ -108,7 +108,7 @@ local function prepare(target, request, entry, existing)
       if not ok then return nil, err end
     end
   end
-  manifest.put(object, chosen, request.image, patch.annotations(story))
+  manifest.put(object, chosen, request.image, patch.annotations(story, nil, request.cause))
   return true
 end
 

@@ -1,0 +1,67 @@
+-- Manifests of an app's repository, applied by target.kubernetes to the real API server at the released commit.
+local check = require "check"
+local cluster = require "cluster.lab"
+local kit = require "cluster.targets"
+local image, open, release, request = kit.image, kit.open, kit.release, kit.request
+local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
+
+local WEB <const> = [[
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: web }
+spec:
+  replicas: 1
+  selector: { matchLabels: { app: web } }
+  template:
+    metadata: { labels: { app: web } }
+    spec:
+      containers:
+      - { name: app, image: "web:dev", env: [{ name: MODE, value: "@MODE@" }] }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: web }
+spec: { selector: { app: web }, ports: [{ port: 80 }] }
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: web }
+data: { colour: "@COLOUR@" }
+]]
+
+local function manifests(mode, colour)
+  return { ["deploy/web.yaml"] = (WEB:gsub("@(%u+)@", { MODE = mode, COLOUR = colour })), ["deploy/README.md"] = "no" }
+end
+
+test("manifests are applied at the released commit, with the image by digest, also on the way back", function()
+  local c = cluster.open()
+  local ns = c:namespace "target"
+  local repo, one, app = kit.repository(manifests("first", "red"))
+  local two = repo:commit(manifests("second", "blue"))
+  local t, cfg = open(ns, { manifests = "deploy/" })
+  cfg.apps.web, cfg.credentials, cfg.github = app, {}, {}
+  local r = request("a", 1, { commit = one })
+  release(t, r) -- everything is new
+  eq(r.lines, { "applied ConfigMap web", "applied Service web", "applied Deployment web" })
+  local function state()
+    local container = c:get(kit.path(ns)).spec.template.spec.containers[1]
+    local map = c:get("/api/v1/namespaces/" .. ns .. "/configmaps/web")
+    return { container.image, container.env[1].value, map.data.colour }
+  end
+  eq(state(), { image "a", "first", "red" })
+  release(t, request("b", 2, { commit = two }))
+  eq(state(), { image "b", "second", "blue" })
+  local before = c:get(kit.path(ns)).metadata.generation
+  ok(t:apply(request("b", 2, { commit = two }))) -- asked again after a crash
+  eq(c:get(kit.path(ns)).metadata.generation, before)
+  release(t, request("a", 3, { commit = one, restored = true }))
+  eq(state(), { image "a", "first", "red" })
+  eq(t:current().commit, one)
+  -- What reaches further than the namespace is refused before anything is changed.
+  local files = manifests("third", "green")
+  files["deploy/a-role.yaml"] = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: { name: x }\n"
+  local three = repo:commit(files)
+  local err = fails("denied", t:apply(request("b", 4, { commit = three })))
+  has(err.message, "deploy/a-role.yaml: ClusterRole x lives in no namespace")
+  eq(state(), { image "a", "first", "red" })
+end)
