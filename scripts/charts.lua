@@ -24,7 +24,7 @@ return policy {
       local version = new or chart.current
       if not version then return nil, ("%s has no version that may run here"):format(chart.name) end
       parts[#parts + 1] = { name = chart.name, version = version.version, digest = version.digest }
-      if new then news[#news + 1] = chart.name .. " " .. new.version .. (new.changed and " (changed)" or "") end
+      if new then news[#news + 1] = chart.name .. " " .. new.version .. (new.changed and ", changed" or "") end
     end
     if #news == 0 then return nil, "every chart is as new as it may be" end
 

@@ -54,10 +54,10 @@ local function changed(entry, current, digest, rule)
   return found
 end
 
--- Whether a version that may not run is worth a word: it is newer than what runs, or nothing does.
-local function is_newer(entry, current)
+-- How a version stands to the one that runs: above 0 is newer, also when nothing runs.
+local function order_of(entry, current)
   local running = current and semver.tag(current.version)
-  return not running or semver.compare(semver.tag(entry.version), running) > 0
+  return running and semver.compare(semver.tag(entry.version), running) or 1
 end
 
 -- One chart: asks its repository, and says of each version that matters what it is.
@@ -73,10 +73,14 @@ local function look(place, chart, current)
   local found = {
     name = chart.name, accept = accept, current = current, gone = current ~= nil, versions = {},
   }
-  local first = true
+  -- Where the version that runs stands in the list, or would stand, the looking ends: nothing goes down by itself,
+  -- but when the rule speaks of other versions than that one.
+  local first, settled = true, current ~= nil and version.fits(rule, current.version)
   for _, entry in ipairs(list) do
     local candidate
-    if current and entry.version == current.version then
+    local same, order = current and entry.version == current.version, order_of(entry, current)
+    if settled and order < 0 then break end
+    if same then
       local digest
       digest, err = repo:digest(chart.chart, entry, options)
       if err then return nil, err end
@@ -84,7 +88,7 @@ local function look(place, chart, current)
     else
       local allowed, reason = version.allows(rule, current and current.version, entry.version,
         place.config.match_prerelease)
-      if allowed or is_newer(entry, current) then candidate = shown(entry, allowed, reason) end
+      if allowed or order > 0 then candidate = shown(entry, allowed, reason) end
     end
     if candidate and #found.versions < MAX_SHOWN then
       if candidate.allowed and first then

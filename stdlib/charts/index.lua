@@ -14,6 +14,7 @@ local MAX_FLOW <const> = 8 << 20    -- of one that must be understood whole
 local MAX_HEAD <const> = 8 << 20    -- before `entries`
 local MAX_ENTRY <const> = 8 << 20   -- of one chart
 local MAX_LINE <const> = 1 << 20
+local MAX_PIECES <const> = 4096     -- of one line: a server may send byte by byte
 
 ---@class ChartIndex
 ---@field entries table<string, table[]> What the index says of the charts that were asked for, undecoded values inside.
@@ -29,7 +30,8 @@ Reader.__index = Reader
 ---@return table reader
 function M.reader(wanted)
   return setmetatable({
-    wanted = wanted, phase = "head", rest = "", size = 0, charts = 0, ended = false, parts = {}, kept = {}, held = 0,
+    wanted = wanted, phase = "head", pending = {}, waiting = 0, size = 0, charts = 0, ended = false, parts = {},
+    kept = {}, held = 0,
   }, Reader)
 end
 
@@ -117,6 +119,19 @@ local function skip(self, data, at)
   end
 end
 
+-- Keeps the beginning of a line until its end comes.
+local function wait_for_line(self, piece)
+  if #self.pending >= MAX_PIECES then self.pending = { table.concat(self.pending) } end
+  self.pending[#self.pending + 1] = piece
+  self.waiting = self.waiting + #piece
+  local flow = self.phase == "whole" or self.pending[1]:find("^%s*[%[{]")
+  if self.waiting > (flow and MAX_FLOW or MAX_LINE) then
+    return fail("too_large", flow and ("an index in JSON or flow style is larger than %d MiB"):format(MAX_FLOW >> 20)
+      or "the index has a line of more than 1 MiB")
+  end
+  return true
+end
+
 ---Takes the next piece of the text.
 ---@param piece string
 ---@return true? ok
@@ -126,7 +141,9 @@ function Reader:feed(piece)
   if self.size > MAX_BYTES then
     return fail("too_large", ("the index is larger than %d MiB"):format(MAX_BYTES >> 20))
   end
-  local data, at = self.rest .. piece, 1
+  if not piece:find("\n", 1, true) then return wait_for_line(self, piece) end
+  self.pending[#self.pending + 1] = piece
+  local data, at = table.concat(self.pending), 1
   while true do
     if self.phase == "entries" and self.indent and not self.name then at = skip(self, data, at) end
     local stop = data:find("\n", at, true)
@@ -135,13 +152,8 @@ function Reader:feed(piece)
     if not ok then return nil, err end
     at = stop + 1
   end
-  self.rest = data:sub(at)
-  if #self.rest > (self.phase == "whole" and MAX_FLOW or MAX_LINE) and not self.rest:find("^%s*[%[{]") then
-    return fail("too_large", "the index has a line of more than 1 MiB")
-  elseif #self.rest > MAX_FLOW then
-    return fail("too_large", ("an index in JSON or flow style is larger than %d MiB"):format(MAX_FLOW >> 20))
-  end
-  return true
+  self.pending, self.waiting = {}, 0
+  return wait_for_line(self, data:sub(at))
 end
 
 -- The list of a chart's versions in what was decoded.
@@ -193,7 +205,7 @@ end
 ---@return ChartIndex? index
 ---@return Err? err protocol when this is no index, or when it breaks off
 function Reader:close(before)
-  local last = self.rest
+  local last = table.concat(self.pending)
   if last ~= "" then
     local ok, err = handlers[self.phase](self, last .. "\n")
     if not ok then return nil, err end

@@ -69,20 +69,33 @@ function M.rule(text)
   return policy and { text = text, policy = policy }, err
 end
 
--- Whether a version may be the first that runs.
-local function may_begin(rule, version)
-  if rule.exact then return version == rule.exact, ("it is not %s"):format(rule.exact) end
-  local policy = rule.policy
-  if policy.kind == "range" or policy.kind == "glob" or policy.kind == "regexp" then
-    -- What comes before everything in the alphabet, and is no version, stands in nobody's way.
-    return semver.allows(policy, "", version), ("it does not fit %s"):format(rule.text)
-  end
-  if policy.kind == "never" then return false, "the policy is never to update" end
-  local any = policy.kind == "all" or policy.kind == "force" or #semver.tag(version).pre == 0
-  return any, "it is a pre-release, and nothing runs yet that it could follow"
+---Tells whether a version is one that the rule speaks of, whatever runs. The policies that go upwards from what runs
+---speak of every version.
+---@param rule ChartRule
+---@param version string
+---@return boolean
+function M.fits(rule, version)
+  if rule.exact then return version == rule.exact end
+  local kind = rule.policy.kind
+  if kind ~= "range" and kind ~= "glob" and kind ~= "regexp" then return kind ~= "never" end
+  -- What comes before everything in the alphabet, and is no version, stands in nobody's way.
+  return semver.allows(rule.policy, "", version) or false
 end
 
----Tells whether a version may follow the one that runs.
+-- Whether a version may be the first that runs.
+local function may_begin(rule, version)
+  if not M.fits(rule, version) then return false, ("it does not fit %s"):format(rule.text) end
+  local kind = rule.exact and "exact" or rule.policy.kind
+  local upwards = kind == "major" or kind == "minor" or kind == "patch"
+  if upwards and #semver.tag(version).pre > 0 then
+    return false, "it is a pre-release, and nothing runs yet that it could follow"
+  end
+  return true, ("%s asks for it"):format(rule.text)
+end
+
+---Tells whether a version may follow the one that runs. A range, a pattern and one exact version say what should run:
+---what fits them follows what does not, and else only what is newer follows. Charts' versions are ordered as SemVer
+---orders them, for patterns too.
 ---@param rule ChartRule
 ---@param current? string The version that runs; nil when there is none.
 ---@param candidate string
@@ -90,13 +103,21 @@ end
 ---@return boolean allowed
 ---@return string reason In words.
 function M.allows(rule, current, candidate, match_prerelease)
-  if rule.exact or not current then
-    local fits, reason = may_begin(rule, candidate)
-    if fits and current == candidate then return false, "it runs" end
-    return fits or false, fits and ("%s asks for it"):format(rule.text) or reason
+  local kind = rule.exact and "exact" or rule.policy.kind
+  if not current then return may_begin(rule, candidate) end
+  if kind == "all" or kind == "major" or kind == "minor" or kind == "patch" then
+    local allowed, reason = semver.allows(rule.policy, current, candidate, { match_prerelease = match_prerelease })
+    return allowed or false, tostring(reason)
+  elseif not M.fits(rule, candidate) then
+    return false, ("it does not fit %s"):format(rule.text)
   end
-  local allowed, reason = semver.allows(rule.policy, current, candidate, { match_prerelease = match_prerelease })
-  return allowed or false, tostring(reason)
+  local running = semver.tag(current)
+  if kind == "force" or not running or not M.fits(rule, current) then
+    return candidate ~= current, ("%s asks for it"):format(rule.text)
+  end
+  local order = semver.compare(semver.tag(candidate), running)
+  if order > 0 then return true, ("%s is above %s"):format(candidate, current) end
+  return false, ("%s is %s %s"):format(candidate, order < 0 and "below" or "no newer than", current)
 end
 
 return M

@@ -131,7 +131,26 @@ test("accept holds for charts as for images, in each environment, and a chart ma
   eq(s:runs("production"), "api=1.5.0 redis=7.10.0 web=1.0.1")
   has(s:why(), 'api 2.0.0: 2.0.0 changes the major number of 1.5.0, which the policy "minor" keeps')
   has(s:why(), "web 1.5.0: 1.5.0 changes the minor number")
-  has(s:why(), "redis 8.0.0: 8.0.0 does not lie in >=7 <8")
+  has(s:why(), "redis 8.0.0: it does not fit range:>=7 <8")
+end)
+
+test("whatever the rule, what is newest by it runs, and stays", function()
+  for rule, want in pairs {
+    force = "2.0.0-rc.1", all = "2.0.0-rc.1", major = "1.10.0", ["glob:1.*"] = "1.10.0", ["regexp:^1\\.9"] = "1.9.0",
+    ["range:<1.10"] = "1.9.0", ["version:1.9.0"] = "1.9.0",
+  } do
+    local s = story({ production = rule }, { charts = { "web" } })
+    for _, v in ipairs { "1.9.0", "1.10.0", "1.2.0", "2.0.0-rc.1", "0.0.0-staging.1" } do s.museum:put("web", v) end
+    s:settle()
+    eq(s:runs(), "web=" .. want, rule)
+    s:settle()
+    s.museum:put("web", "1.2.1")
+    s:settle()
+    eq({ s:runs(), #s.applied }, { "web=" .. want, 1 }, rule)
+    s.museum:remove("web", want) -- taken back: nothing goes down by itself, but under force
+    s:settle()
+    if rule ~= "force" then eq({ s:runs(), #s.applied }, { "web=" .. want, 1 }, rule) end
+  end
 end)
 
 test("one version that is written over again and again is followed by its digest", function()
@@ -275,7 +294,7 @@ test("a version that stays missing is told of, and a policy that cannot be under
   s.museum:put("web", "1.0.0")
   s:settle()
   has(s:why(), "web has no version that may run here")
-  has(s:why(), "web 1.0.0: it is not 9.9.9")
+  has(s:why(), "web 1.0.0: it does not fit version:9.9.9")
   local other = story({ production = "major" }, { charts = { "web" } })
   ok(other.engine:poll())
   has(other:why(), "the repository has no chart web")

@@ -142,6 +142,10 @@ test("rules say what may follow what", function()
     { "force", "2.0.0", "1.0.0", true }, { "force", nil, "1.0.0-rc.1", true },
     { "glob:1.*", nil, "1.5.0", true }, { "glob:1.*", nil, "2.0.0", false }, { "regexp:^1\\.", nil, "1.5.0", true },
     { "regexp:^1\\.", "1.0.0", "2.5.0", false }, { "never", nil, "1.0.0", false },
+    { "glob:1.*", "1.9.0", "1.10.0", true }, { "glob:1.*", "1.9.0", "1.8.0", false },
+    { "glob:1.*", "2.0.0", "1.8.0", true },
+    { "regexp:^1\\.", "1.5.0", "1.4.0", false }, { "regexp:^1\\.", "1.5.0", "1.6.0", true },
+    { "never", "1.0.0", "1.1.0", false },
     { "major", "v1.2.3", "v1.3.0", true },
   } do
     local allowed, reason = version.allows(ok(version.rule(case[1])), case[2], case[3], true)
