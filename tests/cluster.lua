@@ -1,4 +1,4 @@
--- The lab's cluster as a service: moontide exec tests/cluster.lua build|serve|wait|down|status [DIR].
+-- The lab's cluster as a service: moontide exec tests/cluster.lua build|serve|wait|down|status|logs [DIR].
 --
 -- `serve` runs it until SIGTERM, or until its folder is gone, and holds everything in its hand: however that process
 -- ends, nothing of the cluster outlives it. `make cluster-up` starts it in the background and follows with `wait`.
@@ -79,7 +79,7 @@ local function down()
     base.eventually("the cluster ends", 60, function() return not locked() end)
     print "down"
   end
-  assert(not fs.exists(dir) or fs.exists(dir .. "/lock"), dir .. " is no cluster's folder")
+  if fs.exists(dir) and not fs.exists(dir .. "/lock") then error(dir .. " is no cluster's folder", 0) end
   assert(not fs.exists(dir) or fs.remove(dir, { recursive = true }))
   return 0
 end
@@ -89,14 +89,25 @@ local function status()
   return is_up() and 0 or 3
 end
 
-local WORDS <const> = { serve = serve, wait = wait, down = down, status = status, build = function()
+-- The last lines of each part's log.
+local function logs()
+  for _, name in ipairs((fs.list(dir .. "/log")) or {}) do
+    local path = ("%s/log/%s"):format(dir, name)
+    local text = fs.read(path, { offset = math.max(0, assert(fs.stat(path)).size - 2000), length = 2000 })
+    print("-- " .. name)
+    for line in (text or ""):gmatch("[^\n]+") do print(line:sub(1, 300)) end
+  end
+  return 0
+end
+
+local WORDS <const> = { serve = serve, wait = wait, down = down, status = status, logs = logs, build = function()
   require("cluster.tools").build(tell)
   return 0
 end }
 
 local fn = WORDS[word]
 if not fn or word ~= "build" and not dir then
-  error("usage: moontide exec tests/cluster.lua build|serve DIR|wait DIR|down DIR|status DIR", 0)
+  error("usage: moontide exec tests/cluster.lua build|serve DIR|wait DIR|down DIR|status DIR|logs DIR", 0)
 end
 if dir and dir:sub(1, 1) ~= "/" then dir = sys.cwd() .. "/" .. dir end
 return fn()

@@ -29,9 +29,10 @@ cluster-down: ## end it and remove its folder
 cluster-status:
 	@$(CLUSTER_LUA) status $(MOONTIDE_CLUSTER)
 
-# One that runs already is used and left running.
-test-cluster: ## the tests that need the cluster (T="cluster/lab ..." for some)
-	@set -e; $(MAKE) -s cluster-build; \
-	if $(CLUSTER_LUA) status $(MOONTIDE_CLUSTER); then up=; else up=yes; $(MAKE) -s cluster-up; fi; \
-	$(OUT)/moontide exec tests/run.lua $(or $(T),cluster/) && status=0 || status=$$?; \
-	if [ -n "$$up" ]; then $(CLUSTER_LUA) down $(MOONTIDE_CLUSTER) >/dev/null; fi; exit $$status
+# One that runs already is used and left running. When a test fails, the last words of the cluster's parts follow.
+test-cluster: deps cluster-build ## the tests that need the cluster (T="cluster/lab ..." for some)
+	@up=; $(CLUSTER_LUA) status $(MOONTIDE_CLUSTER) >/dev/null || up=yes; \
+	trap '[ -z "$$up" ] || $(CLUSTER_LUA) down $(MOONTIDE_CLUSTER) >/dev/null' EXIT; trap 'exit 130' INT TERM HUP; \
+	[ -z "$$up" ] || $(MAKE) -s cluster-up || exit 1; \
+	$(OUT)/moontide exec tests/run.lua $(or $(T),cluster/) && exit 0; status=$$?; \
+	$(CLUSTER_LUA) logs $(MOONTIDE_CLUSTER) >&2; exit $$status

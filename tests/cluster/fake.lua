@@ -29,7 +29,7 @@ function M.start(plane)
       tools.path "kwok", "--kubeconfig", plane.kubeconfig, "--config", config,
       "--manage-nodes-with-annotation-selector", "kwok.x-k8s.io/node=fake", "--node-ip", "127.0.0.1",
       "--node-port", tostring(port), "--server-address", "127.0.0.1:" .. port, "--tls-cert-file", own.cert,
-      "--tls-private-key-file", own.key, "--node-lease-duration-seconds", "40", "--cidr", "198.18.0.0/15",
+      "--tls-private-key-file", own.key, "--node-lease-duration-seconds", "40", "--cidr", "198.18.0.0/15", "-v", "WARN",
     },
   }
 end

@@ -35,8 +35,13 @@ function M.dir() return sys.env("MOONTIDE_CLUSTER") or sys.cwd() .. "/build/clus
 ---The cluster that `make cluster-up` brought up. Raises when there is none.
 ---@async
 ---@return Cluster
-function M.open()
-  local dir = M.dir()
+function M.open() return M.at(M.dir()) end
+
+---The cluster that runs in a folder.
+---@async
+---@param dir string
+---@return Cluster
+function M.at(dir)
   local text = fs.read(dir .. "/cluster.json")
   if not text then error(("no cluster in %s: run 'make cluster-up'"):format(dir), 2) end
   return setmetatable(assert(json.decode(text)), Cluster)
@@ -445,6 +450,7 @@ end
 ---@class PrivateOptions
 ---@field controllers? boolean kube-controller-manager and kube-scheduler too (true)
 ---@field nodes? integer nodes that kwok plays (1; 0 without controllers)
+---@field real? boolean a real node too; the tests that ask for it call need_real
 ---@field api_flags? string[] for kube-apiserver, for example "--watch-cache=false"
 
 ---A cluster for this test file alone, to stop and to break: c.plane:stop_api(), c.plane:start_api(). Takes some
@@ -464,6 +470,10 @@ function M.private(options)
   if nodes > 0 then
     require("cluster.fake").start(plane)
     for i = 1, nodes do self:create("/api/v1/nodes", stages.node("kwok-" .. i)) end
+  end
+  if options.real and not require("cluster.node").unavailable() then
+    self.real = require("cluster.node").start(plane).name
+    self:node_ready(self.real, 60)
   end
   return self
 end

@@ -3,7 +3,8 @@
 --
 -- A program is built again when what it comes from changed: its module files, its package, its flags.
 local base = require "lab.base"
-local fs, hash, proc, sys, time = require "fs", require "hash", require "proc", require "sys", require "time"
+local fs, hash, proc, sys, task, time =
+  require "fs", require "hash", require "proc", require "sys", require "task", require "time"
 
 local M = {}
 
@@ -126,8 +127,15 @@ local function build_go(tool, tell)
   tell("building " .. tool.name .. " (the first time takes minutes)")
   local started = time.monotonic()
   local out = ("%s/bin/.%s.new"):format(M.cache(), tool.name)
+  local ticker = task.spawn(function()
+    while true do
+      time.sleep(30)
+      tell(("still building %s, for %s"):format(tool.name, time.words(time.monotonic() - started)))
+    end
+  end)
   must { "go", "build", "-trimpath", "-ldflags", tool.flags, "-o", out, tool.package,
     cwd = tool.module, env = { CGO_ENABLED = "0" } }
+  ticker:cancel()
   place(out, tool.name, key)
   tell(("built %s in %s"):format(tool.name, time.words(time.monotonic() - started)))
 end
