@@ -97,13 +97,6 @@ local function duration_of(self, record)
   return math.min(told, math.max(LONGEST, self.duration))
 end
 
-local function won(self, record, asked_at)
-  observe(self, record)
-  self.leading, self.renewed_at, self.problem = true, asked_at, nil
-  self.generation = record.transitions + 1
-  return true
-end
-
 local function failed(self, err)
   self.problem = err
   return false, err
@@ -112,6 +105,17 @@ end
 local function too_late(self)
   return failed(self, errors.new("timeout", ("the lease could not be renewed within %s"):format(time.words(self.renew)),
     { op = "lease.renew", target = self.identity, cause = self.problem }))
+end
+
+local function won(self, record, asked_at)
+  observe(self, record)
+  if self.clock() >= asked_at + self.renew then -- the answer took so long that others may be about to begin
+    self.leading = false
+    return too_late(self)
+  end
+  self.leading, self.renewed_at, self.problem = true, asked_at, nil
+  self.generation = record.transitions + 1
+  return true
 end
 
 ---A time as the API writes it.

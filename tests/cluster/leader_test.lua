@@ -1,0 +1,433 @@
+-- Several hosts and one Lease of a real API server: who dies, is stopped, is cut off or says goodbye, and who acts then.
+--
+-- The hosts are processes of their own in one simulated world; what they release is put in place by a program that
+-- leaves a line with the time every 50 ms. From those lines, not from what Moontide says, it is judged that never two
+-- acted at the same time.
+local base, check, cluster = require "lab.base", require "check", require "cluster.lab"
+local election, fs, hash, http, json, kubernetes = require "leader.election", require "fs", require "hash",
+  require "http", require "json", require "kubernetes"
+local lease, proc, serve, sim, sys, task, time = require "leader.lease", require "proc", require "serve", require "sim",
+  require "sys", require "task", require "time"
+local test, eq, ok = check.test, check.eq, check.ok
+
+local DURATION <const>, RENEW <const>, RETRY <const> = 4, 2.5, 0.5
+local SLACK <const> = 1 -- seconds for starting programs on a busy machine
+
+-- What a host needs of the API, and nothing else.
+local RULES <const> = { { apiGroups = { "coordination.k8s.io" }, resources = { "leases" },
+  verbs = { "get", "create", "update" } } }
+
+local PROGRAM <const> = [[#!/bin/sh
+if [ "$1" = current ]; then cat "$RUNS/$ENVIRONMENT" 2>/dev/null; exit 0; fi
+trap 'echo "$(date +%s.%N) stopped $HOST" >>"$LOG"; exit 1' TERM
+echo "$(date +%s.%N) begin $HOST $ENVIRONMENT $COMMIT" >>"$LOG"
+last=$(( $(date +%s%N) / 1000000 + WORK ))
+while [ "$(( $(date +%s%N) / 1000000 ))" -lt "$last" ]; do
+  echo "$(date +%s.%N) tick $HOST" >>"$LOG"
+  sleep 0.05
+done
+echo "$DIGEST" >"$RUNS/$ENVIRONMENT"
+echo "$(date +%s.%N) end $HOST $ENVIRONMENT $COMMIT" >>"$LOG"
+]]
+
+-- ---- a stage: a world, a Lease, hosts ----
+
+local Stage = {}
+Stage.__index = Stage
+
+local function stage()
+  local c = cluster.open()
+  local dir = base.dir("leader")
+  local self = setmetatable({ c = c, dir = dir, ns = c:namespace "ha", hosts = {}, world = sim.open(dir .. "/world") },
+    Stage)
+  self.token = c:service_account(self.ns, "moontide", RULES)
+  self.kubeconfig = c:kubeconfig_for(self.token, self.ns)
+  base.write(dir .. "/program", PROGRAM, 493) -- 0755
+  assert(fs.mkdir(dir .. "/runs"))
+  assert(fs.write(dir .. "/acts", ""))
+  self.world:push("main", "one")
+  return self
+end
+
+local Host = {}
+Host.__index = Host
+
+-- Starts a host. options: state (a folder of its own unless told), kubeconfig, work (milliseconds), wrap (argv).
+function Stage:start(name, options)
+  options = options or {}
+  local file = ("%s/%s.json"):format(self.dir, name)
+  local port = base.port()
+  assert(fs.write(file, json.encode {
+    state = self.dir .. "/" .. (options.state or "state-" .. name), kubeconfig = options.kubeconfig or self.kubeconfig,
+    namespace = self.ns, name = name, duration = DURATION, renew = RENEW, retry = RETRY, port = port,
+    program = self.dir .. "/program", log = self.dir .. "/acts", work = tostring(options.work or 500),
+    runs = self.dir .. "/runs", world = self.dir .. "/world",
+  }))
+  local out = ("%s/%s.out"):format(self.dir, name)
+  local argv = { table.unpack(options.wrap or {}) }
+  for _, word in ipairs { sys.exe(), "exec", "tests/leader_host.lua", file } do argv[#argv + 1] = word end
+  argv.stdin, argv.stdout, argv.stderr, argv.env = false, { file = out, append = true }, "stdout", options.env
+  local host = setmetatable({ name = name, process = assert(proc.spawn(argv)), out = out, port = port,
+    state = self.dir .. "/" .. (options.state or "state-" .. name) }, Host)
+  self.hosts[#self.hosts + 1] = host
+  check.defer(function() host.process:kill("KILL") end)
+  return host
+end
+
+function Host:events()
+  local list = {}
+  for line in (fs.read(self.out, { max = 16 << 20 }) or ""):gmatch("[^\n]+") do
+    list[#list + 1] = json.decode(line) or { text = line }
+  end
+  return list
+end
+
+-- The runs that a host finished.
+function Host:done()
+  local done = {}
+  for _, e in ipairs(self:events()) do
+    if e.state == "done" then done[#done + 1] = e.run end
+  end
+  return done
+end
+
+-- When a host said something, the last time.
+function Host:said(pattern)
+  local at
+  for _, e in ipairs(self:events()) do
+    if e.text and e.text:find(pattern) then at = e.at or 0 end
+  end
+  return at
+end
+
+function Host:wait_for(pattern, seconds)
+  local done, err = pcall(base.eventually, self.name .. " says " .. pattern, seconds or 15, function()
+    return self:said(pattern)
+  end)
+  if not done then error(("%s\n%s"):format(tostring(err), fs.read(self.out) or ""), 2) end
+  return self:said(pattern)
+end
+
+function Host:get(path)
+  local answer = assert(http.get(("http://127.0.0.1:%d%s"):format(self.port, path)))
+  return answer.status, answer.body
+end
+
+function Host:status()
+  return assert(require("client").open(self.state, ("%s/control-%s.sock"):format(self.state, self.name)):status()).host
+end
+
+-- What the programs wrote: { at, what, host, environment, commit }.
+function Stage:acts()
+  local list = {}
+  for line in fs.read(self.dir .. "/acts", { max = 16 << 20 }):gmatch("[^\n]+") do
+    local at, what, host, environment, commit = line:match("^(%S+) (%S+) (%S+) ?(%S*) ?(%S*)")
+    list[#list + 1] = { at = tonumber(at), what = what, host = host, environment = environment, commit = commit }
+  end
+  return list
+end
+
+function Stage:count(what, commit)
+  local n = 0
+  for _, act in ipairs(self:acts()) do
+    if act.what == what and (not commit or act.commit == sim.commit(commit)) then n = n + 1 end
+  end
+  return n
+end
+
+function Stage:await(what, commit, seconds, times)
+  base.eventually(("%s of %s"):format(what, commit), seconds or 20, function()
+    return self:count(what, commit) >= (times or 1)
+  end)
+end
+
+-- The hosts act one after the other: between two lines of one there is none of another.
+function Stage:never_two()
+  local gone, last = {}, nil
+  local acts = self:acts()
+  table.sort(acts, function(a, b) return a.at < b.at end)
+  for _, act in ipairs(acts) do
+    if act.host ~= last then
+      if gone[act.host] then error(("%s acted again at %.3f, after another one had begun"):format(act.host, act.at), 2) end
+      if last then gone[last] = true end
+      last = act.host
+    end
+  end
+end
+
+function Stage:last_act(host)
+  local at = 0
+  for _, act in ipairs(self:acts()) do
+    if act.host == host then at = math.max(at, act.at) end
+  end
+  return at
+end
+
+function Stage:lease()
+  return self.c:get(("/apis/coordination.k8s.io/v1/namespaces/%s/leases/moontide"):format(self.ns)).spec
+end
+
+-- Pairs of a leader and a standby of it.
+function Stage:pair(options_a, options_b)
+  local a = self:start("a", options_a)
+  a:wait_for "^leads from now on"
+  local b = self:start("b", options_b)
+  b:wait_for "^stands by: a_"
+  return a, b
+end
+
+-- A way to the API server that a test can cut: "pass", "hang" or "refuse" (with 503).
+local function relay(s)
+  local way = { mode = "pass", requests = 0 }
+  way.server = assert(serve.listen { address = "127.0.0.1", port = 0, handler = function(request)
+    way.requests = way.requests + 1
+    if way.mode == "hang" then time.sleep(60) end
+    if way.mode == "refuse" then return { status = 503, body = "cut off" } end
+    local answer, err = http.request {
+      method = request.method, url = s.c.server .. request.target, body = request.body ~= "" and request.body or nil,
+      headers = { ["Content-Type"] = request.headers["content-type"], Accept = "application/json" },
+      ca = s.c.ca, auth = { bearer = s.token },
+    }
+    if not answer then return { status = 502, body = tostring(err) } end
+    return { status = answer.status, body = answer.body, headers = { ["Content-Type"] = "application/json" } }
+  end })
+  check.defer(function() way.server:close(0) end)
+  way.kubeconfig = base.write(base.dir("relay") .. "/config", json.encode {
+    apiVersion = "v1", kind = "Config", ["current-context"] = "c",
+    clusters = { { name = "c", cluster = { server = "http://127.0.0.1:" .. way.server.port } } },
+    users = { { name = "u", user = {} } },
+    contexts = { { name = "c", context = { cluster = "c", user = "u", namespace = s.ns } } },
+  })
+  return way
+end
+
+local function took(words, seconds, most)
+  print(("# %s: %.2f s (lease %g s)"):format(words, seconds, DURATION))
+  ok(seconds <= most, ("%s took %.2f s, more than %.2f"):format(words, seconds, most))
+end
+
+-- ---- the proofs ----
+
+test("a standby is alive and ready, not active, and says who leads; the leader is all three", function()
+  local s = stage()
+  local a, b = s:pair { work = 50 }
+  for path, want in pairs { ["/healthz"] = 200, ["/readyz"] = 200, ["/activez"] = 503, ["/metrics"] = 200 } do
+    eq(b:get(path), want, path)
+  end
+  check.has(select(2, b:get "/activez"), "standby; a_")
+  check.has(select(2, b:get "/metrics"), "moontide_leader 0")
+  for path in pairs { ["/healthz"] = 1, ["/readyz"] = 1, ["/activez"] = 1 } do eq(a:get(path), 200, path) end
+  check.has(select(2, a:get "/metrics"), "moontide_leader 1")
+  check.has(select(2, a:get "/metrics"), "moontide_generation 1")
+  local standby, leader = b:status(), a:status()
+  eq(standby.standby, true)
+  ok(standby.leader.holder:find("^a_"))
+  eq(leader.leader.holder, standby.leader.holder)
+  eq(leader.leader.generation, 1)
+  eq(s:lease().holderIdentity, leader.leader.identity)
+  eq(fs.exists(b.state .. "/journal.db"), false) -- a standby has nothing of the state open
+  local err = check.fails("busy", require("client").open(b.state, b.state .. "/control-b.sock"):hold {
+    app = "web", by = "me" })
+  check.has(err.message, "ask the one that acts: a_")
+end)
+
+test("SIGKILL in the middle of a run, one state folder: the standby finishes that very run from the journal", function()
+  local s = stage()
+  local a, b = s:pair({ state = "shared", work = 3000 }, { state = "shared", work = 300 })
+  s:await("tick")
+  time.sleep(0.3)
+  local killed = time.now()
+  a.process:kill("KILL")
+  local leads = b:wait_for "^leads from now on"
+  took("takeover after SIGKILL", leads - killed, DURATION + RETRY * 1.2 + SLACK)
+  s:await("end", "one")
+  base.eventually("the run is done", 5, function() return #b:done() > 0 end)
+  eq(b:done(), { 1 }) -- the run that a began
+  ok(b:said "goes on")
+  ok(s:last_act "a" < leads, "a child of the dead host outlived its lease")
+  s:never_two()
+  eq(s.world:look().images["registry.invalid/team/web:staging"] ~= nil, true)
+  local builds = 0
+  for _, e in ipairs(s.world:effects()) do builds = builds + (e:find("^build") and 1 or 0) end
+  eq(builds, 1)
+end, 60)
+
+test("SIGKILL, two state folders: the standby starts clean, and rolls out again only what is new", function()
+  local s = stage()
+  local a, b = s:pair({ work = 100 }, { work = 100 })
+  s:await("end", "one")
+  s.world:tag("v1.0.0", "one")
+  s:await("end", "one", 20, 2)
+  local killed = time.now()
+  a.process:kill("KILL")
+  took("takeover with an empty state", b:wait_for "^leads from now on" - killed, DURATION + RETRY * 1.2 + SLACK)
+  b:wait_for "adopted what runs: v1.0.0"
+  time.sleep(1.5)
+  eq(s:count("begin", "one"), 2) -- nothing runs twice
+  s.world:push("main", "two")
+  s.world:tag("v1.1.0", "two")
+  s:await("end", "two", 20, 2)
+  eq(s:count "begin", 4)
+  s:never_two()
+end, 60)
+
+test("SIGTERM parks, releases, and the standby need not wait for the lease to run out", function()
+  local s = stage()
+  local a, b = s:pair({ state = "shared", work = 60000 }, { state = "shared", work = 100 })
+  s:await("tick")
+  a.process:kill("TERM")
+  time.sleep(0.2)
+  a.process:kill("TERM") -- at once
+  eq(assert(a.process:wait(20)).code, 0)
+  local ended = time.now()
+  took("takeover after SIGTERM", b:wait_for "^leads from now on" - ended, RETRY * 1.2 + SLACK)
+  s:await("end", "one")
+  base.eventually("the run is done", 5, function() return #b:done() > 0 end)
+  eq(b:done(), { 1 }) -- the run that a parked
+  s:never_two()
+  b.process:kill("TERM")
+  eq(assert(b.process:wait(20)).code, 0)
+  eq(s:lease().holderIdentity, nil)
+  eq(s:lease().leaseDurationSeconds, 1)
+end, 60)
+
+for _, how in ipairs { "hang", "refuse" } do
+  test(("cut off from the API server (%s), the leader stops acting before another begins, and comes back"):format(how),
+  function()
+    local s = stage()
+    local way = relay(s)
+    local a, b = s:pair({ kubeconfig = way.kubeconfig, state = "shared", work = 60000 },
+      { state = "shared", work = 100 })
+    s:await("tick")
+    way.mode = how
+    local cut = time.now()
+    local stopped = a:wait_for "^stops acting"
+    local leads = b:wait_for "^leads from now on"
+    took("the cut-off leader stops", stopped - cut, RENEW + 0.3)
+    ok(s:last_act "a" < leads, "it still acted")
+    print(("# its last act was %.2f s before the other one led"):format(leads - s:last_act "a"))
+    s:await("end", "one")
+    s:never_two()
+    a:wait_for "^does not lead any more"
+    eq(a:get "/healthz", 200) -- the same process, alive
+    way.mode = "pass"
+    a:wait_for "^stands by: b_"
+    eq(a:get "/readyz", 200)
+    b.process:kill("KILL")
+    local again = base.eventually("a leads again", 15, function()
+      local at = a:said "^leads from now on"
+      return at and at > leads and at
+    end)
+    ok(again > leads)
+    s.world:push("main", "two")
+    s:await("begin", "two")
+  end, 120)
+end
+
+test("a leader that stands still for too long is ended by the kernel before another begins, children included", function()
+  local s = stage()
+  local a, b = s:pair({ state = "shared", work = 60000 }, { state = "shared", work = 100 })
+  s:await("tick")
+  a.process:kill("STOP") -- its children go on
+  local result = assert(a.process:wait(10))
+  local leads = b:wait_for "^leads from now on"
+  eq(result.signal, "SIGKILL")
+  ok(s:last_act "a" < leads, ("its child acted %.2f s after the other one led"):format(s:last_act "a" - leads))
+  s:await("end", "one")
+  s:never_two()
+end, 60)
+
+test("wall clocks that differ by more than a year change nothing", function()
+  if not base.exists "faketime" then return check.skip and check.skip "there is no faketime" end
+  local s = stage()
+  local way = relay(s) -- TLS, too, would have an opinion on the date
+  local wrap = { "/usr/bin/faketime", "-f", "+400d" }
+  local a = s:start("a", { kubeconfig = way.kubeconfig, state = "shared", work = 200, wrap = wrap,
+    env = { FAKETIME_DONT_FAKE_MONOTONIC = "1", DONT_FAKE_MONOTONIC = "1" } })
+  a:wait_for "^leads from now on"
+  ok(s:lease().renewTime:find("^2027") or s:lease().renewTime:find("^2028"), s:lease().renewTime)
+  local b = s:start("b", { state = "shared", work = 200 })
+  b:wait_for "^stands by: a_"
+  time.sleep(DURATION * 1.5)
+  eq(b:said "^leads from now on", nil)
+  local killed = time.now()
+  a.process:kill("KILL")
+  took("takeover from a host of another year", b:wait_for "^leads from now on" - killed,
+    DURATION + RETRY * 1.2 + SLACK)
+end, 60)
+
+test("ten candidates at one Lease: one leads, never two at the same time, every race decided by a conflict", function()
+  local s = stage()
+  local client = assert(kubernetes.open({ kubeconfig = s.kubeconfig, namespace = s.ns }))
+  local conflicts, most, holds, over, tasks, all = 0, 0, {}, false, {}, {}
+  local function counted(store)
+    local face = {}
+    for _, word in ipairs { "get", "create", "update" } do
+      face[word] = function(_, record)
+        local answer, err = store[word](store, record)
+        if err and (err.code == "conflict" or err.code == "exists") then conflicts = conflicts + 1 end
+        return answer, err
+      end
+    end
+    return face
+  end
+  for i = 1, 10 do
+    local e = election.new {
+      store = counted(lease.new(client:with { attempts = 1 }, s.ns, "race")), identity = "host" .. i, duration = 1.2,
+      renew = 0.8, retry = 0.2,
+    }
+    all[i] = e
+    tasks[i] = task.spawn(function()
+      while e:acquire(function() return over end) do
+        local hold = { generation = e.generation, from = time.monotonic() }
+        holds[#holds + 1] = hold
+        local stop = time.monotonic() + 0.2
+        repeat
+          hold.to = e.renewed_at + e.renew -- until then it may act
+          time.sleep(0.1)
+        until time.monotonic() > stop or not e:try()
+        if hash.random(1):byte() < 128 and e:acting() then
+          hold.to = time.monotonic()
+          e:release(1)
+        else
+          hold.to = math.min(hold.to, time.monotonic()) -- ends without a word
+          e.leading = false
+        end
+      end
+    end)
+  end
+  local watcher <close> = task.spawn(function()
+    while true do
+      local acting = 0
+      for _, e in ipairs(all) do acting = acting + (e:acting() and 1 or 0) end
+      most = math.max(most, acting)
+      time.sleep(0.002)
+    end
+  end)
+  ok(watcher)
+  time.sleep(12)
+  over = true
+  for _, t in ipairs(tasks) do t:join(3) end
+  eq(most, 1)
+  ok(#holds >= 8, "only " .. #holds .. " turns")
+  for i = 2, #holds do
+    ok(holds[i].from >= holds[i - 1].to, "two at a time")
+    ok(holds[i].generation > holds[i - 1].generation, "a generation came twice")
+  end
+  ok(conflicts > 0, "nobody raced")
+  print(("# %d turns, %d conflicts"):format(#holds, conflicts))
+end, 60)
+
+test("rights that are missing are named, and the host stands by", function()
+  local s = stage()
+  local nobody = s.c:service_account(s.ns, "nobody")
+  local a = s:start("a", { kubeconfig = s.c:kubeconfig_for(nobody, s.ns) })
+  a:wait_for "^stands by as"
+  base.eventually("status tells why", 10, function()
+    local host = a:status()
+    return host.leader.error and host.leader.error.message:find("get leases", 1, true)
+      and host.leader.error.message:find("system:serviceaccount:" .. s.ns .. ":nobody", 1, true)
+  end)
+  eq(a:get "/healthz", 200)
+  eq(a:get "/activez", 503)
+end, 30)
