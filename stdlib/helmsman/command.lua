@@ -15,6 +15,7 @@ local GRACE <const> = 20 -- helm notes that a release failed when it is told to 
 ---@field code integer? the exit status
 ---@field how string "exit status 1", "SIGKILL"
 ---@field said string what it said, both streams
+---@field unread Err? why `said` is not all of it
 
 ---@class HelmsmanRunner
 ---@field call fun(self, act: HelmsmanAct, request: HelmsmanCall): HelmsmanResult?, Err?

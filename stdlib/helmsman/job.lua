@@ -52,28 +52,29 @@ local function finished(job)
   end
 end
 
----Other Jobs that work on a context now.
+---Jobs that work on a context now: those of others, and those of a release itself.
 ---@async
 ---@param client KubernetesClient
 ---@param context string
 ---@param namespace string? nil: everywhere
 ---@param cronjob string? Also those that this CronJob made by its schedule.
----@param own fun(name: string): boolean Whose Jobs do not count.
----@return string[]? names "namespace/name"
+---@param own fun(name: string): boolean
+---@return {others: string[], own: string[]}? names "namespace/name"
 ---@return Err? err
-function M.others(client, context, namespace, cronjob, own)
+function M.working(client, context, namespace, cronjob, own)
   local query = cronjob and {} or { labelSelector = CONTEXT_LABEL .. "=" .. label(context) }
   local found, err = client:list(kubernetes.path("job", namespace), query)
   if not found then return nil, err end
-  local names = {}
+  local names = { others = {}, own = {} }
   for _, job in ipairs(found.items) do
     local meta = job.metadata
     local counts = (meta.labels or {})[CONTEXT_LABEL] == label(context)
     for _, owner in ipairs(meta.ownerReferences or {}) do
       counts = counts or cronjob ~= nil and owner.kind == "CronJob" and owner.name == cronjob
     end
-    if counts and not finished(job) and not own(meta.name) then
-      names[#names + 1] = meta.namespace .. "/" .. meta.name
+    if counts and not finished(job) then
+      local list = own(meta.name) and names.own or names.others
+      list[#list + 1] = meta.namespace .. "/" .. meta.name
     end
   end
   return names
@@ -254,7 +255,7 @@ local function over(self, name)
   end
 end
 
--- What the container says, line by line into the run's log; the text of it all.
+-- What the container says, line by line into the run's log; the text of it all, and why it is not all.
 local function listen(self, now, container, hooks)
   local said, size = {}, 0
   local function on_line(line)
@@ -264,7 +265,7 @@ local function listen(self, now, container, hooks)
   end
   local ok, err = self.client:logs(self.namespace, now.pod, { container = container, follow = true, on_line = on_line })
   if not ok and hooks then hooks.output("stderr", "the Job's log broke off: " .. tostring(err)) end
-  return table.concat(said, "\n")
+  return table.concat(said, "\n"), not ok and err or nil
 end
 
 ---Runs helmsman.
@@ -279,7 +280,8 @@ function Job:call(act, call)
   if not name then return nil, container end
   if call.hooks then call.hooks.output("stdout", ("Job %s/%s: helmsman %s"):format(self.namespace, name, act)) end
   local now, err = until_found(self, name, container, last, call.hooks, started(self, name))
-  local said = now and now.pod and listen(self, now, container, call.hooks) or ""
+  local said, unread = "", nil
+  if now and now.pod then said, unread = listen(self, now, container, call.hooks) end
   if now then now, err = until_found(self, name, container, last, call.hooks, over(self, name)) end
   if not now then
     if errors.is(err, "timeout") then self.client:delete(kubernetes.path("job", self.namespace, name)) end
@@ -290,7 +292,7 @@ function Job:call(act, call)
   if now.ended.reason and now.ended.reason ~= "Error" and now.ended.reason ~= "Completed" then
     how = ("%s (%s)"):format(how, now.ended.reason)
   end
-  return { code = code, how = how, said = said }
+  return { code = code, how = how, said = said, unread = unread }
 end
 
 return M

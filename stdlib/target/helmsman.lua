@@ -142,18 +142,24 @@ local function wait_until_free(request, last, look)
   end
 end
 
+-- Waits until no Job of others works on the context. The second result: one of this very release does, and is what a
+-- run before a crash of ours has begun.
 local function wait_for_jobs(self, request, last)
   local client, err = client_of(self)
   if not client then return nil, err end
   local jobs = require "helmsman.job"
   local cronjob = self.config.run ~= "process" and self.config.run.cronjob or nil
   local namespace, name = (cronjob or ""):match("^([^/]+)/([^/]+)$")
-  local own = jobs.own(self, request.release)
-  return wait_until_free(request, last, function()
-    local names, wrong = unless_denied(jobs.others(client, self.config.context, namespace, name, own))
+  local own, mine = jobs.own(self, request.release), false
+  local free, busy = wait_until_free(request, last, function()
+    local names, wrong = unless_denied(jobs.working(client, self.config.context, namespace, name, own))
     if not names then return names, wrong end
-    return names[1] and ("the Job %s works on context %s"):format(names[1], self.config.context) or false
+    mine = names.own[1] ~= nil
+    local other = names.others[1]
+    return other and ("the Job %s works on context %s"):format(other, self.config.context) or false
   end)
+  if not free then return nil, busy end
+  return true, mine
 end
 
 -- Pending releases of ours that nobody told us of: somebody works on them, or was killed.
@@ -288,6 +294,7 @@ local function plan(self, act, call)
   -- A status of 2 also comes of a flag that this helmsman does not know: without a plan it is no plan.
   local empty = result.code == 0 and (found.complete or result.said:find("No apps", 1, true))
   if not (empty or result.code == 2 and found.complete) then
+    if result.unread then return nil, result.unread end
     return nil, output.failure(result.said, result.how, { op = "target.apply", target = "helmsman" })
   end
   if call.hooks then call.hooks.progress("plan: " .. plans.words(found)) end
@@ -303,7 +310,8 @@ local function carry_out(self, act, memory, decisions, call)
   local result
   result, err = runner(self):call(act, call)
   if not result then return nil, err end -- it stays under way: what it did is not known
-  if result.code ~= nil and result.how:find("^exit") then memory.underway = nil end
+  -- helmsman itself ends with 0, 1 or 2. Anything else was done to it, and what it was doing is half done.
+  if result.code and result.code <= 2 then memory.underway = nil end
   if result.code == 0 then return true end
   err = output.failure(result.said, result.how, { op = "target." .. act, target = "helmsman" })
   ok = remember(self, memory)
@@ -321,8 +329,12 @@ local function perform(self, request, plan_act, act, done)
     local env
     env, err = environment(self, request, memory.applied)
     if not env then return nil, err end
-    for _, step in ipairs { wait_for_jobs, function() return recover(self, request, memory) end, wait_for_others } do
-      ok, err = step(self, request, last)
+    local working
+    ok, working = wait_for_jobs(self, request, last)
+    if not ok then return nil, working end
+    if not working then -- else what is pending is what our own Job works on
+      ok, err = recover(self, request, memory)
+      if ok then ok, err = wait_for_others(self, request, last) end
       if not ok then return nil, err end
     end
     local found
