@@ -12,12 +12,22 @@ struct curl_slot {
     struct curl_socket *socket; /* NULL: not watched */
 };
 
+/* Transfers that may share connections with each other. curl 7.88 puts a request on a busy HTTP/1.1
+ * connection once it knows that its server speaks HTTP/2 as well, and the two then read each other's answers:
+ * those that have to speak HTTP/1.1 to such a server are kept on a side of their own. */
+struct curl_side {
+    struct curl_loop *loop;
+    CURLM *multi;
+    uv_timer_t timer;
+    uv_idle_t at_once; /* for a timeout of 0: once each turn, so that nobody else starves */
+};
+
+#define CURL_SIDES 2 /* everybody; transfers that are `alone` */
+
 struct curl_loop {
     struct host *host;
-    CURLM *multi;
+    struct curl_side sides[CURL_SIDES];
     CURLSH *share;
-    uv_timer_t timer;
-    uv_idle_t at_once;       /* for a timeout of 0: once each turn, so that nobody else starves */
     struct curl_slot *by_fd; /* indexed by descriptor */
     size_t by_fd_len;
     struct curl_transfer *taken; /* under way, or finished and not dropped yet */

@@ -20,7 +20,7 @@
 
 struct curl_socket {
     uv_poll_t poll;
-    struct curl_loop *loop;
+    struct curl_side *side;
     curl_socket_t fd;
     int want;  /* what curl waits for (UV_READABLE, UV_WRITABLE); 0 while the connection is idle or paused */
     int armed; /* what libuv watches */
@@ -41,12 +41,12 @@ static void loop_free(struct curl_loop *loop)
 /* ---- finished transfers ---- */
 
 /* Hands out every result. A message dies with its handle's removal, so it is copied first. */
-static void drain(struct curl_loop *loop)
+static void drain(struct curl_side *side)
 {
     CURLMsg *message;
     int left;
 
-    while ((message = curl_multi_info_read(loop->multi, &left))) {
+    while ((message = curl_multi_info_read(side->multi, &left))) {
         CURLcode result = message->data.result;
         char *private = NULL;
         struct curl_transfer *t;
@@ -60,12 +60,12 @@ static void drain(struct curl_loop *loop)
     }
 }
 
-static void act(struct curl_loop *loop, curl_socket_t fd, int flags)
+static void act(struct curl_side *side, curl_socket_t fd, int flags)
 {
     int running;
 
-    curl_multi_socket_action(loop->multi, fd, flags, &running);
-    drain(loop);
+    curl_multi_socket_action(side->multi, fd, flags, &running);
+    drain(side);
 }
 
 /* ---- sockets ---- */
@@ -99,11 +99,12 @@ static void socket_forget(struct curl_socket *s);
 static void socket_arm(struct curl_socket *s, int events);
 
 /* A socket that curl closed in silence is still in the slot when its number is given out again. */
-static struct curl_socket *socket_add(struct curl_loop *loop, curl_socket_t fd, bool ours)
+static struct curl_socket *socket_add(struct curl_side *side, curl_socket_t fd, bool ours)
 {
+    struct curl_loop *loop = side->loop;
     struct curl_socket *s, *stale = socket_find(loop, fd);
     struct stat st;
-    int want = stale ? stale->want : 0;
+    int want = stale && stale->side == side ? stale->want : 0;
 
     if (stale)
         socket_forget(stale);
@@ -117,7 +118,7 @@ static struct curl_socket *socket_add(struct curl_loop *loop, curl_socket_t fd, 
         return NULL;
     }
     s->poll.data = s;
-    s->loop = loop;
+    s->side = side;
     s->fd = fd;
     s->ours = ours;
     s->dev = st.st_dev;
@@ -133,7 +134,7 @@ static struct curl_socket *socket_add(struct curl_loop *loop, curl_socket_t fd, 
 static void on_socket_closed(uv_handle_t *handle)
 {
     struct curl_socket *s = handle->data;
-    struct curl_loop *loop = s->loop;
+    struct curl_loop *loop = s->side->loop;
 
     free(s);
     loop->handles--;
@@ -143,8 +144,8 @@ static void on_socket_closed(uv_handle_t *handle)
 /* Must come before the descriptor is closed: libuv aborts when a watched one vanishes. */
 static void socket_forget(struct curl_socket *s)
 {
-    s->loop->by_fd[s->fd].socket = NULL;
-    s->loop->sockets_len--;
+    s->side->loop->by_fd[s->fd].socket = NULL;
+    s->side->loop->sockets_len--;
     s->want = 0;
     uv_close((uv_handle_t *)&s->poll, on_socket_closed);
 }
@@ -163,7 +164,7 @@ static void socket_arm(struct curl_socket *s, int events)
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct curl_socket *s = poll->data;
-    struct curl_loop *loop = s->loop;
+    struct curl_side *side = s->side;
     curl_socket_t fd = s->fd;
     int flags = 0;
 
@@ -180,8 +181,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         flags |= CURL_CSELECT_IN;
     if (events & UV_WRITABLE)
         flags |= CURL_CSELECT_OUT;
-    act(loop, fd, flags);
-    if (status < 0 && socket_find(loop, fd) == s)
+    act(side, fd, flags);
+    if (status < 0 && socket_find(side->loop, fd) == s)
         socket_arm(s, s->want);
 }
 
@@ -200,11 +201,13 @@ static bool socket_open(struct curl_socket *s)
 /* curl says what it waits for. Never answers -1: that would end every transfer, now and later. */
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *socket_data)
 {
-    struct curl_loop *loop = data;
-    struct curl_socket *s = socket_find(loop, fd);
+    struct curl_side *side = data;
+    struct curl_socket *s = socket_find(side->loop, fd);
 
     (void)easy;
     (void)socket_data;
+    if (s && s->side != side)
+        s = NULL; /* closed in silence; the number is ours now */
     if (what == CURL_POLL_REMOVE) {
         if (!s)
             return 0; /* the notice came after the close callback */
@@ -216,7 +219,7 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *s
         return 0;
     }
     if (!s)
-        s = socket_add(loop, fd, false);
+        s = socket_add(side, fd, false);
     if (!s)
         return 0; /* the resolver's: curl polls it by timer as well */
     s->want = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
@@ -234,7 +237,7 @@ curl_socket_t curl_on_open_socket(void *data, curlsocktype purpose, struct curl_
         t->open_errno = errno;
         return CURL_SOCKET_BAD;
     }
-    if (!socket_add(t->loop, fd, true)) {
+    if (!socket_add(t->side, fd, true)) {
         t->open_errno = ENOMEM;
         close(fd);
         return CURL_SOCKET_BAD;
@@ -269,15 +272,15 @@ static void on_turn(uv_idle_t *idle)
  * else. */
 static int on_timer_wanted(CURLM *multi, long millis, void *data)
 {
-    struct curl_loop *loop = data;
+    struct curl_side *side = data;
 
     (void)multi;
-    uv_idle_stop(&loop->at_once);
-    uv_timer_stop(&loop->timer);
+    uv_idle_stop(&side->at_once);
+    uv_timer_stop(&side->timer);
     if (millis == 0)
-        uv_idle_start(&loop->at_once, on_turn);
+        uv_idle_start(&side->at_once, on_turn);
     else if (millis > 0)
-        uv_timer_start(&loop->timer, on_time, (uint64_t)millis, 0);
+        uv_timer_start(&side->timer, on_time, (uint64_t)millis, 0);
     return 0;
 }
 
@@ -285,7 +288,8 @@ static int on_timer_wanted(CURLM *multi, long millis, void *data)
 
 static void on_handle_closed(uv_handle_t *handle)
 {
-    struct curl_loop *loop = handle->data;
+    struct curl_side *side = handle->data;
+    struct curl_loop *loop = side->loop;
 
     loop->handles--;
     loop_free(loop);
@@ -295,46 +299,60 @@ static void on_handle_closed(uv_handle_t *handle)
 static void loop_close(struct curl_loop *loop)
 {
     loop->closed = true;
-    if (loop->multi)
-        curl_multi_cleanup(loop->multi); /* calls on_close_socket for each kept connection */
+    for (int i = 0; i < CURL_SIDES; i++)
+        if (loop->sides[i].multi)
+            curl_multi_cleanup(loop->sides[i].multi); /* calls on_close_socket for each kept connection */
     if (loop->share)
         curl_share_cleanup(loop->share);
     curl_cas_free(&loop->cas);
     for (size_t i = 0; i < loop->by_fd_len; i++)
         if (loop->by_fd[i].socket)
             socket_forget(loop->by_fd[i].socket);
-    uv_close((uv_handle_t *)&loop->timer, on_handle_closed);
-    uv_close((uv_handle_t *)&loop->at_once, on_handle_closed);
+    for (int i = 0; i < CURL_SIDES; i++) {
+        uv_close((uv_handle_t *)&loop->sides[i].timer, on_handle_closed);
+        uv_close((uv_handle_t *)&loop->sides[i].at_once, on_handle_closed);
+    }
     curl_global_cleanup();
+}
+
+static bool side_open(struct curl_loop *loop, struct curl_side *side)
+{
+    side->loop = loop;
+    uv_timer_init(&loop->host->loop, &side->timer);
+    uv_idle_init(&loop->host->loop, &side->at_once);
+    side->timer.data = side->at_once.data = side;
+    loop->handles += 2;
+    side->multi = curl_multi_init();
+    if (!side->multi)
+        return false;
+    curl_multi_setopt(side->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+    curl_multi_setopt(side->multi, CURLMOPT_SOCKETDATA, side);
+    curl_multi_setopt(side->multi, CURLMOPT_TIMERFUNCTION, on_timer_wanted);
+    curl_multi_setopt(side->multi, CURLMOPT_TIMERDATA, side);
+    curl_multi_setopt(side->multi, CURLMOPT_MAXCONNECTS, KEPT_CONNECTIONS);
+    curl_multi_setopt(side->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, TOTAL_CONNECTIONS);
+    return true;
 }
 
 struct curl_loop *curl_loop_open(struct host *host)
 {
     struct curl_loop *loop = calloc(1, sizeof *loop);
+    bool ok = true;
 
     if (!loop || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
         free(loop);
         return NULL;
     }
     loop->host = host;
-    uv_timer_init(&host->loop, &loop->timer);
-    uv_idle_init(&host->loop, &loop->at_once);
-    loop->timer.data = loop->at_once.data = loop;
-    loop->handles = 2;
-    loop->multi = curl_multi_init();
+    for (int i = 0; i < CURL_SIDES; i++)
+        ok = side_open(loop, &loop->sides[i]) && ok;
     loop->share = curl_share_init();
-    if (!loop->multi || !loop->share) {
+    if (!ok || !loop->share) {
         loop_close(loop);
         return NULL;
     }
     /* Names are shared by all transfers of a multi; TLS sessions are not, unless they are asked to be. */
     curl_share_setopt(loop->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
-    curl_multi_setopt(loop->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
-    curl_multi_setopt(loop->multi, CURLMOPT_SOCKETDATA, loop);
-    curl_multi_setopt(loop->multi, CURLMOPT_TIMERFUNCTION, on_timer_wanted);
-    curl_multi_setopt(loop->multi, CURLMOPT_TIMERDATA, loop);
-    curl_multi_setopt(loop->multi, CURLMOPT_MAXCONNECTS, KEPT_CONNECTIONS);
-    curl_multi_setopt(loop->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, TOTAL_CONNECTIONS);
     return loop;
 }
 

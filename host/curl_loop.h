@@ -15,17 +15,20 @@
 
 struct host;
 struct curl_loop;
+struct curl_side;
 
 struct curl_transfer {
     CURL *easy;             /* NULL once the loop is closed */
     struct curl_loop *loop; /* NULL once the loop is closed */
     struct curl_transfer *prev, *next;
     void (*on_done)(struct curl_transfer *t, CURLcode result);
-    void *data;       /* the owner's */
-    bool active;      /* between start and on_done */
-    bool dressed;     /* the owner's constant options are on; cleared with every reset */
+    struct curl_side *side; /* whose connections it may use; from start on */
+    void *data;             /* the owner's */
+    bool active;            /* between start and on_done */
+    bool dressed;           /* the owner's constant options are on; cleared with every reset */
     bool keep;        /* the owner changed nothing else but URL, header list and timeouts: no reset needed */
     uint64_t trusts;  /* which version of a CA file; 0: the system's */
+    bool alone;       /* speaks HTTP/1.1 to a server that may speak HTTP/2: set before start */
     bool public_only; /* refuse to talk to a private address (a redirect led here) */
     bool refused_address; /* ... and that is what happened */
     int open_errno;       /* why no socket could be made; 0: it could */

@@ -23,7 +23,7 @@ void curl_transfer_unlink(struct curl_transfer *t)
 
 void curl_transfer_stop(struct curl_transfer *t)
 {
-    curl_multi_remove_handle(t->loop->multi, t->easy);
+    curl_multi_remove_handle(t->side->multi, t->easy);
     t->active = false;
     t->loop->active_len--;
 }
@@ -132,7 +132,8 @@ bool curl_transfer_start(struct curl_transfer *t, struct err *e)
         err_set(e, ERR_INTERNAL, "curl cannot check addresses");
         return false;
     }
-    code = curl_multi_add_handle(t->loop->multi, t->easy);
+    t->side = &t->loop->sides[t->alone];
+    code = curl_multi_add_handle(t->side->multi, t->easy);
     if (code != CURLM_OK) {
         err_set(e, code == CURLM_OUT_OF_MEMORY ? ERR_MEMORY : ERR_INTERNAL, "%s", curl_multi_strerror(code));
         return false;
@@ -165,7 +166,8 @@ static void forget(struct curl_transfer *t)
         t->dressed = false;
         t->trusts = 0;
     }
-    t->keep = t->public_only = t->refused_address = false;
+    t->keep = t->alone = t->public_only = t->refused_address = false;
+    t->side = NULL;
     t->on_done = NULL;
     t->data = NULL;
     t->open_errno = 0;

@@ -169,8 +169,10 @@ static bool set_extras(struct http_job *job, const struct http_request *r, bool 
              !r->connect_to;
     /* On one HTTP/2 connection a paused stream stalls its neighbours, and an answer to an upload that the
      * server did not read to its end is taken for a broken stream, also when the upload is small. */
-    if (r->stream || upload)
+    if (r->stream || upload) {
         SET(HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+        job->transfer->alone = strncasecmp(r->url, "https:", 6) == 0;
+    }
     if (r->idle_ms) {
         SET(LOW_SPEED_LIMIT, 1L);
         SET(LOW_SPEED_TIME, (long)((r->idle_ms + 999) / 1000));

@@ -262,3 +262,18 @@ test("insecure believes whoever answers, for this request only", function()
   local away = url:gsub("127.0.0.1", "localhost") .. "/"
   fails("tls", http.get(url .. "/redirect?to=" .. http.escape(away), { insecure = true }))
 end)
+
+test("a request never goes out on the connection of a stream", function()
+  local here = server("good", { h2 = true, max = "TLSv1.3" })
+  local function get() return ok(http.get(here.url .. "/", { ca = path "ca.crt", timeout = 3 })).body end
+  local stream <close> = ok(http.get(here.url .. "/bytes?n=5000000", { ca = path "ca.crt", stream = true }))
+  ok(stream:read(1))
+  for _ = 1, 3 do eq(get(), "2.0 no auth") end
+  -- the same with a request that waits for its answer over HTTP/1.1, as those with a body are sent
+  local waiting = task.spawn(http.post, here.url .. "/delay?ms=700", "body", { ca = path "ca.crt" })
+  for _ = 1, 20 do
+    eq(get(), "2.0 no auth")
+    require("time").sleep(0.02)
+  end
+  eq(ok(waiting:join()).body, "late")
+end)
