@@ -200,6 +200,23 @@ function Cluster:token(ns, name, ttl)
   return self:create(("/api/v1/namespaces/%s/serviceaccounts/%s/token"):format(ns, name), request).status.token
 end
 
+---A token that can be taken back: it counts for as long as a Secret exists. The API server remembers for ten seconds
+---that it was good.
+---@async
+---@param ns string
+---@param name string
+---@return string token
+---@return fun() revoke
+function Cluster:revocable_token(ns, name)
+  local secrets = ("/api/v1/namespaces/%s/secrets"):format(ns)
+  local own = ("token-%s"):format(hash.hex(hash.random(4)))
+  local secret = self:create(secrets, { apiVersion = "v1", kind = "Secret", metadata = { name = own } })
+  local request = { apiVersion = "authentication.k8s.io/v1", kind = "TokenRequest", spec = { expirationSeconds = 3600,
+    boundObjectRef = { apiVersion = "v1", kind = "Secret", name = own, uid = secret.metadata.uid } } }
+  local path = ("/api/v1/namespaces/%s/serviceaccounts/%s/token"):format(ns, name)
+  return self:create(path, request).status.token, function() self:delete(secrets .. "/" .. own) end
+end
+
 ---Gives a service account rights; each call adds to those before.
 ---@async
 ---@param ns string

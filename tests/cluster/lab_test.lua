@@ -31,6 +31,19 @@ test("a token may do what its rules say and is denied everything else", function
   eq(status("POST", ("/apis/apps/v1/namespaces/%s/deployments"):format(ns), cluster.deployment("web", {})), 201)
 end)
 
+test("a token can be taken back", function()
+  local c = cluster.open()
+  local ns = c:namespace "revoke"
+  c:service_account(ns, "bot", { { verbs = { "get", "list" }, resources = { "pods" } } })
+  local token, revoke = c:revocable_token(ns, "bot")
+  local path = ("/api/v1/namespaces/%s/pods"):format(ns)
+  eq(c:request("GET", path, nil, { token = token }).status, 200)
+  revoke()
+  base.eventually("the token is refused", 20, function()
+    return c:request("GET", path, nil, { token = token }).status == 401
+  end)
+end)
+
 test("kubectl and helm work, with another user's kubeconfig too", function()
   local c = cluster.open()
   local ns = c:namespace "programs"

@@ -133,7 +133,7 @@ local function build_go(tool, tell)
       tell(("still building %s, for %s"):format(tool.name, time.words(time.monotonic() - started)))
     end
   end)
-  must { "go", "build", "-trimpath", "-ldflags", tool.flags, "-o", out, tool.package,
+  must { "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", tool.flags, "-o", out, tool.package,
     cwd = tool.module, env = { CGO_ENABLED = "0" } }
   ticker:cancel()
   place(out, tool.name, key)
