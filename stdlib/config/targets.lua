@@ -96,4 +96,14 @@ return {
     { "timeout", s.duration { doc = "Time for a rollout.", default = "10m", min = 1 } },
   }, { doc = "A workload of a Kubernetes cluster." }) },
   require("config.helmsman").target,
+  { "keel", s.record({
+    { "cluster", text("Cluster it runs in: a name of `clusters`.", { default = "default" }) },
+    { "namespace", text("Namespace. Default: the cluster's.",
+      { what = "a namespace", verify = with(names.namespace) }) },
+    { "workload", text("What keel rolls out: deployment/NAME, statefulset/NAME, daemonset/NAME or cronjob/NAME.",
+      { required = true, what = "a workload", verify = workload, example = '"deployment/web"' }) },
+    { "containers", s.list(s.text { plural = "container names", verify = label_name },
+      { doc = "Containers to look at. Default: all that keel monitors.", default = {} }) },
+    { "timeout", s.duration { doc = "Time for keel to act and for the rollout.", default = "10m", min = 1 } },
+  }, { doc = "A workload that an installed keel rolls out when its tag is pushed; here it is watched." }) },
 }

@@ -28,6 +28,7 @@ local GO <const> = { ---@type ClusterTool[]
   { name = "kwok", module = "tests/cluster/kwok", package = "sigs.k8s.io/kwok/cmd/kwok",
     flags = "-s -w -X sigs.k8s.io/kwok/pkg/consts.Version=" .. KWOK },
   { name = "helmsman", module = "tests/cluster/helmsman", package = ".", flags = "-s -w" }, -- our stand-in
+  { name = "keel-stand-in", module = "tests/cluster/keel", package = ".", flags = "-s -w" }, -- ours, too
 }
 for _, name in ipairs { "buildkitd", "buildctl" } do
   GO[#GO + 1] = {

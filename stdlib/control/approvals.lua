@@ -1,0 +1,162 @@
+-- Approvals over HTTP, in the form that keel's clients know: GET, POST and PUT of /v1/approvals, with the token of
+-- `api` as a bearer's or as anybody's password.
+local errors, hash, json, log, time = require "errors", require "hash", require "json", require "log", require "time"
+
+local M = {}
+
+local function answer(status, value)
+  return {
+    status = status, body = assert(json.encode(value)) .. "\n",
+    headers = { ["Content-Type"] = "application/json", ["Cache-Control"] = "no-store" },
+  }
+end
+
+local function refuse(status, words) return answer(status, { error = words }) end
+
+-- The token that a request bears.
+local function token_of(request)
+  local header = request.headers and request.headers.authorization or ""
+  local scheme, value = header:match("^(%a+) +(%S+)$")
+  if not scheme then return nil end
+  if scheme:lower() == "bearer" then return value end
+  local plain = scheme:lower() == "basic" and hash.unbase64(value)
+  local user, password = (plain or ""):match("^([^:]*):(.*)$")
+  return password, user ~= "" and user or nil
+end
+
+---Whether a request bears the token of the configuration; else what to answer.
+---@async
+---@param request table
+---@param config Config
+---@return string|false|nil user Who says so, when the request tells; false when it may not.
+---@return table? refusal
+function M.authorized(request, config)
+  local secret = config.api and config.api.token
+  if not secret then return false, refuse(404, "the configuration has no api.token, so there is no API here") end
+  local wanted, err = secret:reveal()
+  if not wanted or wanted == "" then
+    log.error("the API's token cannot be read", { error = tostring(err) })
+    return false, refuse(503, "the API's token cannot be read")
+  end
+  local given, user = token_of(request)
+  if given and hash.equal(hash.sha256(given), hash.sha256(wanted)) then return user end
+  local refusal = refuse(401, "the token is missing or wrong")
+  refusal.headers["WWW-Authenticate"] = 'Basic realm="moontide"'
+  return false, refusal
+end
+
+-- keel's words for an approval.
+local function shown(a)
+  local voters = {}
+  for _, voter in ipairs(a.voters) do voters[voter] = time.iso(a.at) end
+  return {
+    id = tostring(a.id), archived = a.archived or a.state ~= "pending" and a.state ~= "approved",
+    provider = "kubernetes", identifier = a.name, message = a.title, currentVersion = a.current or "",
+    newVersion = a.new or "", digest = a.digest or "", votesRequired = a.votes, votesReceived = #a.voters,
+    voters = voters, rejected = a.state == "rejected", deadline = time.iso(a.deadline), createdAt = time.iso(a.at),
+    updatedAt = time.iso(a.changed_at), state = a.state, app = a.app, environment = a.environment,
+  }
+end
+
+local function list(engine)
+  local all = {}
+  for i, a in ipairs(engine.journal:approvals { limit = 1000 }) do all[i] = shown(a) end
+  return answer(200, json.array(all))
+end
+
+-- The newest approval that a request names, by its identifier; a number in `id` says exactly which.
+local function find(engine, body)
+  local id = type(body.id) == "string" and math.tointeger(tonumber(body.id)) or body.id
+  if math.type(id) == "integer" then return engine.journal:approval_by_id(id) end
+  for _, a in ipairs(engine.journal:approvals { limit = 1000 }) do
+    if a.name == body.identifier then return a end
+  end
+end
+
+local ACTIONS = {}
+
+function ACTIONS.approve(engine, a, by)
+  if a.state ~= "pending" then return refuse(409, "it is " .. a.state .. " already") end
+  local voted = engine.journal:vote(a.id, by)
+  engine:decided(voted, ("has %d of %d votes, %s voted"):format(#voted.voters, voted.votes, by))
+end
+
+function ACTIONS.reject(engine, a, by)
+  if a.state ~= "pending" then return refuse(409, "it is " .. a.state .. " already") end
+  engine.journal:end_approval(a.id, "rejected", by)
+  engine:decided(a, "rejected by " .. by)
+end
+
+function ACTIONS.archive(engine, a)
+  if a.state == "pending" then engine.journal:end_approval(a.id, "withdrawn", nil, "archived") end
+  engine.journal:archive_approval(a.id)
+  engine:decided(a, "is archived")
+end
+
+function ACTIONS.delete(engine, a)
+  engine.journal:forget_approval(a.id)
+  engine:decided(a, "is deleted")
+end
+
+local function act(engine, body, user)
+  local action = body.action == nil and "approve" or body.action
+  if action == "" then action = "approve" end
+  if not ACTIONS[action] then return refuse(400, "action is approve, reject, archive or delete") end
+  local a = find(engine, body)
+  if not a then return refuse(404, ("approval '%s' not found"):format(tostring(body.identifier or body.id))) end
+  local voter = type(body.voter) == "string" and body.voter ~= "" and body.voter:sub(1, 200) or user or "the API"
+  log.info("an operator's order", { act = action, approval = a.name, by = voter })
+  local refusal = ACTIONS[action](engine, a, voter)
+  if refusal then return refusal end
+  return answer(200, action == "delete" and json.null or shown(engine.journal:approval_by_id(a.id)))
+end
+
+-- The number of votes that a workload's updates need is an annotation on the workload, as with keel.
+local function require_votes(engine, body)
+  local votes = math.type(body.votesRequired) == "integer" and body.votesRequired
+  if not votes or votes < 0 or votes > 100 then return refuse(400, "votesRequired should be between 0 and 100") end
+  if body.provider ~= nil and body.provider ~= "kubernetes" then return refuse(400, "unsupported provider") end
+  local kind, namespace, name = tostring(body.identifier or ""):match("^(%l+)/([^/]+)/([^/]+)$")
+  local app = kind and engine.config.apps[namespace .. "/" .. name]
+  local environment = app and app.follows == "workload" and app.environments[kind]
+  if not environment then
+    return refuse(404, ("resource with identifier '%s' not found"):format(tostring(body.identifier)))
+  end
+  local client, err = engine.world.cluster(environment.target.cluster, engine.config)
+  local ok
+  if client then
+    ok, err = client:patch(require("kubernetes").path(kind, namespace, name), { metadata = {
+      annotations = { ["keel.sh/approvals"] = tostring(votes) }, labels = { ["keel.sh/approvals"] = json.null },
+    } }, "merge")
+  end
+  if not ok then return refuse(502, tostring(err and err.message)) end
+  for _, a in ipairs(engine.journal:approvals { app = app.name, environment = kind, pending = true }) do
+    engine.journal:require_votes(a.id, votes)
+    engine:decided(a, ("needs %d votes now"):format(votes))
+  end
+  return answer(200, { status = "updated" })
+end
+
+---Answers a request for /v1/approvals.
+---@async
+---@param engine table
+---@param request table
+---@return table
+function M.handle(engine, request)
+  local user, refusal = M.authorized(request, engine.config)
+  if refusal then return refusal end
+  if request.method == "GET" or request.method == "HEAD" then return list(engine) end
+  if request.method ~= "POST" and request.method ~= "PUT" then
+    refusal = refuse(405, "use GET, POST or PUT")
+    refusal.headers.Allow = "GET, POST, PUT"
+    return refusal
+  end
+  local body = json.decode(request.body or "")
+  if type(body) ~= "table" or body == json.null then return refuse(400, "the body must be a JSON object") end
+  local ok, reply = pcall(request.method == "PUT" and require_votes or act, engine, body, user)
+  if ok then return reply end
+  if errors.is(reply, "cancelled") or errors.is(reply, "deadline") then error(reply, 0) end
+  return refuse(500, tostring(errors.wrap(reply).message))
+end
+
+return M
