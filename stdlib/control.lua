@@ -3,6 +3,7 @@
 -- Whoever may open the socket is the operator: it lies in a folder of mode 0700 and has mode 0600 itself.
 -- The TCP door tells nothing that matters to a stranger; who has the API's token may order (control/door.lua).
 
+local approvals = require "control.approvals"
 local door = require "control.door"
 local errors = require "errors"
 local handover = require "builder.handover"
@@ -291,6 +292,7 @@ local HEALTH <const> = {
 function M.public_handler(engine)
   return function(request)
     if engine.elsewhere and request.path ~= "/metrics" and not HEALTH[request.path] then return elsewhere(engine) end
+    if request.path == "/v1/approvals" then return approvals.handle(engine, request) end
     local reply = door.answer(engine, request)
     if reply then return reply end
     if request.method ~= "GET" and request.method ~= "HEAD" then

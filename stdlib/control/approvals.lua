@@ -40,6 +40,7 @@ function M.authorized(request, config)
   end
   local given, user = token_of(request)
   if given and hash.equal(hash.sha256(given), hash.sha256(wanted)) then return user end
+  log.warn("somebody came with a wrong token", { path = request.path, address = (request.peer or {}).address })
   local refusal = refuse(401, "the token is missing or wrong")
   refusal.headers["WWW-Authenticate"] = 'Basic realm="moontide"'
   return false, refusal

@@ -1,0 +1,201 @@
+-- Runs that wait for people: through restarts, to their votes, to a no, to the end of their time.
+local check = require "check"
+local fs, hash, json, sim, task, time = require "fs", require "hash", require "json", require "sim", require "task",
+  require "time"
+local control = require "control"
+local test, eq, ok, fails = check.test, check.eq, check.ok, check.fails
+
+local SCRIPT <const> = [[
+return policy {
+  watch = function(place) return place:head() end,
+  run = function(run, head)
+    run:log("asking")
+    run:approval { id = "staging of " .. head.commit, votes = 2, deadline = %s, digest = "sha256:x", to = "v9" }
+    run:step("the work", {}, function() return "done" end)
+  end,
+}]]
+
+local function stage(deadline)
+  local dir = assert(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  assert(fs.mkdir(dir.path .. "/scripts"))
+  for _, name in ipairs { "production", "rollback" } do
+    assert(fs.write(("%s/scripts/%s.lua"):format(dir.path, name), assert(fs.read(("scripts/%s.lua"):format(name)))))
+  end
+  assert(fs.write(dir.path .. "/scripts/staging.lua", SCRIPT:format(deadline or 3600)))
+  local world = sim.open(dir.path .. "/world")
+  world:push("main", "a")
+  local s = { dir = dir.path, world = world }
+  function s.open()
+    local host = sim.host(world, dir.path .. "/state", { scripts = dir.path .. "/scripts" })
+    check.defer(function() pcall(host.close, host) end)
+    return host
+  end
+  return s
+end
+
+local function staging(host) return host:status().apps[1].environments[1] end
+
+local function state_of(host, id) return host.journal:run_by_id(id).state end
+
+test("a run waits, says so, and goes on when the votes are there", function()
+  local host = stage().open()
+  sim.settle(host)
+  local env = staging(host)
+  eq({ env.state, env.run.state, env.approval.votes, #env.approval.voters }, { "waiting", "waiting", 2, 0 })
+  ok(env.reason:find("0 of 2 votes", 1, true))
+  ok(host:approve { app = "web", environment = "staging", by = "ann" })
+  ok(staging(host).reason:find("1 of 2 votes", 1, true))
+  ok(host:approve { app = "web", by = "ben" })
+  sim.settle(host)
+  eq({ staging(host).state, state_of(host, 1) }, { "idle", "done" })
+  fails("conflict", host:approve { app = "web", by = "cat" })
+  fails("not_found", host:approve { app = "nothing", by = "cat" })
+  fails("not_found", host:approve { app = "web", environment = "nowhere", by = "cat" })
+end)
+
+test("a restart does not begin the wait again, and votes of before count", function()
+  local s = stage()
+  local host = s.open()
+  sim.settle(host)
+  local deadline = staging(host).approval.deadline
+  ok(host:approve { app = "web", by = "ann" })
+  local ended = task.spawn(function() return host:run() end)
+  time.sleep(0.05)
+  local before = time.monotonic()
+  host:stop(5)
+  ended:join()
+  ok(time.monotonic() - before < 3, "a run that waits for people does not hold up the end")
+  host = s.open()
+  eq({ staging(host).state, staging(host).approval.deadline }, { "waiting", deadline })
+  local again = task.spawn(function() return host:run() end)
+  time.sleep(0.05)
+  ok(host:approve { app = "web", by = "ben" })
+  local last = time.monotonic() + 5
+  while state_of(host, 1) ~= "done" and time.monotonic() < last do time.sleep(0.01) end
+  eq(state_of(host, 1), "done")
+  eq(host.journal:run_by_id(1).attempts, 1) -- parked, not crashed
+  host:stop(0)
+  again:join()
+end)
+
+test("one pass leaves what waits for people to the next", function()
+  local s = stage()
+  local result = assert(s.open():once())
+  eq({ result.ok, #result.runs, result.runs[1].state }, { true, 1, "waiting" })
+  local host = s.open()
+  ok(host:reject { app = "web", by = "ann", reason = "no" })
+  eq(assert(host:once()).ok, false)
+  host = s.open()
+  local run = host.journal:run_by_id(1)
+  eq({ run.state, run.error.code, run.error.message }, { "failed", "denied", "rejected by ann: no" })
+end)
+
+test("a deadline that passes ends it", function()
+  local host = stage(0.05).open()
+  sim.settle(host)
+  local last = time.monotonic() + 5
+  while state_of(host, 1) == "running" and time.monotonic() < last do time.sleep(0.02) end
+  local run = host.journal:run_by_id(1)
+  eq({ run.state, run.error.code }, { "failed", "deadline" })
+  eq(host.journal:approvals({})[1].state, "expired")
+  fails("conflict", host:approve { app = "web", by = "ann" })
+end)
+
+test("something newer takes the place of what waits", function()
+  local s = stage()
+  local host = s.open()
+  sim.settle(host)
+  s.world:push("main", "b")
+  sim.settle(host)
+  eq({ state_of(host, 1), state_of(host, 2) }, { "superseded", "running" })
+  eq(#host.journal:approvals { pending = true }, 1)
+end)
+
+test("the orders of the command line travel over the control socket", function()
+  local host = stage().open()
+  sim.settle(host)
+  local handle = control.handler(host)
+  local function post(path, body)
+    local reply = handle { method = "POST", path = path, query = {}, body = json.encode(body) }
+    return reply.status, json.decode(reply.body)
+  end
+  local status, approval = post("/v1/apps/web/approve", { by = "ann", what = "v9" })
+  eq({ status, approval.state, approval.voters }, { 200, "pending", { "ann" } })
+  eq((post("/v1/apps/web/approve", { by = "ann", what = "v8" })), 409)
+  status, approval = post("/v1/apps/web/reject", { by = "ben", reason = "later" })
+  eq({ status, approval.state, approval.by }, { 200, "rejected", "ben" })
+end)
+
+-- ---- the API that keel's clients know ----
+
+local function api(token)
+  local host = stage().open()
+  sim.settle(host)
+  host.config.api = token and { token = { reveal = function() return token end } } or nil
+  local handle = control.public_handler(host)
+  return function(method, body, authorization)
+    local reply = handle { method = method, path = "/v1/approvals", query = {}, peer = {},
+      headers = { authorization = authorization }, body = body and json.encode(body) or "" }
+    return reply.status, json.decode(reply.body), reply
+  end, host
+end
+
+test("approvals are listed, voted for and rejected by who has the token", function()
+  local call, host = api "word"
+  local bearer, basic = "Bearer word", "Basic " .. hash.base64("ann:word")
+  local status, list = call("GET", nil, bearer)
+  eq(status, 200)
+  local a = list[1]
+  eq({ a.identifier:match("^staging of "), a.votesRequired, a.votesReceived, a.rejected, a.archived, a.newVersion },
+    { "staging of ", 2, 0, false, false, "v9" })
+  ok(a.deadline:find("^20%d%d%-"))
+  local one
+  status, one = call("POST", { identifier = a.identifier }, basic)
+  eq({ status, one.votesReceived, one.voters.ann ~= nil }, { 200, 1, true })
+  status, one = call("POST", { identifier = a.identifier, voter = "ben", action = "approve" }, basic)
+  eq({ status, one.votesReceived, one.state }, { 200, 2, "approved" })
+  eq((call("POST", { identifier = a.identifier, voter = "cat", action = "reject" }, basic)), 409)
+  sim.settle(host)
+  eq(state_of(host, 1), "done")
+  eq((call("POST", { identifier = "nothing" }, bearer)), 404)
+  eq((call("POST", { identifier = a.identifier, action = "bribe" }, bearer)), 400)
+  eq((call("DELETE", nil, bearer)), 405)
+  status = call("POST", { identifier = a.identifier, action = "delete" }, bearer)
+  eq(status, 200)
+  eq(select(2, call("GET", nil, bearer)), {})
+end)
+
+test("a rejection over the API ends the run; an approval that is deleted is withdrawn", function()
+  local call, host = api "word"
+  local _, list = call("GET", nil, "Bearer word")
+  eq((call("POST", { id = list[1].id, voter = "ann", action = "reject" }, "Bearer word")), 200)
+  sim.settle(host)
+  eq(state_of(host, 1), "failed")
+  call, host = api "word"
+  _, list = call("GET", nil, "Bearer word")
+  eq((call("POST", { id = list[1].id, action = "delete" }, "Bearer word")), 200)
+  sim.settle(host)
+  eq(state_of(host, 1), "superseded")
+end)
+
+test("without the token nobody sees or says anything", function()
+  local call = api "word"
+  eq((call("GET")), 401)
+  eq((call("GET", nil, "Bearer wrong")), 401)
+  eq((call("GET", nil, "Basic " .. hash.base64("ann:wrong"))), 401)
+  eq((call("POST", { identifier = "x" }, "Basic !!")), 401)
+  eq(select(3, call("GET")).headers["WWW-Authenticate"], 'Basic realm="moontide"')
+  call = api(nil)
+  eq((call("GET", nil, "Bearer word")), 404)
+end)
+
+test("what a client sends is judged", function()
+  local call = api "word"
+  local function put(provider, votes)
+    return (call("PUT", { identifier = "deployment/shop/web", provider = provider, votesRequired = votes },
+      "Bearer word"))
+  end
+  eq({ put("kubernetes", 1000), put("helm", 1), put("kubernetes", 1) }, { 400, 400, 404 })
+  eq((call("POST", "text", "Bearer word")), 400)
+end)
