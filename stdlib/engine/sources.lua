@@ -53,6 +53,14 @@ local function same(a, b)
   return true
 end
 
+-- Runs that a host before us did not finish go on as soon as their app is found again.
+local function resume(engine, before, now)
+  for _, row in ipairs(engine.journal:unfinished()) do
+    local app = not before[row.app] and now[row.app]
+    if app and app.environments[row.environment] then engine:lane(engine:place(row.app, row.environment)):kick() end
+  end
+end
+
 ---What a source found takes the place of what it found before.
 ---@param engine table
 ---@param key string The source.
@@ -84,6 +92,7 @@ function M.replace(engine, key, apps)
   end
   engine.app_edition = engine.app_edition + 1
   engine.wake:notify()
+  if added > 0 then resume(engine, before, now) end
   if added + gone > 0 then
     engine:emit {
       event = "note", level = "info",

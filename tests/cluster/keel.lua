@@ -1,0 +1,102 @@
+-- The stand-in for keel, images for it to find, and a kubelet's hand, for tests of the cluster.
+local base = require "lab.base"
+local check = require "check"
+local hash, http, json, task, time = require "hash", require "http", require "json", require "task", require "time"
+local tools = require "cluster.tools"
+
+local M = {}
+
+---Starts the stand-in for keel for one namespace; it ends with the test, or by stop().
+---@async
+---@param c Cluster
+---@param ns string
+---@return table service :stop()
+function M.start(c, ns)
+  local listen = "127.0.0.1:" .. base.port()
+  local service = base.start {
+    name = "keel-stand-in", dir = base.dir("keel"),
+    argv = { tools.path("keel-stand-in"), "-kubeconfig", c.kubeconfig, "-namespace", ns, "-listen", listen },
+    ready = function() return http.get(("http://%s/healthz"):format(listen), { timeout = 2 }) end,
+  }
+  service.url = "http://" .. listen
+  check.defer(function() service:stop() end)
+  return service
+end
+
+local MANIFEST <const> = "application/vnd.oci.image.manifest.v1+json"
+
+local function upload(registry, repository, data)
+  local digest = "sha256:" .. hash.sha256(data)
+  local url = ("%s/v2/%s/blobs/"):format(registry.url, repository)
+  if http.head(url .. digest, registry:options()).status == 200 then return digest end
+  local begun = http.post(url .. "uploads/", "", registry:options())
+  assert(begun.status == 202, begun.body)
+  local where = begun.headers.location
+  if where:sub(1, 1) == "/" then where = registry.url .. where end
+  local put = http.put(where .. (where:find("?", 1, true) and "&" or "?") .. "digest=" .. http.escape(digest), data,
+    registry:options { headers = { ["Content-Type"] = "application/octet-stream" } })
+  assert(put.status == 201, put.body)
+  return digest
+end
+
+---Pushes a small image that a text stands for.
+---@async
+---@param registry LabRegistry
+---@param repository string "team/web"
+---@param tag string
+---@param text string
+---@param platform? {os: string, architecture: string}
+---@return string digest
+function M.push(registry, repository, tag, text, platform)
+  platform = platform or { os = "linux", architecture = "amd64" }
+  local config = json.encode { os = platform.os, architecture = platform.architecture,
+    config = { Labels = { text = text } }, rootfs = { type = "layers", diff_ids = json.array {} } }
+  local layer = "layer of " .. text
+  local manifest = json.encode {
+    schemaVersion = 2, mediaType = MANIFEST,
+    config = { mediaType = "application/vnd.oci.image.config.v1+json", digest = upload(registry, repository, config),
+      size = #config },
+    layers = { { mediaType = "application/vnd.oci.image.layer.v1.tar", size = #layer,
+      digest = upload(registry, repository, layer) } },
+  }
+  local put = http.put(("%s/v2/%s/manifests/%s"):format(registry.url, repository, tag), manifest,
+    registry:options { headers = { ["Content-Type"] = MANIFEST } })
+  assert(put.status == 201, put.body)
+  return "sha256:" .. hash.sha256(manifest)
+end
+
+---Does what a kubelet does and kwok does not: reports the digest that a pod's image was pulled by.
+---@async
+---@param c Cluster
+---@param ns string
+---@param registry LabRegistry
+function M.kubelet(c, ns, registry)
+  local hand = task.spawn(function()
+    while true do
+      for _, pod in ipairs(c:pods(ns)) do
+        local statuses, changed = {}, false
+        for i, s in ipairs(pod.status.containerStatuses or {}) do
+          local repository, tag = s.imageID:match("^" .. registry.host:gsub("%p", "%%%0") .. "/([^:@]+):([^:@]+)$")
+          if repository then
+            local head = http.head(("%s/v2/%s/manifests/%s"):format(registry.url, repository, tag),
+              registry:options { headers = { Accept = MANIFEST } })
+            local digest = head and head.headers["docker-content-digest"]
+            if digest then
+              s.imageID, changed = ("%s/%s@%s"):format(registry.host, repository, digest), true
+            end
+          end
+          statuses[i] = s
+        end
+        if changed then
+          c:request("PATCH", ("/api/v1/namespaces/%s/pods/%s/status"):format(ns, pod.metadata.name),
+            json.encode { status = { containerStatuses = statuses } },
+            { content_type = "application/merge-patch+json" })
+        end
+      end
+      time.sleep(0.2)
+    end
+  end)
+  check.defer(function() hand:cancel() end)
+end
+
+return M
