@@ -280,7 +280,7 @@ local function shared(self, key, limit, ask)
   if slot then
     answer.value, answer.err = ask(self)
     err = answer.err
-    if not err or err.code == "not_found" or err.code == "mismatch" then
+    if answer.value ~= nil or err.code == "not_found" or err.code == "mismatch" then
       self.budget:succeeded()
     elseif err.retry_after then
       self.budget:hold(err.retry_after)
@@ -313,7 +313,7 @@ local function ask(self, name, limit)
   if self.kind ~= "index" and not (self.no_api and time.monotonic() - self.no_api < API_AGAIN) then
     local found, err = shared(self, name, limit, function() return museum.versions(self, name) end)
     if found ~= false then return found, err end
-    self.no_api = time.monotonic()
+    self.no_api = not err and time.monotonic() or nil
   end
   local found, err = by_index(self, name, limit)
   if not found then self.no_api = nil end -- neither of them: the next poll looks for both again

@@ -8,7 +8,7 @@ local index = require "charts.index"
 local M = {}
 
 local MAX_BODY <const> = 8 << 20
-local MAX_PREFIXES <const> = 5
+local MAX_PREFIXES <const> = 8 -- parts of a path; GitLab puts seven before its own
 
 ---The addresses where the API of a repository may be: `/api` before all of its path, or behind one of its parts.
 ---@param url string Without a slash at the end.
@@ -35,16 +35,18 @@ local function judge(answer)
   return type(body) == "table" and body.error == "chart not found" and "missing" or nil
 end
 
--- A status that says nothing of whether the API is there.
-local function passing(status) return status == 429 or status >= 500 or status == 401 or status == 403 end
+-- A status that says nothing of whether the API is there. 401 and 403 do: a store of files may say that instead of 404,
+-- and the index will tell.
+local function passing(status) return status == 429 or status >= 500 end
 
 ---Asks for the versions of a chart.
 ---@async
 ---@param repo ChartRepository
 ---@param name string
----@return {list: ChartVersion[], notes: string[]}|false|nil found false: there is no API here.
----@return Err? err not_found when the repository has no such chart
+---@return {list: ChartVersion[], notes: string[]}|false|nil found false: no API was found here.
+---@return Err? err not_found when the repository has no such chart; with false: why it may be there all the same
 function M.versions(repo, name)
+  local unsure
   for _, base in ipairs(repo.api and { repo.api } or M.bases(repo.url)) do
     local answer, err = repo:get(base .. "/charts/" .. http.escape(name), { max_body = MAX_BODY })
     if not answer then return nil, err end
@@ -61,12 +63,14 @@ function M.versions(repo, name)
       repo.api = base
       return errors.fail("not_found", "the repository has no chart " .. name,
         { op = "charts.versions", target = repo.url })
+    elseif repo.api and (passing(answer.status) or answer.status == 401 or answer.status == 403) then
+      return nil, repo:failure(answer) -- it was here before, and will be again
     elseif passing(answer.status) then
-      return nil, repo:failure(answer)
+      unsure = repo:failure(answer)
     end
   end
   repo.api = nil
-  return false
+  return false, unsure
 end
 
 return M

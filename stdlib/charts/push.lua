@@ -78,12 +78,23 @@ local function conflict(repo, chart)
   return same and { found = true, digest = entry and entry.digest or "sha256:" .. hash.sha256(bytes) } or nil, err
 end
 
+-- A form with one file: what every server with this API understands.
+local function form(chart)
+  local boundary = "moontide-" .. hash.sha256(chart.bytes):sub(1, 32)
+  local head = ('Content-Disposition: form-data; name="chart"; filename="%s-%s.tgz"'):format(chart.name, chart.version)
+  return table.concat {
+    "--", boundary, "\r\n", head, "\r\nContent-Type: application/gzip\r\n\r\n", chart.bytes, "\r\n--", boundary,
+    "--\r\n",
+  }, "multipart/form-data; boundary=" .. boundary
+end
+
 -- Where charts are uploaded: at the API that answered, or wherever one may be.
 local function upload(repo, chart)
+  local body, media_type = form(chart)
   local bases = repo.api and { repo.api } or museum.bases(repo.url)
   for i = #bases, 1, -1 do
     local answer, err = repo:send("POST", bases[i] .. "/charts", {
-      body = chart.bytes, timeout = TIMEOUT, headers = { ["Content-Type"] = "application/gzip" },
+      body = body, timeout = TIMEOUT, headers = { ["Content-Type"] = media_type },
     })
     if not answer then return nil, err end
     if answer.status ~= 404 and answer.status ~= 405 then return answer end

@@ -1,5 +1,5 @@
 -- Every allocation of ours that digests and encodings need, failed in turn (libcrypto's own are out of reach).
-local fs, hash = require "fs", require "hash"
+local fs, gzip, hash = require "fs", require "gzip", require "hash"
 local sweep = require "lib.sweep"
 
 local scratch <close> = assert(fs.temp_dir { prefix = "moontide-fault-" })
@@ -17,6 +17,11 @@ sweep.run("hash.hex", function() return hash.unhex(hash.hex(("x"):rep(3000))) ==
 sweep.run("hash.base64", function() return hash.unbase64(hash.base64(("x"):rep(3000))) == ("x"):rep(3000) end)
 sweep.run("hash.base64url", function()
   return hash.unbase64url(hash.base64url(("x"):rep(3001))) == ("x"):rep(3001)
+end)
+sweep.run("gzip", function()
+  local packed, err = gzip.encode(("tide"):rep(50000))
+  if not packed then return nil, err end
+  return gzip.decode(packed)
 end)
 sweep.run("hash.equal", function() return hash.equal("abc", "ab" .. "c") end)
 sweep.run("hash.random", function() return #hash.random(3000) == 3000 end)

@@ -499,6 +499,29 @@ test("without its API the index is read instead, and when that fails too both ar
   eq(where.log[#where.log], "GET /api/charts/api")
 end)
 
+test("a store of files that forbids what it does not have, or fails at it, is a plain repository", function()
+  for _, status in ipairs { 401, 403, 405, 500, 503, 200 } do
+    local where = server(function(request)
+      if request.path == "/team/index.yaml" then return write_index { api = versions("api", 3) } end
+      return { status = status, body = "<html>no</html>" }
+    end)
+    local repo = open(where.url .. "/team", { "api" })
+    eq(#ok(repo:versions("api")), 3, status)
+    eq(#where.log, 3)
+    ok(repo:versions("api", now))
+    -- Who was not sure whether there is an API looks again.
+    eq(#where.log, status >= 500 and 6 or 4, status)
+  end
+  local where = chart_museum.open()
+  where:put("api", "1.0.0")
+  local repo = open(where.url, { "api" })
+  ok(repo:versions("api"))
+  where.broken = function(request) return request.path:find("^/api") and { status = 502, body = "" } or nil end
+  fails("busy", repo:versions("api", now)) -- it has an API: its index is not asked for
+  where.broken = nil
+  ok(repo:versions("api", now))
+end)
+
 test("credentials: Basic, Bearer, wrong ones, none; never to another host", function()
   local function word(text) return secret.new("file", lab.write(lab.dir("secret") .. "/word", text)) end
   local where = chart_museum.open { user = "dev", password = "chart-word" }
