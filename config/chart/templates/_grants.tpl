@@ -79,6 +79,14 @@ What Moontide needs in which namespace, as JSON: NAMESPACE -> {
 {{- end -}}
 {{- end -}}
 
+{{- /* Whether keel's annotations are obeyed, and images must fit the nodes: those have no namespace. */ -}}
+{{- define "moontide.nodes" -}}
+{{- $c := include "moontide.config" . | fromJson -}}
+{{- if hasKey $c "keel" -}}
+{{- if and (ne "false" (toString (get $c.keel "platforms"))) (eq (default "default" $c.keel.cluster) "default") -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* Whether the pod needs a token of its service account. */ -}}
 {{- define "moontide.token" -}}
 {{- if or (include "moontide.everywhere" .) .Values.rbac.extra (ne "{}" (include "moontide.grants" .)) -}}true{{- else -}}false{{- end -}}

@@ -53,6 +53,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $c := deepCopy .Values.config -}}
 {{- $_ := set $c "state" "/var/lib/moontide/state" -}}
 {{- $_ := set $c "listen" "0.0.0.0:8420" -}}
+{{- $name := include "moontide.fullname" . -}}
+{{- $names := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) -}}
+{{- if .Values.ingress.enabled }}{{ $names = concat $names .Values.ingress.hosts }}{{ end -}}
+{{- $_ := set $c "hosts" (concat $names (default list $c.hosts) | uniq) -}}
 {{- if .Values.policies -}}
 {{- $_ := set $c "scripts" "/etc/moontide/scripts" -}}
 {{- end -}}
