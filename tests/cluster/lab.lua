@@ -222,7 +222,7 @@ end
 ---@param ns string
 ---@param name string
 ---@param rules table[]
----@param options? {cluster?: boolean}
+---@param options? {cluster?: boolean, of?: string} of: the account's own namespace, when it is another one.
 function Cluster:grant(ns, name, rules, options)
   local prefix, at = options and options.cluster and "Cluster" or "", RBAC
   if prefix == "" then at = ("%s/namespaces/%s"):format(RBAC, ns) end
@@ -238,7 +238,7 @@ function Cluster:grant(ns, name, rules, options)
   self:create(("%s/%srolebindings"):format(at, prefix:lower()), { apiVersion = "rbac.authorization.k8s.io/v1",
     kind = prefix .. "RoleBinding", metadata = { name = own },
     roleRef = { apiGroup = "rbac.authorization.k8s.io", kind = prefix .. "Role", name = own },
-    subjects = { { kind = "ServiceAccount", name = name, namespace = ns } } })
+    subjects = { { kind = "ServiceAccount", name = name, namespace = options and options.of or ns } } })
   if prefix ~= "" then
     self:at_end(function()
       self:delete(("%s/clusterrolebindings/%s"):format(at, own))
