@@ -496,11 +496,11 @@ end
 function Engine:poll(name)
   local apps, ids = {}, {}
   if name and not self.config.apps[name] then return acts.no_app(self, name) end
+  if self.config.keel then require("keel.looks").expire(self) end -- once: its answers are shared
   for _, app in ipairs(self.config.app_list) do
     if not name or app.name == name then
       apps[#apps + 1] = app.name
       if app.follows == "git" then self:repository(app):expire() end
-      if app.follows == "workload" then require("keel.looks").expire(self) end
       if app.charts then require("charts.follow").expire(app, self.world, self.config) end
       for _, id in ipairs((poller.poll(self, app))) do ids[#ids + 1] = id end
     end

@@ -370,7 +370,7 @@
 ---@field every Seconds between attempts
 
 ---@class TargetConfig
----@field kind "docker"|"podman"|"command"|"kubernetes"|"helmsman"
+---@field kind "docker"|"podman"|"command"|"kubernetes"|"helmsman"|"keel"
 ---@field [string] any see stdlib/config/targets.lua for the keys of each kind
 
 ---@class EnvironmentConfig
@@ -434,5 +434,6 @@
 ---@field builder BuilderConfig
 ---@field notify table<string, NotifyConfig>
 ---@field retention {runs: integer, days: integer}
+---@field keel KeelConfig? workloads that follow their images; absent: none do
 ---@field apps table<string, AppConfig>
 ---@field app_list AppConfig[] in the order of the file

@@ -208,6 +208,8 @@ local keel = s.record({
     { doc = "Only these namespaces. Default: all." }) },
   { "poll", s.duration { doc = "How often registries are asked where no keel.sh/pollSchedule says so.", default = "1m",
     min = 1, max = 86400 } },
+  { "poll_all", s.boolean { doc = "Poll workloads whose keel.sh/trigger is not poll, too: they waited for webhooks.",
+    default = false } },
   { "policy", text("Policy that decides: a file in scripts/.", { default = "keel" }) },
   { "rollback", s.either({
     { is "boolean", s.off() }, { is "string", s.text() },

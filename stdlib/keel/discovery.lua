@@ -13,6 +13,7 @@ local CALM <const> = 0.2 -- seconds in which a burst of changes becomes one
 ---@field cluster string
 ---@field namespaces? string[] nil: all.
 ---@field poll Seconds
+---@field poll_all? boolean
 ---@field policy string
 ---@field rollback string|false
 ---@field watch_for Seconds
@@ -56,7 +57,7 @@ function M.open(part, cfg, world)
       local reflector
       reflector, err = client:follow(kubernetes.path(kind, namespace or nil), nil, {
         keep = function(object) return workloads.keep(kind, object) end,
-        on_change = function(_, _, value) self:note(kind, value) end,
+        on_change = function(_, _, value, old) self:note(kind, value, old) end,
       })
       if not reflector then
         self:close()
@@ -68,11 +69,15 @@ function M.open(part, cfg, world)
   return self
 end
 
----A workload is another one now. What its policies ask next is answered with what it is.
+---A workload is another one now. What its policies ask next is answered with what it is. Most changes are news of its
+---status or of its images, and make no other app.
 ---@private
-function Source:note(kind, workload)
+function Source:note(kind, workload, old)
   local known = workload and self.known[workload.namespace .. "/" .. workload.name]
-  if known and known.app.workloads[kind] then known.app.workloads[kind] = workload end
+  if known and known.app.workloads[kind] then
+    known.app.workloads[kind] = workload
+    if old and workloads.alike(workload, old) then return end
+  end
   self.dirty = true
   self.changed:notify()
 end

@@ -23,7 +23,9 @@ function M.place.workload(place)
   if not workload then return nil, "it is gone" end
   local settings = workload.settings
   if not settings.policy then return nil, settings.why end
-  if settings.trigger ~= "poll" then return nil, "keel.sh/trigger is not poll, so only a webhook would update it" end
+  if settings.trigger ~= "poll" and not place.engine.config.keel.poll_all then
+    return nil, "keel.sh/trigger is not poll, so only a webhook would update it (keel.poll_all polls it, too)"
+  end
   if settings.approvals_error then return nil, settings.approvals_error end
   local _, wrong = workloads.schedule(settings, place.engine.config.keel)
   if wrong then place:refuse("keel.sh/pollSchedule", wrong .. "; the default is used") end

@@ -86,6 +86,30 @@ function M.keep(kind, object)
   }
 end
 
+local function same(a, b)
+  for key, value in pairs(a) do
+    if b[key] ~= value then return false end
+  end
+  for key in pairs(b) do
+    if a[key] == nil then return false end
+  end
+  return true
+end
+
+---Whether two states of a workload make the same app: what is asked for and the containers, whatever they run.
+---@param a KeelWorkload
+---@param b KeelWorkload
+---@return boolean
+function M.alike(a, b)
+  if #a.containers ~= #b.containers then return false end
+  for i, c in ipairs(a.containers) do
+    local d = b.containers[i]
+    local before, now = reference.parse(c.image), reference.parse(d.image)
+    if c.name ~= d.name or (before and before.repository) ~= (now and now.repository) then return false end
+  end
+  return same(a.annotations, b.annotations) and same(a.labels, b.labels)
+end
+
 ---@class KeelImage One repository that a workload follows.
 ---@field name string As the workload writes it.
 ---@field repository string
