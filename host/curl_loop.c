@@ -8,6 +8,8 @@
 #include "curl_inside.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,6 +19,10 @@
 
 #define KEPT_CONNECTIONS  256L /* idle connections kept open */
 #define TOTAL_CONNECTIONS 512L /* more transfers wait for one of these; streams and watches count */
+
+/* Milliseconds after which a peer that acknowledges nothing is gone: a machine that lost its power says no
+ * farewell, and requests would be put on its connection for a quarter of an hour. */
+#define PEER_SILENCE 90000u
 
 struct curl_socket {
     uv_poll_t poll;
@@ -232,11 +238,15 @@ curl_socket_t curl_on_open_socket(void *data, curlsocktype purpose, struct curl_
     struct curl_transfer *t = data;
     int fd = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, address->protocol);
 
+    unsigned silence = PEER_SILENCE;
+
     (void)purpose;
     if (fd < 0) {
         t->open_errno = errno;
         return CURL_SOCKET_BAD;
     }
+    if (address->family == AF_INET || address->family == AF_INET6)
+        setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silence, sizeof silence);
     if (!socket_add(t->side, fd, true)) {
         t->open_errno = ENOMEM;
         close(fd);

@@ -14,7 +14,7 @@ local watch = require "kubernetes.watch"
 
 local M = {}
 
-local PAGE <const> = 500
+local PAGE <const>, KEPT_PAGE <const> = 500, 100
 local LIST_BODY <const> = 16 << 20
 local RESTARTS <const> = 3
 local MANAGER <const> = "moontide"
@@ -182,7 +182,7 @@ local function pages(self, path, query, keep)
   return { items = items, resource_version = version }
 end
 
----Reads a whole list, page by page. Items do not repeat their kind.
+---Reads a whole list, page by page. Items do not repeat their kind. With `keep` the pages are small.
 ---@async
 ---@param path string
 ---@param query table? labelSelector, fieldSelector, ...
@@ -191,7 +191,7 @@ end
 ---@return {items: table[], resource_version: string}?
 ---@return KubernetesErr? err
 function Client:list(path, query, options)
-  local asked = { limit = PAGE }
+  local asked = { limit = options and options.keep and KEPT_PAGE or PAGE }
   for key, value in pairs(query or {}) do asked[key] = value end
   local list, err, expired
   for _ = 1, RESTARTS do

@@ -2,12 +2,14 @@
 --
 -- Repeated are: what asks for it by Retry-After (429 and 5xx, ten times; client-go's rest/with_retry.go); what
 -- never reached the server; and, when doing it twice does no harm, what broke off on the way.
-local errors, http, json, time = require "errors", require "http", require "json", require "time"
+local errors, http, json = require "errors", require "http", require "json"
+local task, time = require "task", require "time"
 local failure = require "kubernetes.failure"
 
 local M = {}
 
 local TIMEOUT <const>, MAX_BODY <const> = 60, 16 << 20
+local REFUSAL_TIME <const>, REFUSAL_MAX <const> = 5, 1 << 20
 local ASKED <const>, LONGEST_ASKED <const> = 10, 60
 local ATTEMPTS <const>, FIRST_PAUSE <const> = 6, 0.25
 
@@ -87,15 +89,19 @@ local function headers_of(request, body, options)
   return headers
 end
 
-local function read_all(answer, most)
+-- The body of a refusal. That of a stream has no time of its own.
+local function read_all(answer)
   if answer.body then return answer.body end
   local parts, len = {}, 0
-  while len < most do
-    local piece = answer:read()
-    if not piece then break end
-    parts[#parts + 1], len = piece, len + #piece
-  end
+  local fine, why = pcall(task.deadline, REFUSAL_TIME, function()
+    while len < REFUSAL_MAX do
+      local piece = answer:read()
+      if not piece then break end
+      parts[#parts + 1], len = piece, len + #piece
+    end
+  end)
   answer:close()
+  if not fine and not errors.is(why, "deadline") then error(why, 0) end
   return table.concat(parts)
 end
 
@@ -150,7 +156,7 @@ local function attempt(client, request, body, call)
     return nil, err
   end
   if answer.status // 100 == 2 then return answer end
-  return nil, failure.of_answer(answer, read_all(answer, 1 << 20), call)
+  return nil, failure.of_answer(answer, read_all(answer), call)
 end
 
 ---Makes a call. Gives the decoded object, the text with `raw`, or the answer itself with `stream`.

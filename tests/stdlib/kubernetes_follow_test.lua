@@ -131,6 +131,17 @@ test("what is no watch is an error with its kind", function()
   eq(watch(), true)
 end)
 
+test("a refusal that never ends is one all the same", function()
+  local _, client = open(function()
+    local answer = stream { '{"kind":"Status","message":"no', "hang" }
+    answer.status = 403
+    return answer
+  end)
+  local began = time.monotonic()
+  fails("denied", client:watch(MAPS, nil, function() end))
+  eq(time.monotonic() - began < 8, true)
+end)
+
 test("a line without an end does not fill the memory", function()
   local wrote = 0
   local _, client = open(function()

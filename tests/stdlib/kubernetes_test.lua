@@ -287,7 +287,7 @@ test("pages that are too large are asked for in smaller pieces", function()
   eq({ #list.items, list.items[1], list.items[40] }, { 40, "n1", "n40" })
   local limits = {}
   for i, request in ipairs(api.requests) do limits[i] = request.query.limit end
-  eq({ limits[1], limits[2], limits[3], limits[4] }, { "500", "100", "20", "4" })
+  eq({ limits[1], limits[2], limits[3], limits[4] }, { "100", "20", "4", "4" })
 end)
 
 -- ---- finding out ----
