@@ -17,6 +17,12 @@ local function configuration()
       env = { HOST = o.name, LOG = o.log, WORK = o.work, RUNS = o.runs },
     }
   end
+  if o.deployment then
+    config.app_list[1].environment_list[1].target = {
+      kind = "kubernetes", cluster = "default", workload = "deployment/" .. o.deployment, containers = {},
+      init_containers = {}, patience = 5, timeout = 60, server_side = false,
+    }
+  end
   return config
 end
 

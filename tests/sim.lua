@@ -208,7 +208,7 @@ function M.config(state, options)
   }
   app.environments = { staging = app.environment_list[1], production = app.environment_list[2] }
   return {
-    file = "sim.lua", dir = ".", poll = 3600, state = state, scripts = options.scripts, registries = {},
+    file = "sim.lua", dir = ".", poll = 3600, state = state, hosts = {}, scripts = options.scripts, registries = {},
     credentials = {}, github = { api = "https://api.github.com" }, builder = { kind = "auto", env = {} }, notify = {},
     retention = { runs = 500, days = 90 }, apps = { web = app }, app_list = { app },
   }
