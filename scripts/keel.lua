@@ -22,10 +22,12 @@ return policy {
       id = update.approval, votes = update.votes, deadline = update.deadline, digest = update.image.digest,
       from = update.from, to = update.version,
     }
+    run:adopt() -- what runs before the first update is what a rollback would go to
     run:release(update.image, {
       version = update.version, containers = update.containers, init_containers = update.init_containers,
       cause = ("moontide automated update, version %s -> %s"):format(update.from, update.version),
       pod_annotations = { ["keel.sh/update-time"] = time.iso(run:now()) },
     })
+    if update.release_notes then run:notify("%s: release notes are at %s", update.version, update.release_notes) end
   end,
 }

@@ -25,22 +25,35 @@ local function rest(lane, steps, seconds)
   lane.wake:wait(seconds)
 end
 
--- Waits for the end of an approval. What ended it is in the journal before this returns.
+-- How a pending approval ends by itself, if now; else for how long to wait.
+local function judge(journal, run, approval)
+  if not approval then return "withdrawn" end -- somebody deleted it
+  if approval.state ~= "pending" then return approval.state end
+  local left = approval.deadline - time.now()
+  if left <= 0 then
+    journal:end_approval(approval.id, "expired")
+  elseif journal:overtaken(run.row) then
+    journal:end_approval(approval.id, "withdrawn", nil, "something newer took its place")
+  else
+    return nil, left
+  end
+  return journal:approval_by_id(approval.id).state -- a vote may have been faster
+end
+
+-- Waits for the end of an approval. What ended it is in the journal before this returns. A host that goes down while a
+-- run only waits says nothing about the run: the attempt does not count until it goes on.
 local function await(run, id)
   local engine = run.place.engine
-  local journal, lane = engine.journal, engine:lane(run.place)
+  local journal, lane, parked = engine.journal, engine:lane(run.place), false
   while true do
-    local approval = journal:approval_by_id(id)
-    if not approval then return "withdrawn" end -- somebody deleted it
-    if approval.state ~= "pending" then return approval.state end
-    local left = approval.deadline - time.now()
-    if left <= 0 then
-      journal:end_approval(id, "expired")
-    elseif journal:overtaken(run.row) then
-      journal:end_approval(id, "withdrawn", nil, "something newer took its place")
-    else
-      rest(lane, run.steps, math.min(left, LOOK))
+    local ended, left = judge(journal, run, journal:approval_by_id(id))
+    if ended then
+      if parked then journal:unpark(run.id) end
+      return ended
     end
+    if not parked then journal:park(run.id) end
+    parked = true
+    rest(lane, run.steps, math.min(left, LOOK))
   end
 end
 

@@ -277,6 +277,15 @@ function Journal:park(id)
   end)
 end
 
+---A run that waited goes on: from here on the attempt counts again.
+---@param id integer
+function Journal:unpark(id)
+  self:synced("unpark", function()
+    self:write("UPDATE runs SET attempts = attempts + 1 WHERE id = ? AND state = 'running'", id)
+    return true
+  end)
+end
+
 ---The text of a policy that some run began with.
 ---@param hash string
 ---@return string? text

@@ -22,7 +22,7 @@ local function next_key(place, image, key)
   if last.state == "queued" or last.state == "running" then return last.key end
   local again_key, journal = ("%s #%d"):format(key, #list + 1), place.engine.journal
   local bad = journal:taken_back(last.id)
-  if bad and last.state == "done" then
+  if bad and (last.state == "done" or place.config.rollback) then
     return nil, ("run %d put it out, and it was taken back: %s"):format(last.id, bad)
   end
   if last.state == "done" and image.digest then

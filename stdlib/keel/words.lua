@@ -95,4 +95,27 @@ function M.place.update(place, image, candidate)
   return require("keel.update").change(place, workload, image, candidate.tag, digest)
 end
 
+---Remembers what runs here, when nothing was ever released: so that the first update can be taken back.
+---@async
+---@param run Run
+function M.run.adopt(run)
+  run.steps:perform("adopt", {}, function()
+    local place, journal = run.place, run.place.engine.journal
+    if journal:newest_release(run.app, run.environment) then return false end
+    local target = must(run.world.target(place.config, place.engine.config))
+    local running, err = target:current()
+    if err then error(err, 0) end
+    if not running or not running.digest then return false end
+    local _, _, workloads = rooms()
+    local workload = workload_of(place)
+    local image = workload and workloads.images(workload)[1] or {} -- with its tag: it must be readable afterwards
+    journal:adopt {
+      app = run.app, environment = run.environment, version = running.version or image.tag, commit = running.commit,
+      digest = running.digest, reason = "found running before the first update",
+      image = image.name and require("keel.reference").write(image.name, image.tag, running.digest) or running.image,
+    }
+    return true
+  end)
+end
+
 return M

@@ -295,3 +295,40 @@ test("instead of keel: an update that fails is tried again when its pause is ove
     return r and r.version == "1.1.0"
   end)
 end)
+
+test("instead of keel: every kind that keel knows, and exactly the monitored containers", function()
+  local s = stage()
+  s.push("1.0.0", "one")
+  local annotations = {
+    ["keel.sh/policy"] = "minor", ["keel.sh/trigger"] = "poll", ["keel.sh/pollSchedule"] = "@every 1s",
+    ["keel.sh/monitorContainers"] = "^(app|setup)$", ["keel.sh/initContainers"] = "true",
+  }
+  local image = s.repo .. ":1.0.0"
+  local template = { metadata = { labels = { app = "web" } }, spec = {
+    initContainers = { { name = "setup", image = image } },
+    containers = { { name = "app", image = image }, { name = "side", image = image } },
+  } }
+  local meta = { name = "web", annotations = annotations }
+  local spec = { selector = { matchLabels = { app = "web" } }, template = template, serviceName = "web" }
+  local apps, batch = "/apis/apps/v1/namespaces/" .. s.ns, "/apis/batch/v1/namespaces/" .. s.ns
+  s.c:create(apps .. "/statefulsets", { apiVersion = "apps/v1", kind = "StatefulSet", metadata = meta, spec = spec })
+  spec = { selector = spec.selector, template = template }
+  s.c:create(apps .. "/daemonsets", { apiVersion = "apps/v1", kind = "DaemonSet", metadata = meta, spec = spec })
+  local job = { metadata = template.metadata, spec = { restartPolicy = "Never", containers = template.spec.containers,
+    initContainers = template.spec.initContainers } }
+  s.c:create(batch .. "/cronjobs", { apiVersion = "batch/v1", kind = "CronJob", metadata = meta, spec = {
+    schedule = "0 0 1 1 *", jobTemplate = { spec = { template = job } } } })
+  local newest = s.push("1.1.0", "two")
+  local host = instead(s)
+  local pinned = s.repo .. ":1.1.0@" .. newest
+  for path, kind in pairs { [apps .. "/statefulsets/web"] = "statefulset", [apps .. "/daemonsets/web"] = "daemonset",
+    [batch .. "/cronjobs/web"] = "cronjob" } do
+    local pod = s.eventually(kind .. " is updated", function()
+      local r = release_of(host, s.ns .. "/web", kind)
+      local object = s.c:get(path)
+      return r and r.version == "1.1.0" and (object.spec.jobTemplate or object).spec.template.spec
+    end)
+    eq({ kind, pod.initContainers[1].image, pod.containers[1].image, pod.containers[2].image },
+      { kind, pinned, pinned, image })
+  end
+end)

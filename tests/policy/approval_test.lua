@@ -79,6 +79,26 @@ test("a restart does not begin the wait again, and votes of before count", funct
   again:join()
 end)
 
+test("hosts that die while a run waits for people say nothing about the run", function()
+  local s = stage()
+  local host = s.open()
+  sim.settle(host)
+  for _ = 1, 5 do -- as many attempts as would be set aside
+    eq(host.journal:run_by_id(1).attempts, 0)
+    for _, lane in pairs(host.lanes) do lane.running.task:cancel() end
+    host.journal:write("UPDATE runs SET state = 'running', ended_at = NULL, error = NULL WHERE id = 1")
+    pcall(host.close, host)
+    host = s.open()
+    host:place("web", "staging")
+    host:lane(host:place("web", "staging")):kick()
+    sim.settle(host)
+  end
+  ok(host:approve { app = "web", by = "ann" })
+  ok(host:approve { app = "web", by = "ben" })
+  sim.settle(host)
+  eq({ state_of(host, 1), host.journal:run_by_id(1).attempts }, { "done", 1 })
+end)
+
 test("one pass leaves what waits for people to the next", function()
   local s = stage()
   local result = assert(s.open():once())

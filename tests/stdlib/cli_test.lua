@@ -37,8 +37,8 @@ local function write(path, text)
 end
 
 local COMMANDS = {
-  "run", "once", "check", "status", "history", "why", "logs", "rollback", "release", "hold", "unhold", "exec",
-  "repl", "version", "help",
+  "run", "once", "check", "status", "history", "why", "logs", "rollback", "release", "hold", "unhold",
+  "approve", "reject", "exec", "repl", "version", "help",
 }
 
 -- ---- words, flags, exit codes ----
@@ -205,10 +205,28 @@ test("hold and unhold", function()
   has(r.stderr, "is not held")
 end)
 
+test("approve and reject, of an app whose name holds a slash", function()
+  local state, engine = host()
+  local r = moontide("approve", "shop/web", "--state", state, "--id", "1.2.4", "--by", "ben")
+  eq(r.code, 0)
+  has(r.stdout, "deployment/shop/web:1.2.4 has 1 of 2 votes")
+  local act = engine.calls[1][2]
+  eq({ engine.calls[1][1], act.app, act.what, act.by }, { "approve", "shop/web", "1.2.4", "ben" })
+  r = moontide("reject", "shop/web", "deployment", "--reason", "not today", "--state", state, "-o", "json")
+  eq(ok(json.decode(r.stdout)).state, "rejected")
+  eq({ engine.calls[2][2].reason, engine.calls[2][2].environment }, { "not today", "deployment" })
+  has(engine.calls[2][2].by, "ann@")
+  engine.fails = require("errors").new("conflict", "nothing of shop/web waits for approval")
+  r = moontide("approve", "shop/web", "--state", state)
+  eq(r.code, 1)
+  has(r.stderr, "nothing of shop/web waits for approval")
+end)
+
 test("without a running host, orders end with 3", function()
   local state = folder()
   for _, words in ipairs {
-    { "rollback", "web" }, { "release", "web", "production", "v1" }, { "hold", "web" }, { "unhold", "web" }, { "repl" },
+    { "rollback", "web" }, { "release", "web", "production", "v1" }, { "hold", "web" }, { "unhold", "web" },
+    { "approve", "web" }, { "reject", "web" }, { "repl" },
   } do
     words[#words + 1], words[#words + 2] = "--state", state
     local r = moontide(table.unpack(words))

@@ -111,6 +111,18 @@ for _, verb in ipairs { "hold", "unhold" } do
   end
 end
 
+for verb, state in pairs { approve = "pending", reject = "rejected" } do
+  M[verb] = function(self, act)
+    local fine, err = self:note(verb, act)
+    if not fine then return nil, err end
+    return {
+      id = 7, run = 42, app = act.app, environment = act.environment or "deployment",
+      name = "deployment/shop/web:1.2.4", title = "1.2.3 -> 1.2.4", votes = 2, voters = { act.by }, state = state,
+      deadline = NOW, at = NOW, changed_at = NOW, archived = false,
+    }
+  end
+end
+
 -- The last events of a list; nothing new ever comes by itself.
 function M:events(query)
   self:note("events", query)
