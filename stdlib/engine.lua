@@ -250,7 +250,9 @@ function Engine:look(at, release)
   local running
   running, err = target:current()
   if err then return true, err end -- we cannot tell: no reason to take it back
-  if running and running.digest and running.digest ~= release.digest then return true end -- somebody else's
+  if running and (running.foreign or running.digest and running.digest ~= release.digest) then
+    return true -- somebody else's
+  end
   local state = self:app_state(at.app.name)
   if not running then
     err = errors.new("unhealthy", "it runs no more")

@@ -12,6 +12,7 @@ local M = {}
 ---@field state? string
 ---@field healthy? boolean nil: it cannot tell
 ---@field release? integer
+---@field foreign? boolean Somebody else put another image there since.
 ---@field generation? integer Of the host that wrote it.
 ---@field host? string Who that was.
 

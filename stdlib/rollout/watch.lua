@@ -274,14 +274,18 @@ function Watch:run(object)
   end
 end
 
+---The time is over. While the cluster is out of reach nobody can tell how the release does: that is no fault of it.
 ---@private
 function Watch:late(objects, object)
+  local trouble = objects.err
+  if trouble then
+    return errors.fail(trouble.code, "the cluster cannot be watched: " .. trouble.message,
+      { op = self.op, target = self.what, cause = trouble })
+  end
   local latest = self.latest
   local words = ("it did not finish in %s: %s"):format(time.words(self.timeout),
     latest and latest.status.text or rollout.status(object).text)
   if latest and latest.status.blocked then words = words .. "; " .. latest.status.blocked end
-  local trouble = objects.err
-  if trouble then words = words .. "; the cluster cannot be watched: " .. tostring(trouble.message) end
   local faults = latest and latest.faults or {}
   if #faults == 0 and latest then
     local unready = pods_of.unready(latest.newest)

@@ -152,7 +152,9 @@ function Kubernetes:current()
     end
   end
   -- What the annotations tell counts for the digest that they were written with, and for no other.
-  if running.digest and patch.annotation(object, "digest") == running.digest then
+  local told = patch.annotation(object, "digest")
+  running.foreign = told ~= nil and told ~= running.digest or nil
+  if running.digest and told == running.digest then
     running.commit, running.version = patch.annotation(object, "commit"), patch.annotation(object, "version")
     if patch.annotation(object, "state") == self.who.id then
       running.release = math.tointeger(tonumber(patch.annotation(object, "release")))

@@ -38,10 +38,11 @@ end
 ---A target on a namespace.
 ---@param ns string
 ---@param config? table
+---@param c? Cluster The shared one, unless named.
 ---@return Target target
 ---@return Config cfg
-function M.open(ns, config)
-  local c = cluster.open()
+function M.open(ns, config, c)
+  c = c or cluster.open()
   local target = {
     kind = "kubernetes", cluster = "lab", namespace = ns, workload = "deployment/web", containers = {},
     init_containers = {}, patience = 1.5, timeout = 30, server_side = false,
