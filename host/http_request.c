@@ -181,9 +181,9 @@ static bool set_extras(struct http_job *job, const struct http_request *r, bool 
         SET(UNIX_SOCKET_PATH, r->unix_path);
     if (r->connect_to)
         ok &= set_connect_to(job, r->connect_to);
-    if (r->insecure) {
-        SET(SSL_VERIFYPEER, 0L);
-        SET(SSL_VERIFYHOST, 0L);
+    if (r->insecure) { /* who asked for it by that name; the handle is reset afterwards */
+        SET(SSL_VERIFYPEER, (long)!r->insecure);
+        SET(SSL_VERIFYHOST, (long)!r->insecure);
     }
     if (r->cert)
         SET(SSLCERT, r->cert);

@@ -167,7 +167,8 @@ test("kinds are found out about, custom ones too", function()
   local group = ns .. ".example.com"
   fails("not_found", client:resource(group .. "/v1", "Widget"))
   ok(client:create(kubernetes.path("crd"), {
-    apiVersion = "apiextensions.k8s.io/v1", kind = "CustomResourceDefinition", metadata = { name = "widgets." .. group },
+    apiVersion = "apiextensions.k8s.io/v1", kind = "CustomResourceDefinition",
+    metadata = { name = "widgets." .. group },
     spec = { group = group, scope = "Namespaced",
       names = { plural = "widgets", singular = "widget", kind = "Widget" },
       versions = json.array { { name = "v1", served = true, storage = true, schema = { openAPIV3Schema = {
