@@ -30,7 +30,7 @@ local PATCHES <const> = {
 ---@field namespace string where things are that do not say where
 ---@field counters {requests: integer, retries: integer, watches: integer, relists: integer} since it was opened
 ---@field package access KubernetesAccess
----@field package known {minor: integer?, pages_until: number?, groups: table} what we found out about the server
+---@field package known {minor: integer?, reached: boolean?, pages_until: number?, groups: table} about the server
 ---@field package patience {timeout: Seconds?, attempts: integer?}
 local Client = {}
 Client.__index = Client

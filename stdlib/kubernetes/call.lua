@@ -11,7 +11,9 @@ local M = {}
 local TIMEOUT <const>, MAX_BODY <const> = 60, 16 << 20
 local REFUSAL_TIME <const>, REFUSAL_MAX <const> = 5, 1 << 20
 local ASKED <const>, LONGEST_ASKED <const> = 10, 60
-local ATTEMPTS <const>, FIRST_PAUSE <const> = 6, 0.25
+-- A server that answered before is given the time of a restart, another one is soon said to be away.
+local ATTEMPTS <const>, FIRST_ATTEMPTS <const> = 9, 4
+local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.25, 5
 
 -- The server has not seen the request; or nobody can tell.
 local UNSENT <const> = { refused = true, unreachable = true, dns = true }
@@ -127,16 +129,23 @@ local function too_new(err)
   return false
 end
 
+-- Whether nothing of the request got out. A handshake that breaks off is a server that goes or comes; only about a
+-- certificate there is nothing to hope for.
+local function unsent(err)
+  return UNSENT[err.code] or err.code == "tls" and not err.message:lower():find("certificate", 1, true)
+end
+
 -- How long to wait before the next attempt; nil: there is none.
-local function pause_after(request, call, err, tries)
+local function pause_after(client, request, call, err, tries)
   local status, asked = err.status, err.retry_after
   if too_new(err) then return nil end
   if status and asked and (status == 429 or status >= 500) then
     return call.asked < ASKED and asked <= LONGEST_ASKED and asked or nil, true
   end
-  local again = UNSENT[err.code] or call.repeatable and (BROKEN[err.code] or status and PASSING[status])
-  if not again or tries >= (request.attempts or ATTEMPTS) then return nil end
-  return FIRST_PAUSE * 2 ^ (tries - 1) * (0.75 + math.random() / 2)
+  local again = unsent(err) or call.repeatable and (BROKEN[err.code] or status and PASSING[status])
+  local most = request.attempts or client.known.reached and ATTEMPTS or FIRST_ATTEMPTS
+  if not again or tries >= most then return nil end
+  return math.min(FIRST_PAUSE * 2 ^ (tries - 1), LONGEST_PAUSE) * (0.75 + math.random() / 2)
 end
 
 -- One attempt: the good answer, or the error; and whether it is of no use to try again.
@@ -155,6 +164,7 @@ local function attempt(client, request, body, call)
     err.op = call.op
     return nil, err
   end
+  client.known.reached = true
   if answer.status // 100 == 2 then return answer end
   return nil, failure.of_answer(answer, read_all(answer), call)
 end
@@ -188,7 +198,7 @@ function M.perform(client, op, request)
       return object, err
     end
     local pause, asked
-    if not final then pause, asked = pause_after(request, call, err, tries) end
+    if not final then pause, asked = pause_after(client, request, call, err, tries) end
     if not pause or most and tries >= most then return nil, err end
     if asked then call.asked = call.asked + 1 end
     client.counters.retries = client.counters.retries + 1

@@ -214,6 +214,28 @@ print(select(2, client:list(kubernetes.path("secret", client.namespace))).messag
   eq(result.stdout, said:format(ns, ns, ns))
 end)
 
+test("the server proves itself by its authority, by another name, or not at all when that is asked for", function()
+  local c = cluster.open()
+  local base, fs, hash = require "lab.base", require "fs", require "hash"
+  local ca = hash.base64(ok(fs.read(c.ca)))
+  local function try(more)
+    local client = ok(kubernetes.open { kubeconfig = base.write(base.dir("config") .. "/config", ([[
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: "%s"%s}}]
+users: [{name: u, user: {client-certificate-data: %s, client-key-data: %s}}]
+]]):format(c.server, more, hash.base64(ok(fs.read(c.cert))), hash.base64(ok(fs.read(c.key))))) })
+    local space, err = client:get("/api/v1/namespaces/default")
+    eq(client.counters.retries, 0) -- a certificate does not get better
+    return space, err
+  end
+  ok(try(", certificate-authority-data: " .. ca))
+  ok(try(", insecure-skip-tls-verify: true"))
+  fails("tls", try "")
+  ok(try(", tls-server-name: kubernetes.default.svc, certificate-authority-data: " .. ca))
+  fails("tls", try(", tls-server-name: other.example.com, certificate-authority-data: " .. ca))
+end)
+
 test("a token that is taken away is replaced by the new one in its file", function()
   local c = cluster.open()
   local ns = c:namespace "kube"
