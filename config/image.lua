@@ -120,7 +120,8 @@ local function write_papers(root)
   table.sort(names)
   for _, name in ipairs(names) do
     copy(root, ("/usr/share/doc/%s/copyright"):format(name), ("usr/share/doc/%s/copyright"):format(name))
-    local version, source = run({ "dpkg-query", "-W", "-f", "${Version} ${source:Package}\n", name }):match("(%S+) (%S*)")
+    local told = run { "dpkg-query", "-W", "-f", "${Version} ${source:Package}\n", name }
+    local version, source = told:match("(%S+) (%S*)")
     list[#list + 1] = {
       SPDXID = "SPDXRef-" .. name:gsub("[^%w.-]", "-"), name = name, versionInfo = version,
       downloadLocation = "NOASSERTION", filesAnalyzed = false, licenseConcluded = "NOASSERTION",

@@ -114,14 +114,15 @@ end
 -- Gives the lines of one container to the hooks.
 local function read_log(b, pod, name)
   local hooks = b.request.hooks
-  local ok, err = b.client:logs(b.namespace, pod.metadata.name, { container = name, follow = true, on_line = function(line)
+  local function each(line)
     line = text.clean(line, 4000)
     if not line:find("%S") then return end
     b.last = line
     local step, steps, words = line:match("^%[?[%d/]*%]? ?STEP (%d+)/(%d+): (.*)$")
     if step then hooks.progress(words, tonumber(step), tonumber(steps)) end
     hooks.output("stdout", line)
-  end })
+  end
+  local ok, err = b.client:logs(b.namespace, pod.metadata.name, { container = name, follow = true, on_line = each })
   if not ok then hooks.output("stderr", ("the log of %s cannot be read: %s"):format(name, err.message)) end
 end
 

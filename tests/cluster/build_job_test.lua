@@ -17,11 +17,12 @@ local function request_of(options)
   local r = {
     lines = {}, progress = {}, name = name .. ":sha-" .. COMMIT, repository = name, tag = "sha-" .. COMMIT,
     archive = lab.write(lab.dir("context") .. "/context.tar", "no tar\n"), dockerfile = "Dockerfile",
-    app = { name = "web", image = name, context = ".", build = { args = { WORD = "a b" }, timeout = options.timeout or 60 } },
+    app = { name = "web", image = name, context = ".",
+      build = { args = { WORD = "a b" }, timeout = options.timeout or 60 } },
     labels = { ["org.opencontainers.image.revision"] = COMMIT }, work = lab.dir("work"),
     cfg = { clusters = {}, registries = {}, listen = { address = "0.0.0.0", port = 8420 }, builder = {
-      kind = "job", image = "lab.test/buildah:1", url = "http://10.0.0.7:8420/", cpu = "250m", memory = "2Gi", keep = 3600,
-      privileged = false, env = {}, login = "registry-login", authorities = "registry-ca",
+      kind = "job", image = "lab.test/buildah:1", url = "http://10.0.0.7:8420/", cpu = "250m", memory = "2Gi",
+      keep = 3600, privileged = false, env = {}, login = "registry-login", authorities = "registry-ca",
     } },
   }
   for k, v in pairs(options.builder or {}) do r.cfg.builder[k] = v end
@@ -81,7 +82,8 @@ test("the API server takes the Job as it is, in a namespace with pod security ba
   local function pod(r)
     local template = manifest.job(b_of(r, ns)).spec.template
     return client:create(kubernetes.path("pod", ns), {
-      apiVersion = "v1", kind = "Pod", metadata = { name = "x", labels = template.metadata.labels }, spec = template.spec,
+      apiVersion = "v1", kind = "Pod", spec = template.spec,
+      metadata = { name = "x", labels = template.metadata.labels },
     }, query)
   end
   ok(pod(request_of()))
@@ -168,7 +170,8 @@ test("the containers' own commands build and push, from a context that this host
   if why then check.skip(why) end
   local podman, where = lab.buildah(), lab.registry {}
   local files = lab.dir("files")
-  for name, content in pairs(lab.app { version = "one", dockerfile = "FROM scratch\nARG WORD\nCOPY . /\nENV SAID=$WORD\n" }) do
+  local dockerfile = "FROM scratch\nARG WORD\nCOPY . /\nENV SAID=$WORD\n"
+  for name, content in pairs(lab.app { version = "one", dockerfile = dockerfile }) do
     lab.write(files .. "/" .. name, type(content) == "table" and content.text or content)
   end
   local r = request_of {}

@@ -42,7 +42,8 @@ test("the loader finds every library of every program and library in it", functi
   local root, objects = box.folder .. "/root", 0
   local loader = "/lib64/ld-linux-x86-64.so.2"
   for path, kind in pairs(box.files()) do
-    if kind == "file" and ok(fs.read(root .. "/" .. path, { length = 4 })) == "\127ELF" and not path:find("/ld%-linux") then
+    local elf = kind == "file" and ok(fs.read(root .. "/" .. path, { length = 4 })) == "\127ELF"
+    if elf and not path:find("/ld%-linux") then
       local result = ok(proc.run { "chroot", root, loader, "--list", "/" .. path, env = {}, timeout = 10 })
       ok(result.ok and not result.stdout:find("not found", 1, true), path .. ": " .. result.stdout .. result.stderr)
       objects = objects + 1
@@ -109,7 +110,9 @@ test("the Dockerfile's own last stage makes the same image", function()
   local ours = ok(docker:call("GET", "/images/" .. box.name .. "/json")).Config
   local theirs, why = docker:call("GET", "/images/moontide:dockerfile/json")
   theirs = ok(theirs, tostring(why) .. answer.body).Config
-  for _, key in ipairs { "User", "Entrypoint", "Cmd", "WorkingDir", "ExposedPorts" } do eq(ours[key], theirs[key], key) end
+  for _, key in ipairs { "User", "Entrypoint", "Cmd", "WorkingDir", "ExposedPorts" } do
+    eq(ours[key], theirs[key], key)
+  end
   table.sort(ours.Env)
   table.sort(theirs.Env)
   eq(ours.Env, theirs.Env)

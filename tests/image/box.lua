@@ -35,7 +35,7 @@ end
 
 ---Starts a container of the image; it is removed when the test ends.
 ---@async
----@param options {[integer]: string, entrypoint?: string[], binds?: string[], env?: table<string, string>, groups?: string[], user?: string, tmpfs?: table<string, string>}
+---@param options table Arguments as the list; entrypoint, binds, env (a table), groups, user, tmpfs.
 ---@return string id
 function M.start(options)
   local docker, env = M.docker(), json.array {}
