@@ -86,8 +86,9 @@ local RULES <const> = {
     return "invalid", ("chart %s has no version %s: the repository gave %s"):format(chart or "?", wanted or "?", found)
   end },
   { "improper constraint: ?(.-)%s*$", function(_, wanted)
-    return "invalid", ("%q is no version and no range of versions (a version called staging is written"
-      .. " 0.0.0-staging.N)"):format(text.clean(wanted, 60))
+    local hint = wanted:find("%d[%s]+[<>=!~^]") and "helmsman wants a comma between two bounds"
+      or "a version called staging is written 0.0.0-staging.N"
+    return "invalid", ("%q is no version and no range of versions: %s"):format(text.clean(wanted, 60), hint)
   end },
   { "Invalid Semantic Version", function() return "invalid", "a chart's version is no semantic version" end },
   { "chart %[ (.-) %] version %[ (.-) %] can't be found", function(words, chart, version)
@@ -126,6 +127,10 @@ local RULES <const> = {
     return "not_found", ("helmsman needs %s, and finds none in its PATH"):format(tool)
   end },
   { "missing information to create context", function(words) return "invalid", text.clean(words, LONGEST) end },
+  { 'the namespace from the provided object "(.-)" does not match the namespace "(.-)"', function(_, other, own)
+    return "unsupported", ("a chart has objects in namespace %s beside its own %s, which helmsman can compare only with"
+      .. " helm's diff plugin: install it where helm looks for plugins"):format(other, own)
+  end },
   { "timed out waiting", function(words) return "unhealthy", reason(words) end },
   { "context deadline exceeded", function(words) return "unhealthy", reason(words) end },
 }

@@ -389,6 +389,10 @@ test("every failure has its code and says what to do", function()
     .. " with a mismatched version: 1.0.0")
     .. said("CRITICAL", "chart validation failed"))
   is("invalid", '"staging" is no version', said("ERROR", "improper constraint: staging"))
+  is("invalid", "wants a comma between two bounds", said("ERROR", "improper constraint: >=2.2.3 <4"))
+  is("unsupported", "helm's diff plugin", said("CRITICAL", 'command failed: error: the namespace from the provided object'
+    .. ' "staging" does not match the namespace "tools". You must pass \'--namespace=staging\' to perform this'
+    .. " operation."))
   is("not_found", "there is no chart r/api of version 9.9.9", said("ERROR", "chart [ r/api ] version ["
     .. " 9.9.9 ] can't be found. If"
     .. ' this is not a local chart, add the repo [ r ] in your helmRepos stanza. Error output: Error:'

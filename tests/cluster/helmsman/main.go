@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 )
 
@@ -36,6 +37,7 @@ var option struct {
 	forceUpgrades, updateDeps, showVersion       bool
 	migrateContext                               bool
 	retries, parallel                            int
+	parallelFiles                                bool
 }
 
 func readFlags() {
@@ -72,11 +74,11 @@ func readFlags() {
 	flag.BoolVar(&option.migrateContext, "migrate-context", false, "label releases anew")
 	flag.BoolVar(&option.showVersion, "v", false, "version")
 	flag.IntVar(&option.retries, "pending-max-retries", 0, "how often to wait for a pending release")
+	flag.BoolVar(&option.parallelFiles, "parallel-files", false, "each file by itself, at once")
 	flag.IntVar(&option.parallel, "p", 1, "releases at once")
 	for _, name := range []string{
 		"subst-env-values", "no-recursive-env-expand", "no-ssm-subst", "subst-ssm-values", "no-cleanup",
 		"replace-on-rename", "kubectl-diff", "check-for-chart-updates", "download-charts", "show-secrets", "verify",
-		"parallel-files",
 	} {
 		flag.Bool(name, false, "accepted; means nothing here")
 	}
@@ -119,13 +121,56 @@ func checkFlags() {
 			fatal("%s is not installed/configured correctly. Aborting!", tool)
 		}
 	}
-	if out := run("helm", "plugin", "list"); out.failed != nil || !strings.Contains(out.stdout, "diff") {
+	if !diffPlugin() {
 		warning("helm diff not found, using kubectl diff")
 	}
 }
 
+// Whether helm's diff plugin is there. It cannot be had here either: we play it when we are told to.
+func diffPlugin() bool { return os.Getenv("HELMSMAN_STAND_IN_DIFF") != "" }
+
+// Runs this program once for each file, and gives the status of the first that failed.
+func eachFile() int {
+	self, err := os.Executable()
+	if err != nil {
+		fatal("%s", err)
+	}
+	var flags []string
+	flag.Visit(func(f *flag.Flag) {
+		if several, ok := f.Value.(*list); ok && f.Name != "f" {
+			for _, value := range *several {
+				flags = append(flags, "-"+f.Name+"="+value)
+			}
+		} else if f.Name != "f" && f.Name != "parallel-files" {
+			flags = append(flags, "-"+f.Name+"="+f.Value.String())
+		}
+	})
+	statuses := make(chan int, len(option.files))
+	places := make(chan bool, max(1, option.parallel))
+	for _, file := range option.files {
+		go func() {
+			places <- true
+			command := exec.Command(self, append([]string{"-f=" + file}, flags...)...)
+			command.Stdout, command.Stderr = os.Stdout, os.Stderr
+			command.Run()
+			<-places
+			statuses <- command.ProcessState.ExitCode()
+		}()
+	}
+	status := 0
+	for range option.files {
+		if each := <-statuses; status == 0 {
+			status = each
+		}
+	}
+	return status
+}
+
 func main() {
 	readFlags()
+	if option.parallelFiles && len(option.files) > 1 {
+		os.Exit(eachFile())
+	}
 	checkFlags()
 	s := readState()
 	if len(option.target)+len(option.group) > 0 && s.selected == 0 {

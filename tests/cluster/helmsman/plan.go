@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"gopkg.in/yaml.v3"
 )
 
 // A release as helm lists it, with the context that its label names.
@@ -86,7 +88,9 @@ func (r *release) args(action string) []string {
 	for _, file := range r.values() {
 		args = append(args, "--values", file)
 	}
-	for flag, words := range map[string]map[string]string{"--set": r.Set, "--set-string": r.SetString} {
+	for flag, words := range map[string]map[string]string{
+		"--set": r.Set, "--set-string": r.SetString, "--set-file": r.SetFile,
+	} {
 		keys := make([]string, 0, len(words))
 		for key := range words {
 			keys = append(keys, key)
@@ -248,7 +252,39 @@ func (s *state) inspect(p *plan, r *release, is *existing) error {
 	return nil
 }
 
+// Plays helm's diff plugin: what the release holds against what the chart gives now.
+func (r *release) differsFromManifest() (bool, error) {
+	made, held := run("helm", r.args("template")...), run("helm", "get", "manifest", r.Name, "--namespace", r.Namespace)
+	for _, out := range []output{made, held} {
+		if out.failed != nil {
+			return false, fmt.Errorf("command failed: %s", strings.TrimSpace(out.stderr))
+		}
+	}
+	return documents(made.stdout) != documents(held.stdout), nil
+}
+
+// The documents of a stream in one order and one way of writing.
+func documents(text string) string {
+	var list []string
+	decoder := yaml.NewDecoder(strings.NewReader(text))
+	for {
+		var document any
+		if decoder.Decode(&document) != nil {
+			break
+		}
+		if document != nil {
+			written, _ := yaml.Marshal(document)
+			list = append(list, string(written))
+		}
+	}
+	sort.Strings(list)
+	return strings.Join(list, "---\n")
+}
+
 func (r *release) differs() (bool, error) {
+	if diffPlugin() {
+		return r.differsFromManifest()
+	}
 	made := run("helm", r.args("template")...)
 	if made.failed != nil {
 		return false, fmt.Errorf("command failed: %s", strings.TrimSpace(made.stderr))

@@ -58,6 +58,7 @@ type release struct {
 	Priority    int               `yaml:"priority"`
 	Set         map[string]string `yaml:"set"`
 	SetString   map[string]string `yaml:"setString"`
+	SetFile     map[string]string `yaml:"setFile"`
 	HelmFlags   []string          `yaml:"helmFlags"`
 	NoHooks     bool              `yaml:"noHooks"`
 	Timeout     int               `yaml:"timeout"`
@@ -164,6 +165,11 @@ func resolve(apps map[string]any, folder string, repos map[string]any, known []a
 		if files, ok := app["valuesFiles"].([]any); ok {
 			for i := range files {
 				files[i] = absolute(files[i])
+			}
+		}
+		if files, ok := app["setFile"].(map[string]any); ok {
+			for key := range files {
+				files[key] = absolute(files[key])
 			}
 		}
 		chart, _ := app["chart"].(string)
