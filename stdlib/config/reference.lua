@@ -210,6 +210,8 @@ local keel = s.record({
     min = 1, max = 86400 } },
   { "poll_all", s.boolean { doc = "Poll workloads whose keel.sh/trigger is not poll, too: they waited for webhooks.",
     default = false } },
+  { "pull_secrets", s.boolean { doc = "Read the workloads' pull secrets for registries that `registries` has no user"
+    .. " for.", default = false } },
   { "policy", text("Policy that decides: a file in scripts/.", { default = "keel" }) },
   { "rollback", s.either({
     { is "boolean", s.off() }, { is "string", s.text() },

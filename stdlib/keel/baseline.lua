@@ -3,7 +3,7 @@
 -- As keel does: when a pod runs the digest of the tag, or one of the images of its index, the workload is up to date;
 -- else what the pods run counts, so that what changed while nobody looked is found.
 local kubernetes, log = require "kubernetes", require "log"
-local looks, reference = require "keel.looks", require "keel.reference"
+local looks, reference, secrets = require "keel.looks", require "keel.reference", require "keel.secrets"
 local rollout_watch = require "rollout.watch"
 
 local M = {}
@@ -32,9 +32,10 @@ local function running(client, workload, image)
 end
 
 -- Whether a digest, or one of the images of its index, is among those that run.
-local function among(place, image, digest, found)
+local function among(place, workload, image, digest, found)
   if found[digest] then return true end
-  local manifest, err = place.engine.world.registry(image.name, place.engine.config):manifest(digest)
+  local repository = secrets.registry(place.engine, looks.memory(place.engine), image.name, workload)
+  local manifest, err = repository:manifest(digest)
   if not manifest then
     log.warn("an image's manifest could not be read", { image = image.name, error = tostring(err) })
     return true -- we cannot tell: no reason to roll anything out
@@ -64,7 +65,7 @@ function M.digest(place, workload, image, digest)
     found, first, err = running(client, workload, image)
     if not found then error(err, 0) end
   end
-  local runs = first and not among(place, image, digest, found) and first or digest
+  local runs = first and not among(place, workload, image, digest, found) and first or digest
   known[key] = { generation = workload.generation, tag = image.tag, digest = runs }
   return runs
 end

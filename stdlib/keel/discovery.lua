@@ -14,6 +14,7 @@ local CALM <const> = 0.2 -- seconds in which a burst of changes becomes one
 ---@field namespaces? string[] nil: all.
 ---@field poll Seconds
 ---@field poll_all? boolean
+---@field pull_secrets? boolean
 ---@field policy string
 ---@field rollback string|false
 ---@field watch_for Seconds

@@ -2,7 +2,8 @@
 --
 -- A thousand workloads of ten repositories ask ten times in an interval. Who asks says how old an answer may be;
 -- whoever gets a new one that differs wakes the others, so that they need not wait for their turn.
-local candidates, errors, task, time = require "keel.candidates", require "errors", require "task", require "time"
+local candidates, errors, secrets, task, time = require "keel.candidates", require "errors", require "keel.secrets",
+  require "task", require "time"
 
 local M = {}
 
@@ -106,11 +107,12 @@ end
 ---@param app string Who asks.
 ---@param name string The repository, as images name it.
 ---@param since number Monotonic: an answer from then on will do.
+---@param workload? KeelWorkload Whose pull secrets may be used.
 ---@return string[]? tags
 ---@return Err? err
-function M.tags(engine, app, name, since)
+function M.tags(engine, app, name, since, workload)
   return shared(engine, "tags " .. name, app, since, function(answer)
-    local tags, err = engine.world.registry(name, engine.config):tags()
+    local tags, err = secrets.registry(engine, memory(engine), name, workload):tags()
     if not tags then return nil, err end
     local before = answer.last
     if before and #before >= ENOUGH and #tags < #before / 2 and (answer.doubts or 0) < DOUBTS then
@@ -130,11 +132,12 @@ end
 ---@param name string
 ---@param tag string
 ---@param since number Monotonic.
+---@param workload? KeelWorkload Whose pull secrets may be used.
 ---@return string? digest
 ---@return Err? err
-function M.digest(engine, app, name, tag, since)
+function M.digest(engine, app, name, tag, since, workload)
   return shared(engine, ("digest %s:%s"):format(name, tag), app, since, function()
-    return engine.world.registry(name, engine.config):digest(tag)
+    return secrets.registry(engine, memory(engine), name, workload):digest(tag)
   end, function(a, b) return a == b end)
 end
 

@@ -3,7 +3,7 @@
 -- keel (its unreleased HEAD) takes no candidate while it cannot tell. Here what cannot be known (nodes that we may not
 -- list, no nodes yet, a manifest that names no platform) forbids nothing.
 local kubernetes, log, time = require "kubernetes", require "log", require "time"
-local looks = require "keel.looks"
+local looks, secrets = require "keel.looks", require "keel.secrets"
 
 local M = {}
 
@@ -93,13 +93,12 @@ local function nodes_of(place)
 end
 
 -- The platforms of an image, by its manifest; {} when it names none. A digest's are asked for once.
-local function platforms_of(place, name, tag)
-  local repository = place.engine.world.registry(name, place.engine.config)
-  local m = looks.memory(place.engine)
-  local digest, err = looks.digest(place.engine, place.name, name, tag, time.monotonic() - place.app.poll)
+local function platforms_of(place, workload, name, tag)
+  local m, since = looks.memory(place.engine), time.monotonic() - place.app.poll
+  local digest, err = looks.digest(place.engine, place.name, name, tag, since, workload)
   if not digest then return nil, err end
   if m.platforms[digest] then return m.platforms[digest] end
-  m.platforms[digest], err = repository:platforms(digest)
+  m.platforms[digest], err = secrets.registry(place.engine, m, name, workload):platforms(digest)
   return m.platforms[digest], err
 end
 
@@ -122,7 +121,7 @@ function M.fit(place, workload, image, tag)
   if place.engine.config.keel.platforms == false then return true end
   local nodes = nodes_of(place)
   if not nodes or #nodes == 0 then return true end
-  local platforms, err = platforms_of(place, image.name, tag)
+  local platforms, err = platforms_of(place, workload, image.name, tag)
   if not platforms then return false, ("its platforms cannot be read: %s"):format(tostring(err.message)) end
   if #platforms == 0 then return true end
   for _, node in ipairs(nodes) do

@@ -67,13 +67,13 @@ function M.place.candidates(place, image)
   end
   local from = since(place, workload)
   if candidates.same_tag(settings, image.tag) then
-    local digest = must(looks.digest(engine, place.name, image.name, image.tag, from))
+    local digest = must(looks.digest(engine, place.name, image.name, image.tag, from, workload))
     local running = image.digest or require("keel.baseline").digest(place, workload, image, digest)
     if running == digest then return {} end
     local reason = ("%s points to another image"):format(image.tag)
     return { { tag = image.tag, digest = digest, was = running, allowed = true, reason = reason } }
   end
-  local tags = must(looks.tags(engine, place.name, image.name, from))
+  local tags = must(looks.tags(engine, place.name, image.name, from, workload))
   return candidates.judge(settings, image.tag, tags, {
     order = function(policy, list) return looks.ordered(engine, policy, list) end,
     fits = function(tag) return require("keel.platforms").fit(place, workload, image, tag) end,
@@ -91,7 +91,7 @@ function M.place.update(place, image, candidate)
   local looks = rooms()
   local workload, engine = workload_of(place), place.engine
   local digest = candidate.digest
-    or must(looks.digest(engine, place.name, image.name, candidate.tag, since(place, workload)))
+    or must(looks.digest(engine, place.name, image.name, candidate.tag, since(place, workload), workload))
   return require("keel.update").change(place, workload, image, candidate.tag, digest)
 end
 

@@ -2,8 +2,8 @@
 -- it, and from the one to the other without an edit.
 local check = require "check"
 local cluster, kit = require "cluster.lab", require "cluster.keel"
-local base, fs, http, json, registries, sim, task, time = require "lab.base", require "fs", require "http",
-  require "json", require "lab.registry", require "sim", require "task", require "time"
+local base, fs, hash, http, json, registries, sim, task, time = require "lab.base", require "fs", require "hash",
+  require "http", require "json", require "lab.registry", require "sim", require "task", require "time"
 local eq, ok, has = check.eq, check.ok, check.has
 
 -- A busy machine's cluster takes its time.
@@ -15,9 +15,9 @@ local function folder()
   return dir.path
 end
 
-local function stage()
+local function stage(auth)
   local c = cluster.open()
-  local s = { c = c, ns = c:namespace "keel", registry = registries.open {} }
+  local s = { c = c, ns = c:namespace "keel", registry = registries.open { auth = auth } }
   check.defer(function() s.registry:stop() end)
   s.repo = s.registry.host .. "/team/web"
   function s.push(tag, text) return kit.push(s.registry, "team/web", tag, text) end
@@ -57,6 +57,7 @@ local function instead(s, options)
     cfg.keel = {
       cluster = "default", namespaces = { s.ns }, poll = 1, policy = "keel", rollback = false, watch_for = 300,
       notify = {}, timeout = options and options.timeout or 30, platforms = true,
+      pull_secrets = options and options.pull_secrets,
     }
     return cfg
   end
@@ -331,4 +332,19 @@ test("instead of keel: every kind that keel knows, and exactly the monitored con
     eq({ kind, pod.initContainers[1].image, pod.containers[1].image, pod.containers[2].image },
       { kind, pinned, pinned, image })
   end
+end)
+
+test("instead of keel: a workload's pull secret opens a private registry", function()
+  local s = stage "htpasswd"
+  s.push("1.0.0", "one")
+  local config = json.encode { auths = { [s.registry.host] = {
+    auth = hash.base64(("%s:%s"):format(s.registry.user, s.registry.password)) } } }
+  s.c:create(("/api/v1/namespaces/%s/secrets"):format(s.ns), {
+    apiVersion = "v1", kind = "Secret", metadata = { name = "pull" }, type = "kubernetes.io/dockerconfigjson",
+    data = { [".dockerconfigjson"] = hash.base64(config) },
+  })
+  s.web("web", "1.0.0", { policy = "major" }, { pod = { imagePullSecrets = { { name = "pull" } } } })
+  local two = s.push("1.1.0", "two")
+  instead(s, { pull_secrets = true })
+  s.eventually("it is updated", function() return s.image "web" == s.repo .. ":1.1.0@" .. two end)
 end)

@@ -1,6 +1,7 @@
 -- Instead of keel: workloads of a simulated cluster follow their images, and what is different from keel on purpose.
 local check = require "check"
-local fs, herds, sim, task, time = require "fs", require "fixture.herd", require "sim", require "task", require "time"
+local fs, hash, herds, json, sim, task, time = require "fs", require "hash", require "fixture.herd", require "json",
+  require "sim", require "task", require "time"
 local test, eq, ok = check.test, check.eq, check.ok
 local digest = herds.digest
 
@@ -376,6 +377,35 @@ test("release notes are told with the update", function()
   herd:push(REPO, "1.0.1", "one")
   sim.settle(open(herd))
   ok(table.concat(herd.messages, " "):find("1.0.1: release notes are at https://notes.example/1", 1, true))
+end)
+
+test("pull secrets open a registry, where the configuration asks for it", function()
+  local function story(options, data)
+    local herd = herds.new()
+    herd.user, herd.password = "robot", "very secret word"
+    herd:put("deployment", "shop", "web", keel "major", { { "web", REPO .. ":1.0.0" } },
+      { pod = { imagePullSecrets = { { name = "missing" }, { name = "pull" } } } })
+    herd:push(REPO, "1.0.1", "one")
+    herd.secrets = { ["/api/v1/namespaces/shop/secrets/pull"] = { data = data } }
+    local host = open(herd, options)
+    sim.settle(host)
+    return #herd.applied, herd, why(host, "shop/web", nil)
+  end
+  local auth = hash.base64("robot:very secret word")
+  local new = { [".dockerconfigjson"] = hash.base64(json.encode { auths = {
+    ["https://registry.invalid/v1/"] = { auth = auth } } }) }
+  local old = { [".dockercfg"] = hash.base64(json.encode { ["registry.invalid"] = {
+    username = "robot", password = "very secret word" } }) }
+  eq((story({ keel = { pull_secrets = true } }, new)), 1)
+  local applied, herd = story({ keel = { pull_secrets = true } }, old)
+  eq({ applied, herd.asked["/api/v1/namespaces/shop/secrets/pull"] }, { 1, 1 })
+  local none, _, reason = story({}, new)
+  eq(none, 0)
+  ok(reason:find("wants a password", 1, true))
+  for _, bad in ipairs { {}, { [".dockerconfigjson"] = "!!" }, { [".dockerconfigjson"] = hash.base64 "[1,2]" },
+    { [".dockerconfigjson"] = hash.base64 '{"auths":{"registry.invalid":{"auth":"!"}}}' } } do
+    eq((story({ keel = { pull_secrets = true } }, bad)), 0)
+  end
 end)
 
 test("poll_all takes in workloads that waited for webhooks", function()
