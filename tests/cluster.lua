@@ -13,9 +13,9 @@ local function tell(text, ...)
   print(("%6.1f s  %s"):format(time.monotonic() - started, select("#", ...) > 0 and text:format(...) or text))
 end
 
--- The folder's lock is held for as long as its cluster runs.
+-- The folder's lock is held for as long as its cluster runs. Those who only look share it.
 local function locked()
-  local lock = fs.exists(dir .. "/lock") and fs.lock(dir .. "/lock")
+  local lock = fs.exists(dir .. "/lock") and fs.lock(dir .. "/lock", { shared = true })
   if lock then lock:close() end
   return fs.exists(dir .. "/lock") and not lock
 end
@@ -24,7 +24,12 @@ local function is_up() return locked() and fs.exists(dir .. "/cluster.json") end
 
 local function serve()
   assert(fs.mkdir(dir, { parents = true }))
-  local lock = fs.lock(dir .. "/lock")
+  local lock
+  for _ = 1, 20 do -- busy may also be somebody who looks
+    lock = fs.lock(dir .. "/lock")
+    if lock then break end
+    time.sleep(0.1)
+  end
   if not lock then return 0 end
   for _, name in ipairs(assert(fs.list(dir))) do
     if name ~= "lock" and name ~= "up.log" then assert(fs.remove(dir .. "/" .. name, { recursive = true })) end
@@ -54,7 +59,7 @@ local function wait()
     shown = math.max(shown, last)
   end
   local limit = time.monotonic() + 300
-  base.eventually("the cluster's process starts", 10, function() return locked() or fs.read(dir .. "/up.log") ~= "" end)
+  pcall(base.eventually, "the cluster's process starts", 10, locked)
   while not is_up() do
     show()
     if not locked() or time.monotonic() > limit then
