@@ -301,6 +301,16 @@ static int l_secret(lua_State *L)
     return 1;
 }
 
+/* forget(value): takes one registration back. */
+static int l_forget(lua_State *L)
+{
+    size_t len;
+    const char *value = luaL_checklstring(L, 1, &len);
+
+    secrets_drop(bind_host(L)->secrets, value, len);
+    return 0;
+}
+
 /* redact(text) -> text */
 static int l_redact(lua_State *L)
 {
@@ -395,8 +405,9 @@ static const luaL_Reg service_metamethods[] = {
 };
 
 static const luaL_Reg functions[] = {
-    {"write", l_write},   {"configure", l_configure}, {"looks", l_looks}, {"secret", l_secret},
-    {"redact", l_redact}, {"redactor", l_redactor},   {"guard", l_guard}, {NULL, NULL},
+    {"write", l_write},       {"configure", l_configure}, {"looks", l_looks},
+    {"secret", l_secret},     {"forget", l_forget},       {"redact", l_redact},
+    {"redactor", l_redactor}, {"guard", l_guard},         {NULL, NULL},
 };
 
 int luaopen_core_log(lua_State *L)

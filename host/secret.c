@@ -21,6 +21,7 @@ struct form {
     char *bytes;
     size_t len;
     uint32_t next; /* index + 1 of the next form in the same slot */
+    uint32_t uses; /* how many registrations it stands for */
 };
 
 struct secrets {
@@ -153,20 +154,35 @@ static uint32_t candidates(const struct secrets *s, const char *key)
     return bit_get(s->keys, hash & (uint32_t)(s->slots * 32 - 1)) ? s->heads[hash & (s->slots - 1)] : 0;
 }
 
+static struct form *find_form(const struct secrets *s, const char *bytes, size_t len)
+{
+    for (uint32_t i = s->slots ? candidates(s, bytes) : 0; i; i = s->forms[i - 1].next)
+        if (s->forms[i - 1].len == len && memcmp(s->forms[i - 1].bytes, bytes, len) == 0)
+            return &s->forms[i - 1];
+    return NULL;
+}
+
+/* What is done with each form of a value. */
+typedef bool (*form_fn)(struct secrets *s, const char *bytes, size_t len);
+
 static bool add_form(struct secrets *s, const char *bytes, size_t len)
 {
+    struct form *known;
+    char *copy;
+
     if (len < KEY_LEN || !make_room(s))
         return len < KEY_LEN;
-    for (uint32_t i = candidates(s, bytes); i; i = s->forms[i - 1].next)
-        if (s->forms[i - 1].len == len && memcmp(s->forms[i - 1].bytes, bytes, len) == 0)
-            return true;
-
-    char *copy = malloc(len);
+    known = find_form(s, bytes, len);
+    if (known) {
+        known->uses += known->uses < UINT32_MAX;
+        return true;
+    }
+    copy = malloc(len);
 
     if (!copy)
         return false;
     memcpy(copy, bytes, len);
-    s->forms[s->count] = (struct form){.bytes = copy, .len = len};
+    s->forms[s->count] = (struct form){.bytes = copy, .len = len, .uses = 1};
     link_form(s, s->count++);
     if (len > s->longest)
         s->longest = len;
@@ -190,7 +206,17 @@ static size_t base64_core(const char *value, size_t len, size_t shift, const cha
     return count;
 }
 
-static bool add_base64(struct secrets *s, const char *value, size_t len)
+/* Only counts; secrets_drop then removes what is of no use. */
+static bool drop_form(struct secrets *s, const char *bytes, size_t len)
+{
+    struct form *known = len < KEY_LEN ? NULL : find_form(s, bytes, len);
+
+    if (known && known->uses > 0 && known->uses < UINT32_MAX)
+        known->uses--;
+    return true;
+}
+
+static bool each_base64(struct secrets *s, const char *value, size_t len, form_fn fn)
 {
     static const char *const alphabets[] = {
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
@@ -202,22 +228,22 @@ static bool add_base64(struct secrets *s, const char *value, size_t len)
 
     for (size_t shift = 0; ok && shift < 3; shift++)
         for (size_t a = 0; ok && a < 2; a++)
-            ok = add_form(s, text, base64_core(value, len, shift, alphabets[a], text));
+            ok = fn(s, text, base64_core(value, len, shift, alphabets[a], text));
     wipe_free(text, room);
     return ok;
 }
 
-static bool add_value(struct secrets *s, const char *value, size_t len)
+static bool each_form(struct secrets *s, const char *value, size_t len, form_fn fn)
 {
-    return add_form(s, value, len) && add_base64(s, value, len);
+    return fn(s, value, len) && each_base64(s, value, len, fn);
 }
 
-bool secrets_add(struct secrets *s, const char *value, size_t len)
+static bool each_value(struct secrets *s, const char *value, size_t len, form_fn fn)
 {
     const char *end = value + len;
     size_t lines = 0;
 
-    if (len < KEY_LEN || !add_value(s, value, len))
+    if (len < KEY_LEN || !each_form(s, value, len, fn))
         return false;
     for (const char *at = value, *stop; at < end; at = stop + 1) {
         stop = memchr(at, '\n', (size_t)(end - at));
@@ -237,10 +263,38 @@ bool secrets_add(struct secrets *s, const char *value, size_t len)
         if (line && at[line - 1] == '\r')
             line--;
         if (line < len && line >= (lines == 1 ? KEY_LEN : LINE_MIN) && strncmp(at, "-----", 5) != 0 &&
-            !add_value(s, at, line))
+            !each_form(s, at, line, fn))
             return false;
     }
     return true;
+}
+
+bool secrets_add(struct secrets *s, const char *value, size_t len)
+{
+    return each_value(s, value, len, add_form);
+}
+
+/* `longest` and `prefixes` stay: they may only be too large. */
+void secrets_drop(struct secrets *s, const char *value, size_t len)
+{
+    size_t kept = 0;
+
+    if (!s || !s->slots)
+        return;
+    each_value(s, value, len, drop_form);
+    for (size_t i = 0; i < s->count; i++) {
+        if (s->forms[i].uses > 0)
+            s->forms[kept++] = s->forms[i];
+        else
+            wipe_free(s->forms[i].bytes, s->forms[i].len);
+    }
+    if (kept == s->count)
+        return;
+    s->count = kept;
+    memset(s->heads, 0, s->slots * sizeof *s->heads);
+    memset(s->keys, 0, s->slots * sizeof *s->keys);
+    for (size_t i = 0; i < kept; i++)
+        link_form(s, i);
 }
 
 /* Compares a form with the text; the outcome is added to *p. */

@@ -142,6 +142,28 @@ function M.secret(value)
   return core.secret(value)
 end
 
+-- Secrets that are replaced from time to time, oldest first.
+local passing, oldest, newest = {}, 1, 0
+
+--- Hides a value that will be replaced by another one before long, such as a token of an hour. The last 200 of them
+--- are remembered, so that a host that runs for years does not keep every token it ever had.
+---@param value string
+---@return true?
+---@return Err? err
+function M.passing_secret(value)
+  if type(value) ~= "string" then error("usage: log.passing_secret(value)", 2) end
+  local done, err = core.secret(value)
+  if not done then return nil, err end
+  newest = newest + 1
+  passing[newest] = value
+  if newest - oldest >= 200 then
+    core.forget(passing[oldest])
+    passing[oldest] = nil
+    oldest = oldest + 1
+  end
+  return true
+end
+
 --- Replaces every secret in a text.
 ---@param text string
 ---@return string

@@ -52,7 +52,7 @@ local function refresh(self, now)
   local token = text and text:match("^%s*(.-)%s*$")
   self.token_read = time.monotonic()
   if token and usable(token) then
-    if token ~= self.token then log.secret(token) end
+    if token ~= self.token then log.passing_secret(token) end
     self.token = token
     return true
   end

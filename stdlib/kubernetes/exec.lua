@@ -81,8 +81,8 @@ local function read(exec, printed)
     return type(found) == "string" and found ~= "" and found or nil
   end
   local credential = { token = field "token", cert = field "clientCertificateData", key = field "clientKeyData" }
-  if credential.token then log.secret(credential.token) end
-  if credential.key then log.secret(credential.key) end
+  if credential.token then log.passing_secret(credential.token) end
+  if credential.key then log.passing_secret(credential.key) end
   if credential.token and credential.token:find("[%c%s]") then
     return fail(exec, "protocol", "printed a token with blanks or line breaks in it")
   end

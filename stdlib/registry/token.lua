@@ -81,7 +81,7 @@ local function read(where, answer)
   if type(token) ~= "string" or token == "" or token:find("[%c%s]") then
     return fail(where, "protocol", "the token service gave no token", err)
   end
-  log.secret(token)
+  log.passing_secret(token)
   local life = math.type(body.expires_in) == "integer" and body.expires_in or DEFAULT
   return token, math.max(SHORTEST, math.min(life, LONGEST))
 end

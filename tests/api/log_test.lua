@@ -208,6 +208,18 @@ test("hides what looks like a credential", function()
   eq(record("push https://u:p@h/ failed").message, "push https://u:[redacted]@h/ failed")
 end)
 
+test("forgets secrets that were replaced long ago, and no others", function()
+  ok(log.secret "lasting-secret-0000")
+  for i = 1, 250 do ok(log.passing_secret(("token-%04d-of-an-hour"):format(i))) end
+  eq(log.redact "token-0001-of-an-hour", "token-0001-of-an-hour")
+  eq(log.redact "token-0050-of-an-hour", "token-0050-of-an-hour")
+  eq(log.redact "token-0051-of-an-hour", "[redacted]")
+  eq(log.redact "token-0250-of-an-hour", "[redacted]")
+  eq(log.redact "lasting-secret-0000", "[redacted]")
+  fails("invalid", log.passing_secret("abc"))
+  check.raises("usage: log.passing_secret", log.passing_secret)
+end)
+
 test("refuses secrets that would blank ordinary text", function()
   fails("invalid", log.secret("abc"))
   fails("invalid", log.secret(""))

@@ -53,6 +53,43 @@ UNIT(literal)
     expect(NULL, "no registry", "no registry");
 }
 
+UNIT(dropped)
+{
+    struct secrets *s = secrets_open();
+    char token[64], text[200], lines[] = "first line of a long key\nsecond line of a long key\n";
+
+    secrets_drop(s, "hunter22", 8);
+    CHECK(secrets_add(s, "hunter22", 8) && secrets_add(s, "hunter22", 8) && secrets_add(s, "hunted999", 9));
+    secrets_drop(s, "hunter22", 8);
+    expect(s, "hunter22 hunted999", "[redacted] [redacted]"); /* registered twice */
+    secrets_drop(s, "hunter22", 8);
+    expect(s, "hunter22 hunted999", "hunter22 [redacted]");
+    base64("hunter22", 8, false, text);
+    expect(s, text, text);
+    base64("hunted999", 9, false, text);
+    expect(s, text, "[redacted]");
+    secrets_drop(s, "hunter22", 8);
+    secrets_drop(s, "ab", 2);
+    CHECK(secrets_add(s, lines, strlen(lines)));
+    expect(s, "a second line of a long key", "a [redacted]");
+    secrets_drop(s, lines, strlen(lines));
+    expect(s, "a second line of a long key", "a second line of a long key");
+    for (int i = 0; i < 1000; i++) { /* tokens that follow each other */
+        snprintf(token, sizeof token, "eyJhbGciOi-%d-%d", i, i * 7919);
+        CHECK(secrets_add(s, token, strlen(token)));
+        snprintf(text, sizeof text, "<%s>", token);
+        expect(s, text, "<[redacted]>");
+        if (i < 10)
+            continue;
+        snprintf(token, sizeof token, "eyJhbGciOi-%d-%d", i - 10, (i - 10) * 7919);
+        secrets_drop(s, token, strlen(token));
+        expect(s, token, token);
+    }
+    expect(s, "eyJhbGciOi-995-7879405", "[redacted]");
+    expect(s, "hunted999", "[redacted]");
+    secrets_close(s);
+}
+
 UNIT(refused)
 {
     struct secrets *s = secrets_open();
@@ -335,6 +372,6 @@ UNIT(many_secrets)
     secrets_close(s);
 }
 
-UNIT_MAIN(C(literal), C(refused), C(nul_bytes), C(base64_alignments), C(percent), C(json),
+UNIT_MAIN(C(literal), C(dropped), C(refused), C(nul_bytes), C(base64_alignments), C(percent), C(json),
           C(encodings_combine), C(overlap), C(lines), C(split_writes), C(little_is_held), C(memory_limit),
           C(shapes), C(many_secrets))
