@@ -3,6 +3,7 @@
  *
  * Limits are cut in a way that pcall does not escape: the hook stays armed at every instruction. */
 #include <string.h>
+#include <time.h>
 #include "bind.h"
 #include "host.h"
 #include "task_inside.h"
@@ -12,14 +13,43 @@
  * callback, a coroutine of its own. */
 #define STUCK_MS 100
 
+/* What a slice pays at most for the time before it is found long. The wall's clock is cheap, but it also
+ * counts while other processes have the processor; asking the kernel for processor time costs a system call,
+ * so that is for slices that the watchdog complained of. */
+#define UNSEEN_MAX_NS (100 * UINT64_C(1000000))
+
 /* How many tasks a limited script may have alive at once. */
 #define PAID_TASKS_MAX 1000u
 
 /* ---- the slice ---- */
 
+static uint64_t processor_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+static void slice_mark(struct task_set *set)
+{
+    if (set->slice_mark)
+        return;
+    set->slice_unseen = uv_hrtime() - set->slice_start;
+    set->slice_mark = processor_ns();
+}
+
+/* What the slice has used so far since it was found long. */
+static uint64_t slice_seen(const struct task_set *set)
+{
+    return set->slice_mark ? processor_ns() - set->slice_mark : 0;
+}
+
 static uint64_t slice_ns(const struct task_set *set)
 {
-    return uv_hrtime() - set->slice_start;
+    uint64_t unseen = set->slice_mark ? set->slice_unseen : uv_hrtime() - set->slice_start;
+
+    return (unseen < UNSEEN_MAX_NS ? unseen : UNSEEN_MAX_NS) + slice_seen(set);
 }
 
 /* Runs on the coroutine that has kept the loop for a whole slice: the task's, or one that
@@ -34,12 +64,13 @@ void slice_over(lua_State *L, lua_Debug *ar)
     lua_sethook(L, NULL, 0, 0);
     if (!t)
         return;
+    slice_mark(set);
     if (!t->cut && t->limits.cpu_ms && t->payer->cpu_ns + slice_ns(set) > t->limits.cpu_ms * 1000000)
         t->cut = ERR_BUDGET;
     if (t->ended && !t->cut)
         t->cut = ERR_BUDGET; /* a closer that runs after the end; nobody could set it aside */
     if (!t->cut && t->limits.cpu_ms && (L != t->co || !lua_isyieldable(L)) &&
-        slice_ns(set) > STUCK_MS * UINT64_C(1000000))
+        slice_seen(set) > STUCK_MS * UINT64_C(1000000))
         t->cut = ERR_BUDGET; /* it cannot be set aside, and everybody waits */
     if (!t->cut && host->alloc.exhausted)
         t->cut = ERR_MEMORY;
@@ -71,6 +102,7 @@ void slice_begin(struct task *t)
         host->alloc.limit =
             host->alloc.used + (t->limits.memory > t->payer->grown ? t->limits.memory - t->payer->grown : 0);
     set->slice_start = uv_hrtime();
+    set->slice_mark = 0;
     watchdog_run(host->watchdog, t->co);
 }
 

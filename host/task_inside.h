@@ -40,7 +40,9 @@ struct task_set {
     bool main_ended;
     uint64_t last_id;
     size_t count;
-    uint64_t slice_start;
+    uint64_t slice_start;  /* by the wall */
+    uint64_t slice_mark;   /* the loop's processor time when the slice was first found long; 0: it was not */
+    uint64_t slice_unseen; /* what it had taken by the wall until then */
     size_t slice_used;
 };
 

@@ -1,6 +1,6 @@
 -- core.task and the loop: waiting, cancelling, deadlines, limits, fairness.
 local check = require "check"
-local task, time = require "task", require "time"
+local fs, proc, sys, task, time = require "fs", require "proc", require "sys", require "task", require "time"
 local test, eq, ok, fails, raises = check.test, check.eq, check.ok, check.fails, check.raises
 
 test("a task's results reach whoever joins it, also twice and late", function()
@@ -114,6 +114,29 @@ test("a processor budget is final, with and without pcall", function()
   } do
     fails("budget", task.start({ cpu = 0.03 }, body):join(5))
   end
+end)
+
+test("time that others have the processor is not the script's", function()
+  local dir = assert(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  assert(fs.write(dir.path .. "/sorts.lua", [[
+    local task, time = require "task", require "time"
+    print "begins"
+    print(task.start({ cpu = 0.3 }, function()
+      local stop = time.cpu() + 0.08
+      table.sort({ 1, 2 }, function(a, b)
+        while time.cpu() < stop do end
+        return a < b
+      end)
+      return "well"
+    end):join(60))]]))
+  local child <close> = assert(proc.spawn { sys.exe(), "exec", dir.path .. "/sorts.lua" })
+  local lines = child:lines()
+  eq(lines(), "begins")
+  child:kill "STOP"
+  time.sleep(0.5)
+  child:kill "CONT"
+  eq(lines(), "well")
 end)
 
 test("a memory limit is final, counts only what is held, and covers children", function()
