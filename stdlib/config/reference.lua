@@ -1,7 +1,7 @@
 -- Every key of a configuration: what it means, what it may be, what it is when it is left out.
 --
 -- This is the one place, with shapes.lua and targets.lua below it. config.lua checks by it, `moontide help config` and
--- the README's reference print it.
+-- config/reference.md print it.
 
 local charts = require "config.charts"
 local names = require "config.names"

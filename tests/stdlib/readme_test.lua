@@ -1,10 +1,10 @@
--- The README says what is so: its reference of the configuration is the one that `moontide help config` prints.
+-- The pages say what is so: the reference of the configuration is the one that `moontide help config` prints.
 local check = require "check"
 local fs, proc, sys = require "fs", require "proc", require "sys"
 
-check.test("the README's reference is the program's own", function()
+check.test("the reference of the configuration is the program's own", function()
   local printed = assert(proc.run { sys.exe(), "help", "config", "--markdown" })
-  check.has(assert(fs.read "README.md"), printed.stdout)
+  check.has(assert(fs.read "config/reference.md"), printed.stdout)
 end)
 
 check.test("the README shows the staging policy as it is", function()
