@@ -62,6 +62,28 @@ local function container_fault(pod, status, init)
   return fault
 end
 
+---What is needed of a pod here, and no more: a workload may have thousands.
+---@param pod table
+---@return table
+function M.slim(pod)
+  local meta, containers = pod.metadata or {}, {}
+  for i, c in ipairs(dig(pod, "spec", "containers") or {}) do containers[i] = { name = c.name, image = c.image } end
+  return {
+    metadata = {
+      name = meta.name, namespace = meta.namespace, uid = meta.uid, labels = meta.labels,
+      deletionTimestamp = meta.deletionTimestamp, creationTimestamp = meta.creationTimestamp,
+      ownerReferences = meta.ownerReferences,
+    },
+    spec = { containers = containers, restartPolicy = dig(pod, "spec", "restartPolicy") },
+    status = {
+      phase = dig(pod, "status", "phase"), reason = dig(pod, "status", "reason"),
+      message = dig(pod, "status", "message"), conditions = dig(pod, "status", "conditions"),
+      containerStatuses = dig(pod, "status", "containerStatuses"),
+      initContainerStatuses = dig(pod, "status", "initContainerStatuses"),
+    },
+  }
+end
+
 ---What keeps one pod from running; empty when nothing does, or when it is about to go anyway.
 ---@param pod table
 ---@return PodFault[]

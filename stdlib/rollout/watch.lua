@@ -14,6 +14,7 @@ local M = {}
 local LOG_LINES <const> = 12
 local STALE <const> = 10 -- seconds after which we look at the clock, and at what keeps us from following
 local FAILURES <const> = 5 -- of following, in a row
+local CALM <const> = 0.05 -- seconds between two looks: many pods change at once
 
 ---@class RolloutWatch
 ---@field client KubernetesClient
@@ -229,7 +230,8 @@ function Watch:follow(object)
   if not objects then return nil, err end
   local pods
   if object.kind ~= "CronJob" then
-    pods, err = client:follow(kubernetes.path("pods", namespace), { labelSelector = M.selector(object) }, options)
+    pods, err = client:follow(kubernetes.path("pods", namespace), { labelSelector = M.selector(object) },
+      { on_change = options.on_change, keep = pods_of.slim })
     if not pods then self:output("why pods do not run cannot be told: " .. err.message) end
   end
   return setmetatable({ objects = objects, pods = pods, changed = changed }, FOLLOWED)
@@ -270,7 +272,7 @@ function Watch:run(object)
     if trouble then return nil, trouble end
     local left = last - time.monotonic()
     if left <= 0 then return self:late(followed.objects, object) end
-    followed.changed:wait(math.min(left, math.max(0.05, pause)))
+    if followed.changed:wait(math.min(left, math.max(CALM, pause))) then time.sleep(CALM) end
   end
 end
 

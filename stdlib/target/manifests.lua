@@ -145,7 +145,10 @@ function M.apply(target, request)
     local object
     object, err = target.client:patch(paths[i], entry.object, "apply", { force = true })
     if not object then
-      err.message = ("%s: %s"):format(entry.file, err.message)
+      local words = err.message
+      -- What is wrong with a field may be told with the field's value.
+      if entry.object.kind == "Secret" and errors.is(err, "invalid") then words = "the cluster refuses the Secret" end
+      err.message = ("%s: %s"):format(entry.file, words)
       return nil, err
     end
     if request.hooks then

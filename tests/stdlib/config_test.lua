@@ -548,3 +548,34 @@ test("the example in config/ is a configuration", function()
   eq(c.apps.hello.environments.production.accept, "minor")
   eq(c.app_list[1].environment_list[1].name, "staging")
 end)
+
+test("a kubernetes target names a workload of a cluster that is there, and nobody else has it", function()
+  local function faults(text)
+    local _, found = load_text("moontide.lua", text)
+    return found
+  end
+  local function environment(target, more)
+    return (GOOD:gsub('target = %b{}', ("target = { %s }%s"):format(target, more or ""), 1))
+  end
+  local at = "apps.web.environments.staging."
+  has(one_fault(faults(environment 'kind = "kubernetes"'), at .. "target.workload").message, "is missing")
+  has(one_fault(faults(environment 'kind = "kubernetes", workload = "pod/web"'), at .. "target.workload").message,
+    "is no workload")
+  has(one_fault(faults(environment 'kind = "kubernetes", workload = "deployment/web", cluster = "mian"'),
+    at .. "target.cluster").message, "there is no cluster")
+  has(one_fault(faults(environment('kind = "kubernetes", workload = "deployment/web"',
+    ', verify = { { job = "smoke" } }')), at .. "verify[1].job").message, "neither cronjob/NAME nor a manifest")
+  has(one_fault(faults(environment('kind = "kubernetes", workload = "deployment/web"',
+    ', verify = { { http = "http://x/", namespace = "shop" } }')), at .. "verify[1]").message, "belong to job")
+end)
+
+test("a job is looked for where the release runs, and two environments cannot share a workload", function()
+  local shop = 'target = { kind = "kubernetes", namespace = "shop", workload = "deployment/web" }'
+  local text = GOOD:gsub('target = %b{}', shop .. ', verify = { { job = "cronjob/smoke" } }', 1)
+  local loaded = ok(load_text("moontide.lua", text))
+  local probe = loaded.apps.web.environments.staging.verify[1]
+  eq({ probe.cluster, probe.namespace, probe.within }, { "default", "shop", 600 })
+  eq(loaded.apps.web.environments.production.verify[1].within, 60)
+  has(one_fault(faults_of(GOOD:gsub('target = %b{}', shop) .. "", "two"),
+    "apps.web.environments.production.target.workload").message, "already taken by")
+end)

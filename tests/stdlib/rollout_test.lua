@@ -387,3 +387,62 @@ test("an event is strict, and the same for the same effect", function()
   eq({ one.regarding.kind, one.regarding.name, one.type, one.reason, one.reportingController },
     { "Deployment", "web", "Normal", "Released", "moontide" })
 end)
+
+test("what is kept of a pod is enough to tell why it does not run", function()
+  local p = pod("web-1", waiting("CrashLoopBackOff", "x", 3, { exitCode = 1 }))
+  p.spec.volumes, p.metadata.annotations = { {} }, { big = "x" }
+  local slim = pods_of.slim(p)
+  eq(pods_of.faults(slim), pods_of.faults(p))
+  eq({ slim.spec.volumes, slim.metadata.annotations }, {})
+end)
+
+-- ---- jobs ----
+
+local job = require "rollout.job"
+
+local function check_request(more)
+  local r = { app = "web", environment = "staging", commit = ("c"):rep(40), digest = digest "a", image = image "a",
+    run = 7, release = 5 }
+  for k, v in pairs(more or {}) do r[k] = v end
+  return r
+end
+
+test("a Job's name is the same for the same run, another for every other, and always one", function()
+  local name = job.name("cronjob/smoke", "aaaa", check_request())
+  eq(name, job.name("cronjob/smoke", "aaaa", check_request()))
+  ok(name:find("^smoke%-%x+$"))
+  for _, other in ipairs { job.name("cronjob/smoke", "bbbb", check_request()),
+    job.name("cronjob/smoke", "aaaa", check_request { run = 8 }),
+    job.name("cronjob/smoke", "aaaa", check_request { release = 6 }),
+    job.name("cronjob/other", "aaaa", check_request()) } do
+    ok(other ~= name)
+  end
+  for _, what in ipairs { "checks/" .. ("x"):rep(200) .. ".yaml", "a/Smoke_Test.yml", "---.yaml", "cronjob/a.b" } do
+    local made = job.name(what, "aaaa", check_request())
+    ok(#made <= 63 and rollout.is_name(made), made)
+  end
+end)
+
+test("a Job gets the release in its environment, the released image where it is the app's, and no owner", function()
+  local function made(spec, kind)
+    local source = { kind = kind or "Job", apiVersion = "batch/v1", metadata = { name = "smoke" },
+      spec = kind == "CronJob" and { schedule = "x", jobTemplate = { metadata = { labels = { a = "b" } }, spec = spec } }
+        or spec }
+    return job.make(source, check_request(), "smoke-1", "shop")
+  end
+  local result = ok(made({ suspend = true, template = { spec = { containers = {
+    { name = "own", image = "lab.test/web:dev", env = { { name = "IMAGE", value = "old" }, { name = "X", value = "1" } } },
+    { name = "tool", image = "lab.test/webber:1" },
+  } } } }, "CronJob"))
+  local containers = result.spec.template.spec.containers
+  eq({ containers[1].image, containers[2].image }, { image "a", "lab.test/webber:1" })
+  local env = {}
+  for _, e in ipairs(containers[1].env) do env[#env + 1] = e.name .. "=" .. e.value end
+  eq(env, { "APP=web", "COMMIT=" .. ("c"):rep(40), "DIGEST=" .. digest "a", "ENVIRONMENT=staging",
+    "IMAGE=" .. image "a", "RELEASE=5", "X=1" })
+  eq({ result.metadata.labels.a, result.metadata.ownerReferences, result.spec.suspend, result.spec.backoffLimit,
+    result.spec.template.spec.restartPolicy, result.metadata.annotations["cronjob.kubernetes.io/instantiate"],
+    result.metadata.annotations["moontide/run"] }, { "b", nil, nil, 0, "Never", "manual", "7" })
+  eq(ok(made { backoffLimit = 3, template = { spec = { containers = {} } } }).spec.backoffLimit, 3)
+  has(fails("invalid", made {}).message, "job/smoke describes no pod")
+end)
