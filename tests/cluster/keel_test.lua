@@ -204,13 +204,20 @@ test("from beside keel to instead of it: keel is stopped, and nothing in the man
   s.web("production", "1.0.0", { policy = "major" })
   local keel = kit.start(s.c, s.ns)
   time.sleep(1.5) -- its first look
-  s.push("staging", "two")
+  local two = s.push("staging", "two")
   s.push("1.1.0", "two")
   s.eventually("keel updated both", function()
     return s.image "production" == s.repo .. ":1.1.0"
       and s.c:get(s.path "staging").spec.template.metadata.annotations["keel.sh/update-time"]
   end)
   s.c:rolled_out(s.ns, "staging")
+  s.eventually("the pods say that they run it", function()
+    for _, pod in ipairs(s.c:pods(s.ns, "app=staging")) do
+      local status = (pod.status.containerStatuses or {})[1]
+      if not status or status.imageID:match("@(.*)$") ~= two then return false end
+    end
+    return true
+  end)
   keel:stop()
   local missed = s.push("staging", "three") -- while nobody looks
   local host = instead(s)
