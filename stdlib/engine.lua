@@ -128,16 +128,6 @@ function Engine:emit(event)
   self.on_event(event)
 end
 
----What happened lately.
----@param query EventQuery
----@return EventPage
-function Engine:events(query) return self.happened:page(query) end
-
----Waits until something happens.
----@async
----@param seconds Seconds
-function Engine:events_wait(seconds) self.happened:wait(seconds) end
-
 ---Something went wrong that no run or decision tells of.
 ---@param what string
 ---@param err any

@@ -41,6 +41,16 @@ function Answers:why(app, name) return view.why(self.journal, app, name, self.co
 ---@return Err? err
 function Answers:run_log(id, offset) return view.run_log(self.journal, id, offset, self) end
 
+---What happened lately.
+---@param query EventQuery
+---@return EventPage
+function Answers:events(query) return self.happened:page(query) end
+
+---Waits until something happens.
+---@async
+---@param seconds Seconds
+function Answers:events_wait(seconds) self.happened:wait(seconds) end
+
 ---@return Metric[]
 function Answers:metrics() return require("engine.metrics").collect(self) end
 

@@ -1,10 +1,12 @@
 -- helm's releases as the cluster keeps them: one secret for each revision, whose labels tell name, status and
 -- revision (helm pkg/storage/driver/secrets.go). helmsman adds labels that tell whose they are.
-local errors, kubernetes = require "errors", require "kubernetes"
+local errors, gzip, hash, json, kubernetes = require "errors", require "gzip", require "hash", require "json",
+  require "kubernetes"
 
 local M = {}
 
 local TYPE <const> = "type=helm.sh/release.v1"
+local RECORD_MAX <const> = 16 << 20 -- of one release, unpacked
 
 ---@class HelmRevision
 ---@field name string
@@ -93,6 +95,27 @@ function M.last_good(history)
     if r.status == "superseded" then return r.revision end
   end
   return history[1] and history[1].status ~= "uninstalling" and history[1].revision or nil
+end
+
+---The chart of a release: base64 of gzip of JSON, in a secret whose data are base64 themselves.
+---@async
+---@param client KubernetesClient
+---@param r HelmRevision
+---@return {name: string, version: string}? chart
+---@return Err? err
+function M.chart(client, r)
+  local secret, err = client:get(kubernetes.path("secret", r.namespace, r.secret))
+  if not secret then return nil, err end
+  local packed = hash.unbase64(tostring((secret.data or {}).release or ""))
+  packed = packed and hash.unbase64(packed)
+  local text = packed and gzip.decode(packed, { max = RECORD_MAX })
+  local record = text and json.decode(text, { max = RECORD_MAX })
+  local chart = type(record) == "table" and type(record.chart) == "table" and record.chart.metadata
+  if type(chart) == "table" and type(chart.name) == "string" and type(chart.version) == "string" then
+    return { name = chart.name, version = chart.version }
+  end
+  return errors.fail("protocol", ("the record of release %s cannot be read"):format(r.name),
+    { op = "helmsman", target = r.secret })
 end
 
 ---Marks a release as helmsman's, the way helmsman does when it has ended: a killed one did not come to it.

@@ -418,6 +418,29 @@ local function unchanged(known, now)
   return true
 end
 
+-- What runs as the app's charts, read out of helm's own records: for a host that has lost its notes, or never had any.
+-- Nil unless every chart of the app is there, as the release of its name or of its chart's.
+local function adopted(self, now)
+  local app = self.cfg.apps and self.cfg.apps[self.app]
+  local client = app and app.charts and client_of(self)
+  if not client then return nil end
+  local by_release, by_chart, parts = {}, {}, {}
+  for _, r in ipairs(now) do
+    local chart, err = releases.chart(client, r)
+    if not chart then
+      log.debug("a release cannot be looked into", { release = r.name, error = tostring(err) })
+      return nil
+    end
+    by_release[r.name], by_chart[chart.name] = chart.version, chart.version
+  end
+  for name, chart in pairs(app.charts) do
+    local version = by_release[name] or by_chart[chart.chart or name]
+    if not version then return nil end
+    parts[#parts + 1] = { name = name, version = version }
+  end
+  return (bundle.make(parts))
+end
+
 ---@async
 function Helmsman:current()
   local memory, err = remembered(self)
@@ -435,7 +458,11 @@ function Helmsman:current()
   if #now == 0 then return nil end
   local healthy, why = health(now)
   running.state, running.healthy = healthy and "deployed" or why, healthy
-  if not known then return running end
+  if not known then
+    local set = healthy and adopted(self, now)
+    if set then running.digest, running.image, running.version = set.digest, set.image, set.version end
+    return running
+  end
   local same, other = unchanged(known.revisions, now)
   if same then return ours() end
   running.state = ("%s was changed by somebody else%s"):format(other, healthy and "" or "; " .. why)

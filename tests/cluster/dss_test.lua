@@ -77,7 +77,7 @@ local UP <const> = { "-apply", "-parallel-files", "-p=2", "-f=dss/storage.yaml",
 local DOWN <const> = { "-destroy", "-parallel-files", "-p=2", "-f=dss/storage.yaml", "-f=dss/tools.yaml" }
 
 -- Moontide itself, with the app of values/moontide.yaml and helmsman as a program of this machine.
-function Stage:moontide(word, ...)
+function Stage:configure()
   local said = ok(yaml.decode(ok(fs.read(self.dir .. "/dss/values/moontide.yaml")))).config
   for name, environment in pairs(said.apps.shop.environments) do
     local target = environment.target
@@ -88,8 +88,13 @@ function Stage:moontide(word, ...)
   said.api, said.state = nil, self.dir .. "/state"
   said.clusters = { default = { kubeconfig = self.c.kubeconfig } }
   base.write(self.dir .. "/moontide.json", json.encode(said))
-  local result = ok(proc.run { sys.exe(), word, "--config", self.dir .. "/moontide.json", timeout = 300,
-    stderr = "stdout", ... })
+end
+
+function Stage:moontide(word, ...)
+  self:configure()
+  local argv = { sys.exe(), word, "--config", self.dir .. "/moontide.json", ... }
+  argv.timeout, argv.stderr = 300, "stdout"
+  local result = ok(proc.run(argv))
   if not result.ok then
     local history = proc.run { sys.exe(), "history", "--output", "json", "--config", self.dir .. "/moontide.json" }
     error(("moontide %s:\n%s\n%s"):format(word, result.stdout, history.stdout), 2)
@@ -188,6 +193,43 @@ test("Moontide follows the charts and puts them out by the files, in staging as 
     s:must({ "-destroy", "-f=dss/application-production.yaml" }, versions)
     s:must({ "-destroy", "-f=dss/application-staging.yaml" }, versions)
     eq(s:releases(), {})
+  end, 400)
+
+test("Moontide killed while helm works goes on where it was: a first release and an upgrade, each put out once",
+  function()
+    local s = stage()
+    for _, name in ipairs { "api", "web" } do s:publish(name, "1.0.0") end
+    -- Only production has something to do; its first chart takes some seconds to become ready.
+    local file = s.dir .. "/dss/application-production.yaml"
+    base.write(file, (ok(fs.read(file)):gsub("chart: main/api\n", "%0    set: { delay: 5s }\n")))
+    local function die_at(status)
+      s:configure()
+      local host <close> = ok(proc.spawn { sys.exe(), "run", "--config", s.dir .. "/moontide.json" })
+      base.eventually("helm works", 60, function()
+        return (s:releases()["production/api"] or ""):find(status, 1, true)
+      end)
+      host:kill "KILL"
+      host:wait()
+    end
+    die_at "pending-install"
+    s:moontide "once"
+    eq(s:releases(), {
+      ["production/api"] = "api-1.0.0 deployed 2", -- the way back finished the installation
+      ["production/web"] = "web-1.0.0 deployed 1",
+    })
+    s:publish("api", "1.1.0")
+    die_at "pending-upgrade"
+    s:moontide "once"
+    has(s:releases()["production/api"], "api-1.1.0 deployed")
+    local history = json.decode(s:moontide("history", "--output", "json"))
+    local states = {}
+    for _, run in ipairs(history.runs) do
+      if run.environment == "production" then
+        states[#states + 1] = ("%s %s %d"):format(run.title, run.state, run.attempts)
+      end
+    end
+    eq(states, { "api 1.1.0 done 2", "api 1.0.0, web 1.0.0 done 2" })
+    has(s:moontide "status", "api=1.1.0 web=1.0.0")
   end, 400)
 
 test("what the files say is understood by Moontide, helm and the API server", function()

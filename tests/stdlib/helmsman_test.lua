@@ -315,6 +315,24 @@ test("current is what the releases say: nothing, ours, somebody else's, ill", fu
   has(fails("unhealthy", t:wait(request("a", 1))).message, "release api in namespace shop is failed")
 end)
 
+test("a host without notes takes over what runs, when that is all of the app's charts", function()
+  local t, _, api = stage(PUT)
+  t.cfg.apps = { web = { charts = { api = {}, front = { chart = "frontend" } } } }
+  kubeapi.release(api, { namespace = "shop", name = "api", revision = 3, status = "deployed", context = "shop",
+    chart = "api-chart 1.2.3" })
+  eq(t:current(), { state = "deployed", healthy = true }) -- one of two
+  kubeapi.release(api, { namespace = "shop", name = "shop-front", revision = 1, status = "deployed", context = "shop",
+    chart = "frontend 2.0.0" })
+  local now = ok(t:current())
+  eq({ now.version, now.image }, { "api=1.2.3 front=2.0.0", "api=1.2.3 front=2.0.0" })
+  eq(now.digest, require("charts.bundle").make({ { name = "api", version = "1.2.3" },
+    { name = "front", version = "2.0.0" } }).digest)
+  for _, broken in ipairs { "", "AAAA", require("hash").base64("no gzip") } do
+    api.objects["/api/v1/namespaces/shop/secrets/sh.helm.release.v1.api.v3"].data = { release = broken }
+    eq(t:current(), { state = "deployed", healthy = true })
+  end
+end)
+
 test("who may not look at secrets knows what was applied, and helmsman sees for itself", function()
   local t, _, api = stage(PUT)
   api.denied = "secrets"
@@ -382,16 +400,16 @@ test("every failure has its code and says what to do", function()
     .. " managed by the current context. Applying changes will likely cause conflicts. Change the"
     .. " release name or namespace."))
   is("conflict", 'release web: helmsman-1/web was changed by somebody else (kubectl-patch owns .data.text)',
-    said("ERROR", "command for release [web] returned [ 1 ] exit code and error message [ Error: UPGRADE FAILED: conflict"
-      .. " occurred while applying object helmsman-1/web /v1, Kind=ConfigMap: Apply failed with 1 conflict: conflict with"
-      .. ' "kubectl-patch" using v1: .data.text ]'))
+    said("ERROR", "command for release [web] returned [ 1 ] exit code and error message [ Error: UPGRADE FAILED:"
+      .. " conflict occurred while applying object helmsman-1/web /v1, Kind=ConfigMap: Apply failed with 1 conflict:"
+      .. ' conflict with "kubectl-patch" using v1: .data.text ]'))
   is("invalid", "has no version >=9", said("ERROR", "chart [ r/api ] with version [ >=9 ] was found"
     .. " with a mismatched version: 1.0.0")
     .. said("CRITICAL", "chart validation failed"))
   is("invalid", '"staging" is no version', said("ERROR", "improper constraint: staging"))
   is("invalid", "wants a comma between two bounds", said("ERROR", "improper constraint: >=2.2.3 <4"))
-  is("unsupported", "helm's diff plugin", said("CRITICAL", 'command failed: error: the namespace from the provided object'
-    .. ' "staging" does not match the namespace "tools". You must pass \'--namespace=staging\' to perform this'
+  is("unsupported", "helm's diff plugin", said("CRITICAL", 'command failed: error: the namespace from the provided'
+    .. ' object "staging" does not match the namespace "tools". You must pass \'--namespace=staging\' to perform this'
     .. " operation."))
   is("not_found", "there is no chart r/api of version 9.9.9", said("ERROR", "chart [ r/api ] version ["
     .. " 9.9.9 ] can't be found. If"
