@@ -44,11 +44,14 @@ test("a Deployment is done by kubectl's rule", function()
   eq(state("Deployment", { replicas = 3 }, done), "done")
   eq(state("Deployment", {}, { replicas = 1, updatedReplicas = 1, availableReplicas = 1 }), "done", "replicas are 1")
   eq(state("Deployment", { replicas = 0 }, {}), "done")
-  local is, words = state("Deployment", { replicas = 3 }, { replicas = 4, updatedReplicas = 2, availableReplicas = 3 })
+  local is, words = state("Deployment", { replicas = 3 }, { replicas = 4, updatedReplicas = 2,
+    availableReplicas = 3 })
   eq({ is, words }, { "progressing", "2 of 3 updated, 3 available, 2 of before still there" })
-  eq(state("Deployment", { replicas = 3 }, { replicas = 4, updatedReplicas = 3, availableReplicas = 3 }), "progressing",
+  eq(state("Deployment", { replicas = 3 }, { replicas = 4, updatedReplicas = 3, availableReplicas = 3 }),
+    "progressing",
     "an old one is still there")
-  eq(state("Deployment", { replicas = 3 }, { replicas = 3, updatedReplicas = 3, availableReplicas = 2 }), "progressing")
+  eq(state("Deployment", { replicas = 3 }, { replicas = 3, updatedReplicas = 3, availableReplicas = 2 }),
+    "progressing")
   is, words = state("Deployment", { replicas = 3 },
     { observedGeneration = 3, replicas = 3, updatedReplicas = 3, availableReplicas = 3 })
   eq({ is, words }, { "progressing", "the cluster has not seen the change yet" })
@@ -60,8 +63,10 @@ test("a Deployment fails by its deadline, and says what keeps it from making pod
   local is, words = state("Deployment", {}, { conditions = { late }, updatedReplicas = 1, replicas = 1 })
   eq(is, "failed")
   has(words, "ProgressDeadlineExceeded: ReplicaSet")
-  eq(state("Deployment", {}, { conditions = { late }, updatedReplicas = 1, replicas = 1, availableReplicas = 1 }), "done")
-  local quota = { type = "ReplicaFailure", status = "True", reason = "FailedCreate", message = "exceeded quota: tight" }
+  eq(state("Deployment", {}, { conditions = { late }, updatedReplicas = 1, replicas = 1,
+    availableReplicas = 1 }), "done")
+  local quota = { type = "ReplicaFailure", status = "True", reason = "FailedCreate",
+    message = "exceeded quota: tight" }
   local s = rollout.status(workload("Deployment", {}, { conditions = { quota } }))
   eq({ s.state, s.blocked }, { "progressing", "FailedCreate: exceeded quota: tight" })
   s = rollout.status(workload("Deployment", { paused = true }, { replicas = 1, availableReplicas = 1 }))
@@ -122,8 +127,10 @@ test("pods say why they do not run, in their own words", function()
   eq({ #f, f[1].weight, f[1].text }, { 1, "stuck", 'ImagePullBackOff: Back-off pulling image "x"' })
   eq(pods_of.faults(pod("web-1", waiting("InvalidImageName", "no")))[1].weight, "fatal")
   eq(pods_of.faults(pod("web-1", waiting "ContainerCreating")), {})
-  f = pods_of.faults(pod("web-1", waiting("CrashLoopBackOff", "back-off 10s", 3, { exitCode = 137, reason = "OOMKilled" })))
-  eq({ f[1].text, f[1].crashed, f[1].restarts }, { "CrashLoopBackOff (OOMKilled, exit code 137, 3 restarts)", true, 3 })
+  f = pods_of.faults(pod("web-1", waiting("CrashLoopBackOff", "back-off 10s", 3, { exitCode = 137,
+    reason = "OOMKilled" })))
+  eq({ f[1].text, f[1].crashed, f[1].restarts }, { "CrashLoopBackOff (OOMKilled, exit code 137, 3 restarts)",
+    true, 3 })
   f = pods_of.faults(pod("web-1", { name = "app", ready = false, restartCount = 1, state = { running = {} },
     lastState = { terminated = { exitCode = 1, reason = "Error" } } }))
   eq({ f[1].reason, f[1].previous }, { "Restarted", true })
@@ -132,7 +139,8 @@ test("pods say why they do not run, in their own words", function()
   f = pods_of.faults(pod("web-1", nil, { status = { phase = "Pending", conditions = {
     { type = "PodScheduled", status = "False", reason = "Unschedulable", message = "0/4 nodes are available" } } } }))
   eq({ f[1].weight, f[1].text }, { "waiting", "Unschedulable: 0/4 nodes are available" })
-  eq(pods_of.faults(pod("web-1", waiting "ImagePullBackOff", { metadata = { name = "web-1", deletionTimestamp = "x" } })),
+  eq(pods_of.faults(pod("web-1", waiting "ImagePullBackOff", { metadata = { name = "web-1",
+    deletionTimestamp = "x" } })),
     {}, "it goes anyway")
 end)
 
@@ -148,7 +156,8 @@ end)
 
 test("faults become one line, the worst first, without what a terminal would obey", function()
   local list = {
-    pod("web-1", waiting("ImagePullBackOff", "\27[31mno such image")), pod("web-2", waiting("ImagePullBackOff", "same")),
+    pod("web-1", waiting("ImagePullBackOff", "\27[31mno such image")), pod("web-2",
+      waiting("ImagePullBackOff", "same")),
     pod("web-3", waiting("InvalidImageName", "bad")),
   }
   local words = pods_of.words(pods_of.all_faults(list))
@@ -162,14 +171,16 @@ end)
 test("only pods of the newest revision count", function()
   local function owned(name, by, labels, img)
     return { metadata = { name = name, uid = name, labels = labels,
-      ownerReferences = { { uid = by, controller = true } } }, spec = { containers = { { name = "app", image = img } } } }
+      ownerReferences = { { uid = by, controller = true } } }, spec = { containers = { { name = "app",
+        image = img } } } }
   end
   local function names(list)
     local out = {}
     for i, p in ipairs(list) do out[i] = p.metadata.name end
     return out
   end
-  local web = workload("Deployment", { template = { spec = { containers = { { name = "app", image = image "b" } } } } })
+  local web = workload("Deployment", { template = { spec = { containers = { { name = "app",
+    image = image "b" } } } } })
   web.metadata.annotations = { ["deployment.kubernetes.io/revision"] = "2" }
   local function set(uid, revision, img)
     return { metadata = { uid = uid, annotations = { ["deployment.kubernetes.io/revision"] = revision },
@@ -207,7 +218,8 @@ end
 local function with_containers(kind, ...)
   local list = {}
   for i, name in ipairs { ... } do list[i] = { name = name, image = "lab.test/web:1", env = { { name = "A" } } } end
-  local template = { spec = { containers = list, initContainers = { { name = "migrate", image = "lab.test/web:1" } } } }
+  local template = { spec = { containers = list, initContainers = { { name = "migrate",
+    image = "lab.test/web:1" } } } }
   if kind == "CronJob" then
     return workload(kind, { jobTemplate = { spec = { template = template } } })
   end
@@ -283,7 +295,8 @@ test("a host whose turn is over, or that was overtaken, does not write", functio
   eq(err.generation, 9)
   ok(patch.fence(web, request("c", 6, { generation = 9 }), WHO))
   written({}, { host = "two", id = "bbbb", app = "web", environment = "staging" })
-  has(fails("conflict", patch.fence(web, request("c", 6), WHO)).message, "another Moontide, on host two, released v1.2.0")
+  has(fails("conflict", patch.fence(web, request("c", 6), WHO)).message,
+    "another Moontide, on host two, released v1.2.0")
   ok(patch.fence(web, request("c", 6, { since = 4102444800 }), WHO), "decided after that")
 end)
 
@@ -426,12 +439,14 @@ end)
 test("a Job gets the release in its environment, the released image where it is the app's, and no owner", function()
   local function made(spec, kind)
     local source = { kind = kind or "Job", apiVersion = "batch/v1", metadata = { name = "smoke" },
-      spec = kind == "CronJob" and { schedule = "x", jobTemplate = { metadata = { labels = { a = "b" } }, spec = spec } }
+      spec = kind == "CronJob" and { schedule = "x", jobTemplate = { metadata = { labels = { a = "b" } },
+        spec = spec } }
         or spec }
     return job.make(source, check_request(), "smoke-1", "shop")
   end
   local result = ok(made({ suspend = true, template = { spec = { containers = {
-    { name = "own", image = "lab.test/web:dev", env = { { name = "IMAGE", value = "old" }, { name = "X", value = "1" } } },
+    { name = "own", image = "lab.test/web:dev", env = { { name = "IMAGE", value = "old" }, { name = "X",
+      value = "1" } } },
     { name = "tool", image = "lab.test/webber:1" },
   } } } }, "CronJob"))
   local containers = result.spec.template.spec.containers
