@@ -359,3 +359,19 @@ test("a target that stays out of reach fails the release when patience is over",
   for i, r in ipairs(runs) do states[i] = r.policy .. " " .. r.state end
   eq(states, { "rollback done", "staging failed" })
 end)
+
+test("what somebody else did to a place meanwhile is not taken back, and the next push goes out", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  target_weather(s, "wait", { "conflict" })
+  s.world:push("main", "b")
+  s.settle()
+  local runs = s.host:history({ app = "web", environment = "staging" }).runs
+  eq({ #runs, runs[1].policy, runs[1].state }, { 2, "staging", "failed" })
+  s.settle()
+  eq(#s.host:history({ app = "web", environment = "staging" }).runs, 2, "also not by the next poll")
+  s.world:push("main", "c")
+  s.settle()
+  eq(s.world:running("staging").commit, C "c")
+end)
