@@ -22,6 +22,15 @@ local function text_of(versions)
   return errors.fail("invalid", "versions is empty; leave it out for what should run", { op = "apply" })
 end
 
+-- The environment must be named when there are several: production is no good guess here.
+local function named(self, act, op)
+  local app = self.config.apps[act.app]
+  if app and not act.environment and #app.environment_list > 1 then
+    return errors.fail("invalid", act.app .. " has several environments: say which one", { op = op, target = act.app })
+  end
+  return acts.one_place(self, act)
+end
+
 -- What was taken down by order comes up by order.
 local function free(self, p)
   local hold = self.journal:hold_of(p.app.name, p.environment)
@@ -50,7 +59,7 @@ end
 ---@return RunInfo?
 ---@return Err? err
 function M.apply(self, act)
-  local p, err = acts.one_place(self, act)
+  local p, err = named(self, act, "apply")
   if not p then return nil, err end
   local order = { app = act.app, environment = p.environment, by = act.by, reason = act.reason }
   local change, why
@@ -80,7 +89,7 @@ end
 ---@return RunInfo?
 ---@return Err? err denied: the environment is protected; unsupported: its target cannot
 function M.destroy(self, act)
-  local p, err = acts.one_place(self, act)
+  local p, err = named(self, act, "destroy")
   if not p then return nil, err end
   local about = { op = "destroy", target = act.app }
   if p.config.protected then

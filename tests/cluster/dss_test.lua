@@ -3,7 +3,8 @@
 local check = require "check"
 local base, cluster, tools = require "lab.base", require "cluster.lab", require "cluster.tools"
 local museums = require "cluster.chart_museum"
-local fs, json, proc, sys, yaml = require "fs", require "json", require "proc", require "sys", require "yaml"
+local fs, http, json, proc, sys, yaml = require "fs", require "http", require "json", require "proc", require "sys",
+  require "yaml"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 
 local REPOSITORIES <const> = {
@@ -77,7 +78,7 @@ local UP <const> = { "-apply", "-parallel-files", "-p=2", "-f=dss/storage.yaml",
 local DOWN <const> = { "-destroy", "-parallel-files", "-p=2", "-f=dss/storage.yaml", "-f=dss/tools.yaml" }
 
 -- Moontide itself, with the app of values/moontide.yaml and helmsman as a program of this machine.
-function Stage:configure()
+function Stage:configure(more)
   local said = ok(yaml.decode(ok(fs.read(self.dir .. "/dss/values/moontide.yaml")))).config
   for name, environment in pairs(said.apps.shop.environments) do
     local target = environment.target
@@ -86,6 +87,7 @@ function Stage:configure()
     target.command, target.env = { tools.path "helmsman" }, { PATH = tools.cache() .. "/bin:/usr/bin:/bin" }
   end
   said.api, said.state = nil, self.dir .. "/state"
+  for key, value in pairs(more or {}) do said[key] = value end
   said.clusters = { default = { kubeconfig = self.c.kubeconfig } }
   base.write(self.dir .. "/moontide.json", json.encode(said))
 end
@@ -231,6 +233,50 @@ test("Moontide killed while helm works goes on where it was: a first release and
     eq(states, { "api 1.1.0 done 2", "api 1.0.0, web 1.0.0 done 2" })
     has(s:moontide "status", "api=1.1.0 web=1.0.0")
   end, 400)
+
+test("a pipeline takes staging down and brings it up by the API, with the versions that it wants", function()
+  local s = stage()
+  for _, name in ipairs { "api", "web" } do
+    s:publish(name, "0.0.0-staging.1")
+    s:publish(name, "0.0.0-staging.2")
+  end
+  base.write(s.dir .. "/token", "token-of-the-pipeline\n")
+  local port = base.port()
+  s:configure { listen = "127.0.0.1:" .. port, api = { token = { file = s.dir .. "/token" } } }
+  local host <close> = ok(proc.spawn { sys.exe(), "run", "--config", s.dir .. "/moontide.json" })
+  local function ask(method, path, body)
+    return http.request { method = method, url = ("http://127.0.0.1:%d%s"):format(port, path),
+      body = body and json.encode(body), auth = { bearer = "token-of-the-pipeline" } }
+  end
+  local function done(order, body)
+    local answer = ok(ask("POST", order, body))
+    eq(answer.status, 202, answer.body)
+    return base.eventually(order .. " is done", 90, function()
+      local job = ok(ask("GET", answer.headers.location)):json().job
+      if job.state == "failed" then error(job.error.message, 0) end
+      return job.state == "done" and job
+    end)
+  end
+  base.eventually("staging is up", 90, function()
+    return s:releases()["staging/web"] == "web-0.0.0-staging.2 deployed 1"
+      and (ok(ask("GET", "/jobs?state=done")):json().jobs[1] ~= nil)
+  end)
+  done("/destroy", { app = "shop", environment = "staging", by = "pipeline" })
+  eq(s:releases(), {})
+  local job = done("/apply", { app = "shop", environment = "staging", versions = { api = "0.0.0-staging.1" } })
+  eq(job.release.version, "api=0.0.0-staging.1 web=0.0.0-staging.2")
+  eq(s:releases(), {
+    ["staging/api"] = "api-0.0.0-staging.1 deployed 1", ["staging/web"] = "web-0.0.0-staging.2 deployed 1",
+  })
+  eq(ok(ask("POST", "/destroy", { app = "shop", environment = "production" })).status, 403)
+  local words = {}
+  for _, event in ipairs(ok(ask("GET", "/events?app=shop&environment=staging&limit=1000")):json().events) do
+    words[event.event] = true
+  end
+  ok(words.run and words.step and words.change)
+  host:kill "TERM"
+  host:wait()
+end, 300)
 
 test("what the files say is understood by Moontide, helm and the API server", function()
   local s = stage()

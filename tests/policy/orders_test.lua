@@ -104,7 +104,8 @@ test("a protected environment, an unknown one and a target that cannot are refus
   local s = stage()
   has(fails("denied", s.host:destroy(order { environment = "production" })).message,
     "web production is protected: set protected = false")
-  fails("denied", s.host:destroy { app = "web", by = "ann" }) -- the only one that could be meant is production
+  fails("invalid", s.host:destroy { app = "web", by = "ann" }) -- never guessed
+  fails("invalid", s.host:apply { app = "web", by = "ann" })
   fails("not_found", s.host:destroy(order { app = "nope" }))
   fails("not_found", s.host:destroy(order { environment = "nope" }))
   s.host.config.apps.web.environments.staging.target = { kind = "docker" }
