@@ -76,6 +76,7 @@ function M.replace(engine, key, apps)
   for name, app in pairs(before) do
     if now[name] ~= app then
       for _, environment in ipairs(app.environment_list) do engine.places[name .. "/" .. environment.name] = nil end
+      engine.hurry[name] = now[name] and true or nil -- what is asked for is another thing now
     end
     if not now[name] then
       gone = gone + 1

@@ -336,6 +336,47 @@ test("what waits for approval makes way for something newer", function()
   eq(host.journal:approval_of("shop/web", "deployment", "deployment/shop/web:1.0.1").state, "withdrawn")
 end)
 
+test("keel's API changes how many votes a workload's updates need, also of what waits", function()
+  local herd = herds.new()
+  herd:put("deployment", "shop", "web", keel("major"), { { "web", REPO .. ":1.0.0" } },
+    { labels = { ["keel.sh/approvals"] = "3" } })
+  herd:push(REPO, "1.0.1", "one")
+  local host = open(herd)
+  host.config.api = { token = { reveal = function() return "word" end } }
+  local handle = require("control").public_handler(host)
+  local function put(votes)
+    return handle { method = "PUT", path = "/v1/approvals", query = {}, headers = { authorization = "Bearer word" },
+      body = json.encode { identifier = "deployment/shop/web", provider = "kubernetes", votesRequired = votes } }.status
+  end
+  sim.settle(host)
+  eq(host:status().apps[1].environments[1].approval.votes, 3)
+  ok(host:approve { app = "shop/web", by = "ann" })
+  eq(put(1), 200)
+  local object = herd.objects.deployment["shop/web"].metadata
+  eq({ object.annotations["keel.sh/approvals"], object.labels["keel.sh/approvals"] }, { "1" })
+  sim.settle(host)
+  eq(#herd.applied, 1) -- ann's vote was enough
+end)
+
+test("what waits in a workload that was found goes on when another host finds it", function()
+  local herd, state = herds.new(), folder()
+  herd:put("deployment", "shop", "web", keel("major", { approvals = "1" }), { { "web", REPO .. ":1.0.0" } })
+  herd:push(REPO, "1.0.1", "one")
+  local host = herd:host(state)
+  local running = task.spawn(function() return host:run() end)
+  local function waiting() return host:status().apps[1].environments[1].state == "waiting" end
+  check.eventually(waiting)
+  host:stop(1)
+  running:join()
+  host = herd:host(state) -- it looks at the cluster after it has opened
+  check.defer(function() pcall(host.close, host) end)
+  eq(waiting(), true)
+  ok(host:approve { app = "shop/web", by = "ann" })
+  check.eventually(function() return #herd.applied == 1 end)
+  sim.settle(host)
+  eq(titles(host, "shop/web"), { "done 1.0.0 -> 1.0.1" })
+end)
+
 test("approvals that are no number stop updates, and why says so", function()
   local herd = herds.new()
   herd:put("deployment", "shop", "web", keel("major", { approvals = "two" }), { { "web", REPO .. ":1.0.0" } })
