@@ -2,7 +2,7 @@
 -- token of the chart's service account with exactly the chart's rights, the chart's configuration, a real API server;
 -- a real BuildKit builds, and where there is a real node, real pods answer.
 local check, cluster, lab = require "check", require "cluster.lab", require "lab"
-local fs, json, registry_of = require "fs", require "json", require "registry"
+local fs, http, json, registry_of = require "fs", require "http", require "json", require "registry"
 local box = require "image.box"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 
@@ -123,6 +123,7 @@ test("push, staging, tag, production, rollback: all by the image, with the chart
       pki .. ":/etc/moontide/certificates/buildkit:ro",
       account .. ":/var/run/secrets/kubernetes.io/serviceaccount:ro",
       w.builder.command[1]:match("^(.*)/") .. ":/tools:ro",
+      folder("test", { ["test.lua"] = ok(fs.read("config/chart/files/test.lua")) }) .. ":/test:ro",
     },
   }
   local function serves(ns, word)
@@ -149,7 +150,14 @@ test("push, staging, tag, production, rollback: all by the image, with the chart
     local code, said = inside(id, { "moontide", "status" })
     return code == 0 and said:find("v1.1.0", 1, true)
   end, 30, "status inside tells v1.1.0")
-  local code, said = inside(id, { "/usr/bin/moontide", "rollback", "web", "production" })
+  -- What `helm test` runs, and the names that the service and its ingress have.
+  local code, said = inside(id, { "moontide", "exec", "/test/test.lua", "http://" .. config.listen })
+  eq(code, 0, said)
+  local function asked_as(name)
+    return ok(http.get("http://" .. config.listen .. "/readyz", { headers = { Host = name .. ":8420" } })).status
+  end
+  eq({ asked_as("demo-moontide." .. w.own), asked_as("demo-moontide"), asked_as("elsewhere") }, { 200, 200, 421 })
+  code, said = inside(id, { "/usr/bin/moontide", "rollback", "web", "production" })
   eq(code, 0, said)
   serves(w.prod, "two")
   code, said = inside(id, { "moontide", "history", "web" })
