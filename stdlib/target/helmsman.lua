@@ -310,8 +310,9 @@ local function carry_out(self, act, memory, decisions, call)
   local result
   result, err = runner(self):call(act, call)
   if not result then return nil, err end -- it stays under way: what it did is not known
-  -- helmsman itself ends with 0, 1 or 2. Anything else was done to it, and what it was doing is half done.
-  if result.code and result.code <= 2 then memory.underway = nil end
+  -- Here helmsman itself ends with 0 or 1. Anything else was done to it, and what it was doing is half done: a Go
+  -- program that is the first of its container ends with 2 at SIGTERM, since there the signal cannot kill it.
+  if result.code == 0 or result.code == 1 then memory.underway = nil end
   if result.code == 0 then return true end
   err = output.failure(result.said, result.how, { op = "target." .. act, target = "helmsman" })
   ok = remember(self, memory)

@@ -205,6 +205,17 @@ test("a Job that does not come to an end is deleted, and is under way as far as 
   eq(json.decode(require("fs").read(t.memory)).underway.release, 1)
 end)
 
+test("an apply that ends with 2 or 137 was ended by somebody: it stays under way", function()
+  for _, code in ipairs { 2, 137, 143 } do
+    local t = stage(function(act) return act == "plan" and 2 or code, PLAN end)
+    fails("failed", t:apply(request("a", 1)))
+    eq(json.decode(require("fs").read(t.memory)).underway.release, 1)
+  end
+  local t = stage(function(act) return act == "plan" and 2 or 1, PLAN end)
+  fails("failed", t:apply(request("a", 1)))
+  eq(json.decode(require("fs").read(t.memory)).underway, nil)
+end)
+
 test("what a killed Job left pending is told with the way out: there is no helm here to do it", function()
   local t, api = stage(good)
   kubeapi.release(api, { namespace = "shop", name = "api", revision = 1, status = "pending-install" })
