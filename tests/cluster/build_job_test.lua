@@ -206,6 +206,75 @@ test("the containers' own commands build and push, from a context that this host
   eq(ok(require("http").get(base .. "/contexts/" .. name .. ".tar")).status, 404)
 end, 120)
 
+-- An image with buildah, put together from this machine's package.
+local function buildah_image(where)
+  local base = require "lab.base"
+  local files = { { "usr/bin/buildah", ok(fs.read(ok(base.exists "buildah"), { max = 64 << 20 })), 493 } }
+  for line in base.run({ "ldd", ok(base.exists "buildah") }):gmatch("[^\n]+") do
+    local path = line:match("=> (/%S+)") or line:match("^%s*(/%S+)")
+    if path then files[#files + 1] = { path:sub(2), ok(fs.read(path, { max = 64 << 20 })), 493 } end
+  end
+  files[#files + 1] = { "etc/containers/policy.json", '{"default":[{"type":"insecureAcceptAnything"}]}' }
+  files[#files + 1] = { "etc/containers/registries.conf", "unqualified-search-registries = []\n" }
+  files[#files + 1] = { "etc/passwd", "root:x:0:0:root:/:/nonexistent\n" }
+  files[#files + 1] = { "etc/group", "root:x:0:\n" }
+  return lab.image(where, { name = "tools/buildah", files = files, entrypoint = { "/usr/bin/buildah" } }).image
+end
+
+-- Puts the Job's pod on the real node, on this machine's network: registry and context are at 127.0.0.1.
+local function on_real_node()
+  local made = manifest.job
+  check.defer(function() manifest.job = made end)
+  manifest.job = function(b)
+    local object = made(b)
+    local spec = cluster.on_real_node(object.spec.template.spec)
+    spec.hostNetwork, spec.dnsPolicy = true, "Default"
+    object.spec.template.spec = spec
+    return object
+  end
+end
+
+local function in_a_real_pod(privileged)
+  local c = cluster.open()
+  c:need_real()
+  if not require("lab.base").exists "buildah" then check.skip("buildah is not installed") end
+  local where = lab.registry {}
+  registry = where
+  local ns = c:namespace "build"
+  local r = request_of { name = "real", timeout = 120, builder = {
+    image = buildah_image(where), command = { "/usr/bin/buildah" }, privileged = privileged, memory = "512Mi",
+    cpu = "50m", login = false, authorities = false,
+  } }
+  local token = c:service_account(ns, "moontide", RULES)
+  r.cfg.clusters.default = { name = "default", kubeconfig = c:kubeconfig_for(token, ns), namespace = ns }
+  local files = lab.dir("files")
+  local dockerfile = "FROM scratch\nARG WORD\nCOPY app version /\n"
+  for name, content in pairs(lab.app { version = "one", dockerfile = dockerfile }) do
+    lab.write(files .. "/" .. name, type(content) == "table" and content.text or content)
+  end
+  lab.run { "tar", "-C", files, "-cf", r.archive, "." }
+  local engine = { health = function() return { live = true, ready = true } end, metrics = function() return {} end }
+  local door <close> = ok(require("serve").listen { address = "127.0.0.1", port = 0,
+    handler = require("control").public_handler(engine) })
+  r.cfg.builder.url = "http://127.0.0.1:" .. door.port
+  on_real_node()
+  local digest, err = job.build(r)
+  ok(digest, tostring(err) .. "\n" .. table.concat(r.lines, "\n"))
+  eq(r.registry:digest(r.tag), digest)
+  eq(ok(r.registry:labels(digest))["org.opencontainers.image.revision"], COMMIT)
+  has(table.concat(r.lines, "\n"), "STEP 3/")
+  ok(#r.progress > 2, "progress was told")
+  -- A build that cannot work says why, in buildah's words, and pushes nothing.
+  r.tag, r.name = "sha-broken", r.repository .. ":sha-broken"
+  r.dockerfile = "missing"
+  has(tostring(fails("failed", job.build(r))), "buildah build ended with")
+  fails("not_found", r.registry:digest("sha-broken"))
+end
+
+test("a real pod fetches the context, builds with buildah and pushes", function() in_a_real_pod(false) end, 300)
+
+test("so does a privileged one, where nodes forbid user namespaces", function() in_a_real_pod(true) end, 300)
+
 test("where pods find this host is configured, or the pod's own address", function()
   local r = request_of()
   eq(manifest.base(r.cfg), "http://10.0.0.7:8420")
