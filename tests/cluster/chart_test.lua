@@ -162,7 +162,7 @@ test("it installs, tests, upgrades, tests and goes, where only restricted pods a
   has(c:helm { "test", "demo", "--namespace", own, "--timeout", "60s" }, "Succeeded")
   local pods = ok(json.decode(c:kubectl { "-n", own, "get", "pods", "-o", "json" })).items
   eq(#pods, 1)
-  -- The full variant: two hosts, secrets, tools, ingress; the volume stays an emptyDir, since nothing binds claims here.
+  -- The full variant: two hosts, secrets, tools, ingress; the volume is an emptyDir: nothing binds claims here.
   local more = { persistence = { enabled = false } }
   has(install(c, own, "full", names, more), "2 app(s)")
   has(c:helm { "test", "demo", "--namespace", own, "--timeout", "60s" }, "Succeeded")
