@@ -17,6 +17,7 @@ local context, errors, hash, json, log, sys, task, time = require "context", req
 ---@field sleeping integer Branches that sleep now.
 ---@field over? Err Why the run goes no further; sticky: pcall in a policy does not get past it.
 ---@field broken? Err The journal could not be read or written: nothing was decided, the run goes on later.
+---@field private forked? boolean It has had more than one branch.
 ---@field private branches table<integer, {prefix: string, n: integer}>
 local Steps = {}
 Steps.__index = Steps
@@ -24,6 +25,7 @@ Steps.__index = Steps
 local M = {}
 
 local MAX_RESULT <const> = 256 * 1024
+local LONG <const> = 60 -- seconds of sleep that are worth two writes
 local SECRET_KEYS <const> = { auth = true, password = true, token = true, authorization = true, secret = true }
 
 ---@param options {journal: Journal, run: integer, emit: fun(entry: table), stopping: (fun(): boolean),
@@ -32,7 +34,8 @@ local SECRET_KEYS <const> = { auth = true, password = true, token = true, author
 function M.new(options)
   local self = setmetatable({
     journal = options.journal, run = options.run, emit = options.emit, stopping = options.stopping,
-    acting = options.acting or function() return true end, count = 0, branches = {}, moved = time.monotonic(), sleeping = 0,
+    acting = options.acting or function() return true end, count = 0, branches = {}, moved = time.monotonic(),
+    sleeping = 0,
   }, Steps)
   self.branches[assert(task.current())] = { prefix = "", n = 0 }
   return self
@@ -50,6 +53,7 @@ end
 ---@return fun(id: integer) join Called with the task's id before it runs.
 function Steps:branch()
   local prefix = self:path() .. "."
+  self.forked = true
   return function(id) self.branches[id] = { prefix = prefix, n = 0 } end
 end
 
@@ -242,9 +246,13 @@ end
 function Steps:sleep(seconds)
   local wake = self:value("sleep", { seconds = seconds }, function() return time.now() + seconds end)
   local last = time.monotonic() + math.min(wake - time.now(), seconds)
+  -- A host that goes down meanwhile says nothing about a run that only sleeps: the attempt does not count.
+  local parked = not self.forked and last - time.monotonic() >= LONG
+  if parked then self:book("park", self.run) end
   self.sleeping = self.sleeping + 1
   local guard <close> = setmetatable({}, { __close = function()
     self.sleeping, self.moved = self.sleeping - 1, time.monotonic()
+    if parked then self:book("unpark", self.run) end
   end })
   while guard and time.monotonic() < last do time.sleep(math.min(last - time.monotonic(), 3600)) end
 end

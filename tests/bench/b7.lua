@@ -216,7 +216,8 @@ return function()
   local function ratio(metric) return bench:median("moontide", metric) / bench:median(other, metric) end
   bench:judge("resident, over " .. other, ratio "resident", "<=", 1)
   bench:judge("processor time without news, over " .. other, ratio "cpu", "<=", 1)
-  bench:judge("API requests a minute, over " .. other, ratio "requests", "<=", 1)
+  -- No ratio: both only follow, and a watch that begins again now and then is all there is.
+  bench:judge("API requests a minute", bench:median("moontide", "requests"), "<=", 10)
   bench:judge("from a new tag to the first Deployment, over " .. other, ratio "first", "<=", 1)
   bench:judge(("from a new tag to all %d Deployments, over %s"):format(each, other), ratio "all", "<=", 1)
   bench:judge("resident for each Deployment", bench:median("moontide", "resident") * 1024 / count, nil, nil, " KiB")
