@@ -2,7 +2,7 @@
 --
 -- A cut stream is taken up by the time of the last line (sinceTime, whole seconds), without the lines that came
 -- already. Rules: k8s-openapi's ReadNamespacedPodLog; core/v1 PodLogOptions.
-local http, time = require "http", require "time"
+local errors, http, time = require "errors", require "http", require "time"
 local call, lines = require "kubernetes.call", require "kubernetes.lines"
 
 local M = {}
@@ -36,6 +36,8 @@ end
 ---@field same integer lines that had exactly this time
 ---@field skip integer lines of that time to pass over after taking it up
 ---@field fresh boolean a line came since
+---@field began number monotonic
+---@field looked boolean? the container had ended, and its log was read since
 
 -- Gives a line that begins with its time to on_line, unless it was given before.
 local function give(place, line, options)
@@ -72,20 +74,23 @@ local function stream(client, path, query, fn)
   end
 end
 
--- Whether the container may write more. What cannot be seen has ended.
-local function goes_on(client, pod_path, options)
-  local pod = client:get(pod_path)
-  local status = pod and pod.status
-  if type(status) ~= "table" or status.phase == "Succeeded" or status.phase == "Failed" then return false end
-  local found = false
+-- What the container does: "waits" for its start, "runs", or "ended". What cannot be seen has ended.
+local function state_of(client, pod_path, options)
+  local pod, err = client:get(pod_path)
+  if not pod then return err.code == "not_found" and "ended" or "runs" end
+  local status = type(pod.status) == "table" and pod.status or {}
+  if status.phase == "Succeeded" or status.phase == "Failed" then return "ended" end
+  local state = status.phase == "Pending" and "waits" or "ended"
   for _, key in ipairs { "containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses" } do
     for _, container in ipairs(type(status[key]) == "table" and status[key] or {}) do
-      if not options.container or container.name == options.container then
-        found = found or type(container.state) == "table" and container.state.running ~= nil
+      if not options.container and key == "containerStatuses" or container.name == options.container then
+        local now = type(container.state) == "table" and container.state or {}
+        if now.running then return "runs" end
+        state = now.waiting and not container.lastState and container.restartCount == 0 and "waits" or "ended"
       end
     end
   end
-  return found
+  return state
 end
 
 local function waits_to_start(err)
@@ -93,28 +98,46 @@ local function waits_to_start(err)
   return err.message:find("waiting to start", 1, true) or err.message:find("PodInitializing", 1, true)
 end
 
+-- Whether to open another stream after one that ended. The log of a pod that has no node yet is empty, and ends.
+local function goes_on(client, pod_path, options, place)
+  local state = state_of(client, pod_path, options)
+  if state == "waits" then
+    if not place.last and time.monotonic() - place.began <= (options.within or START) then return true end
+    return place.last == nil and errors.new("invalid", "the container is waiting to start",
+      { op = "kubernetes.logs", target = client.server .. pod_path, status = 400 })
+  end
+  -- It may have run from beginning to end since the stream was opened.
+  local unread = not place.last and not place.looked
+  place.looked = true
+  return state == "runs" or unread
+end
+
 -- Follows the log until the container has ended, taking cut streams up again.
 local function follow(client, pod_path, options)
   local query = query_of(options)
   query.follow, query.timestamps = true, true
-  local place = { same = 0, skip = 0, fresh = false } ---@type LogPlace
-  local began, failures = time.monotonic(), 0
+  local place = { same = 0, skip = 0, fresh = false, began = time.monotonic() } ---@type LogPlace
+  local failures, quiet = 0, 0
   while true do
     place.fresh = false
     local ok, err = stream(client, pod_path .. "/log", query, function(line) give(place, line, options) end)
-    if ok and not goes_on(client, pod_path, options) then return true end
+    quiet = place.fresh and 0 or quiet + 1
     if place.fresh then failures = 0 end
-    if not ok and waits_to_start(err) and not place.last then
-      if time.monotonic() - began > (options.within or START) then return nil, err end
+    if ok then
+      local more = goes_on(client, pod_path, options, place)
+      if not more then return true end
+      if errors.is(more) then return nil, more end
+    elseif waits_to_start(err) and not place.last then
+      if time.monotonic() - place.began > (options.within or START) then return nil, err end
     else
       failures = failures + 1
-      if failures >= ATTEMPTS or err and (err.status or 500) < 500 and err.status ~= 429 then return nil, err end
+      if failures >= ATTEMPTS or (err.status or 500) < 500 and err.status ~= 429 then return nil, err end
     end
     if place.last then
       query.sinceTime, query.sinceSeconds, query.tailLines = place.last, nil, nil
       place.skip = place.same
     end
-    time.sleep(math.min(0.25 * 2 ^ failures, 8))
+    time.sleep(math.min(0.25 * 2 ^ math.min(quiet, 8), place.last and 8 or 1))
   end
 end
 
