@@ -86,16 +86,17 @@ local function state_of(client, pod_path, options)
       if not options.container and key == "containerStatuses" or container.name == options.container then
         local now = type(container.state) == "table" and container.state or {}
         if now.running then return "runs" end
-        state = now.waiting and not container.lastState and container.restartCount == 0 and "waits" or "ended"
+        state = now.waiting and container.restartCount == 0 and "waits" or "ended"
       end
     end
   end
   return state
 end
 
-local function waits_to_start(err)
-  if err.status ~= 400 then return false end
-  return err.message:find("waiting to start", 1, true) or err.message:find("PodInitializing", 1, true)
+-- Whether a refusal may pass: a container is "waiting to start", "not available", "PodInitializing" and more, but none
+-- that the pod does not have.
+local function may_start(err)
+  return err.status == 400 and not err.message:find("is not valid for pod", 1, true)
 end
 
 -- Whether to open another stream after one that ended. The log of a pod that has no node yet is empty, and ends.
@@ -127,8 +128,10 @@ local function follow(client, pod_path, options)
       local more = goes_on(client, pod_path, options, place)
       if not more then return true end
       if errors.is(more) then return nil, more end
-    elseif waits_to_start(err) and not place.last then
-      if time.monotonic() - place.began > (options.within or START) then return nil, err end
+    elseif may_start(err) and not place.last then
+      local more = goes_on(client, pod_path, options, place)
+      local late = time.monotonic() - place.began > (options.within or START)
+      if not more or errors.is(more) or late then return nil, err end
     else
       failures = failures + 1
       if failures >= ATTEMPTS or (err.status or 500) < 500 and err.status ~= 429 then return nil, err end

@@ -38,9 +38,13 @@ test("objects are made, read, changed in each way, replaced and deleted", functi
   local pause = json.array { { op = "replace", path = "/spec/paused", value = true } }
   eq(ok(client:patch(web, pause, "json")).spec.paused, true)
 
-  local current = ok(client:get(web))
-  current.spec.paused = nil
-  local replaced = ok(client:replace(web, current))
+  local current, replaced
+  check.eventually(function() -- the controllers write too
+    current = ok(client:get(web))
+    current.spec.paused = nil
+    replaced = client:replace(web, current)
+    return replaced
+  end)
   eq(replaced.spec.paused, nil)
   local err = fails("conflict", client:replace(web, current)) -- its version is old now
   eq(err.reason, "Conflict")

@@ -447,7 +447,11 @@ end, 120)
 test("a followed log waits for its container, and gives up on what does not come", function()
   local n = 0
   local api, client = open(function(request)
-    if request.path == POD then return object { status = { phase = "Succeeded" } } end
+    if request.path == POD then
+      local state = n <= 2 and { waiting = { reason = "ContainerCreating" } } or { terminated = {} }
+      local container = { name = "app", restartCount = 0, lastState = {}, state = state }
+      return object { status = { phase = n <= 2 and "Pending" or "Succeeded", containerStatuses = { container } } }
+    end
     n = n + 1
     if n <= 2 then
       return status(400, "BadRequest", 'container "app" in pod "web-1" is waiting to start: ContainerCreating')
@@ -480,7 +484,7 @@ test("a followed log waits for its container, and gives up on what does not come
   local never = fails("invalid", client:logs("ns", "web-1", { follow = true, within = 0.3, on_line = print }))
   has(never.message, "waiting to start")
   api.handle = function(request)
-    if request.path == POD then return object { status = { phase = "Succeeded" } } end
+    if request.path == POD then return object { status = { phase = "Pending" } } end
     return status(400, "BadRequest", 'container "app" in pod "web-1" is waiting to start: ContainerCreating')
   end
   local err = fails("invalid", client:logs("ns", "web-1", { follow = true, within = 0.3, on_line = print }))
