@@ -21,6 +21,7 @@ local M = {}
 ---@field fence? fun(): boolean Whether this host may act now, when that may end.
 ---@field leader? fun(): LeaderStatus With several hosts.
 ---@field outrank? fun(generation: integer): integer? Raises this host's generation to at least that, if it leads.
+---@field before_close? fun() The journal's last moment.
 ---@field unfinished? boolean Some run did not end when run() did.
 ---@field lost? Err Why it must not act any more: another host does.
 ---@field tellers table<table, true> Tasks that tell the outside of runs.
@@ -113,6 +114,7 @@ end
 
 ---Gives the state folder back.
 function Engine:close()
+  if self.before_close then self.before_close() end
   self.journal:close()
   self.lock:close()
 end

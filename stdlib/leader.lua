@@ -17,7 +17,7 @@ end
 -- The store opens its cluster when it is first asked: a host whose API server is down stands by and tries again.
 local function store_of(config)
   local leader = config.leader
-  local store = { name = leader.lease, namespace = leader.namespace }
+  local store = { name = leader.lease, namespace = leader.namespace, annotations = {} }
   local inner
   local function ask(word)
     return function(_, record)
@@ -27,6 +27,7 @@ local function store_of(config)
         store.namespace = leader.namespace or client.namespace
         -- Each attempt of ours is one request: what a repetition would have hidden, the election wants to know.
         inner = lease.new(client:with { timeout = leader.renew / 2, attempts = 1 }, store.namespace, leader.lease)
+        inner.annotations = store.annotations
       end
       return inner[word](inner, record)
     end

@@ -230,8 +230,9 @@ M.config = s.record({
   { "poll", s.duration { doc = "How often sources are looked at.", default = "30s", min = 0.1, max = 86400 } },
   { "state", folder_path("Folder of the journal and of everything else that is remembered.",
     { default = "/var/lib/moontide" }) },
-  { "control", folder_path("Path of the control socket. Default: control.sock in the state folder; with `leader`, "
-    .. "control-NAME.sock.") },
+  { "control", text("Path of the control socket. Default: control.sock in the state folder; with `leader`, "
+    .. "control-NAME.sock.", { what = "the path of a socket",
+    verify = function(value, at) return at.source.resolve(value) end }) },
   { "leader", leader },
   { "scripts", folder_path "Folder of policies. Default: those inside the program." },
   { "listen", text('Address for health checks and metrics: "127.0.0.1:8420". Left out: none.', {

@@ -69,7 +69,7 @@ end
 local function adopt(engine, place, compiled)
   local releases = place.app.follows == "git" and compiled.name == place.config.policy
   if compiled.first ~= "adopt" and not releases then return false end
-  if engine.journal:newest_release(place.app.name, place.environment) then return false end
+  if engine.journal:touched(place.app.name, place.environment) then return false end
   return first.adopt(engine, place, compiled.first == "adopt")
 end
 
@@ -88,9 +88,15 @@ local function decide(engine, place, compiled)
     if watch and watch.key == change.key then
       local by = watch.run and " by run " .. watch.run or ""
       decision = { verdict = "unchanged", reason = ("%s was handled%s"):format(title, by) }
-    elseif found and found.healthy and found.commit and found.commit == change.commit then
+    elseif found and found.healthy and found.commit and found.commit == change.commit
+      and (change.version == nil or change.version == found.version) then
       journal:seen({ app = app, environment = environment }, compiled.name, change.key)
       decision = { verdict = "unchanged", reason = title .. " runs already" }
+    elseif not watch and type(change.commit) == "string"
+      and journal:taken_back_before(app, environment, change.commit, change.version) then
+      journal:seen({ app = app, environment = environment }, compiled.name, change.key)
+      decision = { verdict = "refused", reason = ("%s: the host before took it back: %s"):format(title,
+        journal:taken_back_before(app, environment, change.commit, change.version)) }
     else
       local data = {}
       for k, v in pairs(change) do

@@ -23,6 +23,38 @@ function Releases:newest_release(app, environment)
   return self:row(RELEASE .. "WHERE app = ? AND environment = ? ORDER BY id DESC LIMIT 1", app, environment)
 end
 
+---Whether anything was ever released or adopted here. What another host told of does not count.
+---@param app string
+---@param environment string
+---@return boolean
+function Releases:touched(app, environment)
+  return self:row("SELECT 1 AS yes FROM releases WHERE app = ? AND environment = ? AND adopted <> 3 LIMIT 1", app,
+    environment) ~= nil
+end
+
+---Why a digest is bad here, if it is.
+---@param app string
+---@param environment string
+---@param digest string
+---@return string? reason
+function Releases:known_bad(app, environment, digest)
+  local row = self:row(RELEASE .. "WHERE app = ? AND environment = ? AND digest = ? AND state = 'bad' LIMIT 1", app,
+    environment, digest)
+  return row and (row.reason or "bad")
+end
+
+---Why a commit, or that commit as a version, was taken back by a host before this state, if it was.
+---@param app string
+---@param environment string
+---@param commit string
+---@param version? string
+---@return string? reason
+function Releases:taken_back_before(app, environment, commit, version)
+  local row = self:row(RELEASE .. [[WHERE app = ? AND environment = ? AND commit_id = ? AND version IS ? AND adopted = 3
+    AND state = 'bad' LIMIT 1]], app, environment, commit, version)
+  return row and (row.reason or "it was bad")
+end
+
 ---@param id integer
 ---@return table? release
 function Releases:release_by_id(id) return self:row(RELEASE .. "WHERE id = ?", id) end
@@ -45,7 +77,7 @@ function Releases:add_release(r)
   self:write([[INSERT INTO releases (app, environment, run, version, commit_id, digest, image, state, adopted,
     restored, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
     r.app, r.environment, r.run, r.version, r.commit, r.digest, r.image, r.state or "pending",
-    r.inherited and 2 or r.adopted and 1 or 0, r.restored and 1 or 0, words(r.reason), time.now())
+    r.handed and 3 or r.inherited and 2 or r.adopted and 1 or 0, r.restored and 1 or 0, words(r.reason), time.now())
   return self:row("SELECT last_insert_rowid() AS id").id
 end
 

@@ -6,7 +6,8 @@
 -- the process if that does not succeed (sys.deadman). It then stands by in the same process: a host that ended instead
 -- would be started again ever later by whoever supervises it, and be missing when the API server comes back.
 local errors, proc, sys, task, time = require "errors", require "proc", require "sys", require "task", require "time"
-local control, leader, standby = require "control", require "leader", require "leader.standby"
+local control, leader, memo, standby = require "control", require "leader", require "leader.memo",
+  require "leader.standby"
 
 local M = {}
 
@@ -92,8 +93,19 @@ local function switch_after(self)
   return math.max(0.001, e:left() - reserve)
 end
 
+-- What our successor should know stands in the Lease, written with the next renewal.
+local function hand_over(self)
+  local annotations, engine = self.election.store.annotations, self.engine
+  if not annotations or not engine or not self.state_id then return end
+  local ok, text = pcall(memo.write, engine, self.state_id)
+  if ok then annotations[memo.KEY] = text else engine:trouble("what a successor should know cannot be read", text) end
+end
+
 local function keep(self)
-  local err = self.election:keep(function() sys.deadman(switch_after(self)) end)
+  local err = self.election:keep(function()
+    sys.deadman(switch_after(self))
+    hand_over(self)
+  end)
   self.lost = err
   self.changed:notify()
   if self.engine then self.engine:abandon(err) end
@@ -144,11 +156,18 @@ local function turn(self)
   local e = self.election
   self.lost = nil
   self:note(("leads from now on: %s, generation %d"):format(e.identity, e.generation))
+  local left = e.observed.object and e.observed.object.metadata.annotations
   local keeping <close> = task.spawn(keep, self)
   local engine, err = take_over(self)
   if engine then
-    self.engine, self.standby.trouble = engine, nil
+    self.standby.trouble = nil
+    local taken, problem = pcall(memo.take, engine, left)
+    if not taken then engine:trouble("what the host before handed over could not be taken", problem) end
+    engine.before_close = function() hand_over(self) end
+    self.state_id = require("rollout.identity").of(self.config.state)
     if e.generation < engine.generation then e:raise(engine.generation) end -- the journal knew of later ones
+    self.engine = engine
+    if self.lost then engine:abandon(self.lost) end
     self.doors:switch(engine)
     if self.stopping then engine:stop(GRACE) end
     local ok
@@ -163,6 +182,7 @@ local function turn(self)
   if not settled(engine) then return err, true end
   sys.deadman()
   if e.leading then e:release(RELEASE) end
+  if e.store.annotations then e.store.annotations[memo.KEY] = nil end -- at our next turn it would be an old story
   return err
 end
 

@@ -66,6 +66,9 @@ test("SIGKILL, two state folders: the standby starts clean, and rolls out again 
   s:await("end", "one")
   s.world:tag("v1.0.0", "one")
   s:await("end", "one", 20, 2)
+  ok(require("client").open(a.state, a.state .. "/control-a.sock"):hold {
+    app = "web", environment = "production", by = "ann" })
+  time.sleep(RETRY * 2) -- what a successor should know goes with the next renewal
   local killed = time.now()
   a.process:kill("KILL")
   took("takeover with an empty state", b:wait_for "^leads from now on" - killed, DURATION + RETRY * 1.2 + SLACK)
@@ -74,6 +77,12 @@ test("SIGKILL, two state folders: the standby starts clean, and rolls out again 
   eq(s:count("begin", "one"), 2) -- nothing runs twice
   s.world:push("main", "two")
   s.world:tag("v1.1.0", "two")
+  s:await("end", "two")
+  time.sleep(1)
+  eq(s:count "begin", 3) -- production is held, by somebody who told the other host
+  local door = require("client").open(b.state, b.state .. "/control-b.sock")
+  eq(assert(door:status()).apps[1].environments[2].hold.by, "ann")
+  ok(door:unhold { app = "web", environment = "production", by = "ann" })
   s:await("end", "two", 20, 2)
   eq(s:count "begin", 4)
   s:never_two()

@@ -224,6 +224,59 @@ test("the host that holds the lead rises above a generation that it finds; one t
   eq(asked[1], 41)
 end)
 
+-- ---- what a host hands over ----
+
+local memo = require "leader.memo"
+
+test("holds and bad releases are handed over; nothing bad goes out again, and who unheld did so for good", function()
+  local s = stage { rollback = "rollback" }
+  s.world:push("main", "sick")
+  s.world:trouble("sick", "sick")
+  s.settle()
+  eq(s.world:running("staging").commit, C "one") -- taken back
+  ok(s.host:hold { app = "web", environment = "production", by = "ann", reason = "sale" })
+  local left = { [memo.KEY] = memo.write(s.host, "state-a") }
+  local rolled = s.count "roll out"
+  s.world:tag("v1.1.0", "one")
+  s.enter "b"
+  eq(memo.take(s.host, left), 2)
+  s.settle()
+  eq(s.count "roll out", rolled)
+  eq(s.world:running("staging").commit, C "one")
+  eq(s.decision("staging").verdict, "refused")
+  has(s.decision("staging").reason, "took it back")
+  local held = s.host:status().apps[1].environments[2]
+  eq(held.state, "held")
+  eq(held.hold.by, "ann")
+  eq(memo.take(s.host, left), 0) -- a second time
+  ok(s.host:unhold { app = "web", environment = "production", by = "ann" })
+  s.settle()
+  eq(s.world:running("production").version, "v1.1.0")
+  -- The host before leads again, with a state of its own that still has the hold.
+  left = { [memo.KEY] = memo.write(s.host, "state-b") }
+  s.enter("a", { engine = { host = "a", generation = s.host.generation + 1 } })
+  memo.take(s.host, left)
+  eq(s.host:status().apps[1].environments[2].hold, nil)
+end)
+
+test("a memo of the same state, of the past, or of nonsense changes nothing", function()
+  local s = stage()
+  ok(s.host:hold { app = "web", environment = "production", by = "ann" })
+  local own = assert(require("rollout.identity").of(s.host.state))
+  eq(memo.take(s.host, { [memo.KEY] = memo.write(s.host, own) }), 0)
+  eq(memo.take(s.host, nil), 0)
+  local json = require "json"
+  local odd = {
+    "", "null", "[]", "{", ("x"):rep(20000), json.encode { state = "x", generation = 0, holds = {} },
+    json.encode { state = "x", generation = "9", holds = {} },
+    json.encode { state = "x", generation = 99, holds = { { app = 1, environment = {} }, 7, { app = "nope",
+      environment = "production" }, { app = "web", environment = "production", by = "ann" } }, bad = { {}, "x",
+      { app = "web", environment = "staging" } } },
+  }
+  for _, text in ipairs(odd) do eq(memo.take(s.host, { [memo.KEY] = text }), 0) end
+  eq(s.host:status().apps[1].environments[2].hold.by, "ann")
+end)
+
 -- ---- a host that must not act any more ----
 
 -- An engine that runs in a task of its own, with a fence that the test holds.
