@@ -85,18 +85,19 @@ local function decide(engine, place, compiled)
   if change then
     change.key = log.redact(change.key) -- as the journal has it
     local title = change.title or change.key
-    if watch and watch.key == change.key then
+    local handled = watch and watch.key == change.key
+    local back = not (watch and watch.run) and type(change.commit) == "string"
+      and journal:taken_back_before(app, environment, change.commit, change.version)
+    if back and (handled or not watch) then
+      if not handled then journal:seen({ app = app, environment = environment }, compiled.name, change.key) end
+      decision = { verdict = "refused", reason = ("%s: the host before took it back: %s"):format(title, back) }
+    elseif handled then
       local by = watch.run and " by run " .. watch.run or ""
       decision = { verdict = "unchanged", reason = ("%s was handled%s"):format(title, by) }
     elseif found and found.healthy and found.commit and found.commit == change.commit
       and (change.version == nil or change.version == found.version) then
       journal:seen({ app = app, environment = environment }, compiled.name, change.key)
       decision = { verdict = "unchanged", reason = title .. " runs already" }
-    elseif not watch and type(change.commit) == "string"
-      and journal:taken_back_before(app, environment, change.commit, change.version) then
-      journal:seen({ app = app, environment = environment }, compiled.name, change.key)
-      decision = { verdict = "refused", reason = ("%s: the host before took it back: %s"):format(title,
-        journal:taken_back_before(app, environment, change.commit, change.version)) }
     else
       local data = {}
       for k, v in pairs(change) do
