@@ -1,8 +1,8 @@
 -- Several hosts, one of which acts: whoever holds a Lease of the cluster. The rules are in leader/election.lua, the
 -- Lease in leader/lease.lua; leader/host.lua is what `moontide run` does with them.
 local election, lease = require "leader.election", require "leader.lease"
-local errors, hash, kubernetes, sys, time = require "errors", require "hash", require "kubernetes", require "sys",
-  require "time"
+local errors, hash, kubernetes, sys, task, time = require "errors", require "hash", require "kubernetes", require "sys",
+  require "task", require "time"
 
 local M = {}
 
@@ -45,6 +45,36 @@ function M.open(config, on_change)
   return election.new {
     store = store_of(config), identity = M.identity(leader), duration = leader.duration, renew = leader.renew,
     retry = leader.retry, on_change = on_change,
+  }
+end
+
+---Takes the lead for a short time, if nobody has it: what `moontide once` does. The process ends when the lead cannot be
+---kept while it is needed (sys.deadman).
+---@async
+---@param config Config
+---@return {options: table, close: fun()}? lead `options` of engine.open; `close` gives the lead back.
+---@return Err? err busy: another host acts.
+function M.take(config)
+  local e = M.open(config)
+  local leads, err = e:try()
+  if not leads then
+    return nil, err or errors.new("busy", ("another host acts: %s"):format(e:holder() or "it was faster"),
+      { op = "leader", target = config.leader.lease })
+  end
+  local keeping = task.start({ name = "lead", detached = true }, function()
+    e:keep(function() sys.deadman(math.max(0.001, e:left() - (e.duration - e.renew) / 2)) end)
+  end)
+  return {
+    options = {
+      generation = e.generation, host = e.identity, fence = function() return e:acting() end,
+      leader = function() return M.status(e) end,
+      outrank = function(generation) return e:raise(generation) and e.generation end,
+    },
+    close = function()
+      keeping:cancel()
+      sys.deadman()
+      e:release(5)
+    end,
   }
 end
 

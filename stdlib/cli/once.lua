@@ -8,12 +8,23 @@ local time = require "time"
 return {
   summary = "look at every source once, finish what that starts",
   example = "moontide once",
-  more = "The exit code is 0 when every look and every run went well, else 1.",
+  more = "The exit code is 0 when every look and every run went well, else 1. With `leader` it acts only"
+    .. " when no other host does.",
   run = function(ctx)
     local run = require "cli.run"
     local console = require("console").open(ctx.out, ctx.flags.output)
-    local engine, code = run.open(ctx, console)
-    if not engine then return code end
+    local config = ctx:config()
+    if not config then return 2 end
+    local lead, problem
+    if config.leader then
+      lead, problem = require("leader").take(config)
+      if not lead then return ctx:fail(problem) end
+    end
+    local engine, code = run.open(ctx, console, config, lead and lead.options)
+    if not engine then
+      if lead then lead.close() end
+      return code
+    end
     sys.catch("TERM", "INT")
     local signals <close> = task.spawn(function()
       sys.next_signal()
@@ -22,6 +33,7 @@ return {
     end)
     local result, err = engine:once()
     signals:cancel()
+    if lead then lead.close() end
     console:close()
     if not result then return ctx:fail(err) end
     if not console.json and #result.runs > 0 then show.runs(ctx.out, result.runs, time.now()) end

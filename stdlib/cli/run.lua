@@ -6,14 +6,13 @@ local GRACE = 30 -- seconds that runs get to finish or park when the host is tol
 
 -- Opens the engine for run and once. The configuration is loaded again at each reload, with the flags
 -- applied.
-local function open(ctx, console, config)
-  config = config or ctx:config()
-  if not config then return nil, 2 end
-  local engine, err = require("engine").open {
-    config = config,
-    load = function() return ctx:load_config() end,
+local function open(ctx, console, config, more)
+  local options = {
+    config = config, load = function() return ctx:load_config() end,
     on_event = function(event) console:event(event) end,
   }
+  for name, value in pairs(more or {}) do options[name] = value end
+  local engine, err = require("engine").open(options)
   if not engine then return nil, ctx:fail(err) end
   return engine, config
 end

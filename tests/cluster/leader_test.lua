@@ -248,3 +248,29 @@ test("rights that are missing are named, and the host stands by", function()
   eq(a:get "/healthz", 200)
   eq(a:get "/activez", 503)
 end, 30)
+
+test("once acts only when no other host does, and gives the lead back", function()
+  local s = stage()
+  local dir = base.dir("once")
+  base.write(dir .. "/moontide.lua", ([[return { state = "%s/state", clusters = { default = { kubeconfig = "%s" } },
+    leader = { identity = "once", duration = "4s", renew = "2.5s", retry = "0.5s", namespace = "%s" },
+    apps = { web = { source = "%s/nothing.git", image = "127.0.0.1:1/team/web", environments = { staging = {
+      target = { kind = "command", apply = { "/bin/true" } } } } } } }]]):format(dir, s.kubeconfig, s.ns, dir))
+  local function once()
+    return assert(require("proc").run { require("sys").exe(), "once", "--config", dir .. "/moontide.lua", timeout = 60,
+      stderr = "stdout" })
+  end
+  local a = s:start("a", { work = 50 })
+  a:wait_for "^leads from now on"
+  local result = once()
+  eq(result.code, 1)
+  check.has(result.stdout, "another host acts: a_")
+  eq(fs.exists(dir .. "/state/journal.db"), false)
+  a.process:kill("TERM")
+  a.process:wait(20)
+  result = once()
+  eq(result.code, 1) -- its source is not there, but it looked
+  ok(fs.exists(dir .. "/state/journal.db"), result.stdout)
+  eq(s:lease().holderIdentity, nil)
+  eq(s:lease().leaseTransitions, 1)
+end, 60)
