@@ -20,7 +20,11 @@ local function locked()
   return fs.exists(dir .. "/lock") and not lock
 end
 
-local function is_up() return locked() and fs.exists(dir .. "/cluster.json") end
+-- A description that a killed one left counts for nothing: its process is gone.
+local function is_up()
+  local text = locked() and fs.read(dir .. "/cluster.json")
+  return text ~= nil and text ~= false and fs.exists(("/proc/%d"):format(assert(json.decode(text)).pid))
+end
 
 local function serve()
   assert(fs.mkdir(dir, { parents = true }))
@@ -37,6 +41,7 @@ local function serve()
   sys.catch("TERM", "INT", "HUP")
   assert(fs.write(dir .. "/pid", tostring(sys.pid())))
   local cluster = require("cluster.site").open(dir, tell)
+  cluster.pid = sys.pid()
   assert(fs.write(dir .. "/cluster.json", json.encode(cluster, { pretty = true }) .. "\n"))
   tell "ready"
   task.start({ name = "folder", detached = true }, function()
