@@ -139,41 +139,6 @@ function Engine:trouble(what, err)
   self:emit { event = "note", level = "error", text = text, error = errors.plain(err) }
 end
 
----Whether this host may act now: asked before each effect. When it may not any more, everything stops.
----@return boolean
-function Engine:acting()
-  if not self.lost and self.fence and not self.fence() then
-    self:abandon(errors.new("conflict", "this host's time to act is over", { op = "leader" }))
-  end
-  return not self.lost
-end
-
----Makes this host's generation at least `least`: something outside bears the one before it. With several hosts only
----the one that holds the Lease may.
----@async
----@param least integer
----@return boolean risen
-function Engine:rise(least)
-  if least <= self.generation then return true end
-  if self.outrank then
-    local given = self.outrank(least)
-    if not given or given < least then return false end
-    least = given
-  end
-  self.generation = self.journal:take_turn(self.host, least)
-  return true
-end
-
----Another host acts from now on, or soon: no further effect begins, what runs is parked, children end; run() returns
----the reason.
----@param err Err
-function Engine:abandon(err)
-  if self.lost then return end
-  self.lost = err
-  self:emit { event = "host", level = "error", text = "stops acting: " .. tostring(err) }
-  self:stop(0)
-end
-
 ---@param name string The app.
 ---@return table state What polling knows of an app, in memory.
 function Engine:app_state(name)
@@ -546,7 +511,7 @@ function Engine:reload()
   return { apps = #config.app_list, policies = #policy_names(config), changed = changed }
 end
 
-for _, room in ipairs { acts.methods, answers, require "engine.orders" } do
+for _, room in ipairs { acts.methods, answers, require "engine.lead", require "engine.orders" } do
   for name, method in pairs(room) do Engine[name] = method end
 end
 

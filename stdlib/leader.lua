@@ -48,8 +48,8 @@ function M.open(config, on_change)
   }
 end
 
----Takes the lead for a short time, if nobody has it: what `moontide once` does. The process ends when the lead cannot be
----kept while it is needed (sys.deadman).
+---Takes the lead for a short time, if nobody has it: what `moontide once` does. The process ends when the lead cannot
+---be kept while it is needed (sys.deadman).
 ---@async
 ---@param config Config
 ---@return {options: table, close: fun()}? lead `options` of engine.open; `close` gives the lead back.

@@ -1,5 +1,5 @@
--- A host of leader_test.lua: `moontide run` with `leader`, in a simulated world whose targets are real programs. Started,
--- stopped and killed by that test; what it is comes from a file.
+-- A host of leader_test.lua: `moontide run` with `leader`, in a simulated world whose targets are real programs.
+-- Started, stopped and killed by that test; what it is comes from a file.
 local fs, json, sim, sys = require "fs", require "json", require "sim", require "sys"
 local file = ...
 local o = assert(json.decode(fs.read(file)))

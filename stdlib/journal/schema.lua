@@ -72,7 +72,7 @@ M.migrations = {
     digest TEXT,
     image TEXT,
     state TEXT NOT NULL,            -- pending live replaced failed bad
-    adopted INTEGER NOT NULL DEFAULT 0,  -- 1: found running; 2: and put there by a host of another state; 3: only told of by it
+    adopted INTEGER NOT NULL DEFAULT 0,  -- 1: found running; 2: by a host of another state; 3: only told of by it
     restored INTEGER NOT NULL DEFAULT 0, -- put back by a rollback
     reason TEXT,
     at REAL NOT NULL

@@ -40,9 +40,9 @@ local function record_of(object)
   local spec = type(object.spec) == "table" and object.spec ~= json.null and object.spec or {}
   local meta = type(object.metadata) == "table" and object.metadata or {}
   return {
-    holder = text(spec.holderIdentity), duration = tonumber(spec.leaseDurationSeconds), acquired = text(spec.acquireTime),
-    renewed = text(spec.renewTime), transitions = whole(spec.leaseTransitions), version = text(meta.resourceVersion),
-    object = object,
+    holder = text(spec.holderIdentity), duration = tonumber(spec.leaseDurationSeconds),
+    acquired = text(spec.acquireTime), renewed = text(spec.renewTime), transitions = whole(spec.leaseTransitions),
+    version = text(meta.resourceVersion), object = object,
   }
 end
 

@@ -1,5 +1,5 @@
--- What a host hands to its successor in the Lease itself, for when they do not share a state folder: who holds what, and
--- which releases proved bad. Without it a hold would be gone, and a bad release out again, because a host died.
+-- What a host hands to its successor in the Lease itself, for when they do not share a state folder: who holds what,
+-- and which releases proved bad. Without it a hold would be gone, and a bad release out again, because a host died.
 local json, rollout_identity = require "json", require "rollout.identity"
 
 local M = {}

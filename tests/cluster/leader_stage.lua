@@ -149,7 +149,9 @@ function Stage:never_two()
   table.sort(acts, function(a, b) return a.at < b.at end)
   for _, act in ipairs(acts) do
     if act.host ~= last then
-      if gone[act.host] then error(("%s acted again at %.3f, after another one had begun"):format(act.host, act.at), 2) end
+      if gone[act.host] then
+        error(("%s acted again at %.3f, after another one had begun"):format(act.host, act.at), 2)
+      end
       if last then gone[last] = true end
       last = act.host
     end

@@ -1,4 +1,5 @@
--- Several hosts and one Lease of a real API server: who dies, is stopped, is cut off or says goodbye, and who acts then.
+-- Several hosts and one Lease of a real API server: who dies, is stopped, is cut off or says goodbye, and who acts
+-- then.
 local base, check, kubernetes = require "lab.base", require "check", require "kubernetes"
 local election, fs, hash, lease = require "leader.election", require "fs", require "hash", require "leader.lease"
 local stages, task, time = require "cluster.leader_stage", require "task", require "time"
@@ -141,7 +142,7 @@ for _, how in ipairs { "hang", "refuse" } do
   end, 120)
 end
 
-test("a leader that stands still for too long is ended by the kernel before another begins, children included", function()
+test("a leader that stands still for too long is ended by the kernel before another begins, children too", function()
   local s = stage()
   local a, b = s:pair({ state = "shared", work = 60000 }, { state = "shared", work = 100 })
   s:await("tick")
@@ -173,7 +174,7 @@ test("wall clocks that differ by more than a year change nothing", function()
     DURATION + RETRY * 1.2 + SLACK)
 end, 60)
 
-test("ten candidates at one Lease: one leads, never two at the same time, every race decided by a conflict", function()
+test("ten candidates at one Lease: one leads, never two at a time, every race decided by a conflict", function()
   local s = stage()
   local client = assert(kubernetes.open({ kubeconfig = s.kubeconfig, namespace = s.ns }))
   local conflicts, most, holds, over, tasks, all = 0, 0, {}, false, {}, {}

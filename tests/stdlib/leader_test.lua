@@ -108,8 +108,8 @@ test("a renewal starts the candidate's wait again", function()
 end)
 
 test("the holder stops acting at the renew deadline, counted from before it asked", function()
-  local t, down, store = 0, false, nil
-  store = memory(function() return down and "refuse" or nil end)
+  local t, down = 0, false
+  local store = memory(function() return down and "refuse" or nil end)
   store.wait = function() t = t + 1 end -- each answer takes a second
   local a = candidate(store, "a", function() return t end)
   ok(a:try())
@@ -140,8 +140,8 @@ test("a renewal that comes too late does not count, although the store took it",
 end)
 
 test("an acquisition whose answer got lost is found, and counts anew", function()
-  local t, spoil, store = 0, nil, nil
-  store = memory(function(word) return word == spoil and "lose" or nil end)
+  local t, spoil = 0, nil
+  local store = memory(function(word) return word == spoil and "lose" or nil end)
   local a = candidate(store, "a", function() return t end)
   spoil = "create"
   eq(a:try(), false)
@@ -153,9 +153,9 @@ test("an acquisition whose answer got lost is found, and counts anew", function(
 end)
 
 test("a renewal whose answer got lost is made again from a fresh record", function()
-  local t, spoil, store = 0, nil, nil
+  local t, spoil = 0, nil
   local a
-  store = memory(function(word)
+  local store = memory(function(word)
     if word == spoil then spoil = nil return "lose" end
   end)
   a = candidate(store, "a", function() return t end)
@@ -200,8 +200,8 @@ test("a released lease is free at once, and the generation goes on", function()
 end)
 
 test("a release after a lost answer still finds its own record", function()
-  local t, spoil, store = 0, nil, nil
-  store = memory(function(word)
+  local t, spoil = 0, nil
+  local store = memory(function(word)
     if word == spoil then spoil = nil return "lose" end
   end)
   local a = candidate(store, "a", function() return t end)
@@ -421,8 +421,8 @@ test("ten candidates at once: one wins each turn, and the others' writes are ref
 end)
 
 test("keep renews until it cannot, and says why", function()
-  local down, store = false, nil
-  store = memory(function() return down and "refuse" or nil end)
+  local down = false
+  local store = memory(function() return down and "refuse" or nil end)
   local a = candidate(store, "a", time.monotonic, { duration = 0.9, renew = 0.5, retry = 0.1 })
   ok(a:try())
   local renewed, lost_at = 0, nil
