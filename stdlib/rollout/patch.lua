@@ -109,10 +109,25 @@ end
 
 -- ---- who may ----
 
+-- Annotations are written by whoever may patch the workload. A generation counts up to a number that hosts do not come
+-- to, so that each can take a higher one (a Lease counts in 32 bits, the journal in 64) and nobody is locked out for
+-- good. A time that is still to come says nothing of who was first.
+local MOST_GENERATION <const> = 1 << 30
+local SKEW <const> = 3600 -- seconds that another host's clock may be ahead
+
+-- A number as we write it into an annotation.
+local function counted(digits)
+  return digits and #digits <= 18 and digits:find("^%d+$") and math.tointeger(tonumber(digits)) or nil
+end
+
 ---The number of the host's turn that wrote last; 0 when none of ours did.
 ---@param object table
 ---@return integer
-function M.generation(object) return math.tointeger(tonumber(M.annotation(object, "generation"))) or 0 end
+function M.generation(object)
+  local told = M.annotation(object, "generation")
+  if told and #told > 18 and told:find("^%d+$") then return MOST_GENERATION end
+  return math.min(counted(told) or 0, MOST_GENERATION)
+end
 
 ---Whether this host may write now. A host whose turn is over (somebody holds a later one) may not; of hosts that share
 ---a state, a lower release never follows a higher one; and of two that do not, whoever decided before the other wrote
@@ -123,14 +138,15 @@ function M.generation(object) return math.tointeger(tonumber(M.annotation(object
 ---@return true? ok
 ---@return Err? err conflict; `generation`: the one that was found, when it is higher.
 function M.fence(object, request, who)
-  local id, release = M.annotation(object, "state"), tonumber(M.annotation(object, "release"))
+  local id, release = M.annotation(object, "state"), counted(M.annotation(object, "release"))
   if not id then return true end
   local found, own = M.generation(object), request.generation
   local host, at = M.annotation(object, "host") or "?", M.annotation(object, "at")
   local name = M.annotation(object, "version") or (M.annotation(object, "commit") or "?"):sub(1, 7)
   local words
   if own and found > own then
-    words = ("another Moontide, on host %s, released %s in generation %d; ours is %d"):format(host, name, found, own)
+    words = ("another Moontide, on host %s, released %s in generation %d; ours is %d (if no such host is left: kubectl"
+      .. " annotate %s %sgeneration-)"):format(host, name, found, own, M.name(object), PREFIX)
   elseif id == who.id then
     if not release or M.annotation(object, "app") ~= who.app or M.annotation(object, "environment") ~= who.environment
       or release <= request.release then
@@ -139,7 +155,7 @@ function M.fence(object, request, who)
     words = ("release %d (%s, by host %s) came after this one, %d"):format(release, name, host, request.release)
   else
     local written = at and time.parse_iso(at)
-    if not written or not request.since or written <= request.since then return true end
+    if not written or not request.since or written <= request.since or written > time.now() + SKEW then return true end
     words = ("another Moontide, on host %s, released %s at %s, after this was decided"):format(host, name, at)
   end
   return errors.fail("conflict", text.clean(words, 400), { op = "target.apply", target = M.name(object),

@@ -300,6 +300,38 @@ test("a host whose turn is over, or that was overtaken, does not write", functio
   ok(patch.fence(web, request("c", 6, { since = 4102444800 }), WHO), "decided after that")
 end)
 
+test("whatever somebody writes into our annotations, no host is locked out for good", function()
+  local web = with_containers("Deployment", "app")
+  local story = patch.story({}, request("b", 5), WHO)
+  local function written(key, value)
+    web.metadata.annotations = patch.annotations(story)
+    web.metadata.annotations[patch.PREFIX .. key] = value
+  end
+  for _, bomb in ipairs { "9223372036854775807", "9223372036854775806", "4611686018427387904", ("9"):rep(400) } do
+    written("generation", bomb)
+    local err = fails("conflict", patch.fence(web, request("c", 6), WHO))
+    -- a host takes the next one, and so does each after it: below what a Lease can count
+    ok(err.generation > 3 and err.generation + 1 < 2 ^ 31 - 2, bomb)
+    local risen = request("c", 6, { generation = err.generation + 1 })
+    ok(patch.fence(web, risen, WHO))
+    ok(tonumber(patch.story(web, risen, WHO).generation) < 2 ^ 31)
+  end
+  for _, none in ipairs { "1e18", "0x7fffffffffffffff", "-1", "1.5", "many", "" } do
+    written("generation", none)
+    eq(patch.generation(web), 0)
+    ok(patch.fence(web, request("c", 6), WHO))
+  end
+  for _, none in ipairs { "1e308", "6.5", "inf", "0xfff" } do
+    written("release", none)
+    ok(patch.fence(web, request("c", 6), WHO))
+  end
+  web.metadata.annotations = patch.annotations(patch.story({}, request("b", 5),
+    { host = "two", id = "bbbb", app = "web", environment = "staging" }))
+  fails("conflict", patch.fence(web, request("c", 6), WHO))
+  web.metadata.annotations[patch.PREFIX .. "at"] = "2199-01-01T00:00:00.000Z"
+  ok(patch.fence(web, request("c", 6), WHO), "a clock that is wrong by years")
+end)
+
 test("who changed the image stands in managedFields", function()
   local web = with_containers("Deployment", "app")
   web.metadata.managedFields = {
