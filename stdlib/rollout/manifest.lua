@@ -57,6 +57,10 @@ local function take(list, file, object)
   if type(object.apiVersion) ~= "string" or type(object.kind) ~= "string" or type(name) ~= "string" then
     return fault(file, "a document has no apiVersion, kind or metadata.name")
   end
+  -- What the API server takes for a name; another would be a path to something else (k8s.io/apimachinery path/name.go).
+  if name == "." or name == ".." or name == "" or name:find("[/%%]") then
+    return fault(file, "%s is not the name of a %s", name, object.kind)
+  end
   if #list >= MAX_OBJECTS then return fault(file, "there are more than %d objects", MAX_OBJECTS) end
   without_null(object)
   local template = rollout.template(object)

@@ -412,6 +412,9 @@ test("manifests that reach further than their app, or that nobody can apply, are
   refused("hold no deployment/web; they hold: statefulset/db",
     "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: { name: db }\n")
   refused("no apiVersion, kind or metadata.name", "kind: Deployment\n")
+  for _, path in ipairs { "web/scale", "../secrets/s", "..", ".", "a%%2fb" } do
+    refused("is not the name of a Deployment", (DEPLOYMENT:gsub("name: web", ("name: %q"):format(path), 1)))
+  end
   refused("a document is no object", "- 1\n")
   refused("deploy/2.yaml: Deployment web stands in deploy/1.yaml too", DEPLOYMENT, DEPLOYMENT)
   refused("deploy/1.yaml:", "a: [\n")
