@@ -1,7 +1,8 @@
 -- What the registry says, asked once for all workloads of a repository.
 --
 -- A thousand workloads of ten repositories ask ten times in an interval. Who asks says how old an answer may be;
--- whoever gets a new one that differs wakes the others, so that they need not wait for their turn.
+-- whoever gets a new one that differs wakes the others, so that they need not wait for their turn. Only those share an
+-- answer who come with the same credentials: what one namespace may see is not for another, nor is its refusal.
 local candidates, errors, secrets, task, time = require "keel.candidates", require "errors", require "keel.secrets",
   require "task", require "time"
 
@@ -111,8 +112,9 @@ end
 ---@return string[]? tags
 ---@return Err? err
 function M.tags(engine, app, name, since, workload)
-  return shared(engine, "tags " .. name, app, since, function(answer)
-    local tags, err = secrets.registry(engine, memory(engine), name, workload):tags()
+  local registry, who = secrets.registry(engine, memory(engine), name, workload)
+  return shared(engine, ("tags %s%s"):format(name, who), app, since, function(answer)
+    local tags, err = registry:tags()
     if not tags then return nil, err end
     local before = answer.last
     if before and #before >= ENOUGH and #tags < #before / 2 and (answer.doubts or 0) < DOUBTS then
@@ -136,8 +138,9 @@ end
 ---@return string? digest
 ---@return Err? err
 function M.digest(engine, app, name, tag, since, workload)
-  return shared(engine, ("digest %s:%s"):format(name, tag), app, since, function()
-    return secrets.registry(engine, memory(engine), name, workload):digest(tag)
+  local registry, who = secrets.registry(engine, memory(engine), name, workload)
+  return shared(engine, ("digest %s:%s%s"):format(name, tag, who), app, since, function()
+    return registry:digest(tag)
   end, function(a, b) return a == b end)
 end
 

@@ -66,10 +66,11 @@ end
 ---@param name string The repository, as the workload names it.
 ---@param workload? KeelWorkload
 ---@return ImageRegistry
+---@return string who Tells credentials of workloads apart; "" for those of the configuration, or none.
 function M.registry(engine, memory, name, workload)
   local cfg, host = engine.config, (registry.split(name))
   local opened = engine.world.registry(name, cfg)
-  if not workload or not cfg.keel.pull_secrets or opened.config and opened.config.username then return opened end
+  if not workload or not cfg.keel.pull_secrets or opened.config and opened.config.username then return opened, "" end
   local names = { workload.settings.pull_secret }
   for _, secret in ipairs(workload.pull_secrets) do names[#names + 1] = secret end
   for _, secret in ipairs(names) do
@@ -78,12 +79,13 @@ function M.registry(engine, memory, name, workload)
       local own = {}
       for key, value in pairs(opened.config or {}) do own[key] = value end
       own.host, own.username, own.password = host, found.user, { reveal = function() return found.password end }
-      return engine.world.registry(name, setmetatable({
+      local own_way = engine.world.registry(name, setmetatable({
         registries = setmetatable({ [host] = own }, { __index = cfg.registries }),
       }, { __index = cfg }))
+      return own_way, " as " .. hash.sha256(found.user .. "\0" .. found.password)
     end
   end
-  return opened
+  return opened, ""
 end
 
 return M
