@@ -6,6 +6,9 @@ local semver = require "semver"
 
 local M = {}
 
+local MAX_CHANNELS <const> = 20 -- of keel.sh/notify: an annotation may have a hundred thousand
+local LONGEST_DEADLINE <const> = 10 * 366 * 24 -- hours: beyond the year 9999 no date can be written
+
 ---@class KeelSettings
 ---@field policy? UpdatePolicy nil: keel would not touch this workload.
 ---@field why? string Why there is no policy although somebody asked for one.
@@ -82,7 +85,7 @@ local function read_approvals(settings, annotations, labels)
   end
   local hours = labels["keel.sh/approvalDeadline"] or annotations["keel.sh/approvalDeadline"]
   local count = hours and integer(hours)
-  if count and count >= 0 then settings.deadline = count end
+  if count and count >= 0 then settings.deadline = math.min(count, LONGEST_DEADLINE) end
 end
 
 local function read_containers(settings, annotations, labels)
@@ -125,7 +128,9 @@ function M.read(annotations, labels)
   read_approvals(settings, annotations, labels)
   for channel in (annotations["keel.sh/notify"] or ""):gmatch("[^,]+") do
     channel = channel:match("^%s*(.-)%s*$")
-    if channel ~= "" then settings.notify[#settings.notify + 1] = channel end
+    if channel ~= "" and #channel <= 63 and #settings.notify < MAX_CHANNELS then
+      settings.notify[#settings.notify + 1] = channel
+    end
   end
   read_containers(settings, annotations, labels)
   settings.pull_secret = any_case(labels, "keel.sh/imagePullSecret") or any_case(annotations, "keel.sh/imagePullSecret")

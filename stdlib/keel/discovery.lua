@@ -2,7 +2,8 @@
 --
 -- Four lists are followed by watch, with a small piece kept of each object that has a policy, so that looking costs the
 -- cluster nothing, however many there are. Their images change all the time without the apps becoming others.
-local kubernetes, task, time = require "kubernetes", require "task", require "time"
+local errors, kubernetes, log, task, time = require "errors", require "kubernetes", require "log", require "task",
+  require "time"
 local workloads = require "keel.workload"
 
 local M = {}
@@ -40,6 +41,19 @@ function M.policies(part)
   return names
 end
 
+-- Everybody in the cluster writes annotations: what one of them breaks must not take the others along.
+local function alone(what, fn, ...)
+  local fine, value, more = pcall(fn, ...)
+  if fine then return value, more end
+  if errors.is(value, "cancelled") or errors.is(value, "deadline") then error(value, 0) end
+  log.error("a workload cannot be understood and is left out", { workload = what, error = tostring(value) })
+end
+
+local function name_of(object)
+  local meta = object.metadata or {}
+  return ("%s/%s"):format(tostring(meta.namespace), tostring(meta.name))
+end
+
 ---Follows the workloads of the cluster.
 ---@async
 ---@param part KeelConfig
@@ -57,7 +71,7 @@ function M.open(part, cfg, world)
     for _, kind in ipairs(workloads.KINDS) do
       local reflector
       reflector, err = client:follow(kubernetes.path(kind, namespace or nil), nil, {
-        keep = function(object) return workloads.keep(kind, object) end,
+        keep = function(object) return (alone(name_of(object), workloads.keep, kind, object)) end,
         on_change = function(_, _, value, old) self:note(kind, value, old) end,
       })
       if not reflector then
@@ -99,16 +113,18 @@ function Source:look()
   end
   table.sort(names)
   local apps, known = {}, {}
-  for i, name in ipairs(names) do
+  for _, name in ipairs(names) do
     table.sort(groups[name], function(a, b) return a.kind < b.kind end)
-    local app, fingerprint = workloads.app(groups[name], self.part, self.cfg)
+    local app, fingerprint = alone(name, workloads.app, groups[name], self.part, self.cfg)
     local before = self.known[name]
-    if before and before.fingerprint == fingerprint then
+    if app and before and before.fingerprint == fingerprint then
       before.app.workloads = app.workloads
       app = before.app
     end
-    known[name] = { app = app, fingerprint = fingerprint }
-    apps[i] = app
+    if app then
+      known[name] = { app = app, fingerprint = fingerprint }
+      apps[#apps + 1] = app
+    end
   end
   self.known = known
   return apps

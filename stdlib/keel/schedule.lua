@@ -27,6 +27,10 @@ local WORDS <const> = {
   ["@weekly"] = "0 0 0 * * 0", ["@daily"] = "0 0 0 * * *", ["@midnight"] = "0 0 0 * * *", ["@hourly"] = "0 0 * * * *",
 }
 
+-- Whoever may annotate a workload writes these texts: none takes long to read, and none makes a number that nobody can
+-- sleep or write down.
+local MAX_TEXT <const>, LONGEST_EVERY <const> = 256, 366 * 86400
+
 local function fail(text, why)
   return errors.fail("invalid", ("%q is not a schedule: %s"):format(text:sub(1, 60), why), { op = "keel.schedule" })
 end
@@ -83,11 +87,13 @@ end
 ---@return Err? err invalid
 function M.parse(text)
   if type(text) ~= "string" then error("usage: schedule.parse(text)", 2) end
+  if #text > MAX_TEXT then return fail(text, "it is too long") end
   local line = text:match("^%s*(.-)%s*$")
   local every = line:match("^@every%s+(%S+)$")
   if every then
     local seconds = duration(every)
     if not seconds then return fail(text, ("%q is no duration"):format(every:sub(1, 30))) end
+    if seconds > LONGEST_EVERY then return fail(text, "that is longer than a year") end
     return setmetatable({ text = line, every = seconds }, Schedule)
   end
   local spec = WORDS[line]

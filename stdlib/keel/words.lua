@@ -29,9 +29,11 @@ function M.place.workload(place)
   if settings.approvals_error then return nil, settings.approvals_error end
   local _, wrong = workloads.schedule(settings, place.engine.config.keel)
   if wrong then place:refuse("keel.sh/pollSchedule", wrong .. "; the default is used") end
-  for _, warning in ipairs(settings.warnings) do place:refuse("annotations", warning) end
-  for _, name in ipairs(place.config.unknown_notify or {}) do
-    place:refuse("keel.sh/notify", "the configuration has no notifier %s", name)
+  -- One subject, one decision: two that take turns would be news at every poll.
+  local warnings, unknown = settings.warnings, place.config.unknown_notify or {}
+  if #warnings > 0 then place:refuse("annotations", "%s", table.concat(warnings, "; ")) end
+  if #unknown > 0 then
+    place:refuse("keel.sh/notify", "the configuration has no notifier %s", table.concat(unknown, ", "))
   end
   local images, unreadable = workloads.images(workload)
   for _, image in ipairs(unreadable) do place:refuse(image, "it is no image reference") end

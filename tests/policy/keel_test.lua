@@ -449,6 +449,66 @@ test("pull secrets open a registry, where the configuration asks for it", functi
   end
 end)
 
+test("a stranger's pull secret neither gets another's answer nor spoils it", function()
+  local herd = herds.new()
+  herd.user, herd.password, herd.secrets = "robot", "very secret word", {}
+  for namespace, password in pairs { evil = "a wrong one", shop = "very secret word" } do
+    herd:put("deployment", namespace, "web", keel("major", { pollSchedule = "@every 1h" }),
+      { { "web", REPO .. ":1.0.0" } }, { pod = { imagePullSecrets = { { name = "pull" } } } })
+    herd.secrets[("/api/v1/namespaces/%s/secrets/pull"):format(namespace)] = { data = {
+      [".dockerconfigjson"] = hash.base64(json.encode { auths = { ["registry.invalid"] = {
+        username = "robot", password = password } } }) } }
+  end
+  herd:push(REPO, "1.0.1", "one")
+  local host = open(herd, { keel = { pull_secrets = true } })
+  sim.settle(host)
+  eq(herd:image("deployment", "shop/web"), ("%s:1.0.1@%s"):format(REPO, digest "one"))
+  eq(herd:image("deployment", "evil/web"), REPO .. ":1.0.0")
+end)
+
+test("a workload that cannot be understood takes no other along", function()
+  local workloads = require "keel.workload"
+  for _, word in ipairs { "keep", "app" } do
+    local right = workloads[word]
+    check.defer(function() workloads[word] = right end)
+    workloads[word] = function(...)
+      local first, second = ...
+      local meta = word == "keep" and second.metadata or first[1]
+      assert(meta.namespace ~= "evil", "nobody thought of that")
+      return right(...)
+    end
+    local herd = herds.new()
+    for _, namespace in ipairs { "evil", "shop" } do
+      herd:put("deployment", namespace, "web", keel "major", { { "web", REPO .. ":1.0.0" } })
+    end
+    herd:push(REPO, "1.0.1", "one")
+    local host = open(herd)
+    sim.settle(host)
+    eq(herd:image("deployment", "shop/web"), ("%s:1.0.1@%s"):format(REPO, digest "one"))
+    eq(host.config.apps["evil/web"], nil)
+    workloads[word] = right
+  end
+end)
+
+test("what is wrong with a workload is news once, not at every poll", function()
+  local herd, many = herds.new(), {}
+  for i = 1, 500 do many[i] = "n" .. i end
+  herd:put("deployment", "shop", "web", keel("major", { notify = table.concat(many, ","), monitorContainers = "(",
+    INITCONTAINERS = "true" }), { { "web", REPO .. ":1.0.0" } })
+  herd:push(REPO, "1.0.0", "one")
+  local host = open(herd)
+  local function told() return host.journal:row("SELECT count(*) AS n FROM decisions").n end
+  sim.settle(host)
+  local before = told()
+  ok(before < 10, before)
+  ok(why(host, "shop/web", "keel.sh/notify"):find("no notifier n1, n2", 1, true))
+  for _ = 1, 3 do
+    require("keel.looks").expire(host)
+    sim.settle(host)
+  end
+  eq(told(), before)
+end)
+
 test("poll_all takes in workloads that waited for webhooks", function()
   local herd = herds.new()
   herd:put("deployment", "shop", "web", keel("major", { trigger = "default" }), { { "web", REPO .. ":1.0.0" } })

@@ -2,7 +2,7 @@
 local check = require "check"
 local annotations, candidates = require "keel.annotations", require "keel.candidates"
 local reference, schedule = require "keel.reference", require "keel.schedule"
-local semver, time = require "semver", require "time"
+local semver, time, workload = require "semver", require "time", require "keel.workload"
 local test, eq, ok, fails = check.test, check.eq, check.ok, check.fails
 
 -- ---- which annotation wins ----
@@ -82,6 +82,9 @@ test("approvals: here the label wins, and what is no number stops updates", func
   eq({ votes({ [V] = "1.5" }, {}) }, { "error", 24 })
   eq({ votes({ [V] = "" }, {}) }, { "error", 24 })
   eq({ votes({ [V] = "1", [D] = "soon" }, {}) }, { 1, 24 })
+  -- a date that cannot be written down would break every list of approvals
+  local _, hours = votes({ [V] = "1", [D] = "9999999999" }, {})
+  ok(time.iso(time.now() + hours * 3600))
 end)
 
 test("channels, schedules, secrets and notes", function()
@@ -276,6 +279,21 @@ test("what is no schedule is refused", function()
     ", * * * * *", "* * * * foo *", ("*"):rep(500), "1--2 * * * * *", "1/2/3 * * * * *" } do
     fails("invalid", schedule.parse(bad))
   end
+end)
+
+test("whoever may annotate a workload cannot keep the host busy with a schedule, nor break it with a number", function()
+  for _, bad in ipairs { "@every " .. ("9"):rep(240) .. "h", "@every 99999999h", "@every " .. ("9"):rep(320) .. "h" } do
+    fails("invalid", schedule.parse(bad))
+  end
+  local began = time.monotonic()
+  fails("invalid", schedule.parse("@every " .. ("1h"):rep(100000)))
+  ok(time.monotonic() - began < 0.2)
+  local kept = workload.keep("deployment", {
+    metadata = { name = "web", namespace = "shop", annotations = { ["keel.sh/policy"] = "minor",
+      ["keel.sh/pollSchedule"] = "@every " .. ("9"):rep(320) .. "h" } },
+    spec = { template = { spec = { containers = { { name = "a", image = "r.invalid/web:1.0.0" } } } } },
+  })
+  eq(workload.app({ kept }, { cluster = "default", poll = 60, notify = {}, policy = "keel" }, {}).poll, 60)
 end)
 
 test("how often to look whether a schedule is due", function()
