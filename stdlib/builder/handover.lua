@@ -12,6 +12,11 @@ local offered = {} ---@type table<string, string>
 ---@return string
 function M.name() return hash.hex(hash.random(32)) end
 
+---Whether a text may be one: it came from a Job that others may write, and a short one could be guessed.
+---@param text any
+---@return boolean
+function M.is_name(text) return type(text) == "string" and text:find("^" .. ("%x"):rep(64) .. "$") ~= nil end
+
 ---Where a file of that name is, for whoever can reach the address.
 ---@param base string "http://10.0.0.7:8420"
 ---@param name string

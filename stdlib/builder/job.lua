@@ -95,7 +95,7 @@ local function obtain(b, anew)
   local job, err = b.client:get(b.path)
   if job and not anew and not finished(job) and not job.metadata.deletionTimestamp then
     local known = (job.metadata.annotations or {})[manifest.HANDOVER]
-    if type(known) == "string" and known:find("^%x+$") then b.handover = known end
+    if handover.is_name(known) then b.handover = known end
     b.request.hooks.output("stdout", ("going on with job %s/%s"):format(b.namespace, b.name))
     return job, true
   end

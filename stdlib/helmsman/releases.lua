@@ -7,6 +7,7 @@ local M = {}
 
 local TYPE <const> = "type=helm.sh/release.v1"
 local RECORD_MAX <const> = 16 << 20 -- of one release, unpacked
+local LATEST <const> = 253402300800 -- Unix seconds: the year 10000; anybody may write labels
 
 ---@class HelmRevision
 ---@field name string
@@ -20,12 +21,12 @@ local RECORD_MAX <const> = 16 << 20 -- of one release, unpacked
 local function revision(object)
   local meta = object.metadata or {}
   local labels = meta.labels or {}
-  local number = math.tointeger(tonumber(labels.version))
+  local number, at = math.tointeger(tonumber(labels.version)), tonumber(labels.modifiedAt or labels.createdAt)
   if not labels.name or not number then return nil end
   return {
     name = labels.name, namespace = meta.namespace, revision = number, status = labels.status or "unknown",
     context = labels.HELMSMAN_CONTEXT, secret = meta.name,
-    at = math.tointeger(tonumber(labels.modifiedAt or labels.createdAt)) or 0,
+    at = at and at > 0 and at < LATEST and math.tointeger(at) or 0,
   }
 end
 

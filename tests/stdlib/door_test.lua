@@ -33,6 +33,14 @@ local function open(options)
   return ask, engine, server, dir.path
 end
 
+test("the name of a build's context is one that nobody can guess, whoever wrote it into a Job", function()
+  local handover = require "builder.handover"
+  eq(handover.is_name(handover.name()), true)
+  for _, weak in ipairs { "a", ("a"):rep(63), ("a"):rep(65), ("g"):rep(64), false } do
+    eq(handover.is_name(weak), false)
+  end
+end)
+
 test("without a token in the configuration the door is closed, and says how it is opened", function()
   local ask, engine = open { closed = true }
   for _, route in ipairs { { "POST", "/apply" }, { "POST", "/destroy" }, { "GET", "/jobs" }, { "GET", "/events" } } do

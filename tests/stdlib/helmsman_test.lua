@@ -469,6 +469,21 @@ test("a plan is read whatever stands around it", function()
   eq({ plan.decisions[1].namespace, plan.decisions[1].version }, { "n", "0.1.0" })
 end)
 
+test("labels of a release that anybody may have written break nothing", function()
+  local function seen(labels)
+    labels.name, labels.version, labels.status = "api", "3", "pending-upgrade"
+    local object = { metadata = { name = "sh.helm.release.v1.api.v3", namespace = "shop", labels = labels } }
+    local client = { list = function(_, _, _, options) return { items = { options.keep(object) } } end }
+    local r = ok(require("helmsman.releases").of_context(client, "web", {}))[1]
+    ok(time.iso(r.at))
+    return r.at
+  end
+  eq(seen { modifiedAt = "1795000000" }, 1795000000)
+  for _, odd in ipairs { ("9"):rep(17), "1e300", "-5", "1.5", "x", "0x7fffffffffffffff" } do
+    eq(seen { modifiedAt = odd }, 0)
+  end
+end)
+
 test("flags are read as Go reads them, and ours are not for others to give", function()
   eq(flags.parse { "--apply", "-f", "a.yaml", "-p=4", "-debug=false" }, {
     { name = "apply", value = true }, { name = "f", value = "a.yaml" }, { name = "p", value = "4" },
