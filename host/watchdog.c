@@ -1,5 +1,5 @@
 /* The watchdog's timer and signal. lua_sethook is the one Lua call that may be made from a signal handler
- * (lua.c relies on the same); the handler does nothing else. */
+ * (lua.c relies on the same); beside it the handler only sets the timer again. */
 #include "watchdog.h"
 
 #include <errno.h>
@@ -21,6 +21,20 @@ struct watchdog {
     volatile sig_atomic_t armed;
 };
 
+/* What the timer waits for: the end of a slice, or whether the hook it set was lost. Lua gives a hook up in
+ * two steps (luaG_traceexec reads the mask, then clears the trap); one that is set between them is never
+ * called. */
+enum { ARMED_NOT, ARMED_SLICE, ARMED_AGAIN };
+
+static void arm(struct watchdog *w, int what)
+{
+    long ms = what == ARMED_SLICE ? WATCHDOG_SLICE_MS : WATCHDOG_AGAIN_MS;
+    struct itimerspec when = {.it_value = {.tv_nsec = ms * 1000000L}};
+
+    w->armed = what;
+    timer_settime(w->timer, 0, &when, NULL);
+}
+
 /* Signal handlers have no argument of ours that survives a timer on another host; there is one host a
  * process. */
 static struct watchdog *volatile the_watchdog;
@@ -39,9 +53,11 @@ static void on_signal(int signum)
     if (w) {
         lua_State *co = w->running;
 
-        w->armed = 0;
-        if (co)
+        w->armed = ARMED_NOT;
+        if (co) {
             lua_sethook(co, w->hook, LUA_MASKCOUNT, 1);
+            arm(w, ARMED_AGAIN);
+        }
     }
     errno = saved;
 }
@@ -82,10 +98,6 @@ void watchdog_close(struct watchdog *w)
 void watchdog_run(struct watchdog *w, lua_State *co)
 {
     w->running = co;
-    if (co && !w->armed) {
-        struct itimerspec when = {.it_value = {.tv_nsec = WATCHDOG_SLICE_MS * 1000000L}};
-
-        w->armed = 1;
-        timer_settime(w->timer, 0, &when, NULL);
-    }
+    if (co && w->armed != ARMED_SLICE)
+        arm(w, ARMED_SLICE);
 }
