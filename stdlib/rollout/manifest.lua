@@ -134,6 +134,15 @@ function M.place(list, workload, namespace)
     { op = "target.manifests" })
 end
 
+---Adds annotations to an object.
+---@param object table
+---@param annotations table<string, string>
+function M.annotate(object, annotations)
+  local metadata = object.metadata
+  if type(metadata.annotations) ~= "table" then metadata.annotations = {} end
+  for k, v in pairs(annotations) do metadata.annotations[k] = v end
+end
+
 ---Puts the image into the chosen containers, and says so in the annotations.
 ---@param object table
 ---@param chosen {containers: table[], initContainers: table[]} From patch.choose on this object.
@@ -143,9 +152,7 @@ function M.put(object, chosen, image, annotations)
   for _, group in pairs(chosen) do
     for _, c in ipairs(group) do c.image = image end
   end
-  local metadata = object.metadata
-  if type(metadata.annotations) ~= "table" then metadata.annotations = {} end
-  for k, v in pairs(annotations) do metadata.annotations[k] = v end
+  M.annotate(object, annotations)
 end
 
 return M

@@ -3,8 +3,9 @@
 -- The workload's image is replaced by digest before anything is sent. Objects are applied in the order of
 -- rollout/manifest.lua, each one a whole: fields that went out of a manifest go out of the object. An object that went
 -- out of the folder stays in the cluster: deleting is left to people.
-local errors, fs, patch = require "errors", require "fs", require "rollout.patch"
-local manifest = require "rollout.manifest"
+local errors, fs, text = require "errors", require "fs", require "text"
+local manifest, patch = require "rollout.manifest", require "rollout.patch"
+local dig = require("rollout").dig
 
 local M = {}
 
@@ -38,9 +39,9 @@ local function in_folder(dir, path)
   end
   local files = {}
   for i, name in ipairs(found) do
-    local text, err = fs.read(dir .. "/" .. name, { max = MAX_FILE })
-    if not text then return nil, err end
-    files[i] = { path = path .. "/" .. name, text = text }
+    local content, err = fs.read(dir .. "/" .. name, { max = MAX_FILE })
+    if not content then return nil, err end
+    files[i] = { path = path .. "/" .. name, text = content }
   end
   return files
 end
@@ -57,10 +58,10 @@ function M.files(repo, commit, path)
   local fetched, err = repo:fetch(commit)
   if not fetched then return nil, err end
   if manifest.is_manifest(path) then
-    local text
-    text, err = repo:read(commit, path, { max = MAX_FILE })
-    if not text then return nil, err end
-    return { { path = path, text = text } }
+    local content
+    content, err = repo:read(commit, path, { max = MAX_FILE })
+    if not content then return nil, err end
+    return { { path = path, text = content } }
   end
   local temp <close>, problem = fs.temp_dir { prefix = "manifests-" }
   if not temp then return nil, problem end
@@ -89,6 +90,38 @@ local function path_of(target, entry)
       target = entry.file })
   end
   return require("kubernetes.kinds").path(kind, target.namespace, object.metadata.name)
+end
+
+-- Whether an object may be applied over the one that is there. Namespaces are shared, our own pod's among them: a commit
+-- to one app's repository must not rewrite what is another app's, or Helm's (our own configuration is). What people
+-- made by hand is taken over.
+local function may_take(target, entry, path)
+  local object = entry.object
+  local there, err = target.client:get(path)
+  if not there then return errors.is(err, "not_found") or nil, err end
+  local app = patch.annotation(there, "app")
+  local helm = dig(there, "metadata", "annotations", "meta.helm.sh/release-name")
+  local owner = app and "the app " .. app or helm and "the Helm release " .. tostring(helm)
+  if app == target.environment.app or not owner then return true end
+  return errors.fail("denied", text.clean(("%s: %s %s belongs to %s"):format(entry.file, object.kind,
+    object.metadata.name, owner), 400), { op = "target.manifests", target = entry.file })
+end
+
+-- Finds out where everything goes; all that can be wrong is found before the first change.
+local function settle(target, list)
+  local paths = {}
+  for i, entry in ipairs(list) do
+    local path, err = path_of(target, entry)
+    if not path then return nil, err end
+    if not entry.workload then
+      local ok
+      ok, err = may_take(target, entry, path)
+      if not ok then return nil, err end
+      manifest.annotate(entry.object, { [patch.PREFIX .. "app"] = target.environment.app })
+    end
+    paths[i] = path
+  end
+  return paths
 end
 
 -- Puts the image and the story into the manifest of the workload.
@@ -135,12 +168,9 @@ function M.apply(target, request)
   local ok
   ok, err = prepare(target, request, found, existing)
   if not ok then return nil, err end
-  local paths = {}
-  for i, entry in ipairs(list) do -- all that can be wrong is found before the first change
-    paths[i], err = path_of(target, entry)
-    if not paths[i] then return nil, err end
-  end
-  local workload
+  local paths, workload
+  paths, err = settle(target, list)
+  if not paths then return nil, err end
   for i, entry in ipairs(list) do
     local object
     object, err = target.client:patch(paths[i], entry.object, "apply", { force = true })

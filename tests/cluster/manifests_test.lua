@@ -64,4 +64,19 @@ test("manifests are applied at the released commit, with the image by digest, al
   local err = fails("denied", t:apply(request("b", 4, { commit = three })))
   has(err.message, "deploy/a-role.yaml: ClusterRole x lives in no namespace")
   eq(state(), { image "a", "first", "red" })
+  -- And so is what belongs to somebody else in it: another app's, or Helm's, which our own configuration may be.
+  for owner, annotations in pairs {
+    ["the Helm release moontide"] = { ["meta.helm.sh/release-name"] = "moontide" },
+    ["the app shop"] = { ["moontide/app"] = "shop" },
+  } do
+    local path = "/api/v1/namespaces/" .. ns .. "/configmaps"
+    c:create(path, { metadata = { name = "theirs", annotations = annotations }, data = { colour = "gold" } })
+    files = manifests("third", "green")
+    files["deploy/b.yaml"] = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: theirs }\ndata: { colour: mine }\n"
+    err = fails("denied", t:apply(request("b", 5, { commit = repo:commit(files) })))
+    has(err.message, "deploy/b.yaml: ConfigMap theirs belongs to " .. owner)
+    eq(c:get(path .. "/theirs").data.colour, "gold")
+    eq(state(), { image "a", "first", "red" })
+    c:delete(path .. "/theirs")
+  end
 end)
