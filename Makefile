@@ -18,7 +18,7 @@ PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) lua5.4 2>/dev/null)
 PKG_LIBS   = $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 # The failure seam is made at link time: it reaches into archives only.
 PKG_LIBS_fault = $(patsubst -lyaml,-l:libyaml.a,$(patsubst -lsqlite3,-l:libsqlite3.a,$(PKG_LIBS)))
-# Lua and lua-cjson come from the distribution's static archives: no shared liblua, no loader (HARDENING 1.3).
+# Lua and lua-cjson come from the distribution's static archives: no shared liblua, no loader.
 LUA_LIBS   = -l:liblua5.4-cjson.a -l:liblua5.4.a -lm -ldl
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Wcast-qual \

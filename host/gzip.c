@@ -1,3 +1,5 @@
+/* gzip on zlib: one member after another until the text ends; what follows a whole member and is none is an
+ * error. */
 #include "gzip.h"
 
 #include <limits.h>

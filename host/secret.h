@@ -21,8 +21,8 @@ void secrets_close(struct secrets *s); /* wipes the values */
 /* False when it is too short or memory is used up. Registering a value twice is harmless. */
 bool secrets_add(struct secrets *s, const char *value, size_t len);
 
-/* Takes one registration of a value back; what other secrets have in common with it stays hidden. Does nothing
- * for a value that is not registered. */
+/* Takes one registration of a value back; what other secrets have in common with it stays hidden. Does
+ * nothing for a value that is not registered. */
 void secrets_drop(struct secrets *s, const char *value, size_t len);
 
 /* Appends `text` to `out` with every secret replaced. False: memory; `out` then holds nothing of the text. */

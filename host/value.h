@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <lua.h>
 
-/* Nesting that the formats accept, read and written (HARDENING 2 #28, #29). */
+/* Nesting that the formats accept, read and written. */
 #define VALUE_DEPTH 64
 
 /* Pushes the one null of this Lua state. raises (memory only) */

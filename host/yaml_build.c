@@ -1,7 +1,7 @@
 /* YAML nodes to Lua values, by walking the tree.
  *
  * An alias walks its target again, so that every use of it is a value of its own and pays for itself out of
- * the same budgets of nodes, text and depth (HARDENING 2 #28). Only plain true, false, null, ~, nothing and
+ * the same budgets of nodes, text and depth. Only plain true, false, null, ~, nothing and
  * decimal integers are typed: a version 1.10 stays the text that somebody wrote. */
 #include "yaml_build.h"
 

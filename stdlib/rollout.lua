@@ -105,6 +105,16 @@ function M.condition(object, kind)
   end
 end
 
+---How a Job ended: kinds of end are conditions that are true.
+---@param job table
+---@return "Complete"|"Failed"|nil how nil while it works
+---@return table? condition
+function M.job_end(job)
+  for _, c in ipairs(dig(job, "status", "conditions") or {}) do
+    if c.status == "True" and (c.type == "Complete" or c.type == "Failed") then return c.type, c end
+  end
+end
+
 local function said(condition)
   local reason, message = tostring(condition.reason or "?"), condition.message
   if type(message) ~= "string" or message == "" then return reason end

@@ -33,7 +33,7 @@ function M.real()
     ensure_image = function(request) return require("image").ensure(request) end,
     registry = function(name, cfg) return require("registry").repository(name, cfg) end,
     target = function(environment, cfg) return require("target").open(environment, cfg) end,
-    charts = function(repository, cfg) return require("charts").repository(repository, cfg) end,
+    charts = function(name, cfg) return require("charts").repository(name, cfg) end,
     verify = function(list, request) return require("verify").run(list, request) end,
     cluster = function(name, cfg) return require("kubernetes").open(name, cfg) end,
     notify = function(cfg, names, message) return require("notify").send(cfg, names, message) end,

@@ -1,6 +1,6 @@
 -- The rules of the house that no tool knows: moontide exec tests/lint.lua. Prints each fault as FILE:LINE: why.
 --
--- STYLE's flow in short: api_* files never include each other; low rooms never look up; C tables are reached only by
+-- The flow in short: api_* files never include each other; low rooms never look up; C tables are reached only by
 -- the stdlib module that wraps them; scripts see neither; nothing anywhere starts a shell.
 local fs = require "fs"
 

@@ -3,9 +3,9 @@
 --   moontide exec tests/sweep.lua [quick] [syscalls]
 --
 -- Kill points stand before and after every journal write and after every effect. `syscalls` kills at state-changing
--- system calls instead, chosen by strace. The judge reads the world's own files, not Moontide's words. Invariants
--- (HARDENING 3.1): the world ends as if nothing had happened; each rollout and build happened once; nothing is
--- unfinished or needs a person; the database is sound; every effect has an earlier intent.
+-- system calls instead, chosen by strace. The judge reads the world's own files, not Moontide's words. Invariants:
+-- the world ends as if nothing had happened; each rollout and build happened once; nothing is unfinished or needs a
+-- person; the database is sound; every effect has an earlier intent.
 local fs, json, proc, sim = require "fs", require "json", require "proc", require "sim"
 local store, sys, time = require "store", require "sys", require "time"
 

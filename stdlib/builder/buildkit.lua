@@ -5,22 +5,12 @@
 -- Which registries speak plain http or have authorities of their own is the daemon's to know (buildkitd.toml); for
 -- the push it is told.
 local errors, fs, hash, json, proc = require "errors", require "fs", require "hash", require "json", require "proc"
-local logins = require "builder.logins"
+local argv_of, logins = require "builder.argv", require "builder.logins"
+local add, sorted = argv_of.add, argv_of.sorted
 
 local M = {}
 
 local KEPT_OUTPUT <const> = 64 << 10
-
-local function add(argv, ...)
-  for _, word in ipairs { ... } do argv[#argv + 1] = word end
-end
-
-local function sorted(map)
-  local keys = {}
-  for key in pairs(map) do keys[#keys + 1] = key end
-  table.sort(keys)
-  return ipairs(keys)
-end
 
 -- The client and how it reaches the daemon.
 local function client(cfg)

@@ -6,7 +6,8 @@
 -- file for this user alone, gone before the call returns. Base images are pulled as the engine's own
 -- configuration says.
 local errors, fs, proc = require "errors", require "fs", require "proc"
-local logins = require "builder.logins"
+local argv_of, logins = require "builder.argv", require "builder.logins"
+local add, sorted = argv_of.add, argv_of.sorted
 
 local M = {}
 
@@ -20,17 +21,6 @@ local KEPT_OUTPUT <const> = 64 << 10
 -- The command line that starts the program; what comes after is the caller's.
 local function program(kind, cfg)
   return cfg.builder.command and { table.unpack(cfg.builder.command) } or { kind }
-end
-
-local function add(argv, ...)
-  for _, word in ipairs { ... } do argv[#argv + 1] = word end
-end
-
-local function sorted(map)
-  local keys = {}
-  for key in pairs(map) do keys[#keys + 1] = key end
-  table.sort(keys)
-  return ipairs(keys)
 end
 
 ---Tells whether the configured program is there and is of this kind.

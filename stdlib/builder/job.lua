@@ -7,6 +7,7 @@
 local errors, kubernetes, task, text, time = require "errors", require "kubernetes", require "task", require "text",
   require "time"
 local handover, manifest = require "builder.handover", require "builder.manifest"
+local job_end = require("rollout").job_end
 
 local M = {}
 
@@ -28,14 +29,6 @@ local function fail(b, code, message)
 end
 
 -- ---- what the cluster shows ----
-
-local function finished(job)
-  for _, condition in ipairs(job.status and job.status.conditions or {}) do
-    if condition.status == "True" and (condition.type == "Complete" or condition.type == "Failed") then
-      return condition.type, condition
-    end
-  end
-end
 
 -- The youngest pod of the Job.
 local function pod_of(pods)
@@ -93,7 +86,7 @@ end
 -- The Job to follow: the one under way, or a new one. The second result says that it was found.
 local function obtain(b, anew)
   local job, err = b.client:get(b.path)
-  if job and not anew and not finished(job) and not job.metadata.deletionTimestamp then
+  if job and not anew and not job_end(job) and not job.metadata.deletionTimestamp then
     local known = (job.metadata.annotations or {})[manifest.HANDOVER]
     if handover.is_name(known) then b.handover = known end
     b.request.hooks.output("stdout", ("going on with job %s/%s"):format(b.namespace, b.name))
@@ -136,7 +129,7 @@ local function say(b, jobs, pods, pod, name)
       return not found or found.metadata.uid ~= pod.metadata.uid or state_of(found, name).terminated ~= nil
     end, LOOK)
     local _, job = next(jobs:items())
-  until over or not job or finished(job)
+  until over or not job or job_end(job)
   log:join(LATE)
 end
 
@@ -155,7 +148,7 @@ local function until_started(b, jobs, pods, name)
     if pod then return pod end
     local _, job = next(jobs:items())
     if not job then return fail(b, "not_found", ("somebody deleted the job %s"):format(b.name)) end
-    if finished(job) then return false end
+    if job_end(job) then return false end
     if why and why ~= told then
       told = why
       b.request.hooks.progress(text.clean(why, 200))
@@ -200,7 +193,7 @@ local function follow(b)
     jobs:wait(function()
       local _, job = next(jobs:items())
       if not job then return true end
-      kind, condition = finished(job)
+      kind, condition = job_end(job)
       return kind
     end, LOOK)
     if kind == "Complete" then return pod_of(pods) or pod or {} end

@@ -3,7 +3,8 @@
 -- Pod security "baseline" admits it: the capabilities are those of a container that is root inside, and buildah makes
 -- a user namespace of its own when the node lets it. `privileged` is for nodes that do not.
 local errors, hash, json, sys = require "errors", require "hash", require "json", require "sys"
-local handover = require "builder.handover"
+local argv_of, handover = require "builder.argv", require "builder.handover"
+local add, sorted = argv_of.add, argv_of.sorted
 
 local M = {}
 
@@ -16,13 +17,6 @@ M.HANDOVER = "moontide.dev/context"
 local CAPABILITIES <const> = {
   "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
 }
-
-local function sorted(map)
-  local keys = {}
-  for key in pairs(map) do keys[#keys + 1] = key end
-  table.sort(keys)
-  return ipairs(keys)
-end
 
 ---Where pods find this host: the configuration's `builder.url`, or the pod's own address and port.
 ---@param cfg Config
@@ -47,10 +41,6 @@ function M.name(request)
   for _, key in sorted(app.build.args) do parts[#parts + 1] = key .. "=" .. tostring(app.build.args[key]) end
   local words = app.name:lower():gsub("[^%w]+", "-"):gsub("^-+", ""):sub(1, 30):gsub("-+$", "")
   return ("build-%s-%s"):format(words, hash.sha256(table.concat(parts, "\0")):sub(1, 12))
-end
-
-local function add(argv, ...)
-  for _, word in ipairs { ... } do argv[#argv + 1] = word end
 end
 
 local function program(config)

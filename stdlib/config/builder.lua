@@ -26,7 +26,8 @@ return { builder = s.record({
   { "address", text("buildkit: its address, tcp://HOST:PORT or unix:///PATH.", {
     verify = function(value, at)
       if not (value:find("^tcp://[%w.:%[%]-]+:%d+$") or value:find("^unix:///.")) then
-        return at:fault("is not an address of BuildKit", '"tcp://buildkitd:1234" or "unix:///run/buildkit/buildkitd.sock"')
+        return at:fault("is not an address of BuildKit",
+          '"tcp://buildkitd:1234" or "unix:///run/buildkit/buildkitd.sock"')
       end
       return value
     end }) },

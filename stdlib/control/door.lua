@@ -2,7 +2,7 @@
 --
 -- Whoever has the token may ask for the runs that an operator may ask for, and see what became of them. Without a
 -- token in the configuration the door is closed. Foreign host names and pages of other origins never come this far:
--- serve refuses them (HARDENING.md 21).
+-- serve refuses them.
 local errors, hash, json, log, time = require "errors", require "hash", require "json", require "log", require "time"
 local wire = require "control.wire"
 

@@ -2,7 +2,7 @@
 --
 -- Pure text work. Everything here comes from the other side and is hostile: every name is checked, every
 -- count and length has a limit, and an answer without its final flush is a failure, never "no refs"
--- (PROTOCOLS: git-http-backend answers many mistakes with 200 and an empty body).
+-- (git-http-backend answers many mistakes with 200 and an empty body).
 
 local errors = require "errors"
 local pktline = require "pktline"

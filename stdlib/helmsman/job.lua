@@ -3,10 +3,11 @@
 -- Only arguments and environment of the copied spec are ours, and that nothing in it repeats itself: backoffLimit 0,
 -- restartPolicy Never. The name comes from the release and from what is asked, so that a run that goes on after a
 -- crash finds its Job instead of making a second one. No ownerReference: the CronJob's controller would count it in
--- its history and delete it (PROTOCOLS.md 5.6); it goes an hour after its end, by ttlSecondsAfterFinished.
+-- its history and delete it; it goes an hour after its end, by ttlSecondsAfterFinished.
 local errors, hash, json, kubernetes, time = require "errors", require "hash", require "json", require "kubernetes",
   require "time"
 local flags = require "helmsman.flags"
+local job_end = require("rollout").job_end
 
 local M = {}
 
@@ -44,14 +45,6 @@ local function label(text)
   return hash.sha256(text):sub(1, 40)
 end
 
-local function finished(job)
-  for _, condition in ipairs(job.status and job.status.conditions or {}) do
-    if condition.status == "True" and (condition.type == "Complete" or condition.type == "Failed") then
-      return condition.type, condition
-    end
-  end
-end
-
 ---Jobs that work on a context now: those of others, and those of a release itself.
 ---@async
 ---@param client KubernetesClient
@@ -72,7 +65,7 @@ function M.working(client, context, namespace, cronjob, own)
     for _, owner in ipairs(meta.ownerReferences or {}) do
       counts = counts or cronjob ~= nil and owner.kind == "CronJob" and owner.name == cronjob
     end
-    if counts and not finished(job) then
+    if counts and not job_end(job) then
       local list = own(meta.name) and names.own or names.others
       list[#list + 1] = meta.namespace .. "/" .. meta.name
     end
@@ -198,8 +191,8 @@ local function look(self, name, container)
     { labelSelector = "batch.kubernetes.io/job-name=" .. name })
   if not pods then return nil, err end
   local pod = pods.items[#pods.items]
-  local now = { finished = finished(job), pod = pod and pod.metadata.name }
-  local _, condition = finished(job)
+  local now = { finished = job_end(job), pod = pod and pod.metadata.name }
+  local _, condition = job_end(job)
   now.reason = condition and (condition.message or condition.reason)
   if pod then
     local state = status_of(pod, container)

@@ -244,7 +244,10 @@ test("connect_to goes elsewhere and still asks for the name in the URL", functio
   fails("tls", get("127.0.0.1", nil)) -- the connections above are not lent to it
   fails("dns", get("nowhere.invalid", nil))
   fails("refused", get("example.com", "127.0.0.1:1"))
-  for _, wrong in ipairs { "", "host", ":1", "host:", "host:x", "a:b:1", "::1:1", "[]:1", "h:123456", "h:1,x:2:y:3", "h /:1" } do
+  local faulty = {
+    "", "host", ":1", "host:", "host:x", "a:b:1", "::1:1", "[]:1", "h:123456", "h:1,x:2:y:3", "h /:1",
+  }
+  for _, wrong in ipairs(faulty) do
     check.raises("'connect_to' must be host:port", get, "example.com", wrong)
   end
   check.raises("exclude each other", http.get, "http://h/", { unix = "/x", connect_to = "h:1" })

@@ -1,4 +1,5 @@
--- Makes an image archive without any engine: moontide exec tests/image/archive.lua FOLDER NAME:TAG REVISION VERSION EPOCH
+-- Makes an image archive without any engine:
+-- moontide exec tests/image/archive.lua FOLDER NAME:TAG REVISION VERSION EPOCH
 --
 -- FOLDER is what config/image.lua wrote; the last stage of config/Dockerfile says what becomes of it. The archive,
 -- FOLDER/image.tar, is an OCI image layout that docker, podman, buildah, skopeo and ctr load: docker's older manifest

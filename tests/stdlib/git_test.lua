@@ -122,7 +122,7 @@ test("asks only for what a server offers", function()
   check.has(body, line "object-format=sha256\n")
 end)
 
-test("the request is the one that PROTOCOLS describes", function()
+test("the request is the one that the protocol describes", function()
   local caps = ok(refs.parse_advertisement(V2))
   eq(refs.ls_refs_request(caps, "moontide/0.1"), "0014command=ls-refs\n0017agent=moontide/0.1\n"
     .. "0017object-format=sha1\n00010009peel\n000csymrefs\n000bunborn\n0014ref-prefix HEAD\n"

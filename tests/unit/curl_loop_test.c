@@ -296,7 +296,7 @@ static void never_connects(int *fds, size_t len, char *url, size_t size)
             CHECK_INT(listen(fds[0], 0), 0);
             CHECK_INT(getsockname(fds[0], (struct sockaddr *)&to, &to_len), 0);
         } else {
-            connect(fds[i], (struct sockaddr *)&to, sizeof to);
+            (void)connect(fds[i], (struct sockaddr *)&to, sizeof to);
         }
     }
     snprintf(url, size, "http://127.0.0.1:%d/", ntohs(to.sin_port));

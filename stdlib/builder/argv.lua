@@ -1,0 +1,21 @@
+-- Argument lists, as all builders make them.
+
+local M = {}
+
+---Appends words to an argument list.
+---@param argv string[]
+---@param ... string
+function M.add(argv, ...)
+  for _, word in ipairs { ... } do argv[#argv + 1] = word end
+end
+
+---Goes through the keys of a map in the order of their names: the same build has the same words.
+---@param map table<string, any>
+function M.sorted(map)
+  local keys = {}
+  for key in pairs(map) do keys[#keys + 1] = key end
+  table.sort(keys)
+  return ipairs(keys)
+end
+
+return M

@@ -1,0 +1,145 @@
+-- The engine at work: it goes on with what was interrupted, polls and runs until it is told to stop, then parks.
+local errors, fs, poller, task, time = require "errors", require "fs", require "engine.poller", require "task",
+  require "time"
+local reporter, sources, view = require "engine.reporter", require "engine.sources", require "journal.view"
+
+---@class EngineState
+local Living = {}
+
+---Lanes with unfinished runs begin: those that were interrupted go on before anything new is looked at. Several runs
+---may have been under way when the host crashed twice, and only one of them can be the reason: such suspects go on
+---one after the other, so that the innocent ones finish.
+---@async
+function Living:recover()
+  local suspects = {}
+  for _, row in ipairs(self.journal:unfinished()) do
+    local app = self.config.apps[row.app]
+    if app and app.environments[row.environment] then
+      local l = self:lane(self:place(row.app, row.environment))
+      if row.attempts >= 2 then suspects[#suspects + 1] = l else l:kick() end
+    end
+  end
+  for i, l in ipairs(suspects) do
+    l:kick()
+    while i < #suspects and l.active and not l.resting and not self.draining do self.idle:wait(0.2) end
+  end
+end
+
+local function busy(self)
+  for _, l in pairs(self.lanes) do
+    if l.active and not l.resting then return true end
+  end
+  return false
+end
+
+-- Forgets what retention allows, now and each hour.
+local function housekeeping(self)
+  while true do
+    local ok, err = pcall(function()
+      for _, id in ipairs(self.journal:forget(self.config.retention)) do
+        fs.remove(require("engine.runlog").path(self.state, id))
+      end
+    end)
+    if not ok and errors.is(err, "cancelled") then return end
+    if not ok then self:trouble("what is old could not be forgotten", err) end
+    time.sleep(3600)
+  end
+end
+
+local function cancel_lanes(self)
+  self.stopping = true
+  for _, l in pairs(self.lanes) do
+    if l.running and l.running.task then
+      l.running.cancelled = true -- whatever its policy makes of it
+      l.resting = false -- a run that waits for people is parked like any other
+      l.running.task:cancel()
+    end
+  end
+  local limit = time.monotonic() + 5
+  while busy(self) and time.monotonic() < limit do self.idle:wait(0.1) end
+end
+
+---Polls and runs until stop is called, or this host must not act any more.
+---@async
+---@return true? ok
+---@return Err? err Why it must not: see abandon.
+function Living:run()
+  local tasks <close> = setmetatable({}, { __close = function(list)
+    for _, t in ipairs(list) do t:cancel() end
+  end })
+  for i, room in ipairs { self.recover, housekeeping, reporter.follow, sources.run, poller.run } do
+    tasks[i] = task.spawn(room, self)
+  end
+  self.ready = true
+  self:emit {
+    event = "host", level = "info",
+    text = ("watching %d apps, state in %s"):format(#self.config.app_list, self.state),
+  }
+  while not self.draining do self.ended:wait() end
+  local began = time.monotonic()
+  while busy(self) and not self.lost and time.monotonic() < began + self.grace do -- it may become less
+    self.idle:wait(math.max(0.01, began + self.grace - time.monotonic()))
+  end
+  if self.lost then
+    for _, t in ipairs(tasks) do t:cancel() end
+    for teller in pairs(self.tellers) do teller:cancel() end
+  end
+  cancel_lanes(self)
+  self.unfinished = busy(self)
+  if not self.lost then reporter.told(self, 5) end
+  self:close()
+  if self.lost then return nil, self.lost end
+  return true
+end
+
+---Finishes or parks what is under way, within `grace` seconds; run() then returns.
+---@async
+---@param grace Seconds
+function Living:stop(grace)
+  self.grace, self.draining = math.min(grace, self.grace or grace), true
+  if grace == 0 then self.stopping = true end
+  self.wake:notify()
+  self.ended:notify()
+  self.idle:notify()
+  for _, l in pairs(self.lanes) do l.wake:notify() end
+end
+
+---Polls every app once, and finishes the runs that this starts or finds unfinished.
+---@async
+---@return {ok: boolean, runs: RunInfo[]}? result
+---@return Err? err
+function Living:once()
+  self.once_only, self.ready = true, true
+  local first = (self.journal:row("SELECT coalesce(max(id), 0) AS id FROM runs")).id
+  local unfinished = {}
+  for _, row in ipairs(self.journal:rows("SELECT id FROM runs WHERE state IN ('running', 'queued')")) do
+    unfinished[row.id] = true
+  end
+  local ok = sources.once(self)
+  self:recover()
+  local polls = {}
+  for i, app in ipairs(self.config.app_list) do
+    polls[i] = task.spawn(function()
+      local done, runs, fine = pcall(poller.poll, self, app)
+      if not done then self:trouble("polling " .. app.name .. " failed", runs) end
+      return done and fine
+    end)
+    if #polls % 16 == 0 then polls[i - 15]:join() end
+  end
+  for _, p in ipairs(polls) do ok = p:join() and ok end
+  while busy(self) do self.idle:wait(1) end
+  cancel_lanes(self)
+  reporter.told(self, 30)
+  local runs = {}
+  for _, row in ipairs(self.journal:rows("SELECT id FROM runs ORDER BY id")) do
+    if row.id > first or unfinished[row.id] then
+      local info = view.run_info(self.journal, self.journal:run_by_id(row.id))
+      runs[#runs + 1] = info
+      if info.state ~= "done" and info.state ~= "superseded" and info.state ~= "waiting" then ok = false end
+    end
+  end
+  self:close()
+  return { ok = ok, runs = runs }
+end
+
+return Living
