@@ -8,7 +8,7 @@ local watch = require "kubernetes.watch"
 
 local M = {}
 
-local LONGEST_PAUSE <const>, CALM <const> = 30, 120 -- seconds
+local CALM <const> = 120 -- seconds
 local PATIENCE <const> = 3 -- failures of a lasting kind until a waiting task hears of it
 local STREAMING <const> = 32 -- minor version from which lists can be streamed
 -- How a server says that it cannot, and how long that is believed. An old etcd makes it a 500.
@@ -20,6 +20,8 @@ local LASTING <const> = { denied = true, unauthorized = true, not_found = true, 
 
 ---Seconds between the first failure and the next attempt.
 M.first_pause = 0.8
+---Seconds between two attempts, at most.
+M.longest_pause = 30
 
 ---@class FollowOptions
 ---@field keep nil|fun(object: table): any what to keep of each object, nil for nothing; default: all of it
@@ -215,7 +217,7 @@ local function next_pause(self, err)
   if now - (self.failed_at or -CALM) > CALM then self.pause = M.first_pause end
   self.failed_at = now
   local pause = self.pause * (0.75 + math.random() / 2)
-  self.pause = math.min(self.pause * 2, LONGEST_PAUSE)
+  self.pause = math.min(self.pause * 2, M.longest_pause)
   return math.max(pause, math.min(err and err.retry_after or 0, 60))
 end
 
