@@ -169,7 +169,8 @@ function Place:bad_release()
     change.reason = err and err.message or "it turned unhealthy"
   else
     if newest.state == "live" then return nil, name .. " runs" end
-    return nil, ("the newest release, %s, is %s"):format(name, newest.state)
+    return nil, ("the newest release, %s, is %s%s"):format(name, newest.state, newest.reason and ": " .. newest.reason
+      or "")
   end
   if newest.restored == 1 then
     self:alarm(name, "it was itself put back by a rollback, and fails too (%s): a person must look", change.reason)

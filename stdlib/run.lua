@@ -80,14 +80,21 @@ local WEATHER <const> = {
   refused = true, unreachable = true, dns = true, reset = true, closed = true, rate_limited = true,
 }
 
+-- What a server says that has just come up and knows nobody yet. It is asked again for some seconds.
+local STRANGER <const> = { denied = true, unauthorized = true }
+local COMING_UP <const> = 4
+
 -- Asks the target until it answers or patience is over.
 local function patiently(self, ask)
-  local pause, since = 1, nil
+  local pause, since = 1, {}
   while true do
     local value, err = ask()
-    if value ~= nil or not err or not WEATHER[err.code] then return must(value, err) end
-    since = since or time.monotonic()
-    if time.monotonic() + pause - since > self.place.engine.patience then return must(value, err) end
+    local stranger = err and err.status ~= nil and STRANGER[err.code] or false
+    if value ~= nil or not err or not WEATHER[err.code] and not stranger then return must(value, err) end
+    local patience = self.place.engine.patience
+    if stranger then patience = math.min(patience, COMING_UP) end
+    since[stranger] = since[stranger] or time.monotonic()
+    if time.monotonic() + pause - since[stranger] > patience then return must(value, err) end
     self:log("the target cannot be reached, trying again: %s", err.message)
     time.sleep(pause)
     pause = math.min(pause * 2, 15)

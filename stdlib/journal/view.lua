@@ -87,6 +87,13 @@ function M.environment(journal, app, environment, engine)
     state, reason = "failed", ("%s: %s"):format(last.title, last.error and last.error.message or last.state)
   elseif not current and not last then
     state = "new"
+  else
+    -- A rollback that had nothing to go back to is done; what it was for is still the last word.
+    local newest = journal:newest_release(a, e)
+    if newest and newest.state == "bad" then
+      state, reason = "failed", ("%s: %s"):format(newest.version or newest.commit and newest.commit:sub(1, 7)
+        or newest.digest, newest.reason or "it is bad")
+    end
   end
   local app_state = engine and engine.app_states[a]
   return {

@@ -14,6 +14,9 @@ local ASKED <const>, LONGEST_ASKED <const> = 10, 60
 -- A server that answered before is given the time of a restart, another one is soon said to be away.
 local ATTEMPTS <const>, FIRST_ATTEMPTS <const> = 9, 4
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.25, 5
+-- An API server that comes up answers before it knows roles and accounts: 403 and 401 for what is allowed a moment
+-- later. So many seconds after it was out of reach that is not believed.
+local COMING_UP <const> = 10
 
 -- The server has not seen the request; or nobody can tell.
 local UNSENT <const> = { refused = true, unreachable = true, dns = true }
@@ -142,7 +145,9 @@ local function pause_after(client, request, call, err, tries)
   if status and asked and (status == 429 or status >= 500) then
     return call.asked < ASKED and asked <= LONGEST_ASKED and asked or nil, true
   end
-  local again = unsent(err) or call.repeatable and (BROKEN[err.code] or status and PASSING[status])
+  local away = client.known.away
+  local coming_up = (status == 401 or status == 403) and away and time.monotonic() - away < COMING_UP
+  local again = unsent(err) or coming_up or call.repeatable and (BROKEN[err.code] or status and PASSING[status])
   local most = request.attempts or client.known.reached and ATTEMPTS or FIRST_ATTEMPTS
   if not again or tries >= most then return nil end
   return math.min(FIRST_PAUSE * 2 ^ (tries - 1), LONGEST_PAUSE) * (0.75 + math.random() / 2)
@@ -162,6 +167,7 @@ local function attempt(client, request, body, call)
   end
   if not answer then
     err.op = call.op
+    if client.known.reached then client.known.away = time.monotonic() end
     return nil, err
   end
   client.known.reached = true

@@ -37,17 +37,20 @@ end
 ---@class FaultWire
 ---@field url string
 ---@field counts table<string, integer> Answers by status, and "harmed".
----@field harm? fun(request: table): table? An answer instead; or { cut = fn(bytes) -> how many of them, or nil for all }.
+---@field gone? boolean A watch was told that its version is gone.
+---@field harm? fun(request: table, watch: boolean): table? An answer instead, or { cut = fn }: asked with each piece of
+--- a stream, it says how many bytes of it get through before the cut, nil for all and no cut.
 local Wire = {}
 Wire.__index = Wire
 
 -- Hands a stream on, as far as the harm lets it.
-local function stream_on(answer, harm)
+local function stream_on(wire, answer, harm)
   return function(write)
     local stream <close> = answer
     while true do
       local piece = stream:read()
       if not piece then return end
+      wire.gone = wire.gone or piece:find('"code":410', 1, true) ~= nil
       local keep = harm and harm.cut(piece)
       if keep then
         if keep > 0 then write(piece:sub(1, keep)) end
@@ -72,9 +75,10 @@ function Wire:pass(request)
     ca = self.ca, stream = watch, max_body = not watch and 64 << 20 or nil, idle_timeout = watch and 600 or nil,
   }
   if not answer then return { status = 502, body = tostring(err) } end
+  if answer.status == 410 then self.gone = true end
   self.counts[tostring(answer.status)] = (self.counts[tostring(answer.status)] or 0) + 1
   local out = { status = answer.status, headers = { ["Content-Type"] = answer.headers["content-type"] } }
-  if watch then out.body = stream_on(answer, harm) else out.body = answer.body end
+  if watch then out.body = stream_on(self, answer, harm) else out.body = answer.body end
   return out
 end
 
@@ -128,6 +132,7 @@ Stage.__index = Stage
 ---@field target? table More of the target's configuration.
 ---@field direct? boolean Without a wire.
 ---@field token_file? string Instead of a token.
+---@field before? fun(stage: FaultStage) Called when the account is there, before the host starts.
 ---@field rights? table[]
 ---@field engine? table
 
@@ -142,6 +147,7 @@ function M.open(c, options)
     world = sim.open(dir .. "/world") }, Stage)
   c:deployment(self.ns, "web", options.web)
   self.token = c:service_account(self.ns, "moontide", options.rights or M.RIGHTS)
+  if options.before then options.before(self) end
   if not options.direct then self.wire = M.wire(c) end
   self.kubeconfig = M.kubeconfig {
     server = self.wire and self.wire.url or c.server, ca = not self.wire and c.ca or nil,

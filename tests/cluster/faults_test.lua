@@ -1,7 +1,7 @@
 -- What an API server, the way to it, and other people do to a release: a whole host, a real Deployment.
 local base, check, cluster = require "lab.base", require "check", require "cluster.lab"
 local stages = require "cluster.fault_stage"
-local task, time = require "task", require "time"
+local time = require "time"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 local digest, status = stages.digest, stages.status
 
@@ -21,19 +21,19 @@ end
 test("429, with Retry-After and without, costs time: every verb, the watch too", function()
   local s = stages.open(cluster.open(), { web = { durations = { delay = "500ms" } } })
   s:released "one"
-  for i, how in ipairs {
-    { nil, "GET .*/deployments/web" }, { nil, "PATCH" }, { nil, "watch=1" }, { "1", "GET .*/deployments/web" },
-    { "1", "PATCH" }, { "1", "watch=1" },
-  } do
-    local wait, pattern = table.unpack(how, 1, 2)
+  for _, wait in ipairs { "without", "1" } do
+    local refused = status(429, "TooManyRequests", "Too many requests, please try again later.",
+      wait ~= "without" and { ["Retry-After"] = wait } or nil)
+    local harms = {
+      first(2, "GET .*/deployments/web", refused), first(2, "PATCH", refused), first(2, "watch=1", refused),
+    }
     s.wire.counts.harmed = 0
-    s.wire.harm = first(2, pattern, status(429, "TooManyRequests", "Too many requests, please try again later.",
-      wait and { ["Retry-After"] = wait }))
-    local name, revision = "busy" .. i, s:revision()
+    s.wire.harm = function(request) return harms[1](request) or harms[2](request) or harms[3](request) end
+    local name, revision = "busy " .. wait, s:revision()
     local run = s:released(name)
-    local where = ("%s %s: %s"):format(pattern, wait or "without", run.error and run.error.message or "")
+    local where = ("%s: %s"):format(name, run.error and run.error.message or "")
     eq({ run.state, s:digest(), s:revision() }, { "done", digest(name), revision + 1 }, where)
-    eq(s.wire.counts.harmed, 2, where)
+    eq(s.wire.counts.harmed, 6, where)
   end
 end, 120)
 
@@ -144,4 +144,33 @@ test("a quota that leaves no room fails the release in the cluster's words, and 
   has(bad.error.message, "exceeded quota: tight")
   eq(#s.c:pods(s.ns, "app=web"), 1)
   s.c:rolled_out(s.ns, "web", 10)
+end, 120)
+
+-- ---- rights ----
+
+test("a token that is replaced and taken back in the middle of a run: the run goes on with the new one", function()
+  local c = cluster.open()
+  local file = base.dir("token") .. "/token"
+  base.write(file, "none")
+  local s = stages.open(c, { direct = true, token_file = file, web = { durations = { delay = "1s" } },
+    before = function(s)
+      local token, revoke = c:revocable_token(s.ns, "moontide")
+      base.write(file, token)
+      s.token, s.revoke = token, revoke
+    end })
+  eq(s:released("one").state, "done")
+  s.c:patch(s:path(), { spec = { template = { metadata = { annotations = { ["lab.moontide/delay"] = "16s" } } } } })
+  s:push "two"
+  s:begun "two"
+  local old = s.token
+  base.write(file, (c:revocable_token(s.ns, "moontide")))
+  s.revoke()
+  base.eventually("the old one counts for nothing", 16, function()
+    return c:request("GET", s:path(), nil, { token = old }).status == 401
+  end)
+  eq(s:runs()[1].state, "running")
+  eq(s:ended("change", 40, 1).state, "done")
+  eq(s:digest(), digest "two")
+  eq(s:released("three", 40).state, "done")
+  for _, run in ipairs(s:runs()) do eq(run.kind, "change") end
 end, 120)

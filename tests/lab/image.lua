@@ -48,7 +48,7 @@ end
 ---@async
 ---@param registry LabRegistry
 ---@param options {name?: string, tag?: string, version?: string, mode?: string, health?: boolean|table,
----  files?: table[], entrypoint?: string[]} files: instead of the app's, as M.tar takes them.
+---  files?: table[], entrypoint?: string[], labels?: table} files: instead of the app's, as M.tar takes them.
 ---@return {image: string, digest: string, commit: string}
 function M.push(registry, options)
   local name, files = options.name or "team/web", app.files(options)
@@ -60,7 +60,8 @@ function M.push(registry, options)
   for k, v in pairs(type(options.health) == "table" and options.health or {}) do health[k] = v end
   local config = json.encode {
     architecture = "amd64", os = "linux", rootfs = { type = "layers", diff_ids = { digest_of(layer) } },
-    config = { Entrypoint = options.entrypoint or { "/app" }, Env = { "PORT=8080" }, Healthcheck = health },
+    config = { Entrypoint = options.entrypoint or { "/app" }, Env = { "PORT=8080" }, Healthcheck = health,
+      Labels = options.labels },
   }
   local manifest = json.encode {
     schemaVersion = 2, mediaType = MANIFEST,

@@ -223,6 +223,28 @@ test("a server that is down is asked again for a while, and then said to be down
   eq(ok(client:get(WEB)).back, true)
 end)
 
+test("a server that has just come up is not believed that nobody may do anything; another one is", function()
+  local api, client = open(function() return object {} end)
+  local port = api.server.port
+  ok(client:get(WEB))
+  api.server:close(0)
+  local answers = { status(403, "Forbidden", "no roles yet"), status(401, "Unauthorized", "no accounts yet") }
+  local asked = 0
+  local _ <close> = task.spawn(function()
+    time.sleep(0.4)
+    local _ <close> = ok(serve.listen { port = port, handler = function()
+      asked = asked + 1
+      return answers[asked] or asked > 10 and status(403, "Forbidden", "really not") or object { back = true }
+    end })
+    time.sleep(30)
+  end)
+  eq(ok(client:patch(WEB, {}, "merge")).back, true)
+  eq(asked, 3)
+  asked, client.known.away = 10, nil
+  fails("denied", client:patch(WEB, {}, "merge"))
+  eq(asked, 11)
+end)
+
 test("a call ends in its time", function()
   local _, client = open(function() time.sleep(30) return object {} end)
   local began = time.monotonic()
