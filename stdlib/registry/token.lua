@@ -1,9 +1,11 @@
 -- Who we are to a registry: what its challenges ask for, Basic credentials, and tokens with their scopes.
 --
--- Tokens are kept for the process by (realm, service, scopes, user) until four fifths of their life are over.
+-- Tokens are kept for the process by (realm, service, scopes, user and password) until four fifths of their life are
+-- over. With the password: credentials come from workloads, too, and a name alone must not open what it opened for
+-- somebody who knew it.
 -- A registry may send us anywhere for its token, but a password goes only over https, or to the very host of
 -- a registry that was configured to speak plain http. Rules: the distribution project's token authentication.
-local errors, http, log, time = require "errors", require "http", require "log", require "time"
+local errors, hash, http, log, time = require "errors", require "hash", require "http", require "log", require "time"
 local patience = require "registry.patience"
 
 local M = {}
@@ -101,7 +103,8 @@ function M.get(where, ask, scopes, refused)
   local auth, err = M.credentials(where)
   if err then return nil, err end
   local key = table.concat({
-    ask.realm, ask.service or "", table.concat(scopes, " "), auth and auth.user or "", where.config.ca or "",
+    ask.realm, ask.service or "", table.concat(scopes, " "), where.config.ca or "",
+    auth and hash.sha256(auth.user .. "\0" .. auth.password) or "",
   }, "\n")
   local known = tokens[key]
   if known and known.token ~= refused and known.valid > time.monotonic() then return known.token end

@@ -92,9 +92,9 @@ local function path_of(target, entry)
   return require("kubernetes.kinds").path(kind, target.namespace, object.metadata.name)
 end
 
--- Whether an object may be applied over the one that is there. Namespaces are shared, our own pod's among them: a commit
--- to one app's repository must not rewrite what is another app's, or Helm's (our own configuration is). What people
--- made by hand is taken over.
+-- Whether an object may be applied over the one that is there. Namespaces are shared, our own pod's among them: a
+-- commit to one app's repository must not rewrite what is another app's, or Helm's (our own configuration is). What
+-- people made by hand is taken over.
 local function may_take(target, entry, path)
   local object = entry.object
   local there, err = target.client:get(path)

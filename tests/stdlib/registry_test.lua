@@ -139,6 +139,14 @@ test("wrong credentials, none, and a user who may not are told apart from missin
   fails("unauthorized", nobody:tag(one, "two"))
 end)
 
+test("who only knows a user's name does not get the token of who knew the password", function()
+  local where = lab.registry { auth = "token" }
+  push(open(where, "team/app"), "one", {})
+  ok(open(where, "team/app"):tags())
+  fails("unauthorized", open(where, "team/app", "wrong-word"):tags())
+  ok(open(where, "team/app"):tags())
+end)
+
 test("tokens are asked for once for each set of scopes, and again when they are over", function()
   local where = lab.registry { auth = "token" }
   local repo = open(where, "team/app")
