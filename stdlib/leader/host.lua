@@ -102,8 +102,13 @@ local function hand_over(self)
 end
 
 local function keep(self)
+  local armed = true
   local err = self.election:keep(function()
-    sys.deadman(switch_after(self))
+    local set = sys.deadman(switch_after(self))
+    if armed and not set then
+      self:note("the kernel gives this process no timer: should it hang while it leads, nothing ends it in time", "error")
+    end
+    armed = set
     hand_over(self)
   end)
   self.lost = err

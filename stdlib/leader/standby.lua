@@ -8,7 +8,7 @@ local errors, sys, task, time = require "errors", require "sys", require "task",
 ---@field config Config
 ---@field started_at Wall
 ---@field stopping boolean
----@field trouble? string Why the state could not be opened when this host led.
+---@field trouble? string Why the state could not be opened when this host led; for the operator.
 local Standby = {}
 Standby.__index = Standby
 
@@ -21,22 +21,22 @@ function M.new(config, election)
   return setmetatable({ config = config, election = election, started_at = time.now(), stopping = false }, Standby)
 end
 
----Who acts, in words.
----@return string
-function Standby:words()
-  local holder, problem = self.election:holder(), self.election.problem
-  local words = self.election.leading and "takes over" or holder and ("standby; %s acts"):format(holder)
+-- Who acts, in words for everybody: a load balancer or a stranger may ask. Errors of the API server name servers and
+-- accounts; they are for the operator's status.
+local function words(self)
+  local holder = self.election:holder()
+  local said = self.election.leading and "takes over" or holder and ("standby; %s acts"):format(holder)
     or "standby; nobody acts"
-  if problem then words = ("%s; the last look at the Lease failed: %s"):format(words, problem.message) end
-  if self.trouble then words = ("%s; %s"):format(words, self.trouble) end
-  return words
+  if self.election.problem then said = said .. "; the last look at the Lease failed" end
+  if self.trouble then said = said .. "; the state could not be opened" end
+  return said
 end
 
 ---@return Health
 function Standby:health()
   if self.stopping then return { live = true, ready = false, reason = "stopping" } end
-  if self.trouble then return { live = true, ready = false, reason = self:words() } end
-  return { live = true, ready = true, standby = self:words() }
+  if self.trouble then return { live = true, ready = false, reason = words(self) } end
+  return { live = true, ready = true, standby = words(self) }
 end
 
 ---@return Status
@@ -47,7 +47,7 @@ function Standby:status()
     host = {
       version = sys.version, pid = sys.pid(), hostname = sys.hostname(), started_at = self.started_at,
       config = self.config.file, state_dir = self.config.state, scripts = self.config.scripts,
-      loaded_at = self.started_at, live = true, ready = health.ready, reason = health.standby or health.reason,
+      loaded_at = self.started_at, live = true, ready = health.ready, reason = self.trouble or health.standby or health.reason,
       stopping = self.stopping, standby = true, leader = require("leader").status(self.election),
     },
   }

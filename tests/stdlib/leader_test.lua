@@ -442,3 +442,19 @@ test("keep renews until it cannot, and says why", function()
   ok(not a.leading)
   ok(a:left() > 0.1, tostring(a:left()))
 end)
+
+test("a standby tells strangers who acts, and only the operator what the API server said", function()
+  local problem = errors.new("denied", "may not get leases in namespace ops as system:serviceaccount:ops:moontide")
+  local store = { namespace = "ops", name = "moontide" }
+  function store.get() return nil, problem end
+  local a = candidate(store, "a", time.monotonic)
+  a:try()
+  local s = require("leader.standby").new({ state = "/var/lib/moontide" }, a)
+  s.trouble = "the state could not be opened: /var/lib/moontide is locked"
+  local told = s:health().reason
+  eq(told, "standby; nobody acts; the last look at the Lease failed; the state could not be opened")
+  eq(s:status().host.reason, s.trouble)
+  eq(s:status().host.leader.error.message, problem.message)
+  s.trouble = nil
+  eq(s:health().standby, "standby; nobody acts; the last look at the Lease failed")
+end)
