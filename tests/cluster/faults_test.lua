@@ -37,7 +37,7 @@ test("429, with Retry-After and without, costs time: every verb, the watch too",
   end
 end, 120)
 
-test("409: somebody writes between our reading and our writing, again and again; one rollout, and theirs stays", function()
+test("409: somebody writes between our reading and our writing; one rollout, and theirs stays", function()
   local s = stages.open(cluster.open())
   s:released "one"
   local meddled = 0

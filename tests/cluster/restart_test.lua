@@ -86,6 +86,8 @@ test("an API server that is killed and comes back in the middle of a rollout cos
   -- Gone for good: neither apply nor wait call the release bad.
   c.plane:stop_api()
   t = kit.open(ns, { timeout = 2 }, c)
+  ok(t:ready())
+  t.client = t.client:with { attempts = 2 } -- 25 seconds otherwise
   fails("refused", t:apply(kit.request("b", 2)))
   fails("refused", t:wait(r))
 end, 180)
