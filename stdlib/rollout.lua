@@ -82,6 +82,16 @@ M.dig = dig
 ---@return integer
 local function count(value, ...) return math.tointeger(tonumber(dig(value, ...))) or 0 end
 
+-- A list of tables, or nothing: manifests come out of repositories, and nobody has looked at them yet.
+local function containers_in(list)
+  if list == nil then return true end
+  if type(list) ~= "table" then return false end
+  for _, container in pairs(list) do
+    if type(container) ~= "table" then return false end
+  end
+  return true
+end
+
 ---The description of the pods that a workload makes; CronJobs have it one level deeper.
 ---@param object table
 ---@return table? template
@@ -92,7 +102,9 @@ function M.template(object)
   else
     template = dig(object, "spec", "template")
   end
-  return type(template) == "table" and type(template.spec) == "table" and template or nil
+  local spec = type(template) == "table" and template.spec
+  return type(spec) == "table" and containers_in(spec.containers) and containers_in(spec.initContainers) and template
+    or nil
 end
 
 ---A condition of an object's status.

@@ -106,7 +106,8 @@ local function keep(self)
   local err = self.election:keep(function()
     local set = sys.deadman(switch_after(self))
     if armed and not set then
-      self:note("the kernel gives this process no timer: should it hang while it leads, nothing ends it in time", "error")
+      self:note("the kernel gives this process no timer: should it hang while it leads, nothing ends it in time",
+        "error")
     end
     armed = set
     hand_over(self)

@@ -47,7 +47,8 @@ function Standby:status()
     host = {
       version = sys.version, pid = sys.pid(), hostname = sys.hostname(), started_at = self.started_at,
       config = self.config.file, state_dir = self.config.state, scripts = self.config.scripts,
-      loaded_at = self.started_at, live = true, ready = health.ready, reason = self.trouble or health.standby or health.reason,
+      loaded_at = self.started_at, live = true, ready = health.ready,
+      reason = self.trouble or health.standby or health.reason,
       stopping = self.stopping, standby = true, leader = require("leader").status(self.election),
     },
   }

@@ -42,7 +42,7 @@ end
 local function set_env(container, env)
   local list = {}
   for _, entry in ipairs(type(container.env) == "table" and container.env or {}) do
-    if not env[entry.name] then list[#list + 1] = entry end
+    if type(entry) ~= "table" or not env[entry.name] then list[#list + 1] = entry end
   end
   local names = {}
   for name in pairs(env) do names[#names + 1] = name end
@@ -61,8 +61,9 @@ end
 function M.make(source, request, name, namespace)
   local template = source.kind == "CronJob" and dig(source, "spec", "jobTemplate") or source
   local spec = type(template) == "table" and template.spec
-  local pod = dig(spec, "template", "spec")
-  if type(pod) ~= "table" or type(pod.containers) ~= "table" then
+  local described = rollout.template { spec = spec }
+  local pod = described and described.spec
+  if not pod or not pod.containers then
     return errors.fail("invalid", ("%s describes no pod"):format(patch.name(source)), { op = "verify.job" })
   end
   local own, env = repository_of(request.image), variables(request)
@@ -76,8 +77,11 @@ function M.make(source, request, name, namespace)
   spec.backoffLimit = spec.backoffLimit or 0 -- a check that fails has failed; a template may say otherwise
   spec.ttlSecondsAfterFinished = spec.ttlSecondsAfterFinished or KEPT
   pod.restartPolicy = pod.restartPolicy or "Never"
-  local metadata = template.metadata or {}
-  local labels, annotations = metadata.labels or {}, metadata.annotations or {}
+  local function map(key)
+    local value = dig(template, "metadata", key)
+    return type(value) == "table" and value or {}
+  end
+  local labels, annotations = map "labels", map "annotations"
   labels["app.kubernetes.io/managed-by"] = "moontide"
   if source.kind == "CronJob" then annotations["cronjob.kubernetes.io/instantiate"] = "manual" end
   for key, value in pairs { app = request.app, environment = request.environment, commit = request.commit,

@@ -418,6 +418,15 @@ test("manifests that reach further than their app, or that nobody can apply, are
   refused("a document is no object", "- 1\n")
   refused("deploy/2.yaml: Deployment web stands in deploy/1.yaml too", DEPLOYMENT, DEPLOYMENT)
   refused("deploy/1.yaml:", "a: [\n")
+  local odd = "apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: web }\nspec: { template: { spec: { %s } } }\n"
+  for _, spec in ipairs { "containers: 5", "containers: [5]", "containers: [[1]], initContainers: x" } do
+    local place = ok(manifest.place(ok(read(odd:format(spec))), shop, "shop"))
+    fails("invalid", patch.choose(place.object, { containers = { "a" } }))
+    local job = { kind = "Job", metadata = { name = "x", labels = "x" }, spec = place.object.spec }
+    local made, err = require("rollout.job").make(job, { app = "web", environment = "e" }, "n", "shop")
+    if made then eq(spec, "none of these is a pod") end
+    fails("invalid", made, err)
+  end
   local many = {}
   for i = 1, 201 do many[i] = ("apiVersion: v1\nkind: ConfigMap\nmetadata: { name: c%d }\n"):format(i) end
   refused("more than 200 objects", table.concat(many, "---\n"))
