@@ -242,6 +242,7 @@ function Lane:execute(row)
       text = ok and "done: " .. row.title or ("%s: %s"):format(state, tostring(err)),
       error = not ok and errors.plain(err) or nil,
     }
+    writer:flush() -- whoever sees that it ended finds why in its log
     self:finish(row, state, not ok and err or nil, started)
   end
   self.begun, self.running = nil, nil

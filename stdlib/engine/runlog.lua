@@ -26,6 +26,7 @@ function M.writer(state, id)
   local stat = fs.stat(M.path(state, id))
   return setmetatable({
     path = M.path(state, id), size = stat and stat.size or 0, lines = {}, wake = task.signal(),
+    writing = false, written = task.signal(),
   }, Writer)
 end
 
@@ -51,14 +52,20 @@ function Writer:add(entry)
   self.wake:notify()
 end
 
----Writes what waits.
+---Writes what waits; when it returns all that was added before is in the file.
 ---@async
 function Writer:flush()
-  while #self.lines > 0 do
-    local text = table.concat(self.lines, "\n") .. "\n"
-    self.lines = {}
-    local ok, err = fs.append(self.path, text, { sync = false, mode = 384 }) -- 0600
-    if not ok then log.error("a run's log cannot be written", { path = self.path, error = tostring(err) }) end
+  while self.writing or #self.lines > 0 do
+    if self.writing then -- by another task: it would be cancelled with its lines in hand if we went on
+      self.written:wait(1)
+    else
+      local text = table.concat(self.lines, "\n") .. "\n"
+      self.lines, self.writing = {}, true
+      local ok, err = fs.append(self.path, text, { sync = false, mode = 384 }) -- 0600
+      self.writing = false
+      self.written:notify()
+      if not ok then log.error("a run's log cannot be written", { path = self.path, error = tostring(err) }) end
+    end
   end
 end
 
