@@ -1,6 +1,12 @@
 -- Rollback puts the last good digest back when a release fails its checks, or turns unhealthy while it is watched.
 --
 -- The bad digest is marked and never chosen again. The environment then stays as it is until its source moves.
+
+-- What was adopted may have neither a version nor a commit.
+local function called(release)
+  return release.version or release.commit and release.commit:sub(1, 7) or release.digest:sub(1, 19)
+end
+
 return policy {
   queue = "all",
 
@@ -20,6 +26,6 @@ return policy {
       return
     end
     run:restore(good)
-    run:notify("took back %s (%s): %s runs again", name, bad.reason, good.version or good.commit:sub(1, 7))
+    run:notify("took back %s (%s): %s runs again", name, bad.reason, called(good))
   end,
 }

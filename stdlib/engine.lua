@@ -257,7 +257,7 @@ function Engine:released(at, id)
   local r = self.journal:release_by_id(id)
   self:emit {
     event = "note", level = "info", app = at.app.name, environment = at.environment, run = r.run,
-    text = ("%s runs (%s)"):format(r.version or place.short(r.commit), r.digest),
+    text = ("%s runs (%s)"):format(place.called(r), r.digest),
   }
 end
 

@@ -23,6 +23,15 @@ local M = {}
 local function short(commit) return commit and commit:sub(1, 7) or "?" end
 M.short = short
 
+---A release as people read it: what was adopted may have neither version nor commit.
+---@param release {version?: string, commit?: string, digest?: string}
+---@return string
+local function called(release)
+  if release.version or release.commit then return release.version or short(release.commit) end
+  return release.digest and release.digest:sub(1, 19) or "?"
+end
+M.called = called
+
 local face_of ---@type fun(place: Place): table
 
 ---@param engine table
@@ -151,7 +160,7 @@ end
 function Place:bad_release()
   local newest = self.engine.journal:newest_release(self.app.name, self.environment)
   if not newest then return nil, "nothing has been released here yet" end
-  local name = newest.version or short(newest.commit)
+  local name = called(newest)
   local change = { release = newest.id, version = newest.version, commit = newest.commit, digest = newest.digest }
   if newest.state == "failed" then
     local run = newest.run and self.engine.journal:run_by_id(newest.run)

@@ -77,6 +77,7 @@ local function wait()
   end
   show()
   print("up: export KUBECONFIG=" .. dir .. "/kubeconfig")
+  print("kubectl and helm of its version: " .. require("cluster.tools").cache() .. "/bin")
   return 0
 end
 

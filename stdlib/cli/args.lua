@@ -125,6 +125,7 @@ function M.usage(command)
   for _, arg in ipairs(command.args) do
     parts[#parts + 1] = arg.optional and "[" .. arg.name .. "]" or arg.name
   end
+  if command.rest then parts[#parts + 1] = "[ARGUMENTS]" end
   for _, flag in ipairs(command.flags) do
     parts[#parts + 1] = flag.value and ("[--%s %s]"):format(flag.name, flag.value) or ("[--%s]"):format(flag.name)
   end

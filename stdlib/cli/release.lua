@@ -7,7 +7,7 @@ return {
   args = {
     { name = "APP", doc = "the app" },
     { name = "ENV", doc = "the environment" },
-    { name = "VERSION|COMMIT", doc = "a version (a tag, v1.4.0) or a commit" },
+    { name = "VERSION|COMMIT", doc = "a version (a tag, v1.4.0) or a commit; of charts \"api=1.2.3 web=2.0.0\"" },
   },
   flags = { { name = "no-wait", doc = "return when the order is accepted" } },
   example = "moontide release web production v1.4.0",

@@ -185,10 +185,9 @@ function M.methods:rollback(act)
     return errors.fail("conflict", ("%s %s has no earlier release to go back to"):format(act.app, p.environment),
       { op = "rollback", target = act.app })
   end
-  local function name(r) return r.version or place.short(r.commit) end
   return begin(self, p, {
     kind = "rollback", policy = p.config.rollback or "rollback", by = act.by,
-    title = ("rollback from %s to %s"):format(name(live), name(before)), reason = act.reason,
+    title = ("rollback from %s to %s"):format(place.called(live), place.called(before)), reason = act.reason,
     data = {
       release = live.id, version = live.version, commit = live.commit, digest = live.digest,
       reason = "rolled back by " .. act.by,

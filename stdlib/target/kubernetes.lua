@@ -61,8 +61,8 @@ end
 
 ---@private
 function Kubernetes:missing()
-  return errors.fail("not_found", ("there is no %s in namespace %s: apply it first, or name its `manifests`"):format(
-    self.what, self.namespace), { op = "target.apply", target = self.what })
+  local words = "there is no %s in namespace %s: check `namespace` and `workload`, create it, or name its `manifests`"
+  return errors.fail("not_found", words:format(self.what, self.namespace), { op = "target.apply", target = self.what })
 end
 
 -- ---- what runs ----

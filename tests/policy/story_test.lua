@@ -302,6 +302,22 @@ test("a person's rollback stays until the source moves, and a person's release n
   eq(s.world:running("production").version, "v1.2.0")
 end)
 
+test("a rollback to what was adopted, without version or commit, names it by its digest and tells its end", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.world:put("production", { digest = "sha256:0123456789abcdef" })
+  s.settle()
+  s.world:tag("v1.0.0", "a")
+  s.settle()
+  eq(s.world:running("production").version, "v1.0.0")
+  local run = ok(s.host:rollback { app = "web", environment = "production", by = "tess" })
+  s.settle()
+  eq(s.world:running("production").digest, "sha256:0123456789abcdef")
+  eq(s.runs("production")[1], "done rollback from v1.0.0 to sha256:0123456789ab")
+  local entries = require("engine.runlog").read(s.host.state, run.id or run.run, 0)
+  has(entries[#entries].text, "done: rollback")
+end)
+
 test("a poll that changes nothing writes nothing", function()
   local s = stage { watch_for = 0 }
   s.world:push("main", "a")
