@@ -20,8 +20,9 @@
 struct form {
     char *bytes;
     size_t len;
-    uint32_t next; /* index + 1 of the next form in the same slot */
-    uint32_t uses; /* how many registrations it stands for */
+    uint32_t next;  /* index + 1 of the next form in the same slot */
+    uint32_t uses;  /* how many registrations it stands for */
+    uint32_t whole; /* how many of them were of exactly these bytes */
 };
 
 struct secrets {
@@ -178,7 +179,6 @@ static bool add_form(struct secrets *s, const char *bytes, size_t len)
         return true;
     }
     copy = malloc(len);
-
     if (!copy)
         return false;
     memcpy(copy, bytes, len);
@@ -271,16 +271,23 @@ static bool each_value(struct secrets *s, const char *value, size_t len, form_fn
 
 bool secrets_add(struct secrets *s, const char *value, size_t len)
 {
-    return each_value(s, value, len, add_form);
+    if (!each_value(s, value, len, add_form))
+        return false; /* what was added stays hidden, and nobody can take it back */
+    find_form(s, value, len)->whole++;
+    return true;
 }
 
-/* `longest` and `prefixes` stay: they may only be too large. */
+/* A value that is a line of another secret, but was never registered itself, is nobody's to take back.
+ * Without memory some of its forms stay hidden. `longest` and `prefixes` stay, too: they may only be too
+ * large. */
 void secrets_drop(struct secrets *s, const char *value, size_t len)
 {
+    struct form *own = s && len >= KEY_LEN ? find_form(s, value, len) : NULL;
     size_t kept = 0;
 
-    if (!s || !s->slots)
+    if (!own || !own->whole)
         return;
+    own->whole--;
     each_value(s, value, len, drop_form);
     for (size_t i = 0; i < s->count; i++) {
         if (s->forms[i].uses > 0)
@@ -458,7 +465,8 @@ bool secrets_feed(struct secrets *s, struct secrets_tail *tail, const char *text
 {
     size_t before = out->len, kept = tail->held.len, covered = tail->covered;
 
-    if (!s || !s->count)
+    /* What is held goes first, also when the secret that it might have begun was dropped meanwhile. */
+    if (!s || (!s->count && !kept))
         return !len || buf_add(out, text, len);
     if (len && !buf_add(&tail->held, text, len))
         return false;

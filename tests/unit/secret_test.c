@@ -90,6 +90,41 @@ UNIT(dropped)
     secrets_close(s);
 }
 
+/* A stream keeps back what may begin a secret; it must not be lost when the last secret goes meanwhile. */
+UNIT(dropped_while_a_stream_holds_its_beginning)
+{
+    struct secrets *s = with("hunter22");
+    struct secrets_tail tail = {0};
+    struct buf out = {0};
+
+    CHECK(secrets_feed(s, &tail, "a hunt", 6, false, &out));
+    CHECK_INT(out.len, 2);
+    secrets_drop(s, "hunter22", 8);
+    CHECK(secrets_feed(s, &tail, "er22 b", 6, false, &out));
+    CHECK(secrets_feed(s, &tail, "", 0, true, &out));
+    CHECK_STR(out.data, "a hunter22 b");
+    CHECK_INT(tail.held.len, 0);
+    secrets_tail_free(&tail);
+    buf_free(&out);
+    secrets_close(s);
+}
+
+UNIT(dropped_is_only_what_was_registered)
+{
+    static const char lines[] = "first line of a long key\nsecond line of a long key\n";
+    struct secrets *s = with(lines);
+
+    secrets_drop(s, "first line of a long key", 24);
+    expect(s, "first line of a long key", "[redacted]");
+    CHECK(secrets_add(s, "first line of a long key", 24));
+    for (int i = 0; i < 3; i++)
+        secrets_drop(s, "first line of a long key", 24);
+    expect(s, "first line of a long key", "[redacted]");
+    secrets_drop(s, lines, strlen(lines));
+    expect(s, "first line of a long key", "first line of a long key");
+    secrets_close(s);
+}
+
 UNIT(refused)
 {
     struct secrets *s = secrets_open();
@@ -372,6 +407,7 @@ UNIT(many_secrets)
     secrets_close(s);
 }
 
-UNIT_MAIN(C(literal), C(dropped), C(refused), C(nul_bytes), C(base64_alignments), C(percent), C(json),
-          C(encodings_combine), C(overlap), C(lines), C(split_writes), C(little_is_held), C(memory_limit),
-          C(shapes), C(many_secrets))
+UNIT_MAIN(C(literal), C(dropped), C(dropped_while_a_stream_holds_its_beginning),
+          C(dropped_is_only_what_was_registered), C(refused), C(nul_bytes), C(base64_alignments), C(percent),
+          C(json), C(encodings_combine), C(overlap), C(lines), C(split_writes), C(little_is_held),
+          C(memory_limit), C(shapes), C(many_secrets))
