@@ -35,10 +35,10 @@ static bool give_room(z_stream *z, struct buf *out, size_t left, struct err *e)
 static bool inflate_all(z_stream *z, struct buf *out, size_t len, size_t max, struct err *e)
 {
     size_t given = 0, before = out->len;
+    int status = Z_OK;
 
     for (;;) {
         const char *room;
-        int status;
 
         if (!give_room(z, out, max - (out->len - before), e))
             return false;
@@ -61,10 +61,14 @@ static bool inflate_all(z_stream *z, struct buf *out, size_t len, size_t max, st
             err_set(e, ERR_MEMORY, "not enough memory");
             return false;
         } else if (status != Z_OK) {
-            break; /* Z_BUF_ERROR: it ends too early */
+            break;
         }
     }
-    err_set(e, ERR_INVALID, given == len ? "the gzip text ends too early" : "this is no gzip text");
+    if (status == Z_BUF_ERROR)
+        err_set(e, ERR_INVALID, "the gzip text ends too early");
+    else
+        err_set(e, ERR_INVALID, "this is no gzip text, or it is damaged%s%s", z->msg ? ": " : "",
+                z->msg ? z->msg : "");
     return false;
 }
 

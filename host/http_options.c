@@ -1,6 +1,7 @@
 /* What a script asks for: one walk over its option table, two over its headers (measure, then copy). */
 #include "http_options.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <lauxlib.h>
 #include "bind.h"
@@ -129,8 +130,9 @@ static void read_connect_to(lua_State *L, int options, struct http_options *out)
     size_t host = colon ? (size_t)(colon - text) : 0, digits = colon ? strspn(colon + 1, "0123456789") : 0;
     bool bracketed = host > 2 && text[0] == '[' && text[host - 1] == ']';
 
-    if (!host || host > 255 || !digits || digits > 5 || colon[digits + 1] ||
-        (!bracketed && strcspn(text, ":[]") < host) || strcspn(text, " \t\r\n/?#@,\\") != strlen(text))
+    if (!host || host > 255 || !digits || digits > 5 || colon[digits + 1] || atoi(colon + 1) > 65535 ||
+        !atoi(colon + 1) || (!bracketed && strcspn(text, ":[]") < host) ||
+        strcspn(text, " \t\r\n/?#@,\\") != strlen(text))
         bind_error(L, "option 'connect_to' must be host:port");
     out->request.connect_to = text;
 }

@@ -245,7 +245,8 @@ test("connect_to goes elsewhere and still asks for the name in the URL", functio
   fails("dns", get("nowhere.invalid", nil))
   fails("refused", get("example.com", "127.0.0.1:1"))
   local faulty = {
-    "", "host", ":1", "host:", "host:x", "a:b:1", "::1:1", "[]:1", "h:123456", "h:1,x:2:y:3", "h /:1",
+    "", "host", ":1", "host:", "host:x", "a:b:1", "::1:1", "[]:1", "h:123456", "h:65536", "h:0",
+    "h:1,x:2:y:3", "h /:1",
   }
   for _, wrong in ipairs(faulty) do
     check.raises("'connect_to' must be host:port", get, "example.com", wrong)

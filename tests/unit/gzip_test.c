@@ -76,11 +76,13 @@ UNIT(what_is_cut_or_foreign_is_refused)
 
         CHECK(!gzip_decode(&plain, packed.data, len, 1000, &cut));
         CHECK_INT(cut.code, ERR_INVALID);
+        CHECK(strstr(cut.message, "too early"));
         buf_free(&plain);
     }
     packed.data[packed.len - 5] ^= 1; /* the checksum */
     CHECK(!gzip_decode(&plain, packed.data, packed.len, 1000, &e));
     CHECK_INT(e.code, ERR_INVALID);
+    CHECK(strstr(e.message, "damaged") && !strstr(e.message, "too early"));
     buf_free(&plain);
     packed.data[packed.len - 5] ^= 1;
     CHECK(buf_add(&packed, "junk behind it", 14));
