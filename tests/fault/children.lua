@@ -28,6 +28,8 @@ sweep.run("proc.spawn, write, lines, wait", function()
   return seen == "line" and result and result.ok
 end)
 
+sweep.run("proc.count", function() return proc.count() >= 0 end)
+
 sweep.run("a child that is killed", function()
   local child <close> = proc.spawn { "sleep", "600" }
   if not child then return nil end

@@ -53,6 +53,16 @@ end, function(n)
   assert(log.redact("x" .. secret .. "y") == "x[redacted]y")
 end)
 
+-- One more than are remembered: each makes the oldest one forgotten.
+for i = 1, 200 do assert(log.passing_secret(("an early token, number %d"):format(i))) end
+sweep("log.passing_secret, forget", function(n)
+  return log.passing_secret(("a token of an hour, number %d"):format(n))
+end, function(n)
+  local token = ("a later token, number %d"):format(n)
+  assert(log.passing_secret(token))
+  assert(log.redact("x" .. token .. "y") == "x[redacted]y")
+end)
+
 sweep("log.redactor", function()
   local filter = log.redactor()
   return filter:feed("another secret numb") .. filter:feed("er 1", true)

@@ -19,6 +19,7 @@ sweep.run("sys.killpoint", function()
   sys.killpoint "nowhere"
   return true
 end)
+sweep.run("sys.deadman", function() return sys.deadman(3600) and sys.deadman() end)
 sweep.run("errors.new", function()
   return errors.is(errors.new("io", "text", { op = "a", target = "b", cause = errors.new("io", "c") }), "io")
 end)

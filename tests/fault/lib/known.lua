@@ -10,7 +10,7 @@ local TABLES = { hold = "fs", watch = "fs", signal = "sys", base = "coroutine" }
 local THROUGH = {
   ["api_http.url"] = "http.get", ["api_http.mistake"] = "http.get",
   ["api_http.headers"] = "http.get", ["api_log.write"] = "log.info",
-  ["api_log.guard"] = "log.sink", ["api_proc.unclaim"] = ":lines",
+  ["api_log.guard"] = "log.sink", ["api_log.forget"] = "log.passing_secret", ["api_proc.unclaim"] = ":lines",
   ["api_semver.glob"] = "semver.candidates", ["api_semver.regexp"] = "semver.allows",
   ["api_serve.accept"] = "serve.listen", ["api_serve.stop"] = "serve.listen", ["api_serve.bind"] = "serve.listen",
   ["api_serve.reply"] = "serve.listen", ["api_serve.stream"] = "serve.listen", ["api_serve.finish"] = "serve.listen",
