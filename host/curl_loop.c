@@ -237,7 +237,6 @@ curl_socket_t curl_on_open_socket(void *data, curlsocktype purpose, struct curl_
 {
     struct curl_transfer *t = data;
     int fd = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, address->protocol);
-
     unsigned silence = PEER_SILENCE;
 
     (void)purpose;

@@ -3,6 +3,7 @@
  * itself, which the kernel delivers to a stopped process, too. */
 #include "deadman.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,8 +35,11 @@ static bool make(void)
         struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = signals[i]};
 
         if (timer_create(CLOCK_BOOTTIME, &event, &timers[i]) != 0) {
+            int why = errno;
+
             if (i == 1)
                 timer_delete(timers[0]);
+            errno = why;
             return false;
         }
     }
