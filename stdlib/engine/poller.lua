@@ -93,9 +93,9 @@ local function decide(engine, place, compiled)
       decision = { verdict = "refused", reason = ("%s: the host before took it back: %s"):format(title, back) }
     elseif handled then
       local by = watch.run and " by run " .. watch.run or ""
-      local handled = watch.run and journal:run_by_id(watch.run)
-      if handled and handled.state == "failed" and handled.error then
-        by = ("%s, and failed: %s"):format(by, handled.error.message)
+      local past = watch.run and journal:run_by_id(watch.run)
+      if past and past.state == "failed" and past.error then
+        by = ("%s, and failed: %s"):format(by, past.error.message)
       end
       decision = { verdict = "unchanged", reason = ("%s was handled%s"):format(title, by) }
     elseif found and found.healthy and found.commit and found.commit == change.commit
