@@ -9,10 +9,10 @@ DEPS_CLUSTER := etcd-server containerd runc containernetworking-plugins iptables
                 openssl unzip npm=npm golang-go=go
 
 .PHONY: deps-cluster cluster-build cluster-up cluster-down cluster-status test-cluster
-deps-cluster:
+deps-cluster: ## install what the cluster needs (Debian packages; only what is missing)
 	@tests/deps.sh cluster $(DEPS_CLUSTER)
 
-cluster-build: deps-build deps-cluster # build kube-apiserver and the rest into the cache; the first time takes minutes
+cluster-build: deps-build deps-cluster ## build its programs into the cache; the first time takes minutes
 	@$(MAKE) -s -j$(JOBS) all
 	@$(CLUSTER_LUA) build
 
@@ -26,7 +26,7 @@ cluster-down: ## end it and remove its folder
 	@$(MAKE) -s -j$(JOBS) all
 	@$(CLUSTER_LUA) down $(MOONTIDE_CLUSTER)
 
-cluster-status:
+cluster-status: ## say whether it is up, and where
 	@$(CLUSTER_LUA) status $(MOONTIDE_CLUSTER)
 
 # One that runs already is used and left running. When a test fails, the last words of the cluster's parts follow.
