@@ -323,10 +323,13 @@ end
 -- Everything from the lock to the end of one act; `plan_act` first, `act` when that has changes.
 local function perform(self, request, plan_act, act, done)
   local last = time.monotonic() + self.config.timeout
+  -- The lock comes before anything that waits: runs get it in the order in which they came.
   return alone(self, request, last, function()
     local ok
     local memory, err = remembered(self)
     if not memory then return nil, err end
+    local before = act == "apply" and memory.applied
+    if before and before.release == request.release and before.digest == request.digest then return true end
     local env
     env, err = environment(self, request, memory.applied)
     if not env then return nil, err end
@@ -367,10 +370,6 @@ end
 ---@async
 ---@param request TargetRequest
 function Helmsman:apply(request)
-  local memory, err = remembered(self)
-  if not memory then return nil, err end
-  local before = memory.applied
-  if before and before.release == request.release and before.digest == request.digest then return true end
   return perform(self, request, "plan", "apply", function(now, names)
     now.applied = {
       digest = request.digest, image = request.image, commit = request.commit, version = request.version,
