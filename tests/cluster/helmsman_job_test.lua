@@ -115,11 +115,13 @@ test("a Job whose pod is killed half-way leaves a pending release: the next atte
   local s = open { { name = "api", more = { wait = "true", timeout = "60", set = "{ stage: never }" } } }
   local running = task.spawn(function() return s:target():apply(s:request(1, { api = "0.1.0" })) end)
   base.eventually("helm works", 60, function() return (s:releases().api or ""):find "pending%-install" end)
-  for _, pod in ipairs(s.c:pods(s.ns, "batch.kubernetes.io/job-name")) do
-    if pod.status.phase == "Running" then
-      s.c:kubectl { "delete", "pod", pod.metadata.name, "-n", s.ns, "--force", "--grace-period=0" }
+  local at_work = base.eventually("the apply's pod is told of", 60, function() -- the plan's may still be, too
+    for _, pod in ipairs(s.c:pods(s.ns, "batch.kubernetes.io/job-name")) do
+      local own = pod.metadata.labels["batch.kubernetes.io/job-name"]:find("-apply-", 1, true)
+      if own and pod.status.phase == "Running" then return pod.metadata.name end
     end
-  end
+  end)
+  s.c:kubectl { "delete", "pod", at_work, "-n", s.ns, "--force", "--grace-period=0" }
   fails("failed", running:join())
   local err = fails("busy", s:target():apply(s:request(2, { api = "0.2.0" })))
   has(err.message, ("release api in namespace %s was left pending-install by a helmsman that was killed"):format(s.ns))
