@@ -254,6 +254,33 @@ static int l_compile(lua_State *L)
     return 1;
 }
 
+/* module(loading, name, fn): calls fn(name) with loading[name] set, without giving the turn away: a module
+ * that another task finds half loaded would be loaded twice, and its locks with it. The mark goes even when
+ * the task is cut in between; no Lua could see to that. */
+static int l_module(lua_State *L)
+{
+    struct host *host = bind_host(L);
+    int status;
+
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_checkstring(L, 2);
+    luaL_checktype(L, 3, LUA_TFUNCTION);
+    lua_settop(L, 3);
+    luaL_checkstack(L, 8, "module");
+    lua_pushvalue(L, 2);
+    lua_pushboolean(L, 1);
+    lua_rawset(L, 1);
+    lua_pushvalue(L, 3);
+    lua_pushvalue(L, 2);
+    host->loading++;
+    status = lua_pcall(L, 1, 0, 0); /* without a continuation nothing inside can yield */
+    host->loading--;
+    lua_pushvalue(L, 2);
+    lua_pushnil(L);
+    lua_rawset(L, 1);
+    return status == LUA_OK ? 0 : lua_error(L);
+}
+
 /* slurp(path): a small file at once, for module look-up only; nil when it is not there or over 1 MiB. */
 static int l_slurp(lua_State *L)
 {
@@ -383,6 +410,7 @@ int luaopen_core_sys(lua_State *L)
         {"embedded", l_embedded},
         {"embedded_list", l_embedded_list},
         {"compile", l_compile},
+        {"module", l_module},
         {"slurp", l_slurp},
         {"traceback", l_traceback},
         {"where", l_where},

@@ -35,8 +35,9 @@ struct host {
     int argc;
     char **argv; /* program arguments after the program's name */
     int exit_code;
-    bool turning;  /* inside of uv_run: what becomes ready ends the turn */
-    bool stopping; /* host_close has begun: no new work */
+    unsigned loading; /* modules that are being loaded: nobody else gets a turn */
+    bool turning;     /* inside of uv_run: what becomes ready ends the turn */
+    bool stopping;    /* host_close has begun: no new work */
 };
 
 /* Opens the loop and the Lua state with the allow-listed libraries and every core table. False: *message says

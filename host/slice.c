@@ -69,7 +69,7 @@ void slice_over(lua_State *L, lua_Debug *ar)
         t->cut = ERR_BUDGET;
     if (t->ended && !t->cut)
         t->cut = ERR_BUDGET; /* a closer that runs after the end; nobody could set it aside */
-    if (!t->cut && t->limits.cpu_ms && (L != t->co || !lua_isyieldable(L)) &&
+    if (!t->cut && t->limits.cpu_ms && !host->loading && (L != t->co || !lua_isyieldable(L)) &&
         slice_seen(set) > STUCK_MS * UINT64_C(1000000))
         t->cut = ERR_BUDGET; /* it cannot be set aside, and everybody waits */
     if (!t->cut && host->alloc.exhausted)

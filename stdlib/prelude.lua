@@ -77,19 +77,18 @@ function require_stdlib(name)
     return module
   end
   if not name:match("^[%l%d_]+[%l%d_%.]*$") then error("bad module name '" .. name .. "'", 3) end
+  -- Loading is never set aside, so whatever is marked is being loaded by who asks.
   if loading[name] then error("module '" .. name .. "' requires itself", 3) end
   local text, chunkname = source_of(name)
   if not text then error("module '" .. name .. "' not found", 3) end
-  local chunk, message = sys.compile(text, chunkname, stdlib_env)
-  if not chunk then error(message, 0) end
-  loading[name] = true
-  local ok
-  ok, module = pcall(chunk, name)
-  loading[name] = nil
-  if not ok then error(module, 0) end
-  if module == nil then module = true end
-  loaded[name] = module
-  return module
+  sys.module(loading, name, function()
+    if loaded[name] ~= nil then return end -- since we looked
+    local chunk, message = sys.compile(text, chunkname, stdlib_env)
+    if not chunk then error(message, 0) end
+    local value = chunk(name)
+    loaded[name] = value == nil and true or value
+  end)
+  return loaded[name]
 end
 
 loaded.prelude = { new_env = new_env, source_of = source_of }

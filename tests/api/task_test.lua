@@ -168,6 +168,35 @@ test("a spinning script leaves turns to the others", function()
   ticker:cancel()
 end)
 
+-- Each child starts with nothing loaded, and asks for a module from two tasks that use their slices up to the last.
+test("a module that several tasks ask for at once is loaded once, and loading is never met half-way", function()
+  local dir <close> = ok(fs.temp_dir())
+  ok(fs.write(dir.path .. "/ask.lua", [[
+local task, time = require "task", require "time"
+local function ask(name, spin)
+  return task.spawn(function()
+    local last = time.monotonic() + spin
+    while time.monotonic() < last do end
+    return require(name)
+  end)
+end
+local NAMES <const> = { "target.kubernetes", "target.helmsman", "config", "target.docker", "git", "cli", "keel.looks" }
+for i, name in ipairs(NAMES) do
+  local asked, first = {}, nil
+  for j = 1, 4 do asked[j] = ask(name, 0.0048 - (i + j) % 4 * 0.0005) end
+  for _, each in ipairs(asked) do
+    local module = assert(each:join())
+    first = first or module
+    assert(module == first, name .. " was loaded twice")
+  end
+end
+]]))
+  for _ = 1, 5 do
+    local result = ok(proc.run { sys.exe(), "exec", dir.path .. "/ask.lua" })
+    eq({ result.code, result.stderr }, { 0, "" })
+  end
+end)
+
 test("waiting is refused where it cannot work, with the reason", function()
   raises("own coroutine", coroutine.wrap(function() time.sleep(0) end))
   raises("cannot wait here", table.sort, { 1, 2 }, function() time.sleep(0) end)
