@@ -128,11 +128,11 @@ static void read_connect_to(lua_State *L, int options, struct http_options *out)
 {
     const char *text = text_of(L, options, OPTION_CONNECT_TO), *colon = strrchr(text, ':');
     size_t host = colon ? (size_t)(colon - text) : 0, digits = colon ? strspn(colon + 1, "0123456789") : 0;
+    long port = digits ? strtol(colon + 1, NULL, 10) : 0; /* of digits alone; too many are LONG_MAX */
     bool bracketed = host > 2 && text[0] == '[' && text[host - 1] == ']';
 
-    if (!host || host > 255 || !digits || digits > 5 || colon[digits + 1] || atoi(colon + 1) > 65535 ||
-        !atoi(colon + 1) || (!bracketed && strcspn(text, ":[]") < host) ||
-        strcspn(text, " \t\r\n/?#@,\\") != strlen(text))
+    if (!host || host > 255 || digits > 5 || port < 1 || port > 65535 || colon[digits + 1] ||
+        (!bracketed && strcspn(text, ":[]") < host) || strcspn(text, " \t\r\n/?#@,\\") != strlen(text))
         bind_error(L, "option 'connect_to' must be host:port");
     out->request.connect_to = text;
 }
