@@ -9,5 +9,5 @@ for _, name in ipairs(forgotten) do print("not ok " .. name .. ": no case of tes
 for _, name in ipairs(stale) do print("not ok " .. name .. ": an exception in lib/known.lua for what is not there") end
 for _, name in ipairs(empty) do print("not ok core." .. name .. ": no functions found in host/api_" .. name .. ".c") end
 assert(#list > 100, "the sources were not read right")
-print(("ok %d primitives, all known to the sweep"):format(#list - #forgotten))
+if #forgotten == 0 then print(("ok %d primitives, all known to the sweep"):format(#list)) end
 return #forgotten + #stale + #empty > 0 and 1 or 0

@@ -22,6 +22,7 @@ local LEFT_OUT = {
   ["api_task.on_unhandled"] = "stores a function in a slot that the main task made at the start",
   ["api_sys.error_class"] = "pushes a table that is there; only errors.lua calls it, at its load",
   ["api_sys.fail_allocations"] = "is the sweep itself",
+  ["api_sys.module"] = "loads each module of the host: start.lua fails its allocations; nobody else may call it",
 }
 
 local function text_of(dir, suffix)
