@@ -45,7 +45,7 @@ end
 
 local function program(config)
   local argv = config.command and { table.unpack(config.command) } or { "buildah" }
-  add(argv, "--root", "/work/storage", "--runroot", "/work/run")
+  add(argv, "--root", "/scratch/storage", "--runroot", "/scratch/run")
   return argv
 end
 
@@ -81,10 +81,10 @@ end
 local function container(b, name, command)
   local config = b.request.cfg.builder
   local env = {
-    { name = "HOME", value = "/work" }, { name = "TMPDIR", value = "/work" },
+    { name = "HOME", value = "/scratch" }, { name = "TMPDIR", value = "/scratch" },
     { name = "BUILDAH_ISOLATION", value = "chroot" }, { name = "STORAGE_DRIVER", value = "vfs" },
   }
-  local mounts = { { name = "work", mountPath = "/work" } }
+  local mounts = { { name = "scratch", mountPath = "/scratch" } }
   if config.login then
     add(env, { name = "REGISTRY_AUTH_FILE", value = "/login/config.json" })
     add(mounts, { name = "login", mountPath = "/login", readOnly = true })
@@ -116,7 +116,7 @@ function M.job(b)
     ["app.kubernetes.io/name"] = "moontide-build",
   }
   local annotations = { ["moontide.dev/app"] = request.app.name, ["moontide.dev/image"] = request.name }
-  local volumes = { { name = "work", emptyDir = {} } }
+  local volumes = { { name = "scratch", emptyDir = {} } }
   if config.login then
     add(volumes, { name = "login", secret = {
       secretName = config.login, items = json.array { { key = ".dockerconfigjson", path = "config.json" } },

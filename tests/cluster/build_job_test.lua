@@ -192,7 +192,7 @@ test("the containers' own commands build and push, from a context that this host
   local work, told = lab.dir("work"), lab.dir("told") .. "/digest"
   local function run(argv)
     argv[1] = podman.buildah
-    for i, word in ipairs(argv) do argv[i] = word:gsub("^/work/", work .. "/") end
+    for i, word in ipairs(argv) do argv[i] = word:gsub("^/scratch/", work .. "/") end
     argv.env = { BUILDAH_ISOLATION = "chroot", STORAGE_DRIVER = "vfs", TMPDIR = work }
     for k, v in pairs(podman.env) do argv.env[k] = argv.env[k] or v end
     return lab.run(argv)
