@@ -33,7 +33,7 @@ local RIGHTS <const> = {
 }
 local MANIFEST_RIGHTS <const> = {
   { apiGroups = { "apps" }, resources = { "deployments" }, verbs = { "create" } },
-  { apiGroups = { "" }, resources = { "configmaps" }, verbs = { "create", "patch" } },
+  { apiGroups = { "" }, resources = { "configmaps" }, verbs = { "get", "create", "patch" } },
 }
 
 -- The released image starts beside the check, and answers it: a Job from the repository, at the released commit.
