@@ -202,7 +202,7 @@ end
 -- ---- runs ----
 
 local RUN = [[SELECT id, app, environment, policy, kind, key, title, reason, "by", change, state, policy_hash,
-  attempts, try, not_before, queued_at, started_at, ended_at, error FROM runs ]]
+  edition, attempts, try, not_before, queued_at, started_at, ended_at, error FROM runs ]]
 
 local function run_row(row)
   if row then
@@ -253,18 +253,22 @@ function Journal:run_of_key(app, environment, policy, key)
     ORDER BY id DESC LIMIT 1]], app, environment, policy, key))
 end
 
----Counts an attempt before it is made, and keeps the policy text by its hash.
+---Counts an attempt before it is made, and keeps the policy text by its hash. A run keeps the edition of the words that
+---it first started with.
 ---@param run table
 ---@param hash string
 ---@param name string
 ---@param text string
-function Journal:begin(run, hash, name, text)
-  self:synced("begin", function()
+---@param edition integer The present one.
+---@return integer edition The run's.
+function Journal:begin(run, hash, name, text, edition)
+  return self:synced("begin", function()
     self:write("INSERT OR IGNORE INTO policies (hash, name, text, at) VALUES (?, ?, ?, ?)",
       hash, name, text, time.now())
     self:write([[UPDATE runs SET state = 'running', attempts = attempts + 1, policy_hash = ?,
-      started_at = coalesce(started_at, ?) WHERE id = ?]], hash, time.now(), run.id)
-    return true
+      edition = coalesce(edition, ?), started_at = coalesce(started_at, ?) WHERE id = ?]],
+      hash, edition, time.now(), run.id)
+    return self:row("SELECT edition FROM runs WHERE id = ?", run.id).edition
   end)
 end
 

@@ -3,12 +3,18 @@
 -- A step is known by its path in the run (its number, within its parallel branch), its name and its arguments. When
 -- the journal has it finished, it answers from there; when it has only the intent, the effect is performed again;
 -- when what the run asks now is not what it asked then, the run has diverged and goes no further.
+--
+-- A word that performs another step, a further one, or the same under another name or with other arguments would
+-- strand the runs that are under way. So each run keeps the edition of the words that it began with, and such a word
+-- asks: `if steps:since(2) then NEW else OLD end`. What is not released yet belongs to EDITION; it rises with the
+-- first such change after a release. tests/fixture/editions has a journal of each released edition.
 local context, errors, hash, json, log, sys, task, time = require "context", require "errors", require "hash",
   require "json", require "log", require "sys", require "task", require "time"
 
 ---@class Steps
 ---@field journal Journal
 ---@field run integer
+---@field edition integer Of the words, when the run began.
 ---@field emit fun(entry: table) What the run's log and the terminal see.
 ---@field stopping fun(): boolean
 ---@field acting fun(): boolean Whether this host may cause effects now.
@@ -24,22 +30,30 @@ Steps.__index = Steps
 
 local M = {}
 
+---The edition of the words that runs begin with now. 1: until the end of November 2026.
+M.EDITION = 2
+
 local MAX_RESULT <const> = 256 * 1024
 local LONG <const> = 60 -- seconds of sleep that are worth two writes
 local SECRET_KEYS <const> = { auth = true, password = true, token = true, authorization = true, secret = true }
 
----@param options {journal: Journal, run: integer, emit: fun(entry: table), stopping: (fun(): boolean),
----  acting: nil|fun(): boolean}
+---@param options {journal: Journal, run: integer, edition?: integer, emit: fun(entry: table),
+---  stopping: (fun(): boolean), acting: nil|fun(): boolean}
 ---@return Steps
 function M.new(options)
   local self = setmetatable({
-    journal = options.journal, run = options.run, emit = options.emit, stopping = options.stopping,
-    acting = options.acting or function() return true end, count = 0, branches = {}, moved = time.monotonic(),
-    sleeping = 0,
+    journal = options.journal, run = options.run, edition = options.edition or M.EDITION, emit = options.emit,
+    stopping = options.stopping, acting = options.acting or function() return true end, count = 0, branches = {},
+    moved = time.monotonic(), sleeping = 0,
   }, Steps)
   self.branches[assert(task.current())] = { prefix = "", n = 0 }
   return self
 end
+
+---Whether the run began with this edition of the words or a later one.
+---@param edition integer
+---@return boolean
+function Steps:since(edition) return self.edition >= edition end
 
 ---The next path of the current branch.
 function Steps:path()

@@ -198,7 +198,7 @@ function Lane:execute(row)
   if not compiled then
     return self:finish(row, problem.code == "diverged" and "diverged" or "failed", problem, started)
   end
-  engine.journal:begin(row, compiled.hash, compiled.name, compiled.text)
+  local edition = engine.journal:begin(row, compiled.hash, compiled.name, compiled.text, steps.EDITION)
   self.begun = row.id
   local writer = runlog.writer(engine.state, row.id)
   local emit = self:emitter(row, writer)
@@ -213,8 +213,8 @@ function Lane:execute(row)
   local limits = { name = "run " .. row.id, cpu = policy.RUN_LIMITS.cpu, memory = policy.RUN_LIMITS.memory }
   self.running.task = task.start(limits, function()
     local journaled = steps.new {
-      journal = engine.journal, run = row.id, emit = emit, stopping = function() return engine.stopping end,
-      acting = function() return engine:acting() end,
+      journal = engine.journal, run = row.id, edition = edition, emit = emit,
+      stopping = function() return engine.stopping end, acting = function() return engine:acting() end,
     }
     self.running.steps = journaled
     local run = run_words.new(row, place, journaled, engine.world, self:hooks(row, emit))

@@ -156,6 +156,10 @@ M.migrations = {
     PRIMARY KEY (approval, voter)
   ) STRICT, WITHOUT ROWID;
   ]],
+  [[
+  ALTER TABLE runs ADD COLUMN edition INTEGER; -- of the words, set when it first starts (steps.lua)
+  UPDATE runs SET edition = 1 WHERE policy_hash IS NOT NULL;
+  ]],
 }
 
 M.version = #M.migrations

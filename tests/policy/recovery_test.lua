@@ -91,6 +91,23 @@ test("a run finishes with the text it started with, also when the policy was edi
   eq(notes(s), { "old text" })
 end)
 
+test("a run keeps the edition of the words that it began with; the next one has the present one", function()
+  if not killable() then check.skip("this build has no kill points") end
+  local s = stage { production = NOTHING, staging = NOTE .. [[
+    return policy { ]] .. WAIT .. [[
+      run = function(run) run:step("first", {}, function() return 1 end) end }]] }
+  eq(life(s, "intent.after:1").signal, "SIGKILL")
+  local db = assert(require("store").open(s.dir .. "/state/journal.db"))
+  assert(db:exec("UPDATE runs SET edition = 1"))
+  db:close()
+  eq(life(s).code, 0)
+  s.open()
+  eq({ s.last().state, s.last().edition }, { "done", 1 })
+  s.world:push("main", "b")
+  sim.settle(s.host)
+  eq({ s.last().state, s.last().edition }, { "done", require("steps").EDITION })
+end)
+
 test("what crashes the host three times is set aside, and the other environment goes on", function()
   if not killable() then check.skip("this build has no kill points") end
   local s = stage {
