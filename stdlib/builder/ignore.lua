@@ -1,117 +1,93 @@
 -- .dockerignore: what a commit keeps out of its build contexts.
 --
--- docker's own client applies it, the engine's API does not; so we do, for every builder alike. Rules:
--- Docker's documentation of the file. Its lines come from outside: the time to match
--- them grows with pattern and path, never faster.
+-- docker's own client applies it, the engine's API does not; so we do, for every builder alike, as moby/patternmatcher
+-- 0.6.1 does: a file is decided by the last rule that fits it or a folder above it. Lines come from outside.
 local errors = require "errors"
+local rule = require "builder.ignore_rule"
 local tar = require "builder.tar"
 
 local M = {}
 
 local MAX_LINES <const> = 500
 
--- One place of a segment's pattern against a byte: true, and where the pattern goes on.
-local function one(pattern, at, byte)
-  local c = pattern:byte(at)
-  if c == 63 then return true, at + 1 end -- ?
-  if c == 92 and at < #pattern then return pattern:byte(at + 1) == byte, at + 2 end -- \x
-  if c ~= 91 then return c == byte, at + 1 end -- [
-  local i, negated, found = at + 1, false, false
-  if pattern:byte(i) == 94 then i, negated = i + 1, true end -- ^
-  local first = i
-  while i <= #pattern and (pattern:byte(i) ~= 93 or i == first) do -- ]
-    local low = pattern:byte(i)
-    if low == 92 then low, i = pattern:byte(i + 1) or low, i + 1 end
-    local high = low
-    if pattern:byte(i + 1) == 45 and pattern:byte(i + 2) and pattern:byte(i + 2) ~= 93 then -- -
-      high, i = pattern:byte(i + 2), i + 2
+local SPACES <const> = { -- as Unicode has it, besides ASCII's
+  "\u{85}", "\u{A0}", "\u{1680}", "\u{2028}", "\u{2029}", "\u{202F}", "\u{205F}", "\u{3000}",
+}
+for c = 0x2000, 0x200A do SPACES[#SPACES + 1] = utf8.char(c) end
+
+local function trimmed(text)
+  local before
+  repeat
+    before = text
+    text = text:match("^%s*(.-)%s*$")
+    for _, space in ipairs(SPACES) do
+      if text:sub(1, #space) == space then text = text:sub(#space + 1) end
+      if text ~= "" and text:sub(-#space) == space then text = text:sub(1, -#space - 1) end
     end
-    found = found or low <= byte and byte <= high
-    i = i + 1
-  end
-  return found ~= negated, i + 1
+  until text == before
+  return text
 end
 
--- A name against a segment's pattern. Only the last star is ever tried again, so this is quick on any input.
-local function segment(pattern, name)
-  local p, n, star, from = 1, 1, nil, nil
-  while n <= #name do
-    local fits, after
-    if pattern:byte(p) == 42 then -- *
-      star, from, p = p, n, p + 1
-    else
-      if p <= #pattern then fits, after = one(pattern, p, name:byte(n)) end
-      if fits then
-        p, n = after, n + 1
-      elseif star then
-        from = from + 1
-        p, n = star + 1, from
-      else
-        return false
-      end
-    end
-  end
-  while pattern:byte(p) == 42 do p = p + 1 end
-  return p > #pattern
-end
-
--- A path against a pattern, both as lists of names; `**` is any number of them.
-local function matches(pattern, path)
-  local p, n, star, from = 1, 1, nil, nil
-  while n <= #path do
-    if pattern[p] == "**" then
-      star, from, p = p, n, p + 1
-    elseif pattern[p] and segment(pattern[p], path[n]) then
-      p, n = p + 1, n + 1
-    elseif star then
-      from = from + 1
-      p, n = star + 1, from
-    else
-      return false
-    end
-  end
-  while pattern[p] == "**" do p = p + 1 end
-  return p > #pattern
-end
-
-local function names(path)
-  local list = {}
+-- The shortest path that means the same. A ".." that is left leads out of the context, and so fits nothing.
+local function cleaned(path)
+  local list, rooted = {}, path:sub(1, 1) == "/"
   for name in path:gmatch("[^/]+") do
-    if name == ".." then list[#list] = nil elseif name ~= "." then list[#list + 1] = name end
+    if name == ".." and #list > 0 and list[#list] ~= ".." then
+      list[#list] = nil
+    elseif name ~= "." and not (name == ".." and rooted) then
+      list[#list + 1] = name
+    end
   end
-  return list
+  local whole = (rooted and "/" or "") .. table.concat(list, "/")
+  return whole ~= "" and whole or "."
+end
+
+local function fault(line, text, why)
+  local message = (".dockerignore:%d: the rule '%s' cannot be read: %s"):format(line, text:sub(1, 200), why)
+  return errors.fail("invalid", message, { op = "image.build", line = line })
 end
 
 ---Compiles a .dockerignore.
 ---@param text string
 ---@return (fun(path: string): boolean)? excluded
----@return Err? err
+---@return Err? err invalid: a rule that cannot be read, with its line; too_large.
 function M.compile(text)
-  local rules = {}
-  for line in text:gsub("^\xEF\xBB\xBF", ""):gmatch("[^\r\n]+") do
-    local words = line:sub(1, 1) ~= "#" and line:match("^%s*(.-)%s*$") or ""
-    local kept = words:sub(1, 1) == "!"
-    local pattern = names(kept and words:sub(2):gsub("^%s+", "") or words)
-    if #pattern > 0 then rules[#rules + 1] = { pattern = pattern, kept = kept } end
-    if #rules > MAX_LINES then
-      return errors.fail("too_large", ("a .dockerignore with more than %d lines"):format(MAX_LINES),
-        { op = "image.build" })
+  local rules, number = {}, 0
+  for line in (text:gsub("^\xEF\xBB\xBF", "") .. "\n"):gmatch("(.-)\r?\n") do
+    number = number + 1
+    local words = line:sub(1, 1) ~= "#" and trimmed(line) or ""
+    if words ~= "" then
+      local inverted = words:sub(1, 1) == "!"
+      local pattern = inverted and trimmed(words:sub(2)) or words
+      if pattern ~= "" then pattern = cleaned(pattern) end
+      if pattern:find("^/.") then pattern = pattern:sub(2) end
+      pattern = cleaned(trimmed((inverted and "!" or "") .. pattern)) -- the library looks at it once more
+      local kept = pattern:sub(1, 1) == "!"
+      if kept then pattern = pattern:sub(2) end
+      if pattern == "" then return fault(number, words, "there is nothing behind the '!'") end
+      local matches, why = rule.compile(pattern)
+      if not matches then return fault(number, words, why) end
+      rules[#rules + 1] = { matches = matches, kept = kept }
+      if #rules > MAX_LINES then
+        return errors.fail("too_large", ("a .dockerignore with more than %d lines"):format(MAX_LINES),
+          { op = "image.build" })
+      end
     end
   end
-  local seen = {} -- folder -> which rules match it, and so everything in it
+  local seen = {} -- folder -> which rules match it or a folder above it, and so everything in it
   local function hits(path)
     if seen[path] then return seen[path] end
     local above = path:match("^(.*)/[^/]*$")
-    local from, list, found = above and hits(above) or {}, names(path), {}
-    for i, rule in ipairs(rules) do found[i] = from[i] or matches(rule.pattern, list) end
-    if not seen[path] then seen[path] = found end
+    local from, found = above and hits(above) or {}, {}
+    for i, r in ipairs(rules) do found[i] = from[i] or r.matches(path) end
+    seen[path] = found
     return found
   end
   return function(path)
     local above = path:match("^(.*)/[^/]*$")
-    local from, list = above and hits(above) or {}, names(path)
+    local from = above and hits(above) or {}
     for i = #rules, 1, -1 do -- the last one that matches decides
-      if from[i] or matches(rules[i].pattern, list) then return not rules[i].kept end
+      if from[i] or rules[i].matches(path) then return not rules[i].kept end
     end
     return false
   end

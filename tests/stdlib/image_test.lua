@@ -2,6 +2,7 @@
 local check = require "check"
 local lab = require "lab"
 local builders = require "lab.builders"
+local task = require "task"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 local world, nothing_left, shared, SCRATCH = builders.world, builders.nothing_left, builders.shared, builders.SCRATCH
 
@@ -36,6 +37,17 @@ test("a tag that holds another commit's image is an error, and is not built over
   has(tostring(fails("mismatch", w.ensure(two))), "holds an image of commit " .. one)
   eq(w.registry:digest("sha-" .. two), made.digest)
 end, 90)
+
+test("what a large context costs is not taken from the policy's processor time", function()
+  local w = world("buildah", shared(), "large")
+  local rules, files = {}, lab.app { version = "one", dockerfile = SCRATCH }
+  for i = 1, 30 do rules[i] = ("**/x%d/[a-z]*.o"):format(i) end
+  files[".dockerignore"] = table.concat(rules, "\n")
+  for i = 1, 3000 do files[("sub%d/file%d.o"):format(i % 30, i)] = "" end
+  local commit = w.source:commit(files)
+  local made = task.start({ name = "run", cpu = 0.15, memory = 64 << 20 }, w.ensure, commit)
+  eq(ok(made:join()).built, true)
+end, 120)
 
 test("the engine's classic builder does the same", function()
   local w = world("docker", shared(), "classic")

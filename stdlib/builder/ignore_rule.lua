@@ -1,0 +1,340 @@
+-- One rule of a .dockerignore against paths, as moby/patternmatcher 0.6.1 decides it.
+--
+-- That library turns a rule into a Go regular expression, so a rule means what the expression means: `[a*]` or `\d`
+-- too. The same text is made here, and read by the few constructs that can be in it. All states of the expression are
+-- tried in step, so the time to match grows with rule times path, never faster; rules come from outside.
+local M = {}
+
+local SLASH <const>, REPLACEMENT <const> = 47, 0xFFFD
+
+-- The character at a byte of the text, and where the next one begins. A byte that begins no UTF-8 sequence is U+FFFD,
+-- as Go reads it.
+local function character(text, at)
+  if utf8.len(text, at, at) then return utf8.codepoint(text, at), utf8.offset(text, 2, at) end
+  return REPLACEMENT, at + 1
+end
+
+local function characters(text)
+  local list, at = {}, 1
+  while at <= #text do list[#list + 1], at = character(text, at) end
+  return list
+end
+
+-- ---- sets of characters: {low, high, low, high, ..., negated = true?} ----
+
+local PERL <const> = { d = { 48, 57 }, s = { 9, 10, 12, 13, 32, 32 }, w = { 48, 57, 65, 90, 95, 95, 97, 122 } }
+local POSIX <const> = {
+  alnum = { 48, 57, 65, 90, 97, 122 }, alpha = { 65, 90, 97, 122 }, ascii = { 0, 127 }, blank = { 9, 9, 32, 32 },
+  cntrl = { 0, 31, 127, 127 }, digit = { 48, 57 }, graph = { 33, 126 }, lower = { 97, 122 }, print = { 32, 126 },
+  punct = { 33, 47, 58, 64, 91, 96, 123, 126 }, space = { 9, 13, 32, 32 }, upper = { 65, 90 },
+  word = PERL.w, xdigit = { 48, 57, 65, 70, 97, 102 },
+}
+local CONTROL <const> = { a = 7, f = 12, n = 10, r = 13, t = 9, v = 11 }
+
+local function within(set, c)
+  for i = 1, #set, 2 do
+    if set[i] <= c and c <= set[i + 1] then return not set.negated end
+  end
+  for _, part in ipairs(set.parts or {}) do
+    if within(part, c) then return not set.negated end
+  end
+  return set.negated or false
+end
+
+local function bad(why) error({ bad = why }, 0) end
+
+-- The character that an escape stands for, and where the text goes on after it.
+local function escaped(text, at)
+  local c = text:sub(at, at)
+  if c == "" then bad "a backslash at the end" end
+  if CONTROL[c] then return CONTROL[c], at + 1 end
+  if c:find("^[\0-\127]") and not c:find("^%w") then return c:byte(), at + 1 end
+  local octal = text:match("^0[0-7]?[0-7]?", at) or text:match("^[1-7][0-7][0-7]?", at)
+  if octal then return tonumber(octal, 8), at + #octal end
+  local hex = text:match("^x(%x%x)", at)
+  if hex then return tonumber(hex, 16), at + 3 end
+  hex = text:match("^x{(%x+)}", at)
+  if hex and #hex <= 6 and tonumber(hex, 16) <= 0x10FFFF then return tonumber(hex, 16), at + #hex + 3 end
+  bad(("'\\%s' means nothing"):format(c:find("^%w") and c or "..."))
+end
+
+local function perl(text, at)
+  local letter = text:match("^\\([dDsSwW])", at)
+  local set = letter and PERL[letter:lower()]
+  if not set then return nil end
+  if letter:lower() == letter then return set end
+  return { parts = { set }, negated = true }
+end
+
+local function one_of_class(text, at)
+  if text:byte(at) == 92 then return escaped(text, at + 1) end
+  return character(text, at)
+end
+
+-- A set in brackets, from behind the "[".
+local function class(text, at)
+  local set, first = { parts = {} }, true
+  if text:byte(at) == 94 then set.negated, at = true, at + 1 end -- ^
+  while first or text:byte(at) ~= 93 do -- ]
+    if at > #text then bad "'[' without ']'" end
+    first = false
+    local name = text:match("^%[:(%^?%l+):%]", at)
+    local known = perl(text, at)
+    if name then
+      local named = POSIX[name:gsub("^%^", "")] or bad(("'[:%s:]' names no set"):format(name))
+      set.parts[#set.parts + 1] = name:byte() == 94 and { parts = { named }, negated = true } or named
+      at = at + #name + 4
+    elseif known then
+      set.parts[#set.parts + 1] = known
+      at = at + 2
+    else
+      local low, high
+      low, at = one_of_class(text, at)
+      high = low
+      if text:byte(at) == 45 and at < #text and text:byte(at + 1) ~= 93 then -- -
+        high, at = one_of_class(text, at + 1)
+        if high < low then bad "a range in '[...]' that runs backwards" end
+      end
+      set[#set + 1], set[#set + 2] = low, high
+    end
+  end
+  return set, at + 1
+end
+
+-- ---- the rule's text to the expression's ----
+
+-- One element of the syntax of Go's filepath.Match: where the next one begins, and whether this one fits ".".
+local function element(rule, at)
+  local c = rule:sub(at, at)
+  if c == "\\" then
+    if at == #rule then bad "a backslash at the end" end
+    return select(2, character(rule, at + 1)), rule:sub(at + 1, at + 1) == "."
+  end
+  if c ~= "[" then return select(2, character(rule, at)), c == "." or c == "?" end
+  local negated, found = rule:sub(at + 1, at + 1) == "^", false
+  at = at + (negated and 2 or 1)
+  local function one()
+    if rule:find("^[%-%]]", at) or at > #rule then bad "'[...]' is not closed, or has a '-' or ']' out of place" end
+    if rule:sub(at, at) == "\\" then at = at + 1 end
+    if at > #rule or not utf8.len(rule, at, at) then bad "'[...]' is not closed, or holds what is not UTF-8" end
+    local code
+    code, at = character(rule, at)
+    if at > #rule then bad "'[' without ']'" end
+    return code
+  end
+  repeat
+    local low = one()
+    local high = low
+    if rule:sub(at, at) == "-" then
+      at = at + 1
+      high = one()
+    end
+    found = found or low <= 46 and 46 <= high
+  until rule:sub(at, at) == "]"
+  return at + 1, found ~= negated
+end
+
+-- The library first asks Go's filepath.Match to compare the rule with ".", only for the faults that this finds: those
+-- in the pieces between stars, up to the first piece that does not fit.
+local function check_syntax(rule)
+  local at, left = 1, true
+  while at <= #rule do
+    local star
+    star, at = rule:match("^(%**)()", at)
+    if star ~= "" and at > #rule then return end
+    local count, fitting = 0, false
+    while at <= #rule and rule:sub(at, at) ~= "*" do
+      at, fitting = element(rule, at)
+      count = count + 1
+    end
+    if not (left and count == 1 and fitting) then return end
+    left = false
+  end
+end
+
+-- Go's text of the expression behind its "^", and by which of four comparisons the rule is decided.
+local function expression(rule)
+  local out, kind, at, index = {}, "exact", 1, 0
+  local function next_character()
+    local code
+    code, at = character(rule, at)
+    return utf8.char(code)
+  end
+  while at <= #rule do
+    local c = next_character()
+    if c == "*" and rule:sub(at, at) == "*" then
+      at = at + 1
+      if rule:sub(at, at) == "/" then at = at + 1 end
+      if at > #rule then
+        if kind == "exact" then
+          kind = "prefix"
+        else
+          out[#out + 1], kind = ".*", "expression"
+        end
+      else
+        out[#out + 1], kind = "(.*/)?", "expression"
+      end
+      if index == 0 then kind = "suffix" end
+    elseif c == "*" then
+      out[#out + 1], kind = "[^/]*", "expression"
+    elseif c == "?" then
+      out[#out + 1], kind = "[^/]", "expression"
+    elseif c:find("^[.+()|{}$]") then
+      out[#out + 1] = "\\" .. c
+    elseif c == "\\" and at <= #rule then
+      out[#out + 1], kind = "\\" .. next_character(), "expression"
+    elseif c == "[" or c == "]" then
+      out[#out + 1], kind = c, "expression"
+    else
+      out[#out + 1] = c
+    end
+    index = index + 1
+  end
+  return table.concat(out) .. "$", kind -- behind a last backslash that is a "$" of the path
+end
+
+-- ---- the expression as a program ----
+
+-- A list of {set=, any=, char=, at=, star=, deep=}: one test each, in a row.
+local function program(text)
+  local list, at = {}, 1
+  local function add(item)
+    if text:sub(at, at) == "*" then
+      item.star, at = true, at + 1
+    end
+    list[#list + 1] = item
+  end
+  while at <= #text do
+    local c = text:sub(at, at)
+    if text:sub(at, at + 5) == "(.*/)?" then
+      list[#list + 1], at = { deep = true }, at + 6
+    elseif c == "[" then
+      local set
+      set, at = class(text, at + 1)
+      add { set = set }
+    elseif c == "." then
+      at = at + 1
+      add { any = true }
+    elseif c == "^" or c == "$" then
+      list[#list + 1], at = { at = c == "^" and "A" or "z" }, at + 1
+    elseif c == "\\" then
+      local set, place = perl(text, at), text:match("^[AbBz]", at + 1)
+      if set then
+        at = at + 2
+        add { set = set }
+      elseif place then
+        list[#list + 1], at = { at = place }, at + 2
+      else
+        local char
+        char, at = escaped(text, at + 1)
+        list[#list + 1] = { char = char }
+      end
+    else
+      local char
+      char, at = character(text, at)
+      list[#list + 1] = { char = char }
+    end
+  end
+  return list
+end
+
+local function is_word(c) return c ~= nil and within(PERL.w, c) end
+
+local function holds(where, before, after)
+  if where == "A" then return before == nil end
+  if where == "z" then return after == nil end
+  return (is_word(before) ~= is_word(after)) == (where == "b")
+end
+
+-- `.` is anything but a line feed in Go.
+local function fits(item, c)
+  if item.char then return item.char == c end
+  if item.any then return c ~= 10 end
+  return within(item.set, c)
+end
+
+-- Whether the path fits. A state is the index of the item that is next; `-index` is a `deep` item that has begun: it
+-- ends behind a slash.
+local function run(list, path)
+  local chars = characters(path)
+  local last = #list + 1
+  local states, seen
+  local function enter(state, position)
+    if seen[state] then return end
+    seen[state] = true
+    local item = state > 0 and list[state]
+    if item and item.at then
+      if holds(item.at, chars[position - 1], chars[position]) then enter(state + 1, position) end
+      return
+    end
+    states[#states + 1] = state
+    if item and item.deep then
+      enter(-state, position)
+      enter(state + 1, position)
+    elseif item and item.star then
+      enter(state + 1, position)
+    end
+  end
+  states, seen = {}, {}
+  enter(1, 1)
+  if seen[last] then return true end
+  for position, c in ipairs(chars) do
+    local from = states
+    states, seen = {}, {}
+    for _, state in ipairs(from) do
+      local item = list[math.abs(state)]
+      if state < 0 then
+        if c ~= 10 then enter(state, position + 1) end
+        if c == SLASH then enter(1 - state, position + 1) end
+      elseif item and not item.deep and fits(item, c) then
+        enter(item.star and state or state + 1, position + 1)
+      end
+    end
+    if seen[last] then return true end
+    if #states == 0 then return false end
+  end
+  return false
+end
+
+-- The literal bytes at an end of the expression, so that most paths are refused by one comparison.
+local function literal(list, from, to, step)
+  local bytes = {}
+  for i = from, to, step do
+    local char = list[i].char
+    if not char or list[i].star or char == REPLACEMENT then break end
+    table.insert(bytes, step > 0 and #bytes + 1 or 1, utf8.char(char))
+  end
+  return table.concat(bytes)
+end
+
+---Makes the test of one rule.
+---@param rule string Cleaned, without its "!".
+---@return (fun(path: string): boolean)? matches
+---@return string? bad Why the rule cannot be used.
+function M.compile(rule)
+  local ok, result = pcall(function()
+    check_syntax(rule)
+    local text, kind = expression(rule)
+    if kind == "exact" then return function(path) return path == rule end end
+    if kind == "prefix" then
+      local prefix = rule:sub(1, -3)
+      return function(path) return path:sub(1, #prefix) == prefix end
+    end
+    if kind == "suffix" then
+      local suffix = rule:sub(3)
+      local whole = suffix:sub(1, 1) == "/" and suffix:sub(2)
+      return function(path) return suffix == "" or path:sub(-#suffix) == suffix or path == whole end
+    end
+    local list = program(text)
+    local head = literal(list, 1, #list, 1)
+    local tail = list[#list].at == "z" and literal(list, #list - 1, 1, -1) or ""
+    return function(path)
+      return path:sub(1, #head) == head and (tail == "" or path:sub(-#tail) == tail) and run(list, path)
+    end
+  end)
+  if ok then return result end
+  if type(result) == "table" and result.bad then return nil, result.bad end
+  error(result, 0)
+end
+
+return M
