@@ -8,6 +8,7 @@ local task = require "task"
 ---@field mode "watch"|"run"|"effect" "effect": inside of a step, where calls are just calls.
 ---@field place Place
 ---@field steps? Steps Only in mode run.
+---@field said? Sayings Only in mode watch: what the policy turns down.
 ---@field rng? table State of the deterministic random numbers.
 
 local M = {}

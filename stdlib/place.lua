@@ -1,5 +1,5 @@
 -- A place: an app in one environment, as policies see it. `watch(place)` reads here; nothing changes anything.
-local effects, facade, fs = require "effects", require "facade", require "fs"
+local context, effects, facade, fs = require "context", require "effects", require "facade", require "fs"
 local semver, time, words = require "semver", require "time", require "words"
 
 ---@class Place
@@ -11,7 +11,6 @@ local semver, time, words = require "semver", require "time", require "words"
 ---@field package app AppConfig
 ---@field package config EnvironmentConfig
 ---@field package engine table
----@field package refusals Decision[]
 local Place = {}
 Place.__index = Place
 
@@ -41,7 +40,7 @@ local face_of ---@type fun(place: Place): table
 function M.new(engine, app, environment)
   local self = setmetatable({
     engine = engine, app = app, name = app.name, environment = environment.name, branch = app.branch,
-    accept = environment.accept, config = environment, refusals = {},
+    accept = environment.accept, config = environment,
   }, Place)
   self.face = face_of(self)
   return self
@@ -128,30 +127,30 @@ function Place:failed(key)
   if reason then return { id = run.id, error = reason } end
 end
 
----Turns a candidate down; `moontide why` shows the reason with the line that said so.
+-- Keeps what a policy turns down with the question that it was asked.
+local function turn_down(subject, alarm, reason, ...)
+  local c = context.current()
+  local said = c and c.said
+  if not said then error("a candidate is turned down while a policy is asked: inside of watch", 3) end
+  subject, reason = tostring(subject), tostring(reason)
+  if subject == "" then error("usage: place:refuse(subject, reason, ...): the subject is empty", 3) end
+  if select("#", ...) > 0 then reason = reason:format(...) end
+  local file, line = effects.caller()
+  said:add { subject = subject, reason = reason, file = file, line = line, alarm = alarm }
+end
+
+---Turns a candidate down; `moontide why` shows the reason with the line that said so. One decision a subject: what is
+---said again of one joins what was said before.
 ---@param subject string "v1.2.0"
 ---@param reason string
 ---@param ... any For string.format.
-function Place:refuse(subject, reason, ...)
-  local file, line = effects.caller()
-  reason = tostring(reason)
-  if select("#", ...) > 0 then reason = reason:format(...) end
-  self.refusals[#self.refusals + 1] = {
-    subject = tostring(subject):sub(1, 300), verdict = "refused", reason = reason:sub(1, 2000),
-    file = file, line = line,
-  }
-end
+function Place.refuse(_, subject, reason, ...) turn_down(subject, nil, reason, ...) end
 
 ---Turns a candidate down that should worry people: logged as a warning and told to everybody once.
 ---@param subject string
 ---@param reason string A format.
 ---@param ... any
-function Place:alarm(subject, reason, ...)
-  self:refuse(subject, reason, ...)
-  local last = self.refusals[#self.refusals]
-  last.file, last.line = effects.caller()
-  last.alarm = true
-end
+function Place.alarm(_, subject, reason, ...) turn_down(subject, true, reason, ...) end
 
 ---The newest release here, when it failed its checks, or turned unhealthy while it is still watched.
 ---@async

@@ -3,8 +3,8 @@
 -- The environment is built from nothing: no io, os, debug, load, coroutine or collectgarbage; pairs iterates in a
 -- fixed order; the clock and random numbers come from the journal inside a run. Every public module is there, with
 -- its effects journaled (effects.lua).
-local context, effects, errors, hash, log, sys, task = require "context", require "effects", require "errors",
-  require "hash", require "log", require "sys", require "task"
+local context, effects, errors, hash, log, sayings, sys, task = require "context", require "effects",
+  require "errors", require "hash", require "log", require "engine.sayings", require "sys", require "task"
 
 ---@class Policy
 ---@field name string
@@ -270,15 +270,17 @@ end
 ---@param policy Policy
 ---@param place Place
 ---@param timeout number Seconds.
+---@param said? Sayings What place:refuse adds to.
 ---@return table? change nil: nothing, or a failure.
 ---@return string|Err? reason A text with nothing; an Err with a failure.
-function M.ask(policy, place, timeout)
+function M.ask(policy, place, timeout, said)
   local limits = watch_limits[timeout]
   if not limits then
     limits = { name = "watch", cpu = M.WATCH_LIMITS.cpu, memory = M.WATCH_LIMITS.memory, timeout = timeout }
     watch_limits[timeout] = limits
   end
-  local watching <close> = task.start(limits, watch_in, { mode = "watch", place = place }, policy.watch, place.face)
+  local asking = { mode = "watch", place = place, said = said or sayings.new() }
+  local watching <close> = task.start(limits, watch_in, asking, policy.watch, place.face)
   local joined, change, reason = pcall(watching.join, watching)
   context.forget(watching:id())
   if not joined then error(change, 0) end -- we were cancelled ourselves

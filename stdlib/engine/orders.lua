@@ -1,11 +1,10 @@
 -- What scripts and people order of a whole environment: that it is as it should be, or that it is no more. Each
 -- becomes a run like any other.
-local errors, policy, time = require "errors", require "policy", require "time"
-local acts, targets = require "engine.acts", require "target"
+local errors, time = require "errors", require "time"
+local acts, ask, judge, targets = require "engine.acts", require "engine.ask", require "engine.judge", require "target"
 
 local M = {}
 
-local WATCH_TIMEOUT <const> = 60
 local TAKEN_DOWN <const> = "policy destroy"
 
 -- Names and versions as one text, the way the app's release act reads it.
@@ -39,17 +38,10 @@ end
 
 -- What the environment's policy wants now, whatever it handled before.
 local function wanted(self, p)
-  local compiled = self.policies[p.config.policy]
-  local change, reason = policy.ask(compiled, p, WATCH_TIMEOUT)
-  if change then
-    local data = {}
-    for key, value in pairs(change) do
-      if key ~= "key" and key ~= "title" and key ~= "by" then data[key] = value end
-    end
-    return { title = change.title or change.key, data = data }
-  end
-  if errors.is(reason) then return nil, reason end
-  return nil, nil, reason
+  local answer = ask.ask(p, self.policies[p.config.policy])
+  local change = answer.change
+  if not change then return nil, answer.err, answer.reason end
+  return { title = change.title or change.key, data = judge.data_of(change) }
 end
 
 ---Starts a run that brings an environment to what should be there: the named versions; else what its policy wants;

@@ -1,66 +1,10 @@
--- Polling: who is due, what the repository looks like, what the policies say of it, and what that becomes.
---
--- An answer that changes nothing writes nothing: what was said before is kept in memory and compared.
-local errors, first, log, policy, task, time = require "errors", require "engine.first", require "log",
-  require "policy", require "task", require "time"
+-- Polling: who is due, what the repository looks like, and what its policies' answers become: ask, judge, accept.
+local accept, ask, errors, first, judge, task, time = require "engine.accept", require "engine.ask", require "errors",
+  require "engine.first", require "engine.judge", require "task", require "time"
 
 local M = {}
 
 local MAX_POLLS <const> = 32         -- at once
-local WATCH_TIMEOUT <const> = 60     -- seconds a policy's watch may take, waiting included
-local MAX_SILENT <const> = 1000      -- subjects of a policy that are remembered when it says nothing of them any more
-
--- ---- what the policies said ----
-
-local function same(a, b) return a and a.verdict == b.verdict and a.reason == b.reason end
-
--- Keeps the decisions of one policy at one place; writes those that differ from what was said last.
-local function record(engine, place, name, list)
-  local unit = place.app.name .. "/" .. place.environment .. "/" .. name
-  local said = engine.said[unit]
-  if not said then
-    said = {}
-    for _, row in ipairs(engine.journal:last_decisions(place.app.name, place.environment, name)) do
-      said[row.subject] = {
-        verdict = row.verdict, reason = row.reason, file = row.file, line = row.line, since = row.at, at = row.at,
-        count = 1,
-      }
-    end
-    engine.said[unit] = said
-  end
-  local fresh, now, mentioned = {}, time.now(), {}
-  for _, d in ipairs(list) do
-    d.subject, d.reason = d.subject or "", log.redact(d.reason)
-    mentioned[d.subject] = true
-    local last = said[d.subject]
-    if same(last, d) then
-      last.at, last.count, last.current = now, last.count + 1, true
-    else
-      d.at, d.since, d.count, d.current = now, now, 1, true
-      d.app, d.environment, d.policy = place.app.name, place.environment, name
-      said[d.subject] = d
-      fresh[#fresh + 1] = d
-    end
-  end
-  local silent = 0
-  for subject, d in pairs(said) do
-    if not mentioned[subject] then
-      d.current = false
-      silent = silent + 1
-      if silent > MAX_SILENT then said[subject] = nil end
-    end
-  end
-  if #fresh > 0 then engine.journal:decide(fresh) end
-  for _, d in ipairs(fresh) do
-    if d.verdict == "refused" or d.verdict == "error" then
-      engine:emit {
-        at = now, event = "decision", level = (d.alarm or d.verdict == "error") and "warn" or "info", app = d.app,
-        environment = d.environment, text = (d.subject ~= "" and d.subject .. " refused: " or "") .. d.reason,
-      }
-    end
-    if d.alarm then engine:alarm(place, d) end
-  end
-end
 
 -- ---- one policy at one place ----
 
@@ -74,68 +18,14 @@ local function adopt(engine, place, compiled)
 end
 
 local function decide(engine, place, compiled)
-  local journal, app, environment = engine.journal, place.app.name, place.environment
-  local watch = journal:watch(app, environment, compiled.name)
-  place.refusals = {}
-  local decision, run
   local found, problem = false, nil
-  if not watch then found, problem = adopt(engine, place, compiled) end
-  local change, reason
-  if found ~= nil then change, reason = policy.ask(compiled, place, WATCH_TIMEOUT) else reason = problem end
-  if change then
-    change.key = log.redact(change.key) -- as the journal has it
-    local title = change.title or change.key
-    local handled = watch and watch.key == change.key
-    local back = not (watch and watch.run) and type(change.commit) == "string"
-      and journal:taken_back_before(app, environment, change.commit, change.version)
-    if back and (handled or not watch) then
-      if not handled then journal:seen({ app = app, environment = environment }, compiled.name, change.key) end
-      decision = { verdict = "refused", reason = ("%s: the host before took it back: %s"):format(title, back) }
-    elseif handled then
-      local by = watch.run and " by run " .. watch.run or ""
-      local past = watch.run and journal:run_by_id(watch.run)
-      if past and past.state == "failed" and past.error then
-        by = ("%s, and failed: %s"):format(by, past.error.message)
-      end
-      decision = { verdict = "unchanged", reason = ("%s was handled%s"):format(title, by) }
-    elseif found and found.healthy and found.commit and found.commit == change.commit
-      and (change.version == nil or change.version == found.version) then
-      journal:seen({ app = app, environment = environment }, compiled.name, change.key)
-      decision = { verdict = "unchanged", reason = title .. " runs already" }
-    else
-      local data = {}
-      for k, v in pairs(change) do
-        if k ~= "key" and k ~= "title" and k ~= "by" then data[k] = v end
-      end
-      local superseded
-      run, superseded = journal:accept({
-        app = app, environment = environment, policy = compiled.name, key = change.key, title = change.title,
-        reason = change.reason, by = change.by, data = data,
-        kind = compiled.name == place.config.rollback and "rollback" or "change",
-      }, compiled.queue == "latest")
-      engine:lane(place):kick() -- before anything below can fail: nobody looks at this key again
-      local held = journal:hold_of(app, environment)
-      decision = {
-        verdict = held and "held" or "accepted", reason = title .. (held and ", held by " .. held.by or ""),
-      }
-      local why = change.reason and " (" .. change.reason .. ")" or ""
-      local older = superseded > 0 and (", %d older waiting changes superseded"):format(superseded) or ""
-      engine:emit {
-        at = time.now(), event = "change", level = "info", app = app, environment = environment, run = run,
-        text = title .. why .. older,
-      }
-    end
-  elseif errors.is(reason) then
-    decision = { verdict = "error", reason = tostring(reason) }
-    if engine.stopping or reason.code == "cancelled" then return nil end
-  else
-    decision = { verdict = "nothing", reason = reason }
-    if not watch then journal:seen({ app = app, environment = environment }, compiled.name, nil) end
+  if not engine.journal:watch(place.app.name, place.environment, compiled.name) then
+    found, problem = adopt(engine, place, compiled)
   end
-  local list = place.refusals
-  list[#list + 1] = decision
-  record(engine, place, compiled.name, list)
-  return run, errors.is(reason) and reason or nil
+  local answer = found == nil and ask.failed(problem) or ask.ask(place, compiled)
+  if answer.err and (engine.stopping or answer.err.code == "cancelled") then return nil end
+  local memory = judge.memory(engine.journal, place, compiled, answer, found or nil)
+  return accept.accept(engine, place, compiled, judge.judge(answer, memory)), answer.err
 end
 
 ---Asks one policy and acts on the answer. One at a time for each place: a poll and a run that failed may ask at the

@@ -1,0 +1,40 @@
+-- Asking: what a policy says of a place now. The first of the three parts of a decision; it changes nothing.
+local errors, log, policy, sayings = require "errors", require "log", require "policy", require "engine.sayings"
+
+local M = {}
+
+local WATCH_TIMEOUT <const> = 60 -- seconds a policy's watch may take, waiting included
+
+---What a policy answered: a change, a reason for none, or a failure.
+---@class Answer
+---@field change? table Plain data with a `key`: what should be.
+---@field reason? string Why nothing should be done.
+---@field err? Err Why there is no answer.
+---@field refusals Decision[] What it turned down, at most one decision a subject.
+
+---The answer that stands for a failure before the policy could be asked.
+---@param err Err
+---@return Answer
+function M.failed(err) return { err = err, refusals = {} } end
+
+---Asks one policy at one place.
+---@async
+---@param place Place
+---@param compiled Policy
+---@return Answer answer
+function M.ask(place, compiled)
+  local said = sayings.new()
+  local change, reason = policy.ask(compiled, place, WATCH_TIMEOUT, said)
+  local answer = { refusals = said:list() }
+  if change then
+    change.key = log.redact(change.key) -- as the journal has it
+    answer.change = change
+  elseif errors.is(reason) then
+    answer.err = reason
+  else
+    answer.reason = reason
+  end
+  return answer
+end
+
+return M

@@ -1,0 +1,102 @@
+-- Judging: what an answer means, given what the journal remembers. The second of the three parts of a decision;
+-- memory() only reads, and judge() only thinks.
+local M = {}
+
+---What the host remembers of a policy at a place: what an answer is measured against.
+---@class Memory
+---@field app string
+---@field environment string
+---@field policy {name: string, kind: string} kind: of the runs that its changes become.
+---@field watch? {key?: string, run?: integer} The key that was handled last; nil: never looked.
+---@field run? table The run that handled it.
+---@field taken_back? string Why a host before this state took back what should be now.
+---@field adopted? Running What was found running and taken as it is just now.
+---@field held? {by: string} Who holds the place.
+
+---@class Judgement
+---@field decisions Decision[] At most one a subject; the last is about the policy as a whole.
+---@field change? NewChange Becomes a run.
+---@field seen? {key?: string} What is remembered as handled without a run.
+
+---Reads what an answer is judged by.
+---@param journal Journal
+---@param place Place
+---@param compiled Policy
+---@param answer Answer
+---@param adopted? Running
+---@return Memory
+function M.memory(journal, place, compiled, answer, adopted)
+  local app, environment, change = place.app.name, place.environment, answer.change
+  local watch = journal:watch(app, environment, compiled.name)
+  local memory = {
+    app = app, environment = environment, watch = watch, adopted = adopted or nil,
+    policy = { name = compiled.name, kind = compiled.name == place.config.rollback and "rollback" or "change" },
+  }
+  if not change then return memory end
+  memory.held = journal:hold_of(app, environment)
+  if watch and watch.run then
+    memory.run = watch.key == change.key and journal:run_by_id(watch.run) or nil
+  elseif type(change.commit) == "string" then
+    local version = type(change.version) == "string" and change.version or nil
+    memory.taken_back = journal:taken_back_before(app, environment, change.commit, version)
+  end
+  return memory
+end
+
+---What a run finds in `run.change`.
+---@param change table
+---@return table data
+function M.data_of(change)
+  local data = {}
+  for k, v in pairs(change) do
+    if k ~= "key" and k ~= "title" and k ~= "by" then data[k] = v end
+  end
+  return data
+end
+
+-- A change: the decision, what becomes a run, what is remembered without one.
+local function judge_change(change, memory)
+  local watch, adopted, title = memory.watch, memory.adopted, change.title or change.key
+  local handled = watch ~= nil and watch.key == change.key
+  if memory.taken_back and (handled or not watch) then
+    local reason = ("%s: the host before took it back: %s"):format(title, memory.taken_back)
+    return { verdict = "refused", reason = reason }, nil, not handled and { key = change.key } or nil
+  elseif handled then
+    local by, run = watch.run and " by run " .. watch.run or "", memory.run
+    if run and run.state == "failed" and run.error then by = ("%s, and failed: %s"):format(by, run.error.message) end
+    return { verdict = "unchanged", reason = ("%s was handled%s"):format(title, by) }
+  elseif adopted and adopted.healthy and adopted.commit and adopted.commit == change.commit
+    and (change.version == nil or change.version == adopted.version) then
+    return { verdict = "unchanged", reason = title .. " runs already" }, nil, { key = change.key }
+  end
+  local held = memory.held
+  local decision = {
+    verdict = held and "held" or "accepted", reason = title .. (held and ", held by " .. held.by or ""),
+  }
+  return decision, {
+    app = memory.app, environment = memory.environment, policy = memory.policy.name, kind = memory.policy.kind,
+    key = change.key, title = change.title, reason = change.reason, by = change.by, data = M.data_of(change),
+  }
+end
+
+---Judges an answer.
+---@param answer Answer
+---@param memory Memory
+---@return Judgement
+function M.judge(answer, memory)
+  local decision, change, seen
+  if answer.err then
+    decision = { verdict = "error", reason = tostring(answer.err), file = answer.err.file, line = answer.err.line }
+  elseif answer.change then
+    decision, change, seen = judge_change(answer.change, memory)
+  else
+    decision = { verdict = "nothing", reason = answer.reason }
+    if not memory.watch then seen = {} end
+  end
+  local decisions = table.move(answer.refusals, 1, #answer.refusals, 1, {})
+  decision.subject = ""
+  decisions[#decisions + 1] = decision
+  return { decisions = decisions, change = change, seen = seen }
+end
+
+return M
