@@ -1,6 +1,6 @@
 -- Who is asking: which watch or run the current task belongs to.
 --
--- Policies of many places share one environment and its modules, so the modules look here, by task, for the journal
+-- Policies of many places share the modules that they require, so the modules look here, by task, for the journal
 -- that their calls belong to.
 local task = require "task"
 

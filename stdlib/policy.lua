@@ -11,8 +11,7 @@ local context, effects, errors, hash, log, sayings, sys, task = require "context
 ---@field file string Chunk name: where faults and refusals point to.
 ---@field text string
 ---@field hash string sha256 of the text.
----@field watch fun(place: Place): table?, string?
----@field run fun(run: Run, change: table)
+---@field make fun(env: table): fun(name: string): any Makes the file's chunk in an environment.
 ---@field queue "latest"|"all" What waits while a run is under way: only the newest change, or each in its turn.
 ---@field first "release"|"adopt" What first sight does: release what should be, or take what runs as it is.
 
@@ -126,9 +125,37 @@ local function random(low, high)
   return low + (bits >> 1) % (high - low + 1)
 end
 
-local COPIED <const> = {
-  "assert", "error", "ipairs", "pcall", "rawequal", "rawget", "rawlen", "select", "tonumber", "type", "_VERSION",
-}
+local function print_plain(...)
+  local parts = table.pack(...)
+  for i = 1, parts.n do parts[i] = plain_tostring(parts[i]) end
+  log.info(table.concat(parts, "\t"))
+end
+
+local FIELDS <const> = { watch = "function", run = "function", queue = "string", first = "string" }
+
+local function check_definition(d)
+  if type(d) ~= "table" or getmetatable(d) ~= nil then
+    error("policy takes one plain table: policy { watch = ..., run = ... }", 3)
+  end
+  for k, v in next, d do
+    if not FIELDS[k] then
+      error("policy has no field '" .. plain_tostring(k) .. "'; it takes watch, run, queue and first", 3)
+    end
+    if type(v) ~= FIELDS[k] then error(("policy field %s must be a %s, not a %s"):format(k, FIELDS[k], type(v)), 3) end
+  end
+  for _, k in ipairs { "watch", "run" } do
+    if not d[k] then error("policy needs a function '" .. k .. "'", 3) end
+  end
+  if d.queue ~= nil and d.queue ~= "latest" and d.queue ~= "all" then
+    error("policy field queue is 'latest' or 'all'", 3)
+  end
+  if d.first ~= nil and d.first ~= "release" and d.first ~= "adopt" then
+    error("policy field first is 'release' or 'adopt'", 3)
+  end
+end
+
+-- What was checked when the file was loaded need not be checked at every question.
+local function same(d) return d end
 
 -- By name, so that what a distribution adds does not come in by itself.
 local LIBRARIES <const> = {
@@ -139,58 +166,82 @@ local LIBRARIES <const> = {
   utf8 = "char charpattern codepoint codes len offset",
 }
 
----Makes the environment of a policy.
----@param declare fun(definition: table): table
----@return table env
-function M.environment(declare)
-  local env = {
-    pairs = ordered_pairs, next = ordered_next, tostring = plain_tostring, setmetatable = safe_setmetatable,
-    xpcall = safe_xpcall, policy = declare, require = effects.require,
-    getmetatable = own_metatable, rawset = safe_rawset,
-    print = function(...)
-      local parts = table.pack(...)
-      for i = 1, parts.n do parts[i] = plain_tostring(parts[i]) end
-      log.info(table.concat(parts, "\t"))
-    end,
-  }
-  for _, name in ipairs(COPIED) do env[name] = _G[name] end
-  for library, words in pairs(LIBRARIES) do
-    local copy = {}
-    for name in words:gmatch("%S+") do copy[name] = _G[library][name] end
-    env[library] = copy
-  end
-  env.math.random = random
-  env.os = {
+---The libraries of policies, by name.
+---@type table<string, table<string, any>>
+M.LIBRARIES = {
+  os = {
     time = function() return math.floor(effects.require("time").now()) end,
     clock = function() return effects.require("time").monotonic() end,
-  }
-  env._G = env
-  return setmetatable(env, {
-    __index = function(_, name) error("undefined variable '" .. tostring(name) .. "'", 2) end,
-    __newindex = function(_, name)
-      error("assignment to undeclared variable '" .. tostring(name) .. "': use local", 2)
-    end,
-    __metatable = "environment",
-  })
+  },
+}
+for library, names in pairs(LIBRARIES) do
+  M.LIBRARIES[library] = {}
+  for name in names:gmatch("%S+") do M.LIBRARIES[library][name] = _G[library][name] end
+end
+M.LIBRARIES.math.random = random
+
+-- An environment is made for each question that a policy is asked. Few policies use most libraries: a copy is made when
+-- it is first named.
+local ENVIRONMENT <const> = {
+  __index = function(env, name)
+    if name == "_G" then return env end
+    local library = M.LIBRARIES[name]
+    if not library then error("undefined variable '" .. plain_tostring(name) .. "'", 2) end
+    local copy = {}
+    for k, v in next, library do copy[k] = v end
+    rawset(env, name, copy)
+    return copy
+  end,
+  __newindex = function(_, name)
+    error("assignment to undeclared variable '" .. plain_tostring(name) .. "': use local", 2)
+  end,
+  __metatable = "environment",
+}
+
+---Makes the environment of one instance of a policy.
+---@param declare? fun(definition: table): table What the word `policy` does.
+---@return table env
+function M.environment(declare)
+  return setmetatable({
+    _VERSION = _VERSION, assert = assert, error = error, getmetatable = own_metatable, ipairs = ipairs,
+    next = ordered_next, pairs = ordered_pairs, pcall = pcall, policy = declare or same, print = print_plain,
+    rawequal = rawequal, rawget = rawget, rawlen = rawlen, rawset = safe_rawset, require = effects.require,
+    select = select, setmetatable = safe_setmetatable, tonumber = tonumber, tostring = plain_tostring, type = type,
+    xpcall = safe_xpcall,
+  }, ENVIRONMENT)
 end
 
-local FIELDS <const> = { watch = "function", run = "function", queue = "string", first = "string" }
+-- Compiles a text to a function that makes an instance of it in an environment.
+local function maker(text, file)
+  local chunk, message = sys.compile(text, "@" .. file, {}) -- by itself: what follows must not lend it a meaning
+  if chunk then
+    chunk, message = sys.compile("return function(_ENV) return function(...) " .. text .. "\nend end", "@" .. file, {})
+  end
+  if not chunk then return nil, message end
+  return chunk()
+end
 
-local function check_definition(d)
-  if type(d) ~= "table" then error("policy takes one table: policy { watch = ..., run = ... }", 3) end
-  for k, v in pairs(d) do
-    if not FIELDS[k] then
-      error("policy has no field '" .. tostring(k) .. "'; it takes watch, run, queue and first", 3)
-    end
-    if type(v) ~= FIELDS[k] then error(("policy field %s must be a %s, not a %s"):format(k, FIELDS[k], type(v)), 3) end
+---A fresh instance of a policy: nothing that another one kept at file level is in it. Runs the file, so it belongs into
+---a task with limits.
+---@param policy Policy
+---@return {watch: function, run: function} definition
+function M.instance(policy)
+  return policy.make(M.environment())(policy.name)
+end
+
+-- The first instance, which is checked.
+local function first_instance(policy)
+  local declared
+  local value = policy.make(M.environment(function(d)
+    check_definition(d)
+    declared = d
+    return d
+  end))(policy.name)
+  if not declared or not rawequal(value, declared) then
+    error(errors.new("invalid", "a policy file ends with: return policy { ... }"), 0)
   end
-  for _, k in ipairs { "watch", "run" } do
-    if not d[k] then error("policy needs a function '" .. k .. "'", 3) end
-  end
-  d.queue, d.first = d.queue or "latest", d.first or "release"
-  if d.queue ~= "latest" and d.queue ~= "all" then error("policy field queue is 'latest' or 'all'", 3) end
-  if d.first ~= "release" and d.first ~= "adopt" then error("policy field first is 'release' or 'adopt'", 3) end
-  return d
+  check_definition(declared) -- the file went on after it
+  return { queue = declared.queue or "latest", first = declared.first or "release" }
 end
 
 ---Makes a policy of a script's text.
@@ -200,28 +251,19 @@ end
 ---@return Policy? policy
 ---@return Fault? fault
 function M.compile(name, text, file)
-  local declared
   local function fault(message)
-    message = tostring(message)
     local at, line, rest = message:match("^([^:\n]+):(%d+): (.*)$")
     if at ~= file then return nil, { file = file, message = message } end
     return nil, { file = file, line = tonumber(line), message = rest }
   end
-  local env = M.environment(function(d) declared = check_definition(d) return declared end)
-  local chunk, message = sys.compile(text, "@" .. file, env)
-  if not chunk then return fault(message) end
-  local result, err = task.start({ name = "load " .. name, cpu = 1, memory = 16 << 20 }, function()
-    local ok, value = pcall(chunk, name)
-    if not ok then return { raised = value } end
-    return { value = value }
-  end):join(5)
-  if not result then return fault(err) end
-  if result.raised ~= nil then return fault(result.raised) end
-  if result.value ~= declared or not declared then return fault("a policy file ends with: return policy { ... }") end
-  return {
-    name = name, file = file, text = text, hash = hash.sha256(text),
-    watch = declared.watch, run = declared.run, queue = declared.queue, first = declared.first,
-  }
+  local make, message = maker(text, file)
+  if not make then return fault(message) end
+  local policy = { name = name, file = file, text = text, hash = hash.sha256(text), make = make }
+  local limits = { name = "load " .. name, cpu = 1, memory = 16 << 20 }
+  local definition, err = task.start(limits, first_instance, policy):join(5)
+  if not definition then return fault(errors.clean(err).message) end
+  policy.queue, policy.first = definition.queue, definition.first
+  return policy
 end
 
 ---Finds and compiles policies: the file in `folder` first, else the one that is part of the program.
@@ -259,10 +301,12 @@ end
 
 local watch_limits = {} -- by timeout: asked for at every poll
 
--- The task gives itself its context: between its start and our next line it may already run.
-local function watch_in(asking, watch, face)
+-- The task gives itself its context: between its start and our next line it may already run. The file itself has none:
+-- at its level nothing is read and nothing happens.
+local function watch_in(policy, asking)
+  local watch = M.instance(policy).watch
   context.bind(task.current(), asking)
-  return watch(face)
+  return watch(asking.place.face)
 end
 
 ---Asks a policy what should be, within its limits.
@@ -280,7 +324,7 @@ function M.ask(policy, place, timeout, said)
     watch_limits[timeout] = limits
   end
   local asking = { mode = "watch", place = place, said = said or sayings.new() }
-  local watching <close> = task.start(limits, watch_in, asking, policy.watch, place.face)
+  local watching <close> = task.start(limits, watch_in, policy, asking)
   local joined, change, reason = pcall(watching.join, watching)
   context.forget(watching:id())
   if not joined then error(change, 0) end -- we were cancelled ourselves

@@ -320,7 +320,8 @@ end
 ---@param policy Policy
 ---@param run Run
 function M.execute(policy, run)
-  context.with({ mode = "run", place = run.place, steps = run.steps }, policy.run, run_face(run), run.row.change)
+  local perform = require("policy").instance(policy).run
+  context.with({ mode = "run", place = run.place, steps = run.steps }, perform, run_face(run), run.row.change)
 end
 
 image_face = facade.kind("image", IMAGE_FIELDS, facade.methods(Image, { "tag" }))

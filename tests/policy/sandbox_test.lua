@@ -25,7 +25,9 @@ table.sort table.unpack tonumber tostring type utf8 utf8.char utf8.charpattern u
 utf8.offset xpcall]]
 
 test("the environment holds exactly what the golden list says", function()
-  local env, names = policy.environment(function(d) return d end), {}
+  local env, names = policy.environment(), { "_G" }
+  eq(env._G, env)
+  for name in pairs(policy.LIBRARIES) do eq(type(env[name]), "table") end -- they are copied when they are first named
   for k, v in next, env do
     names[#names + 1] = k
     if type(v) == "table" and v ~= env then
@@ -70,6 +72,41 @@ test("what one policy does to its tables another does not see", function()
   eq(ask("string.upper = function() return 'EVIL' end math.floor = nil table.sort = nil return { key = 'x' }"), "x")
   eq(ask("return { key = ('ok'):upper() .. math.floor(1.5) .. string.upper('a') }"), "OK1A")
   eq((("host"):upper()), "HOST")
+end)
+
+test("every question finds a fresh instance: nothing at file level survives the one before", function()
+  local compiled = policy.compile("probe", [[
+    local asked, kept = 0, {}
+    return policy { run = function() end, watch = function()
+      asked = asked + 1
+      kept[#kept + 1] = ("x"):rep(1 << 20) .. #kept
+      string.asked = (string.asked or 0) + 1
+      return { key = ("%d %d %d"):format(asked, #kept, string.asked) }
+    end }]], "scripts/probe.lua")
+  local place = require("place").new({ state = "/proc/nonexistent" }, { name = "probe" }, { name = "staging" })
+  for _ = 1, 100 do eq(policy.ask(compiled, place, 5).key, "1 1 1") end -- together more than a watch may hold
+end)
+
+test("at file level a policy has nothing to read and nobody to ask", function()
+  for _, line in ipairs { "math.random()", "require('time').now()", "require('fs').read('x')", "os.time()" } do
+    local compiled, fault = policy.compile("probe", line .. "\nreturn policy { watch = print, run = print }",
+      "scripts/probe.lua")
+    eq(compiled, nil, line)
+    has(fault.message, "inside watch and run")
+  end
+end)
+
+test("a file is one chunk: no text closes what the program wraps around it", function()
+  for _, text in ipairs {
+    "return 1 end end leaked = 1 return function() return function()",
+    "end return policy { watch = print, run = print } function f()",
+  } do
+    local compiled, fault = policy.compile("probe", text, "scripts/probe.lua")
+    eq(compiled, nil, text)
+    eq({ fault.file, fault.line }, { "scripts/probe.lua", 1 })
+  end
+  local last = policy.compile("probe", "return policy { watch = print, run = print } -- the end", "scripts/probe.lua")
+  eq(last.queue, "latest")
 end)
 
 test("files are those of the app's own folder", function()
