@@ -13,8 +13,8 @@ M.OK, M.FAILED, M.USAGE, M.DOWN = 0, 1, 2, 3
 
 --- The commands, in the order of the help.
 M.commands = {
-  "run", "once", "check", "status", "history", "why", "logs", "rollback", "release", "apply", "destroy", "hold",
-  "unhold", "approve", "reject", "exec", "repl", "version", "help",
+  "run", "once", "check", "status", "history", "why", "logs", "rollback", "release", "retry", "cancel", "apply",
+  "destroy", "hold", "unhold", "approve", "reject", "exec", "repl", "version", "help",
 }
 
 --- Loads a command's description.

@@ -197,8 +197,17 @@ end
 
 --- Each takes an Act and waits until the host accepted the order, not until it is carried out.
 Client.rollback, Client.release = act "rollback", act "release"
-Client.apply, Client.destroy = act "apply", act "destroy"
+Client.apply, Client.destroy, Client.retry = act "apply", act "destroy", act "retry"
 Client.hold, Client.unhold, Client.approve, Client.reject = act "hold", act "unhold", act "approve", act "reject"
+
+--- Ends a run; waits for its end, for some seconds.
+---@async
+---@param order {run: integer, by: string, reason: string?}
+---@return RunInfo?
+---@return Err? err
+function Client:cancel(order)
+  return self:call("POST", ("/v1/runs/%d/cancel"):format(order.run), { reason = order.reason, by = order.by })
+end
 
 ---@async
 ---@param app string?

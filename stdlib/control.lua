@@ -156,6 +156,7 @@ local ACTS = {
     end
     return engine:release(act)
   end,
+  retry = function(engine, act) return engine:retry(act) end,
   apply = function(engine, act) return engine:apply(act) end,
   destroy = function(engine, act) return engine:destroy(act) end,
   hold = function(engine, act) return engine:hold(act) end,
@@ -188,6 +189,20 @@ local function app_act(engine, request, app, verb)
   return answer(200, done)
 end
 
+local function cancel(engine, request, id)
+  local run = whole(id, nil, 1, math.maxinteger)
+  if not run then return invalid("a run is a number") end
+  local body, err = body_of(request)
+  if not body then return refuse(err) end
+  local order = {
+    run = run, reason = text_of(body, "reason"), by = text_of(body, "by") or "somebody on the control socket",
+  }
+  log.info("an operator's order", {
+    act = "cancel", run = run, by = order.by, reason = order.reason, uid = request.peer and request.peer.uid,
+  })
+  return result(engine:cancel(order))
+end
+
 local function poll(engine, request)
   local body, err = body_of(request)
   if not body then return refuse(err) end
@@ -206,6 +221,7 @@ local ROUTES = {
   { "GET", "^/v1/history$", history },
   { "GET", "^/v1/why$", why },
   { "GET", "^/v1/runs/([^/]+)/log$", run_log },
+  { "POST", "^/v1/runs/([^/]+)/cancel$", cancel },
   { "POST", "^/v1/apps/([^/]+)/([^/]+)$", app_act },
   { "POST", "^/v1/poll$", poll },
   { "POST", "^/v1/reload$", reload },

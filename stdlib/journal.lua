@@ -190,12 +190,15 @@ end
 ---Queues what a person asked for; the watched key stays what it is, so that it holds until the source moves.
 ---Changes that only wait to be tried again give way: after it they would undo it.
 ---@param change NewChange
+---@param handled? boolean Its key is the watched one from now on: a person tries it again.
 ---@return integer run
-function Journal:enqueue(change)
+function Journal:enqueue(change, handled)
   return self:synced("change", function()
     self:write([[UPDATE runs SET state = 'superseded', ended_at = ? WHERE app = ? AND environment = ?
       AND kind = 'change' AND state = 'queued' AND try > 1]], time.now(), change.app, change.environment)
-    return enqueue(self, change)
+    local id = enqueue(self, change)
+    if handled then remember(self, change, change.policy, change.key, id) end
+    return id
   end)
 end
 
@@ -243,14 +246,13 @@ function Journal:taken_back(run)
   return row and (row.reason or row.state)
 end
 
----The last run of a key here, if any.
+---The last run of a key here, if any, by whatever name the policy went then.
 ---@param app string
 ---@param environment string
----@param policy string
 ---@param key string
-function Journal:run_of_key(app, environment, policy, key)
-  return run_row(self:row(RUN .. [[WHERE app = ? AND environment = ? AND policy = ? AND key = ?
-    ORDER BY id DESC LIMIT 1]], app, environment, policy, key))
+function Journal:run_of_key(app, environment, key)
+  return run_row(self:row(RUN .. "WHERE app = ? AND environment = ? AND key = ? ORDER BY id DESC LIMIT 1",
+    app, environment, key))
 end
 
 ---Counts an attempt before it is made, and keeps the policy text by its hash. A run keeps the edition of the words that
@@ -260,16 +262,16 @@ end
 ---@param name string
 ---@param text string
 ---@param edition integer The present one.
----@return integer edition The run's.
+---@return integer? edition The run's; nil: somebody ended it meanwhile.
 function Journal:begin(run, hash, name, text, edition)
   return self:synced("begin", function()
     self:write("INSERT OR IGNORE INTO policies (hash, name, text, at) VALUES (?, ?, ?, ?)",
       hash, name, text, time.now())
-    self:write([[UPDATE runs SET state = 'running', attempts = attempts + 1, policy_hash = ?,
-      edition = coalesce(edition, ?), started_at = coalesce(started_at, ?) WHERE id = ?]],
-      hash, edition, time.now(), run.id)
-    return self:row("SELECT edition FROM runs WHERE id = ?", run.id).edition
-  end)
+    local begun = self:write([[UPDATE runs SET state = 'running', attempts = attempts + 1, policy_hash = ?,
+      edition = coalesce(edition, ?), started_at = coalesce(started_at, ?)
+      WHERE id = ? AND state IN ('queued', 'running')]], hash, edition, time.now(), run.id)
+    return begun > 0 and self:row("SELECT edition FROM runs WHERE id = ?", run.id).edition
+  end) or nil
 end
 
 ---An orderly stop is not a crash: the attempt does not count.
@@ -287,6 +289,16 @@ function Journal:unpark(id)
   self:synced("unpark", function()
     self:write("UPDATE runs SET attempts = attempts + 1 WHERE id = ? AND state = 'running'", id)
     return true
+  end)
+end
+
+---What waits for its time to be tried again need not wait.
+---@param id integer
+---@return boolean waited
+function Journal:hasten(id)
+  return self:synced("change", function()
+    return self:write("UPDATE runs SET not_before = NULL WHERE id = ? AND state = 'queued' AND not_before IS NOT NULL",
+      id) > 0
   end)
 end
 
@@ -317,10 +329,12 @@ function Journal:finish(run, state, err, retry)
     self:write("UPDATE runs SET state = ?, ended_at = ?, error = ? WHERE id = ?", state, time.now(),
       err and plain(errors.plain(err)), run.id)
     -- What it was putting out when it ended is no release that stayed: rollback policies look for such.
-    if state == "failed" or state == "quarantined" then
-      self:write("UPDATE releases SET state = 'failed', reason = ? WHERE run = ? AND state = 'pending'",
-        err and words(err.message), run.id)
+    if state == "failed" or state == "quarantined" or state == "cancelled" then
+      self:write("UPDATE releases SET state = ?, reason = ? WHERE run = ? AND state = 'pending'",
+        state == "cancelled" and state or "failed", err and words(err.message), run.id)
     end
+    self:write([[UPDATE approvals SET state = 'withdrawn', reason = 'its run ended', changed_at = ?
+      WHERE run = ? AND state = 'pending']], time.now(), run.id)
     if not retry or newer_waits(self, run) then return false end
     return enqueue(self, {
       app = run.app, environment = run.environment, policy = run.policy, kind = run.kind, key = run.key,

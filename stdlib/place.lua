@@ -11,6 +11,7 @@ local semver, time, words = require "semver", require "time", require "words"
 ---@field package app AppConfig
 ---@field package config EnvironmentConfig
 ---@field package engine table
+---@field package retrying? boolean A person tries again what failed: what is known of failures does not count.
 local Place = {}
 Place.__index = Place
 
@@ -115,12 +116,15 @@ function Place:allows(candidate)
   return allowed or false, tostring(reason)
 end
 
----The run that already tried this key here, when it failed, or when its release was taken back.
+local ENDED_BADLY <const> = { failed = true, quarantined = true, diverged = true, cancelled = true }
+
+---The run that already tried this key here, when it failed or was cancelled, or when its release was taken back.
 ---@param key string
 ---@return {id: integer, error: string}?
 function Place:failed(key)
-  local run = self.engine.journal:run_of_key(self.app.name, self.environment, self.config.policy, key)
-  if run and (run.state == "failed" or run.state == "quarantined" or run.state == "diverged") then
+  if self.retrying then return nil end
+  local run = self.engine.journal:run_of_key(self.app.name, self.environment, key)
+  if run and ENDED_BADLY[run.state] then
     return { id = run.id, error = run.error and run.error.message or run.state }
   end
   local reason = run and self.engine.journal:taken_back(run.id)
@@ -161,7 +165,7 @@ function Place:bad_release()
   if not newest then return nil, "nothing has been released here yet" end
   local name = called(newest)
   local change = { release = newest.id, version = newest.version, commit = newest.commit, digest = newest.digest }
-  if newest.state == "failed" then
+  if newest.state == "failed" or newest.state == "cancelled" then
     local run = newest.run and self.engine.journal:run_by_id(newest.run)
     local code = run and run.error and run.error.code
     if code == "conflict" or code == "busy" then -- somebody else has it now: what they did is not undone

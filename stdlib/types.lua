@@ -72,7 +72,7 @@
 ---| "running"
 ---| "waiting"
 ---| "held"        a person (or a rollback) holds it
----| "failed"      attempted and failed; retry_at says when it tries again, if it does
+---| "failed"      attempted and failed, or cancelled; retry_at says when it tries again, if it does
 ---| "quarantined"
 
 ---@class EnvironmentStatus
@@ -226,7 +226,7 @@
 
 ---@class Act
 ---@field app string
----@field environment string? rollback: absent means the only one, or production; hold/unhold: absent means all
+---@field environment string? rollback, retry: absent means the only one, or production; hold/unhold: absent means all
 ---@field by string
 ---@field what string? release: a version or a commit; approve/reject: the approval's id or its version
 ---@field versions table<string, string>? apply: of charts, by their names
@@ -237,6 +237,8 @@
 ---@field release fun(self, act: Act): RunInfo?, Err?
 ---@field apply fun(self, act: Act): RunInfo?, Err? brings an environment to what should be there
 ---@field destroy fun(self, act: Act): RunInfo?, Err? takes an environment down
+---@field retry fun(self, act: Act): RunInfo?, Err? tries again what failed; "conflict": nothing did
+---@field cancel fun(self, act: {run: integer, by: string, reason: string?}): RunInfo?, Err? ends a run
 ---@field events fun(self, query: EventQuery): EventPage
 ---@field events_wait fun(self, seconds: Seconds) until something happens
 ---@field hold fun(self, act: Act): EnvironmentStatus[]?, Err? the environments that are now held

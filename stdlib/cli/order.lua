@@ -34,7 +34,7 @@ end
 --- Gives an order that starts a run.
 ---@async
 ---@param ctx Context
----@param verb "rollback"|"release"|"apply"|"destroy"
+---@param verb "rollback"|"release"|"retry"|"apply"|"destroy"
 ---@param what string?
 ---@param versions table<string, string>?
 ---@return integer exit_code
@@ -70,6 +70,27 @@ function M.hold(ctx, verb)
   end
   for _, env in ipairs(done.environments) do
     ctx.out:line(("%s/%s is %s"):format(ctx.args.APP, env.name, verb == "hold" and "held" or "free again"))
+  end
+  return 0
+end
+
+--- Orders a run to end.
+---@async
+---@param ctx Context
+---@return integer exit_code
+function M.cancel(ctx)
+  local id = #ctx.args.RUN <= 15 and ctx.args.RUN:find("^%d+$") and math.tointeger(tonumber(ctx.args.RUN))
+  if not id then
+    ctx:complain(("%s is no number of a run"):format(require("schema").quote(ctx.args.RUN)))
+    return 2
+  end
+  local run, err = ctx:host():cancel { run = id, reason = ctx.flags.reason, by = ctx.by() }
+  if not run then return ctx:fail(err) end
+  if ctx.json then
+    ctx:print_json(run)
+  else
+    local open = run.state ~= "cancelled" and ", and ends when its present step lets go" or ""
+    ctx.out:line(("run %d is %s%s"):format(run.id, run.state, open))
   end
   return 0
 end

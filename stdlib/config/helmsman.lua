@@ -99,7 +99,7 @@ M.target = { "helmsman", s.record({
 
 M.api = s.record({
   { "token", secret.shape {
-    doc = "Whoever has it may ask for runs: POST /apply, POST /destroy, GET /jobs, GET /events.", required = true } },
+    doc = "Whoever has it may order and look: POST /apply, GET /jobs and the like.", required = true } },
   { "hosts", s.list(s.text { plural = "host names", verify = with(names.host) }, {
     doc = "Names under which clients may reach it, beside addresses and localhost.",
     default = {} }) },

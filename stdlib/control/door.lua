@@ -1,4 +1,5 @@
--- The door for scripts and pipelines, on the TCP port: POST /apply, POST /destroy, GET /jobs, GET /events.
+-- The door for scripts and pipelines, on the TCP port: POST /apply, /destroy, /retry and /jobs/RUN/cancel, GET /jobs
+-- and /events.
 --
 -- Whoever has the token may ask for the runs that an operator may ask for, and see what became of them. Without a
 -- token in the configuration the door is closed. Foreign host names and pages of other origins never come this far:
@@ -60,18 +61,23 @@ local function text_field(body, key)
 end
 
 local FIELDS <const> = { app = true, environment = true, versions = true, reason = true, by = true }
+local CANCEL_FIELDS <const> = { reason = true, by = true }
 
-local function order_of(request)
+local function body_of(request, fields, known)
   local body = json.decode(request.body ~= "" and request.body or "{}")
   if type(body) ~= "table" or body == json.null or json.is_array(body) then
     error(errors.new("invalid", "the body must be a JSON object"), 0)
   end
   for key in pairs(body) do
-    if not FIELDS[key] then
-      error(errors.new("invalid", ("unknown field %q; known: app, environment, versions, reason, by"):format(
-        tostring(key):sub(1, 60))), 0)
+    if not fields[key] then
+      error(errors.new("invalid", ("unknown field %q; known: %s"):format(tostring(key):sub(1, 60), known)), 0)
     end
   end
+  return body
+end
+
+local function order_of(request)
+  local body = body_of(request, FIELDS, "app, environment, versions, reason, by")
   local versions = body.versions
   if versions == json.null then versions = nil end
   if versions ~= nil and type(versions) ~= "table" then
@@ -96,6 +102,21 @@ local function ordering(verb)
     if not run then return refuse(err) end
     return answer(202, { run = run.id, job = run }, { Location = "/jobs/" .. run.id })
   end
+end
+
+local function cancel(engine, request, id)
+  local run = whole(id, nil, 1, math.maxinteger)
+  if not run then return invalid("a job is a number") end
+  local body = body_of(request, CANCEL_FIELDS, "reason, by")
+  local order = {
+    run = run, reason = text_field(body, "reason"), by = text_field(body, "by") or "somebody with the API's token",
+  }
+  log.info("an order by the API", {
+    act = "cancel", run = run, by = order.by, reason = order.reason, address = (request.peer or {}).address,
+  })
+  local job, err = engine:cancel(order)
+  if not job then return refuse(err) end
+  return answer(202, { run = job.id, job = job }, { Location = "/jobs/" .. job.id })
 end
 
 local function jobs(engine, request)
@@ -168,6 +189,7 @@ end
 
 local ROUTES <const> = {
   { "POST", "^/apply$", ordering "apply" }, { "POST", "^/destroy$", ordering "destroy" },
+  { "POST", "^/retry$", ordering "retry" }, { "POST", "^/jobs/([^/]+)/cancel$", cancel },
   { "GET", "^/jobs$", jobs }, { "GET", "^/jobs/([^/]+)$", job }, { "GET", "^/events$", events },
 }
 

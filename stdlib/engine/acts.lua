@@ -157,12 +157,13 @@ end
 ---Queues what somebody asked for.
 ---@param self table The engine.
 ---@param p Place
----@param change table kind, policy, by, reason, title and data of the run.
+---@param change table kind, policy, by, reason, title and data of the run; with `key` when it is one of the policy's.
 ---@return RunInfo run
 local function begin(self, p, change)
   change.app, change.environment = p.app.name, p.environment
-  change.key = ("%s %s %s"):format(change.kind, change.by, time.iso())
-  local id = self.journal:enqueue(change)
+  local handled = change.key ~= nil -- it tries again what was handled
+  change.key = change.key or ("%s %s %s"):format(change.kind, change.by, time.iso())
+  local id = self.journal:enqueue(change, handled)
   self:emit {
     event = "change", level = "info", app = change.app, environment = change.environment, run = id,
     text = change.title .. ", asked by " .. change.by,
@@ -193,6 +194,44 @@ function M.methods:rollback(act)
       reason = "rolled back by " .. act.by,
     },
   })
+end
+
+local ENDS_WITHIN <const> = 10 -- seconds that an order to cancel waits to see the end
+
+---Ends a run: one that waits, one under way, one that has not begun. What it was just putting out is taken back by the
+---environment's rollback policy.
+---@async
+---@param act {run: integer, by: string, reason: string?}
+---@return RunInfo?
+---@return Err? err conflict: it has ended.
+function M.methods:cancel(act)
+  local about = { op = "cancel", target = "run " .. tostring(act.run) }
+  local row = math.type(act.run) == "integer" and self.journal:run_by_id(act.run)
+  if not row then return errors.fail("not_found", ("there is no run %s"):format(tostring(act.run)), about) end
+  if row.state ~= "queued" and row.state ~= "running" then
+    return errors.fail("conflict", ("run %d has ended: it is %s"):format(row.id, row.state), about)
+  end
+  local app = self.config.apps[row.app]
+  local words = ("cancelled by %s%s"):format(act.by, act.reason and ": " .. act.reason or "")
+  local err = errors.new("cancelled", words, about)
+  if not app or not app.environments[row.environment] then -- a reload took it away: nobody works on it
+    self.journal:finish(row, "cancelled", err)
+  else
+    self:emit {
+      event = "note", level = "info", app = row.app, environment = row.environment, run = row.id,
+      text = ("run %d is %s"):format(row.id, words),
+    }
+    local lane = self:lane(self:place(row.app, row.environment))
+    lane:cancel(row, err)
+    lane:kick()
+  end
+  local last = time.monotonic() + ENDS_WITHIN
+  repeat
+    row = self.journal:run_by_id(row.id)
+    local open = row.state == "queued" or row.state == "running"
+    if open then self.idle:wait(0.05) end
+  until not open or time.monotonic() > last
+  return view.run_info(self.journal, row, self)
 end
 
 -- What a person asks for of an app that follows charts: `api=1.2.3 web=2.0.0`.

@@ -199,6 +199,7 @@ function Lane:execute(row)
     return self:finish(row, problem.code == "diverged" and "diverged" or "failed", problem, started)
   end
   local edition = engine.journal:begin(row, compiled.hash, compiled.name, compiled.text, steps.EDITION)
+  if not edition then return end
   self.begun = row.id
   local writer = runlog.writer(engine.state, row.id)
   local emit = self:emitter(row, writer)
@@ -219,12 +220,14 @@ function Lane:execute(row)
     self.running.steps = journaled
     local run = run_words.new(row, place, journaled, engine.world, self:hooks(row, emit))
     local ok, err = pcall(run_words.execute, compiled, run)
-    if journaled.over then error(journaled.over, 0) end -- also when the policy swallowed it
+    local over = self.running.verdict or journaled.over
+    if over then error(over, 0) end -- also when the policy swallowed it
     if not ok then error(err, 0) end
     return true
   end)
   local ok, err = ended(self.running)
   local state = ok and "done" or errors.is(err, "diverged") and "diverged" or "failed"
+  if not ok and self.running.verdict then state, err = "cancelled", self.running.verdict end
   if not ok and self.running.steps and self.running.steps.superseded then state = "superseded" end
   local broken = self.running.steps and self.running.steps.broken
   if broken and not engine.stopping then
@@ -232,7 +235,7 @@ function Lane:execute(row)
     writer:flush()
     error(broken, 0)
   end
-  if engine.stopping and (not ok or self.running.cancelled) then
+  if engine.stopping and not self.running.verdict and (not ok or self.running.cancelled) then
     engine.journal:park(row.id)
     emit { kind = "note", level = "info", text = "parked: it goes on when the host starts again" }
   else
@@ -247,6 +250,17 @@ function Lane:execute(row)
   end
   self.begun, self.running = nil, nil
   writer:flush()
+end
+
+---Ends a run by order of a person: one that waits at once, one that is under way when its effect has let go.
+---@async
+---@param row table The run.
+---@param err Err Who said so.
+function Lane:cancel(row, err)
+  local running = self.running
+  if not running or running.row.id ~= row.id then return self:finish(row, "cancelled", err, time.monotonic()) end
+  running.verdict = running.verdict or err
+  if running.task then running.task:cancel() end
 end
 
 ---@async

@@ -1,7 +1,8 @@
 -- What scripts and people order of a whole environment: that it is as it should be, or that it is no more. Each
 -- becomes a run like any other.
 local errors, time = require "errors", require "time"
-local acts, ask, judge, targets = require "engine.acts", require "engine.ask", require "engine.judge", require "target"
+local acts, ask, judge, places = require "engine.acts", require "engine.ask", require "engine.judge", require "place"
+local targets, view = require "target", require "journal.view"
 
 local M = {}
 
@@ -41,7 +42,7 @@ local function wanted(self, p)
   local answer = ask.ask(p, self.policies[p.config.policy])
   local change = answer.change
   if not change then return nil, answer.err, answer.reason end
-  return { title = change.title or change.key, data = judge.data_of(change) }
+  return { key = change.key, title = change.title or change.key, data = judge.data_of(change) }
 end
 
 ---Starts a run that brings an environment to what should be there: the named versions; else what its policy wants;
@@ -72,6 +73,47 @@ function M.apply(self, act)
   return acts.begin(self, p, {
     kind = "release", policy = p.config.policy, by = act.by, reason = act.reason, title = change.title,
     data = change.data,
+  })
+end
+
+-- Why there is nothing to try again, if the last run of a key says so.
+local function nothing_failed(self, last)
+  if not last then return nil end
+  if last.state == "queued" or last.state == "running" then
+    return ("run %d is at it: moontide logs %d"):format(last.id, last.id)
+  elseif last.state == "done" and not self.journal:taken_back(last.id) then
+    return ("run %d did it, and it was not taken back: moontide apply does it once more"):format(last.id)
+  end
+end
+
+---Tries again what failed for good, was cancelled, or was marked bad: the newest that the environment's policy would
+---put out if nothing were known of failures. What is known of older ones stays.
+---@async
+---@param act Act
+---@return RunInfo?
+---@return Err? err conflict: there is nothing to try again.
+function M.retry(self, act)
+  local p, err = acts.one_place(self, act)
+  if not p then return nil, err end
+  local about = { op = "retry", target = act.app }
+  if act.versions then
+    return errors.fail("invalid", "retry takes no versions: apply puts those out that are named", about)
+  end
+  local fresh = places.new(self, p.app, p.config)
+  fresh.retrying = true
+  local change, problem, why = wanted(self, fresh)
+  if problem then return nil, problem end
+  if not change then return errors.fail("conflict", ("there is nothing to try again: %s"):format(why), about) end
+  local last = self.journal:run_of_key(p.app.name, p.environment, change.key)
+  if last and last.state == "queued" and self.journal:hasten(last.id) then
+    self:lane(p):kick()
+    return view.run_info(self.journal, self.journal:run_by_id(last.id), self)
+  end
+  why = nothing_failed(self, last)
+  if why then return errors.fail("conflict", why, about) end
+  return acts.begin(self, p, {
+    kind = "release", policy = p.config.policy, by = act.by, reason = act.reason, title = change.title,
+    data = change.data, key = change.key,
   })
 end
 

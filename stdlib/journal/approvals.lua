@@ -158,13 +158,12 @@ end
 ---The runs about one thing: those whose key is `key`, or `key` with a counter behind it, in their order.
 ---@param app string
 ---@param environment string
----@param policy string
 ---@param key string
 ---@return {id: integer, key: string, state: RunState, ended_at?: number, error?: string}[]
-function Approvals:attempts(app, environment, policy, key)
+function Approvals:attempts(app, environment, key)
   return self:rows([[SELECT id, key, state, ended_at, error FROM runs WHERE app = ?1 AND environment = ?2
-    AND policy = ?3 AND key >= ?4 AND key < ?4 || '$' AND (key = ?4 OR substr(key, length(?4) + 1, 2) = ' #')
-    AND state <> 'superseded' ORDER BY id]], app, environment, policy, key)
+    AND key >= ?3 AND key < ?3 || '$' AND (key = ?3 OR substr(key, length(?3) + 1, 2) = ' #')
+    AND state <> 'superseded' ORDER BY id]], app, environment, key)
 end
 
 return Approvals

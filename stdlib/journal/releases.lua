@@ -91,6 +91,8 @@ function Releases:set_release(id, state, reason)
     self:write([[UPDATE releases SET state = 'replaced' WHERE app = ? AND environment = ? AND state = 'live'
       AND id <> ?]], r.app, r.environment, id)
   end
+  -- What a person cancelled was put back, but nothing says that it is bad.
+  if state == "bad" and r.state == "cancelled" then return id end
   self:write([[UPDATE releases SET state = ?1, reason = coalesce(?2, reason),
     at = CASE WHEN ?1 = 'live' THEN ?4 ELSE at END WHERE id = ?3]], state, words(reason), id, time.now())
   return id

@@ -13,7 +13,7 @@ local POLICIES <const> = 200    -- texts that stay; finding those that no run na
 local OLD_RUNS <const> = [[SELECT id FROM runs WHERE app = ?1 AND environment = ?2
   AND state NOT IN ('queued', 'running')
   AND (id <= coalesce((SELECT id FROM runs WHERE app = ?1 AND environment = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3), 0)
-    OR ended_at < ?4 AND state NOT IN ('failed', 'quarantined', 'diverged')
+    OR ended_at < ?4 AND state NOT IN ('failed', 'quarantined', 'diverged', 'cancelled')
     AND id NOT IN (SELECT run FROM releases WHERE app = ?1 AND environment = ?2 AND run IS NOT NULL
       AND state IN ('bad', 'failed')))
   AND id NOT IN (SELECT run FROM watches WHERE app = ?1 AND environment = ?2 AND run IS NOT NULL)

@@ -16,11 +16,12 @@ local FAILED <const> = { failed = true, quarantined = true, diverged = true, can
 
 -- The key of the next attempt, or nil and why there is none.
 local function next_key(place, image, key)
-  local list = place.engine.journal:attempts(place.name, place.environment, place.config.policy, key)
+  local list = place.engine.journal:attempts(place.name, place.environment, key)
   local last = list[#list]
   if not last then return key end
   if last.state == "queued" or last.state == "running" then return last.key end
   local again_key, journal = ("%s #%d"):format(key, #list + 1), place.engine.journal
+  if place.retrying then return again_key end
   local bad = journal:taken_back(last.id)
   if bad and (last.state == "done" or place.config.rollback) then
     return nil, ("run %d put it out, and it was taken back: %s"):format(last.id, bad)

@@ -37,8 +37,8 @@ local function write(path, text)
 end
 
 local COMMANDS = {
-  "run", "once", "check", "status", "history", "why", "logs", "rollback", "release", "hold", "unhold",
-  "approve", "reject", "exec", "repl", "version", "help",
+  "run", "once", "check", "status", "history", "why", "logs", "rollback", "release", "retry", "cancel", "hold",
+  "unhold", "approve", "reject", "exec", "repl", "version", "help",
 }
 
 -- ---- words, flags, exit codes ----
@@ -191,6 +191,29 @@ test("orders go to the host with who gave them, and are watched to their end", f
   eq(moontide("release", "web", "production", "v9.9.9", "--no-wait", "--state", state).code, 0)
 end)
 
+test("retry is watched like any order; cancel names the run and how it ended", function()
+  local state, engine = host()
+  engine:finish "done"
+  local r = moontide("retry", "web", "--state", state)
+  eq({ r.code, engine.calls[1][1], engine.calls[1][2].app }, { 0, "retry", "web" })
+  has(r.stdout, "run 42 done")
+  r = moontide("cancel", "42", "--reason", "wrong one", "--state", state)
+  eq({ r.code, r.stdout }, { 0, "run 42 is cancelled\n" })
+  local call = engine.calls[#engine.calls]
+  eq({ call[1], call[2].run, call[2].reason }, { "cancel", 42, "wrong one" })
+  has(call[2].by, "ann@")
+  eq(ok(json.decode(moontide("cancel", "42", "--state", state, "-o", "json").stdout)).state, "cancelled")
+  for _, wrong in ipairs { "web", "-1", "1.5", "99999999999999999999" } do
+    r = moontide("cancel", "--state", state, "--", wrong)
+    eq(r.code, 2, wrong)
+    has(r.stderr, "is no number of a run")
+  end
+  engine.fails = require("errors").new("conflict", "run 42 has ended: it is done")
+  r = moontide("cancel", "42", "--state", state)
+  eq(r.code, 1)
+  has(r.stderr, "run 42 has ended")
+end)
+
 test("hold and unhold", function()
   local state, engine = host()
   local r = moontide("hold", "web", "--reason", "later", "--state", state)
@@ -226,7 +249,7 @@ test("without a running host, orders end with 3", function()
   local state = folder()
   for _, words in ipairs {
     { "rollback", "web" }, { "release", "web", "production", "v1" }, { "hold", "web" }, { "unhold", "web" },
-    { "approve", "web" }, { "reject", "web" }, { "repl" },
+    { "approve", "web" }, { "reject", "web" }, { "retry", "web" }, { "cancel", "7" }, { "repl" },
   } do
     words[#words + 1], words[#words + 2] = "--state", state
     local r = moontide(table.unpack(words))

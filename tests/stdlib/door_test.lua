@@ -92,6 +92,21 @@ test("apply and destroy start runs and answer where they are followed", function
   eq(engine.calls[2][2].by, "somebody with the API's token")
 end)
 
+test("retry and cancel are orders like the others", function()
+  local ask, engine = open()
+  local answer, body = ask("POST", "/retry", { body = { app = "shop", environment = "staging", by = "ben" } })
+  eq({ answer.status, answer.headers.location, body.job.kind }, { 202, "/jobs/42", "retry" })
+  eq(engine.calls[1], { "retry", { app = "shop", environment = "staging", by = "ben" } })
+  answer, body = ask("POST", "/jobs/42/cancel", { body = { reason = "wrong one" } })
+  eq({ answer.status, answer.headers.location, body.job.state }, { 202, "/jobs/42", "cancelled" })
+  eq(engine.calls[2], { "cancel", { run = 42, reason = "wrong one", by = "somebody with the API's token" } })
+  eq(ask("POST", "/jobs/x/cancel", { body = {} }).status, 400)
+  eq(ask("POST", "/jobs/42/cancel", { body = { app = "shop" } }).status, 400)
+  eq(ask("POST", "/jobs/42/cancel", { token = false, body = {} }).status, 401)
+  eq(ask("GET", "/jobs/42/cancel").status, 405)
+  eq(#engine.calls, 2)
+end)
+
 test("a refusal keeps its code", function()
   local ask, engine = open()
   for code, status in pairs { denied = 403, not_found = 404, conflict = 409, unsupported = 501, invalid = 400 } do

@@ -95,12 +95,18 @@ function M:run_log(id, offset)
   }
 end
 
-for _, verb in ipairs { "rollback", "release", "apply", "destroy" } do
+for _, verb in ipairs { "rollback", "release", "retry", "apply", "destroy" } do
   M[verb] = function(self, act)
     local fine, err = self:note(verb, act)
     if not fine then return nil, err end
     return M.run_info { kind = verb, title = verb .. " to " .. (act.what or "v1.3.8"), by = act.by }
   end
+end
+
+function M:cancel(act)
+  local fine, err = self:note("cancel", act)
+  if not fine then return nil, err end
+  return M.run_info { id = act.run, state = "cancelled" }
 end
 
 for _, verb in ipairs { "hold", "unhold" } do
