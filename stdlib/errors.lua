@@ -11,8 +11,17 @@ local sys = require "core.sys"
 ---@field target? string What it was about (a URL, a path); never holds a secret.
 ---@field cause? Err|string What led to it.
 ---@field where? string "file:line" of the script line that decided, when that matters.
+---@field passing? boolean Whether it may pass, where the code alone does not tell.
 
 local M = {}
+
+-- Codes of transient errors: the other side or its device did not do its part now, and may later.
+local TRANSIENT <const> = {
+  timeout = true, refused = true, unreachable = true, dns = true, reset = true, closed = true, busy = true,
+  rate_limited = true, io = true, full = true,
+}
+local TRANSIENT_STATUS <const> = { [408] = true, [425] = true, [429] = true }
+local FINAL_STATUS <const> = { [501] = true, [505] = true }
 
 local CLASS = sys.error_class()
 
@@ -46,6 +55,21 @@ function M.is(value, code)
     and (code == nil or rawget(value, "code") == code)
 end
 
+---Tells whether what failed may succeed later without anybody changing what was asked: the one judge of that. Whoever
+---made the error decides with its field `passing`; otherwise its code does.
+---@param failure any An error, or the status of an HTTP answer.
+---@return boolean
+function M.passing(failure)
+  if math.type(failure) == "integer" then
+    return TRANSIENT_STATUS[failure] or failure >= 500 and failure < 600 and not FINAL_STATUS[failure]
+  end
+  if not M.is(failure) then return false end
+  local said, code, status = rawget(failure, "passing"), rawget(failure, "code"), rawget(failure, "status")
+  if type(said) == "boolean" then return said end
+  if code == "status" and math.type(status) == "integer" then return M.passing(status) end
+  return TRANSIENT[code] or false
+end
+
 ---Makes an error value of anything that was raised; errors pass unchanged.
 ---@param value any
 ---@param op? string
@@ -53,6 +77,12 @@ end
 function M.wrap(value, op)
   if M.is(value) then return value end
   return M.new("internal", tostring(value), { op = op })
+end
+
+-- Whether it may pass, as a field: only where the code alone would say something else.
+local function passing_of(err)
+  local passing = M.passing(err)
+  if passing ~= (TRANSIENT[rawget(err, "code")] or false) then return passing end
 end
 
 ---A fresh error of anything that a script raised: none of its metatables comes along, so that looking at it runs
@@ -72,15 +102,20 @@ function M.clean(value, depth)
     op = text "op", target = text "target", where = text "where", traceback = text "traceback",
     cause = (type(cause) == "string" or type(cause) == "table") and cause or nil,
     release = math.type(release) == "integer" and release or nil,
+    passing = passing_of(value),
   })
 end
 
----Plain data of an error, for the journal and for JSON: code, op, target, message, where and the cause's text.
+---Plain data of an error, for the journal and for JSON: code, op, target, message, where, the cause's text, and whether
+---it may pass where the code does not tell.
 ---@param err Err|any
 ---@return table
 function M.plain(err)
   err = M.wrap(err)
-  local plain = { code = err.code, op = err.op, target = err.target, message = err.message, where = err.where }
+  local plain = {
+    code = err.code, op = err.op, target = err.target, message = err.message, where = err.where,
+    passing = passing_of(err),
+  }
   if err.cause ~= nil then plain.cause = tostring(err.cause) end
   return plain
 end

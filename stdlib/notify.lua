@@ -46,15 +46,10 @@ function bodies.webhook(message)
   return body
 end
 
-local WEATHER <const> = {
-  timeout = true, refused = true, reset = true, closed = true, dns = true, unreachable = true,
-}
-
--- Seconds until another try is worth it; nil when it is not: only weather passes, and what a server says will pass.
+-- Seconds until another try is worth it; nil when it is not.
 local function pause(answer, err, try)
-  if not PAUSE[try] then return nil end
-  if not answer then return WEATHER[err.code] and PAUSE[try] end
-  if answer.status ~= 429 and answer.status < 500 then return nil end
+  if not PAUSE[try] or not errors.passing(answer and answer.status or err) then return nil end
+  if not answer then return PAUSE[try] end
   local asked = budget.retry_after(answer.headers["retry-after"])
   return math.min(LONGEST_PAUSE, math.max(PAUSE[try], asked or 0))
 end

@@ -75,11 +75,6 @@ function Image:tag(name)
   return self.face
 end
 
--- Failures of the way to the target. The release is neither good nor bad yet, so nothing is taken back for them.
-local WEATHER <const> = {
-  refused = true, unreachable = true, dns = true, reset = true, closed = true, rate_limited = true,
-}
-
 -- What a server says that has just come up and knows nobody yet. It is asked again for some seconds.
 local STRANGER <const> = { denied = true, unauthorized = true }
 local COMING_UP <const> = 4
@@ -90,7 +85,7 @@ local function patiently(self, ask)
   while true do
     local value, err = ask()
     local stranger = err and err.status ~= nil and STRANGER[err.code] or false
-    if value ~= nil or not err or not WEATHER[err.code] and not stranger then return must(value, err) end
+    if value ~= nil or not err or not errors.passing(err) and not stranger then return must(value, err) end
     local patience = self.place.engine.patience
     if stranger then patience = math.min(patience, COMING_UP) end
     since[stranger] = since[stranger] or time.monotonic()

@@ -127,7 +127,7 @@ end
 
 local function revive_error(data)
   return errors.new(data.code or "failed", data.message or "", {
-    op = data.op, target = data.target, cause = data.cause, where = data.where,
+    op = data.op, target = data.target, cause = data.cause, where = data.where, passing = data.passing,
   })
 end
 

@@ -5,7 +5,7 @@
 -- Which registries speak plain http or have authorities of their own is the daemon's to know (buildkitd.toml); for
 -- the push it is told.
 local errors, fs, hash, json, proc = require "errors", require "fs", require "hash", require "json", require "proc"
-local argv_of, logins = require "builder.argv", require "builder.logins"
+local argv_of, failure, logins = require "builder.argv", require "builder.failure", require "builder.logins"
 local add, sorted = argv_of.add, argv_of.sorted
 
 local M = {}
@@ -112,6 +112,7 @@ local function solve(request, argv)
   local about = { op = "image.build", target = request.name }
   local result, err = proc.run(argv)
   if not result then
+    if errors.is(err, "timeout") then return failure.too_long(err.message, about) end
     err.op = about.op
     if err.code == "not_found" then err.message = "buildctl is not installed: " .. err.message end
     return nil, err
@@ -119,7 +120,7 @@ local function solve(request, argv)
   if result.ok then return true end
   local said = (words() or "no output"):gsub("^[Ee]rror: ", ""):gsub("%c", " "):sub(1, 1000)
   local how = result.signal and "was ended by " .. result.signal or ("ended with %d"):format(result.code)
-  return errors.fail("failed", ("buildctl %s: %s"):format(how, said), about)
+  return nil, failure.new(said, ("buildctl %s: %s"):format(how, said), about)
 end
 
 ---Builds the context and pushes the image.

@@ -6,7 +6,7 @@
 -- file for this user alone, gone before the call returns. Base images are pulled as the engine's own
 -- configuration says.
 local errors, fs, proc = require "errors", require "fs", require "proc"
-local argv_of, logins = require "builder.argv", require "builder.logins"
+local argv_of, failure, logins = require "builder.argv", require "builder.failure", require "builder.logins"
 local add, sorted = argv_of.add, argv_of.sorted
 
 local M = {}
@@ -66,6 +66,7 @@ local function run(kind, request, op, argv, each)
   end
   local result, err = proc.run(argv)
   if not result then
+    if errors.is(err, "timeout") then return failure.too_long(err.message, { op = op, target = request.name }) end
     err.op = op
     if err.code == "not_found" then err.message = kind .. " is not installed: " .. err.message end
     return nil, err
@@ -73,7 +74,7 @@ local function run(kind, request, op, argv, each)
   if result.ok then return true end
   local words = (last or "no output"):gsub("^[Ee]rror: ", ""):gsub("%c", " "):sub(1, 1000)
   local how = result.signal and "was ended by " .. result.signal or ("ended with %d"):format(result.code)
-  return errors.fail("failed", ("%s %s: %s"):format(kind, how, words), { op = op, target = request.name })
+  return nil, failure.new(words, ("%s %s: %s"):format(kind, how, words), { op = op, target = request.name })
 end
 
 local function build(kind, request, auth)

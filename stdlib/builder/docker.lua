@@ -3,7 +3,7 @@
 local errors, hash, http, json, log = require "errors", require "hash", require "http", require "json",
   require "log"
 local task, time = require "task", require "time"
-local trace = require "builder.trace"
+local failure, trace = require "builder.failure", require "builder.trace"
 local escape = http.escape
 
 local M = {}
@@ -27,8 +27,9 @@ local function refusal(answer, op)
   if not answer.body and answer.read then body = answer:read(65536) or "" end
   local decoded = json.decode(body)
   local words = type(decoded) == "table" and decoded.message or body
-  local code = answer.status == 404 and "not_found" or "failed"
-  return errors.new(code, tostring(words):gsub("%c", " "):sub(1, 500), { op = op })
+  local message = tostring(words):gsub("%c", " "):sub(1, 500)
+  if answer.status == 404 then return errors.new("not_found", message, { op = op }) end
+  return failure.new(message, message, { op = op })
 end
 
 local function unreachable(request, err, op)
@@ -43,8 +44,7 @@ local function in_time(request, op, fn, ...)
   if ok then return value, err end
   -- The deadline of somebody around us is not ours to turn into an answer.
   if not errors.is(value, "deadline") or time.monotonic() - started < limit then error(value, 0) end
-  return errors.fail("timeout", ("it took longer than %s"):format(time.words(limit)),
-    { op = op, target = request.name })
+  return failure.too_long(("it took longer than %s"):format(time.words(limit)), { op = op, target = request.name })
 end
 
 -- Reads the engine's stream of JSON lines; calls each(event). A stream that ends without an error is success.
@@ -54,7 +54,8 @@ local function follow(answer, op, each)
     if type(event) == "table" then
       if event.error or event.errorDetail then
         local detail = type(event.errorDetail) == "table" and event.errorDetail.message or event.error
-        return errors.fail("failed", tostring(detail):gsub("[%c]+", " "):sub(1, 1000), { op = op })
+        local message = tostring(detail):gsub("[%c]+", " "):sub(1, 1000)
+        return nil, failure.new(message, message, { op = op })
       end
       each(event)
     end

@@ -6,7 +6,7 @@
 -- way and goes on with it. Finished ones go after `keep`; one that ended before we looked is made again.
 local errors, kubernetes, task, text, time = require "errors", require "kubernetes", require "task", require "text",
   require "time"
-local handover, manifest = require "builder.handover", require "builder.manifest"
+local failures, handover, manifest = require "builder.failure", require "builder.handover", require "builder.manifest"
 local job_end = require("rollout").job_end
 
 local M = {}
@@ -161,12 +161,14 @@ local function failure(b, condition, pod)
   for _, name in ipairs(manifest.CONTAINERS) do
     local ended = state_of(pod, name).terminated
     if ended and ended.exitCode ~= 0 then
-      return fail(b, "failed", ("buildah %s ended with %d (%s): %s"):format(name, ended.exitCode or -1,
-        ended.reason or "Error", (b.last or "no output"):gsub("^[Ee]rror: ", ""):sub(1, 1000)))
+      local words = (b.last or "no output"):gsub("^[Ee]rror: ", ""):sub(1, 1000)
+      return nil, failures.new(words, ("buildah %s ended with %d (%s): %s"):format(name, ended.exitCode or -1,
+        ended.reason or "Error", words), { op = "image.build", target = b.request.name })
     end
   end
   if condition.reason == "DeadlineExceeded" then
-    return fail(b, "timeout", ("the job took longer than %s"):format(time.words(b.request.app.build.timeout)))
+    return failures.too_long(("the job took longer than %s"):format(time.words(b.request.app.build.timeout)),
+      { op = "image.build", target = b.request.name })
   end
   return fail(b, "failed", text.clean(("the job failed: %s: %s"):format(condition.reason or "?",
     condition.message or "no message"), 1000))
@@ -249,7 +251,8 @@ function M.build(request)
   local ok, digest, why = pcall(task.deadline, limit + GOING, attempt, b)
   if ok then return digest, why end
   if not errors.is(digest, "deadline") or time.monotonic() - started < limit then error(digest, 0) end
-  return fail(b, "timeout", ("it took longer than %s"):format(time.words(limit)))
+  return failures.too_long(("it took longer than %s"):format(time.words(limit)),
+    { op = "image.build", target = b.request.name })
 end
 
 return M

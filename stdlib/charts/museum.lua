@@ -35,10 +35,6 @@ local function judge(answer)
   return type(body) == "table" and body.error == "chart not found" and "missing" or nil
 end
 
--- A status that says nothing of whether the API is there. 401 and 403 do: a store of files may say that instead of 404,
--- and the index will tell.
-local function passing(status) return status == 429 or status >= 500 end
-
 ---Asks for the versions of a chart.
 ---@async
 ---@param repo ChartRepository
@@ -63,9 +59,9 @@ function M.versions(repo, name)
       repo.api = base
       return errors.fail("not_found", "the repository has no chart " .. name,
         { op = "charts.versions", target = repo.url })
-    elseif repo.api and (passing(answer.status) or answer.status == 401 or answer.status == 403) then
+    elseif repo.api and (errors.passing(answer.status) or answer.status == 401 or answer.status == 403) then
       return nil, repo:failure(answer) -- it was here before, and will be again
-    elseif passing(answer.status) then
+    elseif errors.passing(answer.status) then
       unsure = repo:failure(answer)
     end
   end

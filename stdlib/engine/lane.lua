@@ -14,12 +14,6 @@ local LONGEST_RETRY <const> = FIRST_RETRY * 2 ^ (MAX_TRIES - 2)
 local STANDSTILL <const> = 4 * 3600 -- seconds in which no step begins or ends; sleeping does not count
 local PAUSE <const> = 10 -- seconds after a failure of our own, such as a journal on a full disk
 
--- Failures of the weather, not of the change: worth another try.
-local PASSING <const> = {
-  timeout = true, refused = true, unreachable = true, dns = true, reset = true, closed = true, busy = true,
-  rate_limited = true, io = true, full = true,
-}
-
 ---@class Lane
 ---@field engine table
 ---@field place Place
@@ -271,7 +265,7 @@ end
 function Lane:finish(row, state, err, started)
   local engine, place = self.engine, self.place
   local retry
-  if state == "failed" and PASSING[err.code] and not err.release and row.try < MAX_TRIES then
+  if state == "failed" and errors.passing(err) and not err.release and row.try < MAX_TRIES then
     retry = { not_before = time.now() + FIRST_RETRY * 2 ^ (row.try - 1) }
   end
   local again = engine.journal:finish(row, state, err, retry)

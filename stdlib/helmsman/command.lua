@@ -100,6 +100,8 @@ function Command:run(argv, call)
     return errors.fail("not_found", ("there is no program %s; helmsman must be in PATH, or named in `command`")
       :format(argv[1]), { op = "helmsman", target = argv[1], cause = err })
   end
+  -- The time of the whole act: another try has no more of it, and what this one did may be half done.
+  if errors.is(err, "timeout") then err.passing = false end
   return nil, err
 end
 

@@ -220,8 +220,10 @@ local function until_found(self, name, container, last, hooks, fn)
     if found ~= nil or wrong then return found, wrong end
     local waiting = now.waiting and (now.waiting.reason or "waiting")
     if time.monotonic() > last then
-      return fail(self, name, "timeout", ("has not come to an end in time%s"):format(
+      local _, late = fail(self, name, "timeout", ("has not come to an end in time%s"):format(
         waiting and (" (%s)"):format(now.waiting.message or waiting) or ""))
+      late.passing = false -- as for helmsman beside the host
+      return nil, late
     end
     if waiting and waiting ~= told and hooks then hooks.progress(("the Job %s waits: %s"):format(name, waiting)) end
     told = waiting

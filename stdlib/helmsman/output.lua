@@ -2,7 +2,7 @@
 --
 -- Facts: helmsman 4 (cli.go, state.go, decision_maker.go, helm_helpers.go, plan.go), helm 4, kubectl 1.35; the
 -- sentences of its helpers were read off them, none is a guess.
-local errors, log, text = require "errors", require "log", require "text"
+local errors, log, network, text = require "errors", require "log", require "errors.network", require "text"
 local plans = require "helmsman.plan"
 
 local M = {}
@@ -28,19 +28,10 @@ end
 
 -- ---- what it says ----
 
--- Who cannot be reached, by what kubectl, helm and Go's net package say.
-local NO_ANSWER <const> = {
-  "[Kk]ubernetes cluster unreachable", "[Tt]he connection to the server %S+ was refused",
-  "[Uu]nable to connect to the server", "couldn't get current server API group list", "connection refused",
-  "no such host", "no route to host", "network is unreachable", "i/o timeout", "TLS handshake timeout",
-  "Client%.Timeout exceeded", "connection reset by peer", "%f[%w]EOF%f[%W]",
-}
-
+-- Whether kubectl, helm or helmsman could not reach somebody.
 local function unreachable(words)
-  for _, pattern in ipairs(NO_ANSWER) do
-    if words:find(pattern) then return true end
-  end
-  return false
+  local code = network.code(words)
+  return code ~= nil and code ~= "full"
 end
 
 -- The release that an entry is about.
@@ -132,7 +123,9 @@ local RULES <const> = {
       .. " helm's diff plugin: install it where helm looks for plugins"):format(other, own)
   end },
   { "timed out waiting", function(words) return "unhealthy", reason(words) end },
-  { "context deadline exceeded", function(words) return "unhealthy", reason(words) end },
+  { "context deadline exceeded", function(words)
+    return unreachable(words) and "unreachable" or "unhealthy", reason(words)
+  end },
 }
 
 local function judge(words)

@@ -20,8 +20,6 @@ local COMING_UP <const> = 10
 
 -- The server has not seen the request; or nobody can tell.
 local UNSENT <const> = { refused = true, unreachable = true, dns = true }
-local BROKEN <const> = { reset = true, closed = true, timeout = true }
-local PASSING <const> = { [500] = true, [502] = true, [503] = true, [504] = true }
 
 ---@class KubernetesRequest
 ---@field method "GET"|"POST"|"PUT"|"PATCH"|"DELETE"|nil GET by default
@@ -142,12 +140,12 @@ end
 local function pause_after(client, request, call, err, tries)
   local status, asked = err.status, err.retry_after
   if too_new(err) then return nil end
-  if status and asked and (status == 429 or status >= 500) then
+  if status and asked and errors.passing(status) then
     return call.asked < ASKED and asked <= LONGEST_ASKED and asked or nil, true
   end
   local away = client.known.away
   local coming_up = (status == 401 or status == 403) and away and time.monotonic() - away < COMING_UP
-  local again = unsent(err) or coming_up or call.repeatable and (BROKEN[err.code] or status and PASSING[status])
+  local again = unsent(err) or coming_up or call.repeatable and errors.passing(status or err)
   local most = request.attempts or client.known.reached and ATTEMPTS or FIRST_ATTEMPTS
   if not again or tries >= most then return nil end
   return math.min(FIRST_PAUSE * 2 ^ (tries - 1), LONGEST_PAUSE) * (0.75 + math.random() / 2)
@@ -167,6 +165,7 @@ local function attempt(client, request, body, call)
   end
   if not answer then
     err.op = call.op
+    if unsent(err) then err.passing = true end
     if client.known.reached then client.known.away = time.monotonic() end
     return nil, err
   end

@@ -134,7 +134,7 @@ local function follow(client, pod_path, options)
       if not more or errors.is(more) or late then return nil, err end
     else
       failures = failures + 1
-      if failures >= ATTEMPTS or (err.status or 500) < 500 and err.status ~= 429 then return nil, err end
+      if failures >= ATTEMPTS or not errors.passing(err.status or err) then return nil, err end
     end
     if place.last then
       query.sinceTime, query.sinceSeconds, query.tailLines = place.last, nil, nil

@@ -1,14 +1,9 @@
 -- Calls that may be repeated, and are while what went wrong may pass: a restart, a break, a limit.
-local time = require "time"
+local errors, time = require "errors", require "time"
 
 local M = {}
 
 local ATTEMPTS <const>, FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 4, 0.25, 30 -- seconds
-
-local PASSING <const> = {
-  refused = true, reset = true, unreachable = true, closed = true, timeout = true, dns = true,
-}
-local BUSY <const> = { [429] = true, [500] = true, [502] = true, [503] = true, [504] = true }
 
 ---How long an answer asks us to wait.
 ---@param answer HttpAnswer
@@ -27,9 +22,7 @@ function M.call(attempt)
   local pause = FIRST_PAUSE
   for i = 1, ATTEMPTS do
     local answer, err = attempt()
-    local passing
-    if answer then passing = BUSY[answer.status] else passing = PASSING[err.code] end
-    if not passing or i == ATTEMPTS then return answer, err end
+    if i == ATTEMPTS or not errors.passing(answer and answer.status or err) then return answer, err end
     local wanted = answer and M.asked(answer)
     if wanted and wanted > LONGEST_PAUSE then return answer end
     time.sleep(math.max(wanted or 0, pause * (0.75 + math.random() / 2)))

@@ -19,11 +19,6 @@ local DRAIN <const>, QUIET <const> = 5, 0.5 -- seconds for the last lines; witho
 local WORDS <const> = 6 -- lines in an error
 local MAX_NAME <const> = 63
 
--- A cluster that is out of reach makes no release bad, while there is time.
-local WEATHER <const> = {
-  refused = true, unreachable = true, dns = true, reset = true, closed = true, timeout = true, rate_limited = true,
-}
-
 -- ---- what it is ----
 
 -- The environment of a release, as checks see it.
@@ -322,7 +317,7 @@ function M.prove(check, request)
   repeat
     job, err = self:ensure()
     if job then ok, err = self:follow() end
-    local again = not ok and WEATHER[err.code] and time.monotonic() < self.last
+    local again = not ok and errors.passing(err) and time.monotonic() < self.last
     if again then
       self:progress("waiting for the cluster: " .. err.message)
       time.sleep(1)

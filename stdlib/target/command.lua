@@ -42,7 +42,9 @@ local function run(self, word, request, code, timeout)
   result, err = proc.run(argv)
   if not result then
     local said = err.result and targets.last_words(err.result.stderr .. "\n" .. err.result.stdout, WORDS)
-    return targets.complain(err.code, ("%s: %s"):format(argv[1], err.message), said, fields)
+    -- The program's own time is over: whether it worked is not known, as with a bad exit status.
+    local late = errors.is(err, "timeout") and code or err.code
+    return targets.complain(late, ("%s: %s"):format(argv[1], err.message), said, fields)
   end
   if result.ok then return result end
   return targets.complain(code, ("%s ended with %s"):format(argv[1], result.signal or "exit status " .. result.code),
@@ -122,7 +124,6 @@ function Command:wait(request)
     known.hooks = request.hooks
     local result
     result, err = run(self, "wait", known, "unhealthy", within)
-    if errors.is(err, "timeout") then err.code = "unhealthy" end
     return result and true, err
   end
   if not self.config.current then return true end -- apply's word is all there is

@@ -203,17 +203,12 @@ function Docker:bring_back(list, request, c)
   return self:set_restart(c.Id, self.config.restart)
 end
 
--- An engine that is being restarted comes back: that is no fault of the release.
-local function weather(err)
-  return errors.is(err, "refused") or errors.is(err, "reset") or errors.is(err, "closed") or errors.is(err, "timeout")
-end
-
 ---@private
 function Docker:all_soon(hooks)
   local last = time.monotonic() + self.config.timeout
   while true do
     local list, err = self:all()
-    if list or not weather(err) or time.monotonic() > last then return list, err end
+    if list or not errors.passing(err) or time.monotonic() > last then return list, err end
     if hooks then hooks.progress("waiting for the container engine: " .. err.message) end
     time.sleep(0.5)
   end
@@ -325,7 +320,7 @@ function Docker:wait(request)
       if health == "healthy" or since and now - since >= (restarts > 0 and STABLE_UNCHECKED or stable) then
         return self:only(list, { Id = id }) -- the old one has done its duty
       end
-    elseif not weather(err) then
+    elseif not errors.passing(err) then
       return nil, err
     end
     time.sleep(LOOK_EVERY)

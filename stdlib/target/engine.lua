@@ -1,7 +1,7 @@
 -- The Docker Engine's API as far as a target needs it: containers, pulls, logs. Errors carry the engine's own words.
 local errors, http, json, log, text =
   require "errors", require "http", require "json", require "log", require "text"
-local escape, targets = http.escape, require "target"
+local escape, network, targets = http.escape, require "errors.network", require "target"
 
 local M = {}
 
@@ -45,7 +45,9 @@ function Engine:call(method, path, body, options)
   local said = answer.body or answer:read(65536) or ""
   local decoded = json.decode(said)
   local words = type(decoded) == "table" and decoded.message or said
-  return errors.fail(CODES[answer.status] or "failed", log.redact(text.clean(tostring(words), 500)),
+  -- Its 500 says anything from a port that is taken to a registry that is out of reach.
+  local code = CODES[answer.status] or network.code(tostring(words)) or "failed"
+  return errors.fail(code, log.redact(text.clean(tostring(words), 500)),
     { op = "docker", target = path:match("^[^?]*"), status = answer.status })
 end
 
@@ -93,7 +95,8 @@ function Engine:pull(image, auth, hooks)
     local event = json.decode(line)
     if type(event) == "table" then
       if event.error then
-        return errors.fail("failed", text.clean(tostring(event.error), 500), { op = "docker.pull", target = image })
+        return errors.fail(network.code(tostring(event.error)) or "failed", text.clean(tostring(event.error), 500),
+          { op = "docker.pull", target = image })
       end
       if hooks and event.id and event.status then
         hooks.progress(("pulling %s: %s"):format(tostring(event.id), tostring(event.status)))

@@ -6,7 +6,8 @@
 -- now.
 local errors, fs, hash, json, log = require "errors", require "fs", require "hash", require "json", require "log"
 local proc, task, time = require "proc", require "task", require "time"
-local manifest, registry, targets = require "target.manifest", require "registry", require "target"
+local manifest, network, registry, targets = require "target.manifest", require "errors.network", require "registry",
+  require "target"
 
 local M = {}
 
@@ -54,7 +55,7 @@ function Podman:call(argv)
   if result.ok then return result.stdout end
   fields.status = result.code
   local how = result.signal or "exit status " .. result.code
-  return targets.complain("failed", ("podman %s ended with %s"):format(argv[1], how),
+  return targets.complain(network.code(result.stderr) or "failed", ("podman %s ended with %s"):format(argv[1], how),
     targets.last_words(result.stderr, 3), fields)
 end
 

@@ -116,7 +116,7 @@ end)
 
 test("a program that is missing, hangs or dies is named", function()
   local t = open({ apply = "sleep 30" }, { timeout = 0.2 })
-  has(fails("timeout", t:apply(request("a", 1))).message, "/apply: still running")
+  has(fails("unhealthy", t:apply(request("a", 1))).message, "/apply: still running")
   t = open { apply = "kill 'KILL', $$;" }
   has(fails("unhealthy", t:apply(request("a", 1))).message, "SIGKILL")
   t = open { apply = "" }
