@@ -29,7 +29,7 @@ static int fail(lua_State *L, const struct yaml_build *r, const char *op)
 /* Arguments to a reader with its tree, at stack index 3; NULL: the error is pushed already. */
 static struct yaml_build *read_tree(lua_State *L, const char *op, const char *usage, bool *marks)
 {
-    static const char *const known[] = {"marks", "null_as_nil", "max", "nodes", NULL};
+    static const char *const known[] = {"marks", "null_as_nil", "max", "nodes", "kubernetes", NULL};
     struct yaml_build *r;
     const char *text;
     size_t len;
@@ -52,6 +52,7 @@ static struct yaml_build *read_tree(lua_State *L, const char *op, const char *us
     r = bind_new(L, sizeof *r, READER_CLASS);
     lua_toclose(L, 3);
     r->null_as_nil = bind_opt_bool(L, 2, "null_as_nil", false);
+    r->kubernetes = bind_opt_bool(L, 2, "kubernetes", false);
     r->max_nodes = (uint64_t)nodes;
     r->max_bytes = 4 * (uint64_t)max + 65536;
     if (yaml_tree_read(&r->tree, text, len, (uint32_t)nodes, &r->err) && yaml_build_link(L, r))
@@ -62,7 +63,8 @@ static struct yaml_build *read_tree(lua_State *L, const char *op, const char *us
 
 static int l_decode(lua_State *L)
 {
-    const char *usage = "yaml.decode(text [, {marks, null_as_nil, max, nodes}])", *op = "yaml.decode";
+    const char *usage = "yaml.decode(text [, {marks, null_as_nil, max, nodes, kubernetes}])",
+               *op = "yaml.decode";
     bool marks;
     struct yaml_build *r = read_tree(L, op, usage, &marks);
 
@@ -91,7 +93,8 @@ static int l_decode(lua_State *L)
 
 static int l_decode_all(lua_State *L)
 {
-    const char *usage = "yaml.decode_all(text [, {marks, null_as_nil, max, nodes}])", *op = "yaml.decode_all";
+    const char *usage = "yaml.decode_all(text [, {marks, null_as_nil, max, nodes, kubernetes}])",
+               *op = "yaml.decode_all";
     bool marks;
     struct yaml_build *r = read_tree(L, op, usage, &marks);
     lua_Integer n = 0;

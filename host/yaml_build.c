@@ -1,15 +1,18 @@
 /* YAML nodes to Lua values, by walking the tree.
  *
  * An alias walks its target again, so that every use of it is a value of its own and pays for itself out of
- * the same budgets of nodes, text and depth. Only plain true, false, null, ~, nothing and
- * decimal integers are typed: a version 1.10 stays the text that somebody wrote. */
+ * the same budgets of nodes, text and depth. Only plain true, false, null, ~, nothing and decimal integers
+ * are typed: a version 1.10 stays the text that somebody wrote. Kubernetes objects are typed as kubectl does.
+ */
 #include "yaml_build.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <lauxlib.h>
 #include "value.h"
+#include "yaml_resolve.h"
 
 static bool fault(struct yaml_build *b, uint32_t at, enum err_code code, const char *what)
 {
@@ -122,6 +125,30 @@ static bool as_integer(const char *text, size_t len, lua_Integer *value)
     return errno == 0;
 }
 
+static bool build_kubernetes(lua_State *L, struct yaml_build *b, uint32_t at)
+{
+    const struct yaml_node *node = &b->tree.nodes[at];
+    const char *text = b->tree.text.data + node->text;
+    struct yaml_scalar s = yaml_resolve(text, node->len);
+
+    if (!isfinite(s.number))
+        return fault(b, at, ERR_INVALID, "JSON has no such number");
+    if (s.kind == YAML_IS_NULL)
+        value_push_null(L);
+    else if (s.kind == YAML_IS_BOOL)
+        lua_pushboolean(L, s.truth);
+    else if (s.kind == YAML_IS_INT)
+        lua_pushinteger(L, s.integer);
+    else if (s.kind == YAML_IS_FLOAT && s.number >= -0x1p53 && s.number <= 0x1p53 &&
+             s.number == floor(s.number))
+        lua_pushinteger(L, (lua_Integer)s.number); /* 100.0 is 100 in JSON, which an integer field takes */
+    else if (s.kind == YAML_IS_FLOAT)
+        lua_pushnumber(L, s.number);
+    else
+        lua_pushlstring(L, text, node->len);
+    return true;
+}
+
 static bool build_scalar(lua_State *L, struct yaml_build *b, uint32_t at)
 {
     const struct yaml_node *node = &b->tree.nodes[at];
@@ -130,6 +157,8 @@ static bool build_scalar(lua_State *L, struct yaml_build *b, uint32_t at)
     bool any = node->plain && node->type == YAML_TYPE_NONE;
     lua_Integer integer;
 
+    if (b->kubernetes && any)
+        return build_kubernetes(L, b, at);
 #define IS(word) (len == sizeof word - 1 && memcmp(text, word, len) == 0)
     if ((any || node->type == YAML_TYPE_NULL) && (IS("") || IS("null") || IS("~")))
         value_push_null(L);
@@ -213,27 +242,39 @@ static bool merge(lua_State *L, struct yaml_build *b, uint32_t from)
     return true;
 }
 
-/* Key and value of one entry into the table on top. Keys are text, whatever they look like. */
+/* Key and value of one entry into the table on top. Keys are text, whatever they look like; those of
+ * Kubernetes objects become the text of what they mean (`on` is "true"). */
 static bool build_entry(lua_State *L, struct yaml_build *b, uint32_t key_at, uint32_t value_at)
 {
     uint32_t source = resolve(b, key_at);
     const struct yaml_node *key = &b->tree.nodes[source];
     const char *text = b->tree.text.data + key->text;
-    size_t before;
+    char typed[YAML_KEY_MAX];
+    size_t before, len = key->len;
 
     if (key->kind != YAML_SCALAR)
         return fault(b, key_at, ERR_UNSUPPORTED, "a key must be a scalar");
     if (key->plain && !key->len)
         return fault(b, key_at, ERR_INVALID, "the key is missing");
-    if (!pay(b, key_at, key->len))
+    if (b->kubernetes && key->plain && key->type == YAML_TYPE_NONE) {
+        struct yaml_scalar s = yaml_resolve(text, len);
+        size_t typed_len = yaml_resolve_key(&s, typed);
+
+        if (s.kind == YAML_IS_NULL)
+            return fault(b, key_at, ERR_INVALID, "null is no key");
+        if (typed_len) {
+            text = typed;
+            len = typed_len;
+        }
+    }
+    if (!pay(b, key_at, len))
         return false;
-    lua_pushlstring(L, text, key->len);
+    lua_pushlstring(L, text, len);
     lua_pushvalue(L, -1);
     if (lua_rawget(L, -3) != LUA_TNIL)
         return fault(b, key_at, ERR_INVALID, "duplicate key");
     lua_pop(L, 1);
-    if (!path_enter(b, text, key->len, 0, &before) || !mark(L, b, key_at) ||
-        !yaml_build_value(L, b, value_at))
+    if (!path_enter(b, text, len, 0, &before) || !mark(L, b, key_at) || !yaml_build_value(L, b, value_at))
         return false;
     path_back(b, before);
     lua_rawset(L, -3);

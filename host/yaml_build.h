@@ -19,6 +19,7 @@ struct yaml_build {
     unsigned depth;
     int marks; /* stack index of the table of marks; 0: not wanted */
     bool null_as_nil;
+    bool kubernetes; /* scalars mean what kubectl takes them for */
 };
 
 /* Finds what every alias of the tree stands for; once, before building. False: b->err.

@@ -4,7 +4,6 @@
 -- that lives in none, is refused, so that a commit to an app's repository cannot reach further than its own app.
 local errors, json, rollout, text, yaml = require "errors", require "json", require "rollout", require "text",
   require "yaml"
-local octal = require("target.manifest").octal
 local dig = rollout.dig
 
 local M = {}
@@ -63,8 +62,6 @@ local function take(list, file, object)
   end
   if #list >= MAX_OBJECTS then return fault(file, "there are more than %d objects", MAX_OBJECTS) end
   without_null(object)
-  local template = rollout.template(object)
-  if template then octal(template.spec.volumes) end
   list[#list + 1] = { file = file, object = object }
   return true
 end
@@ -76,7 +73,7 @@ end
 function M.read(files)
   local list, seen = {}, {}
   for _, file in ipairs(files) do
-    local documents, err = yaml.decode_all(file.text)
+    local documents, err = yaml.decode_all(file.text, { kubernetes = true })
     if not documents then return fault(file.path, "%s", err.message) end
     for _, document in ipairs(documents) do
       local ok

@@ -1,7 +1,7 @@
 -- Kubernetes YAML as podman plays it: puts an image into exactly one container and marks the pods as ours.
 --
 -- Pure text to text. What podman would refuse or do at the wrong moment is taken out: ports beside hostNetwork, pulls
--- while the old pod is down already. File modes may be written in octal; Kubernetes reads them so, we as text.
+-- while the old pod is down already.
 local errors, yaml = require "errors", require "yaml"
 
 local M = {}
@@ -19,23 +19,6 @@ local function template_of(document)
   local template = type(spec) == "table" and spec.template
   if type(template) == "table" and type(template.spec) == "table" then return template end
 end
-
----Reads file modes that stand there in octal.
----@generic T
----@param value T Changed in place.
----@return T value
-local function octal(value)
-  if type(value) ~= "table" then return value end
-  for k, v in pairs(value) do
-    if (k == "mode" or k == "defaultMode") and type(v) == "string" and v:match("^0[0-7]+$") then
-      value[k] = tonumber(v, 8)
-    else
-      octal(v)
-    end
-  end
-  return value
-end
-M.octal = octal
 
 -- All containers of a template, with those that only prepare.
 local function containers_of(template)
@@ -71,7 +54,6 @@ local function adapt(template)
     if template.spec.hostNetwork == true then c.ports = nil end -- "PortMappings can only be used with Bridge"
     if c.imagePullPolicy ~= "Never" then c.imagePullPolicy = "IfNotPresent" end
   end
-  octal(template.spec)
 end
 
 ---@class Manifest
@@ -87,7 +69,7 @@ end
 ---@return Manifest? manifest
 ---@return Err? err
 function M.render(text, options)
-  local documents, err = yaml.decode_all(text)
+  local documents, err = yaml.decode_all(text, { kubernetes = true })
   if not documents then return fault(options.path, "%s", err.message) end
   local all, templates, pods, count = {}, {}, {}, 0
   for _, document in ipairs(documents) do

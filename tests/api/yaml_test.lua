@@ -1,6 +1,6 @@
 -- yaml: what is typed and what stays text, where things stand, what is refused, and what bombs cost.
 local check = require "check"
-local json, time, yaml = require "json", require "time", require "yaml"
+local fs, json, time, yaml = require "fs", require "json", require "time", require "yaml"
 local test, eq, ok, fails, raises, has = check.test, check.eq, check.ok, check.fails, check.raises, check.has
 
 test("types true, false, null and decimal integers, and nothing else", function()
@@ -325,4 +325,33 @@ test("mistakes of the caller raise", function()
   raises("did you mean 'marks'", yaml.decode, "a", { mark = true })
   raises("usage: yaml.decode(", yaml.decode, "a", { nodes = 0 })
   raises("unknown option", yaml.encode, 1, { indent = 2 })
+end)
+
+-- yaml_kubernetes.jsonl holds plain scalars with what sigs.k8s.io/yaml 1.6.0 makes of them, as values and as keys.
+test("a Kubernetes object's scalars mean what kubectl takes them for", function()
+  local compared = 0
+  for line in ok(fs.read("tests/api/yaml_kubernetes.jsonl")):gmatch("[^\n]+") do
+    local case = ok(json.decode(line))
+    local value, err = yaml.decode("a: " .. case.text, { kubernetes = true })
+    if case.value then
+      local got, want = ok(value, err).a, case.value.a
+      eq(got, want, ("%q"):format(case.text))
+      eq(math.type(got), math.type(want), ("%q"):format(case.text))
+    else
+      fails("invalid", value, err)
+    end
+    local keyed, wrong = yaml.decode("{" .. case.text .. ": 1}", { kubernetes = true })
+    if case.key then
+      eq((next(ok(keyed, wrong))), case.key, ("%q"):format(case.text))
+    else
+      fails("invalid", keyed, wrong)
+    end
+    compared = compared + 1
+  end
+  ok(compared > 300)
+end)
+
+test("what is quoted or tagged as text stays text in a Kubernetes object, too", function()
+  local value = ok(yaml.decode("a: 'yes'\nb: \"0x10\"\nc: !!str 1.0\nd: |-\n  100.0\n'on': 1\n", { kubernetes = true }))
+  eq(value, { a = "yes", b = "0x10", c = "1.0", d = "100.0", on = 1 })
 end)

@@ -388,7 +388,7 @@ test("manifests are applied in an order in which nothing waits for what comes la
   local kinds = {}
   for i, entry in ipairs(list) do kinds[i] = entry.object.kind end
   eq(kinds, { "ConfigMap", "Service", "Widget", "Deployment", "Ingress" })
-  eq(list[1].object.data.mode, "0644", "only file modes are octal")
+  eq(list[1].object.data.mode, "0644", "quoted is text")
   local web = list[4].object
   eq(web.spec.template.spec.volumes[1].configMap.defaultMode, 288) -- 0440
   eq(web.metadata.creationTimestamp, nil)
