@@ -2,11 +2,12 @@
 --
 -- In a watch, reading works directly and writing is refused. In a run, reading and writing are steps, and values that
 -- differ each time (the clock, random bytes) are recorded. Pure functions pass through.
-local context, sys = require "context", require "sys"
+local context, files, requests, schema, sys = require "context", require "effects.files", require "effects.http",
+  require "schema", require "sys"
 
 local M = {}
 
--- What each function is: pure, value (recorded, free), read or write (a step), or a function that makes the wrapper.
+-- What each function is: pure, value (recorded, free), read or write (a step), request (HTTP), or what makes its face.
 local special = {}
 
 local MODULES <const> = {
@@ -20,8 +21,8 @@ local MODULES <const> = {
     unbase64 = "pure", random = "value",
   },
   http = {
-    get = "read", head = "read", post = "write", put = "write", patch = "write", delete = "write",
-    request = function(...) return special.http_request(...) end, expect = "pure",
+    get = "request", head = "request", post = "request", put = "request", patch = "request", delete = "request",
+    request = "request", expect = "pure",
   },
   json = { decode = "pure", encode = "pure", null = "pure", array = "pure", is_array = "pure" },
   log = { debug = "pure", info = "pure", warn = "pure", error = "pure", redact = "pure" },
@@ -50,27 +51,27 @@ local function asking(name)
   return c
 end
 
--- An HTTP answer in the journal is its plain data; what comes back is an answer again.
-local function as_data(value, ...)
-  if type(value) == "table" and getmetatable(value) == "http.answer" then
-    return { ["$answer"] = require("http_answer").plain(value) }, ...
-  end
-  return value, ...
-end
-
-local function as_answer(value, ...)
-  if type(value) == "table" and value["$answer"] then return require("http_answer").revive(value["$answer"]), ... end
-  return value, ...
-end
-
-local function effect(name, fn, writes, root)
+local function effect(name, fn, writes)
   return function(...)
     local c = asking(name)
     if c.mode == "watch" and writes then error(name .. " changes things, and watch only reads: do it in run", 2) end
     if c.mode ~= "run" then return fn(...) end
     local args = table.pack(...)
-    local function perform() return as_data(fn(table.unpack(args, 1, args.n))) end
-    return as_answer(c.steps:perform(name, root or args, perform))
+    return c.steps:perform(name, args, function() return fn(table.unpack(args, 1, args.n)) end)
+  end
+end
+
+local function request(fname, fn)
+  local name = "http." .. fname
+  return function(...)
+    local c = asking(name)
+    local args = requests.prepare(c, fname, table.pack(...))
+    if c.mode == "watch" and requests.writes(fname, args) then
+      error(name .. " changes things, and watch only reads: do it in run", 2)
+    end
+    if c.mode ~= "run" then return fn(table.unpack(args, 1, args.n)) end
+    local asked = c.steps:since(2) and requests.asked(fname, args) or args
+    return c.steps:perform(name, asked, function() return fn(table.unpack(args, 1, args.n)) end)
   end
 end
 
@@ -80,33 +81,6 @@ local function value(name, fn)
     if c.mode ~= "run" then return fn(...) end
     local args = table.pack(...)
     return c.steps:value(name, args, function() return fn(table.unpack(args, 1, args.n)) end)
-  end
-end
-
--- Files of a policy live in a folder of its app; nothing else on the machine is readable from a script.
-local OPTIONS_AT <const> = {
-  read = 2, list = 2, stat = 2, exists = 2, write = 3, append = 3, mkdir = 2, remove = 2, rename = 3,
-}
-
-local function rooted(fname, fn)
-  return function(...)
-    local args = table.pack(...)
-    local place = asking("fs." .. fname).place
-    local root = place:folder()
-    local at, options = OPTIONS_AT[fname], {}
-    for k, v in pairs(args[at] or {}) do options[k] = v end
-    options.root = root
-    args[at] = options
-    return fn(table.unpack(args, 1, math.max(args.n, at)))
-  end
-end
-
-function special.http_request(name, fn)
-  local reading, writing = effect(name, fn, false), effect(name, fn, true)
-  return function(request)
-    local method = type(request) == "table" and request.method or "GET"
-    if method == "GET" or method == "HEAD" then return reading(request) end
-    return writing(request)
   end
 end
 
@@ -144,8 +118,19 @@ function special.all(fns)
   return task.all(wrapped)
 end
 
+---Seconds, as a number or as people write them.
+---@param word string For the message.
+---@param given any
+---@return Seconds
+function M.seconds(word, given)
+  local seconds = type(given) == "number" and given < 0 and 0 or schema.seconds(given)
+  if not seconds then error(("usage: %s(90), or with a text such as \"90s\", \"1m30s\", \"2h\""):format(word), 3) end
+  return seconds
+end
+
 function special.sleep(seconds)
   local c = asking("time.sleep")
+  seconds = M.seconds("time.sleep", seconds)
   if c.steps then return c.steps:sleep(seconds) end
   return require("time").sleep(seconds)
 end
@@ -165,11 +150,13 @@ function M.require(name)
   local module, face = require(name), {}
   for fname, kind in pairs(shape) do
     local fn, full = module[fname], name .. "." .. fname
-    if name == "fs" and kind ~= "pure" then fn = rooted(fname, fn) end
+    if name == "fs" and kind ~= "pure" then fn = files.rooted(fname, fn, asking) end
     if type(kind) == "function" then
       face[fname] = kind(full, fn)
     elseif kind == "pure" then
       face[fname] = fn
+    elseif kind == "request" then
+      face[fname] = request(fname, fn)
     elseif kind == "value" then
       face[fname] = value(full, fn)
     else

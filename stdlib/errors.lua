@@ -70,6 +70,11 @@ function M.passing(failure)
   return TRANSIENT[code] or false
 end
 
+---Tells whether `value` was made by `new`; a policy's data may have a field `code`, too.
+---@param value any
+---@return boolean
+function M.made(value) return type(value) == "table" and rawequal(getmetatable(value), CLASS) end
+
 ---Makes an error value of anything that was raised; errors pass unchanged.
 ---@param value any
 ---@param op? string

@@ -171,6 +171,35 @@ function M.redirected(raw, elapsed, url)
   raw.elapsed, raw[SHOWN] = elapsed, url
 end
 
+---Tells whether a value is an answer.
+---@param value any
+---@return boolean
+function M.is(value) return type(value) == "table" and rawequal(getmetatable(value), Answer) end
+
+local KEPT <const> = { "status", "url", "elapsed", "http_version", "body" }
+
+---Plain data of an answer, for the journal.
+---@param answer HttpAnswer
+---@return table? data
+---@return string? why It is a stream.
+function M.plain(answer)
+  if rawget(answer, STREAM) then return nil, "a stream ends with the host: ask without stream = true" end
+  local data, headers = { shown = rawget(answer, SHOWN) }, answer.headers
+  for _, name in ipairs(KEPT) do data[name] = rawget(answer, name) end
+  data.values, data.repeated, data.names = headers[1], rawget(headers, 2), headers[3]
+  return data
+end
+
+---The answer that such data stands for.
+---@param data table
+---@return HttpAnswer
+function M.revive(data)
+  local answer = { [SHOWN] = data.shown }
+  for _, name in ipairs(KEPT) do answer[name] = data[name] end
+  answer.headers = setmetatable({ data.values, data.repeated, data.names }, Headers)
+  return setmetatable(answer, Answer)
+end
+
 ---The URL that answered, without what may be secret in it.
 ---@param answer HttpAnswer
 ---@return string

@@ -387,16 +387,15 @@ end
 ---@param path string
 ---@param name string
 ---@param args string JSON.
----@param value any Plain data.
----@param write? fun(): any Writes of the journal that belong to it; its result is the value.
-function Journal:value(run, path, name, args, value, write)
+---@param take fun(): string The value as JSON; what it writes into the journal belongs to it.
+---@return string json
+function Journal:value(run, path, name, args, take)
   return self:lazily("value", function()
-    if write then value = write() end
+    local value = take()
     self:write([[INSERT INTO steps (run, path, name, args, state, result, attempts, started_at, ended_at)
-      VALUES (?1, ?2, ?3, ?4, 'ok', ?5, 1, ?6, ?6)]],
-      run, path, name, args, must(json.encode({ value = value })), time.now())
-    return { value = value }
-  end).value
+      VALUES (?1, ?2, ?3, ?4, 'ok', ?5, 1, ?6, ?6)]], run, path, name, args, value, time.now())
+    return value
+  end)
 end
 
 ---All steps of a run, in the order they began.

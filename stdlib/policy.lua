@@ -43,6 +43,9 @@ local function sorted_keys(t)
 end
 
 local function ordered_pairs(t)
+  local meta = getmetatable(t)
+  local own_way = type(meta) == "table" and rawget(meta, "__pairs")
+  if own_way then return own_way(t) end
   if type(t) ~= "table" then error("pairs expects a table, got " .. type(t), 2) end
   local keys, i = sorted_keys(t), 0
   return function()
@@ -53,11 +56,16 @@ local function ordered_pairs(t)
 end
 
 local function ordered_next(t, key)
-  local keys = sorted_keys(t)
-  if key == nil then return keys[1], keys[1] ~= nil and t[keys[1]] or nil end
-  for i, k in ipairs(keys) do
-    if k == key then return keys[i + 1], keys[i + 1] ~= nil and t[keys[i + 1]] or nil end
+  if type(t) ~= "table" then error("next expects a table, got " .. type(t), 2) end
+  local keys, i = sorted_keys(t), 1
+  if key ~= nil then
+    i = nil
+    for at, k in ipairs(keys) do
+      if k == key then i = at + 1 end
+    end
+    if not i then error("next: the table has no such key", 2) end
   end
+  if keys[i] ~= nil then return keys[i], t[keys[i]] end
 end
 
 local function plain_tostring(value)

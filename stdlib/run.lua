@@ -251,8 +251,14 @@ end
 function Run:notify(text, ...)
   if select("#", ...) > 0 then text = text:format(...) end
   local config = self.place.config
-  if #config.notify == 0 then return self:log(text) end
-  self.steps:perform("notify", { text = text }, function()
+  -- Whether there was a channel when an older edition passed here is told by what it recorded.
+  local steps = self.steps
+  if not steps:since(2) and #config.notify == 0 and steps:upcoming() ~= "notify" then return self:log(text) end
+  steps:perform("notify", { text = text }, function()
+    if #config.notify == 0 then
+      self:log(text)
+      return true
+    end
     local ok, err = self.world.notify(self.place.engine.config, config.notify, {
       level = "info", title = ("%s %s"):format(self.app, self.environment), text = text, app = self.app,
       environment = self.environment, run = self.id,
@@ -272,8 +278,8 @@ end
 
 ---Waits; a restart of the host does not begin the wait again.
 ---@async
----@param seconds number
-function Run:sleep(seconds) self.steps:sleep(seconds) end
+---@param seconds Seconds|string 90, or "1m30s".
+function Run:sleep(seconds) self.steps:sleep(effects.seconds("run:sleep", seconds)) end
 
 ---The wall clock, as this run first saw it.
 ---@return number seconds
@@ -289,11 +295,13 @@ function Run.all(_, fns) return effects.require("task").all(fns) end
 ---and return plain data.
 ---@async
 ---@param name string
----@param args any What it depends on.
+---@param args any What it depends on; nil when there is nothing.
 ---@param fn fun(attempt: integer): any
 ---@return any
 function Run:step(name, args, fn)
-  if type(name) ~= "string" or type(fn) ~= "function" then error("usage: run:step(name, args, fn)", 2) end
+  if type(name) ~= "string" or type(fn) ~= "function" then
+    error("usage: run:step(name, args, fn); args may be nil", 2)
+  end
   return self.steps:perform("step " .. name, args, fn)
 end
 
@@ -310,13 +318,25 @@ function M.new(row, place, steps, world, hooks)
   }, Run)
 end
 
+-- What watch returned: the journal keeps what it has words for beside the rest.
+local function change_of(run)
+  local row, change = run.row, {}
+  for key, value in pairs(row.change) do change[key] = value end
+  if run.steps:since(2) then
+    for _, key in ipairs { "key", "title", "by", "reason" } do
+      if change[key] == nil then change[key] = row[key] end
+    end
+  end
+  return change
+end
+
 ---Runs a policy's `run` inside the current task.
 ---@async
 ---@param policy Policy
 ---@param run Run
 function M.execute(policy, run)
   local perform = require("policy").instance(policy).run
-  context.with({ mode = "run", place = run.place, steps = run.steps }, perform, run_face(run), run.row.change)
+  context.with({ mode = "run", place = run.place, steps = run.steps }, perform, run_face(run), change_of(run))
 end
 
 image_face = facade.kind("image", IMAGE_FIELDS, facade.methods(Image, { "tag" }))

@@ -8,8 +8,8 @@
 -- strand the runs that are under way. So each run keeps the edition of the words that it began with, and such a word
 -- asks: `if steps:since(2) then NEW else OLD end`. What is not released yet belongs to EDITION; it rises with the
 -- first such change after a release. tests/fixture/editions has a journal of each released edition.
-local context, errors, hash, json, log, sys, task, time = require "context", require "errors", require "hash",
-  require "json", require "log", require "sys", require "task", require "time"
+local context, errors, hash, json, log, record, sys, task, time = require "context", require "errors", require "hash",
+  require "json", require "log", require "record", require "sys", require "task", require "time"
 
 ---@class Steps
 ---@field journal Journal
@@ -35,7 +35,6 @@ M.EDITION = 2
 
 local MAX_RESULT <const> = 256 * 1024
 local LONG <const> = 60 -- seconds of sleep that are worth two writes
-local SECRET_KEYS <const> = { auth = true, password = true, token = true, authorization = true, secret = true }
 
 ---@param options {journal: Journal, run: integer, edition?: integer, emit: fun(entry: table),
 ---  stopping: (fun(): boolean), acting: nil|fun(): boolean}
@@ -55,6 +54,15 @@ end
 ---@return boolean
 function Steps:since(edition) return self.edition >= edition end
 
+---The name of the step that the journal has next in the current branch; nil when it has none there.
+---@return string? name
+function Steps:upcoming()
+  local here, branch = context.current(), self.branches[task.current() or 0]
+  if here and here.mode == "effect" or not branch then return nil end
+  local row = self:book("step", self.run, branch.prefix .. branch.n + 1)
+  return row and row.name
+end
+
 ---The next path of the current branch.
 function Steps:path()
   local branch = self.branches[task.current() or 0]
@@ -69,76 +77,6 @@ function Steps:branch()
   local prefix = self:path() .. "."
   self.forked = true
   return function(id) self.branches[id] = { prefix = prefix, n = 0 } end
-end
-
--- What a step was asked, as plain data: functions by their type, nothing that looks like a credential.
-local function plain(value, depth)
-  local kind = type(value)
-  if kind == "table" then
-    if errors.is(value) then return errors.plain(value) end
-    if depth > 8 then return "..." end
-    if value == json.null then return nil end
-    local copy, n = {}, 0
-    for k, v in next, value do
-      if type(k) == "string" and SECRET_KEYS[k:lower()] then
-        copy[k] = "[redacted]"
-      elseif type(k) == "string" or math.type(k) == "integer" then
-        copy[k] = plain(v, depth + 1)
-      end
-      n = n + 1
-    end
-    if n > 0 and #value ~= 0 and #value ~= n then -- mixed: JSON knows no such thing
-      local keyed = {}
-      for k, v in next, copy do keyed[tostring(k)] = v end
-      return keyed
-    end
-    return copy
-  elseif kind == "string" or kind == "number" or kind == "boolean" then
-    return value
-  elseif kind == "nil" then
-    return nil
-  end
-  return "[" .. kind .. "]"
-end
-
-local function encode(value, what)
-  local text, err = json.encode(value)
-  if not text then
-    error(errors.new("invalid", what .. " cannot be recorded: " .. tostring(err.message), { op = "step" }), 0)
-  end
-  return log.redact(text)
-end
-
--- Several results, nil and errors among them, as one JSON value and back.
-local function pack_results(...)
-  local n, list = select("#", ...), {}
-  for i = 1, n do
-    local v = select(i, ...)
-    if v == nil then
-      list[i] = { t = "nil" }
-    elseif errors.is(v) then
-      list[i] = { t = "err", v = errors.plain(v) }
-    else
-      list[i] = { t = "v", v = v }
-    end
-  end
-  return { n = n, list = list }
-end
-
-local function revive_error(data)
-  return errors.new(data.code or "failed", data.message or "", {
-    op = data.op, target = data.target, cause = data.cause, where = data.where, passing = data.passing,
-  })
-end
-
-local function unpack_results(text)
-  local packed = assert(json.decode(text))
-  local out = {}
-  for i = 1, packed.n do
-    local item = packed.list[i]
-    if item.t == "err" then out[i] = revive_error(item.v) elseif item.t == "v" then out[i] = item.v end
-  end
-  return table.unpack(out, 1, packed.n)
 end
 
 ---Stops the run for good when what it asks is not what the journal has.
@@ -176,7 +114,7 @@ function Steps:perform(name, args, fn)
   local here = context.current()
   if here and here.mode == "effect" then return fn(1) end
   local path = self:path()
-  local asked = encode(plain(args, 0), "what " .. name .. " was asked")
+  local asked = record.asked(args, name)
   if #asked > MAX_RESULT then asked = json.encode { sha256 = hash.sha256(asked) } end
   local row = self:book("step", self.run, path)
   if row then
@@ -184,8 +122,8 @@ function Steps:perform(name, args, fn)
     if row.state ~= "started" then
       self.count = self.count + 1
       self.emit { kind = "step", level = "info", step = name, phase = "end", recorded = true, text = name }
-      if row.state == "failed" then error(revive_error(json.decode(row.error)), 0) end
-      return unpack_results(row.result)
+      if row.state == "failed" then error(record.error(json.decode(row.error)), 0) end
+      return record.revive(row.result)
     end
   end
   self:book("intend", self.run, path, name, asked)
@@ -196,11 +134,23 @@ function Steps:perform(name, args, fn)
   local started = time.monotonic()
   self.emit { kind = "step", level = "info", step = name, phase = "begin", text = name }
   local inside = { mode = "effect", place = here and here.place }
-  return self:record(path, name, started, pcall(context.with, inside, fn, row and row.attempts + 1 or 1))
+  return self:ended(path, name, started, pcall(context.with, inside, fn, row and row.attempts + 1 or 1))
 end
 
 ---@private
-function Steps:record(path, name, started, ok, ...)
+function Steps:failed(path, name, elapsed, err)
+  local text = log.redact(assert(json.encode(errors.plain(err), { clean = true })))
+  self:book("outcome", self.run, path, "failed", nil, text)
+  local data = assert(json.decode(text))
+  err = record.error(data)
+  self.emit {
+    kind = "step", level = "error", step = name, phase = "end", elapsed = elapsed, text = tostring(err), error = data,
+  }
+  error(err, 0)
+end
+
+---@private
+function Steps:ended(path, name, started, ok, ...)
   local elapsed = time.monotonic() - started
   sys.killpoint("effect.after")
   if not ok then
@@ -208,24 +158,19 @@ function Steps:record(path, name, started, ok, ...)
     -- The host stops, or the run was ended from outside: the effect's outcome is unknown, so none is recorded.
     if self.stopping() then self.over = self.over or err end
     if err.code == "cancelled" or self.stopping() then error(err, 0) end
-    local recorded = encode(errors.plain(err), name .. "'s error")
-    err = revive_error(json.decode(recorded))
-    self:book("outcome", self.run, path, "failed", nil, recorded)
-    self.emit {
-      kind = "step", level = "error", step = name, phase = "end", elapsed = elapsed, text = tostring(err),
-      error = errors.plain(err),
-    }
-    error(err, 0)
+    self:failed(path, name, elapsed, err)
   end
-  local text = encode(pack_results(...), "the result of " .. name)
+  -- What cannot be recorded is a failure of the step like any other: after a crash it must not be tried again.
+  local fine, text = pcall(record.results, name, ...)
+  if not fine then self:failed(path, name, elapsed, text) end
   if #text > MAX_RESULT then
-    error(errors.new("too_large", ("the result of %s is larger than %d KiB: write it to a file and return its name")
-      :format(name, MAX_RESULT // 1024), { op = "step" }), 0)
+    self:failed(path, name, elapsed, errors.new("too_large", ("the result of %s is larger than %d KiB: write it to a "
+      .. "file and return its name"):format(name, MAX_RESULT // 1024), { op = "step" }))
   end
   self:book("outcome", self.run, path, "ok", text)
   self.count = self.count + 1
   self.emit { kind = "step", level = "info", step = name, phase = "end", elapsed = elapsed, text = name }
-  return unpack_results(text)
+  return record.revive(text)
 end
 
 ---Records a value that is free to take (a time, a random seed), or rows of our own journal that `write` adds in the
@@ -243,14 +188,20 @@ function Steps:value(name, args, take, in_transaction)
     return take()
   end
   local path = self:path()
-  local asked = encode(plain(args, 0), "what " .. name .. " was asked")
+  local asked = record.asked(args, name)
   local row = self:book("step", self.run, path)
   if row then
     self:check(path, row, name, asked)
-    return json.decode(row.result).value
+    return record.value_of(row.result)
   end
-  if in_transaction then return self:book("value", self.run, path, name, asked, nil, take) end
-  return self:book("value", self.run, path, name, asked, take())
+  if in_transaction then
+    return record.value_of(self:book("value", self.run, path, name, asked, function()
+      return record.value(take(), name)
+    end))
+  end
+  local text = record.value(take(), name)
+  self:book("value", self.run, path, name, asked, function() return text end)
+  return record.value_of(text)
 end
 
 ---Sleeps until a moment that the journal remembers: a restart does not begin the wait again. Never longer than asked

@@ -1,0 +1,209 @@
+-- What a run sees is the same after a crash: each body here is run to its end, then once more from the journal, where
+-- every step has its answer. A value that differs makes the step that was asked with it diverge.
+local check = require "check"
+local fs, httpd, json, sim = require "fs", require "fixture.httpd", require "json", require "sim"
+local test, eq, ok, has = check.test, check.eq, check.ok, check.has
+
+local NOTHING <const> = "return policy { watch = function() return nil, 'not in this test' end, run = function() end }"
+
+local HEAD <const> = [[
+local errors, fs, hash, http, json, proc, task, time = require "errors", require "fs", require "hash", require "http",
+  require "json", require "proc", require "task", require "time"
+return policy {
+  watch = function(place) return place:head() end,
+  run = function(run, change)
+    local function see(...) run:step("see", { ... }, function() return true end) end
+]]
+
+local function stage(body)
+  local dir = assert(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  local folder = dir.path .. "/scripts"
+  assert(fs.mkdir(folder))
+  local s = { dir = dir.path, world = sim.open(dir.path .. "/world"), options = { scripts = folder } }
+  assert(fs.write(folder .. "/staging.lua", HEAD .. body .. "\nend }"))
+  assert(fs.write(folder .. "/production.lua", NOTHING))
+  s.world:push("main", "a")
+  function s.open(engine)
+    s.options.engine = engine
+    s.host = sim.host(s.world, s.dir .. "/state", s.options)
+    return s.host
+  end
+  function s.close() s.host:close() s.host = nil end
+  function s.run() return s.host.journal:run_by_id(1) end
+  function s.names()
+    local names = {}
+    for i, step in ipairs(s.host.journal:steps(1)) do names[i] = step.name end
+    return names
+  end
+  -- From the first line again, as after a crash at the very end.
+  function s.again()
+    s.host.journal:write("UPDATE runs SET state = 'running', ended_at = NULL, error = NULL WHERE id = 1")
+    s.close()
+    s.open()
+    s.host:lane(s.host:place("web", "staging")):kick()
+    sim.settle(s.host)
+  end
+  check.defer(function() if s.host then pcall(s.host.close, s.host) end end)
+  return s
+end
+
+local function message(run) return run.error and run.error.message end
+
+-- Runs a body and replays it: done both times, and the replay performed nothing.
+local function twice(body, replays)
+  local s = stage(body)
+  s.open()
+  sim.settle(s.host)
+  eq(s.run().state, "done", message(s.run()))
+  local names = s.names()
+  for _ = 1, replays or 1 do
+    s.again()
+    eq(s.run().state, "done", message(s.run()))
+    eq(s.names(), names)
+  end
+  return s
+end
+
+test("http in a run is a step, and its answer is an answer again after a crash", function()
+  local server = httpd.start()
+  local url = server.url
+  twice(([[
+    local answer = assert(http.get("%s/headers?x=1", { headers = { Accept = "text/plain" } }))
+    see(answer.status, answer.body, answer.headers["Content-Type"], answer.http_version, answer.etag, answer.url)
+    local names = {}
+    for name, value in pairs(answer.headers) do names[#names + 1] = name .. value end
+    see(names)
+    local expected, err = http.expect(http.get "%s/status/404")
+    see(expected == nil, err.code, err.status)
+    local posted = assert(http.post("%s/catch", "bytes \255\0", { auth = { bearer = "MOONCANARY" } }))
+    see(posted.status, #posted.body)
+    local refused, why = http.request { method = "PUT", url = "http://127.0.0.1:1/", body = "x" }
+    see(refused, why.code)
+  ]]):format(url, url, url))
+  has(server:caught(), "POST ")
+end)
+
+test("what is asked over HTTP is known again, and no credential of it is kept", function()
+  local server = httpd.start()
+  local s = twice(([[
+    http.put("%s/catch", "secret body", { headers = { ["X-Api-Key"] = "MOONCANARY-key" } })
+    http.get("%s/catch", { auth = { user = "u", password = "MOONCANARY-password" } })
+  ]]):format(server.url:gsub("//", "//u:MOONCANARY-user@"), server.url))
+  local steps = s.host.journal:steps(1)
+  has(steps[1].args, server.url .. "/catch")
+  has(steps[1].args, "x-api-key")
+  for _, step in ipairs(steps) do
+    for key, value in pairs(step) do ok(not tostring(value):find "MOONCANARY", key) end
+  end
+end)
+
+test("a stream cannot be recorded, and says so before it is asked", function()
+  local server = httpd.start()
+  local s = stage(('local ok, err = pcall(http.get, "%s/catch", { stream = true }) run:log("%%s", err)'):format(
+    server.url))
+  s.open()
+  sim.settle(s.host)
+  eq(s.run().state, "done", message(s.run()))
+  eq(s.names(), {})
+  eq(server:caught(), nil)
+end)
+
+test("bytes, holes, odd keys and odd numbers are recorded as what they are", function()
+  twice [[
+    local bytes = hash.random(16)
+    see(#bytes, hash.hex(bytes), bytes)
+    fs.write("key", bytes)
+    see(fs.read "key" == bytes, fs.read "key")
+    local got = run:step("odd", { "\255", [3] = "x", y = 1 }, function()
+      return { bytes = "\0\255", [2] = "hole", [2.5] = "half", [true] = "yes", inf = math.huge, nan = 0 / 0,
+        ["$bytes"] = "mine", ["$$x"] = "mine", ["\254"] = "a key", list = { 1, nil, 3 }, deep = { { {} } },
+        code = "a code of mine", wrong = errors.new("denied", "no") }, nil, "\253"
+    end)
+    see(got.bytes == "\0\255", got[2], got[2.5], got[true], got.inf == math.huge, got.nan ~= got.nan, got["$bytes"],
+      got["$$x"], got["\254"], got.list[3], #got.deep[1][1], got.code, got.wrong.code)
+    local said = assert(proc.run { "printf", "\\377\\000x" })
+    see(said.stdout == "\255\0x", said.stdout)
+  ]]
+end)
+
+test("what cannot be recorded fails its step once and for all", function()
+  local s = stage [[
+    local n = 0
+    local ok, err = pcall(run.step, run, "live", nil, function() n = n + 1 return function() end end)
+    local big, why = pcall(run.step, run, "big", nil, function() return ("x"):rep(300 * 1024) end)
+    local cycle, how = pcall(run.step, run, "cycle", nil, function() local t = {} t.t = t return t end)
+    see(ok, err.code, err.message, big, why.code, cycle, how.code)
+    assert(n <= 1)
+  ]]
+  s.open()
+  sim.settle(s.host)
+  eq(s.run().state, "done", message(s.run()))
+  has(s.host.journal:steps(1)[1].error, "holds a function")
+  s.again()
+  eq(s.run().state, "done", message(s.run()))
+end)
+
+test("words take what people write: a step without arguments, a time with its unit", function()
+  local s = twice [[
+    see(run:step("bare", nil, function() return "r" end))
+    run:sleep("1ms")
+    run:sleep(-1)
+    require("time").sleep("2ms")
+    local ok, err = pcall(run.sleep, run, "soon")
+    assert(not ok and err:find("1m30s", 1, true), err)
+  ]]
+  eq(s.names(), { "step bare", "step see", "sleep", "sleep", "sleep" })
+end)
+
+test("a run is given the whole change that watch returned", function()
+  local s = stage [[
+    assert(change.key == change.commit and change.title:find("main at", 1, true), change.title)
+    run:step("see", change, function() return true end)
+  ]]
+  s.open()
+  sim.settle(s.host)
+  eq(s.run().state, "done", message(s.run()))
+  local asked = json.decode(s.host.journal:steps(1)[1].args)
+  eq({ asked.key, asked.title }, { sim.commit "a", "main at " .. sim.commit("a"):sub(1, 7) })
+end)
+
+test("next gives false as what it is, pairs asks who has a way of its own", function()
+  twice [[
+    local k, v = next { a = false }
+    assert(k == "a" and v == false)
+    local t, seen = { a = false, b = true, c = false }, {}
+    local key, value = next(t)
+    while key ~= nil do
+      seen[#seen + 1] = key .. tostring(value)
+      key, value = next(t, key)
+    end
+    assert(table.concat(seen, " ") == "afalse btrue cfalse")
+    assert(not pcall(next, t, "nope"))
+    local own = setmetatable({}, { __pairs = function() return next, { x = 1 } end })
+    for name, one in pairs(own) do see(name, one) end
+  ]]
+end)
+
+test("channels that the configuration gained or lost meanwhile do not stop a run", function()
+  for _, before in ipairs { true, false } do
+    local s = stage [[ run:notify("one") run:notify("two %s", "x") see(1) ]]
+    local config = sim.config
+    check.defer(function() sim.config = config end)
+    local function channels(there)
+      sim.config = function(...)
+        local made = config(...)
+        for _, e in ipairs(made.app_list[1].environment_list) do e.notify = there and { "ops" } or {} end
+        return made
+      end
+    end
+    channels(before)
+    s.open()
+    sim.settle(s.host)
+    channels(not before)
+    s.again()
+    sim.config = config
+    eq(s.run().state, "done", message(s.run()))
+    eq(s.names(), { "notify", "notify", "step see" })
+  end
+end)
