@@ -84,7 +84,7 @@ static int l_parse(lua_State *L)
     lua_setfield(L, -2, "minor");
     push_number(L, v.patch);
     lua_setfield(L, -2, "patch");
-    set_ids(L, "pre", v.pre, true);
+    set_ids(L, "pre", v.pre, !loose); /* as written: update policies compare texts, and 01 is not 1 there */
     set_ids(L, "build", v.build, false);
     lua_pushvalue(L, 1);
     lua_setfield(L, -2, "text");

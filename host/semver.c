@@ -40,8 +40,8 @@ bool semver_is_number(struct semver_part id)
     return id.len > 0;
 }
 
-/* Takes dot-separated identifiers off the front; numbers among them may not have leading zeros when `pre`. */
-static bool scan_ids(const char **at, const char *end, bool pre, struct semver_part *out)
+/* Takes dot-separated identifiers off the front; numbers among them may have leading zeros when `zeros`. */
+static bool scan_ids(const char **at, const char *end, bool zeros, struct semver_part *out)
 {
     const char *start = *at, *p = start;
 
@@ -51,7 +51,7 @@ static bool scan_ids(const char **at, const char *end, bool pre, struct semver_p
         while (p < end && is_id_char(*p))
             p++;
         id.len = (size_t)(p - id.data);
-        if (id.len == 0 || (pre && id.len > 1 && *id.data == '0' && semver_is_number(id)))
+        if (id.len == 0 || (!zeros && id.len > 1 && *id.data == '0' && semver_is_number(id)))
             return false;
         if (p == end || *p != '.')
             break;
@@ -62,16 +62,16 @@ static bool scan_ids(const char **at, const char *end, bool pre, struct semver_p
     return true;
 }
 
-static bool scan_tail(struct semver *v, const char *p, const char *end)
+static bool scan_tail(struct semver *v, const char *p, const char *end, bool loose)
 {
     if (p < end && *p == '-') {
         p++;
-        if (!scan_ids(&p, end, true, &v->pre))
+        if (!scan_ids(&p, end, loose, &v->pre))
             return false;
     }
     if (p < end && *p == '+') {
         p++;
-        if (!scan_ids(&p, end, false, &v->build))
+        if (!scan_ids(&p, end, true, &v->build))
             return false;
     }
     return p == end;
@@ -100,7 +100,7 @@ static bool parse(struct semver *v, const char *text, size_t len, bool loose)
         if (!scan_number(&p, end, loose, numbers[i]))
             return false;
     }
-    return scan_tail(v, p, end);
+    return scan_tail(v, p, end, loose);
 }
 
 bool semver_parse(struct semver *v, const char *text, size_t len)
@@ -142,6 +142,15 @@ bool semver_next_id(struct semver_part *rest, struct semver_part *id)
     return true;
 }
 
+static struct semver_part without_zeros(struct semver_part n)
+{
+    while (n.len > 1 && *n.data == '0') {
+        n.data++;
+        n.len--;
+    }
+    return n;
+}
+
 static int compare_id(struct semver_part a, struct semver_part b)
 {
     bool a_number = semver_is_number(a), b_number = semver_is_number(b);
@@ -149,7 +158,7 @@ static int compare_id(struct semver_part a, struct semver_part b)
     int order;
 
     if (a_number && b_number)
-        return semver_compare_number(a, b);
+        return semver_compare_number(without_zeros(a), without_zeros(b));
     if (a_number != b_number)
         return a_number ? -1 : 1;
     order = sign(memcmp(a.data, b.data, shorter));

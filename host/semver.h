@@ -27,8 +27,8 @@ struct semver {
 /* SemVer 2.0.0 exactly: no `v`, three numbers, no leading zeros. */
 bool semver_parse(struct semver *v, const char *text, size_t len);
 
-/* As the update policies of keel read tags: an optional `v`, one to three numbers, leading zeros. What
- * follows the numbers obeys SemVer 2.0.0. */
+/* As the update policies of keel read tags: an optional `v`, one to three numbers, leading zeros, also in
+ * the pre-release. What follows the numbers obeys SemVer 2.0.0 otherwise. */
 bool semver_parse_loose(struct semver *v, const char *text, size_t len);
 
 /* Precedence: -1, 0 or 1. Build metadata has none. */

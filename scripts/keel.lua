@@ -8,13 +8,19 @@ return policy {
   watch = function(place)
     local workload, reason = place:workload()
     if not workload then return nil, reason end
-    for _, image in ipairs(workload.images) do
+    local waits
+    for _, image in ipairs(workload.images) do -- one does not hide the others
       for _, candidate in ipairs(place:candidates(image)) do -- best first
-        if candidate.allowed then return place:update(image, candidate) end
-        place:refuse(candidate.tag, candidate.reason)
+        if candidate.allowed then
+          local update, why = place:update(image, candidate)
+          if update then return update end
+          waits = waits or why
+        else
+          place:refuse(candidate.subject, candidate.reason)
+        end
       end
     end
-    return nil, "it runs what its policy asks for"
+    return nil, waits or "it runs what its policy asks for"
   end,
 
   run = function(run, update)
@@ -22,7 +28,7 @@ return policy {
       id = update.approval, votes = update.votes, deadline = update.deadline, digest = update.image.digest,
       from = update.from, to = update.version,
     }
-    run:adopt() -- what runs before the first update is what a rollback would go to
+    run:adopt(update) -- what runs before it is what a rollback would go to
     run:release(update.image, {
       version = update.version, containers = update.containers, init_containers = update.init_containers,
       cause = ("moontide automated update, version %s -> %s"):format(update.from, update.version),

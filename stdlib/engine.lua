@@ -202,7 +202,7 @@ end
 ---@return boolean well
 ---@return Err? err
 function Engine:look(at, release)
-  local target, err = self.world.target(at.config, self.config)
+  local target, err = self.world.target(require("target").about(at.config, release), self.config)
   if not target then return true, err end
   local running
   running, err = target:current()

@@ -1,6 +1,6 @@
 -- A run: what `run(run, change)` of a policy works with. Every word here is a step, or rows of our own journal.
-local context, effects, errors, facade, log, time, words = require "context", require "effects", require "errors",
-  require "facade", require "log", require "time", require "words"
+local context, effects, errors, facade, log, targets, time, words = require "context", require "effects",
+  require "errors", require "facade", require "log", require "target", require "time", require "words"
 
 ---@class Run
 ---@field id integer
@@ -99,7 +99,7 @@ end
 -- Whether a host before this state left just this running. A target that knows generations takes it over by itself,
 -- without rolling anything out; any other would start it anew.
 local function runs_already(self, target, request)
-  local live = self.place.engine.journal:live(self.app, self.environment)
+  local live = self.place.engine.journal:live(self.app, self.environment, request)
   if not live or live.adopted == 0 or live.digest ~= request.digest then return false end
   local now = target:current()
   if not now or now.digest ~= request.digest or now.healthy == false or now.generation then return false end
@@ -110,7 +110,7 @@ end
 -- Applies, waits, verifies; raises what failed.
 local function put(self, request)
   local place, world = self.place, self.world
-  local function target() return must(world.target(place.config, place.engine.config)) end
+  local function target() return must(world.target(targets.about(place.config, request), place.engine.config)) end
   -- What the target is told besides what the step is known by: it may be another after a crash.
   local function told()
     local engine = place.engine
@@ -177,7 +177,8 @@ function Run:release(image, options)
   local id = self.steps:value("release", { image = image.image, version = options.version }, function()
     return journal:add_release {
       app = self.app, environment = self.environment, run = run_id, version = options.version, commit = image.commit,
-      digest = image.digest, image = image.image, restored = options.restored,
+      digest = image.digest, image = image.image, restored = options.restored, containers = options.containers,
+      init_containers = options.init_containers,
     }
   end, true)
   local request = { image = image.image, digest = image.digest, commit = image.commit, release = id }
@@ -195,7 +196,7 @@ function Run:release(image, options)
   self.steps:value("release live", { release = id }, function() return journal:set_release(id, "live") end, true)
   place.engine:released(place, id)
   self.steps:perform("settle", { digest = image.digest }, function()
-    local target = must(self.world.target(place.config, place.engine.config))
+    local target = must(self.world.target(targets.about(place.config, request), place.engine.config))
     return must(target:settle {
       digest = image.digest, release = id, restored = options.restored, hooks = self.hooks,
     })
@@ -204,9 +205,13 @@ end
 
 ---Puts an earlier release back: its digest is rolled out again, nothing is built.
 ---@async
----@param release {id: integer, version?: string, commit?: string, digest: string, image: string}
+---@param release {id: integer, version?: string, commit?: string, digest: string, image: string, containers?: string[],
+--- init_containers?: string[]}
 function Run:restore(release)
-  self:release(release, { version = release.version, restored = true })
+  self:release(release, {
+    version = release.version, restored = true, containers = release.containers,
+    init_containers = release.init_containers,
+  })
 end
 
 ---Marks a release as bad, so that its digest is not put back by a later rollback.

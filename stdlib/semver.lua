@@ -186,6 +186,28 @@ local function change(from, to)
   return "pre-release"
 end
 
+--- What is to be said of two versions that differ by numbers which SemVer compares as text: rc9 is above rc10.
+local function as_text(from, to)
+  for _, name in ipairs { "major", "minor", "patch" } do
+    if from[name] ~= to[name] then
+      return nil
+    end
+  end
+  for i, id in ipairs(to.pre) do
+    local other = from.pre[i]
+    if id ~= other then
+      local word, digits = id:match("^(.*%D)(%d+)$")
+      local other_word, other_digits = (other or ""):match("^(.*%D)(%d+)$")
+      local number, other_number = tonumber(digits), tonumber(other_digits)
+      if not word or word ~= other_word or number == other_number or (id < other) == (number < other_number) then
+        return nil
+      end
+      return ("%q and %q are compared as text, not by their numbers: %s.%s would be a number"):format(id, other, word,
+        digits)
+    end
+  end
+end
+
 --- The order of the tests is keel's own, so that both refuse the same tags for the same reason.
 local function within_bounds(kind, current, candidate, match_prerelease)
   if current == "latest" then
@@ -195,21 +217,22 @@ local function within_bounds(kind, current, candidate, match_prerelease)
   if not from then
     return false, to
   end
-  local pre = joined(to.pre)
+  local pre, trap = joined(to.pre), as_text(from, to)
+  local hint = trap and "; " .. trap or ""
   if match_prerelease and kind ~= "all" and pre ~= joined(from.pre) then
-    return false, ("%s has %s, %s has %s"):format(candidate, pre, current, joined(from.pre))
+    return false, ("%s has %s, %s has %s%s"):format(candidate, pre, current, joined(from.pre), hint), trap
   end
   local order = core.compare(candidate, current, true)
   if order <= 0 then
-    return false, ("%s is %s %s"):format(candidate, order < 0 and "below" or "no newer than", current)
+    return false, ("%s is %s %s%s"):format(candidate, order < 0 and "below" or "no newer than", current, hint), trap
   end
   local changed = change(from, to)
   if KEEPS[kind][changed] then
     return false, ("%s changes the %s number of %s, which the policy %q keeps"):format(candidate, changed,
       current, kind)
   end
-  return true, ("%s is above %s by its %s%s"):format(candidate, current, changed,
-    changed == "pre-release" and "" or " number")
+  return true, ("%s is above %s by its %s%s%s"):format(candidate, current, changed,
+    changed == "pre-release" and "" or " number", hint), trap
 end
 
 local DECIDE = {}
@@ -272,6 +295,7 @@ local ALLOWS_USAGE = "usage: semver.allows(policy, current, candidate [, {match_
 --- `force` only follow the same tag
 ---@return boolean? allowed nil when the policy itself cannot be understood
 ---@return string|Err reason
+---@return string? trap what to say of numbers that are compared as text (rc9 is above rc10); it is in the reason, too
 function M.allows(policy, current, candidate, options)
   options = options == nil and {} or options
   if type(current) ~= "string" or type(candidate) ~= "string" or type(options) ~= "table" then

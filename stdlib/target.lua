@@ -49,6 +49,19 @@ local M = {}
 ---@return boolean
 function M.destroys(kind) return kind == "helmsman" end
 
+---An environment as one release sees it: with the release's own containers, where it names some (a workload with
+---several images), so that what its target says is about them.
+---@param environment EnvironmentConfig
+---@param about ReleasePart
+---@return EnvironmentConfig
+function M.about(environment, about)
+  if not about.containers and not about.init_containers then return environment end
+  local target = {}
+  for key, value in pairs(environment.target) do target[key] = value end
+  target.containers, target.init_containers = about.containers or {}, about.init_containers or {}
+  return setmetatable({ target = target }, { __index = environment })
+end
+
 ---Opens the target of an environment.
 ---@param environment EnvironmentConfig
 ---@param cfg Config

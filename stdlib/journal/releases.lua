@@ -1,26 +1,100 @@
 -- The journal's releases: what runs where, what ran before, and what proved bad. Methods of the journal.
-local time = require "time"
+--
+-- A place may have several images (a workload with two repositories, target/keel): then each release names its
+-- containers, its part of the place, and what ran before, what it replaces and what it goes back to are of that part.
+local json, time = require "json", require "time"
 local words = require("journal.words").kept
 
 ---@class Journal
 local Releases = {}
 
 local RELEASE = [[SELECT id, app, environment, run, version, commit_id AS "commit", digest, image, state, adopted,
-  restored, reason, at FROM releases ]]
+  restored, reason, part, at FROM releases ]]
+
+---@class ReleasePart What a release is about; neither: all that its place has.
+---@field containers? string[]
+---@field init_containers? string[]
+
+local function sorted(list)
+  if not list or #list == 0 then return nil end
+  list = table.move(list, 1, #list, 1, {})
+  table.sort(list)
+  return list
+end
+
+-- The text of a part, the same for the same containers.
+local function part_of(about)
+  local containers, init_containers = sorted(about.containers), sorted(about.init_containers)
+  if not containers and not init_containers then return nil end
+  return (assert(json.encode { containers = containers, init_containers = init_containers }))
+end
+
+-- A row as others see it: with its containers.
+local function read(row)
+  if row and row.part then
+    local part = assert(json.decode(row.part))
+    row.containers, row.init_containers = part.containers, part.init_containers
+  end
+  return row
+end
+
+-- Whether two releases are about some container both.
+local function touch(a, b)
+  local names = {}
+  for _, of in ipairs { a, b } do
+    if not of.containers and not of.init_containers then return true end
+  end
+  for _, list in ipairs { a.containers or {}, a.init_containers or {} } do
+    for _, name in ipairs(list) do names[name] = true end
+  end
+  for _, list in ipairs { b.containers or {}, b.init_containers or {} } do
+    for _, name in ipairs(list) do
+      if names[name] then return true end
+    end
+  end
+  return false
+end
+
+local function repository(image) return image and image:gsub("@.*$", ""):gsub(":[^:/]+$", "") end
+
+-- Whether a release is about the same as another; those from before parts were written are known by their repository.
+local function same_part(row, part, image)
+  if row.part == part then return true end
+  return row.part == nil and part ~= nil and row.image ~= nil and repository(row.image) == repository(image)
+end
 
 ---The release that runs here, as the target reported it.
 ---@param app string
 ---@param environment string
-function Releases:live(app, environment)
-  return self:row(RELEASE .. "WHERE app = ? AND environment = ? AND state = 'live' ORDER BY id DESC LIMIT 1",
-    app, environment)
+---@param about? ReleasePart The one that runs in one of these containers.
+function Releases:live(app, environment, about)
+  for _, row in ipairs(self:rows(RELEASE .. [[WHERE app = ? AND environment = ? AND state = 'live'
+    ORDER BY id DESC]], app, environment)) do
+    if not about or touch(read(row), about) then return read(row) end
+  end
+end
+
+---Whether an image was ever put, found, or failed here: then it is no news that it runs.
+---@param app string
+---@param environment string
+---@param about ReleasePart
+---@param image string
+---@param digest string
+---@return boolean
+function Releases:knows(app, environment, about, image, digest)
+  local part = part_of(about)
+  for _, row in ipairs(self:rows(RELEASE .. "WHERE app = ? AND environment = ? AND digest = ?", app, environment,
+    digest)) do
+    if row.state == "bad" or row.state == "failed" or same_part(row, part, image) then return true end
+  end
+  return false
 end
 
 ---The newest release of any state.
 ---@param app string
 ---@param environment string
 function Releases:newest_release(app, environment)
-  return self:row(RELEASE .. "WHERE app = ? AND environment = ? ORDER BY id DESC LIMIT 1", app, environment)
+  return read(self:row(RELEASE .. "WHERE app = ? AND environment = ? ORDER BY id DESC LIMIT 1", app, environment))
 end
 
 ---Whether anything was ever released or adopted here. What another host told of does not count.
@@ -57,17 +131,24 @@ end
 
 ---@param id integer
 ---@return table? release
-function Releases:release_by_id(id) return self:row(RELEASE .. "WHERE id = ?", id) end
+function Releases:release_by_id(id) return read(self:row(RELEASE .. "WHERE id = ?", id)) end
 
----The last release before `id` that was good and is another digest.
+---The last release before `id` that was good, of the same part, and is another digest.
 ---@param app string
 ---@param environment string
 ---@param id integer
 ---@param digest? string
 function Releases:good_before(app, environment, id, digest)
-  return self:row(RELEASE .. [[WHERE app = ? AND environment = ? AND id < ? AND state IN ('live', 'replaced')
-    AND digest IS NOT ? AND digest NOT IN (SELECT digest FROM releases WHERE app = ?1 AND environment = ?2
-    AND state = 'bad' AND digest IS NOT NULL) ORDER BY id DESC LIMIT 1]], app, environment, id, digest)
+  local bad = self:release_by_id(id)
+  for _, row in ipairs(self:rows(RELEASE .. [[WHERE app = ? AND environment = ? AND id < ?
+    AND state IN ('live', 'replaced') AND digest IS NOT ? AND digest NOT IN (SELECT digest FROM releases
+    WHERE app = ?1 AND environment = ?2 AND state = 'bad' AND digest IS NOT NULL) ORDER BY id DESC]],
+    app, environment, id, digest)) do
+    if not bad or same_part(row, bad.part, bad.image) then
+      row.part = row.part or bad and bad.part
+      return read(row)
+    end
+  end
 end
 
 ---Adds a release row. Call inside a transaction of the journal.
@@ -75,21 +156,24 @@ end
 ---@return integer id
 function Releases:add_release(r)
   self:write([[INSERT INTO releases (app, environment, run, version, commit_id, digest, image, state, adopted,
-    restored, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
+    restored, reason, part, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
     r.app, r.environment, r.run, r.version, r.commit, r.digest, r.image, r.state or "pending",
-    r.handed and 3 or r.inherited and 2 or r.adopted and 1 or 0, r.restored and 1 or 0, words(r.reason), time.now())
+    r.handed and 3 or r.inherited and 2 or r.adopted and 1 or 0, r.restored and 1 or 0, words(r.reason), part_of(r),
+    time.now())
   return self:row("SELECT last_insert_rowid() AS id").id
 end
 
----Sets the state of a release; making one live replaces the live one before it. Call inside a transaction.
+---Sets the state of a release; making one live replaces what was live in its containers. Call inside a transaction.
 ---@param id integer
 ---@param state string
 ---@param reason? string
 function Releases:set_release(id, state, reason)
   local r = self:release_by_id(id)
   if state == "live" then
-    self:write([[UPDATE releases SET state = 'replaced' WHERE app = ? AND environment = ? AND state = 'live'
-      AND id <> ?]], r.app, r.environment, id)
+    for _, other in ipairs(self:rows(RELEASE .. [[WHERE app = ? AND environment = ? AND state = 'live' AND id <> ?]],
+      r.app, r.environment, id)) do
+      if touch(read(other), r) then self:write("UPDATE releases SET state = 'replaced' WHERE id = ?", other.id) end
+    end
   end
   -- What a person cancelled was put back, but nothing says that it is bad.
   if state == "bad" and r.state == "cancelled" then return id end
@@ -110,8 +194,8 @@ end
 ---@param r table `inherited`: a host like this one put it there.
 function Releases:adopt(r)
   return self:synced("adopt", function()
-    r.state, r.adopted = "live", true
-    return self:add_release(r)
+    r.state, r.adopted = "pending", true
+    return self:set_release(self:add_release(r), "live")
   end)
 end
 

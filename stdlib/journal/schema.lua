@@ -162,6 +162,8 @@ M.migrations = {
 
   DROP INDEX runs_by_key;                   -- what failed belongs to the place, whatever its policy's name was
   CREATE INDEX runs_by_key ON runs (app, environment, key);
+
+  ALTER TABLE releases ADD COLUMN part TEXT; -- JSON: the containers that it was for, where a place has several images
   ]],
 }
 

@@ -82,7 +82,7 @@ function M.since(engine, place, schedule)
   if schedule.every then return now - schedule.every * SHARED end
   local entry = due[place]
   if entry and entry.text == schedule.text and time.now() < entry.next then return entry.since end
-  due[place] = { text = schedule.text, next = schedule:next(time.now()) or math.huge, since = now }
+  due[place] = { text = schedule.text, next = schedule:next(time.now()), since = now }
   return now
 end
 
@@ -157,7 +157,7 @@ function M.ordered(engine, policy, tags)
     orders = {}
     m.orders[tags] = orders
   end
-  local kind = policy.regexp and policy.text or policy.pattern and policy.text or "semver"
+  local kind = (policy.regexp or policy.pattern) and policy.text or policy.kind == "force" and "force" or "semver"
   orders[kind] = orders[kind] or candidates.order(policy, tags)
   return orders[kind]
 end

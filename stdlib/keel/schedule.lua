@@ -2,8 +2,8 @@
 --
 --     schedule.parse("0 */5 * * * *"):next(time.now())   --> when the next fifth minute begins
 --
--- Five fields are second, minute, hour, day and month; a sixth is the weekday. A day is right when the month and the
--- weekday's day both say so, unless one of them is restricted and the other is not. All in UTC.
+-- Five fields are second, minute, hour, day and month; a sixth is the weekday. A day is right when the day of the month
+-- or the weekday says so; when one of the two fields begins with a star ("*", "*/2"), both must. All in UTC.
 local errors, time = require "errors", require "time"
 
 local M = {}
@@ -67,8 +67,7 @@ local function field(text, low, high, names, first)
     if range:find("/", 1, true) then return nil end
     local from, to
     if range == "*" or range == "?" then
-      from, to = low, high
-      if not step then allowed.any = true end
+      from, to, allowed.any = low, high, true -- with a step, too: the cron library that keel uses keeps the star
     else
       local a, b = range:match("^(%w+)%-(%w+)$")
       from = number_of(a or range, names, first)
@@ -79,6 +78,19 @@ local function field(text, low, high, names, first)
     for n = from, to, by do allowed[n] = true end
   end
   return allowed
+end
+
+local LENGTHS <const> = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
+
+-- Whether there is a day on which it is due: 30 February never comes.
+local function comes(fields)
+  if not fields.day.any and not fields.weekday.any then return true end -- a weekday is enough
+  for month in pairs(fields.month) do
+    for day = 1, LENGTHS[month] or 0 do
+      if fields.day[day] then return true end
+    end
+  end
+  return false
 end
 
 ---Reads a schedule.
@@ -108,6 +120,7 @@ function M.parse(text)
     if not allowed then return fail(text, ("%q is no %s"):format(parts[i]:sub(1, 30), rule[1])) end
     fields[rule[1]] = allowed
   end
+  if not comes(fields) then return fail(text, "no month of those has such a day, so it never comes") end
   return setmetatable({ text = line, fields = fields }, Schedule)
 end
 
@@ -130,11 +143,11 @@ local function right_day(fields, days)
   return by_day or by_week
 end
 
-local LONGEST <const> = 366 * 5 -- days to look ahead
+local LONGEST <const> = 366 * 41 -- days to look ahead: 29 February on one weekday comes every 28 years, once after 40
 
----The first moment after another at which the schedule is due; nil when there will be none.
+---The first moment after another at which the schedule is due.
 ---@param after number Seconds since 1970.
----@return number? at
+---@return number at
 function Schedule:next(after)
   if self.every then return after + self.every end
   local fields = self.fields
@@ -154,6 +167,7 @@ function Schedule:next(after)
       end
     end
   end
+  error("a schedule that was read is due some day")
 end
 
 ---How often somebody should ask whether it is due, in seconds.
@@ -162,8 +176,7 @@ function Schedule:interval()
   if self.every then return self.every end
   local now = time.now()
   local first = self:next(now)
-  local second = first and self:next(first)
-  return second and math.max(1, math.min(60, (second - first) // 2)) or 3600
+  return math.max(1, math.min(60, (self:next(first) - first) // 2))
 end
 
 return M

@@ -1,8 +1,9 @@
 -- The change that an update is: its key, when it is tried again, and what its run is told.
 --
--- keel forgets an update that failed until the tag moves again, and fights whoever puts an older image back. Here it is
--- tried again with growing pauses; and who goes back to an image that we pinned by digest, or asks for it, is left
--- alone until the registry has something new. A manifest that is applied again names no digest: it is followed again.
+-- keel tries a version that failed again at each poll, forgets a constant tag until it moves again, and fights whoever
+-- puts an older image back. Here an update is tried again with growing pauses; and who goes back to an image that we
+-- pinned by digest, or asks for it, is left alone until the registry has something new. A manifest that is applied
+-- again names no digest: it is followed again.
 local reference, time = require "keel.reference", require "time"
 
 local M = {}
@@ -27,7 +28,7 @@ local function next_key(place, image, key)
     return nil, ("run %d put it out, and it was taken back: %s"):format(last.id, bad)
   end
   if last.state == "done" and image.digest then
-    local live = journal:live(place.name, place.environment)
+    local live = journal:live(place.name, place.environment, image)
     if live and live.digest == image.digest then return again_key end -- it is the tag that moved
     return nil, ("run %d put it out, and somebody went back to %s: it stays until there is something new")
       :format(last.id, image.tag)
@@ -58,12 +59,13 @@ function M.change(place, workload, image, tag, digest)
         before.reason and ": " .. before.reason or "")
     end
   end
-  local key, reason = next_key(place, image, ("%s:%s@%s"):format(image.repository, tag, digest))
+  local what = image.apart and " of " .. image.apart or ""
+  local key, reason = next_key(place, image, ("%s:%s@%s%s"):format(image.repository, tag, digest, what))
   if not key then return nil, reason end
   local from, short = image.tag, digest:sub(8, 19)
   local title = tag == from and ("%s is now %s"):format(tag, short) or ("%s -> %s"):format(from, tag)
   if #workload.containers > #image.containers + #image.init_containers then
-    title = ("%s of %s"):format(title, image.name)
+    title = ("%s of %s"):format(title, image.label or image.name)
   end
   return {
     key = key, title = title, version = tag, from = from, approval = approval, votes = settings.approvals,

@@ -110,7 +110,7 @@ function M.alike(a, b)
   return same(a.annotations, b.annotations) and same(a.labels, b.labels)
 end
 
----@class KeelImage One repository that a workload follows.
+---@class KeelImage What containers of one repository and one tag have in common.
 ---@field name string As the workload writes it.
 ---@field repository string
 ---@field tag? string nil: pinned by digest alone.
@@ -118,8 +118,27 @@ end
 ---@field containers string[]
 ---@field init_containers string[]
 ---@field pull string The least eager pull policy of them.
+---@field label? string What tells it from the others, when the workload follows several.
+---@field apart? string Its containers, when others of the same repository have another tag.
 
----The images that a workload's settings are about, one for each repository, in the order of its containers.
+-- What tells images apart for people: the repository, and the containers where several have the same one.
+local function label(list)
+  local of = {}
+  for _, image in ipairs(list) do of[image.repository] = (of[image.repository] or 0) + 1 end
+  for _, image in ipairs(#list > 1 and list or {}) do
+    image.label = image.name
+    if of[image.repository] > 1 then
+      local names = table.move(image.init_containers, 1, #image.init_containers, #image.containers + 1,
+        { table.unpack(image.containers) })
+      image.apart = table.concat(names, ", ")
+      image.label = ("%s (%s)"):format(image.name, image.apart)
+    end
+  end
+  return list
+end
+
+---The images that a workload's settings are about, in the order of its containers. As with keel each container asks for
+---its own tag: those of one repository are one image only while they have the same one.
 ---@param workload KeelWorkload
 ---@return KeelImage[] images
 ---@return string[] unreadable Images that are no references.
@@ -131,23 +150,24 @@ function M.images(workload)
       if not ref then
         unreadable[#unreadable + 1] = c.image
       else
-        local image = by[ref.repository]
+        local key = ref.repository .. (ref.tag and ":" .. ref.tag or "@" .. ref.digest)
+        local image = by[key]
         if not image then
           image = {
             name = ref.name, repository = ref.repository, tag = ref.tag, digest = ref.digest, containers = {},
             init_containers = {}, pull = c.pull,
           }
-          by[ref.repository], list[#list + 1] = image, image
+          by[key], list[#list + 1] = image, image
         end
         if c.pull ~= "Always" then image.pull = c.pull end
-        -- Containers of one repository that differ are brought together by the update of the first.
+        -- Containers with one tag and two digests are brought together by the next update.
         if ref.digest ~= image.digest then image.digest = nil end
         local names = c.init and image.init_containers or image.containers
         names[#names + 1] = c.name
       end
     end
   end
-  return list, unreadable
+  return label(list), unreadable
 end
 
 -- The channels that the workload names, of those that there are; without any, those of the configuration.
@@ -178,7 +198,7 @@ end
 ---@param cfg Config
 ---@return EnvironmentConfig
 function M.environment(workload, part, cfg)
-  local settings, main = workload.settings, M.images(workload)[1]
+  local settings, main = workload.settings, M.images(workload)[1] or { containers = {}, init_containers = {} }
   local notify, unknown = channels(settings, part, cfg)
   return {
     name = workload.kind, app = workload.namespace .. "/" .. workload.name, policy = part.policy,
@@ -187,8 +207,10 @@ function M.environment(workload, part, cfg)
     verify = {},
     target = {
       kind = "kubernetes", cluster = part.cluster, namespace = workload.namespace,
-      workload = workload.kind .. "/" .. workload.name, containers = main and main.containers or {},
-      init_containers = main and main.init_containers or {}, timeout = part.timeout, patience = 30,
+      workload = workload.kind .. "/" .. workload.name, timeout = part.timeout, patience = 30,
+      -- One of them stands for what runs when nobody says of which image: others may have another tag.
+      containers = { main.containers[1] },
+      init_containers = not main.containers[1] and { main.init_containers[1] } or {},
       server_side = false,
     },
   }

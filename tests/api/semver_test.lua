@@ -112,6 +112,13 @@ local TABLE = {
   { "master", "1.0.0", "EEEE", "EEE" }, { "", "1.0.0", "EEEE", "EEE" },
   { "latest", "1.0.0", "yyyy", "yyy" }, { "latest", "any garbage", "yyyy", "yyy" },
   { "2024.01.05", "2024.02.01", "-yyy", "-yy" },
+  { "1.2.3-beta.01", "1.2.3-beta.02", "---y", "yyy" },
+  { "1.2.3-beta.01", "1.2.4-beta.01", "yyyy", "yyy" },
+  { "1.2.3-beta.1", "1.2.4-beta.01", "---y", "yyy" },
+  { "1.2.3-beta.01", "1.2.3-beta.1", "----", "---" },
+  { "1.4.0-0123456", "1.4.0-0123457", "---y", "yyy" },
+  { "1.2.3-beta9", "1.2.3-beta10", "----", "---" },
+  { "1.2.3-beta10", "1.2.3-beta9", "---y", "yyy" },
 }
 
 test("the semver policies decide as keel's table says, with a reason", function()

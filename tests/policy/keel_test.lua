@@ -262,6 +262,98 @@ test("only monitored containers are touched, init containers when asked, one rep
   eq(titles(host, "shop/web"), { "done 2.0.0 -> 2.1.0 of " .. other, "done 1.0.0 -> 1.0.1 of " .. REPO })
 end)
 
+test("each container asks for its own tag, also those of one repository", function()
+  local herd = herds.new()
+  herd:put("deployment", "shop", "web", keel "minor",
+    { { "web", REPO .. ":1.2.0" }, { "worker", REPO .. ":2.4.0" }, { "cron", REPO .. ":1.2.0" } })
+  for _, tag in ipairs { "1.2.0", "1.3.0", "2.4.0", "2.5.0" } do herd:push(REPO, tag, tag) end
+  local host = open(herd)
+  sim.settle(host)
+  local one, two = ("%s:1.3.0@%s"):format(REPO, digest "1.3.0"), ("%s:2.5.0@%s"):format(REPO, digest "2.5.0")
+  eq({ herd:image("deployment", "shop/web", "web"), herd:image("deployment", "shop/web", "worker"),
+    herd:image("deployment", "shop/web", "cron") }, { one, two, one })
+  eq(titles(host, "shop/web"), { ("done 2.4.0 -> 2.5.0 of %s (worker)"):format(REPO),
+    ("done 1.2.0 -> 1.3.0 of %s (web, cron)"):format(REPO) })
+  -- both may come to the same tag: that is one change for each, and no undoing
+  local object = herd.objects.deployment["shop/web"]
+  object.metadata.annotations["keel.sh/policy"] = "major"
+  herd:changed("deployment", "shop/web")
+  herd:look(host)
+  herd:push(REPO, "3.0.0", "3.0.0")
+  sim.settle(host)
+  local three = ("%s:3.0.0@%s"):format(REPO, digest "3.0.0")
+  eq({ herd:image("deployment", "shop/web", "web"), herd:image("deployment", "shop/web", "worker") }, { three, three })
+  -- and from there on they are one
+  herd:push(REPO, "3.0.1", "3.0.1")
+  sim.settle(host)
+  eq(titles(host, "shop/web")[1], "done 3.0.0 -> 3.0.1")
+  eq(#herd.applied, 5)
+end)
+
+test("what fails of several images is taken back to its own image, the others stay", function()
+  local proxy = "registry.invalid/team/proxy"
+  local herd = herds.new()
+  herd:put("deployment", "shop", "web", keel "major", { { "web", REPO .. ":1.0.0" }, { "proxy", proxy .. ":2.0.0" } })
+  herd:push(REPO, "1.0.0", "web 1")
+  herd:push(REPO, "1.0.1", "web 2")
+  herd:push(proxy, "2.0.0", "proxy 1")
+  herd:push(proxy, "2.1.0", "proxy 2")
+  herd.running = { [REPO .. ":1.0.0"] = digest "web 1", [proxy .. ":2.0.0"] = digest "proxy 1" }
+  herd.failing[("%s:2.1.0@%s"):format(proxy, digest "proxy 2")] = true
+  local host = open(herd, { keel = { rollback = "rollback" } })
+  sim.settle(host)
+  local web = ("%s:1.0.1@%s"):format(REPO, digest "web 2")
+  local function runs()
+    return { herd:image("deployment", "shop/web", "web"), herd:image("deployment", "shop/web", "proxy") }
+  end
+  eq(runs(), { web, ("%s:2.0.0@%s"):format(proxy, digest "proxy 1") })
+  ok(why(host, "shop/web", nil):find("taken back", 1, true))
+  -- a person goes back with what was released last, and that is the proxy
+  herd:push(proxy, "2.2.0", "proxy 3")
+  sim.settle(host)
+  eq(runs()[2], ("%s:2.2.0@%s"):format(proxy, digest "proxy 3"))
+  ok(host:rollback { app = "shop/web", environment = "deployment", by = "ann" })
+  sim.settle(host)
+  eq(runs(), { web, ("%s:2.0.0@%s"):format(proxy, digest "proxy 1") })
+  -- what is released of one image says nothing of the other: this one turns unhealthy by itself
+  herd:push(REPO, "1.0.2", "web 3")
+  sim.settle(host)
+  eq(runs()[1], ("%s:1.0.2@%s"):format(REPO, digest "web 3"))
+  herd.failing[("%s:1.0.2@%s"):format(REPO, digest "web 3")] = true
+  sim.settle(host)
+  eq(runs(), { web, ("%s:2.0.0@%s"):format(proxy, digest "proxy 1") })
+end)
+
+test("what is rejected, listed without a manifest or unreadable of one image does not hide the other", function()
+  local proxy = "registry.invalid/team/proxy"
+  local function story(prepare)
+    local herd = herds.new()
+    herd:put("deployment", "shop", "web", keel("major", { approvals = "1" }),
+      { { "web", REPO .. ":1.0.0" }, { "proxy", proxy .. ":2.0.0" } })
+    herd:push(REPO, "1.0.1", "web 2")
+    herd:push(proxy, "2.1.0", "proxy 2")
+    local host = open(herd)
+    prepare(herd, host)
+    sim.settle(host)
+    eq(host:status().apps[1].environments[1].approval.name, "deployment/shop/web:2.1.0")
+    ok(host:approve { app = "shop/web", by = "ann" })
+    sim.settle(host)
+    eq(herd:image("deployment", "shop/web", "proxy"), ("%s:2.1.0@%s"):format(proxy, digest "proxy 2"))
+    eq(herd:image("deployment", "shop/web", "web"), REPO .. ":1.0.0")
+    return host
+  end
+  local host = story(function(_, h)
+    sim.settle(h)
+    ok(h:reject { app = "shop/web", by = "ann", reason = "no" })
+  end)
+  ok(why(host, "shop/web", nil):find("rejected by ann", 1, true))
+  host = story(function(herd) herd.broken = { [REPO] = true } end)
+  ok(why(host, "shop/web", nil):find("^error: .*nobody listens"))
+  ok(why(host, "shop/web", REPO):find("nobody listens", 1, true))
+  host = story(function(herd) herd.unmanifested = { [REPO .. ":1.0.1"] = true } end)
+  ok(why(host, "shop/web", nil):find("there is no 1.0.1", 1, true))
+end)
+
 test("an image without a platform that the nodes need is passed over", function()
   local herd = herds.new()
   local function node(name, arch, labels)

@@ -151,6 +151,13 @@ master      1.0.0        ---- ---
 latest      1.0.0        yyyy yyy
 latest      2.0.0-rc.1   yyyy yyy
 2024.01.05  2024.02.01   -yyy -yy
+1.2.3-beta.01 1.2.3-beta.02  ---y yyy
+1.2.3-beta.01 1.2.4-beta.01  yyyy yyy
+1.2.3-beta.1  1.2.4-beta.01  ---y yyy
+1.2.3-beta.01 1.2.3-beta.1   ---- ---
+1.4.0-0123456 1.4.0-0123457  ---y yyy
+1.2.3-beta9   1.2.3-beta10   ---- ---
+1.2.3-beta10  1.2.3-beta9    ---y yyy
 ]]
 
 local function settings_of(policy, pre) return annotations.read {
@@ -181,7 +188,7 @@ test("every row of the table, with every policy, is taken or left as keel would"
       end
     end
   end
-  eq(rows, 24)
+  eq(rows, 31)
 end)
 
 test("latest may become anything that a policy looks at, and garbage is not looked at in a list", function()
@@ -222,6 +229,31 @@ test("force looks at the tag that runs, and without matchTag at newer versions",
   eq(candidates.same_tag(settings_of("major", true), "staging"), false)
   eq(takes("force", true, "1.2.3", { "0.0.1", "3.0.0", "zzz", "2.0.0" }), "3.0.0")
   eq(takes("force", true, "1.2.3", { "0.0.1", "zzz" }), nil)
+  -- a whole number is a version to force: build numbers count
+  eq(candidates.same_tag(free, "42"), false)
+  eq(candidates.same_tag(free, "latest"), true)
+  eq(takes("force", true, "42", { "7", "43", "9", "latest", "100" }), "100")
+  eq(takes("force", true, "v42-rc.1", { "v42-rc.2", "v41" }), "v42-rc.2")
+  eq(takes("force", true, "42", { "7", "41", "42" }), nil)
+  eq(takes("force", true, "1.2.3", { "20240101", "1.2.4" }), "1.2.4") -- but no date for who has another kind of number
+end)
+
+test("numbers that are ordered as text are pointed out, wherever the tag stands", function()
+  local function said(policy, current, tags)
+    local list = {}
+    for _, c in ipairs(candidates.judge(settings_of(policy, true), current, tags)) do
+      if c.trap then list[#list + 1] = c.tag .. (c.allowed and " taken" or " left") end
+    end
+    return table.concat(list, ", ")
+  end
+  eq(said("all", "1.2.3-beta9", { "1.2.3-beta10", "1.2.3-beta9", "1.2.3-beta8" }), "1.2.3-beta10 left")
+  eq(said("major", "1.2.3-beta9", { "1.2.3-beta10", "1.2.3-beta9" }), "1.2.3-beta10 left")
+  eq(said("all", "1.2.3-beta10", { "1.2.3-beta9", "1.2.3-beta10" }), "1.2.3-beta9 taken")
+  eq(said("all", "1.2.3-beta.9", { "1.2.3-beta.10", "1.2.3-beta.9" }), "")
+  eq(said("all", "1.2.3-beta09", { "1.2.3-beta10", "1.2.3-beta9" }), "")
+  eq(said("all", "1.2.3-rc1", { "1.2.4-rc10", "1.2.3-rc2", "1.2.3-beta3" }), "")
+  local judged = candidates.judge(settings_of("all", true), "1.2.3-beta9", { "1.2.3-beta10" })
+  ok(judged[1].reason:find('"beta10" and "beta9" are compared as text', 1, true), judged[1].reason)
 end)
 
 -- ---- references ----
@@ -269,7 +301,28 @@ test("schedules are due when keel's cron is", function()
   eq(following("0 0 0 29 feb *", "2026-11-21T00:00:00Z"), "2028-02-29T00:00:00Z")
   eq(following("0 0 0 1 * sun", "2026-11-23T00:00:00Z"), "2026-11-29T00:00:00Z") -- the first, or a Sunday
   eq(following("10-20/5 59 23 31 12 ?", "2026-12-31T23:59:15Z"), "2026-12-31T23:59:20Z")
-  eq(ok(schedule.parse("0 0 0 31 2 *")):next(0), nil)
+  eq(following("0 0-30/10 * * * *", "2026-11-23T10:11:00Z"), "2026-11-23T10:20:00Z")
+  eq(following("0 0-30/10 * * * *", "2026-11-23T10:30:00Z"), "2026-11-23T11:00:00Z")
+  eq(following("0 5/20 * * * *", "2026-11-23T10:26:00Z"), "2026-11-23T10:45:00Z")
+  -- a star with a step is a star: both fields must agree then
+  eq(following("0 0 0 */2 * mon", "2026-11-23T12:00:00Z"), "2026-12-07T00:00:00Z") -- a Monday with an odd date
+  eq(following("0 0 0 13 * */5", "2026-11-23T12:00:00Z"), "2026-12-13T00:00:00Z") -- the 13th, a Sunday or a Friday
+  eq(following("0 0 0 29 2 */6", "2026-11-23T12:00:00Z"), "2032-02-29T00:00:00Z")
+  eq(following("0 0 0 30 2 mon", "2026-11-23T12:00:00Z"), "2027-02-01T00:00:00Z") -- a Monday is enough
+end)
+
+test("a schedule that never comes is refused", function()
+  for _, never in ipairs { "0 0 0 30 2 *", "0 0 0 31 feb ?", "0 0 0 31 2,4,6,9,11 */2", "* * * 30-31 2" } do
+    ok(fails("invalid", schedule.parse(never)).message:find("never comes", 1, true), never)
+  end
+  local kept = workload.keep("deployment", {
+    metadata = { name = "web", namespace = "shop", annotations = { ["keel.sh/policy"] = "minor",
+      ["keel.sh/pollSchedule"] = "0 0 0 30 2 *" } },
+    spec = { template = { spec = { containers = { { name = "a", image = "r.invalid/web:1.0.0" } } } } },
+  })
+  local used, wrong = workload.schedule(kept.settings, { poll = 60 })
+  eq(used.every, 60)
+  ok(wrong:find("never comes", 1, true))
 end)
 
 test("what is no schedule is refused", function()

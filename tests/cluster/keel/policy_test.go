@@ -32,6 +32,13 @@ master      1.0.0        ---- ---
 latest      1.0.0        yyyy yyy
 latest      2.0.0-rc.1   yyyy yyy
 2024.01.05  2024.02.01   -yyy -yy
+1.2.3-beta.01 1.2.3-beta.02  ---y yyy
+1.2.3-beta.01 1.2.4-beta.01  yyyy yyy
+1.2.3-beta.1  1.2.4-beta.01  ---y yyy
+1.2.3-beta.01 1.2.3-beta.1   ---- ---
+1.4.0-0123456 1.4.0-0123457  ---y yyy
+1.2.3-beta9   1.2.3-beta10   ---- ---
+1.2.3-beta10  1.2.3-beta9    ---y yyy
 `
 
 func TestTable(t *testing.T) {
@@ -51,7 +58,7 @@ func TestTable(t *testing.T) {
 			}
 		}
 	}
-	if rows != 24 {
+	if rows != 31 {
 		t.Errorf("%d rows", rows)
 	}
 }
