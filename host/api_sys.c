@@ -331,6 +331,20 @@ static int l_where(lua_State *L)
     return 1;
 }
 
+/* defined(fn): "file:line" where a function begins, "" when it is none of Lua's. */
+static int l_defined(lua_State *L)
+{
+    lua_Debug ar;
+
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_pushvalue(L, 1);
+    if (lua_getinfo(L, ">S", &ar) && ar.linedefined > 0)
+        lua_pushfstring(L, "%s:%d", ar.short_src, ar.linedefined);
+    else
+        lua_pushliteral(L, "");
+    return 1;
+}
+
 /* error_class(): the metatable of error values, for errors.lua alone. */
 static int l_error_class(lua_State *L)
 {
@@ -414,6 +428,7 @@ int luaopen_core_sys(lua_State *L)
         {"slurp", l_slurp},
         {"traceback", l_traceback},
         {"where", l_where},
+        {"defined", l_defined},
         {"error_class", l_error_class},
         {"deadman", l_deadman},
         {"killpoint", l_killpoint},

@@ -318,7 +318,7 @@ function Engine:alarm(at, decision) reporter.alarm(self, at, decision) end
 ---@async
 ---@param name? string All apps when there is none.
 function Engine:poll(name)
-  local apps, ids = {}, {}
+  local apps, ids, failure = {}, {}, nil
   if name and not self.config.apps[name] then return acts.no_app(self, name) end
   if self.config.keel then require("keel.looks").expire(self) end -- once: its answers are shared
   for _, app in ipairs(self.config.app_list) do
@@ -326,9 +326,17 @@ function Engine:poll(name)
       apps[#apps + 1] = app.name
       if app.follows == "git" then self:repository(app):expire() end
       if app.charts then require("charts.follow").expire(app, self.world, self.config) end
-      for _, id in ipairs((poller.poll(self, app))) do ids[#ids + 1] = id end
+      local ok, runs = pcall(poller.poll, self, app)
+      if ok then
+        table.move(runs, 1, #runs, #ids + 1, ids)
+      elseif errors.is(runs, "cancelled") then
+        error(runs, 0)
+      else
+        failure = failure or runs -- the other apps are polled all the same
+      end
     end
   end
+  if failure then error(failure, 0) end
   local changes = {}
   for i, id in ipairs(ids) do changes[i] = view.run_info(self.journal, self.journal:run_by_id(id)) end
   return { apps = apps, changes = changes }

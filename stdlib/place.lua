@@ -139,8 +139,7 @@ local function turn_down(subject, alarm, reason, ...)
   subject, reason = tostring(subject), tostring(reason)
   if subject == "" then error("usage: place:refuse(subject, reason, ...): the subject is empty", 3) end
   if select("#", ...) > 0 then reason = reason:format(...) end
-  local file, line = effects.caller()
-  said:add { subject = subject, reason = reason, file = file, line = line, alarm = alarm }
+  said:add(subject, reason, alarm, effects.caller)
 end
 
 ---Turns a candidate down; `moontide why` shows the reason with the line that said so. One decision a subject: what is

@@ -3,8 +3,9 @@
 -- The environment is built from nothing: no io, os, debug, load, coroutine or collectgarbage; pairs iterates in a
 -- fixed order; the clock and random numbers come from the journal inside a run. Every public module is there, with
 -- its effects journaled (effects.lua).
-local context, effects, errors, hash, log, sayings, sys, task = require "context", require "effects",
-  require "errors", require "hash", require "log", require "engine.sayings", require "sys", require "task"
+local changes, context, effects, errors, hash, log, sayings, sys, task = require "engine.change", require "context",
+  require "effects", require "errors", require "hash", require "log", require "engine.sayings", require "sys",
+  require "task"
 
 ---@class Policy
 ---@field name string
@@ -314,7 +315,9 @@ local watch_limits = {} -- by timeout: asked for at every poll
 local function watch_in(policy, asking)
   local watch = M.instance(policy).watch
   context.bind(task.current(), asking)
-  return watch(asking.place.face)
+  local change, reason = watch(asking.place.face)
+  if change == nil then return nil, reason end
+  return changes.of(change, policy.file, sys.defined(watch)) -- here: what the policy made may be endless
 end
 
 ---Asks a policy what should be, within its limits.
@@ -341,20 +344,7 @@ function M.ask(policy, place, timeout, said)
     if type(reason) == "table" then return nil, errors.clean(reason) end
     return nil, plain_tostring(reason)
   end
-  -- Nothing here may run what the policy made: it would run without the limits of a watch.
-  if type(change) ~= "table" or getmetatable(change) ~= nil or type(change.key) ~= "string" or change.key == ""
-    or #change.key > 512 then
-    return errors.fail("invalid", "watch must return a table with a text `key`, or nil and a reason",
-      { op = "watch", target = policy.file })
-  end
-  for _, name in ipairs { "title", "by", "reason" } do
-    if change[name] ~= nil and type(change[name]) ~= "string" then
-      return errors.fail("invalid", ("watch must return a text as `%s`"):format(name),
-        { op = "watch", target = policy.file })
-    end
-  end
-  return change, reason
+  return change
 end
-
 
 return M

@@ -41,6 +41,10 @@ M.memory = sys.memory
 ---@type fun(level?: integer): string
 M.where = sys.where
 
+---"file:line" where a function begins; "" when it is not written in Lua.
+---@type fun(fn: function): string
+M.defined = sys.defined
+
 ---A message with the calls that led to it, for error handlers.
 ---@type fun(message: any): string
 M.traceback = sys.traceback

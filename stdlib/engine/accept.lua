@@ -2,26 +2,30 @@
 -- decision, and the only one with effects.
 --
 -- An answer that changes nothing writes nothing: what was said before is kept in memory and compared.
-local log, time = require "log", require "time"
+local time = require "time"
 
 local M = {}
 
 local MAX_SILENT <const> = 1000 -- subjects of a policy that are remembered when it says nothing of them any more
+local MAX_TOLD <const> = 20     -- decisions that are shown one by one; of more only the number
+local PIECE <const> = 100       -- decisions in one transaction
+local FULL <const> = 2000       -- written since the journal forgot some
 
 -- What a policy said of each subject last; after a restart as the journal has it.
-local function said_of(engine, place, name)
-  local unit = place.app.name .. "/" .. place.environment .. "/" .. name
-  local said = engine.said[unit]
-  if said then return said end
-  said = {}
+local function unit_of(engine, place, name)
+  local key = place.app.name .. "/" .. place.environment .. "/" .. name
+  local unit = engine.said[key]
+  if unit then return unit end
+  local said = {}
   for _, row in ipairs(engine.journal:last_decisions(place.app.name, place.environment, name)) do
     said[row.subject] = {
       verdict = row.verdict, reason = row.reason, file = row.file, line = row.line, since = row.at, at = row.at,
       count = 1,
     }
   end
-  engine.said[unit] = said
-  return said
+  unit = { said = said, written = 0 }
+  engine.said[key] = unit
+  return unit
 end
 
 local function same(a, b) return a and a.verdict == b.verdict and a.reason == b.reason end
@@ -30,7 +34,6 @@ local function same(a, b) return a and a.verdict == b.verdict and a.reason == b.
 local function compare(said, decisions, place, name)
   local fresh, now, mentioned = {}, time.now(), {}
   for _, d in ipairs(decisions) do
-    d.reason = log.redact(d.reason)
     mentioned[d.subject] = true
     local last = said[d.subject]
     if same(last, d) then
@@ -53,19 +56,47 @@ local function compare(said, decisions, place, name)
   return fresh
 end
 
--- Writes and tells what differs from what was said last.
+-- Writes what differs, a piece at a time. What a policy says anew at each poll does not wait for the housekeeping.
+local function write(engine, place, unit, fresh)
+  for i = 1, #fresh, PIECE do
+    if i > 1 then time.sleep(0) end
+    engine.journal:decide(table.move(fresh, i, math.min(i + PIECE - 1, #fresh), 1, {}))
+  end
+  unit.written = unit.written + #fresh
+  if unit.written >= FULL then
+    unit.written = 0
+    engine.journal:forget_decisions(place.app.name, place.environment)
+  end
+end
+
+-- Writes and tells what differs from what was said last. An alarm is told once for each thing it says, also when the
+-- policy says another one in between.
 local function record(engine, place, name, decisions)
-  local fresh = compare(said_of(engine, place, name), decisions, place, name)
-  if #fresh > 0 then engine.journal:decide(fresh) end
+  local unit = unit_of(engine, place, name)
+  local fresh, alarms = compare(unit.said, decisions, place, name), {}
+  local shown, hidden = 0, 0
+  for _, d in ipairs(fresh) do
+    if d.alarm and not engine.journal:decided_before(d) then alarms[#alarms + 1] = d end
+  end
+  if #fresh > 0 then write(engine, place, unit, fresh) end
+  local function show(level, text)
+    engine:emit {
+      event = "decision", level = level, app = place.app.name, environment = place.environment, text = text,
+    }
+  end
   for _, d in ipairs(fresh) do
     if d.verdict == "refused" or d.verdict == "error" then
-      engine:emit {
-        at = d.at, event = "decision", level = (d.alarm or d.verdict == "error") and "warn" or "info", app = d.app,
-        environment = d.environment, text = (d.subject ~= "" and d.subject .. " refused: " or "") .. d.reason,
-      }
+      shown = shown + 1
+      if shown <= MAX_TOLD or d.alarm or d.verdict == "error" then
+        show((d.alarm or d.verdict == "error") and "warn" or "info",
+          (d.subject ~= "" and d.subject .. " refused: " or "") .. d.reason)
+      else
+        hidden = hidden + 1
+      end
     end
-    if d.alarm then engine:alarm(place, d) end
   end
+  if hidden > 0 then show("info", ("%d more were refused; 'moontide why' has them"):format(hidden)) end
+  for _, d in ipairs(alarms) do engine:alarm(place, d) end
 end
 
 -- A change becomes a run.

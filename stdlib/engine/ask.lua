@@ -10,12 +10,22 @@ local WATCH_TIMEOUT <const> = 60 -- seconds a policy's watch may take, waiting i
 ---@field change? table Plain data with a `key`: what should be.
 ---@field reason? string Why nothing should be done.
 ---@field err? Err Why there is no answer.
+---@field file? string Where the policy failed.
+---@field line? integer
 ---@field refusals Decision[] What it turned down, at most one decision a subject.
 
 ---The answer that stands for a failure before the policy could be asked.
 ---@param err Err
 ---@return Answer
 function M.failed(err) return { err = err, refusals = {} } end
+
+-- The line of the policy that a failure is about.
+local function line_of(err, file)
+  for _, text in ipairs { err.where or "", err.message } do
+    local line = text:sub(1, #file + 1) == file .. ":" and tonumber(text:match("^%d+", #file + 2))
+    if line then return file, line end
+  end
+end
 
 ---Asks one policy at one place.
 ---@async
@@ -31,6 +41,7 @@ function M.ask(place, compiled)
     answer.change = change
   elseif errors.is(reason) then
     answer.err = reason
+    answer.file, answer.line = line_of(reason, compiled.file)
   else
     answer.reason = reason
   end

@@ -1,5 +1,7 @@
 -- Judging: what an answer means, given what the journal remembers. The second of the three parts of a decision;
 -- memory() only reads, and judge() only thinks.
+local sayings = require "engine.sayings"
+
 local M = {}
 
 ---What the host remembers of a policy at a place: what an answer is measured against.
@@ -86,7 +88,7 @@ end
 function M.judge(answer, memory)
   local decision, change, seen
   if answer.err then
-    decision = { verdict = "error", reason = tostring(answer.err), file = answer.err.file, line = answer.err.line }
+    decision = { verdict = "error", reason = tostring(answer.err), file = answer.file, line = answer.line }
   elseif answer.change then
     decision, change, seen = judge_change(answer.change, memory)
   else
@@ -94,7 +96,7 @@ function M.judge(answer, memory)
     if not memory.watch then seen = {} end
   end
   local decisions = table.move(answer.refusals, 1, #answer.refusals, 1, {})
-  decision.subject = ""
+  decision.subject, decision.reason = "", sayings.kept(decision.reason, sayings.MAX_REASON)
   decisions[#decisions + 1] = decision
   return { decisions = decisions, change = change, seen = seen }
 end

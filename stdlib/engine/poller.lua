@@ -108,19 +108,24 @@ function M.poll(engine, app)
   if state.polling then return {}, true end -- somebody does it now
   local guard <close> = setmetatable({}, { __close = function() state.polling = false end })
   state.polling = guard ~= nil
-  local runs, ok = {}, true
+  local runs, ok, failure = {}, true, nil
   engine.counters.polls = engine.counters.polls + 1
   observe(engine, app, state)
   for _, environment in ipairs(app.environment_list) do
     if engine.config.apps[app.name] ~= app then break end -- a reload: the next poll asks as it says
     local place = engine:place(app.name, environment.name)
     for _, name in ipairs { environment.policy, environment.rollback or nil } do
-      local run, err = M.decide(engine, place, engine.policies[name])
+      local done, run, err = pcall(M.decide, engine, place, engine.policies[name])
+      if not done then
+        if engine.stopping or errors.is(run, "cancelled") then error(run, 0) end
+        run, err, failure = nil, run, failure or run -- the others are asked all the same
+      end
       runs[#runs + 1] = run
       if err then ok = false end
     end
   end
   if not ok then engine.counters.poll_errors = engine.counters.poll_errors + 1 end
+  if failure then error(failure, 0) end
   return runs, ok
 end
 

@@ -16,17 +16,21 @@ local M = {}
 
 M.SUBJECTS = 1000    -- of one answer; alarms have room of their own
 M.ALARMS = 50
+M.MAX_REASON = 2000   -- bytes
 M.OTHERS = "(others)" -- the subject of what is only counted
 
 local MAX_SUBJECT <const> = 300 -- bytes
-local MAX_REASON <const> = 2000
 local MAX_REASONS <const> = 4   -- that are told of one subject
 
 ---@return Sayings
 function M.new() return setmetatable({ order = {}, by_subject = {}, alarms = 0, left_out = 0 }, Sayings) end
 
--- Cuts a text to so many bytes, never inside of a character.
-local function cut(text, most)
+---A text as it is kept: without secrets, and so many bytes long. No character and no secret is cut in two.
+---@param text string
+---@param most integer
+---@return string
+function M.kept(text, most)
+  text = log.redact(text:sub(1, 4 * most))
   if #text <= most then return text end
   local last = most
   while last > 0 and (text:byte(last + 1) & 0xC0) == 0x80 do last = last - 1 end
@@ -34,34 +38,40 @@ local function cut(text, most)
 end
 
 -- What is said again of a subject joins what was said before: two decisions that take turns would both be news forever.
-local function join(known, said, reason)
-  if said.alarm and not known.alarm then
-    known.alarm, known.file, known.line = true, said.file, said.line
-  end
+local function join(known, reason)
   for _, r in ipairs(known.reasons) do
     if r == reason then return end
   end
   if #known.reasons < MAX_REASONS then table.insert(known.reasons, reason) end
 end
 
+-- Whether there is no room for one more subject.
+local function is_full(self, alarm)
+  if alarm then return self.alarms >= M.ALARMS end
+  return #self.order - self.alarms >= M.SUBJECTS
+end
+
 ---Keeps one decision of the policy about one subject.
----@param said {subject: string, reason: string, file?: string, line?: integer, alarm?: boolean}
-function Sayings:add(said)
-  local subject = log.redact(cut(said.subject, MAX_SUBJECT)) -- as the journal has it
-  local reason = cut(said.reason, MAX_REASON)
+---@param subject string
+---@param reason string
+---@param alarm? boolean
+---@param line_of fun(): string?, integer? Where the policy said so; asked when it matters.
+function Sayings:add(subject, reason, alarm, line_of)
+  subject = M.kept(subject, MAX_SUBJECT) -- as the journal has it
   local known = self.by_subject[subject]
-  if known then return join(known, said, reason) end
-  local full = #self.order - self.alarms >= M.SUBJECTS
-  if said.alarm then full = self.alarms >= M.ALARMS end
-  if full then
+  if not known and is_full(self, alarm) then
     self.left_out = self.left_out + 1
     return
   end
-  known = {
-    subject = subject, verdict = "refused", reasons = { reason }, file = said.file, line = said.line,
-    alarm = said.alarm,
-  }
-  if said.alarm then self.alarms = self.alarms + 1 end
+  reason = M.kept(reason, M.MAX_REASON)
+  if known and (known.alarm or not alarm) then return join(known, reason) end
+  local file, line = line_of()
+  if known then
+    known.alarm, known.file, known.line = true, file, line
+    return join(known, reason)
+  end
+  known = { subject = subject, reasons = { reason }, file = file, line = line, alarm = alarm }
+  if alarm then self.alarms = self.alarms + 1 end
   self.order[#self.order + 1], self.by_subject[subject] = known, known
 end
 
@@ -70,8 +80,8 @@ function Sayings:list()
   local list = {}
   for i, d in ipairs(self.order) do
     list[i] = {
-      subject = d.subject, verdict = d.verdict, reason = cut(table.concat(d.reasons, "; "), MAX_REASON), file = d.file,
-      line = d.line, alarm = d.alarm,
+      subject = d.subject, verdict = "refused", file = d.file, line = d.line, alarm = d.alarm,
+      reason = M.kept(table.concat(d.reasons, "; "), M.MAX_REASON),
     }
   end
   if self.left_out > 0 then

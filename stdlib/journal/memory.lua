@@ -82,6 +82,15 @@ function Memory:decide(list)
   end)
 end
 
+---Whether the same was decided of the same subject before, whatever was said of it in between.
+---@param d Decision
+---@return boolean
+function Memory:decided_before(d)
+  return self:row([[SELECT 1 AS yes FROM decisions WHERE app = ? AND environment = ? AND policy = ? AND subject = ?
+    AND verdict = ? AND reason = ? LIMIT 1]], d.app, d.environment, d.policy, words(d.subject), d.verdict,
+    words(d.reason)) ~= nil
+end
+
 ---The latest decision for every subject of a policy.
 ---@param app string
 ---@param environment string
@@ -93,6 +102,13 @@ function Memory:last_decisions(app, environment, policy)
 end
 
 -- ---- retention ----
+
+---Forgets decisions of a place beyond the newest and the last of each subject.
+---@param app string
+---@param environment string
+function Memory:forget_decisions(app, environment)
+  require("journal.retention").forget_decisions(self, app, environment)
+end
 
 ---Forgets what retention allows.
 ---@param keep {runs: integer, days: integer}

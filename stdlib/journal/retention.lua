@@ -5,7 +5,7 @@ local M = {}
 
 local PIECE <const> = 200       -- runs in one transaction
 local DECISIONS <const> = 200   -- of each place, besides the last of each subject
-local SUBJECTS <const> = 1000
+local SUBJECTS <const> = 2000   -- more than the policies of one place say at once
 local RELEASES <const> = 50     -- of each place that stay whatever their age
 local POLICIES <const> = 200    -- texts that stay; finding those that no run names costs a look at every run
 
@@ -33,6 +33,21 @@ local OLD_RELEASES <const> = [[DELETE FROM releases WHERE app = ?1 AND environme
   AND state NOT IN ('live', 'pending') AND at < ?3 AND (run IS NULL OR run NOT IN (SELECT id FROM runs))
   AND id NOT IN (SELECT id FROM releases WHERE app = ?1 AND environment = ?2 ORDER BY id DESC LIMIT ?4)]]
 
+local function forget_decisions(journal, app, environment)
+  journal:write(OLD_DECISIONS, app, environment, DECISIONS, SUBJECTS)
+end
+
+---Forgets decisions of a place beyond the newest, and the last of each subject.
+---@param journal Journal
+---@param app string
+---@param environment string
+function M.forget_decisions(journal, app, environment)
+  journal:lazily("forget", function()
+    forget_decisions(journal, app, environment)
+    return true
+  end)
+end
+
 -- One piece of one place; the ids of the runs.
 local function piece(journal, app, environment, keep)
   local before, ids = time.now() - keep.days * 86400, {}
@@ -42,7 +57,7 @@ local function piece(journal, app, environment, keep)
       ids[i] = row.id
       journal:write("DELETE FROM runs WHERE id = ?", row.id)
     end
-    journal:write(OLD_DECISIONS, app, environment, DECISIONS, SUBJECTS)
+    forget_decisions(journal, app, environment)
     journal:write(OLD_RELEASES, app, environment, before, RELEASES)
     journal:write(OLD_APPROVALS, app, environment, before)
     return true

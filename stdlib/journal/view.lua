@@ -176,10 +176,10 @@ function M.why(journal, name, filter, config, engine)
     end
   end
   local current = {}
-  for unit, said in pairs(engine and engine.said or {}) do
-    local a, e, p = unit:match("^(.+)/([^/]+)/([^/]+)$")
+  for name_of, unit in pairs(engine and engine.said or {}) do
+    local a, e, p = name_of:match("^(.+)/([^/]+)/([^/]+)$")
     if a == name and wanted[e] and (not filter or filter == e or filter == p) then
-      for subject, d in pairs(said) do
+      for subject, d in pairs(unit.said) do
         if d.current then
           current[e .. "\0" .. p .. "\0" .. subject] = true
           decisions[#decisions + 1] = {

@@ -93,3 +93,107 @@ test("an order asks a policy without a decision of it being recorded", function(
   ok(next(s.host.said) == nil)
   has(s.ask().refusals[1].reason, "not now")
 end)
+
+test("what is no plain data is an error with the watch's line, and the others are asked all the same", function()
+  local cycle = "local t = { key = 'x' } t.t = t return t"
+  local deep = "local t = { key = 'x' } local at = t for i = 1, 300 do at.t = {} at = at.t end return t"
+  for body, part in pairs {
+    ["return { key = 'x', a = { 0/0 } }"] = "a[1] is NaN",
+    ["return { key = 'x', a = { b = print } }"] = "a.b is a function",
+    ["return { key = 'x', a = { 1, nil, 3 } }"] = "a is a list with holes", [cycle] = "a cycle", [deep] = "nested",
+    ["return { key = 'x', a = { 1, x = 2 } }"] = "named fields", ["return { key = 'x\\xff' }"] = "UTF-8",
+    ["return { key = 'x', at = place }"] = "an object at at",
+    ["return { key = 'x', a = ('y'):rep(30 << 20) }"] = "larger than",
+    ["local a = {} for i = 1, 1e5 do a[i] = i end return { key = 'x', a = a }"] = "20000 values",
+    ["return { key = 'x', title = ('y'):rep(3000) }"] = "`title`", ["return { key = 'x', by = {} }"] = "`by`",
+    ["return 1"] = "a table with a text `key`", ["return { [1.5] = 1, key = 'x' }"] = "neither a string nor an index",
+    ["return { key = 'x', a = setmetatable({}, { __index = error }) }"] = "an object at a",
+    ["\nerror 'no'"] = "no", ["error(('x'):rep(30 << 20))"] = "xxx", ["return nil, ('x'):rep(30 << 20)"] = "xxx",
+  } do
+    local s = stage(body)
+    s.world:push("main", "a")
+    assert(s.host:poll())
+    assert(s.host:poll())
+    local d = s.why(nil)
+    has(d.reason, part)
+    ok(#d.reason <= 2000, body)
+    if not body:find "return nil" then
+      local line = body:find "^\n" and 3 or body:find "^error" and 2 or 1 -- what raises has a line of its own
+      eq({ d.verdict, d.file, d.line }, { "error", s.dir .. "/scripts/staging.lua", line }, body)
+    end
+    eq({ s.rows "runs", s.why "none" }, { 0 })
+    local asked = {}
+    for _, e in ipairs(assert(s.host:why "web").decisions) do asked[e.environment .. " " .. e.policy] = true end
+    for _, other in ipairs { "staging rollback", "production production", "production rollback" } do
+      ok(asked[other], other)
+    end
+  end
+end)
+
+test("a policy whose decision cannot be kept does not keep the next from being asked", function()
+  local s = stage()
+  s.world:push("main", "a")
+  local real = s.host.journal.accept
+  s.host.journal.accept = function() error(require("errors").new("full", "the disk is full"), 0) end
+  check.raises("the disk is full", function() s.host:poll() end)
+  ok(s.host.said["web/production/production"], "production was asked")
+  s.host.journal.accept = real
+  eq(#assert(s.host:poll()).changes, 1)
+end)
+
+test("two refusals of one subject are one decision, which does not flap; an alarm is told once", function()
+  local s = stage [[
+    place:refuse("v1", "too old")
+    place:alarm("v1", "it moved")
+    place:refuse("v1", "too old")
+    place:refuse("v2", "no") place:refuse("v2", "not that either")
+    return nil, "nothing"]]
+  s.world:push("main", "a")
+  for _ = 1, 10 do assert(s.host:poll()) end
+  eq({ s.why("v1").reason, s.why("v2").reason, s.why("v1").count }, { "too old; it moved", "no; not that either", 10 })
+  eq(s.host.journal:row("SELECT count(*) AS n FROM decisions WHERE policy = 'staging'").n, 3)
+  check.eventually(function() return #s.world:messages() > 0 end)
+  eq(s.world:messages(), { "too old; it moved" })
+  eq(s.why("v1").line, 3)
+end)
+
+test("an alarm that takes turns with another one is told once, also over a restart", function()
+  local s = stage [[
+    local head = place:head()
+    place:alarm("v1", head.commit:sub(1, 1) == "c" and "it moved to c" or "it moved")
+    return nil, "nothing"]]
+  for i = 1, 6 do
+    s.world:push("main", i % 2 == 0 and "a" or "b")
+    assert(s.host:poll())
+    if i == 4 then s.host.said = {} end
+  end
+  check.eventually(function() return #s.world:messages() >= 2 end)
+  local seen = s.world:messages()
+  table.sort(seen)
+  eq(seen, { "it moved", "it moved to c" })
+end)
+
+test("however many subjects a policy names, what is kept, written and told is bounded; the rest is counted", function()
+  local s = stage [[
+    local n = require("time").now()
+    for i = 1, 20000 do place:refuse(("v%.6f.%d"):format(n, i), "no") end
+    place:alarm("moved", "it moved")
+    return nil, "nothing"]]
+  s.world:push("main", "a")
+  for _ = 1, 10 do assert(s.host:poll()) end
+  eq(s.why("(others)").reason, "19000 more were refused; the first 1001 are kept")
+  eq(s.why("moved").reason, "it moved")
+  local current = 0
+  for _ in pairs(s.host.said["web/staging/staging"].said) do current = current + 1 end
+  ok(current <= 2100, current)
+  ok(s.rows "decisions" <= 4500, s.rows "decisions")
+  ok(#s.events <= 300, #s.events)
+  local size = require("fs").stat(s.dir .. "/state/journal.db").size
+  ok(size < 4 << 20, size)
+end)
+
+test("a refusal needs a subject, and a question that it answers", function()
+  local s = stage "place:refuse('', 'no') return nil, 'x'"
+  has(s.ask().err.message, "the subject is empty")
+  check.raises("inside of watch", function() s.place:refuse("v1", "no") end)
+end)
