@@ -1,7 +1,8 @@
 -- Production follows SemVer tags: a new tag above the version in production, within the environment's `accept`.
 --
 -- The number always rises; the commit under it may be older, and then the release is a rollback in seconds, because
--- the image of that commit exists. Several tags at once: each gets its image tag, the newest is released.
+-- the image of that commit exists. Several tags at once: the newest is released, then each of the others gets its image
+-- tag; one that does not build holds up none.
 local semver = require "semver"
 
 -- Why a tag cannot be released here; nil when it can.
@@ -16,12 +17,24 @@ local function problem(place, tag)
   if failed then return ("run %d tried it and failed: %s"):format(failed.id, failed.error) end
 end
 
+local MOST <const> = 100 -- versions that came at once and get an image tag each
+
+-- The image of a version, under its tag, with its charts.
+local function prepare(run, commit, version)
+  local image = run:image(commit, { version = version })
+  if version then
+    image:tag(version)
+    run:publish(commit, { version = version })
+  end
+  return image
+end
+
 return policy {
   first = "adopt", -- a new app's production takes what already runs, and waits for the next tag
   queue = "all",   -- releases keep their order
 
   watch = function(place)
-    local accepted = {}
+    local accepted, commits = {}, {}
     for _, tag in ipairs(place:tags()) do
       local reason = problem(place, tag)
       if tag.was then
@@ -30,25 +43,34 @@ return policy {
       elseif reason then
         place:refuse(tag.name, reason)
       else
-        accepted[#accepted + 1] = { name = tag.name, commit = tag.commit }
+        accepted[#accepted + 1], commits[tag.name] = semver.tag(tag.name), tag.commit
       end
     end
     if #accepted == 0 then return nil, "no new version" end
 
-    table.sort(accepted, function(a, b) return semver.compare(semver.tag(a.name), semver.tag(b.name)) < 0 end)
-    local newest = accepted[#accepted]
+    local tags = {}
+    for i, version in ipairs(semver.sort(accepted)) do
+      if i > #accepted - MOST then
+        tags[#tags + 1] = { name = version.tag, commit = commits[version.tag] }
+      else
+        place:refuse(version.tag, "%d newer versions came with it", MOST)
+      end
+    end
+    local newest = tags[#tags]
     return {
       key = newest.name .. "@" .. newest.commit,
       title = ("%s of %s"):format(newest.name, newest.commit:sub(1, 7)),
-      version = newest.name, commit = newest.commit, tags = accepted,
+      version = newest.name, commit = newest.commit, tags = tags,
     }
   end,
 
   run = function(run, release)
-    for _, tag in ipairs(release.tags) do
-      run:image(tag.commit, { version = tag.name }):tag(tag.name)
-      run:publish(tag.commit, { version = tag.name })
+    run:release(prepare(run, release.commit, release.version), { version = release.version })
+    for _, tag in ipairs(release.tags) do -- whatever becomes of the older ones, the newest is out
+      if tag.name ~= release.version then
+        local ok, err = pcall(prepare, run, tag.commit, tag.name)
+        if not ok then run:notify("%s came with %s and gets no image: %s", tag.name, release.version, err) end
+      end
     end
-    run:release(run:image(release.commit), { version = release.version })
   end,
 }

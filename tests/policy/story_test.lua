@@ -86,6 +86,56 @@ test("several tags in one poll: each gets its image tag, the newest is released"
   eq(s.why("production", "v1.01.0").verdict, "refused")
 end)
 
+test("of several tags in one poll the newest is released although older ones do not build", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  for i, kind in ipairs { "build", false, "build" } do
+    if kind then s.world:trouble("c" .. i, kind) end
+    s.world:tag("v1.1." .. i - 1, "c" .. i)
+  end
+  s.world:tag("v1.2.0", "new")
+  s.settle()
+  eq({ s.world:running("production").version, s.world:running("production").commit }, { "v1.2.0", C "new" })
+  eq(s.runs("production"), { "done v1.2.0 of " .. C("new"):sub(1, 7) })
+  local tags = s.world:image_tags()
+  ok(tags["registry.invalid/team/web:v1.1.1"], "what builds gets its image tag")
+  eq({ tags["registry.invalid/team/web:v1.1.0"], tags["registry.invalid/team/web:v1.1.2"] }, {})
+  for _, name in ipairs { "v1.1.0", "v1.1.1", "v1.1.2" } do
+    has(s.why("production", name).reason, "1.2.0")
+    eq(s.why("production", name).reason:find("tried", 1, true), nil, name)
+  end
+  check.eventually(function()
+    local told = table.concat(s.world:messages(), "\n")
+    return told:find("v1.1.0 came with v1.2.0", 1, true) and told:find("v1.1.2 came with v1.2.0", 1, true)
+  end)
+end)
+
+test("when the newest of several tags does not build, the one before it is released", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:trouble("bad", "build")
+  s.world:tag("v1.1.0", "good")
+  s.world:tag("v1.2.0", "bad")
+  s.settle()
+  eq(s.world:running("production").version, "v1.1.0")
+  has(s.why("production", "v1.2.0").reason, "tried it and failed")
+end)
+
+test("of a flood of versions the newest hundred get image tags, and the newest of all is released", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:change(function(w)
+    for i = 1, 130 do w.tags["v1.0." .. i] = C("c" .. i) end
+  end)
+  s.settle()
+  eq(s.world:running("production").version, "v1.0.130")
+  local tags = s.world:image_tags()
+  eq({ tags["registry.invalid/team/web:v1.0.30"], tags["registry.invalid/team/web:v1.0.31"] ~= nil }, { nil, true })
+end)
+
 test("what is not above production, or not within accept, is refused with the reason", function()
   local s = stage { accept = "minor" }
   s.world:push("main", "a")
