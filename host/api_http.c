@@ -17,6 +17,9 @@
 
 #define URL_CLASS "moontide.http_url"
 
+/* Where request has its body and its op. */
+enum { BODY_AT = 9, OP_AT };
+
 struct request_op {
     struct op op;
     struct http_job *job;
@@ -40,7 +43,7 @@ static void request_leave(struct op *op)
     r->job = NULL;
 }
 
-/* stack: the arguments of request. Results: answer [, stream], or nil and the error. */
+/* stack: the arguments of request, the body, the op. Results: answer [, stream], or nil and the error. */
 static int request_finish(lua_State *L, struct op *op)
 {
     struct request_op *r = (struct request_op *)op;
@@ -52,6 +55,8 @@ static int request_finish(lua_State *L, struct op *op)
     if (!job->stream)
         return 1;
     http_stream_push(L, &r->job);
+    lua_pushvalue(L, OP_AT);
+    lua_setiuservalue(L, -2, 1); /* curl may still be sending the body */
     return 2;
 }
 
@@ -66,7 +71,7 @@ static int l_request(lua_State *L)
 
     lua_settop(L, 8);
     url = bind_self(L, 4, URL_CLASS);
-    http_options_read(L, 6, 5, &o); /* leaves the body at 9 */
+    http_options_read(L, 6, 5, &o); /* leaves the body at BODY_AT */
     bind_text(L, 1, HTTP_USAGE);
     o.request.method = bind_text(L, 2, HTTP_USAGE);
     o.request.url = bind_text(L, 3, HTTP_USAGE);
@@ -76,6 +81,10 @@ static int l_request(lua_State *L)
     o.request.public_only = lua_toboolean(L, 8);
     r = op_new(L, sizeof *r, NULL);
     r->op.leave = request_leave;
+    lua_pushvalue(L, 4);
+    lua_setiuservalue(L, OP_AT, 1);
+    lua_pushvalue(L, BODY_AT);
+    lua_setiuservalue(L, OP_AT, 2);
     r->job = http_job_new(bind_host(L), o.headers, o.bytes, &e);
     if (!r->job)
         return err_return(L, &e, lua_tostring(L, 1), lua_tostring(L, 3));

@@ -38,10 +38,10 @@ static char **list_field(lua_State *L, int arg, const char *name)
     lua_Integer n;
     const char **list;
 
-    if (lua_getfield(L, arg, name) != LUA_TTABLE)
+    if (bind_field(L, arg, name) != LUA_TTABLE)
         luaL_error(L, "%s must be a list", name);
-    n = luaL_len(L, -1);
-    luaL_argcheck(L, n >= 0 && n < 1000000, arg, "list too long");
+    n = (lua_Integer)lua_rawlen(L, -1);
+    luaL_argcheck(L, n < 1000000, arg, "list too long");
     list = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *list, 0);
     for (lua_Integer i = 1; i <= n; i++) {
         size_t len;
@@ -62,7 +62,7 @@ static struct child_stdio stdio_field(lua_State *L, int arg, const char *name)
 {
     static const char *const words[] = {"null", "pipe", "inherit", "file", "data", "merged", NULL};
     struct child_stdio io = {.kind = STDIO_NULL};
-    int type = lua_getfield(L, arg, name), at = lua_gettop(L);
+    int type = bind_field(L, arg, name), at = lua_gettop(L);
 
     if (type == LUA_TTABLE) {
         io.path = bind_opt_text(L, at, "file", NULL);
@@ -409,6 +409,7 @@ static int l_spawn(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
     luaL_checkstack(L, 20, "spawn");
+    bind_plain(L, 1);
     o.argv = list_field(L, 1, "argv");
     o.envp = list_field(L, 1, "env");
     luaL_argcheck(L, o.argv[0] && o.argv[0][0], 1, "argv is empty");

@@ -345,6 +345,15 @@ static int l_defined(lua_State *L)
     return 1;
 }
 
+/* plain(value): a table of a script as a table that runs nothing when it is read: itself, or a copy without its
+ * metatable. Anything else is given back. */
+static int l_plain(lua_State *L)
+{
+    lua_settop(L, 1);
+    bind_plain(L, 1);
+    return 1;
+}
+
 /* error_class(): the metatable of error values, for errors.lua alone. */
 static int l_error_class(lua_State *L)
 {
@@ -429,6 +438,7 @@ int luaopen_core_sys(lua_State *L)
         {"traceback", l_traceback},
         {"where", l_where},
         {"defined", l_defined},
+        {"plain", l_plain},
         {"error_class", l_error_class},
         {"deadman", l_deadman},
         {"killpoint", l_killpoint},

@@ -91,6 +91,30 @@ static int unknown_option(lua_State *L, const char *key, const char *usage, cons
     return bind_error(L, "unknown option '%s' (usage: %s)", key, usage);
 }
 
+void bind_plain(lua_State *L, int index)
+{
+    if (!lua_istable(L, index) || !lua_getmetatable(L, index))
+        return;
+    lua_pop(L, 1);
+    luaL_checkstack(L, 5, "options");
+    index = lua_absindex(L, index);
+    lua_newtable(L);
+    lua_pushnil(L);
+    while (lua_next(L, index)) { /* copy key value */
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2);
+        lua_rawset(L, -4);
+    }
+    lua_replace(L, index);
+}
+
+int bind_field(lua_State *L, int index, const char *name)
+{
+    index = lua_absindex(L, index);
+    lua_pushstring(L, name);
+    return lua_rawget(L, index);
+}
+
 bool bind_options(lua_State *L, int arg, const char *usage, const char *const known[])
 {
     if (lua_isnoneornil(L, arg))
@@ -98,6 +122,7 @@ bool bind_options(lua_State *L, int arg, const char *usage, const char *const kn
     if (!lua_istable(L, arg))
         bind_usage(L, usage);
     luaL_checkstack(L, 4, usage);
+    bind_plain(L, arg);
     lua_pushnil(L);
     while (lua_next(L, arg)) {
         lua_pop(L, 1);
@@ -121,7 +146,7 @@ static int push_option(lua_State *L, int arg, const char *name)
         lua_pushnil(L);
         return LUA_TNIL;
     }
-    return lua_getfield(L, arg, name);
+    return bind_field(L, arg, name);
 }
 
 static int wrong_type(lua_State *L, const char *name, const char *want)

@@ -92,8 +92,7 @@ static const char *field_of(lua_State *L, const char *name, size_t *len)
 {
     const char *text = NULL;
 
-    lua_getfield(L, -1, name);
-    if (lua_type(L, -1) == LUA_TSTRING)
+    if (bind_field(L, -1, name) == LUA_TSTRING)
         text = lua_tolstring(L, -1, len);
     else if (!lua_isnil(L, -1))
         bind_error(L, "option 'auth': '%s' must be a string", name);
@@ -329,6 +328,8 @@ void http_options_read(lua_State *L, int options, int headers, struct http_optio
 {
     memset(out, 0, sizeof *out);
     out->request.connect_ms = 10000;
+    bind_plain(L, options);
+    bind_plain(L, headers);
     if (lua_istable(L, options)) {
         lua_pushnil(L);
         while (lua_next(L, options)) { /* name value */
@@ -355,7 +356,7 @@ void http_options_read(lua_State *L, int options, int headers, struct http_optio
     out->bytes +=
         out->etag_len + 13 + out->bearer_len + 24 + HTTP_BASIC_SIZE(out->user_len, out->password_len);
     if (out->request.body)
-        lua_getfield(L, options, "body");
+        bind_field(L, options, "body");
     else
         lua_pushnil(L);
 }

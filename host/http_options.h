@@ -5,7 +5,8 @@
 #include <lua.h>
 #include "http_job.h"
 
-/* Texts belong to the Lua tables, which must stay on the stack until the job has started. */
+/* Texts belong to the Lua tables, which must stay on the stack until the job has started. Both are made plain
+ * (bind.h), and nothing between reading and starting runs a script. */
 struct http_options {
     struct http_request request;
     const char *user, *password, *bearer, *etag; /* NULL: not given */

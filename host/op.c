@@ -91,8 +91,12 @@ void *op_new(lua_State *L, size_t size, void (*cancel)(struct op *op))
     if (t->cut)
         task_raise_cut(L, t->cut);
     luaL_checkstack(L, 8, "op");
-    op = lua_newuserdatauv(L, size, 0);
+    op = lua_newuserdatauv(L, size, 2);
     memset(op, 0, size);
+    if (lua_isuserdata(L, 1)) { /* the handle that is waited for: when both are collected, it goes last */
+        lua_pushvalue(L, 1);
+        lua_setiuservalue(L, -2, 1);
+    }
     luaL_setmetatable(L, OP_CLASS);
     lua_toclose(L, -1);
     op->task = t;

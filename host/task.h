@@ -12,7 +12,9 @@
  *     }
  *
  * The op is a to-be-closed userdata in the binding's own stack frame: it lives while the task is parked, and
- * leaves on every path. Completion callbacks store plain C results and call op_done; they never touch Lua.
+ * leaves on every path. Its first user value is the handle at stack index 1, if that is one; the second is for
+ * what else C points to while it waits: where a closer cannot run for want of memory, an op outlives its frame.
+ * Completion callbacks store plain C results and call op_done; they never touch Lua.
  * What may finish late (uv handles, easy handles, children) lives in its own malloc'ed job; op and job point
  * at each other, and `cancel` cuts both pointers. `cancel` is called at most once, only before op_done.
  * `leave` (optional, set after op_new) is called exactly once when the frame is left on any path, after

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <lauxlib.h>
+#include "bind.h"
 
 /* Their addresses are the registry keys. */
 static const char null_key, array_key;
@@ -92,6 +93,8 @@ enum value_shape value_shape(lua_State *L, int index, size_t *count)
     *count = 0;
     index = lua_absindex(L, index);
     luaL_checkstack(L, 4, "value");
+    if (!value_is_array(L, index))
+        bind_plain(L, index); /* a weak table would let go of keys while they are written */
     lua_pushnil(L);
     while (lua_next(L, index)) {
         lua_pop(L, 1);

@@ -227,7 +227,7 @@ local swept = {} ---@type table<string, boolean> where the leavings of killed pr
 ---@return TempDir?
 ---@return Err? err
 function M.temp_dir(opts)
-  opts = opts or {}
+  opts = sys.plain(opts) or {}
   for key in pairs(opts) do
     if key ~= "dir" and key ~= "prefix" then
       error(("unknown option '%s' (usage: fs.temp_dir([{dir, prefix}]))"):format(tostring(key)), 2)

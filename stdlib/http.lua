@@ -12,6 +12,7 @@
 local answers = require "http_answer"
 local core = require "core.http"
 local errors = require "errors"
+local plain = require("sys").plain
 
 local M = {}
 
@@ -207,7 +208,7 @@ local function perform(method, url, opts)
     if not here then return nil, err end
     at = here
   end
-  local headers, most = opts.headers, opts.redirects
+  local headers, most = plain(opts.headers), opts.redirects
   if at.user or at.password or type(opts.body) == "table" then opts, headers = settle(opts, headers, at) end
   if most == nil then
     most = (method == "GET" or method == "HEAD") and 5 or 0
@@ -227,7 +228,7 @@ local function check(method, url, opts)
   if type(url) ~= "string" or opts ~= nil and type(opts) ~= "table" then
     mistake("usage: " .. usage[method])
   end
-  return opts or none
+  return plain(opts) or none
 end
 
 local function without_body(method, url, opts)
@@ -318,6 +319,7 @@ end
 ---@return HttpAnswer?
 ---@return Err? err
 function M.request(opts)
+  opts = plain(opts)
   if type(opts) ~= "table" or type(opts.url) ~= "string" then mistake(request_usage) end
   local method = opts.method or "GET"
   if type(method) ~= "string" or not method:find("^%u+$") or method == "CONNECT" then

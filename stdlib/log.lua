@@ -13,6 +13,7 @@
 --- Writing to a file or a terminal may block for as long as they do; a pipe that nobody reads holds up the
 --- host for at most 50 ms, then lines are lost and the next one that gets through says how many.
 local core = require "core.log"
+local sys = require "sys"
 
 ---@alias log.Level "debug"|"info"|"warn"|"error"
 
@@ -195,6 +196,7 @@ function M.redactor() return core.redactor() end
 --- Changes how lines are written from now on.
 ---@param options log.Options
 function M.configure(options)
+  options = sys.plain(options)
   if type(options) ~= "table" then error("usage: log.configure{level=, format=, color=, burst=}", 2) end
   local rest = {}
   for name, value in pairs(options) do rest[name] = value end

@@ -8,6 +8,7 @@ local errors = require "errors"
 local raw = require "core.proc"
 local sys = require "sys"
 
+local plain = sys.plain
 local M = {}
 
 local PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -105,14 +106,14 @@ end
 -- The child's environment as a sorted list of NAME=value; nil and what is wrong.
 local function environment(spec)
   local env = { PATH = PATH, LANG = "C.UTF-8" }
-  for i, name in ipairs(spec.inherit or {}) do
+  for i, name in ipairs(plain(spec.inherit) or {}) do
     local fault = text_fault(("inherit[%d]"):format(i), name)
     if fault then
       return nil, fault
     end
     env[name] = sys.env(name)
   end
-  for name, value in pairs(spec.env or {}) do
+  for name, value in pairs(plain(spec.env) or {}) do
     local fault = text_fault("a name in env", name)
     if not fault and (name == "" or name:find("=", 1, true)) then
       fault = ("env has the impossible name '%s'"):format(name)
@@ -132,6 +133,7 @@ local function environment(spec)
 end
 
 local function file_stream(name, value, allowed)
+  value = plain(value)
   for key in pairs(value) do
     if not allowed[key] then
       return nil, ("option '%s' has the unknown field '%s'"):format(name, tostring(key))
@@ -175,8 +177,9 @@ local function input_stream(value, default)
   return nil, "option 'stdin' must be a string, {file=path} or false"
 end
 
--- Turns a spec into what core.proc takes. Returns nil and what is wrong with it.
+-- Turns a spec into what core.proc takes, and `on_line`. Returns nil and what is wrong with it.
 local function translate(spec, default_stdin, no_lines)
+  spec = plain(spec)
   if type(spec) ~= "table" then
     return nil, "one table is expected"
   end
@@ -195,7 +198,7 @@ local function translate(spec, default_stdin, no_lines)
   return {
     argv = argv, env = env, cwd = spec.cwd, stdin = stdin, stdout = stdout, stderr = stderr, timeout = spec.timeout,
     grace = spec.grace, max_output = spec.max_output or MAX_OUTPUT,
-  }
+  }, spec.on_line
 end
 
 -- Returns a function that takes pieces of one stream and calls emit(line) for each whole line, and one that
@@ -423,19 +426,19 @@ end
 ---@return ProcResult?
 ---@return Err? err "not_found" when there is no such program, "timeout" (with `result`) when it took too long
 function M.run(spec)
-  local options, fault = translate(spec, "null", false)
+  local options, on_line = translate(spec, "null", false)
   if not options then
-    error(("usage: proc.run{program, arguments..., options}: %s"):format(fault), 2)
+    error(("usage: proc.run{program, arguments..., options}: %s"):format(on_line), 2)
   end
   local handle <close>, err = start(options)
   if not handle then
     err.op = "proc.run"
     return nil, err
   end
-  if not spec.on_line then
+  if not on_line then
     return conclude(handle.raw:wait(), handle.program, handle.timeout)
   end
-  local stdout, stderr, truncated = stream_lines(handle, spec.on_line, options.max_output)
+  local stdout, stderr, truncated = stream_lines(handle, on_line, options.max_output)
   handle.raw:unclaim()
   local answer = handle.raw:wait()
   answer.stdout, answer.stderr = stdout, stderr

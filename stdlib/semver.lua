@@ -10,6 +10,7 @@
 --- and are never rounded, and all functions take time linear in their input.
 local core = require "core.semver"
 local errors = require "errors"
+local sys = require "sys"
 
 local M = {}
 
@@ -297,7 +298,7 @@ local ALLOWS_USAGE = "usage: semver.allows(policy, current, candidate [, {match_
 ---@return string|Err reason
 ---@return string? trap what to say of numbers that are compared as text (rc9 is above rc10); it is in the reason, too
 function M.allows(policy, current, candidate, options)
-  options = options == nil and {} or options
+  options = options == nil and {} or sys.plain(options)
   if type(current) ~= "string" or type(candidate) ~= "string" or type(options) ~= "table" then
     error(ALLOWS_USAGE, 2)
   end

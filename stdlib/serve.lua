@@ -22,6 +22,7 @@ local core = require "core.serve"
 local errors = require "errors"
 local log = require "log"
 local router = require "serve.router"
+local sys = require "sys"
 local target = require "serve.target"
 local task = require "task"
 local time = require "time"
@@ -238,6 +239,7 @@ end
 ---@return serve.Server? server A closable handle
 ---@return Err? err "busy": the port or the socket is in use; "denied": the socket's place is not safe
 function M.listen(options)
+  options = sys.plain(options)
   if type(options) ~= "table" or type(options.handler) ~= "function"
     or not (options.unix or options.port) then
     error("usage: serve.listen{port=|unix=, handler=, ...}", 2)

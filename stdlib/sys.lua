@@ -45,6 +45,13 @@ M.where = sys.where
 ---@type fun(fn: function): string
 M.defined = sys.defined
 
+---A table as a table that runs nothing of a script when it is read: itself, or a raw copy without its metatable.
+---Anything else is given back as it is.
+---@generic T
+---@param value T
+---@return T
+function M.plain(value) return sys.plain(value) end
+
 ---A message with the calls that led to it, for error handlers.
 ---@type fun(message: any): string
 M.traceback = sys.traceback
