@@ -2,11 +2,13 @@
  *
  * Its hook belongs to one coroutine: resuming another moves it there and back. A finaliser runs with hooks
  * off and at any time, so scripts may have none: what must be closed is closed by <close>. The coroutines of
- * this file are a script's own; tasks are task.c's, and the loop never resumes these. */
+ * this file are a script's own; tasks are task.c's. Neither resumes the other's: whoever gets hold of a
+ * task's coroutine would wake it out of a wait whose work still runs. */
 #include <lauxlib.h>
 #include "api.h"
 #include "bind.h"
 #include "host.h"
+#include "task.h"
 #include "watchdog.h"
 
 static void watch(lua_State *L, lua_State *co)
@@ -65,8 +67,14 @@ static int resume(lua_State *L, lua_State *co, int nargs)
 static int l_resume(lua_State *L)
 {
     lua_State *co = check_coroutine(L);
-    int nresults = resume(L, co, lua_gettop(L) - 1);
+    int nresults;
 
+    if (co != L && task_owns(L, 1)) {
+        lua_pushboolean(L, 0);
+        lua_pushliteral(L, "cannot resume the coroutine of a task");
+        return 2;
+    }
+    nresults = resume(L, co, lua_gettop(L) - 1);
     lua_pushboolean(L, nresults >= 0);
     lua_insert(L, nresults >= 0 ? -(nresults + 1) : -2);
     return nresults >= 0 ? nresults + 1 : 2;
@@ -136,6 +144,8 @@ static int l_close(lua_State *L)
 {
     lua_State *co = check_coroutine(L);
 
+    if (co != L && task_owns(L, 1))
+        return luaL_error(L, "cannot close the coroutine of a task: cancel the task");
     if (!is_idle(L, co))
         return luaL_error(L, "cannot close a %s coroutine", co == L ? "running" : "normal");
     if (close_coroutine(L, co)) {

@@ -217,7 +217,7 @@ static void request_on_gone(struct serve_request *r)
     struct request *q = r->data;
 
     if (q->task)
-        task_cancel(q->task, ERR_CANCELLED);
+        task_cancel(q->task);
     wake(q->write);
 }
 
@@ -247,7 +247,7 @@ static int l_bind(lua_State *L)
     q->r->on_gone = request_on_gone;
     q->r->on_room = request_on_room;
     if ((!q->r->conn || q->r->cut) && q->task)
-        task_cancel(q->task, ERR_CANCELLED);
+        task_cancel(q->task);
     return 0;
 }
 

@@ -345,8 +345,8 @@ static int l_defined(lua_State *L)
     return 1;
 }
 
-/* plain(value): a table of a script as a table that runs nothing when it is read: itself, or a copy without its
- * metatable. Anything else is given back. */
+/* plain(value): a table of a script as a table that runs nothing when it is read: itself, or a copy without
+ * its metatable. Anything else is given back. */
 static int l_plain(lua_State *L)
 {
     lua_settop(L, 1);

@@ -114,7 +114,7 @@ static int l_cancel(lua_State *L)
     struct task_handle *h = bind_self(L, 1, TASK_CLASS);
 
     if (h->task)
-        task_cancel(h->task, ERR_CANCELLED);
+        task_cancel(h->task);
     return 0;
 }
 
@@ -135,7 +135,7 @@ static int l_close(lua_State *L)
     struct task_handle *h = luaL_testudata(L, 1, TASK_CLASS);
 
     if (h && h->task)
-        task_cancel(h->task, ERR_CANCELLED);
+        task_cancel(h->task);
     return 0;
 }
 
@@ -179,7 +179,7 @@ static int l_spawn(lua_State *L)
     h->task = t; /* options handle */
     h->id = task_id(t);
     if (timeout && !task_deadline_set(t, timeout)) {
-        task_cancel(t, ERR_CANCELLED);
+        task_cancel(t);
         return luaL_error(L, "not enough memory");
     }
     return 1;
@@ -235,30 +235,43 @@ static int l_on_unhandled(lua_State *L)
 
 struct wait_op {
     struct op op;
-    struct signal *signal;
-    struct wait_op *next;
+    struct signal *signal; /* NULL: not among the waiters of one */
+    struct wait_op *next, **link;
     void *timer;
     bool notified;
 };
 
 struct signal {
-    struct wait_op *waiters;
+    struct wait_op *waiters, **tail; /* in their order; tail is NULL as long as nobody ever waited */
     bool pending;
 };
+
+static void wait_enter(struct wait_op *w, struct signal *s)
+{
+    w->signal = s;
+    w->link = s->waiters ? s->tail : &s->waiters;
+    *w->link = w;
+    s->tail = &w->next;
+}
+
+static void wait_end(struct wait_op *w)
+{
+    if (!w->signal)
+        return;
+    *w->link = w->next;
+    if (w->next)
+        w->next->link = w->link;
+    else
+        w->signal->tail = w->link;
+    w->signal = NULL;
+    w->next = NULL;
+}
 
 static void wait_leave(struct op *op)
 {
     struct wait_op *w = (struct wait_op *)op;
 
-    if (w->signal) {
-        struct wait_op **p = &w->signal->waiters;
-
-        while (*p && *p != w)
-            p = &(*p)->next;
-        if (*p)
-            *p = w->next;
-        w->signal = NULL;
-    }
+    wait_end(w);
     drop_timer(&w->timer);
 }
 
@@ -288,12 +301,7 @@ static int l_wait(lua_State *L)
         w->notified = true;
         op_done(&w->op);
     } else {
-        struct wait_op **p = &s->waiters;
-
-        while (*p)
-            p = &(*p)->next;
-        *p = w;
-        w->signal = s;
+        wait_enter(w, s);
         start_timer(L, &w->timer, timeout, wait_timeout, w);
     }
     return op_wait(L, &w->op, wait_finish);
@@ -302,34 +310,14 @@ static int l_wait(lua_State *L)
 static int l_notify(lua_State *L)
 {
     struct signal *s = bind_self(L, 1, SIGNAL_CLASS);
-    struct wait_op *w = s->waiters;
 
-    s->waiters = NULL;
-    s->pending = !w;
-    while (w) {
-        struct wait_op *next = w->next;
-
-        w->signal = NULL;
-        w->next = NULL;
-        w->notified = true;
-        op_done(&w->op);
-        w = next;
-    }
-    return 0;
-}
-
-/* A wait that could not be closed for want of memory may be collected together with its signal,
- * or after it. */
-static int l_signal_gc(lua_State *L)
-{
-    struct signal *s = luaL_testudata(L, 1, SIGNAL_CLASS);
-
-    while (s && s->waiters) {
+    s->pending = !s->waiters;
+    while (s->waiters) {
         struct wait_op *w = s->waiters;
 
-        s->waiters = w->next;
-        w->signal = NULL;
-        w->next = NULL;
+        wait_end(w);
+        w->notified = true;
+        op_done(&w->op);
     }
     return 0;
 }
@@ -347,7 +335,7 @@ int luaopen_core_task(lua_State *L)
     };
     static const luaL_Reg task_meta[] = {{"__close", l_close}, {"__tostring", l_tostring}, {NULL, NULL}};
     static const luaL_Reg signal_methods[] = {{"wait", l_wait}, {"notify", l_notify}, {NULL, NULL}};
-    static const luaL_Reg signal_meta[] = {{"__gc", l_signal_gc}, {NULL, NULL}};
+    static const luaL_Reg signal_meta[] = {{NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"spawn", l_spawn}, {"deadline", l_deadline},         {"current", l_current},
         {"count", l_count}, {"on_unhandled", l_on_unhandled}, {"signal", l_signal},

@@ -27,21 +27,21 @@ int bind_usage(lua_State *L, const char *usage);
 /* A string argument without embedded NUL bytes: for paths, program arguments, header values. */
 const char *bind_text(lua_State *L, int arg, const char *usage);
 
-/* Makes what the table at `index` holds stay while it is on the stack: one with a metatable, which may be weak,
- * is replaced there by a plain copy. Anything else is left as it is. */
+/* Makes what the table at `index` holds stay while it is on the stack: one with a metatable, which may be
+ * weak, is replaced there by a plain copy. Anything else is left as it is. */
 void bind_plain(lua_State *L, int index);
 
 /* Pushes the raw field of the table at `index`; returns its type. */
 int bind_field(lua_State *L, int index, const char *name);
 
-/* Checks that `arg` is nil/none or a table whose string keys are all in `known` (NULL-terminated), and makes it
- * plain. An unknown key raises with the closest known one as a suggestion. Returns true when there is a
+/* Checks that `arg` is nil/none or a table whose string keys are all in `known` (NULL-terminated), and makes
+ * it plain. An unknown key raises with the closest known one as a suggestion. Returns true when there is a
  * table. */
 bool bind_options(lua_State *L, int arg, const char *usage, const char *const known[]);
 
 /* Options of one name, read raw; `arg` may be nil. Wrong types raise and name the option. Strings with NUL
- * raise. The returned strings belong to the table: keep it on the stack, and call nothing that may run a script
- * before they are copied. */
+ * raise. The returned strings belong to the table: keep it on the stack, and call nothing that may run a
+ * script before they are copied. */
 const char *bind_opt_text(lua_State *L, int arg, const char *name, const char *fallback);
 const char *bind_opt_bytes(lua_State *L, int arg, const char *name, size_t *len);
 lua_Number bind_opt_number(lua_State *L, int arg, const char *name, lua_Number fallback);

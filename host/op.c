@@ -139,9 +139,10 @@ void op_done(struct op *op)
 
 /* ---- cancellation and deadlines ---- */
 
+/* A cancel takes the place of a deadline, which may end only a part of what the task does. */
 void task_cut(struct task *t, enum err_code why)
 {
-    if (t->ended || t->cut)
+    if (t->ended || (t->cut && (t->cut != ERR_DEADLINE || why == ERR_DEADLINE)))
         return;
     t->cut = why;
     if (t->op)
@@ -150,11 +151,26 @@ void task_cut(struct task *t, enum err_code why)
         task_make_ready(t);
 }
 
-void task_cancel(struct task *t, enum err_code why)
+/* What is below a felled task was cancelled with it, so that a chain that ends link by link is walked once.
+ */
+void task_cancel(struct task *t)
 {
-    task_cut(t, why);
-    for (struct task *c = t->first_child; c; c = c->next_sibling)
-        task_cancel(c, why);
+    struct task *c = t;
+
+    do {
+        bool below = !c->felled && c->first_child;
+
+        c->felled = true;
+        task_cut(c, ERR_CANCELLED);
+        if (below) {
+            c = c->first_child;
+            continue;
+        }
+        while (c != t && !c->next_sibling)
+            c = c->parent;
+        if (c != t)
+            c = c->next_sibling;
+    } while (c != t);
 }
 
 static void on_deadline(uv_timer_t *timer)

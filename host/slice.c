@@ -126,28 +126,34 @@ void slice_end(struct task *t)
     set->running = NULL;
 }
 
+static void leave_payer(struct task *t)
+{
+    if (!t->payer)
+        return;
+    *t->payee_link = t->next_payee;
+    if (t->next_payee)
+        t->next_payee->payee_link = t->payee_link;
+    t->payer->paid_for--;
+}
+
 void slice_pay(struct task *t, struct task *payer)
 {
-    if (t->payer)
-        t->payer->paid_for--;
+    leave_payer(t);
     t->payer = payer;
+    t->payee_link = &payer->payees;
+    t->next_payee = payer->payees;
+    if (t->next_payee)
+        t->next_payee->payee_link = &t->next_payee;
+    payer->payees = t;
     payer->paid_for++;
 }
 
-/* Whoever paid is gone: what is left below pays for itself in the little time until it ends. */
-static void orphan(struct task *t, const struct task *payer)
-{
-    for (struct task *c = t->first_child; c; c = c->next_sibling) {
-        if (c->payer == payer)
-            slice_pay(c, c);
-        orphan(c, payer);
-    }
-}
-
+/* Whoever paid is gone: what is left pays for itself in the little time until it ends. */
 void slice_orphan(struct task *t)
 {
-    orphan(t, t);
-    t->payer->paid_for--;
+    leave_payer(t);
+    while (t->payees)
+        slice_pay(t->payees, t->payees);
 }
 
 struct task *slice_payer(lua_State *L, struct task *parent)

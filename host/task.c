@@ -13,7 +13,8 @@
 #include "task_inside.h"
 #include "watchdog.h"
 
-static const char anchors_key, handles_key; /* registry: id -> thread, id -> handle (weak) */
+/* In the registry: id -> thread, id -> handle (weak), thread -> true (weak). */
+static const char anchors_key, handles_key, threads_key;
 
 /* ---- the ready queue ---- */
 
@@ -96,6 +97,11 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
         lua_rawseti(L, -2, (lua_Integer)id);
         lua_pop(L, 1);
     }
+    push_registry_table(L, &threads_key);
+    lua_pushvalue(L, -2);
+    lua_pushboolean(L, true);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
     push_registry_table(L, &anchors_key);
     lua_pushvalue(L, -2);
     lua_rawseti(L, -2, (lua_Integer)id); /* fn args thread anchors */
@@ -110,6 +116,10 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
     t->host = host;
     t->co = co;
     adopt(parent, t);
+    if (parent && parent->felled) {
+        t->felled = true;
+        t->cut = ERR_CANCELLED;
+    }
     if (limits)
         t->limits = *limits;
     else if (parent)
@@ -270,7 +280,7 @@ static void task_end(struct task *t, int status, int n)
     while (t->first_child) {
         struct task *c = t->first_child;
 
-        task_cancel(c, ERR_CANCELLED);
+        task_cancel(c);
         leave_family(c);
     }
     leave_family(t);
@@ -290,8 +300,7 @@ static void task_end(struct task *t, int status, int n)
     while (t->joins) {
         struct task_join *j = t->joins;
 
-        t->joins = j->next;
-        j->task = NULL;
+        task_join_remove(j);
         op_done(&j->op);
     }
     handle_drop(t->timer);
@@ -378,24 +387,37 @@ const char *task_name(const struct task *t)
     return t->name;
 }
 
+bool task_owns(lua_State *L, int index)
+{
+    bool owns;
+
+    if (lua_tothread(L, index) == bind_host(L)->L)
+        return true;
+    lua_pushvalue(L, index);
+    push_registry_table(L, &threads_key);
+    lua_insert(L, -2);
+    owns = lua_rawget(L, -2) != LUA_TNIL;
+    lua_pop(L, 2);
+    return owns;
+}
+
 void task_join_add(struct task *t, struct task_join *join)
 {
     join->task = t;
+    join->link = &t->joins;
     join->next = t->joins;
+    if (join->next)
+        join->next->link = &join->next;
     t->joins = join;
 }
 
 void task_join_remove(struct task_join *join)
 {
-    struct task_join **p;
-
     if (!join->task)
         return;
-    for (p = &join->task->joins; *p; p = &(*p)->next)
-        if (*p == join) {
-            *p = join->next;
-            break;
-        }
+    *join->link = join->next;
+    if (join->next)
+        join->next->link = join->link;
     join->task = NULL;
 }
 
@@ -421,17 +443,23 @@ size_t task_count(const struct host *host)
     return host->tasks->count;
 }
 
+static void weak_table(lua_State *L, const char *mode, const void *key)
+{
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushstring(L, mode);
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, key);
+}
+
 static int l_tasks_open(lua_State *L)
 {
     ops_open(L);
     lua_newtable(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &anchors_key);
-    lua_newtable(L);
-    lua_createtable(L, 0, 1);
-    lua_pushliteral(L, "v");
-    lua_setfield(L, -2, "__mode");
-    lua_setmetatable(L, -2);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &handles_key);
+    weak_table(L, "v", &handles_key);
+    weak_table(L, "k", &threads_key);
     return 0;
 }
 

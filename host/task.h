@@ -12,13 +12,13 @@
  *     }
  *
  * The op is a to-be-closed userdata in the binding's own stack frame: it lives while the task is parked, and
- * leaves on every path. Its first user value is the handle at stack index 1, if that is one; the second is for
- * what else C points to while it waits: where a closer cannot run for want of memory, an op outlives its frame.
- * Completion callbacks store plain C results and call op_done; they never touch Lua.
- * What may finish late (uv handles, easy handles, children) lives in its own malloc'ed job; op and job point
- * at each other, and `cancel` cuts both pointers. `cancel` is called at most once, only before op_done.
- * `leave` (optional, set after op_new) is called exactly once when the frame is left on any path, after
- * `cancel` if that was called: the place to free what finish needed. Neither touches Lua.
+ * leaves on every path. Its first user value is the handle at stack index 1, if that is one; the second is
+ * for what else C points to while it waits: where a closer cannot run for want of memory, an op outlives its
+ * frame. Completion callbacks store plain C results and call op_done; they never touch Lua. What may finish
+ * late (uv handles, easy handles, children) lives in its own malloc'ed job; op and job point at each other,
+ * and `cancel` cuts both pointers. `cancel` is called at most once, only before op_done. `leave` (optional,
+ * set after op_new) is called exactly once when the frame is left on any path, after `cancel` if that was
+ * called: the place to free what finish needed. Neither touches Lua.
  *
  * task.c is the only caller of lua_resume, but for a script's own coroutines (api_base.c). */
 #ifndef MOONTIDE_TASK_H
@@ -67,12 +67,15 @@ struct task_limits {
  * next turn of the loop. The task ends with its parent (NULL: lives on its own). raises */
 struct task *task_spawn(lua_State *L, int nargs, const char *name, struct task *parent);
 
-/* Ends a task: its wait raises `why` (ERR_CANCELLED, ERR_DEADLINE) now and at each later
- * wait. Children too. */
-void task_cancel(struct task *task, enum err_code why);
+/* Ends a task: its wait raises ERR_CANCELLED now and at each later wait. What it started, or starts from then
+ * on, ends too. */
+void task_cancel(struct task *task);
 
 /* The running task, or NULL when L is not a task's own coroutine. */
 struct task *task_current(lua_State *L);
+
+/* Whether the coroutine at `index` is a task's own, or the loop's: nobody else resumes or closes it. */
+bool task_owns(lua_State *L, int index);
 
 uint64_t task_id(const struct task *task);
 
@@ -100,7 +103,7 @@ struct task_handle {
 struct task_join {
     struct op op;
     struct task *task;
-    struct task_join *next;
+    struct task_join *next, **link;
     void *timer;
     bool timed_out;
 };

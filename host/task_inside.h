@@ -14,7 +14,9 @@ struct task {
     struct task *parent;
     struct task *first_child;
     struct task *prev_sibling, *next_sibling;
-    struct task *payer;       /* whose budget it uses up: itself, or the limited ancestor */
+    struct task *payer;  /* whose budget it uses up: itself, or the limited ancestor */
+    struct task *payees; /* who pays here, itself included */
+    struct task *next_payee, **payee_link;
     struct task *prev, *next; /* all tasks */
     struct task *next_ready;
     struct op *op;           /* what it waits for */
@@ -29,6 +31,7 @@ struct task {
     int nargs;
     unsigned paid_for; /* tasks alive whose payer this is, itself included */
     bool queued, started, ended;
+    bool felled; /* it was cancelled with all below it; what it starts from then on is, too */
     char name[40];
 };
 

@@ -29,8 +29,9 @@ enum value_shape {
     VALUE_BAD_KEY, /* a key of another type */
 };
 
-/* Tells what the table is, by raw access; *count is the number of its entries. One with a metatable is replaced
- * at `index` by a plain copy (bind.h), so that its keys live while it is on the stack. raises (memory only) */
+/* Tells what the table is, by raw access; *count is the number of its entries. One with a metatable is
+ * replaced at `index` by a plain copy (bind.h), so that its keys live while it is on the stack. raises
+ * (memory only) */
 enum value_shape value_shape(lua_State *L, int index, size_t *count);
 
 /* In words, for an error message; NULL for the two good shapes. */

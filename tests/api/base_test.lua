@@ -1,6 +1,6 @@
 -- Coroutines and metatables as scripts have them: what Lua promises, and nothing that the watchdog cannot end.
 local check = require "check"
-local task, time = require "task", require "time"
+local fs, task, time = require "fs", require "task", require "time"
 local test, eq, ok, raises = check.test, check.eq, check.ok, check.raises
 
 -- Runs fn under a deadline; tells how that ended and that it ended soon.
@@ -102,6 +102,29 @@ test("only an idle coroutine can be closed, and only a coroutine", function()
   raises("coroutine expected", coroutine.resume, 1)
   raises("coroutine expected", coroutine.close, {})
   raises("function expected", coroutine.wrap, "x")
+end)
+
+test("the coroutine of a task is resumed and closed by the loop alone", function()
+  local dir <close> = ok(fs.temp_dir())
+  local text = ("x"):rep(1 << 20)
+  ok(fs.write(dir.path .. "/file", text))
+  local co
+  local t = task.spawn(function()
+    co = coroutine.running()
+    return fs.read(dir.path .. "/file")
+  end)
+  time.sleep(0)
+  eq(coroutine.status(co), "suspended")
+  eq({ coroutine.resume(co, "x") }, { false, "cannot resume the coroutine of a task" })
+  raises("cannot close the coroutine of a task", coroutine.close, co)
+  eq(select(2, coroutine.wrap(function() return coroutine.resume(co) end)()), "cannot resume the coroutine of a task")
+  ok(t:join() == text, "the read was disturbed")
+  eq(coroutine.resume(co), false)
+  local own = coroutine.running()
+  coroutine.wrap(function()
+    eq(coroutine.resume(own), false)
+    raises("cannot close the coroutine of a task", coroutine.close, own)
+  end)()
 end)
 
 test("many values are refused, not crashed on", function()

@@ -104,7 +104,7 @@ local function primitives()
       options = {
         auth = { user = ("name"):rep(20), password = ("secret"):rep(20) }, body = big, body_file = path, ca = PEM,
         cert = PEM, connect_timeout = 5, connect_to = httpd.open().url:sub(8), etag = ('"tag"'):rep(9),
-        headers = { ["X-One"] = ("one"):rep(30), ["X-Many"] = { ("two"):rep(30), ("three"):rep(30) }, ["X-Number"] = 7 },
+        headers = { ["X-One"] = ("one"):rep(30), ["X-Many"] = { ("two"):rep(30), ("three"):rep(30) }, ["X-N"] = 7 },
         idle_timeout = 5, insecure = true, key = PEM, max_body = 1 << 20, method = "PUT", redirects = 2,
         sink = dir.path .. "/sink", stream = false, timeout = 20, unix = dir.path .. "/no.sock", url = url,
       },
@@ -133,7 +133,7 @@ local function primitives()
       name = "fs.append", call = function(o) return fs.append(path, "", o) end,
       options = { mode = tonumber("600", 8), root = "/", sync = true },
     },
-    { name = "fs.list", call = function(o) return fs.list("/proc/self/task", o) end, options = { root = "/", max = 9 } },
+    { name = "fs.list", call = function(o) return fs.list("/proc/tty", o) end, options = { root = "/", max = 9 } },
     { name = "fs.stat", call = function(o) return (fs.stat(path, o) or {}).size end,
       options = { root = "/", follow = false } },
     {
@@ -173,9 +173,9 @@ local function primitives()
     { name = "json.encode", call = function(o) return json.encode({ 1, "\xff" }, o) end,
       options = { pretty = true, clean = true, max = 100 } },
     { name = "yaml.decode", call = function(o) return yaml.decode("a: ~", o) end,
-      options = { marks = true, null_as_nil = true, max = 100, nodes = 20 } },
+      options = { marks = true, null_as_nil = true, kubernetes = true, max = 100, nodes = 20 } },
     { name = "yaml.decode_all", call = function(o) return yaml.decode_all("a: ~", o) end,
-      options = { marks = true, null_as_nil = true, max = 100, nodes = 20 } },
+      options = { marks = true, null_as_nil = true, kubernetes = true, max = 100, nodes = 20 } },
     { name = "yaml.encode", call = function(o) return yaml.encode({ a = 1 }, o) end, options = { max = 100 } },
     {
       name = "yaml.encode_all", call = function(o) return yaml.encode_all({ { a = 1 } }, o) end,

@@ -245,3 +245,126 @@ test("the usage of a wrong call is told", function()
     error(select(2, t:join()))
   end)
 end)
+
+-- Keeps the loop from turning: what runs in a comparison cannot be set aside.
+local function keep_the_loop(seconds)
+  local stop = time.monotonic() + seconds
+  table.sort({ 2, 1 }, function(a, b)
+    while time.monotonic() < stop do end
+    return a < b
+  end)
+end
+
+test("a cancel is not lost when the deadline of a part passes in the same turn", function()
+  local seen
+  local t = task.spawn(function()
+    local _, first = pcall(task.deadline, 0.02, time.sleep, 100)
+    local _, second = pcall(time.sleep, 100)
+    seen = { first.code, second.code }
+  end)
+  task.spawn(function()
+    time.sleep(0.01)
+    t:cancel()
+  end)
+  time.sleep(0)
+  keep_the_loop(0.1) -- now both are over at once, and the cancel comes when the deadline has cut the wait
+  t:join(20)
+  eq(seen, { "cancelled", "cancelled" })
+end)
+
+test("a long chain of tasks is cancelled in one walk", function()
+  local before = task.count()
+  for _, end_it in ipairs {
+    function(chain) chain:cancel() end, -- all are told, then they end one by one
+    function(chain, release) release:notify() chain:join() end, -- each end ends the next
+  } do
+    local release, deepest = task.signal(), task.signal()
+    local function link(n)
+      if n > 0 then return task.spawn(link, n - 1):join() end
+      deepest:notify()
+      time.sleep(1000)
+    end
+    local chain = task.spawn(function()
+      local first <close> = task.spawn(link, 100000)
+      release:wait()
+      return first ~= nil
+    end)
+    ok(deepest:wait(50))
+    end_it(chain, release)
+    check.eventually(function() return task.count() == before end, 50)
+  end
+end, 200)
+
+test("a crowd that waits for one task or one signal is cancelled as fast as it came", function()
+  local before, signal = task.count(), task.signal()
+  local asleep = task.spawn(time.sleep, 1000)
+  local crowd = task.spawn(function()
+    for i = 1, 100000 do
+      if i % 2 == 0 then
+        task.spawn(function() signal:wait() end)
+      else
+        task.spawn(function() asleep:join() end)
+      end
+    end
+    time.sleep(1000)
+  end)
+  check.eventually(function() return task.count() == before + 100002 end, 50)
+  time.sleep(0)
+  crowd:cancel()
+  check.eventually(function() return task.count() == before + 1 end, 50)
+  local woken = task.spawn(function() return signal:wait() end)
+  time.sleep(0)
+  signal:notify()
+  eq(woken:join(20), true)
+  asleep:cancel()
+end, 200)
+
+test("waiters of a signal wake in their order, whoever left in between", function()
+  local signal, order, waiting = task.signal(), {}, {}
+  for i = 1, 6 do
+    waiting[i] = task.spawn(function()
+      if signal:wait() then order[#order + 1] = i end
+    end)
+  end
+  time.sleep(0.001)
+  for _, i in ipairs { 1, 3, 6 } do
+    waiting[i]:cancel()
+    waiting[i]:join()
+  end
+  waiting[7] = task.spawn(function()
+    if signal:wait() then order[#order + 1] = 7 end
+  end)
+  time.sleep(0.001)
+  signal:notify()
+  waiting[7]:join(20)
+  eq(order, { 2, 4, 5, 7 })
+end)
+
+test("what a cancelled task starts does not begin", function()
+  local began = false
+  local t = task.spawn(function()
+    pcall(time.sleep, 100)
+    task.spawn(function() began = true end)
+    local stop = time.cpu() + 0.05
+    while time.cpu() < stop do end -- set aside meanwhile
+  end)
+  time.sleep(0)
+  t:cancel()
+  t:join()
+  eq(began, false)
+end)
+
+test("what still works when the limited task above it has ended pays for itself", function()
+  local finished = false
+  task.start({ name = "limited", cpu = 10, memory = 1 << 26 }, function()
+    task.spawn(function()
+      task.spawn(function()
+        pcall(time.sleep, 100)
+        for _ = 1, 10 do coroutine.yield() end -- meanwhile both above are gone
+        finished = true
+      end)
+      time.sleep(0)
+    end):join()
+  end):join()
+  check.eventually(function() return finished end)
+end)
