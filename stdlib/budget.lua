@@ -4,7 +4,8 @@
 -- hold callers back: the number of requests under way, a time that the server asked for (Retry-After, rate
 -- limits), and a pause after failures in a row, so that a dead server costs little and is not met by a crowd
 -- when it returns. A pause is never longer than the caller's own interval: what heals is seen within two
--- polls.
+-- polls. It holds back everybody only when the server cannot be reached at all; otherwise just those who ask for
+-- the same thing (a repository), so that a broken one costs its neighbours nothing.
 
 local errors = require "errors"
 local task = require "task"
@@ -25,6 +26,7 @@ local MIN_HOLD, MAX_HOLD = 1, 3600
 ---@field private held_until number monotonic
 ---@field private held_by Err? the failure behind a pause
 ---@field private failures integer
+---@field private parts table<string, {failures: integer, held_until: number, held_by: Err?}> things that fail
 local Budget = {}
 Budget.__index = Budget
 
@@ -38,7 +40,7 @@ function M.of(key, limit)
   local budget = budgets[key]
   if not budget then
     budget = setmetatable({
-      key = key, limit = limit or 8, under_way = 0, waiting = {}, held_until = 0, failures = 0,
+      key = key, limit = limit or 8, under_way = 0, waiting = {}, held_until = 0, failures = 0, parts = {},
     }, Budget)
     budgets[key] = budget
   end
@@ -95,10 +97,12 @@ local waiter_meta = {
   end,
 }
 
-local function held(budget)
-  local left = budget.held_until - time.monotonic()
+local function held(budget, part)
+  local by = part and budget.parts[part]
+  if not by or by.held_until < budget.held_until then by = budget end
+  local left = by.held_until - time.monotonic()
   if left <= 0 then return nil end
-  local cause = budget.held_by
+  local cause = by.held_by
   local code = cause and cause.code or "rate_limited"
   local message = cause and ("not asked again for %.0f s: %s"):format(math.ceil(left), cause.message)
     or ("the server asked for %.0f s more of silence"):format(math.ceil(left))
@@ -113,11 +117,12 @@ end
 ---     if not slot then return nil, err end
 ---@async
 ---@param timeout Seconds? longest wait in the queue, 30 by default
+---@param part string? what is asked for, where a server has several things that may fail by themselves
 ---@return table? slot closable
 ---@return Err? err carries retry_after (seconds) while held; code "busy" when the queue is too slow
 ---@nodiscard
-function Budget:enter(timeout)
-  local err = held(self)
+function Budget:enter(timeout, part)
+  local err = held(self, part)
   if err then return nil, err end
   if self.under_way < self.limit then
     self.under_way = self.under_way + 1
@@ -134,26 +139,37 @@ function Budget:enter(timeout)
     end
     waiter.signal:wait(left)
   end
-  err = held(self)
+  err = held(self, part)
   if err then return nil, err end
   waiter.taken = true
   return setmetatable({ budget = self }, Slot)
 end
 
 ---Notes that the server answered.
-function Budget:succeeded()
+---@param part string? what it answered for
+function Budget:succeeded(part)
   self.failures = 0
+  if part then self.parts[part] = nil end
 end
+
+-- What says that the server cannot be reached, whatever is asked of it.
+local UNREACHED <const> = { refused = true, unreachable = true, dns = true, tls = true }
 
 ---Notes that the server could not be reached or failed; after some in a row it is left alone for a while.
 ---@param err Err
 ---@param most Seconds longest pause, the caller's interval
-function Budget:failed(err, most)
-  self.failures = self.failures + 1
-  if self.failures <= TOLERATED then return end
-  local pause = math.min(most, 2.0 ^ math.min(self.failures - TOLERATED, 12)) * (0.5 + math.random() / 2)
+---@param part string? what failed
+function Budget:failed(err, most, part)
+  local by = self
+  if part and not UNREACHED[err.code] then
+    by = self.parts[part] or { failures = 0, held_until = 0 }
+    self.parts[part] = by
+  end
+  by.failures = by.failures + 1
+  if by.failures <= TOLERATED then return end
+  local pause = math.min(most, 2.0 ^ math.min(by.failures - TOLERATED, 12)) * (0.5 + math.random() / 2)
   local till = time.monotonic() + pause
-  if till > self.held_until then self.held_until, self.held_by = till, err end
+  if till > by.held_until then by.held_until, by.held_by = till, err end
 end
 
 ---Holds everybody back because the server asked for it. Jitter is added, so that not all return at once.

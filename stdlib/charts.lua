@@ -276,16 +276,16 @@ local function shared(self, key, limit, ask)
   local flight <close> = setmetatable({ repository = self, key = key, waiting = {} }, flight_meta)
   self.flights[key] = flight
   local answer = { asked = time.monotonic() }
-  local slot <close>, err = self.budget:enter()
+  local slot <close>, err = self.budget:enter(nil, key)
   if slot then
     answer.value, answer.err = ask(self)
     err = answer.err
     if answer.value ~= nil or err.code == "not_found" or err.code == "mismatch" then
-      self.budget:succeeded()
+      self.budget:succeeded(key)
     elseif err.retry_after then
       self.budget:hold(err.retry_after)
     else
-      self.budget:failed(err, INTERVAL)
+      self.budget:failed(err, INTERVAL, key)
     end
   else
     answer.err = err

@@ -21,6 +21,7 @@ local smart = require "git.smart"
 local task = require "task"
 local time = require "time"
 local url = require "git.url"
+local whole = require "git.whole"
 
 local M = {}
 
@@ -73,7 +74,7 @@ end
 ---@private
 function Source:ls_remote(known)
   local share = budget.of(self.url.origin, 4)
-  local slot <close>, err = share:enter()
+  local slot <close>, err = share:enter(nil, self.url.text)
   if not slot then return nil, err end
   local result
   result, err = command.run("git.ls_remote",
@@ -81,10 +82,10 @@ function Source:ls_remote(known)
     { protocol = self.url.scheme, timeout = self.timeout, max_output = 64 * 1024 * 1024 })
   if not result then
     err.target = self.url.text
-    if self.url.scheme == "ssh" and err.code ~= "not_found" then share:failed(err, self.interval) end
+    if self.url.scheme == "ssh" and err.code ~= "not_found" then share:failed(err, self.interval, self.url.text) end
     return nil, err
   end
-  share:succeeded()
+  share:succeeded(self.url.text)
   local fingerprint = hash.sha256(result.stdout)
   if fingerprint == known then return true, known end
   local snapshot
@@ -190,12 +191,17 @@ end
 ---@field interval Seconds
 ---@field private source GitSource
 ---@field private mirror GitMirror?
+---@field private opts GitOptions
+---@field private depth integer among submodules
+---@field private wholes table<string, string> commits to what they are with LFS files and submodules
 local Repository = {}
 Repository.__index = Repository
 
 local OPTIONS = { url = "string", username = "string", password = "string", ca = "string", mirrors = "string",
-  interval = "number", timeout = "number" }
-local USAGE = "usage: git.repository{ url =, username =, password =, ca =, mirrors =, interval =, timeout = }"
+  interval = "number", timeout = "number", lfs = "boolean", lfs_url = "string", submodules = "boolean",
+  depth = "number" }
+local USAGE = "usage: git.repository{ url =, username =, password =, ca =, mirrors =, interval =, timeout =, lfs =, "
+  .. "lfs_url =, submodules = }"
 
 ---@class GitOptions
 ---@field url string
@@ -205,6 +211,10 @@ local USAGE = "usage: git.repository{ url =, username =, password =, ca =, mirro
 ---@field mirrors string? folder of bare mirrors; without it only references can be asked for
 ---@field interval Seconds? between two requests, 30 by default
 ---@field timeout Seconds? of one request for references, 30 by default
+---@field lfs boolean? archives and checkouts hold the files of Git LFS instead of their pointers
+---@field lfs_url string? of the LFS server, where it is not the repository's own
+---@field submodules boolean? archives and checkouts hold the files of submodules
+---@field depth integer? how many repositories this one is a submodule below; for ourselves
 
 ---Makes a repository object. Does no I/O.
 ---@param opts GitOptions
@@ -226,8 +236,8 @@ function M.repository(opts)
     log.secret(hash.base64((opts.username or address.user or "git") .. ":" .. opts.password))
   end
   local source = source_of(address, opts)
-  local self = setmetatable({ url = address.text, interval = opts.interval or 30, source = source },
-    Repository)
+  local self = setmetatable({ url = address.text, interval = opts.interval or 30, source = source, opts = opts,
+    depth = opts.depth or 0, wholes = {} }, Repository)
   if opts.mirrors then
     self.mirror = source.mirrors[opts.mirrors] or mirror.new {
       mirrors = opts.mirrors, url = address, endpoint = source.endpoint,
@@ -317,6 +327,53 @@ function Repository:fetch(commit)
   return present(self, "usage: repo:fetch(commit)", commit)
 end
 
+---Tells what archives and checkouts of a commit lack: submodules and files of Git LFS that nobody asked for.
+---@async
+---@param commit string full id
+---@return string[]? lines for the log of a run
+---@return Err? err
+function Repository:left_out(commit)
+  local ok, err = present(self, "usage: repo:left_out(commit)", commit)
+  if not ok then return nil, err end
+  local refers
+  refers, err = whole.refers(self.mirror, commit)
+  if not refers then return nil, err end
+  return whole.left_out(refers, self.opts)
+end
+
+---Gives the commit that holds what this one refers to, as far as `lfs` and `submodules` ask for it. The words that
+---write or read files do this by themselves.
+---@async
+---@param commit string full id
+---@return string? commit
+---@return Err? err
+function Repository:whole(commit)
+  local ok, err = present(self, "usage: repo:whole(commit)", commit)
+  if not ok then return nil, err end
+  local opts, address = self.opts, self.source.url
+  if not (opts.lfs or opts.submodules) then return commit end
+  local made = self.wholes[commit]
+  if made then return made end
+  made, err = whole.make(self.mirror, commit, {
+    url = address, depth = self.depth,
+    lfs = opts.lfs and { url = address, api = opts.lfs_url, username = opts.username or address.user,
+      password = opts.password, ca = opts.ca } or nil,
+    submodule = opts.submodules and function(at, own)
+      return M.repository {
+        url = at.text, username = own and opts.username or nil, password = own and opts.password or nil,
+        ca = own and opts.ca or nil, mirrors = opts.mirrors, timeout = opts.timeout, lfs = opts.lfs, submodules = true,
+        depth = self.depth + 1,
+      }
+    end or nil,
+  })
+  if made then self.wholes[commit] = made end
+  return made, err
+end
+
+---The mirror with this repository's objects, for a repository that it is a submodule of.
+---@return GitMirror
+function Repository:objects() return self.mirror end
+
 ---Tells whether `a` is an ancestor of `b`, or `b` itself.
 ---@async
 ---@param a string full id
@@ -377,9 +434,9 @@ end
 function Repository:archive(commit, opts)
   local usage = "usage: repo:archive(commit, { to = FILE, path = FOLDER })"
   if type(opts) ~= "table" or type(opts.to) ~= "string" then error(usage, 2) end
-  local ok, err = present(self, usage, commit)
-  if not ok then return nil, err end
-  return content.archive(self.mirror, commit, opts)
+  local from, err = self:whole(commit)
+  if not from then return nil, err end
+  return content.archive(self.mirror, from, opts)
 end
 
 ---Writes the files of one commit into a new or empty folder.
@@ -392,9 +449,9 @@ end
 function Repository:checkout(commit, dir, opts)
   local usage = "usage: repo:checkout(commit, folder [, { path =, symlinks = }])"
   if type(dir) ~= "string" or dir:sub(1, 1) ~= "/" then error(usage .. ": needs an absolute folder", 2) end
-  local ok, err = present(self, usage, commit)
-  if not ok then return nil, err end
-  return content.checkout(self.mirror, commit, dir, opts or {})
+  local from, err = self:whole(commit)
+  if not from then return nil, err end
+  return content.checkout(self.mirror, from, dir, opts or {})
 end
 
 ---Reads one small regular file of a commit.
@@ -407,9 +464,9 @@ end
 function Repository:read(commit, path, opts)
   local usage = "usage: repo:read(commit, path [, { max = }])"
   if type(path) ~= "string" then error(usage, 2) end
-  local ok, err = present(self, usage, commit)
-  if not ok then return nil, err end
-  return content.read(self.mirror, commit, path, opts and opts.max)
+  local from, err = self:whole(commit)
+  if not from then return nil, err end
+  return content.read(self.mirror, from, path, opts and opts.max)
 end
 
 return M

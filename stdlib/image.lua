@@ -148,6 +148,10 @@ local function build(request, where)
   local fetched
   fetched, err = request.repo:fetch(request.commit)
   if not fetched then return nil, err end
+  local left_out
+  left_out, err = request.repo:left_out(request.commit)
+  if not left_out then return nil, err end
+  for _, line in ipairs(left_out) do hooks.output("stderr", line) end
   local dockerfile
   dockerfile, err = find_dockerfile(request)
   if not dockerfile then return nil, err end

@@ -22,7 +22,8 @@ local function repository(app, cfg)
   end
   return require("git").repository {
     url = app.source.url, username = username, password = password, ca = known.ca, mirrors = cfg.state .. "/mirrors",
-    interval = app.poll,
+    interval = app.poll, lfs = app.lfs ~= nil and app.lfs ~= false, submodules = app.submodules,
+    lfs_url = type(app.lfs) == "string" and app.lfs or nil,
   }
 end
 

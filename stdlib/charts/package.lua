@@ -116,7 +116,11 @@ end
 local function check_out(request, chart, scratch)
   local folder, path = scratch .. "/source", clean(request.path)
   local whole = needs_neighbours(chart)
-  local done, err = request.repo:checkout(request.commit, folder,
+  local left_out, err = request.repo:left_out(request.commit)
+  if not left_out then return nil, err end
+  for _, line in ipairs(left_out) do request.hooks.output("stderr", line) end
+  local done
+  done, err = request.repo:checkout(request.commit, folder,
     { path = not whole and path or nil, symlinks = false })
   if not done then return nil, err end
   return whole and folder .. "/" .. path or folder

@@ -157,6 +157,16 @@ local app = s.record({
     what = "an image repository", verify = with(names.image), example = '"ghcr.io/team/web"' }) },
   { "dockerfile", inside("Dockerfile in the checkout.", "Dockerfile") },
   { "context", inside("Build context in the checkout.", ".") },
+  { "lfs", s.either({
+    { is "boolean", s.boolean() }, { is "string", url() },
+  }, {
+    doc = "Fetch files of Git LFS into build contexts, charts and manifests: `true`, or the address of the LFS server "
+      .. "where it is not the repository's own. Without it they are pointers, and the run's log says so.",
+    default = false, what = "true, false or an address",
+  }) },
+  { "submodules", s.boolean { doc = "Fetch submodules into build contexts, charts and manifests: from the repository's "
+    .. "own server with its credentials, from elsewhere over HTTP without any. Without it they are empty folders, and "
+    .. "the run's log says so.", default = false } },
   { "build", s.record({
     { "args", plain_env "Build arguments. They stay visible in the image: no secrets." },
     { "target", text("Stage of the Dockerfile to build.") },

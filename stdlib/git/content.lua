@@ -14,6 +14,8 @@ local M = {}
 local MAX_FILES = 500000
 local MAX_CONTENT = 8 << 30
 
+local ENTRY = "(%d+) (%a+) (%x+) +([%d-]+)\t([^\0]*)\0()" -- of git ls-tree -l -z
+
 local run = command.run_at
 
 ---Brings a path inside of a tree to git's form; refuses those that could mean something else.
@@ -70,36 +72,61 @@ local function tree_of(mirror, op, commit, path)
   return entry.oid
 end
 
--- Counts what a tree unfolds to, while git lists it; a bomb is left as soon as it shows.
-local function measure(mirror, op, commit, tree)
+---Calls each() for every file of a tree while git lists them.
+---@async
+---@param mirror GitMirror
+---@param op string
+---@param commit string for errors
+---@param tree string
+---@param each fun(mode: string, kind: string, oid: string, size: integer, path: string): boolean?, Err? nil ends it
+---@return true?
+---@return Err? err
+function M.entries(mirror, op, commit, tree, each)
   local child <close>, err = proc.spawn(command.command({ "ls-tree", "-r", "-l", "-z", "--full-tree", tree },
     { dir = mirror:path(refs.id_format(commit)), timeout = 600 }))
   if not child then return nil, err end
-  local bytes, files, rest = 0, 0, ""
+  local rest = ""
   for piece in function() return child:read "stdout" end do
     piece = rest .. piece
     local last = 0
-    for size, at in piece:gmatch "%d+ %a+ %x+ +([%d-]+)\t[^\0]*\0()" do
-      bytes = bytes + (tonumber(size) or 0)
-      files = files + 1
+    for mode, kind, oid, size, path, at in piece:gmatch(ENTRY) do
+      local ok, problem = each(mode, kind, oid, tonumber(size) or 0, path)
+      if not ok then return nil, problem end
       last = at - 1
     end
     rest = piece:sub(last + 1)
-    if bytes > MAX_CONTENT or files > MAX_FILES then
-      return errors.fail("too_large", ("the commit unfolds to more than %d files or %d GiB"):format(MAX_FILES,
-        MAX_CONTENT >> 30), { op = op, target = commit })
-    end
   end
   local result
   result, err = child:wait()
   if not result then return nil, err end
   if not result.ok then return command.failure(op, commit, result) end
+  return true
+end
+
+-- Counts what a tree unfolds to; a bomb is left as soon as it shows.
+local function measure(mirror, op, commit, tree)
+  local bytes, files = 0, 0
+  local ok, err = M.entries(mirror, op, commit, tree, function(_, _, _, size)
+    bytes = bytes + size
+    files = files + 1
+    if bytes <= MAX_CONTENT and files <= MAX_FILES then return true end
+    return errors.fail("too_large", ("the commit unfolds to more than %d files or %d GiB"):format(MAX_FILES,
+      MAX_CONTENT >> 30), { op = op, target = commit })
+  end)
+  if not ok then return nil, err end
   return { bytes = bytes, files = files }
 end
 
--- A folder archived by its tree would carry the time of day. A commit made of that tree, with the times of
--- the real one and nothing else, gives the same bytes for the same commit, always.
-local function stand_in(mirror, op, commit, tree)
+---Makes a commit of a tree, with the times of another commit and nothing else: the same one for the same two, always.
+---A tree that is archived by itself would carry the time of day.
+---@async
+---@param mirror GitMirror
+---@param op string
+---@param commit string whose times it gets
+---@param tree string
+---@return string? commit
+---@return Err? err
+function M.commit_of(mirror, op, commit, tree)
   local dated, err = run(mirror, op, commit, { "log", "-1", "--no-patch", "--format=%ct", commit, "--" })
   if not dated then return nil, err end
   local date = "@" .. (dated.stdout:match "^%d+" or "0") .. " +0000"
@@ -129,7 +156,7 @@ function M.archive(mirror, commit, opts)
   if not size then return nil, err end
   local source = commit
   if path ~= "" then
-    source, err = stand_in(mirror, op, commit, tree)
+    source, err = M.commit_of(mirror, op, commit, tree)
     if not source then return nil, err end
   end
   local part = opts.to .. ".part"
@@ -146,8 +173,8 @@ function M.archive(mirror, commit, opts)
   return { path = opts.to, size = info.size, files = size.files }
 end
 
----Writes the files of one commit, or of one of its folders, into a new folder. Submodules are empty folders;
----symbolic links are as committed unless `symlinks` is false, then they are files that hold their target.
+---Writes the files of one commit, or of one of its folders, into a new folder. Submodules that were not fetched are
+---empty folders; symbolic links are as committed unless `symlinks` is false, else files that hold their target.
 ---@async
 ---@param mirror GitMirror
 ---@param commit string

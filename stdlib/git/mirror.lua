@@ -154,6 +154,20 @@ local function haves(self, commit)
   return list
 end
 
+-- Tells git at which commits the server's own history ends. Where it ends elsewhere than before, what is missing here
+-- is no longer known: the mirror is begun anew.
+local function graft(self, format, shallow)
+  local path = self:path(format) .. "/shallow"
+  table.sort(shallow)
+  local now, before = table.concat(shallow, "\n"), fs.read(path, { max = 64 << 20 })
+  if before and before ~= now .. "\n" then
+    fs.remove(path)
+    return errors.fail("exit", "the history ends elsewhere than before", { op = "git.fetch", target = self.url.text })
+  end
+  if now == "" then return true end
+  return fs.write(path, now .. "\n")
+end
+
 -- Streams a pack from an HTTP server into the object store.
 local function receive(self, format, wants, have)
   local op = "git.fetch"
@@ -164,10 +178,15 @@ local function receive(self, format, wants, have)
       .. self.max_pack },
     { dir = self:path(format), timeout = self.timeout }))
   if not child then return nil, err end
-  local refused = false
+  local refused, grafted, shallow = false, false, {}
   local fetched, trouble = self.endpoint:fetch {
-    wants = wants, haves = have, timeout = self.timeout, max = self.max_pack,
+    wants = wants, haves = have, timeout = self.timeout, max = self.max_pack, shallow = shallow,
     sink = function(bytes)
+      if not grafted then -- before git looks at what the first commits reach
+        local noted, problem = graft(self, format, shallow)
+        if not noted then return nil, problem end
+        grafted = true
+      end
       local taken, why = child:write(bytes)
       refused = not taken
       return taken, why
@@ -187,7 +206,7 @@ end
 
 local function git_fetch(self, format, ...)
   local argv = { "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
-    "--no-auto-maintenance", "--no-write-commit-graph", "--refmap=", ... }
+    "--no-auto-maintenance", "--no-write-commit-graph", "--update-shallow", "--refmap=", ... }
   return command.run("git.fetch", argv,
     { dir = self:path(format), protocol = self.url.scheme, timeout = self.timeout })
 end

@@ -122,6 +122,7 @@ end
 ---@field agent boolean the server told its agent, so it takes ours
 ---@field unborn boolean ls-refs may tell an unborn HEAD
 ---@field words table<string, boolean> version 0: capabilities without values
+---@field shallow string[]? version 0: commits at which the server's own history ends
 ---@field snapshot GitSnapshot? version 0: the advertisement is the list of references itself
 
 local function v2_caps(body, at)
@@ -186,10 +187,15 @@ local function v0_line(snapshot, line, last)
 end
 
 local function v0_caps(body, at, pause)
-  local caps = { version = 0, format = "sha1", agent = false, unborn = false, words = {} }
+  local caps = { version = 0, format = "sha1", agent = false, unborn = false, words = {}, shallow = {} }
   local snapshot, symref
   local last = {}
   local following, err = each_line(body, at, "the advertisement", pause, function(line)
+    local ending = snapshot and line:match "^shallow (%x+)$"
+    if ending and check_id(snapshot, ending) then
+      caps.shallow[#caps.shallow + 1] = ending
+      return true
+    end
     if snapshot then return v0_line(snapshot, line, last) end
     if line == "version 1" then return true end
     local first, words = line:match "^([^\0]*)\0(.*)$"
@@ -310,9 +316,9 @@ function M.parse_ls_remote(output, pause)
   for line in output:gmatch "([^\n]*)\n" do
     lines = lines + 1
     if pause and lines % LINES_PER_TURN == 0 then pause() end
-    local symref = line:match "^ref: ([^\t]+)\tHEAD$"
-    if symref then
-      target = symref
+    local symref, from = line:match "^ref: ([^\t]+)\t([^\t]+)$"
+    if symref then -- any reference may be a symbolic one; its own line follows
+      if from == "HEAD" then target = symref end
     else
       local oid, name = line:match "^(%x+)\t(.+)$"
       local format = M.id_format(oid)

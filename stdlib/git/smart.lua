@@ -90,7 +90,11 @@ function Endpoint:status_error(response, op, share, place)
   local err = errors.new(code, ("%s (HTTP %d)"):format(message, status), { op = op, target = self.url.text })
   err.status = status
   err.retry_after = wait
-  if status >= 500 and code == "status" then share:failed(err, self.interval) else share:succeeded() end
+  if status >= 500 and code == "status" then
+    share:failed(err, self.interval, self.url.text)
+  else
+    share:succeeded(self.url.text)
+  end
   return nil, err
 end
 
@@ -98,7 +102,7 @@ end
 function Endpoint:request(op, opts)
   local place = opts.place or self.place
   local share = budget.of(place.origin)
-  local slot <close>, err = share:enter()
+  local slot <close>, err = share:enter(nil, self.url.text)
   if not slot then return nil, err end
   local headers = { ["Git-Protocol"] = "version=2", ["User-Agent"] = "git/2.0 (" .. M.AGENT .. ")",
     ["Accept"] = opts.accept, ["Content-Type"] = opts.content_type, ["Accept-Encoding"] = "identity" }
@@ -111,7 +115,7 @@ function Endpoint:request(op, opts)
     redirects = opts.redirects or 0, stream = opts.stream, idle_timeout = opts.idle,
   }
   if not response then
-    share:failed(err, self.interval)
+    share:failed(err, self.interval, self.url.text)
     return nil, errors.new(err.code, err.message, { op = op, target = self.url.text, cause = err })
   end
   return response, share
@@ -121,7 +125,7 @@ end
 ---@private
 function Endpoint:check(response, share, op, kind, place)
   if response.status ~= 200 then return self:status_error(response, op, share, place or self.place) end
-  share:succeeded()
+  share:succeeded(self.url.text)
   local content = (response.headers["content-type"] or ""):match "^[^;%s]*"
   if content:lower() ~= kind then
     return errors.fail("protocol", ("the server answers with %s, not with git's %s"):format(
@@ -249,8 +253,9 @@ local function fetch_body(caps, wants, haves)
   return table.concat(out)
 end
 
--- Takes the pack out of the frames that follow a `done`. State: nil (before the pack), "pack", "end".
-local function unpack_frames(op, target, sink)
+-- Takes the pack out of the frames that follow a `done`. State: nil (before the pack), "shallow", "pack", "end".
+-- A server whose own history is cut says where, before the pack.
+local function unpack_frames(op, target, sink, shallow)
   local state
   local function fail(code, message)
     return errors.fail(code, message, { op = op, target = target })
@@ -263,7 +268,17 @@ local function unpack_frames(op, target, sink)
       state = "end"
       return true
     end
+    if kind == "delim" and state == "shallow" then
+      state = nil
+      return true
+    end
     if kind ~= "data" then return fail("protocol", "an unexpected marker inside of the pack") end
+    if state == "shallow" then
+      local ending = payload:match "^shallow (%x+)\n?$"
+      if not refs.id_format(ending) then return fail("protocol", "a line does not say where the history ends") end
+      shallow[#shallow + 1] = ending
+      return true
+    end
     local channel = payload:byte(1)
     if state == "pack" or channel == 1 or channel == 2 or channel == 3 then
       state = "pack"
@@ -275,6 +290,10 @@ local function unpack_frames(op, target, sink)
     if payload:sub(1, 4) == "ERR " then
       local message = text.clean(payload:sub(5))
       return fail(message:find "not our ref" and "not_found" or "failed", "the server says: " .. message)
+    end
+    if payload:find "^shallow%-info\n?$" then
+      state = "shallow"
+      return true
     end
     if payload:find "^packfile\n?$" then
       state = "pack"
@@ -292,6 +311,7 @@ end
 ---@class FetchOptions
 ---@field wants string[] full ids
 ---@field haves string[] ids whose whole history is here
+---@field shallow string[] gets the commits at which the server's own history ends, before the pack comes
 ---@field sink fun(bytes: string): boolean?, Err? gets the pack; a false result ends the transfer
 ---@field timeout Seconds of the whole transfer
 ---@field max integer longest pack in bytes
@@ -320,7 +340,8 @@ function Endpoint:fetch(opts)
   local ok
   ok, err = self:check(response, share, op, "application/x-git-upload-pack-result")
   if not ok then return nil, err end
-  local take, finished = unpack_frames(op, self.url.text, opts.sink)
+  for _, ending in ipairs(caps.shallow or {}) do table.insert(opts.shallow, ending) end
+  local take, finished = unpack_frames(op, self.url.text, opts.sink, opts.shallow)
   local reader = pktline.reader()
   local deadline = time.monotonic() + opts.timeout
   while true do

@@ -120,6 +120,9 @@ local PLAIN = {
   [410] = "GitHub no longer has this, or no longer speaks API version " .. M.VERSION,
 }
 
+-- What a path is about: one repository that fails holds no other one back.
+local function repository_of(path) return path:match "/repos/([^/?]+/[^/?]+)" end
+
 ---An answer that is not the wanted one, as an error.
 ---@private
 function Account:failure(op, target, response)
@@ -137,7 +140,7 @@ function Account:failure(op, target, response)
   local err = errors.new(code, message, { op = op, target = target })
   err.status = status
   err.retry_after = held
-  if status >= 500 then self.share:failed(err, 60) end
+  if status >= 500 then self.share:failed(err, 60, repository_of(target)) end
   return nil, err
 end
 
@@ -196,7 +199,7 @@ function Account:request(request)
     body = json.encode(request.body)
     headers["Content-Type"] = "application/json"
   end
-  local slot <close>, refused = self.share:enter(120)
+  local slot <close>, refused = self.share:enter(120, repository_of(request.path))
   if not slot then
     refused.op, refused.target = op, request.path
     return nil, refused
@@ -208,11 +211,11 @@ function Account:request(request)
   end
   local response, final = send(self, op, method, address, headers, body)
   if not response then
-    self.share:failed(final, 60)
+    self.share:failed(final, 60, repository_of(request.path))
     return nil, errors.new(final.code, final.message, { op = op, target = request.path, cause = final })
   end
   if not request.ok[response.status] then return self:failure(op, request.path, response) end
-  self.share:succeeded()
+  self.share:succeeded(repository_of(request.path))
   self:note(response)
   if response.status ~= 304 and response.status ~= 204 then
     local data, err = json.decode(response.body)

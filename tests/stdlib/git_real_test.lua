@@ -233,6 +233,29 @@ test("a server is never asked for more than eight repositories at once", functio
   between:close()
 end)
 
+test("repositories that fail hold back no other one of their server", function()
+  for i = 1, 3 do server:repo("poor" .. i):commit { ["a"] = "1" } end
+  for i = 1, 6 do server:repo("good" .. i):commit { ["a"] = "1" } end
+  local between = relay.open(server.host)
+  between.hook = function(request, forward)
+    if request.path:find "poor" then return { status = 500, body = "broken" } end
+    return forward(request)
+  end
+  local poor, good = {}, {}
+  for i = 1, 3 do poor[i] = fresh(("%s/pub/poor%d.git"):format(between.url, i), { interval = 30 }) end
+  for i = 1, 6 do good[i] = fresh(("%s/pub/good%d.git"):format(between.url, i), { interval = 30 }) end
+  for _ = 1, 8 do
+    for i = 1, 3 do fails("status", poor[i]:refs { max_age = 0 }) end
+    for i = 1, 6 do ok(good[i]:refs { max_age = 0 }) end
+  end
+  local asked = 0
+  for _, request in ipairs(between:drain()) do
+    if request.path:find "poor" then asked = asked + 1 end
+  end
+  ok(asked < 24, "they themselves are left alone")
+  between:close()
+end)
+
 test("a server that is down costs one try per interval and is found again at once", function()
   local away = lab.git {}
   local origin = away:repo "app"
@@ -553,6 +576,56 @@ test("file remotes say the same", function()
     eq(ok(repo:head()).commit, commit)
   end
   fails("not_found", fresh(origin.path .. ".nowhere"):refs())
+end)
+
+test("any reference may be a symbolic one, over HTTP of both versions and from files", function()
+  local origin = server:repo "renamed"
+  local commit = origin:commit { ["a"] = "1" }
+  origin:tag "v1"
+  lab_git.git { "--git-dir", origin.path, "symbolic-ref", "refs/heads/master", "refs/heads/main" }
+  lab_git.git { "--git-dir", origin.path, "symbolic-ref", "refs/tags/latest", "refs/tags/v1" }
+  lab_git.git { "--git-dir", origin.path, "symbolic-ref", "refs/heads/broken", "refs/heads/nowhere" }
+  local between = relay.open(server.host)
+  between.hook = function(request, forward)
+    rawset(request.headers, "git-protocol", nil)
+    return forward(request)
+  end
+  for _, url in ipairs { origin.url, between.url .. "/pub/renamed.git", origin.path } do
+    local repo = fresh(url)
+    local snapshot = ok(repo:refs())
+    eq({ snapshot.head, snapshot.heads, snapshot.tags }, { "refs/heads/main", 2, 2 }, url)
+    eq(ok(repo:head "master").commit, commit)
+  end
+  between:close()
+end)
+
+test("a repository whose own history is cut is read, over HTTP of both versions and from files", function()
+  local full = server:repo "full"
+  for i = 1, 4 do full:commit { ["a"] = tostring(i) } end
+  local cut = server:repo "cut"
+  assert(fs.remove(cut.path, { recursive = true }))
+  lab_git.git { "clone", "-q", "--bare", "--depth", "2", "file://" .. full.path, cut.path }
+  local commit, before = cut:head "main", full:head "main~1"
+  local between = relay.open(server.host)
+  between.hook = function(request, forward)
+    rawset(request.headers, "git-protocol", nil)
+    return forward(request)
+  end
+  for _, url in ipairs { cut.url, between.url .. "/pub/cut.git", cut.path } do
+    local repo = fresh(url, { mirrors = lab.dir "mirrors" })
+    eq(ok(repo:head "main").commit, commit, url)
+    eq(ok(repo:read(commit, "a")), "4", url)
+    eq(ok(repo:is_ancestor(before, commit)), true, url)
+    eq(ok(repo:count(commit)), 2, url)
+  end
+  between:close()
+  -- A server whose history is whole again is not believed to be cut for ever.
+  local repo = fresh(cut.url, { mirrors = lab.dir "mirrors" })
+  eq(ok(repo:count(commit)), 2)
+  lab_git.git { "--git-dir", cut.path, "fetch", "-q", "--unshallow", "file://" .. full.path, "main" }
+  local newest = full:commit { ["a"] = "5" }
+  lab_git.git { "--git-dir", cut.path, "fetch", "-q", "file://" .. full.path, "+main:main" }
+  eq(ok(repo:count(newest)), 5)
 end)
 
 test("ssh remotes work through whatever speaks for the far side", function()
