@@ -14,17 +14,6 @@ function M.words(approval)
   return ("waits for approval (%d of %d votes) until %s"):format(got, approval.votes, time.iso(approval.deadline))
 end
 
--- Sleeps until somebody voted, a newer change came, or the moment is there.
-local function rest(lane, steps, seconds)
-  steps.sleeping, lane.resting = steps.sleeping + 1, true
-  local guard <close> = setmetatable({}, { __close = function()
-    steps.sleeping, steps.moved, lane.resting = steps.sleeping - 1, time.monotonic(), false
-  end })
-  assert(guard)
-  lane.engine.idle:notify()
-  lane.wake:wait(seconds)
-end
-
 -- How a pending approval ends by itself, if now; else for how long to wait.
 local function judge(journal, run, approval)
   if not approval then return "withdrawn" end -- somebody deleted it
@@ -44,7 +33,7 @@ end
 -- run only waits says nothing about the run: the attempt does not count until it goes on.
 local function await(run, id)
   local engine = run.place.engine
-  local journal, lane, parked = engine.journal, engine:lane(run.place), false
+  local journal, parked = engine.journal, false
   while true do
     local ended, left = judge(journal, run, journal:approval_by_id(id))
     if ended then
@@ -53,7 +42,7 @@ local function await(run, id)
     end
     if not parked then journal:park(run.id) end
     parked = true
-    rest(lane, run.steps, math.min(left, LOOK))
+    run.steps.turn:rest(math.min(left, LOOK)) -- until somebody voted, a newer change came, or its time is over
   end
 end
 

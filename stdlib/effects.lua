@@ -51,13 +51,14 @@ local function asking(name)
   return c
 end
 
-local function effect(name, fn, writes)
+-- `acts`: it may change the place that the run is about, so it does not begin while somebody holds that.
+local function effect(name, fn, writes, acts)
   return function(...)
     local c = asking(name)
     if c.mode == "watch" and writes then error(name .. " changes things, and watch only reads: do it in run", 2) end
     if c.mode ~= "run" then return fn(...) end
     local args = table.pack(...)
-    return c.steps:perform(name, args, function() return fn(table.unpack(args, 1, args.n)) end)
+    return c.steps:perform(name, args, function() return fn(table.unpack(args, 1, args.n)) end, acts and "acts" or nil)
   end
 end
 
@@ -71,7 +72,8 @@ local function request(fname, fn)
     end
     if c.mode ~= "run" then return fn(table.unpack(args, 1, args.n)) end
     local asked = c.steps:since(2) and requests.asked(fname, args) or args
-    return c.steps:perform(name, asked, function() return fn(table.unpack(args, 1, args.n)) end)
+    local acts = requests.writes(fname, args) and "acts" or nil
+    return c.steps:perform(name, asked, function() return fn(table.unpack(args, 1, args.n)) end, acts)
   end
 end
 
@@ -85,7 +87,7 @@ local function value(name, fn)
 end
 
 -- What a command does is the author's business: a watch may run one that only looks.
-function special.proc_run(name, fn) return effect(name, fn, false) end
+function special.proc_run(name, fn) return effect(name, fn, false, true) end
 
 function special.live(name, fn)
   return function(...)
@@ -160,7 +162,7 @@ function M.require(name)
     elseif kind == "value" then
       face[fname] = value(full, fn)
     else
-      face[fname] = effect(full, fn, kind == "write")
+      face[fname] = effect(full, fn, kind == "write", kind == "write" and name ~= "fs")
     end
   end
   made[name] = setmetatable({}, {

@@ -219,16 +219,68 @@ end
 ---@return table? run
 function Journal:run_by_id(id) return run_row(self:row(RUN .. "WHERE id = ?", id)) end
 
----The run that a place should work on now: one that was interrupted, else the oldest that waits. What a rollback
----policy asked for comes before newer changes: put back after them, it would undo them.
+---The run that a place should work on now: the one whose turn it is, else one that was interrupted, else the oldest
+---that waits. What a rollback policy asked for comes before newer changes: put back after them, it would undo them.
 ---@param app string
 ---@param environment string
----@param held? string While the place is held: the policy whose changes wait, and hold up nobody else.
+---@param held? boolean The place is held: changes wait, and hold up nobody else.
 ---@return table? run
 function Journal:next_run(app, environment, held)
   return run_row(self:row(RUN .. [[WHERE app = ?1 AND environment = ?2 AND (state = 'running' OR state = 'queued'
-    AND (?3 IS NULL OR kind <> 'change' OR policy <> ?3))
-    ORDER BY state = 'queued', NOT (kind = 'rollback' AND "by" IS NULL), id LIMIT 1]], app, environment, held))
+    AND (?3 = 0 OR kind <> 'change'))
+    ORDER BY state = 'queued', away, NOT (kind = 'rollback' AND "by" IS NULL), id LIMIT 1]],
+    app, environment, held and 1 or 0))
+end
+
+---What may pass runs that only wait: the rollback that a policy asked for, then what people ordered.
+---@param app string
+---@param environment string
+---@param now number
+---@param longest number Seconds: what is to wait for longer waits because of a clock that was set back.
+---@return table? run
+function Journal:next_passing(app, environment, now, longest)
+  return run_row(self:row(RUN .. [[WHERE app = ?1 AND environment = ?2 AND state = 'queued' AND kind <> 'change'
+    AND (not_before IS NULL OR not_before <= ?3 OR not_before > ?3 + ?4)
+    ORDER BY NOT (kind = 'rollback' AND "by" IS NULL), id LIMIT 1]], app, environment, now, longest))
+end
+
+---Runs that were under way: first the one whose turn it was.
+---@param app string
+---@param environment string
+---@return table[] runs
+function Journal:interrupted(app, environment)
+  local list = self:rows(RUN .. "WHERE app = ? AND environment = ? AND state = 'running' ORDER BY away, id",
+    app, environment)
+  for _, row in ipairs(list) do run_row(row) end
+  return list
+end
+
+-- The turn of a place is this run's; whatever else is under way there waits.
+local function take_lane(self, run)
+  self:write([[UPDATE runs SET away = (id <> ?1) WHERE app = ?2 AND environment = ?3 AND state = 'running'
+    AND away <> (id <> ?1)]], run.id, run.app, run.environment)
+end
+
+---The lane's turn goes to a run.
+---@param run table
+function Journal:take_lane(run)
+  self:lazily("turn taken", function()
+    take_lane(self, run)
+    return true
+  end)
+end
+
+---Why a run that waited must not go on, if so: its release was taken back meanwhile, or what a person ordered after it
+---was carried out.
+---@param run table
+---@return string? reason
+function Journal:passed_over(run)
+  local bad = self:row("SELECT reason FROM releases WHERE run = ? AND state = 'bad' LIMIT 1", run.id)
+  if bad then return "its release was taken back meanwhile: " .. (bad.reason or "it is bad") end
+  local order = self:row([[SELECT id, title, "by" FROM runs WHERE app = ? AND environment = ? AND id > ?
+    AND kind <> 'change' AND "by" IS NOT NULL AND state = 'done' ORDER BY id DESC LIMIT 1]],
+    run.app, run.environment, run.id)
+  return order and ("run %d took its place meanwhile: %s, ordered by %s"):format(order.id, order.title, order.by)
 end
 
 ---Places that have unfinished runs, with how often the interrupted one was begun.
@@ -262,14 +314,16 @@ end
 ---@param name string
 ---@param text string
 ---@param edition integer The present one.
+---@param turn boolean Its lane's turn is this run's.
 ---@return integer? edition The run's; nil: somebody ended it meanwhile.
-function Journal:begin(run, hash, name, text, edition)
+function Journal:begin(run, hash, name, text, edition, turn)
   return self:synced("begin", function()
     self:write("INSERT OR IGNORE INTO policies (hash, name, text, at) VALUES (?, ?, ?, ?)",
       hash, name, text, time.now())
     local begun = self:write([[UPDATE runs SET state = 'running', attempts = attempts + 1, policy_hash = ?,
       edition = coalesce(edition, ?), started_at = coalesce(started_at, ?)
       WHERE id = ? AND state IN ('queued', 'running')]], hash, edition, time.now(), run.id)
+    if turn then take_lane(self, run) end
     return begun > 0 and self:row("SELECT edition FROM runs WHERE id = ?", run.id).edition
   end) or nil
 end
@@ -311,11 +365,16 @@ function Journal:policy_text(hash)
   if row then return row.text, row.name end
 end
 
--- Whether something newer waits than this run; an automatic rollback is about the past.
+-- Whether something newer waits or is under way than this run; an automatic rollback is about the past.
 local function newer_waits(self, run)
-  return self:row([[SELECT id FROM runs WHERE app = ? AND environment = ? AND id > ? AND state = 'queued'
+  return self:row([[SELECT id FROM runs WHERE app = ? AND environment = ? AND id > ? AND state IN ('queued', 'running')
     AND NOT (kind = 'rollback' AND "by" IS NULL) LIMIT 1]], run.app, run.environment, run.id) ~= nil
 end
+
+-- What becomes of a release that the end of its run cut off.
+local CUT_OFF <const> = {
+  failed = "failed", quarantined = "failed", cancelled = "cancelled", superseded = "superseded",
+}
 
 ---Ends a run. `retry` queues the same change again, unless something newer waits: an older change never goes out after
 ---a newer one.
@@ -329,9 +388,10 @@ function Journal:finish(run, state, err, retry)
     self:write("UPDATE runs SET state = ?, ended_at = ?, error = ? WHERE id = ?", state, time.now(),
       err and plain(errors.plain(err)), run.id)
     -- What it was putting out when it ended is no release that stayed: rollback policies look for such.
-    if state == "failed" or state == "quarantined" or state == "cancelled" then
+    local interrupted = CUT_OFF[state]
+    if interrupted then
       self:write("UPDATE releases SET state = ?, reason = ? WHERE run = ? AND state = 'pending'",
-        state == "cancelled" and state or "failed", err and words(err.message), run.id)
+        interrupted, err and words(err.message), run.id)
     end
     self:write([[UPDATE approvals SET state = 'withdrawn', reason = 'its run ended', changed_at = ?
       WHERE run = ? AND state = 'pending']], time.now(), run.id)

@@ -59,7 +59,7 @@ function Run:image(commit, options)
         version = version, work = engine.state .. "/work", hooks = self.hooks,
       })
     end)
-  end)
+  end, "waits")
   return as_image(self, data)
 end
 
@@ -71,7 +71,7 @@ function Image:tag(name)
   local run = self.run
   run.steps:perform("tag", { image = self.image, tag = name }, function()
     return must(run.world.registry(self.repository, run.place.engine.config):tag(self.digest, name))
-  end)
+  end, "acts") -- whoever follows the tag rolls it out
   return self.face
 end
 
@@ -173,6 +173,8 @@ local PASSED_ON <const> = { "version", "restored", "versions", "containers", "in
 function Run:release(image, options)
   if type(image) ~= "table" or not image.digest then error("usage: run:release(image [, {version=}])", 2) end
   options = options or {}
+  self.steps:ready(true)
+  local whole <close> = self.steps:counting "busy" -- nobody passes between its steps
   local place, journal, run_id = self.place, self.place.engine.journal, self.id
   local id = self.steps:value("release", { image = image.image, version = options.version }, function()
     return journal:add_release {
@@ -181,6 +183,7 @@ function Run:release(image, options)
       init_containers = options.init_containers,
     }
   end, true)
+  assert(whole)
   local request = { image = image.image, digest = image.digest, commit = image.commit, release = id }
   for _, name in ipairs(PASSED_ON) do request[name] = options[name] end
   local ok, err = pcall(put, self, request)
@@ -307,7 +310,7 @@ function Run:step(name, args, fn)
   if type(name) ~= "string" or type(fn) ~= "function" then
     error("usage: run:step(name, args, fn); args may be nil", 2)
   end
-  return self.steps:perform("step " .. name, args, fn)
+  return self.steps:perform("step " .. name, args, fn, "acts")
 end
 
 ---@param row table The journal's row.

@@ -21,6 +21,9 @@ local context, errors, hash, json, log, record, sys, task, time = require "conte
 ---@field count integer Steps finished so far.
 ---@field moved number When a step last began or ended, by the monotonic clock.
 ---@field sleeping integer Branches that sleep now.
+---@field waiting integer Branches that only wait: for people, time, a build.
+---@field busy integer Branches with an effect under way.
+---@field turn? Attempt Whom to ask for the lane's turn.
 ---@field over? Err Why the run goes no further; sticky: pcall in a policy does not get past it.
 ---@field broken? Err The journal could not be read or written: nothing was decided, the run goes on later.
 ---@field private forked? boolean It has had more than one branch.
@@ -37,13 +40,13 @@ local MAX_RESULT <const> = 256 * 1024
 local LONG <const> = 60 -- seconds of sleep that are worth two writes
 
 ---@param options {journal: Journal, run: integer, edition?: integer, emit: fun(entry: table),
----  stopping: (fun(): boolean), acting: nil|fun(): boolean}
+---  stopping: (fun(): boolean), acting: (nil|fun(): boolean), turn?: Attempt}
 ---@return Steps
 function M.new(options)
   local self = setmetatable({
     journal = options.journal, run = options.run, edition = options.edition or M.EDITION, emit = options.emit,
     stopping = options.stopping, acting = options.acting or function() return true end, count = 0, branches = {},
-    moved = time.monotonic(), sleeping = 0,
+    moved = time.monotonic(), sleeping = 0, waiting = 0, busy = 0, turn = options.turn,
   }, Steps)
   self.branches[assert(task.current())] = { prefix = "", n = 0 }
   return self
@@ -102,14 +105,60 @@ function Steps:book(what, ...)
   error(value, 0)
 end
 
+-- ---- the lane's turn ----
+
+---Whether it only waits now.
+---@return boolean
+function Steps:idle() return self.waiting > 0 and self.busy == 0 end
+
+---Counts a branch as sleeping, waiting or busy until what this returns is closed.
+---@param what "sleeping"|"waiting"|"busy"
+---@return table closable
+function Steps:counting(what)
+  local was = self:idle()
+  self[what] = self[what] + 1
+  local function changed(before)
+    if self.turn and self:idle() and not before then self.turn:paused() end
+  end
+  changed(was)
+  return setmetatable({}, { __close = function()
+    local idle = self:idle()
+    self[what], self.moved = self[what] - 1, time.monotonic()
+    changed(idle)
+  end })
+end
+
+---Makes sure that it is this run's turn; not when the next step is recorded already. What acts on the place waits while
+---somebody holds that.
+---@async
+---@param acts boolean
+function Steps:ready(acts)
+  local branch = self.branches[task.current() or 0]
+  if not self.turn or not branch or self:book("step", self.run, branch.prefix .. branch.n + 1) then return end
+  if acts then self.turn:unheld() end
+  self.turn:take()
+end
+
+-- The way into a step that is not recorded as ended. `waits`: others may have their turn meanwhile.
+local function enter(self, how, begun)
+  if how == "waits" then return self:counting "waiting" end
+  if self.turn then
+    if how == "acts" and not begun then self.turn:unheld() end
+    self.turn:take()
+  end
+  return self:counting "busy"
+end
+
 ---Performs an effect as a step, or answers from the journal. Returns what fn returned; raises what it raised. Inside
 ---of fn nothing is a step: only the outermost effect is one.
 ---@async
 ---@param name string
 ---@param args any
 ---@param fn fun(attempt: integer): ...
+---@param how? "waits"|"acts" waits: it takes its time and changes nothing here, others may have their turn; acts: it
+--- changes the place, and does not begin while somebody holds that.
 ---@return ...
-function Steps:perform(name, args, fn)
+function Steps:perform(name, args, fn, how)
   if self.over then error(self.over, 0) end
   local here = context.current()
   if here and here.mode == "effect" then return fn(1) end
@@ -126,6 +175,8 @@ function Steps:perform(name, args, fn)
       return record.revive(row.result)
     end
   end
+  local inside_step <close> = enter(self, how, row ~= nil)
+  assert(inside_step)
   self:book("intend", self.run, path, name, asked)
   if not self.acting() then
     self.over = errors.new("cancelled", "this host does not act any more", { op = name })
@@ -195,6 +246,7 @@ function Steps:value(name, args, take, in_transaction)
     return record.value_of(row.result)
   end
   if in_transaction then
+    if self.turn then self.turn:take() end
     return record.value_of(self:book("value", self.run, path, name, asked, function()
       return record.value(take(), name)
     end))
@@ -214,12 +266,13 @@ function Steps:sleep(seconds)
   -- A host that goes down meanwhile says nothing about a run that only sleeps: the attempt does not count.
   local parked = not self.forked and last - time.monotonic() >= LONG
   if parked then self:book("park", self.run) end
-  self.sleeping = self.sleeping + 1
+  local waiting <close> = self:counting "waiting"
+  local sleeping <close> = self:counting "sleeping"
   local guard <close> = setmetatable({}, { __close = function()
-    self.sleeping, self.moved = self.sleeping - 1, time.monotonic()
     if parked then self:book("unpark", self.run) end
   end })
-  while guard and time.monotonic() < last do time.sleep(math.min(last - time.monotonic(), 3600)) end
+  assert(waiting and sleeping and guard)
+  while time.monotonic() < last do time.sleep(math.min(last - time.monotonic(), 3600)) end
 end
 
 return M

@@ -32,10 +32,10 @@
 ---@alias RunState
 ---| "queued"      waits for its turn
 ---| "running"
----| "waiting"     parked in a journaled wait (approval, window, backoff)
+---| "waiting"     waits for people: for their approval, or because they hold the environment
 ---| "done"
 ---| "failed"      ended with an error
----| "superseded"  a newer change took its place before it started
+---| "superseded"  something newer took its place: before it started, or while it waited
 ---| "cancelled"   a person ended it
 ---| "diverged"    its recovery did not match the journal; a person must look
 ---| "quarantined" crashed the host three times

@@ -234,7 +234,7 @@ function M.settle(engine)
     local quiet = time.monotonic() + 20
     repeat
       local active = false
-      for _, lane in pairs(engine.lanes) do active = active or lane.active and not lane.resting end
+      for _, lane in pairs(engine.lanes) do active = active or lane:busy() end
       if active then
         worked = true
         time.sleep(0.002)

@@ -10,5 +10,6 @@ return {
   },
   flags = { { name = "reason", value = "TEXT", doc = "what status and why will say" } },
   example = 'moontide hold web production --reason "sale until Monday"',
+  more = "A run under way stops before its next effect, and goes on after unhold. Rollbacks and orders of people pass.",
   run = function(ctx) return order.hold(ctx, "hold") end,
 }

@@ -211,19 +211,21 @@ function M.methods:cancel(act)
   if row.state ~= "queued" and row.state ~= "running" then
     return errors.fail("conflict", ("run %d has ended: it is %s"):format(row.id, row.state), about)
   end
-  local app = self.config.apps[row.app]
   local words = ("cancelled by %s%s"):format(act.by, act.reason and ": " .. act.reason or "")
   local err = errors.new("cancelled", words, about)
-  if not app or not app.environments[row.environment] then -- a reload took it away: nobody works on it
-    self.journal:finish(row, "cancelled", err)
-  else
-    self:emit {
-      event = "note", level = "info", app = row.app, environment = row.environment, run = row.id,
-      text = ("run %d is %s"):format(row.id, words),
-    }
-    local lane = self:lane(self:place(row.app, row.environment))
+  self:emit {
+    event = "note", level = "info", app = row.app, environment = row.environment, run = row.id,
+    text = ("run %d is %s"):format(row.id, words),
+  }
+  local app, lane = self.config.apps[row.app], self.lanes[row.app .. "/" .. row.environment]
+  if not lane and app and app.environments[row.environment] then
+    lane = self:lane(self:place(row.app, row.environment))
+  end
+  if lane then
     lane:cancel(row, err)
     lane:kick()
+  else -- a reload took it away: nobody works on it
+    self.journal:finish(row, "cancelled", err)
   end
   local last = time.monotonic() + ENDS_WITHIN
   repeat

@@ -1,28 +1,27 @@
 -- Lanes: one for each place, working on its runs one at a time, in order.
 --
--- An interrupted run goes first and finishes with the policy text it started with. Each attempt is counted before it
--- is made; the fourth is not made: what crashed the host three times is quarantined.
-local errors, log, policy, run_words, runlog, steps, task, time = require "errors", require "log", require "policy",
-  require "run", require "engine.runlog", require "steps", require "task", require "time"
+-- A run has the lane's turn from its beginning to its end, except while it only waits: for people, for time, for an
+-- image being built, or because somebody holds the place. Then the turn goes to whoever may pass: a rollback that its
+-- policy asked for, then what people ordered. Changes stay in their order behind it. Before its next effect a run that
+-- waited takes the turn back; one whose release was taken back, or after which a person's order was carried out, is
+-- superseded instead.
+local attempts, errors, task, time = require "engine.attempt", require "errors", require "task", require "time"
 
 local M = {}
 
-local MAX_ATTEMPTS <const> = 3
-local MAX_TRIES <const> = 5
-local FIRST_RETRY <const> = 10 -- seconds, doubling
-local LONGEST_RETRY <const> = FIRST_RETRY * 2 ^ (MAX_TRIES - 2)
-local STANDSTILL <const> = 4 * 3600 -- seconds in which no step begins or ends; sleeping does not count
 local PAUSE <const> = 10 -- seconds after a failure of our own, such as a journal on a full disk
 
 ---@class Lane
 ---@field engine table
 ---@field place Place
----@field active boolean
----@field resting boolean Only waits for a moment to try again.
+---@field active boolean It has work, or looks for some.
 ---@field asked boolean Somebody kicked since the lane last looked for work.
----@field begun? integer The run under way, from its recorded beginning to its recorded end.
----@field interrupted? integer The run that the journal's failure stopped: the attempt does not count.
----@field running? {row: table, progress?: RunProgress, step?: string, task: Task, steps?: Steps, cancelled?: boolean}
+---@field runs table<integer, Attempt> Under way, by the run's number.
+---@field holder? Attempt The one whose turn it is.
+---@field unread boolean The journal may have unfinished runs that are not under way.
+---@field interrupted table<integer, true> Runs that the journal's failure stopped: the attempt does not count.
+---@field paused boolean After a failure of our own.
+---@field still boolean It waits for something to happen.
 ---@field wake Signal
 local Lane = {}
 Lane.__index = Lane
@@ -32,21 +31,30 @@ Lane.__index = Lane
 ---@return Lane
 function M.new(engine, place)
   return setmetatable({
-    engine = engine, place = place, active = false, resting = false, asked = false, wake = task.signal(),
+    engine = engine, place = place, active = false, asked = false, runs = {}, unread = true, interrupted = {},
+    paused = false, still = false, wake = task.signal(),
   }, Lane)
+end
+
+---Whether it works on something: not when all there is waits for people, or for its time to be tried again.
+---@return boolean
+function Lane:busy()
+  if not self.active or not self.still then return self.active end
+  for _, attempt in pairs(self.runs) do
+    if not attempt:rests() then return true end
+  end
+  return false
 end
 
 ---Makes the lane look for work.
 function Lane:kick()
   self.asked = true
-  if self.active then
-    self.wake:notify()
-    return
-  end
+  self.wake:notify()
+  if self.active then return end
   self.active = true
   task.start({ name = "lane " .. self.place.app.name, detached = true }, function()
     local guard <close> = setmetatable({}, { __close = function()
-      self.active, self.resting = false, false
+      self.active = false
       self.engine.idle:notify()
       if self.asked and not self.engine.draining then self:kick() end -- while it was about to end
     end })
@@ -57,193 +65,155 @@ function Lane:kick()
   end)
 end
 
----Waits until the seconds are over or somebody kicks.
+---Waits until something happens here, or the seconds are over; false when nothing can.
 ---@private
 function Lane:rest(seconds)
-  if self.engine.once_only then return false end
-  self.resting = true
+  if not next(self.runs) and self.engine.once_only then return false end
+  self.still = true
+  self.engine.idle:notify()
   self.wake:wait(seconds)
-  self.resting = false
+  self.still = false
   return true
 end
 
----Does the next thing. A failure of our own (the journal's disk is full) ends neither the lane nor the run: it goes on
+---Does the next thing. A failure of our own (the journal's disk is full) ends neither the lane nor a run: it goes on
 ---from the journal when that works again.
 ---@private
 function Lane:turn()
   local ok, more = pcall(self.work, self)
   if ok then return more end
-  if errors.is(more) and tostring(more.op):find("^store%.") then self.interrupted = self.begun end
-  if errors.is(more) and rawget(more, "fenced") then self.engine:abandon(more) end
-  self.begun, self.running = nil, nil
-  if self.engine.draining or errors.is(more, "cancelled") then return false end
+  if not self:broke(more) then return false end
+  return true
+end
+
+---@private
+---@return boolean goes_on
+function Lane:broke(err)
+  if errors.is(err) and rawget(err, "fenced") then self.engine:abandon(err) end
+  if self.engine.draining or errors.is(err, "cancelled") then return false end
+  self.paused = true
   local where = self.place.app.name .. " " .. self.place.environment
-  self.engine:trouble(("%s stopped, and goes on in %d s"):format(where, PAUSE), more)
-  return self:rest(PAUSE)
+  self.engine:trouble(("%s stopped, and goes on in %d s"):format(where, PAUSE), err)
+  return true
+end
+
+-- Whether anything new may begin here.
+local function may_begin(self)
+  local engine, place = self.engine, self.place
+  if engine.draining or not engine:acting() then return false end
+  local app = engine.config.apps[place.app.name]
+  return app ~= nil and app.environments[place.environment] ~= nil -- a reload may have taken it away
 end
 
 ---Does the next thing; false when there is nothing to do now.
 ---@private
 function Lane:work()
-  local engine, place = self.engine, self.place
-  if engine.draining or not engine:acting() then return false end
-  local app = engine.config.apps[place.app.name]
-  if not app or not app.environments[place.environment] then return false end -- a reload took it away
-  if self.interrupted then
-    engine.journal:park(self.interrupted)
-    self.interrupted = nil
+  if self.paused then
+    self.paused = false
+    return self:rest(PAUSE)
   end
-  local held = engine.journal:hold_of(place.app.name, place.environment) and place.config.policy or nil
-  local row = engine.journal:next_run(place.app.name, place.environment, held)
-  if not row then return false end
-  if row.state == "queued" then
-    local wait = row.not_before and row.not_before - time.now() or 0
-    if wait > LONGEST_RETRY then wait = 0 end -- the clock was set back
-    if wait > 0 then return self:rest(wait) end
-  end
-  self:execute(row)
-  return true
-end
-
----The policy to run with: for a run that began before, the text it began with.
----@private
-function Lane:policy_of(row)
-  local current = self.engine.policies[row.policy]
-  if not row.policy_hash then
-    if current then return current end
-    return nil, errors.new("not_found", ("the policy '%s' is gone"):format(row.policy), { op = "run" })
-  end
-  if current and current.hash == row.policy_hash then return current end
-  local text, name = self.engine.journal:policy_text(row.policy_hash)
-  if not text then
-    return errors.fail("diverged", "the text of the policy that this run started with is not in the journal")
-  end
-  local compiled, fault = policy.compile(name, text, "scripts/" .. name .. ".lua")
-  if not compiled then
-    return errors.fail("diverged", "the policy that this run started with no longer loads: " .. fault.message)
-  end
-  return compiled
-end
-
----@private
-function Lane:event(row, event)
-  event.app, event.environment, event.run = row.app, row.environment, row.id
-  self.engine:emit(event)
-end
-
----Entries of the run's log are also events for whoever watches the host.
----@private
-function Lane:emitter(row, writer)
-  return function(entry)
-    entry.at = time.now()
-    if self.running and entry.kind == "step" then
-      self.running.step, self.running.progress = entry.step, nil
+  local begins, row, wait = may_begin(self), nil, nil
+  if begins then self:resume() end
+  self:overtake()
+  if not self.holder or self.holder:idle() then
+    if begins then row, wait = self:next_row() end
+    if row then
+      self:start(row, true)
+      return true
     end
-    writer:add(entry)
-    if entry.kind == "run" and entry.phase == "end" then return end -- finish tells it, with the state
-    self:event(row, {
-      at = entry.at, event = entry.kind == "note" and "note" or entry.kind, level = entry.level, text = entry.text,
-      step = entry.step, phase = entry.phase, recorded = entry.recorded, elapsed = entry.elapsed, error = entry.error,
-    })
-  end
-end
-
----@private
-function Lane:hooks(row, emit)
-  return {
-    output = function(stream, line)
-      local step = self.running and self.running.step
-      emit { kind = "output", level = "info", stream = stream, text = line, step = step }
-    end,
-    progress = function(text, done, total)
-      local progress = { text = text, done = done, total = total }
-      if self.running then self.running.progress = progress end
-      self:event(row, { at = time.now(), event = "progress", level = "debug", text = text, progress = progress })
-    end,
-  }
-end
-
--- Waits for the end of a run, and ends one that stands still.
-local function ended(running)
-  while true do
-    running.task:join(600)
-    if running.task:done() then break end
-    local journaled = running.steps
-    if journaled and journaled.sleeping == 0 and time.monotonic() - journaled.moved > STANDSTILL then
-      running.stuck = true
-      running.task:cancel()
+    local waiting = self:first_waiting()
+    if waiting then
+      self:give(waiting)
+      return true
     end
   end
-  local ok, err = running.task:join()
-  if running.stuck then return nil, errors.new("deadline", "nothing moved for hours", { op = "run" }) end
-  return ok, not ok and errors.clean(err) or nil
+  if not next(self.runs) and not wait then return false end
+  return self:rest(wait)
 end
 
----@async
----@param row table The run.
-function Lane:execute(row)
-  local engine, place = self.engine, self.place
-  local started = time.monotonic()
-  if row.attempts >= MAX_ATTEMPTS then
-    local text = "the host ended %d times while it worked on this; it is set aside until its source moves"
-    return self:finish(row, "quarantined", errors.new("failed", text:format(row.attempts)), started)
+---Goes on with what was interrupted: first the one whose turn it was.
+---@private
+function Lane:resume()
+  if not self.unread then return end
+  local journal, place = self.engine.journal, self.place
+  for id in pairs(self.interrupted) do
+    journal:park(id)
+    self.interrupted[id] = nil
   end
-  local compiled, problem = self:policy_of(row)
-  if not compiled then
-    return self:finish(row, problem.code == "diverged" and "diverged" or "failed", problem, started)
+  for _, row in ipairs(journal:interrupted(place.app.name, place.environment)) do
+    if not self.runs[row.id] then self:start(row, self.holder == nil) end
   end
-  local edition = engine.journal:begin(row, compiled.hash, compiled.name, compiled.text, steps.EDITION)
-  if not edition then return end
-  self.begun = row.id
-  local writer = runlog.writer(engine.state, row.id)
-  local emit = self:emitter(row, writer)
-  local pump <close> = task.spawn(function() writer:pump() end)
-  assert(pump)
-  self.running = { row = row }
-  emit {
-    kind = "run", level = "info", phase = "begin",
-    text = ("run %d%s: %s"):format(row.id, row.attempts > 0 and " goes on" or "", row.title),
-  }
-  engine:report(place, row, "running")
-  local limits = { name = "run " .. row.id, cpu = policy.RUN_LIMITS.cpu, memory = policy.RUN_LIMITS.memory }
-  self.running.task = task.start(limits, function()
-    local journaled = steps.new {
-      journal = engine.journal, run = row.id, edition = edition, emit = emit,
-      stopping = function() return engine.stopping end, acting = function() return engine:acting() end,
-    }
-    self.running.steps = journaled
-    local run = run_words.new(row, place, journaled, engine.world, self:hooks(row, emit))
-    local ok, err = pcall(run_words.execute, compiled, run)
-    local over = self.running.verdict or journaled.over
-    if over then error(over, 0) end -- also when the policy swallowed it
-    if not ok then error(err, 0) end
-    return true
+  self.unread = false
+end
+
+---What begins next, or for how long to wait for it. While others wait, only who may pass.
+---@private
+function Lane:next_row()
+  local journal, app, environment = self.engine.journal, self.place.app.name, self.place.environment
+  if next(self.runs) then return journal:next_passing(app, environment, time.now(), attempts.LONGEST_RETRY) end
+  local row = journal:next_run(app, environment, journal:hold_of(app, environment) ~= nil)
+  local wait = row and row.not_before and row.not_before - time.now() or 0
+  if wait > attempts.LONGEST_RETRY then wait = 0 end -- the clock was set back
+  if wait > 0 then return nil, wait end
+  return row
+end
+
+---Begins an attempt, or goes on with a run.
+---@private
+---@param row table
+---@param turn boolean It gets the turn.
+function Lane:start(row, turn)
+  local attempt = attempts.new(self, row)
+  self.runs[row.id] = attempt
+  if turn then self.holder = attempt end
+  task.start({ name = "run " .. row.id .. " of " .. row.app, detached = true }, function()
+    local guard <close> = setmetatable({}, { __close = function()
+      self.runs[row.id] = nil
+      if self.holder == attempt then self.holder = nil end
+      self.wake:notify()
+      self.engine.idle:notify()
+    end })
+    local ok, err = pcall(attempt.execute, attempt, guard and turn)
+    if ok then return end
+    self.unread = true
+    if attempt.begun and errors.is(err) and tostring(err.op):find("^store%.") then self.interrupted[row.id] = true end
+    self:broke(err)
   end)
-  local ok, err = ended(self.running)
-  local state = ok and "done" or errors.is(err, "diverged") and "diverged" or "failed"
-  if not ok and self.running.verdict then state, err = "cancelled", self.running.verdict end
-  if not ok and self.running.steps and self.running.steps.superseded then state = "superseded" end
-  local broken = self.running.steps and self.running.steps.broken
-  if broken and not engine.stopping then
-    emit { kind = "note", level = "error", text = "interrupted: " .. tostring(broken) }
-    writer:flush()
-    error(broken, 0)
+end
+
+-- Of those that want the turn back: what people and rollback policies asked for first, then the older ones.
+local function before(a, b)
+  local first, second = a.row.kind ~= "change", b.row.kind ~= "change"
+  if first ~= second then return first end
+  return a.row.id < b.row.id
+end
+
+---@private
+function Lane:first_waiting()
+  local found
+  for _, attempt in pairs(self.runs) do
+    if attempt.wanting > 0 and not attempt.verdict and (not found or before(attempt, found)) then found = attempt end
   end
-  if engine.stopping and not self.running.verdict and (not ok or self.running.cancelled) then
-    engine.journal:park(row.id)
-    emit { kind = "note", level = "info", text = "parked: it goes on when the host starts again" }
-  else
-    emit {
-      kind = "run", level = (ok or state == "superseded") and "info" or "error", phase = "end",
-      elapsed = time.monotonic() - started,
-      text = ok and "done: " .. row.title or ("%s: %s"):format(state, tostring(err)),
-      error = not ok and errors.plain(err) or nil,
-    }
-    writer:flush() -- whoever sees that it ended finds why in its log
-    self:finish(row, state, not ok and err or nil, started)
+  return found
+end
+
+---Gives the turn back to a run that waited.
+---@private
+function Lane:give(attempt)
+  self.engine.journal:take_lane(attempt.row)
+  self.holder = attempt
+  self.wake:notify()
+end
+
+---Ends what was overtaken while it waited.
+---@private
+function Lane:overtake()
+  for _, attempt in pairs(self.runs) do
+    if attempt ~= self.holder and attempt.begun and not attempt.verdict then
+      local why = self.engine.journal:passed_over(attempt.row)
+      if why then attempt:stop("superseded", errors.new("conflict", why, { op = "run" })) end
+    end
   end
-  self.begun, self.running = nil, nil
-  writer:flush()
 end
 
 ---Ends a run by order of a person: one that waits at once, one that is under way when its effect has let go.
@@ -251,34 +221,9 @@ end
 ---@param row table The run.
 ---@param err Err Who said so.
 function Lane:cancel(row, err)
-  local running = self.running
-  if not running or running.row.id ~= row.id then return self:finish(row, "cancelled", err, time.monotonic()) end
-  running.verdict = running.verdict or err
-  if running.task then running.task:cancel() end
-end
-
----@async
----@param row table The run.
----@param state RunState
----@param err? Err
----@param started number Monotonic.
-function Lane:finish(row, state, err, started)
-  local engine, place = self.engine, self.place
-  local retry
-  if state == "failed" and errors.passing(err) and not err.release and row.try < MAX_TRIES then
-    retry = { not_before = time.now() + FIRST_RETRY * 2 ^ (row.try - 1) }
-  end
-  local again = engine.journal:finish(row, state, err, retry)
-  self:event(row, {
-    at = time.now(), event = "run", phase = "end", state = state,
-    level = (state == "done" or state == "superseded") and "info" or "error",
-    text = state == "done" and row.title or tostring(err), elapsed = time.monotonic() - started,
-    error = err and errors.plain(err) or nil,
-  })
-  engine.counters.runs[state] = (engine.counters.runs[state] or 0) + 1
-  engine:report(place, row, state, err, again)
-  if state ~= "done" and state ~= "superseded" then engine:release_failed(place) end
-  log.debug("run ended", { run = row.id, state = state })
+  local attempt = self.runs[row.id]
+  if attempt then return attempt:stop("cancelled", err) end
+  attempts.finish(self.engine, self.place, row, "cancelled", err, time.monotonic())
 end
 
 return M

@@ -21,13 +21,21 @@ function Living:recover()
   end
   for i, l in ipairs(suspects) do
     l:kick()
-    while i < #suspects and l.active and not l.resting and not self.draining do self.idle:wait(0.2) end
+    while i < #suspects and l:busy() and not self.draining do self.idle:wait(0.2) end
   end
 end
 
 local function busy(self)
   for _, l in pairs(self.lanes) do
-    if l.active and not l.resting then return true end
+    if l:busy() then return true end
+  end
+  return false
+end
+
+-- Whether any run has not been parked yet, those that wait for people included.
+local function under_way(self)
+  for _, l in pairs(self.lanes) do
+    if next(l.runs) then return true end
   end
   return false
 end
@@ -49,14 +57,13 @@ end
 local function cancel_lanes(self)
   self.stopping = true
   for _, l in pairs(self.lanes) do
-    if l.running and l.running.task then
-      l.running.cancelled = true -- whatever its policy makes of it
-      l.resting = false -- a run that waits for people is parked like any other
-      l.running.task:cancel()
+    for _, attempt in pairs(l.runs) do
+      attempt.cancelled = true -- whatever its policy makes of it
+      if attempt.task then attempt.task:cancel() end
     end
   end
   local limit = time.monotonic() + 5
-  while busy(self) and time.monotonic() < limit do self.idle:wait(0.1) end
+  while under_way(self) and time.monotonic() < limit do self.idle:wait(0.1) end
 end
 
 ---Polls and runs until stop is called, or this host must not act any more.
@@ -85,7 +92,7 @@ function Living:run()
     for teller in pairs(self.tellers) do teller:cancel() end
   end
   cancel_lanes(self)
-  self.unfinished = busy(self)
+  self.unfinished = under_way(self)
   if not self.lost then reporter.told(self, 5) end
   self:close()
   if self.lost then return nil, self.lost end

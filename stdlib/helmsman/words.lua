@@ -20,7 +20,7 @@ function M.run.destroy(run)
     ok, err = target:destroy { release = "d" .. run.id, run = run.id, by = run.by, hooks = run.hooks }
     if not ok then error(err, 0) end
     return true
-  end)
+  end, "acts")
   run.steps:value("destroyed", {}, function()
     local live = engine.journal:live(run.app, run.environment)
     return live and engine.journal:set_release(live.id, "replaced", "taken down by run " .. run.id) or false

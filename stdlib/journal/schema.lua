@@ -71,7 +71,7 @@ M.migrations = {
     commit_id TEXT,
     digest TEXT,
     image TEXT,
-    state TEXT NOT NULL,            -- pending live replaced failed bad cancelled
+    state TEXT NOT NULL,            -- pending live replaced failed bad cancelled superseded
     adopted INTEGER NOT NULL DEFAULT 0,  -- 1: found running; 2: by a host of another state; 3: only told of by it
     restored INTEGER NOT NULL DEFAULT 0, -- put back by a rollback
     reason TEXT,
@@ -159,6 +159,8 @@ M.migrations = {
   [[
   ALTER TABLE runs ADD COLUMN edition INTEGER; -- of the words, set when it first starts (steps.lua)
   UPDATE runs SET edition = 1 WHERE policy_hash IS NOT NULL;
+
+  ALTER TABLE runs ADD COLUMN away INTEGER NOT NULL DEFAULT 0; -- 1: it waits, and the turn is another's
 
   DROP INDEX runs_by_key;                   -- what failed belongs to the place, whatever its policy's name was
   CREATE INDEX runs_by_key ON runs (app, environment, key);

@@ -17,8 +17,11 @@ local function release(row)
   }
 end
 
--- The lane of a place in the running host, if there is one.
-local function lane_of(engine, app, environment) return engine and engine.lanes[app .. "/" .. environment] end
+-- The running host's attempt at a run, if it is under way.
+local function attempt_of(engine, row)
+  local lane = engine and engine.lanes[row.app .. "/" .. row.environment]
+  return lane and lane.runs[row.id]
+end
 
 ---The approval that a run waits for, if it does.
 ---@param journal Journal
@@ -26,7 +29,7 @@ local function lane_of(engine, app, environment) return engine and engine.lanes[
 ---@return Approval?
 function M.waits_for(journal, row)
   if not journal:anything_pending() then return nil end
-  return journal:approvals({ app = row.app, environment = row.environment, pending = true, limit = 1 })[1]
+  return journal:approvals({ run = row.id, pending = true, limit = 1 })[1]
 end
 
 ---@param journal Journal
@@ -45,11 +48,9 @@ function M.run_info(journal, row, engine)
     release = release(journal:row([[SELECT run, version, commit_id AS "commit", digest, image, adopted, at FROM releases
       WHERE run = ? AND state IN ('live', 'replaced', 'bad') ORDER BY id DESC LIMIT 1]], row.id)),
   }
-  if row.state == "running" and M.waits_for(journal, row) then info.state = "waiting" end
-  local lane = lane_of(engine, row.app, row.environment)
-  if lane and lane.running and lane.running.row.id == row.id then
-    info.progress, info.step = lane.running.progress, lane.running.step
-  end
+  local attempt = attempt_of(engine, row)
+  if row.state == "running" and (M.waits_for(journal, row) or attempt and attempt.held) then info.state = "waiting" end
+  if attempt then info.progress, info.step = attempt.progress, attempt.step end
   return info
 end
 
@@ -75,7 +76,7 @@ function M.environment(journal, app, environment, engine)
   local approval = open and open.state == "running" and M.waits_for(journal, open) or nil
   if approval then
     state, reason = "waiting", ("%s %s"):format(open.title, require("approval").words(approval))
-  elseif open and open.state == "running" then
+  elseif open and open.state == "running" and not (hold and (attempt_of(engine, open) or {}).held) then
     state, reason = "running", open.title
   elseif hold then
     state, reason = "held", ("held by %s%s"):format(hold.by, hold.reason and ": " .. hold.reason or "")

@@ -85,7 +85,9 @@ test("hosts that die while a run waits for people say nothing about the run", fu
   sim.settle(host)
   for _ = 1, 5 do -- as many attempts as would be set aside
     eq(host.journal:run_by_id(1).attempts, 0)
-    for _, lane in pairs(host.lanes) do lane.running.task:cancel() end
+    for _, lane in pairs(host.lanes) do
+      for _, attempt in pairs(lane.runs) do attempt.task:cancel() end
+    end
     host.journal:write("UPDATE runs SET state = 'running', ended_at = NULL, error = NULL WHERE id = 1")
     pcall(host.close, host)
     host = s.open()

@@ -35,6 +35,7 @@ local function stage(scripts, options)
       if e.name == name then return e end
     end
   end
+  function s.sleeps() return s.host.journal:row("SELECT 1 AS x FROM steps WHERE name = 'sleep'") end
   -- Builds of a commit wait for `let_go`; says when one is under way.
   function s.slow_build(name)
     local gate, real, slow = task.signal(), s.host.world.ensure_image, { open = false, under_way = false }
@@ -189,4 +190,253 @@ test("retry of what goes well says so; what waits for its time need not wait", f
   s.settle()
   eq({ s.state(run.id), s.world:running("staging").commit }, { "done", C "b" })
   fails("invalid", s.host:retry(s.order { environment = "staging", versions = { api = "1.0.0" } }))
+end)
+
+-- ---- what waits gives its lane away ----
+
+local NOTHING <const> = "return policy { watch = function() return nil, 'not in this test' end, run = function() end }"
+local HEAD <const> = "watch = function(place) return place:head() end,"
+local ROLLBACK <const> = assert(fs.read "scripts/rollback.lua")
+
+-- Staging of our own beside a production that does nothing.
+local function staging(run, more)
+  return {
+    production = NOTHING, rollback = ROLLBACK,
+    staging = ("return policy { %s %s run = function(run, head) %s end }"):format(more or "", HEAD, run),
+  }
+end
+
+-- Two releases, so that there is something to go back to; the first two commits wait for nothing.
+local function two_releases(s)
+  for _, name in ipairs { "a", "b" } do
+    s.world:push("main", name)
+    s.settle()
+  end
+  eq(s.world:running("staging").commit, C "b")
+end
+
+-- A push whose run waits, after which this returns its number.
+local function waiting_run(s, name, is_waiting)
+  s.world:push("main", name)
+  ok(s.host:poll())
+  local id = s.last()
+  check.eventually(function() return is_waiting(id) end)
+  return id
+end
+
+local function passed_and_superseded(s, id, words)
+  check.eventually(function() return s.state(id) == "superseded" end)
+  has(s.run(id).error.message, words)
+  local log = s.host:run_log(id, 0)
+  has(log.entries[#log.entries].text, words)
+end
+
+local WAITS <const> = {
+  ["for people"] = [[run:approval { id = "x", votes = 1 }]],
+  ["for time"] = [[run:sleep(86400)]],
+  ["in branches"] = [[run:all {
+    function() run:sleep(86400) end, function() run:approval { id = "x", votes = 1 } end,
+  }]],
+}
+
+for what, word in pairs(WAITS) do
+  test("a person's rollback and release pass a run that waits " .. what .. "; it ends as superseded", function()
+    local s = stage(staging([[
+      local image = run:image(head.commit)
+      if head.commit == "]] .. C "c" .. [[" then ]] .. word .. [[ end
+      run:release(image)]]))
+    two_releases(s)
+    local function waits() return s.host.journal:row("SELECT 1 AS x FROM steps WHERE name IN ('sleep', 'approval')") end
+    local id = waiting_run(s, "c", waits)
+    ok(s.host:rollback(s.order()))
+    check.eventually(function() return s.world:running("staging").commit == C "a" end)
+    passed_and_superseded(s, id, "took its place meanwhile: rollback from " .. C("b"):sub(1, 7))
+    s.settle()
+    eq({ s.world:running("staging").commit, #s.host.journal:approvals { pending = true } }, { C "a", 0 })
+  end)
+end
+
+test("a person's rollback passes a build that takes its time, and the build's run does not go over it", function()
+  local s = stage()
+  two_releases(s)
+  local slow = s.slow_build "c"
+  local id = waiting_run(s, "c", function() return slow.under_way end)
+  local back = ok(s.host:rollback(s.order()))
+  check.eventually(function() return s.state(back.id) == "done" end)
+  passed_and_superseded(s, id, "ordered by ann")
+  slow.let_go()
+  s.settle()
+  eq(s.world:running("staging").commit, C "a")
+end)
+
+test("an automatic rollback passes a build; what is built goes out afterwards", function()
+  local s = stage()
+  two_releases(s)
+  local slow = s.slow_build "c"
+  local id = waiting_run(s, "c", function() return slow.under_way end)
+  s.world:trouble("b", "later")
+  ok(s.host:poll())
+  check.eventually(function() return s.world:running("staging").commit == C "a" end)
+  eq(s.state(id), "running")
+  slow.let_go()
+  s.settle()
+  eq({ s.state(id), s.world:running("staging").commit }, { "done", C "c" })
+end)
+
+test("a run that watches its own release ends when that is taken back", function()
+  local s = stage(staging([[
+    run:release(run:image(head.commit))
+    if head.commit == "]] .. C "c" .. [[" then run:sleep(86400) end
+    run:step("announce", {}, function() return 1 end)]]))
+  two_releases(s)
+  local id = waiting_run(s, "c", s.sleeps)
+  s.world:trouble("c", "later")
+  ok(s.host:poll())
+  passed_and_superseded(s, id, "its release was taken back meanwhile: ")
+  s.settle()
+  eq(s.world:running("staging").commit, C "b")
+end)
+
+test("changes stay in their order behind a run that waits", function()
+  local s = stage(staging([[
+    if head.commit == "]] .. C "a" .. [[" then run:sleep(1) end
+    run:release(run:image(head.commit))]], 'queue = "all",'))
+  waiting_run(s, "a", s.sleeps)
+  s.world:push("main", "b")
+  s.settle()
+  local rolled = {}
+  for _, line in ipairs(s.world:effects()) do rolled[#rolled + 1] = line:match("^roll out staging (%x+)") end
+  eq(rolled, { C "a", C "b" })
+end)
+
+test("nobody passes while one branch sleeps and another is in the middle of an effect", function()
+  local s = stage(staging([[
+    if head.commit == "]] .. C "c" .. [[" then
+      run:all { function() run:sleep(86400) end, function() run:release(run:image(head.commit)) end }
+    else run:release(run:image(head.commit)) end]]))
+  two_releases(s)
+  local gate, open, waiting, real = task.signal(), false, false, s.host.world.target
+  s.host.world.target = function(...)
+    local target = real(...)
+    target.wait = function(_, request)
+      waiting = waiting or request.commit == C "c"
+      while request.commit == C "c" and not open do gate:wait() end
+      return true
+    end
+    return target
+  end
+  local id = waiting_run(s, "c", function() return waiting end)
+  local back = ok(s.host:rollback(s.order()))
+  for _ = 1, 20 do time.sleep(0.005) end
+  eq({ s.state(back.id), s.world:running("staging").commit }, { "queued", C "c" })
+  open = true
+  gate:notify()
+  check.eventually(function() return s.state(back.id) == "done" end)
+  check.eventually(function() return s.state(id) ~= "running" end)
+  eq({ s.state(id), s.world:running("staging").commit }, { "superseded", C "a" })
+end)
+
+test("a host that dies while an order passes goes on with the order first", function()
+  local s = stage(staging([[
+    local image = run:image(head.commit)
+    if head.commit == "]] .. C "c" .. [[" then run:sleep(0.3) end
+    run:release(image)]]))
+  two_releases(s)
+  local real, stuck = s.host.world.target, false
+  s.host.world.target = function(...)
+    local target = real(...)
+    target.wait = function(_, request)
+      if request.restored then
+        stuck = true
+        time.sleep(3600)
+      end
+      return true
+    end
+    return target
+  end
+  local id = waiting_run(s, "c", s.sleeps)
+  local running = task.spawn(function() return s.host:run() end)
+  local back = ok(s.host:rollback(s.order()))
+  check.eventually(function() return stuck end)
+  check.eventually(function() -- its sleep is over, and it waits for its turn
+    for _, attempt in pairs(s.host.lanes["web/staging"].runs) do
+      if attempt.row.id == id then return attempt.wanting > 0 end
+    end
+  end)
+  s.host:stop(0)
+  running:join()
+  s.open()
+  eq({ s.state(id), s.state(back.id) }, { "running", "running" })
+  local again = task.spawn(function() return s.host:run() end)
+  check.eventually(function() return s.state(back.id) == "done" end)
+  passed_and_superseded(s, id, "ordered by ann")
+  eq(s.world:running("staging").commit, C "a")
+  s.host:stop(1)
+  again:join()
+end)
+
+-- ---- hold ----
+
+test("hold stops a run before its next effect on the target, and unhold lets it go on", function()
+  for _, word in ipairs { "run:release(image)", "run:step('own', {}, function() return 1 end) run:release(image)" } do
+    local s = stage(staging("local image = run:image(head.commit) " .. word))
+    two_releases(s)
+    local slow = s.slow_build "c"
+    local id = waiting_run(s, "c", function() return slow.under_way end)
+    ok(s.host:hold(s.order { reason = "sale" }))
+    slow.let_go()
+    check.eventually(function() return s.environment("staging").state == "held" end)
+    s.settle() -- it rests, as if it waited for people
+    eq({ s.state(id), s.run(id).attempts, s.world:running("staging").commit }, { "running", 0, C "b" })
+    eq(s.host.journal:row("SELECT count(*) AS n FROM steps WHERE run = ? AND name = 'step own'", id).n, 0)
+    local env = s.environment "staging"
+    eq({ env.state, env.run.state }, { "held", "waiting" })
+    has(env.reason, "held by ann: sale")
+    ok(s.host:unhold(s.order()))
+    s.settle()
+    eq({ s.state(id), s.run(id).attempts, s.world:running("staging").commit }, { "done", 1, C "c" })
+  end
+end)
+
+test("a run that a hold stopped does not go on over what a person put out meanwhile", function()
+  local s = stage()
+  two_releases(s)
+  local slow = s.slow_build "c"
+  local id = waiting_run(s, "c", function() return slow.under_way end)
+  ok(s.host:hold(s.order()))
+  slow.let_go()
+  check.eventually(function() return s.environment("staging").state == "held" end)
+  ok(s.host:rollback(s.order()))
+  passed_and_superseded(s, id, "ordered by ann")
+  ok(s.host:unhold(s.order()))
+  s.settle()
+  eq(s.world:running("staging").commit, C "a")
+end)
+
+test("a run that is held survives its host; a policy that holds does not stop itself", function()
+  local s = stage(staging([[
+    local image = run:image(head.commit)
+    if head.commit == "]] .. C "c" .. [[" then run:hold("mine") end
+    run:release(image)]]))
+  two_releases(s)
+  s.world:push("main", "c")
+  s.settle()
+  eq(s.world:running("staging").commit, C "c")
+  ok(s.host:unhold(s.order()))
+  local slow = s.slow_build "d"
+  local id = waiting_run(s, "d", function() return slow.under_way end)
+  ok(s.host:hold(s.order()))
+  slow.let_go()
+  check.eventually(function() return s.environment("staging").state == "held" end)
+  for _ = 1, 4 do -- more hosts than crashes are forgiven
+    local running = task.spawn(function() return s.host:run() end)
+    check.eventually(function() return s.environment("staging").run.state == "waiting" end)
+    s.host:stop(0)
+    running:join()
+    s.open()
+    eq({ s.state(id), s.run(id).attempts }, { "running", 0 })
+  end
+  ok(s.host:unhold(s.order()))
+  s.settle()
+  eq({ s.state(id), s.world:running("staging").commit }, { "done", C "d" })
 end)

@@ -323,7 +323,7 @@ test("abandon ends what waits at once, whatever grace was given before", functio
   s.world.delay = 5
   local host, _, done = running_host(s, "a")
   s.world:push("main", "two")
-  check.eventually(function() return host.lanes["web/staging"] and host.lanes["web/staging"].running end)
+  check.eventually(function() return host.lanes["web/staging"] and next(host.lanes["web/staging"].runs) end)
   host:stop(30)
   local began = time.monotonic()
   host:abandon(errors.new("conflict", "another host leads"))

@@ -1,0 +1,298 @@
+-- One attempt at a run: from its recorded beginning to its recorded end, or to where the host parks it.
+--
+-- It finishes with the policy text and the edition of the words that the run started with. Each attempt is counted
+-- before it is made; the fourth is not made: what crashed the host three times is quarantined.
+local errors, log, policy, run_words, runlog, steps, task, time = require "errors", require "log", require "policy",
+  require "run", require "engine.runlog", require "steps", require "task", require "time"
+
+local M = {}
+
+local MAX_ATTEMPTS <const> = 3
+local MAX_TRIES <const> = 5
+local FIRST_RETRY <const> = 10 -- seconds, doubling
+local STANDSTILL <const> = 4 * 3600 -- seconds in which no step begins or ends; sleeping does not count
+local LOOK <const> = 3600 -- seconds after which a wait for people looks again
+
+M.LONGEST_RETRY = FIRST_RETRY * 2 ^ (MAX_TRIES - 2)
+
+---@class Attempt
+---@field lane Lane
+---@field engine table
+---@field place Place
+---@field row table The run.
+---@field task? Task The policy's.
+---@field steps? Steps
+---@field begun? boolean Its beginning is recorded, its end is not.
+---@field step? string
+---@field progress? RunProgress
+---@field verdict? {state: RunState, err: Err} How it ends, by somebody's order.
+---@field cancelled? boolean The host stops.
+---@field held? string Who holds the place, while it waits for that to end.
+---@field resting integer Branches that wait for people.
+---@field wanting integer Branches that wait for the lane's turn.
+local Attempt = {}
+Attempt.__index = Attempt
+
+---@param lane Lane
+---@param row table
+---@return Attempt
+function M.new(lane, row)
+  return setmetatable({
+    lane = lane, engine = lane.engine, place = lane.place, row = row, resting = 0, wanting = 0,
+  }, Attempt)
+end
+
+---Whether it only waits, for time, people or a build: others may have their turn meanwhile.
+---@return boolean
+function Attempt:idle() return self.wanting == 0 and self.steps ~= nil and self.steps:idle() end
+
+---Whether it waits for people and for nothing else.
+---@return boolean
+function Attempt:rests() return self.resting > 0 and self:idle() and self.steps.waiting == self.resting end
+
+---Ends it by somebody's order.
+---@param state RunState
+---@param err Err Who or what ended it.
+function Attempt:stop(state, err)
+  self.verdict = self.verdict or { state = state, err = err }
+  if self.task then self.task:cancel() end
+end
+
+-- ---- what its steps ask for ----
+
+local function counted(object, field)
+  object[field] = object[field] + 1
+  return setmetatable({}, { __close = function() object[field] = object[field] - 1 end })
+end
+
+---Waits until it is this run's turn, if others had theirs while it waited.
+---@async
+function Attempt:take()
+  local lane = self.lane
+  if lane.holder == self then return end
+  local sleeping <close> = self.steps:counting "sleeping"
+  local wanting <close> = counted(self, "wanting")
+  lane.wake:notify()
+  while lane.holder ~= self and sleeping and wanting do lane.wake:wait() end
+end
+
+---Its branches only wait, from now on.
+function Attempt:paused() self.lane.wake:notify() end
+
+---Waits for people: until something changed at the place, or the seconds are over.
+---@async
+---@param seconds number
+function Attempt:rest(seconds)
+  local resting <close> = counted(self, "resting")
+  local sleeping <close> = self.steps:counting "sleeping"
+  local waiting <close> = self.steps:counting "waiting"
+  self.engine.idle:notify()
+  if resting and sleeping and waiting then self.lane.wake:wait(seconds) end
+end
+
+-- Who holds the place against this run. Orders of people and rollbacks pass, and so does a policy that held it itself.
+local function hold_against(self)
+  local row = self.row
+  if row.kind ~= "change" then return nil end
+  local hold = self.engine.journal:hold_of(row.app, row.environment)
+  return hold and hold.by ~= "policy " .. row.policy and hold or nil
+end
+
+---Waits while somebody holds the place.
+---@async
+function Attempt:unheld()
+  local journal, hold = self.engine.journal, hold_against(self)
+  if not hold then return end
+  local why = ("held by %s%s"):format(hold.by, hold.reason and ": " .. hold.reason or "")
+  self.emit { kind = "note", level = "info", text = "stopped before its next effect: " .. why }
+  journal:park(self.row.id) -- a host that dies meanwhile says nothing about it
+  self.held = hold.by
+  local guard <close> = setmetatable({}, { __close = function() self.held = nil end })
+  repeat self:rest(LOOK) until guard and not hold_against(self)
+  journal:unpark(self.row.id)
+  self.emit { kind = "note", level = "info", text = "no longer held: it goes on" }
+end
+
+-- ---- the attempt ----
+
+---The policy to run with: for a run that began before, the text it began with.
+---@private
+function Attempt:policy_of(row)
+  local current = self.engine.policies[row.policy]
+  if not row.policy_hash then
+    if not current and row.kind ~= "rollback" then -- renamed since
+      current = self.engine.policies[self.place.config.policy]
+    end
+    if current then return current end
+    return nil, errors.new("not_found", ("the policy '%s' is gone"):format(row.policy), { op = "run" })
+  end
+  if current and current.hash == row.policy_hash then return current end
+  local text, name = self.engine.journal:policy_text(row.policy_hash)
+  if not text then
+    return errors.fail("diverged", "the text of the policy that this run started with is not in the journal")
+  end
+  local compiled, fault = policy.compile(name, text, "scripts/" .. name .. ".lua")
+  if not compiled then
+    return errors.fail("diverged", "the policy that this run started with no longer loads: " .. fault.message)
+  end
+  return compiled
+end
+
+local function tell(engine, row, event)
+  event.app, event.environment, event.run = row.app, row.environment, row.id
+  engine:emit(event)
+end
+
+---Entries of the run's log are also events for whoever watches the host.
+---@private
+function Attempt:emitter(writer)
+  return function(entry)
+    entry.at = time.now()
+    if entry.kind == "step" then self.step, self.progress = entry.step, nil end
+    writer:add(entry)
+    if entry.kind == "run" and entry.phase == "end" then return end -- finish tells it, with the state
+    tell(self.engine, self.row, {
+      at = entry.at, event = entry.kind == "note" and "note" or entry.kind, level = entry.level, text = entry.text,
+      step = entry.step, phase = entry.phase, recorded = entry.recorded, elapsed = entry.elapsed, error = entry.error,
+    })
+  end
+end
+
+---@private
+function Attempt:hooks()
+  return {
+    output = function(stream, line)
+      self.emit { kind = "output", level = "info", stream = stream, text = line, step = self.step }
+    end,
+    progress = function(text, done, total)
+      self.progress = { text = text, done = done, total = total }
+      tell(self.engine, self.row,
+        { at = time.now(), event = "progress", level = "debug", text = text, progress = self.progress })
+    end,
+  }
+end
+
+-- Waits for the end of a run, and ends one that stands still.
+local function ended(self)
+  local stuck
+  while true do
+    self.task:join(600)
+    if self.task:done() then break end
+    local journaled = self.steps
+    if journaled and journaled.sleeping == 0 and time.monotonic() - journaled.moved > STANDSTILL then
+      stuck = true
+      self.task:cancel()
+    end
+  end
+  local ok, err = self.task:join()
+  if stuck then return nil, errors.new("deadline", "nothing moved for hours", { op = "run" }) end
+  return ok, not ok and errors.clean(err) or nil
+end
+
+---@private
+function Attempt:finish(state, err, started) M.finish(self.engine, self.place, self.row, state, err, started) end
+
+-- The policy's task: its result is whether the policy did its work.
+local function perform(self, compiled, edition)
+  local engine = self.engine
+  self.steps = steps.new {
+    journal = engine.journal, run = self.row.id, edition = edition, emit = self.emit, turn = self,
+    stopping = function() return engine.stopping end, acting = function() return engine:acting() end,
+  }
+  local run = run_words.new(self.row, self.place, self.steps, engine.world, self:hooks())
+  local ok, err = pcall(run_words.execute, compiled, run)
+  local over = self.verdict and self.verdict.err or self.steps.over
+  if over then error(over, 0) end -- also when the policy swallowed it
+  if not ok then error(err, 0) end
+  return true
+end
+
+-- How it ended, when nobody stopped the host meanwhile.
+local function state_of(self, ok, err)
+  if ok then return "done" end
+  if self.verdict then return self.verdict.state, self.verdict.err end
+  if self.steps and self.steps.superseded then return "superseded", err end
+  return errors.is(err, "diverged") and "diverged" or "failed", err
+end
+
+---Makes the attempt.
+---@async
+---@param turn boolean The lane's turn is this run's.
+function Attempt:execute(turn)
+  local engine, row, started = self.engine, self.row, time.monotonic()
+  if row.attempts >= MAX_ATTEMPTS then
+    local text = "the host ended %d times while it worked on this; it is set aside until its source moves"
+    return self:finish("quarantined", errors.new("failed", text:format(row.attempts)), started)
+  end
+  local compiled, problem = self:policy_of(row)
+  if self.verdict then return self:finish(self.verdict.state, self.verdict.err, started) end
+  if not compiled then
+    return self:finish(problem.code == "diverged" and "diverged" or "failed", problem, started)
+  end
+  local edition = engine.journal:begin(row, compiled.hash, compiled.name, compiled.text, steps.EDITION, turn)
+  if not edition then return end
+  self.begun = true
+  local writer = runlog.writer(engine.state, row.id)
+  self.emit = self:emitter(writer)
+  local pump <close> = task.spawn(function() writer:pump() end)
+  assert(pump)
+  self.emit {
+    kind = "run", level = "info", phase = "begin",
+    text = ("run %d%s: %s"):format(row.id, row.attempts > 0 and " goes on" or "", row.title),
+  }
+  engine:report(self.place, row, "running")
+  local limits = { name = "run " .. row.id, cpu = policy.RUN_LIMITS.cpu, memory = policy.RUN_LIMITS.memory }
+  self.task = task.start(limits, perform, self, compiled, edition)
+  local ok, err = ended(self)
+  local broken = self.steps and self.steps.broken
+  if broken and not engine.stopping then
+    self.emit { kind = "note", level = "error", text = "interrupted: " .. tostring(broken) }
+    writer:flush()
+    error(broken, 0)
+  end
+  if engine.stopping and not self.verdict and (not ok or self.cancelled) then
+    engine.journal:park(row.id)
+    self.emit { kind = "note", level = "info", text = "parked: it goes on when the host starts again" }
+  else
+    local state
+    state, err = state_of(self, ok, err)
+    self.emit {
+      kind = "run", level = (ok or state == "superseded") and "info" or "error", phase = "end",
+      elapsed = time.monotonic() - started,
+      text = ok and "done: " .. row.title or ("%s: %s"):format(state, tostring(err)),
+      error = not ok and errors.plain(err) or nil,
+    }
+    writer:flush() -- whoever sees that it ended finds why in its log
+    self:finish(state, not ok and err or nil, started)
+  end
+  self.begun = nil
+  writer:flush()
+end
+
+---Records how a run ended, and tells whoever wants to know.
+---@async
+---@param engine table
+---@param place Place
+---@param row table The run.
+---@param state RunState
+---@param err? Err
+---@param started number Monotonic.
+function M.finish(engine, place, row, state, err, started)
+  local retry
+  if state == "failed" and errors.passing(err) and not err.release and row.try < MAX_TRIES then
+    retry = { not_before = time.now() + FIRST_RETRY * 2 ^ (row.try - 1) }
+  end
+  local again = engine.journal:finish(row, state, err, retry)
+  tell(engine, row, {
+    at = time.now(), event = "run", phase = "end", state = state,
+    level = (state == "done" or state == "superseded") and "info" or "error",
+    text = state == "done" and row.title or tostring(err), elapsed = time.monotonic() - started,
+    error = err and errors.plain(err) or nil,
+  })
+  engine.counters.runs[state] = (engine.counters.runs[state] or 0) + 1
+  engine:report(place, row, state, err, again)
+  if state ~= "done" and state ~= "superseded" then engine:release_failed(place) end
+  log.debug("run ended", { run = row.id, state = state })
+end
+
+return M
