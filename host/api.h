@@ -23,6 +23,7 @@ int luaopen_core_yaml(lua_State *L);
 
 /* Budgeted string matching and bounded table functions over the stock libraries (api_text.c). raises */
 void text_open(lua_State *L);
+void format_open(lua_State *L);
 void tables_open(lua_State *L);
 
 /* setmetatable and the coroutine functions that the watchdog needs to know of (api_base.c). raises */

@@ -20,6 +20,7 @@
 #include "handle.h"
 #include "host.h"
 #include "task.h"
+#include "text.h"
 #include "version.h"
 
 /* ---- the process ---- */
@@ -354,6 +355,15 @@ static int l_plain(lua_State *L)
     return 1;
 }
 
+/* steady(fn): what string.format asks about values that would show as an address; see api_format.c. */
+static int l_steady(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, FORMAT_STEADY);
+    return 0;
+}
+
 /* error_class(): the metatable of error values, for errors.lua alone. */
 static int l_error_class(lua_State *L)
 {
@@ -440,6 +450,7 @@ int luaopen_core_sys(lua_State *L)
         {"defined", l_defined},
         {"plain", l_plain},
         {"error_class", l_error_class},
+        {"steady", l_steady},
         {"deadman", l_deadman},
         {"killpoint", l_killpoint},
 #ifdef MOONTIDE_FAULTS

@@ -43,6 +43,7 @@ static int l_open(lua_State *L)
     }
     err_open(L);
     text_open(L);
+    format_open(L);
     tables_open(L);
     base_open(L);
     lua_newtable(L);

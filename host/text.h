@@ -8,6 +8,9 @@
 #include <stddef.h>
 #include <lua.h>
 
+/* Key in the registry of what sys.steady was given. */
+#define FORMAT_STEADY "moontide.steady"
+
 #define TEXT_STEPS      10000000 /* steps of one pattern call, and TEXT_STEPS_BYTE more per byte of text */
 #define TEXT_STEPS_BYTE 4
 #define TEXT_MAX        ((size_t)64 << 20) /* bytes that string.rep, string.gsub, table.concat may make */

@@ -89,7 +89,7 @@ function M.wait(run, request)
     run:notify("%s needs %d vote%s: moontide approve %s %s", request.title or row.title, request.votes,
       request.votes == 1 and "" or "s", run.app, run.environment)
   end
-  local ended = run.steps:value("approved", { approval = asked.id }, function() return await(run, asked.id) end)
+  local ended = run.steps:await("approved", { approval = asked.id }, function() return await(run, asked.id) end)
   if ended ~= "approved" then error(refusal(run, asked.id, ended), 0) end
   run:log("%s is approved", name)
 end

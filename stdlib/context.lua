@@ -5,8 +5,9 @@
 local task = require "task"
 
 ---@class Context
----@field mode "watch"|"run"|"effect" "effect": inside of a step, where calls are just calls.
----@field place Place
+---@field mode "watch"|"run"|"effect"|"file" "effect": inside of a step, where calls are just calls; "file": the file's
+---  own level, which belongs to no place.
+---@field place? Place
 ---@field steps? Steps Only in mode run.
 ---@field said? Sayings Only in mode watch: what the policy turns down.
 ---@field rng? table State of the deterministic random numbers.

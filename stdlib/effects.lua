@@ -35,7 +35,7 @@ local MODULES <const> = {
   },
   task = {
     spawn = function() return special.spawn end, all = function() return special.all end,
-    deadline = "pure", signal = "pure",
+    deadline = function() return special.deadline end, signal = function() return special.signal end,
   },
   time = {
     now = "value", monotonic = "value", sleep = function() return special.sleep end, parse_iso = "pure", words = "pure",
@@ -47,7 +47,7 @@ local MODULES <const> = {
 
 local function asking(name)
   local c = context.current()
-  if not c then error(name .. " in a policy works inside watch and run", 3) end
+  if not c or c.mode == "file" then error(name .. " in a policy works inside watch and run", 3) end
   return c
 end
 
@@ -101,6 +101,7 @@ end
 function special.spawn(fn, ...)
   local task, c = require "task", asking("task.spawn")
   if type(fn) ~= "function" then error("usage: task.spawn(fn, ...)", 2) end
+  if c.steps and c.steps:since(2) then return c.steps:spawn(fn, ...) end
   local join = c.steps and c.steps:branch()
   return task.spawn(function(...)
     if join then join(task.current()) end
@@ -110,6 +111,8 @@ end
 
 function special.all(fns)
   local task, c, wrapped = require "task", asking("task.all"), {}
+  if type(fns) ~= "table" then error("usage: task.all { fn, ... }", 2) end
+  if c.steps and c.steps:since(2) then return c.steps:all(fns) end
   for i, fn in ipairs(fns) do
     local join = c.steps and c.steps:branch()
     wrapped[i] = function()
@@ -118,6 +121,36 @@ function special.all(fns)
     end
   end
   return task.all(wrapped)
+end
+
+function special.deadline(seconds, fn, ...)
+  local c = asking("task.deadline")
+  seconds = M.seconds("task.deadline", seconds)
+  if type(fn) ~= "function" then error("usage: task.deadline(seconds, fn, ...)", 2) end
+  if c.steps and c.steps:since(2) then return c.steps:deadline(seconds, fn, ...) end
+  return require("task").deadline(seconds, fn, ...)
+end
+
+-- A signal may be made anywhere; whoever uses it decides whether its waits belong to a run.
+function special.signal()
+  local of_run, plain = require("branches").signal(), require("task").signal()
+  local methods = {}
+  function methods.notify()
+    local c = context.current()
+    if c and c.steps and c.steps:since(2) then return c.steps:notify(of_run) end
+    plain:notify()
+  end
+  function methods.wait(_, seconds)
+    local c = asking("signal:wait")
+    if seconds ~= nil then seconds = M.seconds("signal:wait", seconds) end
+    if c.steps and c.steps:since(2) then return c.steps:wait_for(of_run, seconds) end
+    return plain:wait(seconds)
+  end
+  return setmetatable({}, {
+    __index = function(_, name) return methods[name] end,
+    __newindex = function() error("a signal cannot be changed", 2) end,
+    __metatable = "signal",
+  })
 end
 
 ---Seconds, as a number or as people write them.

@@ -404,72 +404,10 @@ function Journal:finish(run, state, err, retry)
   end)
 end
 
--- ---- steps ----
-
----@param run integer
----@param path string
----@return table? step
-function Journal:step(run, path)
-  return self:row([[SELECT name, args, state, result, error, attempts, started_at FROM steps
-    WHERE run = ? AND path = ?]], run, path)
-end
-
----Records the intent; synced.
----@param run integer
----@param path string
----@param name string
----@param args string JSON.
-function Journal:intend(run, path, name, args)
-  self:synced("intent", function()
-    self:write([[INSERT INTO steps (run, path, name, args, state, attempts, started_at)
-      VALUES (?1, ?2, ?3, ?4, 'started', 1, ?5) ON CONFLICT DO UPDATE SET attempts = attempts + 1]],
-      run, path, name, args, time.now())
-    return true
-  end)
-end
-
----Records the outcome of an intended step.
----@param run integer
----@param path string
----@param state string "ok" or "failed".
----@param result? string JSON.
----@param err? string JSON.
-function Journal:outcome(run, path, state, result, err)
-  self:lazily("outcome", function()
-    self:write("UPDATE steps SET state = ?, result = ?, error = ?, ended_at = ? WHERE run = ? AND path = ?",
-      state, result, err, time.now(), run, path)
-    return true
-  end)
-end
-
----Records a value that costs nothing to take (the time, a random number, a row of our own): intent and outcome in one.
----@param run integer
----@param path string
----@param name string
----@param args string JSON.
----@param take fun(): string The value as JSON; what it writes into the journal belongs to it.
----@return string json
-function Journal:value(run, path, name, args, take)
-  return self:lazily("value", function()
-    local value = take()
-    self:write([[INSERT INTO steps (run, path, name, args, state, result, attempts, started_at, ended_at)
-      VALUES (?1, ?2, ?3, ?4, 'ok', ?5, 1, ?6, ?6)]], run, path, name, args, value, time.now())
-    return value
-  end)
-end
-
----All steps of a run, in the order they began.
----@param run integer
----@return table[] steps
-function Journal:steps(run)
-  return self:rows([[SELECT path, name, args, state, result, error, attempts, started_at, ended_at FROM steps
-    WHERE run = ? ORDER BY started_at, path]], run)
-end
-
 -- ---- the other rooms ----
 
-for _, room in ipairs { require "journal.releases", require "journal.memory", require "journal.turns",
-  require "journal.approvals" } do
+for _, room in ipairs { require "journal.steps", require "journal.releases", require "journal.memory",
+  require "journal.turns", require "journal.approvals" } do
   for name, method in pairs(room) do Journal[name] = method end
 end
 

@@ -70,11 +70,18 @@ local function ordered_next(t, key)
 end
 
 local function plain_tostring(value)
-  local kind = type(value)
-  if (kind == "table" or kind == "userdata") and not (getmetatable(value) or kind == "userdata") then return kind end
-  if kind == "function" or kind == "thread" then return kind end -- an address would differ in every process
-  return tostring(value)
+  local text, kind = tostring(value), type(value)
+  if kind == "string" or kind == "number" or kind == "boolean" or kind == "nil" then return text end
+  -- An address would differ in every process; what has a text of its own has none in it.
+  if #text > 200 then return text end
+  return text:match("^(.+): 0x%x+$") or text:match("^(.+): %(nil%)$") or text
 end
+
+-- What string.format shows of a value without a text of its own, in policies; elsewhere Lua's own text.
+sys.steady(function(...)
+  if not context.current() then return nil end
+  return plain_tostring((...))
+end)
 
 -- The metatables that policies made; ours are none of their business.
 local own = setmetatable({}, { __mode = "k" })
@@ -109,16 +116,17 @@ local function safe_xpcall(fn, handler, ...)
   return false, handler(results[2])
 end
 
--- splitmix64, seeded once for each run from the journal.
+-- splitmix64, seeded once for each branch of a run from the journal.
 local function random_source()
   local c = context.current()
-  if not c then error("math.random works inside watch and run", 3) end
-  if not c.rng then
+  if not c or c.mode == "file" then error("math.random works inside watch and run", 3) end
+  local kept = c.steps and c.steps:luck(c) or c
+  if not kept.rng then
     local seed = function() return math.random(0) end
-    c.rng = { state = c.steps and c.steps:value("random", {}, seed) or seed() }
+    kept.rng = { state = c.steps and c.steps:value("random", {}, seed) or seed() }
   end
-  c.rng.state = c.rng.state + 0x9e3779b97f4a7c15
-  local z = c.rng.state
+  kept.rng.state = kept.rng.state + 0x9e3779b97f4a7c15
+  local z = kept.rng.state
   z = (z ~ (z >> 30)) * 0xbf58476d1ce4e5b9
   z = (z ~ (z >> 27)) * 0x94d049bb133111eb
   return z ~ (z >> 31)
@@ -230,22 +238,26 @@ local function maker(text, file)
   return chunk()
 end
 
+-- There is neither a watch nor a run yet: nothing may be read, and nothing may happen.
+local AT_FILE_LEVEL <const> = { mode = "file" }
+
 ---A fresh instance of a policy: nothing that another one kept at file level is in it. Runs the file, so it belongs into
 ---a task with limits.
 ---@param policy Policy
 ---@return {watch: function, run: function} definition
 function M.instance(policy)
-  return policy.make(M.environment())(policy.name)
+  return context.with(AT_FILE_LEVEL, policy.make(M.environment()), policy.name)
 end
 
 -- The first instance, which is checked.
 local function first_instance(policy)
   local declared
-  local value = policy.make(M.environment(function(d)
+  local env = M.environment(function(d)
     check_definition(d)
     declared = d
     return d
-  end))(policy.name)
+  end)
+  local value = context.with(AT_FILE_LEVEL, policy.make(env), policy.name)
   if not declared or not rawequal(value, declared) then
     error(errors.new("invalid", "a policy file ends with: return policy { ... }"), 0)
   end

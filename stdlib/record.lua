@@ -143,6 +143,11 @@ function M.error(data)
   })
 end
 
+---The error that a step's row has.
+---@param text string JSON.
+---@return Err
+function M.failure(text) return M.error(assert(json.decode(text))) end
+
 local NUMBERS <const> = { inf = math.huge, ["-inf"] = -math.huge }
 
 local decoded

@@ -345,6 +345,7 @@ end
 function M.execute(policy, run)
   local perform = require("policy").instance(policy).run
   context.with({ mode = "run", place = run.place, steps = run.steps }, perform, run_face(run), change_of(run))
+  run.steps:finish()
 end
 
 image_face = facade.kind("image", IMAGE_FIELDS, facade.methods(Image, { "tag" }))

@@ -8,8 +8,10 @@
 -- strand the runs that are under way. So each run keeps the edition of the words that it began with, and such a word
 -- asks: `if steps:since(2) then NEW else OLD end`. What is not released yet belongs to EDITION; it rises with the
 -- first such change after a release. tests/fixture/editions has a journal of each released edition.
-local context, errors, hash, json, log, record, sys, task, time = require "context", require "errors", require "hash",
-  require "json", require "log", require "record", require "sys", require "task", require "time"
+local branches, context, errors, hash, json, log = require "branches", require "context", require "errors",
+  require "hash", require "json", require "log"
+local record, schema, sys, task, time = require "record", require "schema", require "sys", require "task",
+  require "time"
 
 ---@class Steps
 ---@field journal Journal
@@ -27,7 +29,8 @@ local context, errors, hash, json, log, record, sys, task, time = require "conte
 ---@field over? Err Why the run goes no further; sticky: pcall in a policy does not get past it.
 ---@field broken? Err The journal could not be read or written: nothing was decided, the run goes on later.
 ---@field private forked? boolean It has had more than one branch.
----@field private branches table<integer, {prefix: string, n: integer}>
+---@field private branches table<integer, Branch>
+---@field private turns? Branches nil in the first edition: branches went on as they came.
 local Steps = {}
 Steps.__index = Steps
 
@@ -48,7 +51,13 @@ function M.new(options)
     stopping = options.stopping, acting = options.acting or function() return true end, count = 0, branches = {},
     moved = time.monotonic(), sleeping = 0, waiting = 0, busy = 0, turn = options.turn,
   }, Steps)
-  self.branches[assert(task.current())] = { prefix = "", n = 0 }
+  local first = { prefix = "", n = 0 }
+  if self:since(2) then
+    self.turns = branches.new(self)
+    first = self.turns:branch("")
+    self.turns:begin(first)
+  end
+  self.branches[assert(task.current())] = first
   return self
 end
 
@@ -66,15 +75,28 @@ function Steps:upcoming()
   return row and row.name
 end
 
+---The branch of a task.
+---@param id? integer
+---@return Branch
+function Steps:branch_of(id)
+  local branch = self.branches[id or 0]
+  if not branch then error("this task does not belong to the run: start it with task.spawn or run:all", 4) end
+  return branch
+end
+
 ---The next path of the current branch.
 function Steps:path()
-  local branch = self.branches[task.current() or 0]
-  if not branch then error("this task does not belong to the run: start it with task.spawn or run:all", 3) end
+  local branch = self:branch_of(task.current())
   branch.n = branch.n + 1
   return branch.prefix .. branch.n
 end
 
----Gives a new task of the run a branch of its own below the next path.
+---Where the random numbers of the current branch are kept.
+---@param otherwise table
+---@return table
+function Steps:luck(otherwise) return self:since(2) and self:branch_of(task.current()) or otherwise end
+
+---Gives a new task of the run a branch of its own below the next path: how the first edition did it.
 ---@return fun(id: integer) join Called with the task's id before it runs.
 function Steps:branch()
   local prefix = self:path() .. "."
@@ -162,6 +184,8 @@ function Steps:perform(name, args, fn, how)
   if self.over then error(self.over, 0) end
   local here = context.current()
   if here and here.mode == "effect" then return fn(1) end
+  local turns = self.turns
+  if turns then turns:take() end
   local path = self:path()
   local asked = record.asked(args, name)
   if #asked > MAX_RESULT then asked = json.encode { sha256 = hash.sha256(asked) } end
@@ -169,11 +193,16 @@ function Steps:perform(name, args, fn, how)
   if row then
     self:check(path, row, name, asked)
     if row.state ~= "started" then
+      if turns then turns:ended(path) end
       self.count = self.count + 1
       self.emit { kind = "step", level = "info", step = name, phase = "end", recorded = true, text = name }
-      if row.state == "failed" then error(record.error(json.decode(row.error)), 0) end
+      if row.state == "failed" then error(record.failure(row.error), 0) end
       return record.revive(row.result)
     end
+  end
+  if turns then
+    turns:live()
+    if self.over then error(self.over, 0) end
   end
   local inside_step <close> = enter(self, how, row ~= nil)
   assert(inside_step)
@@ -185,13 +214,18 @@ function Steps:perform(name, args, fn, how)
   local started = time.monotonic()
   self.emit { kind = "step", level = "info", step = name, phase = "begin", text = name }
   local inside = { mode = "effect", place = here and here.place }
-  return self:ended(path, name, started, pcall(context.with, inside, fn, row and row.attempts + 1 or 1))
+  local attempt = row and row.attempts + 1 or 1
+  if turns then return self:ended(path, name, started, turns:outside(context.with, inside, fn, attempt)) end
+  return self:ended(path, name, started, pcall(context.with, inside, fn, attempt))
 end
+
+---@private
+function Steps:stamp() return self.turns and self.turns:stamp() end
 
 ---@private
 function Steps:failed(path, name, elapsed, err)
   local text = log.redact(assert(json.encode(errors.plain(err), { clean = true })))
-  self:book("outcome", self.run, path, "failed", nil, text)
+  self:book("outcome", self.run, path, "failed", nil, text, self:stamp())
   local data = assert(json.decode(text))
   err = record.error(data)
   self.emit {
@@ -218,7 +252,7 @@ function Steps:ended(path, name, started, ok, ...)
     self:failed(path, name, elapsed, errors.new("too_large", ("the result of %s is larger than %d KiB: write it to a "
       .. "file and return its name"):format(name, MAX_RESULT // 1024), { op = "step" }))
   end
-  self:book("outcome", self.run, path, "ok", text)
+  self:book("outcome", self.run, path, "ok", text, nil, self:stamp())
   self.count = self.count + 1
   self.emit { kind = "step", level = "info", step = name, phase = "end", elapsed = elapsed, text = name }
   return record.revive(text)
@@ -256,14 +290,36 @@ function Steps:value(name, args, take, in_transaction)
   return record.value_of(text)
 end
 
----Sleeps until a moment that the journal remembers: a restart does not begin the wait again. Never longer than asked
----for: the clock may have been set back.
+---Like `value`, for what waits: for people, for a time.
 ---@async
----@param seconds number
-function Steps:sleep(seconds)
-  local wake = self:value("sleep", { seconds = seconds }, function() return time.now() + seconds end)
-  local last = time.monotonic() + math.min(wake - time.now(), seconds)
-  -- A host that goes down meanwhile says nothing about a run that only sleeps: the attempt does not count.
+---@param name string
+---@param args any
+---@param take fun(): any
+---@return any value
+function Steps:await(name, args, take)
+  local here, turns = context.current(), self.turns
+  if not turns or here and here.mode == "effect" then return self:value(name, args, take) end
+  if self.over then error(self.over, 0) end
+  turns:take()
+  local path, asked = self:path(), record.asked(args, name)
+  local row = self:book("step", self.run, path)
+  if row then
+    self:check(path, row, name, asked)
+    turns:ended(path)
+    return record.value_of(row.result)
+  end
+  turns:live()
+  local ok, value = turns:outside(take)
+  if not ok then error(value, 0) end
+  local text = record.value(value, name)
+  self:book("value", self.run, path, name, asked, function() return text end, turns:stamp())
+  return record.value_of(text)
+end
+
+-- Waits by itself for a moment. A host that goes down while a run only sleeps long says nothing about the run: the
+-- attempt does not count.
+---@private
+function Steps:rest(last)
   local parked = not self.forked and last - time.monotonic() >= LONG
   if parked then self:book("park", self.run) end
   local waiting <close> = self:counting "waiting"
@@ -273,6 +329,146 @@ function Steps:sleep(seconds)
   end })
   assert(waiting and sleeping and guard)
   while time.monotonic() < last do time.sleep(math.min(last - time.monotonic(), 3600)) end
+end
+
+-- The next step is a wait that ends at a moment which the journal remembers; never later than asked for, because the
+-- clock may have been set back.
+---@private
+---@return string path
+---@return table? row nil: it is new.
+---@return number last By the monotonic clock; math.huge: the journal tells when.
+function Steps:moment(name, seconds)
+  self.turns:take()
+  local path, asked = self:path(), record.asked({ seconds = seconds }, name)
+  local row = self:book("step", self.run, path)
+  local wake = time.now() + seconds
+  if row then
+    self:check(path, row, name, asked)
+    if row.state ~= "started" then return path, row, math.huge end
+    wake = record.value_of(row.result)
+  else
+    self:book("await", self.run, path, name, asked, record.value(wake, name))
+  end
+  return path, row, time.monotonic() + math.min(wake - time.now(), seconds)
+end
+
+---Sleeps; a restart does not begin the wait again.
+---@async
+---@param seconds number
+function Steps:sleep(seconds)
+  if self.over then error(self.over, 0) end
+  local here, turns = context.current(), self.turns
+  if here and here.mode == "effect" then return time.sleep(seconds) end
+  if not turns then
+    local wake = self:value("sleep", { seconds = seconds }, function() return time.now() + seconds end)
+    return self:rest(time.monotonic() + math.min(wake - time.now(), seconds))
+  end
+  local path, row, last = self:moment("sleep", seconds)
+  if row and row.state ~= "started" then return turns:ended(path) end
+  turns:live()
+  local ok, err = turns:outside(self.rest, self, last)
+  if not ok then error(err, 0) end
+  self:book("outcome", self.run, path, "ok", nil, nil, turns:stamp())
+end
+
+-- ---- branches, from the second edition on ----
+
+---How the waits of the run ended, for branches.lua.
+---@return table[] script
+---@return integer seq The last number.
+function Steps:script()
+  local script = self:book("script", self.run)
+  return script, #script > 0 and script[#script].seq or 0
+end
+
+---Records that a deadline passed.
+---@param path string
+---@param err Err
+---@return Err err As it is found again.
+function Steps:cut(path, err)
+  local text = log.redact(assert(json.encode(errors.plain(err), { clean = true })))
+  self:book("outcome", self.run, path, "failed", nil, text, self.turns:stamp())
+  return record.failure(text)
+end
+
+---Calls fn(...); every wait inside raises "deadline" once the seconds have passed.
+---@async
+---@param seconds number
+---@param fn fun(...): ...
+---@return ...
+function Steps:deadline(seconds, fn, ...)
+  if self.over then error(self.over, 0) end
+  local turns = self.turns
+  local path, row, last = self:moment("task.deadline", seconds)
+  if row and row.state == "ok" then return fn(...) end
+  local results
+  do
+    local deadline <close> = turns:within(self:branch_of(task.current()), {
+      path = path, seconds = seconds, last = last,
+    })
+    results = table.pack(pcall(fn, ...))
+    if not deadline.over and not self.over and (results[1] or not errors.is(results[2], "cancelled")) then
+      self:book("outcome", self.run, path, "ok")
+    end
+  end
+  if not results[1] then error(results[2], 0) end
+  return table.unpack(results, 2, results.n)
+end
+
+-- Starts fn(...) as a branch of the run below the next path.
+---@private
+function Steps:fork(fn, ...)
+  self.turns:take()
+  local branch = self.turns:branch(self:path() .. ".")
+  self.forked = true
+  local here = context.current()
+  return branch, self.turns:start(branch, self.branches, function(...) return context.with(here, fn, ...) end, ...)
+end
+
+-- Waits in a list of branches.lua, at most so long.
+---@private
+function Steps:pause(name, given, list)
+  local seconds = type(given) == "number" and given < 0 and 0 or schema.seconds(given)
+  if not seconds then error("usage: a time is 90, or a text such as \"90s\", \"1m30s\", \"2h\"", 4) end
+  local path, row, last = self:moment(name, seconds)
+  local done = row and row.state == "ok"
+  local in_time = self.turns:pause(path, list, not done and last or nil)
+  if in_time and not done then self:book("outcome", self.run, path, "ok") end
+  return in_time
+end
+
+---@param fn fun(...): ...
+---@return Task
+function Steps:spawn(fn, ...)
+  if self.over then error(self.over, 0) end
+  local branch, started = self:fork(fn, ...)
+  return self.turns:handle(branch, started, function(seconds, list) return self:pause("task.join", seconds, list) end)
+end
+
+---Runs functions side by side; the first failure ends the others and is raised.
+---@async
+---@param fns (fun(): any)[]
+---@return any[] results
+function Steps:all(fns)
+  if self.over then error(self.over, 0) end
+  return self.turns:side_by_side(fns, function(fn) return self:fork(fn) end)
+end
+
+---@param signal RunSignal
+function Steps:notify(signal) self.turns:notify(signal) end
+
+---@async
+---@param signal RunSignal
+---@param seconds? number
+---@return boolean notified
+function Steps:wait_for(signal, seconds)
+  if self.over then error(self.over, 0) end
+  return self.turns:wait_for(signal, seconds, function(s, list) return self:pause("signal", s, list) end)
+end
+
+---At the end of the run.
+function Steps:finish()
+  if self.turns and not self.over then self.turns:finish() end
 end
 
 return M

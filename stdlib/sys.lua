@@ -103,6 +103,11 @@ M.read = sys.read
 ---@type fun(seconds?: number): boolean
 M.deadman = sys.deadman
 
+---Says what string.format shows of a value that has no text of its own: the text, or nil for its address. Without a
+---value: "" where there must be no addresses at all.
+---@type fun(fn: fun(value?: any): string?)
+M.steady = sys.steady
+
 ---Marks a place where the crash sweep may kill the process; does nothing in a release build.
 ---@param name string
 function M.killpoint(name) return sys.killpoint(name) end

@@ -9,6 +9,7 @@ local NOTHING <const> = "return policy { watch = function() return nil, 'not in 
 local HEAD <const> = [[
 local errors, fs, hash, http, json, proc, task, time = require "errors", require "fs", require "hash", require "http",
   require "json", require "proc", require "task", require "time"
+local at_file_level = ("%s"):format({})
 return policy {
   watch = function(place) return place:head() end,
   run = function(run, change)
@@ -206,4 +207,133 @@ test("channels that the configuration gained or lost meanwhile do not stop a run
     eq(s.run().state, "done", message(s.run()))
     eq(s.names(), { "notify", "notify", "step see" })
   end
+end)
+
+test("no text holds an address, whoever makes it and wherever", function()
+  local s = twice [[
+    local mine = setmetatable({}, { __name = "mine" })
+    local told = setmetatable({}, { __tostring = function() return "told" end })
+    local values = { {}, print, mine, told, run, require, json.null, http, setmetatable({}, { __index = {} }) }
+    for _, value in pairs(values) do
+      local texts = { ("%s"):format(value), string.format("%10s|%s", value, 1), tostring(value), "" .. tostring(value) }
+      see(texts)
+      for _, text in pairs(texts) do assert(not text:find "0x", text) end
+    end
+    see(("%s %d %q %5.1f"):format("x", 3, "q", 1.5), at_file_level)
+    local ok, err = pcall(string.format, "%p", {})
+    assert(not ok and err:find("another one after a restart", 1, true), err)
+    assert(("%%p %d"):format(1) == "%p 1")
+  ]]
+  has(s.host.journal:steps(1)[1].args, "table")
+end)
+
+-- ---- branches ----
+
+test("branches end in the order in which they ended, and draw random numbers of their own", function()
+  twice [[
+    local order, numbers = {}, {}
+    local fns = {}
+    for i = 1, 5 do
+      fns[i] = function()
+        run:sleep((6 - i) * 0.01)
+        numbers[#numbers + 1] = math.random(1 << 30)
+        run:step("work " .. i, { numbers }, function() return i end)
+        order[#order + 1] = i
+        return math.random()
+      end
+    end
+    local got = run:all(fns)
+    see(order, got)
+    assert(order[1] == 5 and order[5] == 1, table.concat(order, " "))
+    see(math.random())
+  ]]
+end)
+
+test("the first failure ends the others where they are", function()
+  twice [[
+    local seen = {}
+    local ok, err = pcall(run.all, run, {
+      function() run:sleep(0.02) seen[#seen + 1] = "a" error(errors.new("denied", "no"), 0) end,
+      function() run:sleep(0.01) seen[#seen + 1] = "b" run:sleep(60) seen[#seen + 1] = "never" end,
+      function()
+        local guard <close> = setmetatable({}, { __close = function() seen[#seen + 1] = "closed" end })
+        run:step("long", nil, function() time.sleep(60) end)
+      end,
+    })
+    see(ok, err.code, seen)
+    assert(#seen == 3)
+  ]]
+end)
+
+test("a deadline cuts in the same place again: a sleep, a step, branches, within another", function()
+  twice [[
+    local seen = {}
+    local function cut(seconds, fn)
+      local ok, err = pcall(task.deadline, seconds, fn)
+      see(ok, ok and err or not ok and err.code, seen)
+    end
+    cut("20ms", function() run:sleep(60) seen[#seen + 1] = "never" end)
+    cut(5, function() run:sleep(0.005) seen[#seen + 1] = "in time" return "done" end)
+    cut(0.02, function() run:step("long", nil, function() time.sleep(60) end) end)
+    cut(0.03, function()
+      run:all {
+        function() run:sleep(0.005) seen[#seen + 1] = "one" run:sleep(60) end,
+        function() run:step("long", nil, function() time.sleep(60) end) end,
+      }
+    end)
+    cut(60, function() cut(0.01, function() run:sleep(60) end) run:sleep(0.001) seen[#seen + 1] = "outer" end)
+    cut(0.02, function() cut(60, function() run:sleep(60) end) end)
+    cut(0.02, function() -- swallowed, and raised by the next wait
+      pcall(run.sleep, run, 60)
+      seen[#seen + 1] = "on"
+      run:sleep(0)
+      seen[#seen + 1] = "never"
+    end)
+    assert(not table.concat(seen, " "):find "never")
+  ]]
+end)
+
+test("tasks and signals of a run: joined, cancelled, too late, woken", function()
+  twice [[
+    local seen = {}
+    local signal = task.signal()
+    local one = task.spawn(function(x) run:sleep(0.01) seen[#seen + 1] = "one" signal:notify() return x, "two" end, 7)
+    local two = task.spawn(function() signal:wait() seen[#seen + 1] = "woken" return run:now() end)
+    local three = task.spawn(function() run:sleep(60) end)
+    local four = task.spawn(function() seen[#seen + 1] = "never" end)
+    four:cancel()
+    see(three:done(), one:id(), two:id(), three:id())
+    local late, err = three:join("5ms")
+    see(late, err.code)
+    three:cancel()
+    local ended, why = three:join()
+    see(ended, why.code, three:done())
+    local a, b = one:join()
+    see(a, b, two:join(60), seen)
+    local t = task.signal()
+    see(t:wait(0.005))
+    t:notify()
+    see(t:wait(0.005), t:wait("5ms"), seen)
+    local failed = task.spawn(function() error(errors.new("denied", "no"), 0) end)
+    see(select(2, failed:join()).code)
+    assert(#seen == 2, table.concat(seen, " "))
+  ]]
+end)
+
+test("a run that goes another way than its journal stops, also where a branch is missing", function()
+  local s = stage [[
+    local left = tonumber(fs.read "branches" or 2)
+    local fns = {}
+    for i = 1, left do fns[i] = function() run:sleep(0.001 * i) end end
+    run:all(fns)
+    fs.write("branches", "1")
+  ]]
+  s.open()
+  sim.settle(s.host)
+  eq(s.run().state, "done", message(s.run()))
+  s.host.journal:write("UPDATE steps SET result = ? WHERE name = 'fs.read'",
+    [[{"list":[{"t":"v","v":"1"}],"n":1}]])
+  s.again()
+  eq(s.run().state, "diverged")
+  has(message(s.run()), "step 3.1, sleep, ended")
 end)
