@@ -21,6 +21,7 @@
 #define TEXT_CLASS   "moontide.json_text"
 #define DECODE_MAX   (8 << 20)
 #define ENCODE_MAX   (16 << 20)
+#define SPARE        1024 /* for the stack, which grows with the nesting */
 #define DECODE_USAGE "json.decode(text [, {null_as_nil, max}])"
 #define ENCODE_USAGE "json.encode(value [, {pretty, clean, max}])"
 
@@ -217,26 +218,24 @@ static int fail_duplicate(lua_State *L, const char *text, size_t len)
     return fail_at(L, &e, text, 1);
 }
 
-/* True when cjson will find the memory it needs: its own buffer of the text's length, and the tables under
- * the limit of the script (an upper bound: growing tables keep their old half for a moment). The third try
- * follows the second at once, which tells our allocator that a limited script is at its end. */
+/* True when cjson will find the memory it needs: its own buffer of the text's length, and what Lua takes for
+ * the value under the limit of the script. The third try follows the second at once, which tells our
+ * allocator that a limited script is at its end. */
 static bool reserve(lua_State *L, const struct json_scan *scan, size_t len)
 {
-    size_t need = len + scan->containers * 56 + scan->values * 104 + scan->members * 32;
-    void *ud, *buffer = malloc(len + 1), *tables = NULL;
+    size_t need = scan->need + scan->growth + SPARE;
+    void *ud, *buffer = malloc(len + 1), *value = NULL;
     lua_Alloc alloc = lua_getallocf(L, &ud);
 
-    if (!buffer)
-        return false;
-    free(buffer);
-    for (int try = 1; try <= 3 && !tables; try++) {
+    for (int try = 1; buffer && try <= 3 && !value; try++) {
         if (try == 2)
             lua_gc(L, LUA_GCCOLLECT);
-        tables = alloc(ud, NULL, 0, need);
+        value = alloc(ud, NULL, 0, need);
     }
-    if (tables)
-        alloc(ud, tables, need, 0);
-    return tables != NULL;
+    if (value)
+        alloc(ud, value, need, 0);
+    free(buffer);
+    return value != NULL;
 }
 
 static int l_decode(lua_State *L)

@@ -23,6 +23,8 @@ enum state {
     WANT_NOTHING,
 };
 
+enum { SEEN = 256, SHORT_MAX = 40 };
+
 struct reader {
     struct json_scan *scan;
     struct err *err;
@@ -30,8 +32,50 @@ struct reader {
     const char *copied; /* up to here the text is in scan->out */
     uint64_t objects;   /* bit n: level n is an object */
     unsigned depth;
+    size_t count[VALUE_DEPTH]; /* entries so far at each level */
+    const char *seen[SEEN];    /* short strings of the text by a hash of theirs: Lua keeps equal ones once */
     enum state state;
 };
+
+/* What Lua 5.4 takes on a 64-bit machine: for a table, a place of its array, a node of its hash, and a string
+ * beside its bytes, with its place in the table of strings. Arrays and hashes have powers of two; an array is
+ * reallocated, a hash is there twice while it grows. */
+enum { TABLE_SIZE = 56, SLOT_SIZE = 16, NODE_SIZE = 24, STRING_SIZE = 48 };
+
+static size_t room_for(size_t count)
+{
+    size_t room = 1;
+
+    while (room < count)
+        room *= 2;
+    return count ? room : 0;
+}
+
+/* A string token with its quotes. Where the same bytes stand, the same token ends. */
+static void pay_string(struct reader *r, const char *token, size_t len)
+{
+    if (len - 2 <= SHORT_MAX) {
+        uint32_t hash = 2166136261u;
+        const char **seen;
+
+        for (size_t i = 0; i < len; i++)
+            hash = (hash ^ (unsigned char)token[i]) * 16777619u;
+        seen = &r->seen[hash % SEEN];
+        if (*seen && memcmp(*seen, token, len) == 0)
+            return;
+        *seen = token;
+    }
+    r->scan->need += STRING_SIZE + len;
+}
+
+static void pay_container(struct json_scan *scan, bool object, size_t count)
+{
+    size_t room = room_for(count || object ? count : 1); /* an empty list holds its mark */
+
+    scan->need += TABLE_SIZE + room * (object ? NODE_SIZE : SLOT_SIZE);
+    if (object && room / 2 * NODE_SIZE > scan->growth)
+        scan->growth = room / 2 * NODE_SIZE;
+}
 
 static bool fault_at(struct reader *r, const char *where, enum err_code code, const char *what)
 {
@@ -82,6 +126,7 @@ static bool rewrite(struct reader *r, const char *from, const char *mark, const 
         !buf_add(out, with, len) || !buf_text(out, "\""))
         return fault_at(r, from, ERR_MEMORY, "no memory");
     r->copied = r->at;
+    r->scan->need += STRING_SIZE + len;
     return true;
 }
 
@@ -144,6 +189,7 @@ static bool scan_string(struct reader *r)
 
         if (c == '"') {
             r->at++;
+            pay_string(r, open, (size_t)(r->at - open));
             return true;
         }
         if (c == '\\') {
@@ -250,8 +296,7 @@ static bool open_container(struct reader *r, bool object)
         r->objects |= UINT64_C(1) << r->depth;
     else
         r->objects &= ~(UINT64_C(1) << r->depth);
-    r->depth++;
-    r->scan->containers++;
+    r->count[r->depth++] = 0;
     r->state = object ? WANT_KEY_OR_END : WANT_VALUE_OR_END;
     r->at++;
     return true;
@@ -268,6 +313,7 @@ static bool close_container(struct reader *r)
         return false;
     r->at++;
     r->depth--;
+    pay_container(r->scan, r->objects >> r->depth & 1, r->count[r->depth]);
     r->state = r->depth ? WANT_COMMA_OR_END : WANT_NOTHING;
     return true;
 }
@@ -277,7 +323,8 @@ static bool scan_value(struct reader *r)
     enum state after = r->depth ? WANT_COMMA_OR_END : WANT_NOTHING;
     bool ok;
 
-    r->scan->values++;
+    if (r->depth)
+        r->count[r->depth - 1]++;
     switch (*r->at) {
     case '{':
     case '[':

@@ -18,11 +18,11 @@
 #define JSON_NUMBER_MAX 64 /* bytes of one number */
 
 struct json_scan {
-    struct buf out;    /* the rewritten text; without data the original serves */
-    size_t members;    /* object members in the whole text: fewer in the result means a duplicate key */
-    size_t values;     /* values of every kind */
-    size_t containers; /* lists and objects among them */
-    size_t offset;     /* where the fault is, counted from 1 */
+    struct buf out; /* the rewritten text; without data the original serves */
+    size_t members; /* object members in the whole text: fewer in the result means a duplicate key */
+    size_t need;    /* bytes that Lua 5.4 takes for the value: its tables and strings */
+    size_t growth;  /* and beside them for a moment, while the largest object doubles */
+    size_t offset;  /* where the fault is, counted from 1 */
 };
 
 /* Scans `text`; `scan` starts zeroed. False: *e says why, scan->offset says where. */

@@ -9,6 +9,20 @@ local function round(text, want)
   eq(ok(json.encode(value)), want or text)
 end
 
+-- First, while there is no garbage of others that a limited script could have in its place.
+test("a script that has no memory left for a text ends, and leaks nothing", function()
+  local text = "[" .. ("[1,[2]],"):rep(200000) .. "1]"
+  local run = task.start({ memory = 8 << 20 }, function()
+    pcall(json.decode, text)
+    pcall(json.decode, text)
+    return "still here"
+  end)
+  local value, err = run:join()
+  eq(value, nil)
+  eq(err.code, "memory")
+  eq(#ok(json.decode(text)), 200001) -- others are not touched
+end)
+
 test("whole numbers are integers, in all 64 bits", function()
   eq(json.decode("42"), 42)
   eq("build " .. json.decode("[42]")[1], "build 42")
@@ -268,15 +282,19 @@ test("random values survive a round trip", function()
   end
 end)
 
-test("a script that has no memory left for a text ends, and leaks nothing", function()
-  local text = "[" .. ("[1,[2]],"):rep(200000) .. "1]"
-  local run = task.start({ memory = 8 << 20 }, function()
-    pcall(json.decode, text)
-    pcall(json.decode, text)
-    return "still here"
-  end)
-  local value, err = run:join()
-  eq(value, nil)
-  eq(err.code, "memory")
-  eq(#ok(json.decode(text)), 200001) -- others are not touched
+test("a script with room for a value gets it", function()
+  local texts = {
+    [24] = "[" .. ("1,"):rep(699999) .. "1]", -- 16 MiB of array
+    [20] = "[" .. ('{"name":1},'):rep(100000) .. "1]", -- tables of 80 bytes, in an array of 2 MiB
+    [12] = '{"list":[' .. ('"equal",'):rep(200000) .. '"equal"]}',
+  }
+  for megabytes, text in pairs(texts) do
+    local run = task.start({ memory = (17 + megabytes) << 20 }, function()
+      local held = ("x"):rep(17 << 20)
+      local value = json.decode(text)
+      return #held + (value.list and #value.list or #value)
+    end)
+    local count, err = run:join()
+    ok(count, err)
+  end
 end)
