@@ -26,7 +26,7 @@ void text_open(lua_State *L);
 void format_open(lua_State *L);
 void tables_open(lua_State *L);
 
-/* setmetatable and the coroutine functions that the watchdog needs to know of (api_base.c). raises */
+/* setmetatable, print, and the coroutine functions that the watchdog needs to know of (api_base.c). raises */
 void base_open(lua_State *L);
 
 /* Closers of services that have no header of their own; each accepts a host that never opened the service. */
@@ -34,8 +34,10 @@ struct host;
 void serve_close_all(struct host *host);
 void signal_close_all(struct host *host);
 
-/* The parts of core.fs that have rooms of their own; each adds its functions to the table on top. raises */
-void hold_open(lua_State *L);  /* api_hold.c: lock, temp_dir */
-void watch_open(lua_State *L); /* api_watch.c: watch */
+/* Parts of core.fs and core.sys that have rooms of their own; each adds its functions to the table on top.
+ * raises */
+void hold_open(lua_State *L);  /* api_hold.c: fs.lock, temp_dir */
+void watch_open(lua_State *L); /* api_watch.c: fs.watch */
+void load_open(lua_State *L);  /* api_load.c: sys.embedded, compile, module, slurp */
 
 #endif

@@ -1,9 +1,10 @@
-/* setmetatable, coroutine.resume, wrap and close, so that the watchdog reaches all that a script runs.
+/* setmetatable, print, coroutine.resume, wrap and close, so that the watchdog reaches all that a script runs.
  *
  * Its hook belongs to one coroutine: resuming another moves it there and back. A finaliser runs with hooks
  * off and at any time, so scripts may have none: what must be closed is closed by <close>. The coroutines of
  * this file are a script's own; tasks are task.c's. Neither resumes the other's: whoever gets hold of a
  * task's coroutine would wake it out of a wait whose work still runs. */
+#include <unistd.h>
 #include <lauxlib.h>
 #include "api.h"
 #include "bind.h"
@@ -176,6 +177,32 @@ static int l_setmetatable(lua_State *L)
     return 1;
 }
 
+/* print(...): as Lua's, but what cannot be written is remembered. */
+static int l_print(lua_State *L)
+{
+    int n = lua_gettop(L);
+    luaL_Buffer line;
+    size_t len;
+    const char *text;
+
+    for (int i = 1; i <= n; i++) {
+        luaL_tolstring(L, i, NULL);
+        lua_replace(L, i);
+    }
+    luaL_buffinit(L, &line);
+    for (int i = 1; i <= n; i++) {
+        if (i > 1)
+            luaL_addchar(&line, '\t');
+        lua_pushvalue(L, i);
+        luaL_addvalue(&line);
+    }
+    luaL_addchar(&line, '\n');
+    luaL_pushresult(&line);
+    text = lua_tolstring(L, -1, &len);
+    host_write(bind_host(L), STDOUT_FILENO, text, len);
+    return 0;
+}
+
 static const luaL_Reg coroutine_functions[] = {
     {"close", l_close}, {"resume", l_resume}, {"wrap", l_wrap}, {NULL, NULL}};
 
@@ -183,6 +210,8 @@ void base_open(lua_State *L)
 {
     lua_pushcfunction(L, l_setmetatable);
     lua_setglobal(L, "setmetatable");
+    lua_pushcfunction(L, l_print);
+    lua_setglobal(L, "print");
     lua_getglobal(L, "coroutine");
     luaL_setfuncs(L, coroutine_functions, 0);
     lua_pop(L, 1);

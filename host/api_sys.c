@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +14,6 @@
 #include "api.h"
 #include "bind.h"
 #include "deadman.h"
-#include "embed.h"
 #include "fault.h"
 #include "handle.h"
 #include "host.h"
@@ -118,33 +116,13 @@ static int l_width(lua_State *L)
     return 1;
 }
 
-/* write(fd, text): all of it; false when the other end is gone. A terminal or file does not make us wait
- * long; a full pipe does, as with every program that prints. */
+/* write(fd, text): all of it; false when the other end is gone. */
 static int l_write(lua_State *L)
 {
-    int fd = (int)luaL_checkinteger(L, 1);
     size_t len;
     const char *text = luaL_checklstring(L, 2, &len);
 
-    if (fd == STDOUT_FILENO)
-        fflush(stdout);
-    while (len > 0) {
-        ssize_t n = write(fd, text, len);
-
-        if (n < 0 && errno == EAGAIN) {
-            struct pollfd p = {.fd = fd, .events = POLLOUT};
-
-            poll(&p, 1, 1000);
-        } else if (n < 0 && errno != EINTR) {
-            lua_pushboolean(L, 0);
-            return 1;
-        }
-        if (n > 0) {
-            text += n;
-            len -= (size_t)n;
-        }
-    }
-    lua_pushboolean(L, 1);
+    lua_pushboolean(L, host_write(bind_host(L), (int)luaL_checkinteger(L, 1), text, len));
     return 1;
 }
 
@@ -187,22 +165,39 @@ static int read_finish(lua_State *L, struct op *op)
     return 1;
 }
 
+/* A plain file never makes us wait, and cannot be polled. */
+static bool is_file(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode));
+}
+
 /* read(fd): the next bytes, nil at the end. */
 static int l_read(lua_State *L)
 {
-    int fd = (int)luaL_checkinteger(L, 1), flags;
+    int fd = (int)luaL_checkinteger(L, 1), flags, status;
     struct host *host = bind_host(L);
     struct read_op *r = op_new(L, sizeof *r, NULL);
 
     r->op.leave = read_leave;
     r->fd = fd;
+    if (is_file(fd)) {
+        op_done(&r->op);
+        return op_wait(L, &r->op, read_finish);
+    }
     r->poll = malloc(sizeof *r->poll);
     if (!r->poll)
         return luaL_error(L, "not enough memory");
     flags = fcntl(fd, F_GETFL);
-    if (uv_poll_init(&host->loop, r->poll, fd) != 0) { /* a plain file cannot be polled, and never blocks */
+    status = uv_poll_init(&host->loop, r->poll, fd);
+    if (status != 0) {
         free(r->poll);
         r->poll = NULL;
+        if (status == UV_EEXIST)
+            return luaL_error(L, "another task already reads descriptor %d", fd);
+        if (status != UV_EPERM) /* a device such as /dev/null */
+            return luaL_error(L, "descriptor %d cannot be read: %s", fd, uv_strerror(status));
         op_done(&r->op);
     } else {
         /* libuv made it non-blocking, but a terminal's mode is shared with the shell that started us. We read
@@ -214,101 +209,7 @@ static int l_read(lua_State *L)
     return op_wait(L, &r->op, read_finish);
 }
 
-/* ---- embedded files and chunks ---- */
-
-static int l_embedded(lua_State *L)
-{
-    struct embed e;
-
-    if (!embed_find(luaL_checkstring(L, 1), &e))
-        return 0;
-    lua_pushlstring(L, e.data, e.len);
-    return 1;
-}
-
-static int l_embedded_list(lua_State *L)
-{
-    size_t n = embed_count();
-
-    lua_createtable(L, (int)n, 0);
-    for (size_t i = 0; i < n; i++) {
-        lua_pushstring(L, embed_at(i).path);
-        lua_rawseti(L, -2, (lua_Integer)i + 1);
-    }
-    return 1;
-}
-
-/* compile(text, chunkname, env): a function of a text chunk, or nil and the message. Never binary. */
-static int l_compile(lua_State *L)
-{
-    size_t len;
-    const char *text = luaL_checklstring(L, 1, &len), *name = luaL_checkstring(L, 2);
-
-    luaL_checktype(L, 3, LUA_TTABLE);
-    if (luaL_loadbufferx(L, text, len, name, "t") != LUA_OK) {
-        lua_pushnil(L);
-        lua_insert(L, -2);
-        return 2;
-    }
-    lua_pushvalue(L, 3);
-    lua_setupvalue(L, -2, 1);
-    return 1;
-}
-
-/* module(loading, name, fn): calls fn(name) with loading[name] set, without giving the turn away: a module
- * that another task finds half loaded would be loaded twice, and its locks with it. The mark goes even when
- * the task is cut in between; no Lua could see to that. */
-static int l_module(lua_State *L)
-{
-    struct host *host = bind_host(L);
-    int status;
-
-    luaL_checktype(L, 1, LUA_TTABLE);
-    luaL_checkstring(L, 2);
-    luaL_checktype(L, 3, LUA_TFUNCTION);
-    lua_settop(L, 3);
-    luaL_checkstack(L, 8, "module");
-    lua_pushvalue(L, 2);
-    lua_pushboolean(L, 1);
-    lua_rawset(L, 1);
-    lua_pushvalue(L, 3);
-    lua_pushvalue(L, 2);
-    host->loading++;
-    status = lua_pcall(L, 1, 0, 0); /* without a continuation nothing inside can yield */
-    host->loading--;
-    lua_pushvalue(L, 2);
-    lua_pushnil(L);
-    lua_rawset(L, 1);
-    return status == LUA_OK ? 0 : lua_error(L);
-}
-
-/* slurp(path): a small file at once, for module look-up only; nil when it is not there or over 1 MiB. */
-static int l_slurp(lua_State *L)
-{
-    const char *path = bind_text(L, 1, "sys.slurp(path)");
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-    luaL_Buffer b;
-    char *room;
-    ssize_t n;
-
-    if (fd < 0)
-        return 0;
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > 1 << 20) {
-        close(fd);
-        return 0;
-    }
-    close(fd); /* nothing is held while Lua may raise */
-    room = luaL_buffinitsize(L, &b, (size_t)st.st_size + 1);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    n = fd < 0 ? -1 : read(fd, room, (size_t)st.st_size);
-    if (fd >= 0)
-        close(fd);
-    if (n < 0)
-        return 0;
-    luaL_pushresultsize(&b, (size_t)n);
-    return 1;
-}
+/* ---- what error messages and the rooms of the stdlib ask ---- */
 
 /* traceback(message): for error handlers. */
 static int l_traceback(lua_State *L)
@@ -440,11 +341,6 @@ int luaopen_core_sys(lua_State *L)
         {"width", l_width},
         {"write", l_write},
         {"read", l_read},
-        {"embedded", l_embedded},
-        {"embedded_list", l_embedded_list},
-        {"compile", l_compile},
-        {"module", l_module},
-        {"slurp", l_slurp},
         {"traceback", l_traceback},
         {"where", l_where},
         {"defined", l_defined},
@@ -460,6 +356,7 @@ int luaopen_core_sys(lua_State *L)
     };
 
     luaL_newlib(L, functions);
+    load_open(L);
     lua_pushstring(L, moontide_version);
     lua_setfield(L, -2, "version");
     return 1;

@@ -3,7 +3,10 @@
  * The only list of libraries. Lua's own are opened by an allow-list: no package, io, os or debug. */
 #include "host.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 #include <lauxlib.h>
 #include <lualib.h>
 #include "api.h"
@@ -77,6 +81,37 @@ static int on_panic(lua_State *L)
     return 0; /* Lua aborts */
 }
 
+bool host_write(struct host *host, int fd, const char *text, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = write(fd, text, len);
+
+        if (n < 0 && errno == EAGAIN) {
+            struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+            poll(&p, 1, 1000);
+        } else if (n < 0 && errno != EINTR) {
+            if (fd == STDOUT_FILENO && !host->output_lost)
+                host->output_lost = errno;
+            return false;
+        }
+        if (n > 0) {
+            text += n;
+            len -= (size_t)n;
+        }
+    }
+    return true;
+}
+
+/* A descriptor that we were started without would become that of the first file we open, and printing would
+ * go there. Writing to these fails, reading finds the end. */
+static void fill_standard_descriptors(void)
+{
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)open("/dev/null", O_RDONLY); /* the lowest free number is this one */
+}
+
 bool host_open(struct host *host, int argc, char **argv, const char **message)
 {
     struct rlimit core = {0, 0};
@@ -84,6 +119,7 @@ bool host_open(struct host *host, int argc, char **argv, const char **message)
     memset(host, 0, sizeof *host);
     host->argc = argc > 0 ? argc - 1 : 0;
     host->argv = argv + (argc > 0);
+    fill_standard_descriptors();
     setlocale(LC_ALL, "C.UTF-8");
     signal(SIGPIPE, SIG_IGN);
     setrlimit(RLIMIT_CORE, &core); /* secrets stay out of core files */
@@ -147,7 +183,12 @@ int host_run(struct host *host)
         uv_run(&host->loop, more ? UV_RUN_NOWAIT : UV_RUN_ONCE);
         host->turning = false;
     }
-    fflush(stdout);
+    /* Whose reader went away wanted no more (`moontide history | head`); anything else was lost. */
+    if (host->output_lost && host->output_lost != EPIPE) {
+        fprintf(stderr, "moontide: what was printed is lost: %s\n", strerror(host->output_lost));
+        if (host->exit_code == 0)
+            return 1;
+    }
     return host->exit_code;
 }
 

@@ -35,6 +35,7 @@ struct host {
     int argc;
     char **argv; /* program arguments after the program's name */
     int exit_code;
+    int output_lost;  /* errno of the first failed write to standard output; 0: none */
     unsigned loading; /* modules that are being loaded: nobody else gets a turn */
     bool turning;     /* inside of uv_run: what becomes ready ends the turn */
     bool stopping;    /* host_close has begun: no new work */
@@ -48,5 +49,9 @@ bool host_open(struct host *host, int argc, char **argv, const char **message);
 int host_run(struct host *host);
 
 void host_close(struct host *host);
+
+/* Writes all of it to a descriptor; false when that fails. A terminal or file does not make us wait long; a
+ * full pipe does, as with every program that prints. */
+bool host_write(struct host *host, int fd, const char *text, size_t len);
 
 #endif

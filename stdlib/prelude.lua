@@ -55,8 +55,10 @@ local loaded, loading = {}, {}
 local function source_of(name)
   local path = "stdlib/" .. name:gsub("%.", "/") .. ".lua"
   if override then
-    local text = sys.slurp(override .. path:sub(7))
-    if text then return text, "@" .. override .. path:sub(7) end
+    local file = override .. path:sub(7)
+    local text, why = sys.slurp(file)
+    if text then return text, "@" .. file end
+    if why then error(file .. " cannot be read: " .. why, 0) end
   end
   local text = sys.embedded(path)
   if text then return text, "@" .. path end

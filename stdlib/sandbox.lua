@@ -19,7 +19,8 @@ function M.exec_env(dir)
     -- A script's neighbour never takes the place of a module of the program.
     if dir and file and not sys.embedded("stdlib/" .. file) then
       local path = dir .. "/" .. file
-      local text = sys.slurp(path)
+      local text, why = sys.slurp(path)
+      if why then error(("module '%s': %s cannot be read: %s"):format(name, path, why), 3) end
       if text then
         local chunk, message = sys.compile(text, "@" .. path, env)
         if not chunk then error(message, 0) end

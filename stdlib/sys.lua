@@ -68,8 +68,9 @@ M.embedded_list = sys.embedded_list
 ---@type fun(text: string, chunkname: string, env: table): function?, string?
 M.compile = sys.compile
 
----Reads a small file at once, for looking up modules only; nil when it is not there or over 1 MiB.
----@type fun(path: string): string?
+---Reads a small file at once, for looking up modules only; nil when it is not there, and why when it is none that can
+---be read as a whole: a pipe, a directory, over 1 MiB.
+---@type fun(path: string): string?, string?
 M.slurp = sys.slurp
 
 ---Names the signals that from now on wait for next_signal() instead of ending the process.

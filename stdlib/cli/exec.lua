@@ -11,9 +11,9 @@ return {
     .. " exit code.",
   run = function(ctx)
     local path = ctx.args.FILE
-    local text = sys.slurp(path)
+    local text, why = sys.slurp(path)
     if not text then
-      ctx:complain(("%s cannot be read, or is larger than 1 MiB"):format(path))
+      ctx:complain(("%s cannot be read: %s"):format(path, why or "there is no such file"))
       return 2
     end
     -- A first line for the kernel keeps its number, so that messages name the right lines.

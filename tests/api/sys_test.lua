@@ -13,29 +13,77 @@ test("the process knows itself", function()
   eq(sys.env("MOONTIDE_SURELY_UNSET"), nil)
 end)
 
-test("every embedded file is there, and nothing else", function()
-  local names = sys.embedded_list()
-  ok(#names > 50)
-  for _, name in ipairs(names) do eq(sys.embedded(name), assert(fs.read(name)), name) end
-  eq(sys.embedded("stdlib/nothing.lua"), nil)
-  eq(sys.embedded("../etc/passwd"), nil)
-end)
-
-test("only text is compiled", function()
-  eq(select("#", sys.compile("return 1", "=x", {})), 1)
-  local fn, message = sys.compile("\27Lua", "=x", {})
-  eq(fn, nil)
-  has(message, "binary")
-  local _, syntax = sys.compile("x = = 1", "@file.lua", {})
-  has(syntax, "file.lua:1:")
-end)
-
 test("a script in which everybody waits for everybody is told so", function()
   local dir <close> = assert(fs.temp_dir())
   assert(fs.write(dir.path .. "/script.lua", [[require("task").signal():wait()]]))
   local result = assert(proc.run { sys.exe(), "exec", dir.path .. "/script.lua", timeout = 10 })
   eq(result.code, 70)
   has(result.stderr, "deadlock")
+end)
+
+-- Runs a shell's line; $MOONTIDE is this program and $DIR a folder with the given scripts.
+local function shell(scripts, line)
+  local dir <close> = assert(fs.temp_dir())
+  for name, text in pairs(scripts) do assert(fs.write(dir.path .. "/" .. name .. ".lua", text)) end
+  return assert(proc.run { "/bin/sh", "-c", line, env = { MOONTIDE = sys.exe(), DIR = dir.path }, timeout = 20 })
+end
+
+test("output that is lost is a failure, however it was printed; a reader that had enough is none", function()
+  local printing = { hello = [[print "hello"]], writing = [[require("sys").write(1, "hello\n")]] }
+  for name in pairs(printing) do
+    local run = "$MOONTIDE exec $DIR/" .. name .. ".lua"
+    local full = shell(printing, run .. " >/dev/full")
+    eq(full.code, 1)
+    has(full.stderr, "what was printed is lost: No space left on device")
+    eq(shell(printing, run .. " >&-").code, 1)
+    eq(shell(printing, run .. " | true; " .. run).stdout, "hello\n")
+  end
+  local piped = "($MOONTIDE exec $DIR/many.lua; echo $? >&2) | head -1"
+  eq(shell({ many = [[for i = 1, 20000 do print(i) end]] }, piped).stderr, "0\n")
+  eq(shell({ code = [[print "x" return 7]] }, "$MOONTIDE exec $DIR/code.lua >/dev/full").code, 7)
+  eq(shell({}, "$MOONTIDE version >/dev/full").code, 1)
+  eq(shell({}, "$MOONTIDE help >/dev/full").code, 1)
+end)
+
+test("a file that is opened never takes the place of a closed standard descriptor", function()
+  local dir <close> = assert(fs.temp_dir())
+  assert(fs.write(dir.path .. "/script.lua", [[
+    local fs = require "fs"
+    local lock = assert(fs.lock(... .. "/lock"))
+    local db = assert(require("store").open(... .. "/db"))
+    print "stray"
+    require("sys").write(2, "stray")
+    assert(db:exec "CREATE TABLE t (a)")
+    assert(db:check())
+    lock:close()
+    assert(fs.write(... .. "/done", assert(fs.read(... .. "/lock"))))]]))
+  for _, closed in ipairs { ">&-", "2>&-", "<&-", "<&- >&- 2>&-" } do
+    fs.remove(dir.path .. "/done")
+    assert(proc.run {
+      "/bin/sh", "-c", "exec " .. sys.exe() .. " exec $0/script.lua $0 " .. closed, dir.path, timeout = 20,
+    })
+    eq(fs.read(dir.path .. "/done"), "", closed)
+    fs.remove(dir.path .. "/db")
+  end
+end)
+
+test("one task reads a descriptor at a time; a second is told, and nobody stands still", function()
+  local script = [[
+    local sys, task, time = require "sys", require "task", require "time"
+    local first = task.spawn(sys.read, 0)
+    time.sleep(0)
+    print(select(2, pcall(sys.read, 0)))
+    local ticks = 0
+    for _ = 1, 3 do time.sleep(0.001) ticks = ticks + 1 end
+    print(ticks, first:join())
+    print(sys.read(0))]]
+  local result = shell({ read = script }, "(sleep 0.3; echo line) | $MOONTIDE exec $DIR/read.lua")
+  has(result.stdout, "another task already reads descriptor 0")
+  has(result.stdout, "3\tline\n")
+  eq(result.code, 0)
+  eq(shell({ read = [[print((require("sys").read(0)))]] }, "$MOONTIDE exec $DIR/read.lua </dev/null").stdout, "nil\n")
+  eq(shell({ read = [[print((require("sys").read(0)))]] }, "$MOONTIDE exec $DIR/read.lua <$DIR/read.lua").stdout,
+    [[print((require("sys").read(0)))]] .. "\n")
 end)
 
 test("scripts do not reach the tables of C, nor what only the host may", function()
