@@ -19,8 +19,11 @@ void *alloc_lua(void *ud, void *ptr, size_t osize, size_t nsize)
         return NULL;
     }
     if (nsize > osize && a->limit && a->used + (nsize - osize) > a->limit) {
-        if (++a->refusals > 1)
+        if (++a->refusals > 1 && !a->exhausted) {
             a->exhausted = true;
+            if (a->over)
+                a->over(a->over_arg);
+        }
         return NULL;
     }
     block = realloc(ptr, nsize);

@@ -23,11 +23,15 @@ static void watch(lua_State *L, lua_State *co)
 /* The watchdog looks at L again. What it has found out about co meanwhile is now L's to act on. */
 static void watch_back(lua_State *L, lua_State *co)
 {
-    watch(L, L);
-    if (lua_gethookmask(co)) {
-        lua_sethook(L, lua_gethook(co), LUA_MASKCOUNT, 1);
-        lua_sethook(co, NULL, 0, 0);
-    }
+    struct host *host = bind_host(L);
+    bool found = lua_gethookmask(co) != 0;
+
+    lua_sethook(co, NULL, 0, 0);
+    if (!host || !host->watchdog)
+        return;
+    if (found)
+        watchdog_again(host->watchdog);
+    watchdog_back(host->watchdog, L);
 }
 
 static lua_State *check_coroutine(lua_State *L)
@@ -42,7 +46,9 @@ static lua_State *check_coroutine(lua_State *L)
  * the error there. */
 static int resume(lua_State *L, lua_State *co, int nargs)
 {
+    lua_Debug ar;
     int status, nresults;
+    int own = lua_status(co) == LUA_OK && !lua_getstack(co, 0, &ar) && lua_gettop(co) == 2; /* it is new */
 
     if (!lua_checkstack(co, nargs)) {
         lua_pushliteral(L, "too many arguments to resume");
@@ -50,7 +56,7 @@ static int resume(lua_State *L, lua_State *co, int nargs)
     }
     lua_xmove(L, co, nargs);
     watch(L, co);
-    status = lua_resume(co, L, nargs, &nresults);
+    status = lua_resume(co, L, nargs + own, &nresults);
     watch_back(L, co);
     if (status != LUA_OK && status != LUA_YIELD) {
         lua_xmove(co, L, 1);
@@ -119,14 +125,37 @@ static int l_wrapped(lua_State *L)
     return nresults >= 0 ? nresults : raise_from(L, co);
 }
 
-static int l_wrap(lua_State *L)
+static int main_done(lua_State *L, int status, lua_KContext context)
+{
+    (void)context;
+    if (status != LUA_OK && status != LUA_YIELD)
+        return lua_error(L);
+    return lua_gettop(L);
+}
+
+/* main(fn, ...): a coroutine's function inside of a protected call. Lua turns hooks off while one runs, and
+ * only that turns them on again after an error that a hook raised: else pending closers would escape the
+ * watchdog. */
+static int l_main(lua_State *L)
+{
+    return main_done(L, lua_pcallk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, 0, main_done), 0);
+}
+
+static int l_create(lua_State *L)
 {
     lua_State *co;
 
     luaL_checktype(L, 1, LUA_TFUNCTION);
     co = lua_newthread(L);
+    lua_pushcfunction(co, l_main);
     lua_pushvalue(L, 1);
     lua_xmove(L, co, 1);
+    return 1;
+}
+
+static int l_wrap(lua_State *L)
+{
+    l_create(L);
     lua_pushcclosure(L, l_wrapped, 1);
     return 1;
 }
@@ -204,7 +233,7 @@ static int l_print(lua_State *L)
 }
 
 static const luaL_Reg coroutine_functions[] = {
-    {"close", l_close}, {"resume", l_resume}, {"wrap", l_wrap}, {NULL, NULL}};
+    {"close", l_close}, {"create", l_create}, {"resume", l_resume}, {"wrap", l_wrap}, {NULL, NULL}};
 
 void base_open(lua_State *L)
 {

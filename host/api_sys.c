@@ -211,10 +211,11 @@ static int l_read(lua_State *L)
 
 /* ---- what error messages and the rooms of the stdlib ask ---- */
 
-/* traceback(message): for error handlers. */
+/* traceback([message]): for error handlers. */
 static int l_traceback(lua_State *L)
 {
-    luaL_tolstring(L, 1, NULL);
+    if (!lua_isnoneornil(L, 1))
+        luaL_tolstring(L, 1, NULL);
     luaL_traceback(L, L, lua_tostring(L, -1), 1);
     return 1;
 }
@@ -263,6 +264,18 @@ static int l_steady(lua_State *L)
     lua_settop(L, 1);
     lua_setfield(L, LUA_REGISTRYINDEX, FORMAT_STEADY);
     return 0;
+}
+
+/* script_line(): "file:line" of the innermost line that is not of the program's own; nil when there is none.
+ */
+static int l_script_line(lua_State *L)
+{
+    lua_Debug ar;
+
+    if (!bind_script_line(L, &ar) || strncmp(ar.short_src, "stdlib/", 7) == 0)
+        return 0;
+    lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
+    return 1;
 }
 
 /* error_class(): the metatable of error values, for errors.lua alone. */
@@ -343,6 +356,7 @@ int luaopen_core_sys(lua_State *L)
         {"read", l_read},
         {"traceback", l_traceback},
         {"where", l_where},
+        {"script_line", l_script_line},
         {"defined", l_defined},
         {"plain", l_plain},
         {"error_class", l_error_class},

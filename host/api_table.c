@@ -169,77 +169,160 @@ static int l_unpack(lua_State *L)
     return (int)steps + 1;
 }
 
-enum { SORT_LIST = 1, SORT_LESS, SORT_COPY };
+/* ---- sort: a merge sort that can be set aside in the middle ---- */
 
-/* Whether element a of the copy comes before element b. */
-static bool sort_less(lua_State *L, uint32_t a, uint32_t b)
+enum { SORT_LIST = 1, SORT_LESS, SORT_COPY, SORT_STATE };
+enum { SORT_READS, SORT_BEGINS, SORT_LOOKS, SORT_MERGES, SORT_WRITES };
+enum { SORT_PULSE = 64 }; /* elements between two looks at the watchdog */
+
+/* Where a sort stands: all of it, since C's own stack is gone when Lua goes on after a yield. */
+struct sort {
+    size_t n, at;                    /* elements, and which one is read or written */
+    size_t width, from, middle, end; /* the runs [from, middle) and [middle, end) are being merged */
+    size_t left, right, count;       /* the next of each, and how many `spare` holds of the left one */
+    uint32_t *spare;                 /* behind `order` */
+    unsigned moves;
+    int phase;
+    bool asked; /* a function was called, and its answer is on top of the stack */
+    uint32_t order[];
+};
+
+static int sort_go(lua_State *L, int status, lua_KContext context);
+
+/* Whether the element of the copy at index a comes before b; both numbers or both texts are compared here.
+ * Otherwise a function is called, and the answer may come in another call of sort_go. */
+static bool sort_less(lua_State *L, struct sort *s, uint32_t a, uint32_t b)
 {
-    bool less;
+    bool less = false;
+    int kind;
 
-    text_pulse(L);
-    if (lua_isnil(L, SORT_LESS)) {
-        lua_rawgeti(L, SORT_COPY, a);
-        lua_rawgeti(L, SORT_COPY, b);
+    lua_rawgeti(L, SORT_COPY, a);
+    lua_rawgeti(L, SORT_COPY, b);
+    kind = lua_type(L, -2);
+    if (lua_isnil(L, SORT_LESS) && kind == lua_type(L, -1) && (kind == LUA_TNUMBER || kind == LUA_TSTRING)) {
         less = lua_compare(L, -2, -1, LUA_OPLT);
         lua_pop(L, 2);
         return less;
     }
-    lua_pushvalue(L, SORT_LESS);
-    lua_rawgeti(L, SORT_COPY, a);
-    lua_rawgeti(L, SORT_COPY, b);
-    lua_call(L, 2, 1);
+    if (!lua_isnil(L, SORT_LESS))
+        lua_pushvalue(L, SORT_LESS);
+    else if (luaL_getmetafield(L, -2, "__lt") == LUA_TNIL && luaL_getmetafield(L, -1, "__lt") == LUA_TNIL)
+        lua_compare(L, -2, -1, LUA_OPLT); /* raises, in Lua's own words */
+    lua_insert(L, -3);
+    s->asked = true;
+    lua_callk(L, 2, 1, (lua_KContext)s, sort_go);
+    s->asked = false;
     less = lua_toboolean(L, -1);
     lua_pop(L, 1);
     return less;
 }
 
-/* Merges the ordered runs [from, middle) and [middle, end) of `order` by way of `spare`. */
-static void sort_merge(lua_State *L, uint32_t *order, uint32_t *spare, size_t from, size_t middle, size_t end)
+/* The next two runs, if there are any left. */
+static void sort_begin(struct sort *s)
 {
-    size_t left = 0, right = middle, count = middle - from;
-
-    if (!sort_less(L, order[middle], order[middle - 1]))
-        return;
-    memcpy(spare, order + from, count * sizeof *spare);
-    while (left < count && right < end) {
-        if (sort_less(L, order[right], spare[left]))
-            order[from++] = order[right++];
-        else
-            order[from++] = spare[left++];
+    if (s->from + s->width >= s->n) {
+        s->width *= 2;
+        s->from = 0;
     }
-    memcpy(order + from, spare + left, (count - left) * sizeof *order);
+    if (s->width >= s->n) {
+        s->phase = SORT_WRITES;
+        return;
+    }
+    s->middle = s->from + s->width;
+    s->end = s->middle + s->width < s->n ? s->middle + s->width : s->n;
+    s->phase = SORT_LOOKS;
+}
+
+/* Takes the answer: whether the right one comes before the left one. */
+static void sort_step(struct sort *s, bool less)
+{
+    if (s->phase == SORT_LOOKS) {
+        s->phase = less ? SORT_MERGES : SORT_BEGINS; /* else both runs are in order as they stand */
+        s->left = 0;
+        s->right = s->middle;
+        s->at = s->from;
+        s->count = s->middle - s->from;
+        if (less)
+            memcpy(s->spare, s->order + s->from, s->count * sizeof *s->spare);
+    } else {
+        s->order[s->at++] = less ? s->order[s->right++] : s->spare[s->left++];
+        if (s->left < s->count && s->right < s->end)
+            return;
+        memcpy(s->order + s->at, s->spare + s->left, (s->count - s->left) * sizeof *s->order);
+        s->phase = SORT_BEGINS;
+    }
+    if (s->phase == SORT_BEGINS)
+        s->from = s->end;
+}
+
+/* Reads or writes the next element. */
+static void sort_copy(lua_State *L, struct sort *s)
+{
+    lua_Integer i = (lua_Integer)s->at + 1;
+
+    if (s->phase == SORT_READS) {
+        s->order[s->at] = (uint32_t)i;
+        lua_geti(L, SORT_LIST, i);
+        lua_rawseti(L, SORT_COPY, i);
+    } else {
+        lua_rawgeti(L, SORT_COPY, s->order[s->at]);
+        lua_seti(L, SORT_LIST, i);
+    }
+    s->at++;
+}
+
+static int sort_go(lua_State *L, int status, lua_KContext context)
+{
+    struct sort *s = (struct sort *)context;
+
+    (void)status;
+    if (s->asked) { /* set aside while the function ran */
+        s->asked = false;
+        sort_step(s, lua_toboolean(L, -1));
+    }
+    lua_settop(L, SORT_STATE);
+    while (s->phase != SORT_WRITES || s->at < s->n) {
+        if (++s->moves % SORT_PULSE == 0)
+            text_pulse_k(L, context, sort_go);
+        switch (s->phase) {
+        case SORT_READS:
+        case SORT_WRITES:
+            sort_copy(L, s);
+            if (s->phase == SORT_READS && s->at == s->n)
+                s->phase = SORT_BEGINS;
+            break;
+        case SORT_BEGINS:
+            sort_begin(s);
+            s->at = 0;
+            break;
+        case SORT_LOOKS:
+            sort_step(s, sort_less(L, s, s->order[s->middle], s->order[s->middle - 1]));
+            break;
+        default:
+            sort_step(s, sort_less(L, s, s->order[s->right], s->spare[s->left]));
+        }
+    }
+    return 0;
 }
 
 static int l_sort(lua_State *L)
 {
     lua_Integer len = list_len(L, 1, READS | WRITES);
-    uint32_t *order, *spare;
-    size_t n;
+    struct sort *s;
 
     if (len < 2)
         return 0;
     if (!lua_isnoneornil(L, 2))
         luaL_checktype(L, 2, LUA_TFUNCTION);
     check_span(L, 1, len, TABLE_SORT_MAX, "table.sort");
-    n = (size_t)len;
     lua_settop(L, SORT_LESS);
-    lua_createtable(L, (int)n, 0);
-    order = lua_newuserdatauv(L, 2 * n * sizeof *order, 0);
-    spare = order + n;
-    for (size_t i = 0; i < n; i++) {
-        order[i] = (uint32_t)i + 1;
-        lua_geti(L, SORT_LIST, (lua_Integer)i + 1);
-        lua_rawseti(L, SORT_COPY, (lua_Integer)i + 1);
-    }
-    for (size_t width = 1; width < n; width *= 2) {
-        for (size_t from = 0; from + width < n; from += 2 * width)
-            sort_merge(L, order, spare, from, from + width, from + 2 * width < n ? from + 2 * width : n);
-    }
-    for (size_t i = 0; i < n; i++) {
-        lua_rawgeti(L, SORT_COPY, order[i]);
-        lua_seti(L, SORT_LIST, (lua_Integer)i + 1);
-    }
-    return 0;
+    lua_createtable(L, (int)len, 0);
+    s = lua_newuserdatauv(L, sizeof *s + 2 * (size_t)len * sizeof *s->order, 0);
+    memset(s, 0, sizeof *s);
+    s->n = (size_t)len;
+    s->width = 1;
+    s->spare = s->order + s->n;
+    return sort_go(L, LUA_OK, (lua_KContext)s);
 }
 
 static const luaL_Reg functions[] = {

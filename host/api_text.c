@@ -1,7 +1,7 @@
 /* string.find, match, gmatch, gsub and rep, within limits: the face of pattern.c in every Lua state.
  *
  * They answer as those of Lua 5.4 do, with the same messages; what goes over a limit raises an error table
- * with code "budget" or "too_large". None of them waits, and gsub's callbacks may not wait either. */
+ * with code "budget" or "too_large". */
 #include <stdio.h>
 #include <string.h>
 #include <lauxlib.h>
@@ -23,11 +23,16 @@ static const char pulse_key;
 
 void text_pulse(lua_State *L)
 {
+    text_pulse_k(L, 0, NULL);
+}
+
+void text_pulse_k(lua_State *L, lua_KContext context, lua_KFunction k)
+{
     if (!lua_gethookmask(L))
         return;
     luaL_checkstack(L, 4, NULL);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &pulse_key);
-    lua_call(L, 0, 0);
+    lua_callk(L, 0, 0, context, k);
 }
 
 /* Prepares the matcher for the text at stack index `text` and the pattern at `text` + 1, which must stay
@@ -276,21 +281,16 @@ static void replace_by_text(lua_State *L, luaL_Buffer *out, struct matcher *x)
     }
 }
 
-/* Asks the table or function at stack index 3. False: keep what matched. */
-static bool replace_by_value(lua_State *L, luaL_Buffer *out, struct matcher *x)
+/* Adds the answer of a table or a function, on top of the stack, and takes it away. False: keep what matched.
+ */
+static bool replace_by_value(lua_State *L, luaL_Buffer *out, const struct matcher *x)
 {
     size_t len;
     const char *data;
 
-    if (lua_type(L, 3) == LUA_TTABLE) {
-        capture_push(L, x, 0);
-        lua_gettable(L, 3);
-    } else {
-        lua_pushvalue(L, 3);
-        lua_call(L, captures_push(L, x, true), 1);
-    }
     if (!lua_toboolean(L, -1)) {
         lua_pop(L, 1);
+        result_add(L, out, x->m.text + x->m.start, x->m.end - x->m.start);
         return false;
     }
     if (!lua_isstring(L, -1))
@@ -302,28 +302,86 @@ static bool replace_by_value(lua_State *L, luaL_Buffer *out, struct matcher *x)
     return true;
 }
 
-static bool replace(lua_State *L, luaL_Buffer *out, struct matcher *x)
-{
-    int type = lua_type(L, 3);
+/* Where a gsub stands. A function may be set aside, and C's own stack is gone when Lua goes on after a yield,
+ * so with a function this is a userdata; its buffer then lives on Lua's stack and in here. */
+struct gsub {
+    size_t copied, not_end;
+    lua_Integer count, most;
+    bool changed, asked; /* asked: a function was called, and its answer is on top of the stack */
+    luaL_Buffer out;
+    struct matcher x;
+};
 
-    if (type == LUA_TSTRING || type == LUA_TNUMBER) {
-        replace_by_text(L, out, x);
-        return true;
+static int gsub_go(lua_State *L, int status, lua_KContext context);
+
+/* Replaces what was found. With a function the answer may come in another call of gsub_go. */
+static void gsub_replace(lua_State *L, struct gsub *g)
+{
+    switch (lua_type(L, 3)) {
+    case LUA_TTABLE:
+        capture_push(L, &g->x, 0);
+        lua_gettable(L, 3);
+        break;
+    case LUA_TFUNCTION:
+        lua_pushvalue(L, 3);
+        g->asked = true;
+        lua_callk(L, captures_push(L, &g->x, true), 1, (lua_KContext)g, gsub_go);
+        g->asked = false;
+        break;
+    default:
+        replace_by_text(L, &g->out, &g->x);
+        g->changed = true;
+        return;
     }
-    if (replace_by_value(L, out, x))
-        return true;
-    result_add(L, out, x->m.text + x->m.start, x->m.end - x->m.start);
-    return false;
+    g->changed = replace_by_value(L, &g->out, &g->x) || g->changed;
+}
+
+static int gsub_go(lua_State *L, int status, lua_KContext context)
+{
+    struct gsub *g = (struct gsub *)context;
+    bool more = true;
+
+    (void)status;
+    if (g->asked) { /* set aside while the function ran */
+        g->asked = false;
+        g->changed = replace_by_value(L, &g->out, &g->x) || g->changed;
+        g->copied = g->not_end = g->x.m.end;
+        more = !g->x.p.anchored;
+    }
+    while (more && g->count < g->most && matcher_search(L, &g->x, g->copied, g->not_end, "string.gsub")) {
+        g->count++;
+        result_add(L, &g->out, g->x.m.text + g->copied, g->x.m.start - g->copied);
+        gsub_replace(L, g);
+        g->copied = g->not_end = g->x.m.end;
+        more = !g->x.p.anchored;
+    }
+    if (g->changed) {
+        result_add(L, &g->out, g->x.m.text + g->copied, g->x.m.len - g->copied);
+        luaL_pushresult(&g->out);
+    } else {
+        lua_pushvalue(L, 1);
+    }
+    lua_pushinteger(L, g->count);
+    return 2;
+}
+
+static int gsub_begin(lua_State *L, struct gsub *g, lua_Integer most)
+{
+    g->copied = 0;
+    g->not_end = SIZE_MAX;
+    g->count = 0;
+    g->most = most;
+    g->changed = g->asked = false;
+    matcher_open(L, &g->x, 1, true);
+    matcher_budget(&g->x);
+    luaL_buffinit(L, &g->out);
+    return gsub_go(L, LUA_OK, (lua_KContext)g);
 }
 
 static int l_gsub(lua_State *L)
 {
-    struct matcher x;
-    luaL_Buffer out;
-    size_t copied = 0, not_end = SIZE_MAX;
-    lua_Integer count = 0, most;
     int type = lua_type(L, 3);
-    bool changed = false;
+    lua_Integer most;
 
     luaL_checkstring(L, 1);
     luaL_checkstring(L, 2);
@@ -331,25 +389,13 @@ static int l_gsub(lua_State *L)
         L, type == LUA_TNUMBER || type == LUA_TSTRING || type == LUA_TFUNCTION || type == LUA_TTABLE, 3,
         "string/function/table");
     most = lua_isnoneornil(L, 4) ? LUA_MAXINTEGER : luaL_checkinteger(L, 4);
-    matcher_open(L, &x, 1, true);
-    matcher_budget(&x);
-    luaL_buffinit(L, &out);
-    while (count < most && matcher_search(L, &x, copied, not_end, "string.gsub")) {
-        count++;
-        result_add(L, &out, x.m.text + copied, x.m.start - copied);
-        changed = replace(L, &out, &x) || changed;
-        copied = not_end = x.m.end;
-        if (x.p.anchored)
-            break;
+    lua_settop(L, 3);
+    if (type != LUA_TFUNCTION) {
+        struct gsub g;
+
+        return gsub_begin(L, &g, most);
     }
-    if (changed) {
-        result_add(L, &out, x.m.text + copied, x.m.len - copied);
-        luaL_pushresult(&out);
-    } else {
-        lua_pushvalue(L, 1);
-    }
-    lua_pushinteger(L, count);
-    return 2;
+    return gsub_begin(L, lua_newuserdatauv(L, sizeof(struct gsub), 0), most);
 }
 
 static int l_rep(lua_State *L)
@@ -381,7 +427,7 @@ static int l_rep(lua_State *L)
     return 1;
 }
 
-static const char PULSE[] = "for _ = 1, 1200 do end";
+static const char PULSE[] = "for _ = 1, 2 do end";
 
 static const luaL_Reg functions[] = {
     {"find", l_find}, {"match", l_match}, {"gmatch", l_gmatch},
@@ -393,7 +439,6 @@ void text_open(lua_State *L)
     lua_getglobal(L, "string");
     luaL_setfuncs(L, functions, 0);
     lua_pop(L, 1);
-    /* longer than the distance at which the watchdog's hook looks again */
     if (luaL_loadbufferx(L, PULSE, sizeof PULSE - 1, "=pulse", "t") != LUA_OK)
         lua_error(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &pulse_key);

@@ -10,16 +10,35 @@ struct host *bind_host(lua_State *L)
     return *(struct host **)lua_getextraspace(L);
 }
 
+bool bind_script_line(lua_State *L, lua_Debug *ar)
+{
+    lua_Debug at;
+    bool found = false;
+
+    for (int level = 0; level < 64 && lua_getstack(L, level, &at); level++) {
+        bool ours;
+
+        if (!lua_getinfo(L, "Sl", &at) || at.currentline <= 0)
+            continue;
+        ours = strncmp(at.short_src, "stdlib/", 7) == 0;
+        if (!found || !ours)
+            *ar = at;
+        found = true;
+        if (!ours)
+            break;
+    }
+    return found;
+}
+
 int bind_error(lua_State *L, const char *fmt, ...)
 {
     lua_Debug ar;
     va_list args;
-    int level = 1;
 
-    while (lua_getstack(L, level, &ar) && lua_getinfo(L, "Sl", &ar) &&
-           (ar.currentline < 0 || strncmp(ar.short_src, "stdlib/", 7) == 0))
-        level++;
-    luaL_where(L, lua_getstack(L, level, &ar) ? level : 1);
+    if (bind_script_line(L, &ar))
+        lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
+    else
+        lua_pushliteral(L, "");
     va_start(args, fmt);
     lua_pushvfstring(L, fmt, args);
     va_end(args);

@@ -61,4 +61,8 @@ void *bind_new(lua_State *L, size_t size, const char *name);
 /* The userdata at `arg`, or raises. Whether it is closed is the class's own business. */
 void *bind_self(lua_State *L, int arg, const char *name);
 
+/* Finds the innermost line that is not of the program's own Lua (short_src and currentline), else the
+ * innermost line at all. False: there is none. Never raises. */
+bool bind_script_line(lua_State *L, lua_Debug *ar);
+
 #endif

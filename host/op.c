@@ -1,4 +1,5 @@
 /* Ops: how a task waits, how a wait is ended from outside, and how long it may last. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "bind.h"
@@ -74,7 +75,16 @@ const char *task_cut_text(enum err_code why)
 
 int task_raise_cut(lua_State *L, enum err_code why)
 {
-    return err_throw(L, why, "task", NULL, "%s", task_cut_text(why));
+    struct err e = {.code = why};
+    lua_Debug ar;
+
+    snprintf(e.message, sizeof e.message, "%s", task_cut_text(why));
+    err_push(L, &e, "task", NULL);
+    if (bind_script_line(L, &ar)) {
+        lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
+        lua_setfield(L, -2, "where");
+    }
+    return lua_error(L);
 }
 
 void *op_new(lua_State *L, size_t size, void (*cancel)(struct op *op))
@@ -87,7 +97,7 @@ void *op_new(lua_State *L, size_t size, void (*cancel)(struct op *op))
                    "waiting works only in a task's own coroutine: use task.spawn instead of coroutine.wrap");
     if (!lua_isyieldable(L))
         luaL_error(
-            L, "cannot wait here: inside a transaction, a sort comparison, a gsub callback or a finalizer");
+            L, "cannot wait here: inside a transaction, a metamethod that the program calls, or a finalizer");
     if (t->cut)
         task_raise_cut(L, t->cut);
     luaL_checkstack(L, 8, "op");

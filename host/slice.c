@@ -1,7 +1,11 @@
 /* Slices: what a script may use while it runs, measured around each resume and paid by the task that was
  * limited.
  *
- * Limits are cut in a way that pcall does not escape: the hook stays armed at every instruction. */
+ * Limits are cut in a way that pcall does not escape: once the time for closers is over, the hook stays armed
+ * at every instruction. Budgets count processor time; a machine with much else to do takes nothing of them.
+ */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include "bind.h"
@@ -9,14 +13,16 @@
 #include "task_inside.h"
 #include "watchdog.h"
 
-/* How long a limited script may hold the loop where it cannot be set aside: in a sort comparison, a gsub
- * callback, a coroutine of its own. */
-#define STUCK_MS 100
+/* How much processor time a limited script may take where it cannot be set aside: in a metamethod that a C
+ * function called, in a coroutine of its own. table.sort and string.gsub can be set aside. */
+#define STUCK_NS (100 * UINT64_C(1000000))
 
-/* What a slice pays at most for the time before it is found long. The wall's clock is cheap, but it also
- * counts while other processes have the processor; asking the kernel for processor time costs a system call,
- * so that is for slices that the watchdog complained of. */
-#define UNSEEN_MAX_NS (100 * UINT64_C(1000000))
+/* What the closers of a script that was cut may take, together. */
+#define GRACE_NS (20 * UINT64_C(1000000))
+
+/* A slice this short is charged by the wall's clock, which costs nothing; asking the kernel for processor
+ * time costs a system call, so that is for the long ones: they may have waited for the processor. */
+#define SHORT_NS UINT64_C(100000)
 
 /* How many tasks a limited script may have alive at once. */
 #define PAID_TASKS_MAX 1000u
@@ -31,25 +37,69 @@ static uint64_t processor_ns(void)
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
-static void slice_mark(struct task_set *set)
+void slice_turn(struct task_set *set)
 {
-    if (set->slice_mark)
+    set->known_ns = processor_ns();
+    set->since_ns = 0;
+}
+
+/* What the slice has used so far. */
+static uint64_t slice_ns(const struct task_set *set, uint64_t wall, uint64_t now)
+{
+    uint64_t used = now - set->known_ns;
+
+    used = used > set->since_ns ? used - set->since_ns : 0;
+    return used < wall ? used : wall;
+}
+
+/* What the task has used, this slice included. */
+static uint64_t used_ns(const struct task *t)
+{
+    const struct task_set *set = t->host->tasks;
+
+    return t->payer->cpu_ns + slice_ns(set, uv_hrtime() - set->slice_start, processor_ns());
+}
+
+/* Keeps which line is cut. Never raises, and takes nothing of Lua's memory. */
+static void cut_here(lua_State *L, struct task *t)
+{
+    lua_Debug ar;
+
+    if (t->cut_at || !bind_script_line(L, &ar))
         return;
-    set->slice_unseen = uv_hrtime() - set->slice_start;
-    set->slice_mark = processor_ns();
+    if (asprintf(&t->cut_at, "%s:%d", ar.short_src, ar.currentline) < 0)
+        t->cut_at = NULL;
 }
 
-/* What the slice has used so far since it was found long. */
-static uint64_t slice_seen(const struct task_set *set)
+/* Lua's allocator has refused for good what it was asked for. */
+void slice_exhausted(void *arg)
 {
-    return set->slice_mark ? processor_ns() - set->slice_mark : 0;
+    struct host *host = arg;
+    struct task *t = host->tasks->running;
+    lua_State *L = watchdog_running(host->watchdog);
+
+    if (t && L)
+        cut_here(L, t);
 }
 
-static uint64_t slice_ns(const struct task_set *set)
+/* Why the task must end now; ERR_NONE: it need not. */
+static enum err_code over_limit(lua_State *L, struct task *t, uint64_t used)
 {
-    uint64_t unseen = set->slice_mark ? set->slice_unseen : uv_hrtime() - set->slice_start;
+    struct host *host = t->host;
+    bool stuck = (L != t->co || !lua_isyieldable(L)) && used - t->payer->cpu_ns > STUCK_NS;
 
-    return (unseen < UNSEEN_MAX_NS ? unseen : UNSEEN_MAX_NS) + slice_seen(set);
+    if (t->limits.cpu_ms && (used > t->limits.cpu_ms * 1000000 || (stuck && !host->loading)))
+        return ERR_BUDGET;
+    if (t->ended)
+        return ERR_BUDGET; /* a closer that runs after the end; nobody could set it aside */
+    if (host->alloc.exhausted)
+        return ERR_MEMORY;
+    if (t->deadline) {
+        uv_update_time(&host->loop);
+        if (uv_now(&host->loop) >= t->deadline)
+            return ERR_DEADLINE;
+    }
+    return ERR_NONE;
 }
 
 /* Runs on the coroutine that has kept the loop for a whole slice: the task's, or one that
@@ -57,36 +107,29 @@ static uint64_t slice_ns(const struct task_set *set)
 void slice_over(lua_State *L, lua_Debug *ar)
 {
     struct host *host = bind_host(L);
-    struct task_set *set = host->tasks;
-    struct task *t = set->running;
+    struct task *t = host->tasks->running;
+    uint64_t used;
 
     (void)ar;
     lua_sethook(L, NULL, 0, 0);
     if (!t)
         return;
-    slice_mark(set);
-    if (!t->cut && t->limits.cpu_ms && t->payer->cpu_ns + slice_ns(set) > t->limits.cpu_ms * 1000000)
-        t->cut = ERR_BUDGET;
-    if (t->ended && !t->cut)
-        t->cut = ERR_BUDGET; /* a closer that runs after the end; nobody could set it aside */
-    if (!t->cut && t->limits.cpu_ms && !host->loading && (L != t->co || !lua_isyieldable(L)) &&
-        slice_seen(set) > STUCK_MS * UINT64_C(1000000))
-        t->cut = ERR_BUDGET; /* it cannot be set aside, and everybody waits */
-    if (!t->cut && host->alloc.exhausted)
-        t->cut = ERR_MEMORY;
-    if (!t->cut && t->deadline) {
-        uv_update_time(&host->loop);
-        if (uv_now(&host->loop) >= t->deadline)
-            t->cut = ERR_DEADLINE;
-    }
-    if (t->cut) {
-        lua_sethook(L, slice_over, LUA_MASKCOUNT, 1); /* so that pcall in a loop does not survive */
+    used = used_ns(t);
+    if (!t->cut)
+        t->cut = over_limit(L, t, used);
+    if (t->cut && (!t->grace_ns || used > t->grace_ns)) {
+        if (t->grace_ns) /* at every instruction, so that pcall in a loop does not survive */
+            lua_sethook(L, slice_over, LUA_MASKCOUNT, 1);
+        else
+            t->grace_ns = used + GRACE_NS;
+        cut_here(L, t);
+        watchdog_again(host->watchdog);
         task_raise_cut(L, t->cut);
     }
     if (L == t->co && lua_isyieldable(L))
         lua_yield(L, 0); /* back to the ready queue: others get their turn */
     else
-        lua_sethook(L, slice_over, LUA_MASKCOUNT, 1000);
+        watchdog_again(host->watchdog);
 }
 
 void slice_begin(struct task *t)
@@ -102,8 +145,23 @@ void slice_begin(struct task *t)
         host->alloc.limit =
             host->alloc.used + (t->limits.memory > t->payer->grown ? t->limits.memory - t->payer->grown : 0);
     set->slice_start = uv_hrtime();
-    set->slice_mark = 0;
     watchdog_run(host->watchdog, t->co);
+}
+
+/* What the slice that ends has used. */
+static uint64_t slice_charge(struct task_set *set)
+{
+    uint64_t wall = uv_hrtime() - set->slice_start, now, used;
+
+    if (wall < SHORT_NS) {
+        set->since_ns += wall;
+        return wall;
+    }
+    now = processor_ns();
+    used = slice_ns(set, wall, now);
+    set->known_ns = now;
+    set->since_ns = 0;
+    return used;
 }
 
 void slice_end(struct task *t)
@@ -113,7 +171,7 @@ void slice_end(struct task *t)
     struct task *payer = t->payer;
 
     watchdog_run(host->watchdog, NULL);
-    payer->cpu_ns += slice_ns(set);
+    payer->cpu_ns += slice_charge(set);
     if (host->alloc.used >= set->slice_used)
         payer->grown += host->alloc.used - set->slice_used;
     else if (payer->grown > set->slice_used - host->alloc.used)

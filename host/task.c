@@ -125,13 +125,14 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
     else if (parent)
         t->limits = parent->limits;
     slice_pay(t, payer ? payer : t);
-    t->nargs = nargs;
+    t->nargs = nargs + 1; /* fn itself is main's */
     snprintf(t->name, sizeof t->name, "%s", name ? name : "task");
     t->next = set->all;
     if (set->all)
         set->all->prev = t;
     set->all = t;
     set->count++;
+    lua_pushcfunction(co, task_main);
     lua_xmove(L, co, nargs + 1);
     lua_sethook(co, NULL, 0, 0);
     task_make_ready(t);
@@ -144,36 +145,6 @@ struct task *task_spawn(lua_State *L, int nargs, const char *name, struct task *
 }
 
 /* ---- the end of a task ---- */
-
-/* Pushes what a failed task's waiters get: why it was cut by force, our error table as it is, anything else
- * wrapped as internal. */
-static void push_failure(lua_State *L, struct task *t, int status)
-{
-    lua_State *co = t->co;
-    enum err_code why = status == LUA_ERRMEM ? ERR_MEMORY : t->cut;
-
-    if (why == ERR_MEMORY || why == ERR_BUDGET) {
-        struct err e = {.code = why};
-
-        snprintf(e.message, sizeof e.message, "%s", task_cut_text(why));
-        err_push(L, &e, "task", t->name);
-        return;
-    }
-    luaL_checkstack(co, 2, "failure");
-    if (lua_istable(co, -1)) {
-        lua_xmove(co, L, 1);
-        return;
-    }
-    lua_pushvalue(co, -1); /* stays below: the traceback does not need it, but the stack keeps its shape */
-    lua_xmove(co, L, 1);   /* value */
-    luaL_tolstring(L, -1, NULL);                                       /* value text */
-    err_push(L, &(struct err){.code = ERR_INTERNAL}, "task", t->name); /* value text err */
-    lua_insert(L, -2);
-    lua_setfield(L, -2, "message"); /* value err */
-    luaL_traceback(L, co, NULL, 0);
-    lua_setfield(L, -2, "traceback");
-    lua_remove(L, -2); /* err */
-}
 
 static void unhandled(lua_State *L, struct task *t, int failure)
 {
@@ -202,7 +173,7 @@ static int l_end(lua_State *L)
     if (lua_rawgeti(L, -1, (lua_Integer)t->id) == LUA_TUSERDATA)
         handle = lua_touserdata(L, -1); /* handles handle */
     if (failed) {
-        push_failure(L, t, status); /* ... err */
+        task_failure_push(L, t, status); /* ... err */
         if (!handle && !t->joins && t->cut == ERR_NONE)
             unhandled(L, t, lua_gettop(L));
         n = 1;
@@ -292,7 +263,7 @@ static void task_end(struct task *t, int status, int n)
             host->exit_code = 70;
     }
     told = call_protected(L, l_end, t, status, n);
-    slice_begin(t); /* the pending closers of a failed task are scripts too */
+    slice_begin(t); /* a task that is ended where it waits has closers to run; they are scripts too */
     lua_resetthread(t->co);
     slice_end(t);
     ops_orphan(t);
@@ -313,6 +284,7 @@ static void task_end(struct task *t, int status, int n)
     set->count--;
     if (t == set->main)
         set->main = NULL;
+    free(t->cut_at);
     free(t);
 }
 
@@ -331,6 +303,11 @@ static void task_resume(struct task *t)
     status = lua_resume(t->co, NULL, nargs, &nresults);
     slice_end(t);
     if (status != LUA_YIELD) {
+        if (status == LUA_OK && t->failure)
+            status = t->failure;
+        if (status == LUA_OK && (t->cut == ERR_BUDGET || t->cut == ERR_MEMORY))
+            status = LUA_ERRRUN; /* it caught what cut it, and came to an end in the little time that it had
+                                    left */
         task_end(t, status, status == LUA_OK ? nresults : 1);
         return;
     }
@@ -353,6 +330,7 @@ bool task_run_ready(struct host *host)
     /* Only those that were ready when we began: what they wake runs after the loop's next turn. */
     if (!set->ready)
         return false;
+    slice_turn(set);
     last = set->ready;
     while (last->next_ready)
         last = last->next_ready;
@@ -471,6 +449,8 @@ bool tasks_open(struct host *host)
         return false;
     set->ready_tail = &set->ready;
     host->tasks = set;
+    host->alloc.over = slice_exhausted;
+    host->alloc.over_arg = host;
     host->watchdog = watchdog_open(slice_over);
     if (!host->watchdog)
         return false;

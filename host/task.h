@@ -46,8 +46,8 @@ struct op {
 };
 
 /* A zeroed op of `size` bytes, pushed on the stack as a to-be-closed value. Raises outside of a task, inside
- * a script's own coroutine, inside a no-wait zone (a transaction, a sort comparison), and when the task was
- * already cancelled. */
+ * a script's own coroutine, inside a no-wait zone (a transaction, a metamethod that C calls), and when the
+ * task was already cancelled. */
 void *op_new(lua_State *L, size_t size, void (*cancel)(struct op *op));
 
 /* Parks the running task until op_done or a cancellation, then calls finish inside the resumed coroutine; use

@@ -28,6 +28,9 @@ struct task {
     uint64_t cpu_ns;   /* of everybody who pays here */
     size_t grown;      /* bytes they added to the Lua state, at least */
     enum err_code cut; /* why it must end; ERR_NONE while it need not */
+    uint64_t grace_ns; /* what it may have used when its closers, too, must end; 0: nothing was cut yet */
+    char *cut_at;      /* the line that was cut: "scripts/staging.lua:7" */
+    int failure;       /* the status of what was raised; LUA_OK: nothing was */
     int nargs;
     unsigned paid_for; /* tasks alive whose payer this is, itself included */
     bool queued, started, ended;
@@ -43,14 +46,19 @@ struct task_set {
     bool main_ended;
     uint64_t last_id;
     size_t count;
-    uint64_t slice_start;  /* by the wall */
-    uint64_t slice_mark;   /* the loop's processor time when the slice was first found long; 0: it was not */
-    uint64_t slice_unseen; /* what it had taken by the wall until then */
+    uint64_t slice_start; /* by the wall */
+    uint64_t known_ns;    /* the loop's processor time when it was last asked for */
+    uint64_t since_ns;    /* what slices were charged since then */
     size_t slice_used;
 };
 
 /* task.c */
 void task_make_ready(struct task *t);
+
+/* task_main.c: task_main(fn, ...) stands below all that a task runs; pushes what a failed task's waiters get:
+ * why it was cut by force, or what was raised. */
+int task_main(lua_State *L);
+void task_failure_push(lua_State *L, struct task *t, int status);
 
 /* op.c: ends a wait from outside; what a cut task raises, and its words; the metatables. */
 void op_cut(struct op *op);
@@ -60,11 +68,14 @@ const char *task_cut_text(enum err_code why);
 void ops_open(lua_State *L);
 void task_cut(struct task *t, enum err_code why);
 
-/* slice.c: around each resume; the hook of one that lasts too long; who pays for a new task (NULL: itself),
- * which raises when the payer has too many; budgets of what is left when a payer ends. */
+/* slice.c: around all slices of a turn; around each resume; the hook of one that lasts too long; who pays for
+ * a new task (NULL: itself), which raises when the payer has too many; budgets of what is left when a payer
+ * ends. */
+void slice_turn(struct task_set *set);
 void slice_begin(struct task *t);
 void slice_end(struct task *t);
 void slice_over(lua_State *L, lua_Debug *ar);
+void slice_exhausted(void *host);
 struct task *slice_payer(lua_State *L, struct task *parent);
 void slice_pay(struct task *t, struct task *payer);
 void slice_orphan(struct task *t);

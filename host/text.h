@@ -22,4 +22,7 @@
  * raises */
 void text_pulse(lua_State *L);
 
+/* The same where the task may be set aside: then the C function goes on in k. raises */
+void text_pulse_k(lua_State *L, lua_KContext context, lua_KFunction k);
+
 #endif

@@ -19,16 +19,17 @@ struct watchdog {
     lua_Hook hook;
     lua_State *volatile running;
     volatile sig_atomic_t armed;
+    bool late; /* the slice went on although it was found long */
 };
 
 /* What the timer waits for: the end of a slice, or whether the hook it set was lost. Lua gives a hook up in
  * two steps (luaG_traceexec reads the mask, then clears the trap); one that is set between them is never
  * called. */
-enum { ARMED_NOT, ARMED_SLICE, ARMED_AGAIN };
+enum { ARMED_NOT, ARMED_SLICE, ARMED_LOST };
 
 static void arm(struct watchdog *w, int what)
 {
-    long ms = what == ARMED_SLICE ? WATCHDOG_SLICE_MS : WATCHDOG_AGAIN_MS;
+    long ms = what == ARMED_SLICE ? WATCHDOG_SLICE_MS : WATCHDOG_LOST_MS;
     struct itimerspec when = {.it_value = {.tv_nsec = ms * 1000000L}};
 
     w->armed = what;
@@ -56,7 +57,7 @@ static void on_signal(int signum)
         w->armed = ARMED_NOT;
         if (co) {
             lua_sethook(co, w->hook, LUA_MASKCOUNT, 1);
-            arm(w, ARMED_AGAIN);
+            arm(w, ARMED_LOST);
         }
     }
     errno = saved;
@@ -98,6 +99,28 @@ void watchdog_close(struct watchdog *w)
 void watchdog_run(struct watchdog *w, lua_State *co)
 {
     w->running = co;
+    if (!co)
+        w->late = false;
     if (co && w->armed != ARMED_SLICE)
         arm(w, ARMED_SLICE);
+}
+
+lua_State *watchdog_running(const struct watchdog *w)
+{
+    return w ? w->running : NULL;
+}
+
+void watchdog_again(struct watchdog *w)
+{
+    if (!w)
+        return;
+    w->late = true;
+    arm(w, ARMED_SLICE);
+}
+
+void watchdog_back(struct watchdog *w, lua_State *co)
+{
+    watchdog_run(w, co);
+    if (w->late)
+        lua_sethook(co, w->hook, LUA_MASKCOUNT, 1);
 }

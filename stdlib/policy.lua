@@ -152,22 +152,22 @@ local FIELDS <const> = { watch = "function", run = "function", queue = "string",
 
 local function check_definition(d)
   if type(d) ~= "table" or getmetatable(d) ~= nil then
-    error("policy takes one plain table: policy { watch = ..., run = ... }", 3)
+    error("policy takes one plain table: policy { watch = ..., run = ... }", 0)
   end
   for k, v in next, d do
     if not FIELDS[k] then
-      error("policy has no field '" .. plain_tostring(k) .. "'; it takes watch, run, queue and first", 3)
+      error("policy has no field '" .. plain_tostring(k) .. "'; it takes watch, run, queue and first", 0)
     end
-    if type(v) ~= FIELDS[k] then error(("policy field %s must be a %s, not a %s"):format(k, FIELDS[k], type(v)), 3) end
+    if type(v) ~= FIELDS[k] then error(("policy field %s must be a %s, not a %s"):format(k, FIELDS[k], type(v)), 0) end
   end
   for _, k in ipairs { "watch", "run" } do
-    if not d[k] then error("policy needs a function '" .. k .. "'", 3) end
+    if not d[k] then error("policy needs a function '" .. k .. "'", 0) end
   end
   if d.queue ~= nil and d.queue ~= "latest" and d.queue ~= "all" then
-    error("policy field queue is 'latest' or 'all'", 3)
+    error("policy field queue is 'latest' or 'all'", 0)
   end
   if d.first ~= nil and d.first ~= "release" and d.first ~= "adopt" then
-    error("policy field first is 'release' or 'adopt'", 3)
+    error("policy field first is 'release' or 'adopt'", 0)
   end
 end
 
@@ -265,6 +265,17 @@ local function first_instance(policy)
   return { queue = declared.queue or "latest", first = declared.first or "release" }
 end
 
+---Handles what a policy raises, where it is raised: an Err with the policy's line. Whatever the policy made stays
+---untouched: its metamethods would run here with no watchdog to see them.
+---@param value any
+---@return Err err
+function M.raised(value)
+  local err = errors.clean(value)
+  err.where = err.where or sys.script_line()
+  if not errors.is(value) then err.traceback = sys.traceback() end
+  return err
+end
+
 ---Makes a policy of a script's text.
 ---@param name string "staging"
 ---@param text string
@@ -272,17 +283,21 @@ end
 ---@return Policy? policy
 ---@return Fault? fault
 function M.compile(name, text, file)
-  local function fault(message)
+  local function fault(message, where)
     local at, line, rest = message:match("^([^:\n]+):(%d+): (.*)$")
-    if at ~= file then return nil, { file = file, message = message } end
-    return nil, { file = file, line = tonumber(line), message = rest }
+    if at ~= file then at, line, rest = (where or ""):match("^(.*):(%d+)$") end
+    return nil, { file = file, line = at == file and tonumber(line) or nil, message = rest or message }
   end
   local make, message = maker(text, file)
   if not make then return fault(message) end
   local policy = { name = name, file = file, text = text, hash = hash.sha256(text), make = make }
   local limits = { name = "load " .. name, cpu = 1, memory = 16 << 20 }
-  local definition, err = task.start(limits, first_instance, policy):join(5)
-  if not definition then return fault(errors.clean(err).message) end
+  local loading <close> = task.start(limits, xpcall, first_instance, M.raised, policy)
+  local ok, definition = loading:join(5)
+  if not ok then
+    local err = errors.clean(definition)
+    return fault(err.message, err.where)
+  end
   policy.queue, policy.first = definition.queue, definition.first
   return policy
 end
@@ -347,10 +362,11 @@ function M.ask(policy, place, timeout, said)
     watch_limits[timeout] = limits
   end
   local asking = { mode = "watch", place = place, said = said or sayings.new() }
-  local watching <close> = task.start(limits, watch_in, policy, asking)
-  local joined, change, reason = pcall(watching.join, watching)
+  local watching <close> = task.start(limits, xpcall, watch_in, M.raised, policy, asking)
+  local joined, ok, change, reason = pcall(watching.join, watching)
   context.forget(watching:id())
-  if not joined then error(change, 0) end -- we were cancelled ourselves
+  if not joined then error(ok, 0) end -- we were cancelled ourselves
+  if not ok then return nil, errors.clean(change) end
   if change == nil then
     if reason == nil then return nil, "nothing to do" end
     if type(reason) == "table" then return nil, errors.clean(reason) end

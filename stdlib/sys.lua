@@ -52,8 +52,12 @@ M.defined = sys.defined
 ---@return T
 function M.plain(value) return sys.plain(value) end
 
----A message with the calls that led to it, for error handlers.
----@type fun(message: any): string
+---"file:line" of the innermost caller that is not of the program itself; nil when there is none.
+---@type fun(): string?
+M.script_line = sys.script_line
+
+---A message with the calls that led to it, or these alone, for error handlers.
+---@type fun(message?: any): string
 M.traceback = sys.traceback
 
 ---The text of a file that is part of the program, such as "stdlib/sys.lua".

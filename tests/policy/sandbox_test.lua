@@ -154,6 +154,21 @@ test("loops, patterns, memory, recursion and handlers that spin all end, and nob
     "local x <close> = setmetatable({}, { __close = function() while true do end end }) error('x')",
     "local function spin() while true do pcall(function() while true do end end) end end "
       .. "local x <close> = setmetatable({}, { __close = spin }) error('x')",
+    "local x <close> = setmetatable({}, { __close = function() while true do end end }) while true do end",
+    "local function spin() while true do pcall(function() while true do end end) end end "
+      .. "local x <close> = setmetatable({}, { __close = spin }) while true do end",
+    "local meta = { __close = function() while true do end end } "
+      .. "local a <close>, b = setmetatable({}, meta) local c <close> = setmetatable({}, meta) while true do end",
+    "table.sort({ 3, 1, 2 }, function() local x <close> = setmetatable({}, "
+      .. "{ __close = function() while true do end end }) while true do end end)",
+    "local loops = function() while true do end end local meta = { __lt = loops, __eq = loops, __concat = loops } "
+      .. "table.sort({ setmetatable({}, meta), setmetatable({}, meta) })",
+    "local loops = function() while true do end end local meta = { __eq = loops } "
+      .. "return { key = tostring(setmetatable({}, meta) == setmetatable({}, meta)) }",
+    "error('x' .. setmetatable({}, { __concat = function() while true do end end }))",
+    "for _ in function() return 1 end do end",
+    "return { key = ('x'):gsub('x', function() while true do end end) }",
+    "return { key = ('x'):gsub('x', setmetatable({}, { __index = function() while true do end end })) }",
     "error(setmetatable({}, { __tostring = function() while true do end end }))",
     "error(setmetatable({}, { __index = function() while true do end end }))",
     "require('task').spawn(function() error(setmetatable({}, { __tostring = function() while true do end end })) end) "
@@ -173,6 +188,34 @@ test("loops, patterns, memory, recursion and handlers that spin all end, and nob
   ticker:join()
   ok(worst < 0.5, ("somebody waited %.3f s"):format(worst)) -- a goal of 0.25 s, and a noisy machine
 end, 300)
+
+test("what a policy raises comes with its line, and nothing of it runs any more", function()
+  local SPIN <const> = "function() while true do end end"
+  for text, expected in pairs {
+    ["\nerror(setmetatable({}, { __tostring = " .. SPIN .. " }))"] = { 2, "without a message was raised" },
+    ["\nerror(setmetatable({ message = 'no' }, { __index = " .. SPIN .. " }))"] = { 2, "no" },
+    ["\n\nerror({})"] = { 3, "without a message was raised" },
+    ["\nerror('plain')"] = { 2, "plain" },
+    ["\nlocal x <close> = setmetatable({}, { __close = " .. SPIN .. " })\n\nwhile true do end"] =
+      { 4, "processor time" },
+    ["\nwhile true do pcall(" .. SPIN .. ") end"] = { 2, "processor time" },
+    ["\nlocal t = {}\nfor i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end"] = { 3, "its memory" },
+    ["\nerror(setmetatable({}, { __name = 'x', __tostring = error, __concat = error }))"] =
+      { 2, "without a message was raised" },
+  } do
+    local compiled, fault = policy.compile("probe", text, "scripts/probe.lua")
+    eq(compiled, nil, text)
+    has(fault.message, expected[2])
+    ok(fault.line and math.abs(fault.line - expected[1]) <= (expected[2]:find("time") and 1 or 0), fault.line)
+    if expected[2]:find("processor time") == nil then
+      local body = "return policy { run = print, watch = function()" .. text .. "\nend }"
+      local place = require("place").new({ state = "/proc/nonexistent" }, { name = "probe" }, { name = "staging" })
+      local change, err = policy.ask(assert(policy.compile("probe", body, "scripts/probe.lua")), place, 5)
+      eq(change, nil)
+      eq(err.where, "scripts/probe.lua:" .. expected[1])
+    end
+  end
+end, 120)
 
 test("a policy file is checked before it is taken", function()
   for text, word in pairs {

@@ -1,0 +1,71 @@
+/* The first call of every task, and what its waiters get of what it raised.
+ *
+ * Lua turns hooks off while one runs, and only a protected call turns them on again after an error that a
+ * hook raised. So what a task runs stands inside of one: its pending closers, too, are scripts that the
+ * watchdog reaches. */
+#include <stdio.h>
+#include <lauxlib.h>
+#include "bind.h"
+#include "host.h"
+#include "task_inside.h"
+
+/* What was raised, as its waiters get it: our error table as it is, anything else as an internal error. */
+static int l_raised(lua_State *L)
+{
+    lua_settop(L, 1);
+    if (lua_istable(L, 1))
+        return 1;
+    luaL_tolstring(L, 1, NULL); /* no table, so that nothing of a script runs here */
+    err_push(L, &(struct err){.code = ERR_INTERNAL}, "task", bind_host(L)->tasks->running->name);
+    lua_insert(L, -2);
+    lua_setfield(L, -2, "message");
+    luaL_traceback(L, L, NULL, 1);
+    lua_setfield(L, -2, "traceback");
+    return 1;
+}
+
+static int main_done(lua_State *L, int status, lua_KContext context)
+{
+    (void)context;
+    if (status != LUA_OK && status != LUA_YIELD) {
+        bind_host(L)->tasks->running->failure = status;
+        return 1;
+    }
+    return lua_gettop(L) - 1;
+}
+
+int task_main(lua_State *L)
+{
+    int nargs = lua_gettop(L) - 1;
+
+    lua_pushcfunction(L, l_raised);
+    lua_insert(L, 1);
+    return main_done(L, lua_pcallk(L, nargs, LUA_MULTRET, 1, 0, main_done), 0);
+}
+
+void task_failure_push(lua_State *L, struct task *t, int status)
+{
+    lua_State *co = t->co;
+    enum err_code why = status == LUA_ERRMEM ? ERR_MEMORY : t->cut;
+
+    if (why == ERR_MEMORY || why == ERR_BUDGET) {
+        struct err e = {.code = why};
+
+        snprintf(e.message, sizeof e.message, "%s", task_cut_text(why));
+        err_push(L, &e, "task", t->name);
+        if (t->cut_at) {
+            lua_pushstring(L, t->cut_at);
+            lua_setfield(L, -2, "where");
+        }
+        return;
+    }
+    luaL_checkstack(co, 2, "failure");
+    if (lua_istable(co, -1)) {
+        lua_xmove(co, L, 1);
+        return;
+    }
+    lua_xmove(co, L, 1); /* a text of Lua's own, for which it calls no handler */
+    err_push(L, &(struct err){.code = ERR_INTERNAL}, "task", t->name); /* text err */
+    lua_insert(L, -2);
+    lua_setfield(L, -2, "message");
+}
