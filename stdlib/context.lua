@@ -9,6 +9,7 @@ local task = require "task"
 ---  own level, which belongs to no place.
 ---@field place? Place
 ---@field steps? Steps Only in mode run.
+---@field edition? integer Of the run's words; inside of its steps, too.
 ---@field said? Sayings Only in mode watch: what the policy turns down.
 ---@field rng? table State of the deterministic random numbers.
 
@@ -22,6 +23,12 @@ function M.current()
   local id = task.current()
   return id and of_task[id]
 end
+
+---Whether what asks is bound by this edition of the words: an older run goes on with what it began with.
+---@param c Context
+---@param edition integer
+---@return boolean
+function M.since(c, edition) return (c.edition or edition) >= edition end
 
 ---Gives a task its context for the rest of its life; forget ends that.
 ---@param id integer

@@ -1,9 +1,11 @@
 -- The public modules as policies see them: the same names, with every effect journaled.
 --
--- In a watch, reading works directly and writing is refused. In a run, reading and writing are steps, and values that
--- differ each time (the clock, random bytes) are recorded. Pure functions pass through.
-local context, files, requests, schema, sys = require "context", require "effects.files", require "effects.http",
-  require "schema", require "sys"
+-- A watch only reads: GET and HEAD over the network, files of its app's own folder, no command, no UNIX socket, no file
+-- as an option. In a run, reading and writing are steps, and values that differ each time (the clock, random bytes)
+-- are recorded; a command (effects/commands.lua) may do what the host's user may. Pure functions pass through.
+local commands, context, files, requests = require "effects.commands", require "context", require "effects.files",
+  require "effects.http"
+local schema, sys = require "schema", require "sys"
 
 local M = {}
 
@@ -27,7 +29,7 @@ local MODULES <const> = {
   json = { decode = "pure", encode = "pure", null = "pure", array = "pure", is_array = "pure" },
   log = { debug = "pure", info = "pure", warn = "pure", error = "pure", redact = "pure" },
   proc = {
-    run = function(...) return special.proc_run(...) end, spawn = function(...) return special.live(...) end,
+    run = function(...) return special.run(...) end, spawn = function(...) return special.live(...) end,
     check = "pure",
   },
   semver = {
@@ -86,22 +88,36 @@ local function value(name, fn)
   end
 end
 
--- What a command does is the author's business: a watch may run one that only looks.
-function special.proc_run(name, fn) return effect(name, fn, false, true) end
+local function command(name)
+  local c = asking(name)
+  if c.mode == "watch" then error(name .. " runs a command, and watch only reads: do it in run", 3) end
+  return c
+end
+
+function special.run(name, fn)
+  local as_before = effect(name, fn, false, true)
+  return function(spec)
+    local c = command(name)
+    if not context.since(c, 2) then return as_before(spec) end
+    if c.mode == "run" then return commands.step(c, spec, fn) end
+    return fn(commands.prepare(c, spec))
+  end
+end
 
 function special.live(name, fn)
-  return function(...)
-    if asking(name).mode == "run" then
+  return function(spec)
+    local c = command(name)
+    if c.mode == "run" then
       error(name .. " gives a live handle, which no journal can answer for after a crash: use proc.run", 2)
     end
-    return fn(...)
+    return fn(context.since(c, 2) and commands.prepare(c, spec) or spec)
   end
 end
 
 function special.spawn(fn, ...)
   local task, c = require "task", asking("task.spawn")
   if type(fn) ~= "function" then error("usage: task.spawn(fn, ...)", 2) end
-  if c.steps and c.steps:since(2) then return c.steps:spawn(fn, ...) end
+  if c.steps and context.since(c, 2) then return c.steps:spawn(fn, ...) end
   local join = c.steps and c.steps:branch()
   return task.spawn(function(...)
     if join then join(task.current()) end
@@ -112,7 +128,7 @@ end
 function special.all(fns)
   local task, c, wrapped = require "task", asking("task.all"), {}
   if type(fns) ~= "table" then error("usage: task.all { fn, ... }", 2) end
-  if c.steps and c.steps:since(2) then return c.steps:all(fns) end
+  if c.steps and context.since(c, 2) then return c.steps:all(fns) end
   for i, fn in ipairs(fns) do
     local join = c.steps and c.steps:branch()
     wrapped[i] = function()
@@ -127,7 +143,7 @@ function special.deadline(seconds, fn, ...)
   local c = asking("task.deadline")
   seconds = M.seconds("task.deadline", seconds)
   if type(fn) ~= "function" then error("usage: task.deadline(seconds, fn, ...)", 2) end
-  if c.steps and c.steps:since(2) then return c.steps:deadline(seconds, fn, ...) end
+  if c.steps and context.since(c, 2) then return c.steps:deadline(seconds, fn, ...) end
   return require("task").deadline(seconds, fn, ...)
 end
 
@@ -137,13 +153,13 @@ function special.signal()
   local methods = {}
   function methods.notify()
     local c = context.current()
-    if c and c.steps and c.steps:since(2) then return c.steps:notify(of_run) end
+    if c and c.steps and context.since(c, 2) then return c.steps:notify(of_run) end
     plain:notify()
   end
   function methods.wait(_, seconds)
     local c = asking("signal:wait")
     if seconds ~= nil then seconds = M.seconds("signal:wait", seconds) end
-    if c.steps and c.steps:since(2) then return c.steps:wait_for(of_run, seconds) end
+    if c.steps and context.since(c, 2) then return c.steps:wait_for(of_run, seconds) end
     return plain:wait(seconds)
   end
   return setmetatable({}, {

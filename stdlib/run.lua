@@ -344,7 +344,8 @@ end
 ---@param run Run
 function M.execute(policy, run)
   local perform = require("policy").instance(policy).run
-  context.with({ mode = "run", place = run.place, steps = run.steps }, perform, run_face(run), change_of(run))
+  local asking = { mode = "run", place = run.place, steps = run.steps, edition = run.steps.edition }
+  context.with(asking, perform, run_face(run), change_of(run))
   run.steps:finish()
 end
 

@@ -213,7 +213,7 @@ function Steps:perform(name, args, fn, how)
   end
   local started = time.monotonic()
   self.emit { kind = "step", level = "info", step = name, phase = "begin", text = name }
-  local inside = { mode = "effect", place = here and here.place }
+  local inside = { mode = "effect", place = here and here.place, edition = self.edition }
   local attempt = row and row.attempts + 1 or 1
   if turns then return self:ended(path, name, started, turns:outside(context.with, inside, fn, attempt)) end
   return self:ended(path, name, started, pcall(context.with, inside, fn, attempt))

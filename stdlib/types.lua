@@ -413,6 +413,7 @@
 ---@field build BuildConfig
 ---@field charts table<string, ChartConfig>? what an app follows that follows charts; its source is their addresses
 ---@field publish PublishConfig?
+---@field env string[]? names of variables that commands of its policies get
 ---@field poll Seconds
 ---@field environments table<string, EnvironmentConfig>
 ---@field environment_list EnvironmentConfig[] in the order of the file

@@ -174,6 +174,11 @@ local app = s.record({
   }, { doc = "How the image is built.", default = {} }) },
   { "charts", charts.charts },
   { "publish", charts.publish },
+  { "env", s.list(s.text { plural = "names of variables", what = "a name of a variable", verify = function(value, at)
+    if not value:find("^[%a_][%w_]*$") then return at:fault("is no name of a variable") end
+    return value
+  end }, { doc = "Names of variables of the host that commands of its policies (`proc.run`) get, beside PATH and LANG.",
+    default = {} }) },
   { "poll", s.duration { doc = "How often to look. Default: the poll of the host.", min = 0.1, max = 86400 } },
   { "environments", s.map(plain, environment, { doc = "Where it runs.", required = true, name = "ENV",
     example = '{ staging = { policy = "staging", target = { kind = "docker" } } }' }) },

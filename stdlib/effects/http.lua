@@ -3,11 +3,11 @@
 -- A watch only reads: GET and HEAD, answers in memory. A run may send and receive files of its app's own folder. No
 -- policy talks to a UNIX socket: engines and Moontide itself listen there.
 local files = require "effects.files"
-local hash, record = require "hash", require "record"
+local context, hash, record = require "context", require "hash", require "record"
 
 local M = {}
 
--- Options that name a file, and which of them are for runs only: all.
+-- Options that name a file: all for runs only.
 local FILES <const> = { "sink", "body_file", "ca", "cert", "key" }
 
 -- Where the options stand among the arguments, and the body.
@@ -34,13 +34,14 @@ function M.prepare(c, fname, args)
   if type(options) ~= "table" then return args end -- http.lua says what is wrong with it
   options = plain_copy(options)
   local name = "http." .. fname
-  if options.unix ~= nil and (c.mode == "watch" or c.steps and c.steps:since(2)) then
+  local bound = context.since(c, 2)
+  if options.unix ~= nil and bound then
     error(("%s: a policy's request goes over the network, option 'unix' is not for it"):format(name), 3)
   end
   for _, option in ipairs(FILES) do
     if options[option] ~= nil and c.mode == "watch" then
       error(("%s: option '%s' is about a file, and watch only reads: do it in run"):format(name, option), 3)
-    elseif type(options[option]) == "string" and c.steps and c.steps:since(2) then
+    elseif type(options[option]) == "string" and bound then
       options[option] = files.below(c.place, options[option], name .. ": option '" .. option .. "'")
     end
   end

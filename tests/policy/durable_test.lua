@@ -227,6 +227,66 @@ test("no text holds an address, whoever makes it and wherever", function()
   has(s.host.journal:steps(1)[1].args, "table")
 end)
 
+test("a command of a run gets the variables that the app names, a folder of its own, and nothing else", function()
+  local config = sim.config
+  check.defer(function() sim.config = config end)
+  sim.config = function(...)
+    local made = config(...)
+    made.app_list[1].env = { "HOME", "MOONTIDE_NOT_THERE" }
+    return made
+  end
+  local s = twice [==[
+    local lines = {}
+    local result = assert(proc.run { "env", env = { MINE = "x" }, on_line = function(line, stream)
+      lines[#lines + 1] = stream .. " " .. line
+    end })
+    table.sort(lines)
+    see(lines)
+    local said = table.concat(lines, "\n")
+    for _, name in ipairs { "HOME", "MINE", "PATH", "LANG" } do
+      assert(said:find("stdout " .. name .. "=", 1, true), name)
+    end
+    assert(#lines == 4, said)
+    fs.mkdir "sub"
+    assert(proc.run { "cat", stdin = "to be copied", stdout = { file = "sub/copy" } }.ok)
+    see(fs.read "sub/copy", proc.run({ "cat", "copy", cwd = "sub" }).stdout, proc.run({ "pwd" }).stdout)
+    run:step("inside", nil, function() return proc.run({ "cat", stdin = { file = "sub/copy" } }).stdout end)
+    for word, spec in pairs {
+      ["the app's `env`"] = { "env", inherit = { "HOME" } }, ["own output"] = { "env", stdout = "inherit" },
+      ["option 'cwd'"] = { "pwd", cwd = "/" }, ["option 'stdin'"] = { "cat", stdin = { file = "../../journal.db" } },
+      ["option 'stderr'"] = { "ls", stderr = { file = "/tmp/x", append = true } },
+    } do
+      local function within(it) return run:step("s", nil, function() return proc.run(it) end) end
+      for _, call in pairs { proc.run, within } do
+        local ok, err = pcall(call, spec)
+        assert(not ok and tostring(err):find(word, 1, true), tostring(err))
+      end
+    end
+  ]==]
+  has(s.host.journal:steps(1)[1].args, '"command":["env"]')
+end)
+
+test("a request of a run reads and writes files of its app only, and no UNIX socket", function()
+  local server = httpd.start()
+  twice(([[
+    fs.write("body", "from a file")
+    local sent = assert(http.put("%s/catch", nil, { body_file = "body" }))
+    local got = assert(http.get("%s/caught", { sink = "answer" }))
+    see(sent.status, got.status, got.body, fs.read "answer")
+    assert(fs.read("answer"):find("from a file", 1, true))
+    for word, options in pairs {
+      ["option 'sink'"] = { sink = "/tmp/x" }, ["option 'body_file'"] = { body_file = "../../journal.db" },
+      ["option 'ca'"] = { ca = "/etc/x" }, ["goes over the network"] = { unix = "/run/docker.sock" },
+    } do
+      for _, inside in pairs { false, true } do
+        local function call() return http.get("%s/catch", options) end
+        local ok, err = pcall(function() return inside and run:step("s", nil, call) or call() end)
+        assert(not ok and tostring(err):find(word, 1, true), tostring(err))
+      end
+    end
+  ]]):format(server.url, server.url, server.url))
+end)
+
 -- ---- branches ----
 
 test("branches end in the order in which they ended, and draw random numbers of their own", function()

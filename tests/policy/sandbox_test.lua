@@ -68,6 +68,28 @@ test("nothing of the host is reachable by any known way", function()
   end
 end)
 
+test("a watch only reads: no command, no file as an option, no UNIX socket, no method but GET and HEAD", function()
+  local url = "'http://127.0.0.1:1/'"
+  for attempt, word in pairs {
+    ["require('proc').run { 'true' }"] = "watch only reads", ["require('proc').spawn { 'true' }"] = "watch only reads",
+    ["require('http').get(" .. url .. ", { sink = 'x' })"] = "option 'sink'",
+    ["require('http').get(" .. url .. ", { body_file = 'x' })"] = "option 'body_file'",
+    ["require('http').get(" .. url .. ", { ca = 'x' })"] = "option 'ca'",
+    ["require('http').get(" .. url .. ", { cert = 'x', key = 'x' })"] = "is about a file",
+    ["require('http').head(" .. url .. ", { unix = '/run/docker.sock' })"] = "goes over the network",
+    ["require('http').get(" .. url .. ", setmetatable({ unix = '/x' }, { __index = { sink = 'x' } }))"] = "the network",
+    ["require('http').put(" .. url .. ", 'x')"] = "watch only reads",
+    ["require('http').patch(" .. url .. ")"] = "watch only reads",
+    ["require('http').delete(" .. url .. ")"] = "watch only reads",
+    ["require('http').request { url = " .. url .. ", method = 'OPTIONS' }"] = "watch only reads",
+    ["require('http').request { url = " .. url .. ", method = 'GET', unix = '/x' }"] = "goes over the network",
+  } do
+    local key, reason = ask(attempt .. " return { key = 'done' }")
+    eq(key, nil, attempt)
+    has(reason, word)
+  end
+end)
+
 test("what one policy does to its tables another does not see", function()
   eq(ask("string.upper = function() return 'EVIL' end math.floor = nil table.sort = nil return { key = 'x' }"), "x")
   eq(ask("return { key = ('ok'):upper() .. math.floor(1.5) .. string.upper('a') }"), "OK1A")
