@@ -5,16 +5,15 @@
 -- tag; one that does not build holds up none.
 local semver = require "semver"
 
--- Why a tag cannot be released here; nil when it can.
-local function problem(place, tag)
+-- The version of a tag that may be released here; else nil and why not.
+local function version_of(place, tag)
+  if tag.old then return nil, "it was there before Moontide; 'moontide release' puts it out" end
   local version, err = semver.tag(tag.name)
-  if not version then return "not a version: " .. err.message end
-  if not tag.name:find("^[%w.-]+$") or #tag.name > 128 then return "a registry cannot have such a tag" end
-  if tag.old then return "it was there before Moontide; 'moontide release' puts it out" end
+  if not version then return nil, "not a version: " .. err.message end
+  if not tag.name:find("^[%w.-]+$") or #tag.name > 128 then return nil, "a registry cannot have such a tag" end
   local allowed, reason = place:allows(tag.name)
-  if not allowed then return reason end
-  local failed = place:failed(tag.name .. "@" .. tag.commit)
-  if failed then return ("run %d tried it and failed: %s"):format(failed.id, failed.error) end
+  if not allowed then return nil, reason end
+  return version
 end
 
 local MOST <const> = 100 -- versions that came at once and get an image tag each
@@ -36,26 +35,31 @@ return policy {
   watch = function(place)
     local accepted, commits = {}, {}
     for _, tag in ipairs(place:tags()) do
-      local reason = problem(place, tag)
+      local version, reason = version_of(place, tag)
       if tag.was then
         place:alarm(tag.name, "the tag moved from %s to %s; a published version must not change",
           tag.was:sub(1, 7), tag.commit:sub(1, 7))
-      elseif reason then
-        place:refuse(tag.name, reason)
+      elseif version then
+        accepted[#accepted + 1], commits[tag.name] = version, tag.commit
       else
-        accepted[#accepted + 1], commits[tag.name] = semver.tag(tag.name), tag.commit
+        place:refuse(tag.name, reason)
       end
     end
-    if #accepted == 0 then return nil, "no new version" end
 
     local tags = {}
-    for i, version in ipairs(semver.sort(accepted)) do
-      if i > #accepted - MOST then
-        tags[#tags + 1] = { name = version.tag, commit = commits[version.tag] }
+    accepted = semver.sort(accepted)
+    for i = #accepted, 1, -1 do -- the newest first
+      local name = accepted[i].tag
+      local failed = #tags < MOST and place:failed(name .. "@" .. commits[name])
+      if failed then
+        place:refuse(name, "run %d tried it and failed: %s", failed.id, failed.error)
+      elseif #tags == MOST then
+        place:refuse(name, "%d newer versions came with it", MOST)
       else
-        place:refuse(version.tag, "%d newer versions came with it", MOST)
+        table.insert(tags, 1, { name = name, commit = commits[name] })
       end
     end
+    if #tags == 0 then return nil, "no new version" end
     local newest = tags[#tags]
     return {
       key = newest.name .. "@" .. newest.commit,

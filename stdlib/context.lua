@@ -11,6 +11,7 @@ local task = require "task"
 ---@field steps? Steps Only in mode run.
 ---@field edition? integer Of the run's words; inside of its steps, too.
 ---@field said? Sayings Only in mode watch: what the policy turns down.
+---@field running? table|false Only in mode watch: the release that runs, once it was looked up.
 ---@field rng? table State of the deterministic random numbers.
 
 local M = {}

@@ -288,21 +288,15 @@ function Repository:head(branch)
     reason = ("%s is at %s"):format(short, ref.commit:sub(1, 10)) }
 end
 
----Lists the tags in the order of their names.
+---Lists the tags in the order of their names. The list belongs to the snapshot and is made once: it is not to be
+---changed.
 ---@async
 ---@return {name: string, oid: string, commit: string, annotated: boolean}[]?
 ---@return Err? err
 function Repository:tags()
   local snapshot, err = self:refs()
   if not snapshot then return nil, err end
-  local list = {}
-  for name, ref in pairs(snapshot.refs) do
-    if name:sub(1, 10) == "refs/tags/" then
-      list[#list + 1] = { name = name:sub(11), oid = ref.oid, commit = ref.commit, annotated = ref.annotated }
-    end
-  end
-  table.sort(list, function(a, b) return a.name < b.name end)
-  return list
+  return refs.tag_list(snapshot)
 end
 
 -- Checks the ids that a word was called with, and has their commits in the mirror.

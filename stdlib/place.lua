@@ -1,6 +1,6 @@
 -- A place: an app in one environment, as policies see it. `watch(place)` reads here; nothing changes anything.
 local context, effects, facade, fs = require "context", require "effects", require "facade", require "fs"
-local semver, time, words = require "semver", require "time", require "words"
+local observe, semver, time, words = require "engine.observe", require "semver", require "time", require "words"
 
 ---@class Place
 ---@field name string The app's name.
@@ -69,27 +69,30 @@ function Place:head()
 end
 
 -- Whether a tag is a newer version than the one that a host before this state had put here: that one did not get to it.
-local function left_over(tag, inherited)
-  local version, last = semver.tag(tag.name), inherited and inherited.version and semver.tag(inherited.version)
-  return version ~= nil and last ~= nil and semver.compare(version, last) > 0
+local function left_over(tag, last)
+  local version = semver.tag(tag.name)
+  return version ~= nil and semver.compare(version, last) > 0
 end
 
 ---Every tag of the repository, with what we know of it: `was` when it moved since we first saw it, `old` when it was
----there before Moontide was.
+---there before Moontide was. Those that came since are first.
 ---@async
 ---@return {name: string, commit: string, was?: string, old: boolean}[]
 function Place:tags()
   local repo = self.engine:seen_repository(self.app)
-  local known, list = self.engine.journal:tags(self.app.name), {}
+  local known, since, before = observe.known(self.engine, self.app), {}, {}
   local inherited = self.engine.journal:inherited(self.app.name, self.environment)
-  for i, tag in ipairs(raise(repo:tags())) do
+  local last = inherited and inherited.version and semver.tag(inherited.version)
+  for _, tag in ipairs(raise(repo:tags())) do
     local k = known[tag.name]
-    list[i] = {
-      name = tag.name, commit = tag.commit, was = k and k.commit ~= tag.commit and k.commit or nil,
-      old = k ~= nil and k.first_sight and not left_over(tag, inherited),
+    local old = k ~= nil and k.first_sight and not (last and left_over(tag, last))
+    local list = old and before or since
+    list[#list + 1] = {
+      name = tag.name, commit = tag.commit, was = k and k.commit ~= tag.commit and k.commit or nil, old = old,
     }
   end
-  return list
+  for _, tag in ipairs(before) do since[#since + 1] = tag end
+  return since
 end
 
 ---The release that runs here, as the target reported it; nil when there is none.
@@ -104,12 +107,20 @@ function Place:current()
   end
 end
 
+-- What runs, looked up once for each question that a policy is asked: it may ask for every tag.
+function Place:current_now()
+  local c = context.current()
+  if not c or c.mode ~= "watch" then return self:current() end
+  if c.running == nil then c.running = self:current() or false end
+  return c.running
+end
+
 ---Whether a tag may follow the one that runs, by the environment's `accept` and `match_prerelease`.
 ---@param candidate string The tag's name.
 ---@return boolean allowed
 ---@return string reason In words.
 function Place:allows(candidate)
-  local current = self:current()
+  local current = self:current_now()
   if not current or not current.version then return true, "nothing with a version runs yet" end
   local allowed, reason = semver.allows(self.accept, current.version, candidate,
     { match_prerelease = self.config.match_prerelease })

@@ -10,16 +10,19 @@ local M = {}
 local REVISION <const> = "org.opencontainers.image.revision"
 local MOST_TAGS <const> = 20 -- versions whose digest is asked for
 
--- The git tags that may be the version that runs, newest first.
+-- The git tags that may be the version that runs, newest first, at most so many. Nearly every tag of a long list is
+-- compared once.
 local function candidates(tags, commit)
   local list = {}
   for _, tag in ipairs(tags) do
-    local version = semver.tag(tag.name)
-    if version and (not commit or tag.commit == commit) then
-      list[#list + 1] = { name = tag.name, commit = tag.commit, version = version }
+    local version = (not commit or tag.commit == commit) and semver.tag(tag.name)
+    local at = #list
+    while version and at > 0 and semver.compare(version, list[at].version) > 0 do at = at - 1 end
+    if version and at < MOST_TAGS then
+      table.insert(list, at + 1, { name = tag.name, commit = tag.commit, version = version })
+      list[MOST_TAGS + 1] = nil
     end
   end
-  table.sort(list, function(a, b) return semver.compare(a.version, b.version) > 0 end)
   return list
 end
 
@@ -29,8 +32,7 @@ local function missing(value, err) return value == nil and err ~= nil and not er
 local function find_version(engine, place, running, where)
   local tags, err = engine:repository(place.app):tags()
   if not tags then return nil, err end
-  for i, tag in ipairs(candidates(tags, running.commit)) do
-    if i > MOST_TAGS then break end
+  for _, tag in ipairs(candidates(tags, running.commit)) do
     local digest
     digest, err = where:digest(tag.name)
     if missing(digest, err) then return nil, err end

@@ -1,6 +1,7 @@
 -- Polling: who is due, what the repository looks like, and what its policies' answers become: ask, judge, accept.
-local accept, ask, errors, first, judge, task, time = require "engine.accept", require "engine.ask", require "errors",
-  require "engine.first", require "engine.judge", require "task", require "time"
+local accept, ask, errors, first, judge = require "engine.accept", require "engine.ask", require "errors",
+  require "engine.first", require "engine.judge"
+local observe, task, time = require "engine.observe", require "task", require "time"
 
 local M = {}
 
@@ -44,59 +45,6 @@ end
 
 -- ---- one app ----
 
--- How often the same much shorter list must come before it is taken for news (after a restart; while the host runs,
--- git.lua itself has doubts).
-local DOUBTS <const> = 3
-
--- What the repository looks like; first sight and new tags are remembered. A failure is kept for the policies that
--- ask: those that do not (rollback) go on. The same snapshot as before costs nothing more.
-local function observe(engine, app, state)
-  if app.follows ~= "git" then
-    local ok, problem = true, nil -- its policies look for themselves, and find what was asked for here
-    if app.charts then ok, problem = require("charts.follow").poll(app, engine.world, engine.config) end
-    state.error = problem
-    if ok then state.polled_at = time.now() end
-    return
-  end
-  local repo = engine:repository(app)
-  local snapshot, err = repo:refs()
-  state.error = err
-  if not snapshot then return end
-  state.polled_at = time.now()
-  if snapshot == state.snapshot then return end
-  local head, tags
-  head, err = repo:head(app.branch)
-  if not head and not errors.is(err, "not_found") then
-    state.error = err
-    return
-  end
-  tags, err = repo:tags()
-  if not tags then
-    state.error = err
-    return
-  end
-  local before = engine.journal:snapshot(app.name)
-  local far_fewer = before and before.tags >= 4 and #tags < before.tags / 2
-  if far_fewer and not state.snapshot and (state.doubts or 0) < DOUBTS then
-    state.doubts = (state.doubts or 0) + 1
-    state.error = errors.new("mismatch",
-      ("the repository shows %d tags where it had %d: not believed yet"):format(#tags, before.tags),
-      { op = "git.tags", target = app.name })
-    return
-  end
-  local known, new = engine.journal:tags(app.name), {}
-  for _, tag in ipairs(tags) do
-    if not known[tag.name] then new[#new + 1] = tag end
-  end
-  local commit = head and head.commit
-  if not before or #new > 0 or before.head ~= commit or before.tags ~= #tags or before.branch ~= app.branch then
-    state.previous_head = before and before.head
-    engine.journal:remember_repository(app.name, { branch = app.branch, head = commit, tags = #tags }, new,
-      before == nil)
-  end
-  state.snapshot, state.head, state.doubts = snapshot, commit, nil
-end
-
 ---Polls one app: each policy of each of its environments says what should be.
 ---@async
 ---@param engine table
@@ -110,7 +58,7 @@ function M.poll(engine, app)
   state.polling = guard ~= nil
   local runs, ok, failure = {}, true, nil
   engine.counters.polls = engine.counters.polls + 1
-  observe(engine, app, state)
+  observe.observe(engine, app, state)
   for _, environment in ipairs(app.environment_list) do
     if engine.config.apps[app.name] ~= app then break end -- a reload: the next poll asks as it says
     local place = engine:place(app.name, environment.name)

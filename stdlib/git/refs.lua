@@ -27,6 +27,9 @@ local MAX_NAME = 1024
 ---@field tags integer number of tags
 ---@field refused integer references left out because of their names
 ---@field format "sha1"|"sha256"
+---@field package names string[] of the tags, as they came
+---@field package ordered boolean they came in the order of their names, as git lists them
+---@field package list table[]? what tag_list made of them
 ---@field at number wall seconds of the answer
 
 local function fail(message, ...)
@@ -62,7 +65,7 @@ function M.valid_name(name)
 end
 
 local function new_snapshot(format)
-  return { refs = {}, heads = 0, tags = 0, refused = 0, format = format, at = 0 }
+  return { refs = {}, names = {}, ordered = true, heads = 0, tags = 0, refused = 0, format = format, at = 0 }
 end
 
 -- Adds one reference. Kinds that nobody watches (pull requests, notes) are dropped: servers may send more
@@ -79,6 +82,11 @@ local function add(snapshot, name, oid, commit, annotated)
     return errors.fail("too_large", "more than " .. M.MAX_REFS .. " references", { op = "git.refs" })
   end
   snapshot[kind] = snapshot[kind] + 1
+  if kind == "tags" then
+    local names = snapshot.names
+    snapshot.ordered = snapshot.ordered and (#names == 0 or names[#names] < name)
+    names[#names + 1] = name
+  end
   snapshot.refs[name] = { oid = oid, commit = commit or oid, annotated = annotated or false }
   return true
 end
@@ -338,6 +346,21 @@ function M.parse_ls_remote(output, pause)
   snapshot = snapshot or new_snapshot "sha1"
   if target then set_head(snapshot, target, snapshot.head_commit) end
   return snapshot
+end
+
+---Lists the tags of a snapshot in the order of their names.
+---@param snapshot GitSnapshot
+---@return {name: string, oid: string, commit: string, annotated: boolean}[] list Shared: not to be changed.
+function M.tag_list(snapshot)
+  if snapshot.list then return snapshot.list end
+  local list, names = {}, snapshot.names
+  if not snapshot.ordered then table.sort(names) end
+  for i, name in ipairs(names) do
+    local ref = snapshot.refs[name]
+    list[i] = { name = name:sub(11), oid = ref.oid, commit = ref.commit, annotated = ref.annotated }
+  end
+  snapshot.names, snapshot.list = {}, list
+  return list
 end
 
 ---Judges a new answer by the one before it: an answer that lost everything, or half of the tags, is an error.

@@ -6,30 +6,31 @@ local words = require("journal.words").kept
 ---@class Journal
 local Memory = {}
 
+---Known tags in the order of their names, a piece at a time: a repository may have any number of them.
 ---@param app string
----@return table<string, {commit: string, first_sight: boolean}>
-function Memory:tags(app)
-  local known = {}
-  for _, row in ipairs(self:rows("SELECT name, commit_id, first_sight FROM tags WHERE app = ?", app)) do
-    known[row.name] = { commit = row.commit_id, first_sight = row.first_sight == 1 }
-  end
-  return known
+---@param after string The last name of the piece before; "" for the first.
+---@param limit integer
+---@return {name: string, commit_id: string, first_sight: integer}[]
+function Memory:tags(app, after, limit)
+  return self:rows("SELECT name, commit_id, first_sight FROM tags WHERE app = ? AND name > ? ORDER BY name LIMIT ?",
+    app, after, limit)
 end
 
----Remembers new tags and the shape of the repository, in one transaction.
+---Remembers a piece of the new tags, and with the last one the shape of the repository, in one transaction.
 ---@param app string
----@param snapshot {branch: string, head?: string, tags: integer}
----@param tags {name: string, commit: string}[] The new ones.
+---@param shape? {branch: string, head?: string, tags: integer}
+---@param tags {name: string, commit: string}[] New ones.
 ---@param first_sight boolean
-function Memory:remember_repository(app, snapshot, tags, first_sight)
+function Memory:remember_repository(app, shape, tags, first_sight)
   self:lazily("snapshot", function()
     for _, tag in ipairs(tags) do
       self:write("INSERT OR IGNORE INTO tags (app, name, commit_id, first_sight, at) VALUES (?, ?, ?, ?, ?)",
         app, tag.name, tag.commit, first_sight and 1 or 0, time.now())
     end
+    if not shape then return true end
     self:write([[INSERT INTO snapshots (app, branch, head, tags, at) VALUES (?1, ?2, ?3, ?4, ?5)
       ON CONFLICT DO UPDATE SET branch = ?2, head = ?3, tags = ?4, at = ?5]],
-      app, snapshot.branch, snapshot.head, snapshot.tags, time.now())
+      app, shape.branch, shape.head, shape.tags, time.now())
     return true
   end)
 end

@@ -1,0 +1,86 @@
+-- Large worlds: more of everything than fits into one piece. What is measured of them, tests/bench measures.
+local check = require "check"
+local fs, sim = require "fs", require "sim"
+local test, eq, ok, has = check.test, check.eq, check.ok, check.has
+
+local C = sim.commit
+
+-- A host whose repository shows tags of our own, in an order of our own.
+local function stage()
+  local dir = assert(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  local world = sim.open(dir.path .. "/world")
+  world:push("main", "a")
+  local s = { world = world, tags = {} }
+  local snapshot = {}
+  local repo = setmetatable({
+    refs = function() return snapshot end, tags = function() return s.tags end,
+  }, { __index = world:world().repository() })
+  function s.show(tags) s.tags, snapshot = tags, {} end
+  function s.open()
+    if s.host then s.host:close() end
+    s.host = sim.host(world, dir.path .. "/state", {
+      engine = { world = setmetatable({ repository = function() return repo end }, { __index = world:world() }) },
+    })
+  end
+  check.defer(function() s.host:close() end)
+  s.open()
+  function s.why(subject)
+    for _, d in ipairs(assert(s.host:why("web", "production")).decisions) do
+      if d.subject == subject and d.policy == "production" then return d end
+    end
+  end
+  return s
+end
+
+local function tags_of(count, form)
+  local list = {}
+  for i = 1, count do list[i] = { name = form:format(i), commit = C("a") } end
+  return list
+end
+
+test("more tags than one answer of the journal holds are remembered, judged and forgiven", function()
+  local s = stage()
+  local many = tags_of(100001, "v0.0.%06d")
+  s.show(many)
+  sim.settle(s.host)
+  eq(s.host.journal:row("SELECT count(*) AS n FROM tags WHERE first_sight = 1").n, 100001)
+  eq(s.why(nil).reason, "no new version")
+  has(s.why("(others)").reason, "99001 more were refused")
+  s.open()
+  local more = table.move(many, 1, #many, 1, {})
+  more[#more + 1] = { name = "v1.0.0", commit = C "b" }
+  s.show(more)
+  sim.settle(s.host)
+  eq(s.world:running("production").version, "v1.0.0")
+  eq(s.host.journal:row("SELECT count(*) AS n FROM tags WHERE first_sight = 0").n, 1)
+end, 120)
+
+test("a host that is killed while it remembers a long list finds the rest to have been there before", function()
+  local s = stage()
+  s.show(tags_of(1200, "v0.0.%06d"))
+  local real, calls = s.host.journal.remember_repository, 0
+  s.host.journal.remember_repository = function(...)
+    calls = calls + 1
+    if calls == 2 then error("killed", 0) end
+    return real(...)
+  end
+  check.raises("killed", function() s.host:poll() end)
+  eq(s.host.journal:row("SELECT count(*) AS n FROM tags").n, 500)
+  s.open()
+  sim.settle(s.host)
+  eq(s.host.journal:row("SELECT count(*) AS n FROM tags WHERE first_sight = 1").n, 1200)
+  eq(s.world:running("production"), nil)
+end)
+
+test("what came since is judged before what was there, however long the list", function()
+  local s = stage()
+  s.show(tags_of(3000, "a%d"))
+  sim.settle(s.host)
+  local more = tags_of(3000, "a%d")
+  more[#more + 1] = { name = "zebra", commit = C "b" }
+  s.show(more)
+  sim.settle(s.host)
+  has(s.why("zebra").reason, "not a version")
+  ok(s.why("(others)"))
+end)
