@@ -33,14 +33,14 @@ return policy {
   queue = "all",   -- releases keep their order
 
   watch = function(place)
-    local accepted, commits = {}, {}
+    local accepted, commits, passed = {}, {}, {}
     for _, tag in ipairs(place:tags()) do
       local version, reason = version_of(place, tag)
       if tag.was then
         place:alarm(tag.name, "the tag moved from %s to %s; a published version must not change",
           tag.was:sub(1, 7), tag.commit:sub(1, 7))
       elseif version then
-        accepted[#accepted + 1], commits[tag.name] = version, tag.commit
+        accepted[#accepted + 1], commits[tag.name], passed[tag.name] = version, tag.commit, tag.passed
       else
         place:refuse(tag.name, reason)
       end
@@ -53,6 +53,8 @@ return policy {
       local failed = #tags < MOST and place:failed(name .. "@" .. commits[name])
       if failed then
         place:refuse(name, "run %d tried it and failed: %s", failed.id, failed.error)
+      elseif passed[name] then
+        place:refuse(name, passed[name] .. "; 'moontide release' puts it out")
       elseif #tags == MOST then
         place:refuse(name, "%d newer versions came with it", MOST)
       else

@@ -131,19 +131,21 @@ function Journal:write(sql, ...) return must(self.db:run(sql, ...)) end
 
 -- ---- watches and changes ----
 
----The last key that a policy handled here, and when.
+---The last key that was handled here, and when, whatever the policy's name was then.
 ---@param app string
 ---@param environment string
----@param policy string
+---@param kind? string Of the runs that its policy's changes become: "change" unless told.
 ---@return {key: string?, run: integer?, at: number}? watch nil: never looked.
-function Journal:watch(app, environment, policy)
-  return self:row("SELECT key, run, at FROM watches WHERE app = ? AND environment = ? AND policy = ?",
-    app, environment, policy)
+function Journal:watch(app, environment, kind)
+  return self:row([[SELECT key, run, at FROM watches WHERE app = ? AND environment = ? AND kind = ?
+    ORDER BY at DESC LIMIT 1]], app, environment, kind or "change")
 end
 
-local function remember(self, place, policy, key, run)
-  self:write([[INSERT INTO watches (app, environment, policy, key, run, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-    ON CONFLICT DO UPDATE SET key = ?4, run = ?5, at = ?6]], place.app, place.environment, policy, key, run, time.now())
+local function remember(self, place, policy, kind, key, run)
+  self:write("DELETE FROM watches WHERE app = ? AND environment = ? AND (policy = ? OR kind = ?)",
+    place.app, place.environment, policy, kind)
+  self:write("INSERT INTO watches (app, environment, policy, kind, key, run, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    place.app, place.environment, policy, kind, key, run, time.now())
 end
 
 local function enqueue(self, change)
@@ -156,7 +158,7 @@ local function enqueue(self, change)
 end
 
 ---Turns a new key into a queued run, in the transaction that remembers the key. With `latest`, older changes of the
----same policy that still wait are superseded.
+---place that still wait are superseded.
 ---@param change NewChange
 ---@param latest boolean
 ---@return integer run
@@ -166,11 +168,10 @@ function Journal:accept(change, latest)
   local run = self:synced("change", function()
     if latest then
       superseded = self:write([[UPDATE runs SET state = 'superseded', ended_at = ? WHERE app = ? AND environment = ?
-        AND policy = ? AND kind = 'change' AND state = 'queued']],
-        time.now(), change.app, change.environment, change.policy)
+        AND kind = 'change' AND state = 'queued']], time.now(), change.app, change.environment)
     end
     local id = enqueue(self, change)
-    remember(self, change, change.policy, change.key, id)
+    remember(self, change, change.policy, change.kind or "change", change.key, id)
     return id
   end)
   return run, superseded
@@ -179,10 +180,11 @@ end
 ---Remembers that a policy looked and wanted nothing (or that its first sight was adopted).
 ---@param place {app: string, environment: string}
 ---@param policy string
+---@param kind string "change" or "rollback"
 ---@param key? string
-function Journal:seen(place, policy, key)
+function Journal:seen(place, policy, kind, key)
   self:lazily("seen", function()
-    remember(self, place, policy, key, nil)
+    remember(self, place, policy, kind, key, nil)
     return true
   end)
 end
@@ -197,7 +199,7 @@ function Journal:enqueue(change, handled)
     self:write([[UPDATE runs SET state = 'superseded', ended_at = ? WHERE app = ? AND environment = ?
       AND kind = 'change' AND state = 'queued' AND try > 1]], time.now(), change.app, change.environment)
     local id = enqueue(self, change)
-    if handled then remember(self, change, change.policy, change.key, id) end
+    if handled then remember(self, change, change.policy, "change", change.key, id) end
     return id
   end)
 end
@@ -270,6 +272,10 @@ function Journal:take_lane(run)
   end)
 end
 
+local function taken_by(order)
+  return ("run %d took its place meanwhile: %s, ordered by %s"):format(order.id, order.title, order.by)
+end
+
 ---Why a run that waited must not go on, if so: its release was taken back meanwhile, or what a person ordered after it
 ---was carried out.
 ---@param run table
@@ -280,7 +286,7 @@ function Journal:passed_over(run)
   local order = self:row([[SELECT id, title, "by" FROM runs WHERE app = ? AND environment = ? AND id > ?
     AND kind <> 'change' AND "by" IS NOT NULL AND state = 'done' ORDER BY id DESC LIMIT 1]],
     run.app, run.environment, run.id)
-  return order and ("run %d took its place meanwhile: %s, ordered by %s"):format(order.id, order.title, order.by)
+  return order and taken_by(order)
 end
 
 ---Places that have unfinished runs, with how often the interrupted one was begun.
@@ -371,6 +377,15 @@ local function newer_waits(self, run)
     AND NOT (kind = 'rollback' AND "by" IS NULL) LIMIT 1]], run.app, run.environment, run.id) ~= nil
 end
 
+-- Changes that were waiting when a person gave an order that is carried out now must not go out over it: they are of
+-- before. Where the place is held, whoever says unhold decides that.
+local function supersede_older(self, order)
+  if order.kind == "change" or not order.by or self:hold_of(order.app, order.environment) then return end
+  local why = plain(errors.plain(errors.new("conflict", taken_by(order), { op = "run" })))
+  self:write([[UPDATE runs SET state = 'superseded', ended_at = ?, error = ? WHERE app = ? AND environment = ?
+    AND kind = 'change' AND state = 'queued' AND id < ?]], time.now(), why, order.app, order.environment, order.id)
+end
+
 -- What becomes of a release that the end of its run cut off.
 local CUT_OFF <const> = {
   failed = "failed", quarantined = "failed", cancelled = "cancelled", superseded = "superseded",
@@ -393,6 +408,7 @@ function Journal:finish(run, state, err, retry)
       self:write("UPDATE releases SET state = ?, reason = ? WHERE run = ? AND state = 'pending'",
         interrupted, err and words(err.message), run.id)
     end
+    if state == "done" then supersede_older(self, run) end
     self:write([[UPDATE approvals SET state = 'withdrawn', reason = 'its run ended', changed_at = ?
       WHERE run = ? AND state = 'pending']], time.now(), run.id)
     if not retry or newer_waits(self, run) then return false end

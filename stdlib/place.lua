@@ -68,27 +68,49 @@ function Place:head()
   }
 end
 
--- Whether a tag is a newer version than the one that a host before this state had put here: that one did not get to it.
-local function left_over(tag, last)
-  local version = semver.tag(tag.name)
+-- Whether a tag is a newer version than that one.
+local function above(name, last)
+  local version = semver.tag(name)
   return version ~= nil and semver.compare(version, last) > 0
 end
 
+-- Why a tag that was seen at a moment is no news: somebody went back to what runs now after it came.
+local function passed(name, seen, back)
+  if not seen or seen > back.at then return nil end
+  local version = back.version and semver.tag(back.version)
+  if version and not above(name, version) then return nil end
+  if not back.digest then return ("it was there when run %d began: %s"):format(back.run, back.title) end
+  if back.by then return ("it was there when %s put %s here by run %d"):format(back.by, called(back), back.run) end
+  return ("it was there when run %d went back to %s"):format(back.run, called(back))
+end
+
+---Why a version is no news here, if so: somebody went back to what runs now after it came.
+---@param version string A tag's name.
+---@return string? reason
+function Place:passed_over(version)
+  local journal = self.engine.journal
+  local back = not self.retrying and journal:gone_back(self.app.name, self.environment)
+  return back and passed(version, journal:tag_seen(self.app.name, version), back) or nil
+end
+
 ---Every tag of the repository, with what we know of it: `was` when it moved since we first saw it, `old` when it was
----there before Moontide was. Those that came since are first.
+---there before Moontide was, `passed` (why, in words) when somebody went back to what runs here after it came. Those
+---that came since are first.
 ---@async
----@return {name: string, commit: string, was?: string, old: boolean}[]
+---@return {name: string, commit: string, was?: string, old: boolean, passed?: string}[]
 function Place:tags()
-  local repo = self.engine:seen_repository(self.app)
+  local repo, journal = self.engine:seen_repository(self.app), self.engine.journal
   local known, since, before = observe.known(self.engine, self.app), {}, {}
-  local inherited = self.engine.journal:inherited(self.app.name, self.environment)
+  local inherited = journal:inherited(self.app.name, self.environment)
   local last = inherited and inherited.version and semver.tag(inherited.version)
+  local back = not self.retrying and journal:gone_back(self.app.name, self.environment) or nil
   for _, tag in ipairs(raise(repo:tags())) do
     local k = known[tag.name]
-    local old = k ~= nil and k.first_sight and not (last and left_over(tag, last))
+    local old = k ~= nil and k.first_sight and not (last and above(tag.name, last))
     local list = old and before or since
     list[#list + 1] = {
       name = tag.name, commit = tag.commit, was = k and k.commit ~= tag.commit and k.commit or nil, old = old,
+      passed = not old and back and k and passed(tag.name, k.at, back) or nil,
     }
   end
   for _, tag in ipairs(before) do since[#since + 1] = tag end

@@ -2,7 +2,7 @@
 -- decision, and the only one with effects.
 --
 -- An answer that changes nothing writes nothing: what was said before is kept in memory and compared.
-local time = require "time"
+local judge, time = require "engine.judge", require "time"
 
 local M = {}
 
@@ -123,7 +123,8 @@ function M.accept(engine, place, compiled, judgement)
   if judgement.change then
     run = begin(engine, place, compiled, judgement.change)
   elseif judgement.seen then
-    engine.journal:seen({ app = place.app.name, environment = place.environment }, compiled.name, judgement.seen.key)
+    engine.journal:seen({ app = place.app.name, environment = place.environment }, compiled.name,
+      judge.kind_of(place, compiled), judgement.seen.key)
   end
   record(engine, place, compiled.name, judgement.decisions)
   return run

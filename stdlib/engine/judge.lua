@@ -12,6 +12,7 @@ local M = {}
 ---@field watch? {key?: string, run?: integer} The key that was handled last; nil: never looked.
 ---@field run? table The run that handled it.
 ---@field taken_back? string Why a host before this state took back what should be now.
+---@field passed? string Why its version is no news: somebody went back after it came.
 ---@field adopted? Running What was found running and taken as it is just now.
 ---@field held? {by: string} Who holds the place.
 
@@ -19,6 +20,12 @@ local M = {}
 ---@field decisions Decision[] At most one a subject; the last is about the policy as a whole.
 ---@field change? NewChange Becomes a run.
 ---@field seen? {key?: string} What is remembered as handled without a run.
+
+---What the changes of a policy become here.
+---@param place Place
+---@param compiled Policy
+---@return "change"|"rollback" kind
+function M.kind_of(place, compiled) return compiled.name == place.config.rollback and "rollback" or "change" end
 
 ---Reads what an answer is judged by.
 ---@param journal Journal
@@ -29,13 +36,15 @@ local M = {}
 ---@return Memory
 function M.memory(journal, place, compiled, answer, adopted)
   local app, environment, change = place.app.name, place.environment, answer.change
-  local watch = journal:watch(app, environment, compiled.name)
+  local kind = M.kind_of(place, compiled)
+  local watch = journal:watch(app, environment, kind)
   local memory = {
     app = app, environment = environment, watch = watch, adopted = adopted or nil,
-    policy = { name = compiled.name, kind = compiled.name == place.config.rollback and "rollback" or "change" },
+    policy = { name = compiled.name, kind = kind },
   }
   if not change then return memory end
   memory.held = journal:hold_of(app, environment)
+  memory.passed = type(change.version) == "string" and kind == "change" and place:passed_over(change.version) or nil
   if watch and watch.run then
     memory.run = watch.key == change.key and journal:run_by_id(watch.run) or nil
   elseif type(change.commit) == "string" then
@@ -70,6 +79,8 @@ local function judge_change(change, memory)
   elseif adopted and adopted.healthy and adopted.commit and adopted.commit == change.commit
     and (change.version == nil or change.version == adopted.version) then
     return { verdict = "unchanged", reason = title .. " runs already" }, nil, { key = change.key }
+  elseif memory.passed then
+    return { verdict = "refused", reason = ("%s: %s"):format(title, memory.passed) }
   end
   local held = memory.held
   local decision = {

@@ -12,7 +12,7 @@ local function others_turn() time.sleep(0) end
 ---@async
 ---@param engine table
 ---@param app AppConfig
----@return table<string, {commit: string, first_sight: boolean}> known Not to be changed.
+---@return table<string, {commit: string, first_sight: boolean, at: number}> known Not to be changed.
 function M.known(engine, app)
   local state = engine:app_state(app.name)
   if state.known then return state.known end
@@ -20,7 +20,7 @@ function M.known(engine, app)
   repeat
     local rows = engine.journal:tags(app.name, last, PIECE)
     for _, row in ipairs(rows) do
-      known[row.name] = { commit = row.commit_id, first_sight = row.first_sight == 1 }
+      known[row.name] = { commit = row.commit_id, first_sight = row.first_sight == 1, at = row.at }
       last = row.name
     end
     if #rows == PIECE then others_turn() end
@@ -37,7 +37,9 @@ local function remember(engine, app, shape, new, first_sight)
     i = i + #piece
     local last = i > #new
     journal:remember_repository(app.name, last and shape or nil, piece, first_sight)
-    for _, tag in ipairs(piece) do known[tag.name] = { commit = tag.commit, first_sight = first_sight } end
+    for _, tag in ipairs(piece) do
+      known[tag.name] = { commit = tag.commit, first_sight = first_sight, at = time.now() }
+    end
     if last then return end
     others_turn()
   end

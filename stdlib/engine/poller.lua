@@ -20,7 +20,7 @@ end
 
 local function decide(engine, place, compiled)
   local found, problem = false, nil
-  if not engine.journal:watch(place.app.name, place.environment, compiled.name) then
+  if not engine.journal:watch(place.app.name, place.environment, judge.kind_of(place, compiled)) then
     found, problem = adopt(engine, place, compiled)
   end
   local answer = found == nil and ask.failed(problem) or ask.ask(place, compiled)

@@ -147,12 +147,12 @@ function Approvals:forget_approval(id)
   return self:synced("approval", function() return self:write("DELETE FROM approvals WHERE id = ?", id) > 0 end)
 end
 
----Whether a newer change of the same policy waits behind a run.
----@param run {id: integer, app: string, environment: string, policy: string}
+---Whether a newer change of the place waits behind a run.
+---@param run {id: integer, app: string, environment: string}
 ---@return boolean
 function Approvals:overtaken(run)
-  return self:row([[SELECT 1 AS yes FROM runs WHERE app = ? AND environment = ? AND policy = ? AND kind = 'change'
-    AND state = 'queued' AND id > ? LIMIT 1]], run.app, run.environment, run.policy, run.id) ~= nil
+  return self:row([[SELECT 1 AS yes FROM runs WHERE app = ? AND environment = ? AND kind = 'change'
+    AND state = 'queued' AND id > ? LIMIT 1]], run.app, run.environment, run.id) ~= nil
 end
 
 ---The runs about one thing: those whose key is `key`, or `key` with a counter behind it, in their order.

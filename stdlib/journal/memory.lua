@@ -10,10 +10,19 @@ local Memory = {}
 ---@param app string
 ---@param after string The last name of the piece before; "" for the first.
 ---@param limit integer
----@return {name: string, commit_id: string, first_sight: integer}[]
+---@return {name: string, commit_id: string, first_sight: integer, at: number}[]
 function Memory:tags(app, after, limit)
-  return self:rows("SELECT name, commit_id, first_sight FROM tags WHERE app = ? AND name > ? ORDER BY name LIMIT ?",
+  return self:rows("SELECT name, commit_id, first_sight, at FROM tags WHERE app = ? AND name > ? ORDER BY name LIMIT ?",
     app, after, limit)
+end
+
+---When a tag was first seen.
+---@param app string
+---@param name string
+---@return number? at nil: never.
+function Memory:tag_seen(app, name)
+  local row = self:row("SELECT at FROM tags WHERE app = ? AND name = ?", app, name)
+  return row and row.at
 end
 
 ---Remembers a piece of the new tags, and with the last one the shape of the repository, in one transaction.

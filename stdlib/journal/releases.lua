@@ -90,6 +90,23 @@ function Releases:knows(app, environment, about, image, digest)
   return false
 end
 
+---How what runs here came back, or was put here by a person, if it was: it holds until the source moves on from there.
+---So does what is being put here by an order now.
+---@param app string
+---@param environment string
+---@return {run: integer, title?: string, by?: string, at: number, version?: string, commit?: string, digest?: string}?
+function Releases:gone_back(app, environment)
+  local order = self:row([[SELECT id AS run, title, "by", queued_at AS at FROM runs WHERE app = ? AND environment = ?
+    AND kind <> 'change' AND state IN ('queued', 'running') ORDER BY id DESC LIMIT 1]], app, environment)
+  if order then return order end
+  local live = self:live(app, environment)
+  local run = live and live.run and self:row([[SELECT kind, "by", queued_at FROM runs WHERE id = ?]], live.run)
+  if not run or live.restored == 0 and (run.kind == "change" or not run.by) then return nil end
+  return {
+    run = live.run, by = run.by, at = run.queued_at, version = live.version, commit = live.commit, digest = live.digest,
+  }
+end
+
 ---The newest release of any state.
 ---@param app string
 ---@param environment string
@@ -170,6 +187,7 @@ end
 function Releases:set_release(id, state, reason)
   local r = self:release_by_id(id)
   if state == "live" then
+    self:lift(r)
     for _, other in ipairs(self:rows(RELEASE .. [[WHERE app = ? AND environment = ? AND state = 'live' AND id <> ?]],
       r.app, r.environment, id)) do
       if touch(read(other), r) then self:write("UPDATE releases SET state = 'replaced' WHERE id = ?", other.id) end
@@ -180,6 +198,15 @@ function Releases:set_release(id, state, reason)
   self:write([[UPDATE releases SET state = ?1, reason = coalesce(?2, reason),
     at = CASE WHEN ?1 = 'live' THEN ?4 ELSE at END WHERE id = ?3]], state, words(reason), id, time.now())
   return id
+end
+
+---What a person put out and what proved itself is not bad any more, whatever it was called before. Call inside a
+---transaction.
+---@param r table The release.
+function Releases:lift(r)
+  self:write([[UPDATE releases SET state = 'lifted' WHERE app = ?1 AND environment = ?2 AND digest = ?3
+    AND state = 'bad' AND EXISTS (SELECT 1 FROM runs WHERE id = ?4 AND kind <> 'change' AND "by" IS NOT NULL)]],
+    r.app, r.environment, r.digest, r.run)
 end
 
 ---The release that a host before this state was put there, when the target could tell.

@@ -71,7 +71,7 @@ M.migrations = {
     commit_id TEXT,
     digest TEXT,
     image TEXT,
-    state TEXT NOT NULL,            -- pending live replaced failed bad cancelled superseded
+    state TEXT NOT NULL,            -- pending live replaced failed bad cancelled superseded lifted
     adopted INTEGER NOT NULL DEFAULT 0,  -- 1: found running; 2: by a host of another state; 3: only told of by it
     restored INTEGER NOT NULL DEFAULT 0, -- put back by a rollback
     reason TEXT,
@@ -165,6 +165,10 @@ M.migrations = {
 
   DROP INDEX runs_by_key;                   -- what failed belongs to the place, whatever its policy's name was
   CREATE INDEX runs_by_key ON runs (app, environment, key);
+
+  ALTER TABLE watches ADD COLUMN kind TEXT NOT NULL DEFAULT 'change'; -- of the runs that it leads to
+  UPDATE watches SET kind = 'rollback' WHERE policy = 'rollback' OR EXISTS (SELECT 1 FROM runs WHERE kind = 'rollback'
+    AND "by" IS NULL AND app = watches.app AND environment = watches.environment AND policy = watches.policy);
 
   ALTER TABLE releases ADD COLUMN part TEXT; -- JSON: the containers that it was for, where a place has several images
   ]],

@@ -108,7 +108,7 @@ end
 -- Without a configuration: the places that the journal has seen.
 local function known_apps(journal)
   local apps, by_name = {}, {}
-  for _, row in ipairs(journal:rows([[SELECT DISTINCT app, environment, policy FROM watches WHERE policy <> 'rollback'
+  for _, row in ipairs(journal:rows([[SELECT DISTINCT app, environment, policy FROM watches WHERE kind = 'change'
     ORDER BY app, environment]])) do
     local app = by_name[row.app]
     if not app then

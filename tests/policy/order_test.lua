@@ -198,3 +198,198 @@ test("a version that no registry takes as a tag is refused, and holds up no othe
   s.settle()
   eq(s.world:running("production").version, "v1.2.0")
 end)
+
+-- ---- what a person went back to holds until the source moves ----
+
+-- Production at v1.0.0 of one commit; then two versions of another one, the newer of which runs.
+local function two_versions_of_one_commit(options)
+  local s = stage(options)
+  s.world:push("main", "a")
+  s.settle()
+  s.world:tag("v1.0.0", "a")
+  s.settle()
+  s.world:push("main", "b")
+  s.world:tag("v1.1.0", "b")
+  s.world:tag("v1.2.0", "b")
+  s.settle()
+  eq(s.world:running("production").version, "v1.2.0")
+  return s
+end
+
+local function why(s, subject)
+  for _, d in ipairs(ok(s.host:why("web", "production")).decisions) do
+    if d.subject == subject then return d.reason end
+  end
+end
+
+test("after going back, no tag that was there goes out, whatever else moves; the next one does", function()
+  for _, how in ipairs { "a person", "a release", "the checks" } do
+    local s = two_versions_of_one_commit()
+    local by_person = how ~= "the checks"
+    if how == "a person" then
+      ok(s.host:rollback { app = "web", environment = "production", by = "tess" })
+    elseif how == "a release" then
+      ok(s.host:release { app = "web", environment = "production", what = "v1.0.0", by = "tess" })
+    else
+      s.world:trouble("b", "later")
+    end
+    s.settle()
+    eq(s.world:running("production").version, "v1.0.0", how)
+    s.world:trouble("b", nil)
+    s.world:push("main", "c") -- production follows tags
+    s.world:tag("v0.9.0", "c")
+    s.settle()
+    s.settle()
+    eq(s.world:running("production").version, "v1.0.0", how)
+    check.has(why(s, "v1.1.0"), by_person and "it was there when tess put v1.0.0 here by run " or "went back to v1.0.0")
+    s.world:tag("v1.3.0", "b")
+    s.settle()
+    eq(s.world:running("production").version, "v1.3.0", how)
+  end
+end)
+
+test("retry tries what was gone back from", function()
+  local s = two_versions_of_one_commit()
+  ok(s.host:rollback { app = "web", environment = "production", by = "tess" })
+  s.settle()
+  ok(s.host:retry { app = "web", environment = "production", by = "tess" })
+  s.settle()
+  eq(s.world:running("production").version, "v1.2.0")
+end)
+
+test("a person's own release that proves itself lifts the bad mark of its digest; a policy's does not", function()
+  local s = stage()
+  for _, name in ipairs { "a", "b" } do
+    s.world:push("main", name)
+    s.settle()
+  end
+  s.world:trouble("b", "later")
+  s.settle()
+  eq(s.world:running("staging").commit, C "a")
+  local function bad() return s.host.journal:row("SELECT count(*) AS n FROM releases WHERE state = 'bad'").n end
+  eq(bad(), 1)
+  s.world:trouble("b", "sick") -- it does not prove itself
+  ok(s.host:release { app = "web", environment = "staging", what = C "b", by = "tess" })
+  s.settle()
+  ok(bad() > 0)
+  s.world:trouble("b", nil)
+  s.world:push("main", "c")
+  s.settle()
+  s.world:push("main", "b")
+  s.settle()
+  eq({ s.world:running("staging").commit, bad() > 0 }, { C "b", true })
+  ok(s.host:release { app = "web", environment = "staging", what = C "b", by = "tess" })
+  s.settle()
+  eq(bad(), 0)
+  s.world:trouble("d", "sick")
+  s.world:push("main", "d")
+  s.settle()
+  eq(s.world:running("staging").commit, C "b") -- good enough to go back to
+end)
+
+test("a change that waited when a person gave an order does not go out over what was ordered", function()
+  local s = stage()
+  for _, name in ipairs { "a", "b" } do
+    s.world:push("main", name)
+    s.settle()
+  end
+  local gate, building = task.signal(), false
+  s.at_image(function(commit)
+    if commit == C "c" then
+      building = true
+      gate:wait()
+    end
+  end)
+  s.world:push("main", "c")
+  ok(s.host:poll())
+  check.eventually(function() return building end)
+  s.push_meanwhile("d")
+  ok(s.host:rollback { app = "web", environment = "staging", by = "tess" })
+  s.settle()
+  eq(s.world:running("staging").commit, C "a")
+  check.has(s.host:history({ app = "web", environment = "staging" }).runs[2].error.message, "ordered by tess")
+end)
+
+-- ---- a policy by another name ----
+
+test("failures, bad marks and what was handled belong to the place, not to the name of its policy", function()
+  local dir = ok(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  for _, name in ipairs { "staging", "production", "rollback" } do
+    local text = ok(fs.read(("scripts/%s.lua"):format(name)))
+    for _, as in ipairs { name, "my-" .. name } do ok(fs.write(("%s/%s.lua"):format(dir.path, as), text)) end
+  end
+  local s = stage { scripts = dir.path }
+  s.world:push("main", "a")
+  s.settle()
+  s.world:tag("v1.0.0", "a")
+  s.settle()
+  s.world:trouble("b", "build")
+  s.world:push("main", "b")
+  s.world:tag("v1.1.0", "b")
+  s.settle()
+  s.world:trouble("c", "sick")
+  s.world:tag("v1.2.0", "c")
+  s.settle()
+  local before, effects = s.last(), #s.world:effects()
+  local function renamed(name)
+    local config = sim.config(s.dir .. "/state", { scripts = dir.path })
+    for _, environment in ipairs(config.app_list[1].environment_list) do
+      environment.policy = name(environment.policy)
+      environment.rollback = name(environment.rollback)
+    end
+    return config
+  end
+  for _, name in ipairs { function(was) return "my-" .. was end, function(was) return was end } do
+    s.host.load = function() return renamed(name) end
+    ok(s.host:reload())
+    s.world:trouble("b", nil)
+    s.world:trouble("c", nil)
+    s.settle()
+    s.settle()
+    eq({ s.last(), #s.world:effects() }, { before, effects })
+  end
+  check.has(why(s, "v1.1.0"), "tried it and failed")
+  s.host:hold { app = "web", environment = "staging", by = "tess" }
+  s.world:push("main", "d")
+  s.settle()
+  s.host.load = function() return renamed(function(was) return "my-" .. was end) end
+  ok(s.host:reload())
+  s.settle()
+  eq(s.world:running("staging").commit, C "a") -- it is held by whatever name
+  s.host:unhold { app = "web", environment = "staging", by = "tess" }
+  s.settle()
+  eq(s.world:running("staging").commit, C "d")
+end)
+
+test("a policy that does not ask what was there is not let past either", function()
+  local dir = ok(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  for _, name in ipairs { "staging", "rollback" } do
+    ok(fs.write(("%s/%s.lua"):format(dir.path, name), ok(fs.read(("scripts/%s.lua"):format(name)))))
+  end
+  ok(fs.write(dir.path .. "/production.lua", [[
+    return policy {
+      watch = function(place)
+        for _, name in ipairs { "v1.3.0", "v1.2.0", "v1.1.0", "v1.0.0" } do
+          for _, tag in ipairs(place:tags()) do
+            local key = name .. "@" .. tag.commit
+            if tag.name == name and place:allows(name) and not place:failed(key) then
+              return { key = key, version = name, commit = tag.commit }
+            end
+          end
+        end
+        return nil, "no new version"
+      end,
+      run = function(run, change) run:release(run:image(change.commit), { version = change.version }) end,
+    }]]))
+  local s = two_versions_of_one_commit { scripts = dir.path }
+  ok(s.host:rollback { app = "web", environment = "production", by = "tess" })
+  s.settle()
+  s.settle()
+  eq(s.world:running("production").version, "v1.0.0")
+  check.has(why(s, nil), "it was there when tess put v1.0.0 here")
+  s.world:tag("v1.3.0", "a")
+  s.settle()
+  eq(s.world:running("production").version, "v1.3.0")
+end)
