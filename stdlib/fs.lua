@@ -5,6 +5,7 @@
 -- code "denied". Use it for every name that comes from outside.
 
 local errors = require "errors"
+local facade = require "facade"
 local raw = require "core.fs"
 local sys = require "sys"
 
@@ -206,14 +207,13 @@ end
 ---@class TempDir
 ---@field path string
 local TempDir = {}
-TempDir.__index = TempDir
 
 ---Removes the directory with everything in it. It is gone from its path at once.
 function TempDir:close()
   self.handle:close()
 end
 
-TempDir.__close = TempDir.close
+local temp_face = facade.kind("fs.temp_dir", { "path" }, TempDir, { close = TempDir.close })
 
 local swept = {} ---@type table<string, boolean> where the leavings of killed processes were removed
 
@@ -243,7 +243,7 @@ function M.temp_dir(opts)
     return nil, err
   end
   swept[dir] = true
-  return setmetatable({ path = handle:path(), handle = handle }, TempDir)
+  return temp_face { path = handle:path(), handle = handle }
 end
 
 ---Joins names to a path below `root`, as text: "." and ".." are worked out. Names come from anywhere: one that

@@ -56,6 +56,9 @@ function Headers.__pairs(headers)
   end
 end
 
+-- What getmetatable shows instead of the class: how it is iterated over.
+Headers.__metatable = { __pairs = Headers.__pairs }
+
 -- ---- answers ----
 
 local methods = {}
@@ -68,7 +71,7 @@ function Answer.__index(answer, key)
   return headers
 end
 
-local FIELDS = { "status", "url", "http_version", "elapsed", "etag", "headers", "body" }
+local FIELDS <const> = { "status", "url", "http_version", "elapsed", "etag", "headers", "body" }
 
 function Answer.__pairs(answer)
   local i = 0
@@ -80,6 +83,8 @@ function Answer.__pairs(answer)
     end
   end
 end
+
+Answer.__metatable = { __pairs = Answer.__pairs }
 
 ---@class HttpAnswer
 local documented = methods
@@ -174,7 +179,7 @@ end
 ---Tells whether a value is an answer.
 ---@param value any
 ---@return boolean
-function M.is(value) return type(value) == "table" and rawequal(getmetatable(value), Answer) end
+function M.is(value) return type(value) == "table" and rawequal(getmetatable(value), Answer.__metatable) end
 
 local KEPT <const> = { "status", "url", "elapsed", "http_version", "body" }
 

@@ -13,6 +13,7 @@
 --- Writing to a file or a terminal may block for as long as they do; a pipe that nobody reads holds up the
 --- host for at most 50 ms, then lines are lost and the next one that gets through says how many.
 local core = require "core.log"
+local facade = require "facade"
 local sys = require "sys"
 
 ---@alias log.Level "debug"|"info"|"warn"|"error"
@@ -33,8 +34,6 @@ local threshold = "info"
 local sink_runs = false
 
 local Sink = {}
-Sink.__index = Sink
-Sink.__name = "log.Sink"
 
 --- Stops the copies. Closing twice is harmless.
 function Sink:close()
@@ -44,7 +43,7 @@ function Sink:close()
   end
 end
 
-Sink.__close = Sink.close
+local sink_face = facade.kind("log.sink", {}, { close = Sink.close }, { close = Sink.close })
 
 -- A sink that fails is removed: it would fail with each line, and nobody would see the others. Unless there was
 -- no memory: that passes.
@@ -53,7 +52,7 @@ local function copy(sink, line, level)
   local ok, err = core.guard(sink.fn, line, level)
   sink_runs = false
   if not ok and err ~= "not enough memory" then
-    sink:close()
+    Sink.close(sink)
     core.write("warn", "a log sink failed and was removed", { error = err })
   end
 end
@@ -122,9 +121,10 @@ local function logger(state)
   ---@return log.Sink
   function M.sink(fn)
     if type(fn) ~= "function" then error("usage: log.sink(fn)", 2) end
-    local sink = setmetatable({ fn = fn, sinks = state.sinks }, Sink)
+    local sink = { fn = fn, sinks = state.sinks }
+    local face = sink_face(sink)
     table.insert(state.sinks, sink)
-    return sink
+    return face
   end
 
   return M

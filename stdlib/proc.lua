@@ -5,6 +5,7 @@
 -- timeout, and with the host. What the program itself leaves running in its group ends a second after it.
 
 local errors = require "errors"
+local facade = require "facade"
 local raw = require "core.proc"
 local sys = require "sys"
 
@@ -255,8 +256,6 @@ end
 ---@class ProcHandle
 ---@field pid integer
 local Handle = {}
-Handle.__index = Handle
-Handle.__name = "proc.handle"
 
 ---Waits until the child has ended. Closes its standard input first, and collects the output nobody reads.
 ---@async
@@ -355,23 +354,22 @@ function Handle:close()
   self.raw:close()
 end
 
-Handle.__close = Handle.close
+local handle_face = facade.kind("proc.handle", { "pid" }, Handle, {
+  close = Handle.close,
+  tostring = function(self) return ("proc.handle: %s (%d)"):format(self.program, self.pid) end,
+})
 
-function Handle:__tostring()
-  return ("proc.handle: %s (%d)"):format(self.program, self.pid)
-end
-
+-- The facade of a child that was started, and what is behind it; nil and the error.
 local function start(options)
   -- Made first: once the child runs nothing may fail before somebody can close it.
-  local self = setmetatable({
-    raw = false, pid = 0, program = options.argv[1], timeout = options.timeout,
-  }, Handle)
+  local self = { raw = false, pid = 0, program = options.argv[1], timeout = options.timeout }
+  local face = handle_face(self)
   local handle, pid = raw.spawn(options)
   if not handle then
     return nil, pid
   end
   self.raw, self.pid = handle, pid
-  return self
+  return face, self
 end
 
 ---Starts a program and returns at once. Close the handle, or keep it in a `<close>` variable.
@@ -388,7 +386,11 @@ function M.spawn(spec)
   if not options then
     error(("usage: proc.spawn{program, arguments..., options}: %s"):format(fault), 2)
   end
-  return start(options)
+  local handle, more = start(options)
+  if not handle then
+    return nil, more
+  end
+  return handle
 end
 
 -- Reads both streams to their end, calls on_line, keeps what fits.
@@ -430,20 +432,20 @@ function M.run(spec)
   if not options then
     error(("usage: proc.run{program, arguments..., options}: %s"):format(on_line), 2)
   end
-  local handle <close>, err = start(options)
+  local handle <close>, child = start(options)
   if not handle then
-    err.op = "proc.run"
-    return nil, err
+    child.op = "proc.run"
+    return nil, child
   end
   if not on_line then
-    return conclude(handle.raw:wait(), handle.program, handle.timeout)
+    return conclude(child.raw:wait(), child.program, child.timeout)
   end
   local stdout, stderr, truncated = stream_lines(handle, on_line, options.max_output)
-  handle.raw:unclaim()
-  local answer = handle.raw:wait()
+  child.raw:unclaim()
+  local answer = child.raw:wait()
   answer.stdout, answer.stderr = stdout, stderr
   answer.truncated = answer.truncated or truncated
-  return conclude(answer, handle.program, handle.timeout)
+  return conclude(answer, child.program, child.timeout)
 end
 
 local function last_line(text)

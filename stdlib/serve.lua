@@ -20,6 +20,7 @@
 --- host of a foreign name (421), and writing requests that a page of another origin sent (403).
 local core = require "core.serve"
 local errors = require "errors"
+local facade = require "facade"
 local log = require "log"
 local router = require "serve.router"
 local sys = require "sys"
@@ -189,8 +190,6 @@ end
 ---@field port integer? The TCP port
 ---@field path string? The unix socket
 local Server = {}
-Server.__index = Server
-Server.__name = "serve.Server"
 
 --- Stops listening, waits until running requests are answered, and ends those that are not within the limit.
 --- Closing twice is harmless.
@@ -201,9 +200,9 @@ function Server:close(limit)
 end
 
 -- A scope may end where waiting is impossible.
-function Server:__close()
-  self.raw:stop()
-end
+local server_face = facade.kind("serve.server", { "port", "path" }, Server, {
+  close = function(self) self.raw:stop() end,
+})
 
 local function take(raw, options)
   local request = raw:accept()
@@ -255,7 +254,7 @@ function M.listen(options)
   if not options.unix and not is_loopback(options.address or "127.0.0.1") then
     log.warn("listening beyond this machine", { address = options.address, port = raw:port() })
   end
-  local server = setmetatable({ raw = raw, port = raw:port(), path = options.unix }, Server)
+  local server = server_face { raw = raw, port = raw:port(), path = options.unix }
   local ours = { handler = options.handler, unix = options.unix, hosts = hosts }
   local started, problem = pcall(task.start, { name = "serve" }, accept, raw, ours)
   if not started then
