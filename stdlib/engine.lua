@@ -3,7 +3,7 @@ local errors, fs, journal, log, poller, policy, sys, task, time = require "error
   require "log", require "engine.poller", require "policy", require "sys", require "task", require "time"
 local acts, lane, reporter, sources = require "engine.acts", require "engine.lane", require "engine.reporter",
   require "engine.sources"
-local place, view = require "place", require "journal.view"
+local health, place, view = require "engine.health", require "place", require "journal.view"
 
 local M = {}
 
@@ -103,7 +103,8 @@ function M.open(options)
     lanes = {}, places = {}, repositories = {}, app_states = {}, said = {}, hurry = {}, locks = {}, found = {},
     happened = require("engine.happened").new(),
     app_edition = 1, -- another number: other apps
-    patience = 300, -- seconds that a release waits for a target out of reach, from the first moment on
+    patience = 300, -- seconds that a run waits for a target out of reach before it is tried again later
+    looking = {}, look_every = health.EVERY,
     counters = { polls = 0, poll_errors = 0, runs = {} },
     idle = task.signal(), wake = task.signal(), ended = task.signal(), reloaded = task.signal(),
     draining = false, stopping = false, ready = false, started_at = time.now(), loaded_at = time.now(),
@@ -195,40 +196,6 @@ function Engine:seen_repository(app)
   return self:repository(app)
 end
 
----Looks whether a release is well: the target's own word, then one round of the checks.
----@async
----@param at Place
----@param release table
----@return boolean well
----@return Err? err
-function Engine:look(at, release)
-  local target, err = self.world.target(require("target").about(at.config, release), self.config)
-  if not target then return true, err end
-  local running
-  running, err = target:current()
-  if err then return true, err end -- we cannot tell: no reason to take it back
-  if running and (running.foreign or running.digest and running.digest ~= release.digest) then
-    return true -- somebody else's
-  end
-  local state = self:app_state(at.app.name)
-  if not running then
-    err = errors.new("unhealthy", "it runs no more")
-  elseif running.healthy == false then
-    local how = running.state and " (" .. running.state .. ")" or ""
-    err = errors.new("unhealthy", "the target says it is unhealthy" .. how)
-  elseif #at.config.verify > 0 then
-    local ok
-    ok, err = self.world.verify(at.config.verify, {
-      app = at.app.name, environment = at.environment, version = release.version, commit = release.commit,
-      digest = release.digest, within = 5,
-    })
-    if ok then err = nil end
-  end
-  state.well = state.well or {}
-  state.well[at.environment] = err == nil
-  return err == nil, err
-end
-
 ---Calls fn while nobody else does so under the same key: two environments that need one image build it once.
 ---@async
 ---@param key string
@@ -261,10 +228,10 @@ function Engine:released(at, id)
   }
 end
 
----A run failed: the rollback policy is asked at once instead of at the next poll.
+---Asks the rollback policy at once instead of at the next poll: a run failed, or something does not look well.
 ---@async
 ---@param at Place
-function Engine:release_failed(at)
+function Engine:ask_rollback(at)
   local compiled = at.config.rollback and self.policies[at.config.rollback]
   if not compiled or self.draining then return end
   local ok, err = pcall(poller.decide, self, at, compiled)

@@ -406,7 +406,8 @@ function Journal:finish(run, state, err, retry)
     local interrupted = CUT_OFF[state]
     if interrupted then
       self:write("UPDATE releases SET state = ?, reason = ? WHERE run = ? AND state = 'pending'",
-        interrupted, err and words(err.message), run.id)
+        interrupted == "failed" and errors.passing(err) and "unfinished" or interrupted, err and words(err.message),
+        run.id)
     end
     if state == "done" then supersede_older(self, run) end
     self:write([[UPDATE approvals SET state = 'withdrawn', reason = 'its run ended', changed_at = ?

@@ -1,6 +1,7 @@
 -- A place: an app in one environment, as policies see it. `watch(place)` reads here; nothing changes anything.
 local context, effects, facade, fs = require "context", require "effects", require "facade", require "fs"
-local observe, semver, time, words = require "engine.observe", require "semver", require "time", require "words"
+local health, observe, semver = require "engine.health", require "engine.observe", require "semver"
+local time, words = require "time", require "words"
 
 ---@class Place
 ---@field name string The app's name.
@@ -188,31 +189,53 @@ function Place.refuse(_, subject, reason, ...) turn_down(subject, nil, reason, .
 ---@param ... any
 function Place.alarm(_, subject, reason, ...) turn_down(subject, true, reason, ...) end
 
----The newest release here, when it failed its checks, or turned unhealthy while it is still watched.
+-- Why a release that failed is not taken back: somebody else has the place now, or it never ran. nil: it is.
+local function untouched(self, release)
+  local run = release.run and self.engine.journal:run_by_id(release.run)
+  local code = run and run.error and run.error.code
+  local note = ("%s was not finished (%s); nothing is taken back"):format(called(release), release.reason or code)
+  if code == "conflict" or code == "busy" then return note end
+  if code == "unhealthy" then return nil end
+  local target = self.engine.world.target(require("target").about(self.config, release), self.engine.config)
+  if not target then return note end
+  local running, err = target:current()
+  if err then
+    return ("%s was not finished (%s), and the target does not tell what runs: %s"):format(called(release),
+      release.reason or code, err.message)
+  end
+  local live = self.engine.journal:live(self.name, self.environment, release)
+  if not running then return not live and note or nil end
+  return live and running.digest == live.digest and live.digest ~= release.digest and note or nil
+end
+
+---The newest release here, when it ran and failed, or turned unhealthy while it is still watched.
 ---@async
 ---@return {key: string, release: integer, reason: string, version?: string, commit?: string}?
 ---@return string? reason Why there is nothing to do.
 function Place:bad_release()
-  local newest = self.engine.journal:newest_release(self.app.name, self.environment)
+  local journal, note = self.engine.journal, nil
+  local newest = journal:newest_release(self.name, self.environment)
   if not newest then return nil, "nothing has been released here yet" end
+  if newest.state == "failed" or newest.state == "cancelled" then
+    note = untouched(self, newest)
+    if note then newest = journal:live(self.name, self.environment, newest) end -- what ran before is still watched
+    if not newest then return nil, note end
+  end
   local name = called(newest)
   local change = { release = newest.id, version = newest.version, commit = newest.commit, digest = newest.digest }
   if newest.state == "failed" or newest.state == "cancelled" then
-    local run = newest.run and self.engine.journal:run_by_id(newest.run)
-    local code = run and run.error and run.error.code
-    if code == "conflict" or code == "busy" then -- somebody else has it now: what they did is not undone
-      return nil, ("%s was not finished (%s); nothing is taken back"):format(name, newest.reason or code)
-    end
     change.reason = newest.reason or "it failed its checks"
   elseif newest.state == "live" and newest.run and time.now() - newest.at < self.config.watch_for then
-    local well, err = self.engine:look(self, newest)
-    if well then
+    local well, err = health.judge(self.engine, self, newest)
+    if well ~= false then
       local until_when = time.iso(newest.at + self.config.watch_for)
-      return nil, ("%s is healthy, and watched until %s"):format(name, until_when)
+      if well then return nil, note or ("%s is healthy, and watched until %s"):format(name, until_when) end
+      return nil, ("%s is watched until %s: %s"):format(name, until_when, err and err.message or "nobody can tell")
     end
     change.reason = err and err.message or "it turned unhealthy"
+  elseif newest.state == "live" then
+    return nil, note or name .. " runs"
   else
-    if newest.state == "live" then return nil, name .. " runs" end
     return nil, ("the newest release, %s, is %s%s"):format(name, newest.state, newest.reason and ": " .. newest.reason
       or "")
   end

@@ -145,8 +145,12 @@ local function put(self, request)
         digest = request.digest, image = request.image, run = self.id, release = request.release,
         cfg = place.engine.config, hooks = self.hooks,
       })
-      local where = not ok and target()
-      if where and where.failed then where:failed(told(), err.message) end
+      if ok then return true end
+      -- While the target is out of reach no check tells anything of the release.
+      local where = target()
+      local _, away = where:current()
+      if errors.passing(away) then error(away, 0) end
+      if where.failed then where:failed(told(), err.message) end
       return must(ok, err)
     end)
   end
@@ -166,7 +170,8 @@ local PASSED_ON <const> = { "version", "restored", "versions", "containers", "in
   "pod_annotations" }
 
 ---Rolls an image out by digest, waits until the target reports it, and lets it prove itself. A release that fails is
----recorded as failed and raises; the rollback policy hears of it at once.
+---recorded as failed and raises; the rollback policy hears of it at once. One that a transient error stops is recorded
+---as unfinished, and the run is tried again.
 ---@async
 ---@param image Image|{digest: string, image: string, commit?: string}
 ---@param options? ReleaseOptions
@@ -190,8 +195,9 @@ function Run:release(image, options)
   if not ok then
     err = errors.wrap(err)
     if err.code == "cancelled" or err.code == "diverged" or place.engine.stopping then error(err, 0) end
+    -- What may pass makes nothing bad: the release is neither good nor bad, and the run is tried again.
     self.steps:value("release failed", { release = id }, function()
-      return journal:set_release(id, "failed", err.message)
+      return journal:set_release(id, errors.passing(err) and "unfinished" or "failed", err.message)
     end, true)
     err.release = id
     error(err, 0)
@@ -237,8 +243,7 @@ end
 ---@return boolean
 function Run:overtaken(id)
   return self.steps:value("overtaken", { release = id }, function()
-    local newest = self.place.engine.journal:newest_release(self.app, self.environment)
-    return newest ~= nil and newest.id ~= id
+    return self.place.engine.journal:followed(self.app, self.environment, id)
   end)
 end
 

@@ -223,7 +223,9 @@ function M.host(sim, state, options)
     on_event = options and options.on_event,
   }
   for name, value in pairs(options and options.engine or {}) do how[name] = value end
-  return assert(require("engine").open(how))
+  local engine = assert(require("engine").open(how))
+  engine.look_every = 0 -- as often, without the time between
+  return engine
 end
 
 ---Polls and waits for the lanes until a poll starts nothing.

@@ -4,6 +4,7 @@
 -- config/reference.md print it.
 
 local charts = require "config.charts"
+local health = require "engine.health"
 local names = require "config.names"
 local s = require "schema"
 local secret = require "config.secret"
@@ -15,6 +16,9 @@ local command, file, folder_path, inside = shapes.command, shapes.file, shapes.f
 local url, plain_env = shapes.url, shapes.plain_env
 
 local M = {}
+
+local WATCHED <const> = ("How long its health is watched after a release. Unhealthy is what stays so in %d looks, %d s"
+  .. " apart, while the target answers; then it is taken back."):format(health.LOOKS, health.EVERY)
 
 -- ---- who to talk to ----
 
@@ -115,7 +119,7 @@ local environment = s.record({
     .. " glob:PATTERN or regexp:PATTERN; of charts also staging (0.0.0-staging.N) and version:VERSION.", {
     default = "major", what = "a version policy", verify = with(names.accept) }) },
   { "match_prerelease", s.boolean { doc = "A pre-release may only follow one with the same label.", default = true } },
-  { "watch_for", s.duration { doc = "How long its health is watched after a release.", default = "5m" } },
+  { "watch_for", s.duration { doc = WATCHED, default = "5m" } },
   { "host", text("Host name where people find it.", { what = "a host", verify = with(names.host) }) },
   { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Who hears of its releases.", default = {} }) },
   { "target", s.variant(targets, { doc = "Where it runs.", required = true, example = '{ kind = "docker" }' }) },
@@ -231,7 +235,7 @@ local keel = s.record({
   { "rollback", s.either({
     { is "boolean", s.off() }, { is "string", s.text() },
   }, { doc = "Policy that reacts to a bad release; false for none, as keel has none.", default = false }) },
-  { "watch_for", s.duration { doc = "How long its health is watched after a release.", default = "5m" } },
+  { "watch_for", s.duration { doc = WATCHED, default = "5m" } },
   { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Who hears of the workloads that have no"
     .. " keel.sh/notify.", default = {} }) },
   { "platforms", s.boolean { doc = "Pass over images that do not run on every node where the workload may be put.",

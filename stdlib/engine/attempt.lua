@@ -4,16 +4,16 @@
 -- before it is made; the fourth is not made: what crashed the host three times is quarantined.
 local errors, log, policy, run_words, runlog, steps, task, time = require "errors", require "log", require "policy",
   require "run", require "engine.runlog", require "steps", require "task", require "time"
+local view = require "journal.view"
 
 local M = {}
 
 local MAX_ATTEMPTS <const> = 3
-local MAX_TRIES <const> = 5
 local FIRST_RETRY <const> = 10 -- seconds, doubling
 local STANDSTILL <const> = 4 * 3600 -- seconds in which no step begins or ends; sleeping does not count
 local LOOK <const> = 3600 -- seconds after which a wait for people looks again
 
-M.LONGEST_RETRY = FIRST_RETRY * 2 ^ (MAX_TRIES - 2)
+M.LONGEST_RETRY = 300
 
 ---@class Attempt
 ---@field lane Lane
@@ -259,7 +259,7 @@ function Attempt:execute(turn)
     self.emit {
       kind = "run", level = (ok or state == "superseded") and "info" or "error", phase = "end",
       elapsed = time.monotonic() - started,
-      text = ok and "done: " .. row.title or ("%s: %s"):format(state, tostring(err)),
+      text = ok and "done: " .. row.title or ("%s: %s"):format(state, view.failure(row, state, err)),
       error = not ok and errors.plain(err) or nil,
     }
     writer:flush() -- whoever sees that it ended finds why in its log
@@ -279,8 +279,8 @@ end
 ---@param started number Monotonic.
 function M.finish(engine, place, row, state, err, started)
   local retry
-  if state == "failed" and errors.passing(err) and not err.release and row.try < MAX_TRIES then
-    retry = { not_before = time.now() + FIRST_RETRY * 2 ^ (row.try - 1) }
+  if state == "failed" and errors.passing(err) then
+    retry = { not_before = time.now() + math.min(FIRST_RETRY * 2 ^ (row.try - 1), M.LONGEST_RETRY) }
   end
   local again = engine.journal:finish(row, state, err, retry)
   tell(engine, row, {
@@ -291,7 +291,7 @@ function M.finish(engine, place, row, state, err, started)
   })
   engine.counters.runs[state] = (engine.counters.runs[state] or 0) + 1
   engine:report(place, row, state, err, again)
-  if state ~= "done" and state ~= "superseded" then engine:release_failed(place) end
+  if state ~= "done" and state ~= "superseded" then engine:ask_rollback(place) end
   log.debug("run ended", { run = row.id, state = state })
 end
 

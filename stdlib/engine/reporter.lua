@@ -2,6 +2,7 @@
 --
 -- Nothing here decides, and nothing here fails a run: a channel that is down is logged.
 local errors, log, task, time = require "errors", require "log", require "task", require "time"
+local view = require "journal.view"
 
 local M = {}
 
@@ -74,6 +75,9 @@ function M.explain(engine, app, before, now)
   return "moved"
 end
 
+-- The try of a run that failed by a transient error with which people hear that it waits.
+local TOLD_AT <const> = 3
+
 ---Tells channels and the forge what became of a run.
 ---@param engine table
 ---@param at Place
@@ -84,10 +88,13 @@ end
 function M.report(engine, at, row, state, err, again)
   local commit = row.change and row.change.commit
   local title = ("%s %s: %s"):format(at.app.name, at.environment, row.title)
-  if state ~= "running" and state ~= "done" and state ~= "superseded" and not again and #at.config.notify > 0 then
+  local failed = state ~= "running" and state ~= "done" and state ~= "superseded"
+  if failed and (not again or row.try == TOLD_AT) and #at.config.notify > 0 then
     quietly(engine, "notifying", function()
       assert(engine.world.notify(engine.config, at.config.notify, {
-        level = "error", title = title, text = ("%s: %s"):format(state, err and tostring(err) or "failed"),
+        level = again and "warn" or "error", title = title,
+        text = again and ("waits: %s; it is tried again until that is over"):format(tostring(err))
+          or ("%s: %s"):format(state, view.failure(row, state, err)),
         app = at.app.name, environment = at.environment, version = row.change and row.change.version,
         commit = commit, run = row.id,
       }))
@@ -100,7 +107,8 @@ function M.report(engine, at, row, state, err, again)
       }))
     end)
   end
-  if commit and at.app.source.github then
+  local one_of_many = row.try > 1 and (again or state == "running") -- the forge keeps what the first try said
+  if commit and at.app.source.github and not one_of_many then
     quietly(engine, "reporting to GitHub", function()
       local hub = github_of(engine, at.app)
       if not hub then return end

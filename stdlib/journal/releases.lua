@@ -107,11 +107,27 @@ function Releases:gone_back(app, environment)
   }
 end
 
----The newest release of any state.
+---The newest release, but for what is unfinished: that a transient error stopped on its way says nothing of it, and it
+---is tried again.
 ---@param app string
 ---@param environment string
 function Releases:newest_release(app, environment)
-  return read(self:row(RELEASE .. "WHERE app = ? AND environment = ? ORDER BY id DESC LIMIT 1", app, environment))
+  return read(self:row(RELEASE .. [[WHERE app = ? AND environment = ? AND state <> 'unfinished'
+    ORDER BY id DESC LIMIT 1]], app, environment))
+end
+
+---Whether another release went out after this one, or is on its way. What failed on its way is none.
+---@param app string
+---@param environment string
+---@param id integer
+---@return boolean
+function Releases:followed(app, environment, id)
+  local about = self:release_by_id(id)
+  for _, row in ipairs(self:rows(RELEASE .. [[WHERE app = ? AND environment = ? AND id > ?
+    AND state IN ('pending', 'live')]], app, environment, id)) do
+    if not about or touch(read(row), about) then return true end
+  end
+  return false
 end
 
 ---Whether anything was ever released or adopted here. What another host told of does not count.

@@ -23,6 +23,18 @@ local function attempt_of(engine, row)
   return lane and lane.runs[row.id]
 end
 
+---What a run failed with, for people. What may not pass by itself names the command that tries again.
+---@param run {app: string, environment: string}
+---@param state RunState
+---@param err? Err|ErrData
+---@return string
+function M.failure(run, state, err)
+  local words = err and (getmetatable(err) and tostring(err) or err.message) or state
+  if state == "superseded" or state == "cancelled" or errors.passing(err) then return words end
+  return ("%s; 'moontide retry %s %s' tries again"):format(words, run.app, run.environment)
+end
+
+
 ---The approval that a run waits for, if it does.
 ---@param journal Journal
 ---@param row table The run.
@@ -81,11 +93,15 @@ function M.environment(journal, app, environment, engine)
   elseif hold then
     state, reason = "held", ("held by %s%s"):format(hold.by, hold.reason and ": " .. hold.reason or "")
   elseif open then
-    state, reason = open.not_before and "waiting" or "queued", open.title
+    state, reason = "queued", open.title
+    if open.not_before then
+      state, reason = "waiting", last and last.error and ("%s: %s"):format(open.title, last.error.message) or open.title
+    end
   elseif last and last.state == "quarantined" then
-    state, reason = "quarantined", last.error and last.error.message
+    state, reason = "quarantined", M.failure(last, last.state, last.error)
   elseif last and (last.state == "failed" or last.state == "diverged") then
-    state, reason = "failed", ("%s: %s"):format(last.title, last.error and last.error.message or last.state)
+    state, reason = "failed", ("%s: %s"):format(last.title,
+      M.failure(last, last.state, last.error))
   elseif not current and not last then
     state = "new"
   else

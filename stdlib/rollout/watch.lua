@@ -1,10 +1,11 @@
 -- Follows a rollout by watch until it is done, has failed, or stands still, and says why in the pods' own words.
 --
 -- What only a change can heal fails at once; what may pass (an image that cannot be pulled, a container that crashes, a
--- quota) fails when it has lasted `patience`. That no node takes a pod is waited for until the time is over: a node may
--- come.
+-- quota) fails when it has lasted `patience`; when it was a registry out of reach, with a transient error. That no node
+-- takes a pod is waited for until the time is over: a node may come.
 local errors, kubernetes, log, rollout, task, text, time = require "errors", require "kubernetes", require "log",
   require "rollout", require "task", require "text", require "time"
+local network = require "errors.network"
 local pods_of = require "rollout.pods"
 local targets = require "target"
 local dig = rollout.dig
@@ -27,6 +28,8 @@ local CALM <const> = 0.05 -- seconds between two looks: many pods change at once
 ---@field op? string
 ---@field package what string
 ---@field package since table<string, number> When a fault was first seen.
+---@field package pulls table<string, string|false> Why a container's image last could not be pulled, when it was the
+--- network: a kubelet that waits for its next attempt does not repeat it.
 ---@field package warned? boolean
 ---@field package freed table<string, boolean> Pods that were deleted because they were in the way.
 ---@field package sets? table[]
@@ -82,8 +85,32 @@ end
 
 -- ---- one look ----
 
+-- Reasons of a container whose image is not there yet (kubelet: pkg/kubelet/images/types.go).
+local PULLING <const> = { ErrImagePull = true, ImagePullBackOff = true, RegistryUnavailable = true }
+
+local function key_of(fault) return ("%s/%s"):format(fault.pod, fault.container) end
+
+---Remembers what the network has to do with an image that cannot be pulled.
 ---@private
-function Watch:complain(words, faults)
+function Watch:notice(fault)
+  if not PULLING[fault.reason] then return end
+  local code = network.code(fault.text) or fault.reason == "RegistryUnavailable" and "unreachable"
+  if code or fault.reason ~= "ImagePullBackOff" then self.pulls[key_of(fault)] = code end
+end
+
+---The code of what the network did to all of these faults; nil when something else is wrong with one.
+---@private
+function Watch:unreachable(faults)
+  local code
+  for _, fault in ipairs(faults) do
+    code = PULLING[fault.reason] and self.pulls[key_of(fault)]
+    if not code then return nil end
+  end
+  return code
+end
+
+---@private
+function Watch:complain(words, faults, code)
   local reasons = pods_of.words(faults)
   if reasons ~= "" then words = words .. "; " .. reasons end
   local said = ""
@@ -91,7 +118,7 @@ function Watch:complain(words, faults)
     said = M.said(self.client, self.namespace, fault)
     if said ~= "" then break end
   end
-  return targets.complain("unhealthy", words, said, { op = self.op, target = self.what })
+  return targets.complain(code or "unhealthy", words, said, { op = self.op, target = self.what })
 end
 
 ---Pods of the newest revision, and those of before.
@@ -125,10 +152,11 @@ function Watch:ripe(status, faults, pods, now)
     if left <= 0 then ripe[#ripe + 1] = fault else next_at = math.min(next_at, left) end
   end
   for _, fault in ipairs(faults) do
+    self:notice(fault)
     if fault.weight == "fatal" then
       ripe[#ripe + 1] = fault
     elseif fault.weight == "stuck" then
-      consider(("%s/%s"):format(fault.pod, fault.container), fault)
+      consider(key_of(fault), fault)
     end
   end
   local going = false -- pods that go make room in a quota
@@ -206,7 +234,7 @@ function Watch:look(object, pods)
     for _, fault in ipairs(ripe) do
       if fault.blocked then words = words .. "; " .. fault.blocked else told[#told + 1] = fault end
     end
-    return self:complain(words, #told > 0 and told or faults)
+    return self:complain(words, #told > 0 and told or faults, #told == #ripe and self:unreachable(told) or nil)
   end
   return math.min(next_at, self:free(object, status, old, now), STALE)
 end
@@ -293,7 +321,7 @@ function Watch:late(objects, object)
     local unready = pods_of.unready(latest.newest)
     if unready ~= "" then words = words .. "; " .. unready end
   end
-  return self:complain(words, faults)
+  return self:complain(words, faults, self:unreachable(faults))
 end
 
 ---Waits for the rollout of a workload.
@@ -302,7 +330,7 @@ end
 ---@return true? ok
 ---@return Err? err unhealthy, with the reasons of the pods and the last words of one that crashed.
 function M.wait(options)
-  local self = setmetatable({ since = {}, freed = {} }, Watch)
+  local self = setmetatable({ since = {}, freed = {}, pulls = {} }, Watch)
   for k, v in pairs(options) do self[k] = v end
   self.op = self.op or "target.wait"
   self.what = ("%s/%s"):format(self.workload.kind:lower(), self.workload.name)

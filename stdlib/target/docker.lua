@@ -17,6 +17,7 @@ local M = {}
 -- Seconds a container without a health check must stay up: moments when checks follow, longer when nothing else
 -- looks.
 local STABLE <const>, STABLE_UNCHECKED <const> = 0.1, 2
+local STOPPED <const>, STOPPED_FOR_GOOD <const> = 20, 2
 local LOG_LINES <const> = 12
 local LOOK_EVERY <const> = 0.05
 
@@ -290,11 +291,16 @@ local function fault_of(details, restarts)
   end
 end
 
+---How long a stopped container must stay so. An engine that goes down has stopped its containers up to 15 s before it
+---answers no more (dockerd --shutdown-timeout); by itself only one that is never restarted stays so.
+---@private
+function Docker:believed() return self.config.restart == "no" and STOPPED_FOR_GOOD or STOPPED end
+
 ---@async
 ---@param request TargetRequest
 function Docker:wait(request)
   local within = request.timeout or self.config.timeout
-  local last, since, restarts, id = time.monotonic() + within, nil, nil, nil
+  local last, since, restarts, id, stopped = time.monotonic() + within, nil, nil, nil, nil
   local stable = #self.environment.verify > 0 and STABLE or STABLE_UNCHECKED
   local list, err, details
   repeat
@@ -313,20 +319,27 @@ function Docker:wait(request)
     if details then
       restarts = restarts or details.RestartCount
       local fault, now = fault_of(details, restarts), time.monotonic()
-      if fault then return self:complain(id, fault, "target.wait") end
+      stopped = fault and details.State.Status == "exited" and (stopped or now) or nil
+      if fault and not (stopped and now - stopped < self:believed()) then
+        return self:complain(id, fault, "target.wait")
+      end
       local health = details.State.Health and details.State.Health.Status
-      since = health ~= "starting" and (since or now) or nil
+      since = not fault and health ~= "starting" and (since or now) or nil
       -- One that was started again before we looked must show that it stays.
-      if health == "healthy" or since and now - since >= (restarts > 0 and STABLE_UNCHECKED or stable) then
+      local long = restarts > 0 and STABLE_UNCHECKED or stable
+      if not fault and health == "healthy" or since and now - since >= long then
         return self:only(list, { Id = id }) -- the old one has done its duty
       end
-    elseif not errors.passing(err) then
+    elseif errors.passing(err) then
+      since, restarts, stopped = nil, nil, nil -- what an engine starts again is not yet what it was
+    else
       return nil, err
     end
     time.sleep(LOOK_EVERY)
   until time.monotonic() > last
   if not details then return nil, err end
-  return self:complain(id, "it did not become healthy in " .. time.words(within), "target.wait")
+  return self:complain(id, fault_of(details, restarts) or "it did not become healthy in " .. time.words(within),
+    "target.wait")
 end
 
 ---@async

@@ -3,7 +3,7 @@
 -- An engine that already runs on the machine is left alone: tests must neither fill it nor depend on its settings.
 local base = require "lab.base"
 local cage = require "lab.cage"
-local http, json = require "http", require "json"
+local fs, http, json = require "fs", require "http", require "json"
 
 local M = {}
 
@@ -36,6 +36,21 @@ function M.open()
   self.host = "unix://" .. self.socket
   self.env = base.env { DOCKER_HOST = self.host, DOCKER_CONFIG = dir .. "/docker-client", HOME = dir }
   base.write(dir .. "/daemon.json", "{}\n")
+  self:start()
+  base.on_close(function()
+    opened = nil
+    self.service.handle:kill("KILL") -- its graceful end waits ten seconds for each container
+    self.service:stop()
+  end)
+  opened = self
+  return self
+end
+
+---Starts the engine, with whatever it had before.
+---@async
+function Docker:start()
+  local c = self.cage
+  local dir = c.dir
   self.service = base.start {
     name = "dockerd", dir = dir,
     argv = cage.enter(c, {
@@ -47,13 +62,15 @@ function M.open()
     ready = function() return self:call("GET", "/_ping") end,
     within = 30,
   }
-  base.on_close(function()
-    opened = nil
-    self.service.handle:kill("KILL") -- its graceful end waits ten seconds for each container
-    self.service:stop()
-  end)
-  opened = self
-  return self
+end
+
+---Stops it as an operator does: its containers end first.
+---@async
+function Docker:stop()
+  -- To the engine alone: whoever ends the program that entered the cage ends all that it started, at once.
+  local pid = assert(fs.read(self.cage.dir .. "/docker.pid")):match("%d+")
+  base.run(cage.enter(self.cage, { "kill", "-TERM", pid }))
+  base.eventually("dockerd ends", 60, function() return self.service.ended end)
 end
 
 ---One call of the Engine API.

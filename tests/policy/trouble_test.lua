@@ -346,18 +346,182 @@ test("a target that cannot be reached for a moment is asked again, and nothing i
   end
 end)
 
-test("a target that stays out of reach fails the release when patience is over", function()
+-- Lets what waits for its next try be tried at once.
+local function try_now(s)
+  s.host.journal:synced("test", function()
+    return s.host.journal:write("UPDATE runs SET not_before = 0 WHERE state = 'queued' AND not_before > 0")
+  end)
+  s.settle()
+  s.kick()
+  s.settle()
+end
+
+local function states(s, environment)
+  local list = {}
+  for i, r in ipairs(s.host:history({ app = "web", environment = environment or "staging" }).runs) do
+    list[i] = r.policy .. " " .. r.state
+  end
+  return list
+end
+
+local function codes(n, code)
+  local list = {}
+  for i = 1, n do list[i] = code end
+  return list
+end
+
+test("a release whose target stays out of reach waits, for ever if need be, and goes out when that is over", function()
+  for _, word in ipairs { "apply", "wait" } do
+    for _, code in ipairs { "refused", "timeout", "busy", "dns" } do
+      local s = stage()
+      s.world:push("main", "a")
+      s.settle()
+      s.host.patience = 0
+      target_weather(s, word, codes(8, code))
+      s.world:push("main", "b")
+      s.settle()
+      for _ = 1, 7 do
+        eq(states(s)[1], "staging queued", word .. " " .. code)
+        local status = s.host:status().apps[1].environments[1]
+        eq(status.state, "waiting")
+        ok(status.retry_at)
+        check.has(status.reason, "the target says " .. code)
+        try_now(s)
+      end
+      eq(states(s)[1], "staging queued")
+      try_now(s)
+      eq(s.world:running("staging").commit, C "b")
+      eq(s.host:status().apps[1].environments[1].current.commit, C "b")
+      for _, state in ipairs(states(s)) do ok(state:find("^staging"), "nothing was taken back: " .. state) end
+      eq(s.host.journal:known_bad("web", "staging", s.world:running("staging").digest), nil)
+      check.eventually(function()
+        local told = 0
+        for _, text in ipairs(s.world:messages()) do told = told + (text:find("^waits: ") and 1 or 0) end
+        return told == 1
+      end, 10, "people hear once that it waits")
+    end
+  end
+end)
+
+test("a target that is out of reach after failed checks makes nothing bad", function()
   local s = stage()
-  s.host.patience = 1.5
-  local forever = {}
-  for i = 1, 1000 do forever[i] = "refused" end
-  target_weather(s, "apply", forever)
   s.world:push("main", "a")
   s.settle()
-  local runs = s.host:history({ app = "web", environment = "staging" }).runs
-  local states = {}
-  for i, r in ipairs(runs) do states[i] = r.policy .. " " .. r.state end
-  eq(states, { "rollback done", "staging failed" })
+  s.host.patience = 0
+  s.world:push("main", "b")
+  s.world:trouble("b", "sick")
+  local check_it, away = s.host.world.verify, false
+  s.host.world.verify = function(...)
+    away = true
+    return check_it(...)
+  end
+  local real = s.host.world.target
+  s.host.world.target = function(...)
+    local target = real(...)
+    local current = target.current
+    function target.current()
+      if away then return errors.fail("refused", "the engine is not there") end
+      return current()
+    end
+    return target
+  end
+  s.settle()
+  eq(states(s)[1], "staging queued")
+  away, s.host.world.verify = false, check_it
+  s.world:trouble("b", nil)
+  try_now(s)
+  eq({ s.world:running("staging").commit, states(s)[1] }, { C "b", "staging done" })
+end)
+
+test("what cannot be built now is built later; what fails for good names the command that tries again", function()
+  local s = stage()
+  local real, fault = s.host.world.ensure_image, errors.new("failed", "no base image", { passing = true })
+  s.host.world.ensure_image = function(request)
+    if fault then return nil, fault end
+    return real(request)
+  end
+  s.world:push("main", "a")
+  s.settle()
+  for _ = 1, 7 do try_now(s) end
+  eq(states(s)[1], "staging queued")
+  fault = errors.new("exit", "the build ended with status 1")
+  try_now(s)
+  eq(states(s)[1], "staging failed")
+  local status = s.host:status().apps[1].environments[1]
+  check.has(status.reason, "'moontide retry web staging' tries again")
+  check.eventually(function()
+    return table.concat(s.world:messages(), "\n"):find("'moontide retry web staging' tries again", 1, true)
+  end, 10, "people are told")
+  local log = ok(s.host:run_log(s.last().id, 0))
+  check.has(log.entries[#log.entries].text, "'moontide retry web staging' tries again")
+end)
+
+test("what never ran is not taken back, and what ran before is still watched", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  target_weather(s, "apply", { "denied" })
+  s.world:push("main", "b")
+  s.settle()
+  eq(states(s), { "staging failed", "staging done" })
+  eq(s.host.journal:known_bad("web", "staging", s.host.journal:newest_release("web", "staging").digest), nil)
+  s.world:trouble("a", "later")
+  s.settle()
+  eq(states(s)[1], "rollback done")
+  check.eventually(function()
+    return table.concat(s.world:messages(), "\n"):find("no earlier release to go back to", 1, true)
+  end, 10, "the rollback ends")
+end)
+
+-- How many looks in a row find the target unwell, before it is well again.
+local function unwell(s, looks)
+  local real = s.host.world.target
+  s.host.world.target = function(...)
+    local target = real(...)
+    local current = target.current
+    function target.current(self)
+      local look = table.remove(looks, 1)
+      if look == "away" then return errors.fail("refused", "the engine is not there") end
+      if look == "gone" then return nil end
+      local now = current(self)
+      if look == "exited" and now then now.healthy, now.state = false, "exited" end
+      return now
+    end
+    return target
+  end
+end
+
+test("one look or two that find it unwell take nothing back; three in a row while the target answers do", function()
+  for _, case in ipairs {
+    { { "exited" }, "staging done" }, { { "gone", "exited" }, "staging done" },
+    { { "exited", "away", "exited", "exited", "away", "gone" }, "staging done" },
+    { { "exited", "gone", "exited" }, "rollback done" },
+  } do
+    local s = stage()
+    s.world:push("main", "a")
+    s.settle()
+    s.world:push("main", "b")
+    s.settle()
+    unwell(s, case[1])
+    s.settle()
+    s.settle()
+    eq(states(s)[1], case[2], table.concat(case[1], " "))
+  end
+end)
+
+test("a look that finds something unwell is soon followed by the next, whatever the poll's interval", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:push("main", "b")
+  s.settle()
+  s.host.look_every = 1
+  unwell(s, { "exited", "exited", "exited" })
+  ok(s.host:poll())
+  local said = {}
+  for _, d in ipairs(s.host:why("web", "staging").decisions) do said[#said + 1] = d.reason end
+  check.has(table.concat(said, "\n"), "in 1 of 3 looks")
+  check.eventually(function() return states(s)[1] == "rollback done" end, 30, "it is taken back without another poll")
 end)
 
 test("what somebody else did to a place meanwhile is not taken back, and the next push goes out", function()

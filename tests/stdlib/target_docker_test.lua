@@ -273,6 +273,32 @@ test("an engine that is down is said so; one that comes back is waited for", fun
   ok(t:wait(r))
 end)
 
+test("an engine that goes down and comes back while a release is waited for is no fault of the release", function()
+  local p = place()
+  local r = request(image { version = "one" }, 1)
+  ok(p.target:apply(r))
+  local inspect, looks = p.target.engine.inspect, 0
+  function p.target.engine.inspect(...)
+    looks = looks + 1
+    if looks > 10 and looks <= 20 then return errors.fail("refused", "no container engine listens") end
+    local details, err = inspect(...)
+    if details and looks <= 10 then -- as it stops its containers before it answers no more
+      details.State.Running, details.State.Status, details.State.ExitCode = false, "exited", 15
+    end
+    return details, err
+  end
+  ok(p.target:wait(r))
+  ok(looks > 20)
+end)
+
+test("a container that stays stopped while the engine answers is seen", function()
+  local p = place { restart = "no" }
+  local r = request(image { version = "one" }, 1)
+  ok(p.target:apply(r))
+  ok(p.docker:call("POST", "/containers/web-staging-1/stop?t=1"))
+  has(fails("unhealthy", p.target:wait(r)).message, "it is exited with exit status")
+end)
+
 test("secrets of its environment reach the container and no error", function()
   local dir = lab.dir("secret")
   lab.write(dir .. "/token", "canary-of-docker\n")

@@ -236,6 +236,24 @@ test("what cannot be made because old pods still go is waited for", function()
   has(fails("unhealthy", t:wait(request("a", 1))).message, "it stands still")
 end)
 
+test("an image whose registry is out of reach is nothing of the release; one that is not there is", function()
+  local function waits(reason, message)
+    local c, t = rolling({ name = "app", restartCount = 0, ready = false,
+      state = { waiting = { reason = "ErrImagePull", message = message } } }, { patience = 0.3, timeout = 10 })
+    -- A kubelet that backs off does not repeat why.
+    task.spawn(function()
+      time.sleep(0.1)
+      c.pods[1].status.containerStatuses[1].state.waiting = { reason = reason, message = "Back-off pulling image" }
+      c:change(function() end)
+    end)
+    local _, err = t:wait(request("a", 1))
+    return err.code, errors.passing(err)
+  end
+  eq({ waits("ImagePullBackOff", "dial tcp 10.0.0.1:5000: connect: connection refused") }, { "refused", true })
+  eq({ waits("ImagePullBackOff", "manifest unknown") }, { "unhealthy", false })
+  eq({ waits("RegistryUnavailable", "the registry is unavailable") }, { "unreachable", true })
+end)
+
 test("a right that is taken away while it is watched ends the wait", function()
   local c, t = rolling(nil)
   local taker <close> = later(0.2, function()

@@ -1,0 +1,84 @@
+-- Health: whether the release that went out last at a place is well, by several looks.
+--
+-- One look proves nothing: an engine that restarts shows its containers stopped for a moment, a container that is
+-- started again answers no check yet. Unhealthy is what LOOKS looks in a row say, EVERY seconds apart, while the target
+-- answers. A look that finds it well, or a target that does not answer, begins the count anew.
+local errors, task, time = require "errors", require "task", require "time"
+
+local M = {}
+
+M.LOOKS = 3
+M.EVERY = 10 -- seconds
+local SHORT <const> = 1 -- seconds: less than that is waited for in place
+
+-- One look: the target's own word, then one round of the checks. nil: nobody can tell, or it is somebody else's.
+local function look(engine, at, release)
+  local target, err = engine.world.target(require("target").about(at.config, release), engine.config)
+  if not target then return nil, err end
+  local running
+  running, err = target:current()
+  if err then return nil, err end
+  if running and (running.foreign or running.digest and running.digest ~= release.digest) then return true end
+  if not running then return false, errors.new("unhealthy", "it runs no more") end
+  if running.healthy == false then
+    local how = running.state and " (" .. running.state .. ")" or ""
+    return false, errors.new("unhealthy", "the target says it is unhealthy" .. how)
+  end
+  if #at.config.verify == 0 then return true end
+  local ok
+  ok, err = engine.world.verify(at.config.verify, {
+    app = at.app.name, environment = at.environment, version = release.version, commit = release.commit,
+    digest = release.digest, within = 5,
+  })
+  return ok or false, err
+end
+
+-- The next look does not wait for the next poll.
+local function again(engine, at)
+  local key = at.app.name .. "/" .. at.environment
+  if engine.looking[key] then return end
+  engine.looking[key] = true
+  task.start({ name = "look " .. key, detached = true }, function()
+    local guard <close> = setmetatable({}, { __close = function() engine.looking[key] = nil end })
+    engine.ended:wait(guard and engine.look_every)
+    engine.looking[key] = nil
+    local app = not engine.draining and engine.config.apps[at.app.name]
+    if app and app.environments[at.environment] then
+      engine:ask_rollback(engine:place(at.app.name, at.environment))
+    end
+  end)
+end
+
+---Judges the release that runs at a place.
+---@async
+---@param engine table
+---@param at Place
+---@param release table
+---@return boolean? well false: unhealthy; nil: not known, or not yet.
+---@return Err? err What the last look found.
+function M.judge(engine, at, release)
+  local state = engine:app_state(at.app.name)
+  state.looks = state.looks or {}
+  local seen = state.looks[at.environment]
+  if not seen or seen.release ~= release.id then
+    seen = { release = release.id, bad = 0, at = -math.huge }
+    state.looks[at.environment] = seen
+  end
+  while true do
+    local well, err = look(engine, at, release)
+    local now, every = time.monotonic(), engine.look_every
+    if well ~= false then
+      seen.bad, seen.at = 0, -math.huge
+      return well, err
+    end
+    if now - seen.at >= every * 0.9 then seen.bad, seen.at = seen.bad + 1, now end
+    if seen.bad >= M.LOOKS then return false, err end
+    if not engine.once_only and every >= SHORT then
+      again(engine, at)
+      return nil, errors.new("unhealthy", ("%s, in %d of %d looks"):format(err.message, seen.bad, M.LOOKS))
+    end
+    time.sleep(every)
+  end
+end
+
+return M
