@@ -357,6 +357,32 @@ function M.escape(text)
   return (text:gsub("[^%w%-._~]", function(c) return ("%%%02X"):format(c:byte()) end))
 end
 
+---@class HttpAddress
+---@field url string absolute, without user, password and fragment
+---@field scheme "http"|"https"
+---@field host string in lower case
+---@field port string
+---@field origin string "scheme://host:port", the port always there
+---@field path string
+---@field query string?
+---@field user string? what stood before the `@`
+---@field password string?
+
+---Reads a URL, relative to another one when there is one.
+---@param url string
+---@param base string?
+---@return HttpAddress?
+---@return Err? err
+---@nodiscard
+function M.resolve(url, base)
+  local at, err = core.url(url, base)
+  if not at then
+    return errors.fail(err.code, err.message, { op = "http.resolve", target = presentable(url) })
+  end
+  at.handle = nil
+  return at
+end
+
 ---What the client holds: transfers under way, idle handles, sockets.
 ---@return { active: integer, idle: integer, sockets: integer }
 function M.stats()

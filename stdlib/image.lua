@@ -180,7 +180,7 @@ function M.ensure(request)
   local digest, err
   if not request.force then
     digest, err = find(where, request.commit)
-    if not digest and not errors.is(err, "not_found") then return nil, err end
+    if not digest and not registry.may_be_missing(err) then return nil, err end
   end
   local built = not digest
   if built then

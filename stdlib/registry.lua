@@ -5,13 +5,15 @@
 -- where they matter.
 local errors, hash, http, json, log, time = require "errors", require "hash", require "http", require "json",
   require "log", require "time"
-local client, manifests = require "registry.client", require "registry.manifest"
-local token, upload = require "registry.token", require "registry.upload"
+local client, link, manifests = require "registry.client", require "registry.link", require "registry.manifest"
+local text, token, upload = require "text", require "registry.token", require "registry.upload"
 
 local M = {}
 
 local MAX_PAGES <const>, MAX_TAGS <const>, LIST_TIME <const> = 1000, 500000, 300
 local MAX_PAGE <const> = 16 << 20
+-- How many tags a page is asked for. Some registries refuse what is more than their own limit.
+local PAGE_SIZES <const> = { "?n=1000", "?n=100", "" }
 local HUB <const> = "registry-1.docker.io"
 local HUB_NAMES <const> = { ["docker.io"] = true, ["index.docker.io"] = true, [HUB] = true }
 
@@ -81,12 +83,23 @@ function Repository:manifest(ref)
   local answer
   answer, err = self:call("GET", address(self, ref), { headers = { Accept = manifests.ACCEPT } })
   if not answer then return nil, err end
+  if answer.status == 404 then return fail(self, "manifest", "not_found", ("there is no %s"):format(ref)) end
   if answer.status ~= 200 then return nil, self:failure(answer, "registry.manifest") end
   return manifests.parse(answer.body, answer.headers["content-type"], manifests.is_digest(ref) and ref or nil,
     about(self, "manifest"))
 end
 
----The digest that a tag points to. Asks with HEAD: some registries count every GET against a limit.
+---Whether what was asked for may only be missing: registries say 401 or 403, too, of what is not there, so as not to
+---tell whether it is. Who goes on to write it will hear whether it is a matter of rights.
+---@param err Err?
+---@return boolean
+function M.may_be_missing(err)
+  if errors.is(err, "not_found") then return true end
+  return err ~= nil and (err.status == 401 or err.status == 403)
+end
+
+---The digest that a tag points to. Asks with HEAD: some registries count every GET against a limit. What HEAD refuses
+---or does not find is asked for with GET: not every registry, and not every proxy before one, knows HEAD.
 ---@async
 ---@param ref string
 ---@return string? digest
@@ -97,7 +110,9 @@ function Repository:digest(ref)
   local answer
   answer, err = self:call("HEAD", address(self, ref), { headers = { Accept = manifests.ACCEPT } })
   if not answer then return nil, err end
-  if answer.status == 404 then return fail(self, "digest", "not_found", ("there is no %s"):format(ref)) end
+  if answer.status == 429 or answer.status >= 500 and answer.status ~= 501 then
+    return nil, self:failure(answer, "registry.digest")
+  end
   local digest = answer.headers["docker-content-digest"]
   local usable = answer.status == 200 and manifests.is_digest(digest)
   if usable and (not manifests.is_digest(ref) or ref == digest) then return digest end
@@ -120,7 +135,7 @@ end
 local function point(self, op, digest, tag, get)
   local now, err = self:digest(tag)
   if now == digest then return true end
-  if not now and not errors.is(err, "not_found") then return nil, err end
+  if not now and not M.may_be_missing(err) then return nil, err end
   local manifest, ok
   manifest, err = get()
   if not manifest then return nil, err end
@@ -156,9 +171,9 @@ end
 -- The configuration of an image, read by its manifest.
 local function configuration(self, op, manifest)
   if not manifest.config then return fail(self, op, "protocol", "the manifest names no configuration") end
-  local text, err = self:blob(manifest.config.digest)
-  if not text then return nil, err end
-  local body = json.decode(text)
+  local bytes, err = self:blob(manifest.config.digest)
+  if not bytes then return nil, err end
+  local body = json.decode(bytes)
   if type(body) ~= "table" then return fail(self, op, "protocol", "the image's configuration is no object") end
   return body
 end
@@ -224,19 +239,44 @@ local function take(list, answer)
   return true
 end
 
+-- How each registry wants to be asked for its first page, once it refused more.
+local sizes = {}
+
+-- The first page of tags; asks for less when the registry finds a page's size wrong.
+local function first_page(self, path)
+  local answer, err
+  for i = sizes[self.base] or 1, #PAGE_SIZES do
+    answer, err = self:call("GET", path .. PAGE_SIZES[i], { max_body = MAX_PAGE })
+    if not answer or answer.status ~= 400 and answer.status ~= 413 and answer.status ~= 422 then
+      if answer and answer.status == 200 then sizes[self.base] = i end
+      return answer, err
+    end
+  end
+  return answer, err
+end
+
+-- Where the list goes on: a path of this registry; nil at its end.
+local function next_page(self, answer)
+  local following, unknown = link.next(answer)
+  if unknown then
+    return fail(self, "tags", "protocol", "the registry's Link header does not tell whether there are more tags: "
+      .. text.clean(unknown))
+  end
+  if not following then return nil end
+  local path = self:path_of(following, answer)
+  if not path then return fail(self, "tags", "redirect", "the next page of tags is on another host") end
+  return path
+end
+
 ---Every tag, in the registry's order.
 ---@async
 ---@return string[]? tags
 ---@return Err? err not_found when the repository is not there, or has no tags yet
 function Repository:tags()
-  local list, seen, path = {}, {}, ("/v2/%s/tags/list?n=1000"):format(self.path)
-  local last = time.monotonic() + LIST_TIME
-  for _ = 1, MAX_PAGES do
-    if seen[path] then
-      return fail(self, "tags", "protocol", "the registry's list of tags goes in a circle")
-    end
-    seen[path] = true
-    local answer, err = self:call("GET", path, { max_body = MAX_PAGE })
+  local path = ("/v2/%s/tags/list"):format(self.path)
+  local list, seen, last = {}, {}, time.monotonic() + LIST_TIME
+  local answer, err = first_page(self, path)
+  for page = 1, MAX_PAGES do
     if not answer then return nil, err end
     if answer.status ~= 200 then return nil, self:failure(answer, "registry.tags") end
     local ok, cause = take(list, answer)
@@ -244,12 +284,15 @@ function Repository:tags()
       return errors.fail("protocol", "the registry's answer is no list of tags",
         { op = "registry.tags", target = self.name, cause = cause })
     end
-    local following, refused = answer:link("next")
-    if refused then return fail(self, "tags", "redirect", "the next page of tags is on another host") end
-    if not following then return list end
-    path = following:match("^%a+://[^/]+(/.*)$") or "/"
-    if #list > MAX_TAGS then break end
+    path, err = next_page(self, answer)
+    if not path then return not err and list or nil, err end
+    if seen[path] then
+      return fail(self, "tags", "protocol", "the registry's list of tags goes in a circle")
+    end
+    seen[path] = true
+    if #list > MAX_TAGS or page == MAX_PAGES then break end
     if time.monotonic() > last then return fail(self, "tags", "timeout", "the list of tags took too long") end
+    answer, err = self:call("GET", path, { max_body = MAX_PAGE })
   end
   return fail(self, "tags", "too_large", "the registry's list of tags does not end")
 end
@@ -280,9 +323,8 @@ local function mount(self, from, digest)
   if answer.status == 201 then return true end
   if answer.status ~= 202 then return nil, self:failure(answer, "registry.copy") end
   -- It began an upload instead. A session that is left behind costs it a file, so we end it if we can.
-  local session, base = answer.headers.location or "", self.base
-  if session:sub(1, #base + 1) == base .. "/" then session = session:sub(#base + 1) end
-  if session:sub(1, 1) == "/" then self:call("DELETE", session, { scopes = scopes }) end
+  local session = self:path_of(answer.headers.location or "", answer)
+  if session then self:call("DELETE", session, { scopes = scopes }) end
   return fail(self, "copy", "unsupported", "the registry would not mount a layer of " .. from.path)
 end
 

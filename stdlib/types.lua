@@ -297,6 +297,7 @@
 ---@field password Secret?
 ---@field ca string?
 ---@field plain_http boolean
+---@field realm string? where a plain registry's token service is
 
 ---@class CredentialConfig
 ---@field host string

@@ -37,6 +37,8 @@ local registry = s.record({
   { "password", secret.shape { doc = "Password or token of that user." } },
   { "ca", file "CA certificate (PEM) of a registry with its own authority." },
   { "plain_http", s.boolean { doc = "Speak http instead of https.", default = false } },
+  { "realm", url("Token service of a registry that speaks plain http, when it has another address than the registry:"
+    .. " passwords go nowhere else.") },
 }, { plural = "registries", verify = needs_user })
 
 local credential = s.record({

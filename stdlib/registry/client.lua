@@ -70,7 +70,37 @@ local function asked(answer, given)
   local challenge = header and token.challenge(header)
   if not challenge then return nil end
   if challenge.scheme == "basic" then return not (given and given.user) and "basic" or nil end
-  return { realm = challenge.realm, service = challenge.service }
+  return { realm = challenge.realm, service = challenge.service, base = answer.url }
+end
+
+---The registry's own address.
+---@return HttpAddress
+function Client:address()
+  local at = assert(http.resolve(self.base))
+  return at
+end
+
+---Where a header of an answer leads, as a path of this registry. A proxy that speaks TLS for a registry makes it name
+---itself with http: that is the same host still, and is asked the way that we know.
+---@param location string
+---@param answer HttpAnswer
+---@return string? path nil: it leads to another host
+function Client:path_of(location, answer)
+  local at, own = http.resolve(location, answer.url), self:address()
+  if not at or at.user or at.host ~= own.host then return nil end
+  local behind_proxy = own.scheme == "https" and at.scheme == "http" and (at.port == "80" or at.port == own.port)
+  if at.origin ~= own.origin and not behind_proxy then return nil end
+  return at.url:match("^%a+://[^/?#]+(.*)$")
+end
+
+-- A 401 in spite of a password: whether it is the password that is wrong, or whether this is just not for us to see.
+---@private
+function Client:refused(answer, auth, send)
+  if not (auth and auth.user) then return answer end
+  local door = send(auth, "GET", "/v2/")
+  if not door or door.status ~= 401 then return answer end
+  return errors.fail("unauthorized", "the registry refuses the user and the password that the configuration has for "
+    .. self.host, { op = "registry", target = self.name })
 end
 
 ---One call of the registry's API. Any status is an answer.
@@ -82,11 +112,13 @@ end
 ---@return Err? err
 function Client:call(method, path, call)
   local scopes = call.scopes or { ("repository:%s:%s"):format(self.path, actions(method)) }
-  local function send(auth)
-    return patience.call(function()
+  local origin = self:address().origin
+  local function send(auth, other_method, other_path)
+    return patience.call(origin, function()
       return http.request {
-        method = method, url = self.base .. path, headers = call.headers, body = call.body, auth = auth,
-        ca = self.config.ca, timeout = TIMEOUT, max_body = call.max_body or MAX_BODY,
+        method = other_method or method, url = self.base .. (other_path or path), headers = call.headers,
+        body = not other_method and call.body or nil, auth = auth, ca = self.config.ca, timeout = TIMEOUT,
+        max_body = call.max_body or MAX_BODY,
       }
     end)
   end
@@ -98,8 +130,14 @@ function Client:call(method, path, call)
   end
   local answer, err = send(auth)
   if not answer or answer.status ~= 401 then return answer, err end
+  -- A challenge belongs to who sent it: who only was redirected to asks for a password of its own.
+  local sender = http.resolve(answer.url)
+  if not sender or sender.origin ~= origin then
+    return errors.fail("denied", ("the registry sent us to %s, which wants a password: that of %s does not go there")
+      :format(sender and sender.origin or "nowhere", self.host), { op = "registry", target = self.name })
+  end
   way = asked(answer, auth)
-  if not way then return answer end
+  if not way then return self:refused(answer, auth, send) end
   auth, err = authorization(self, way, scopes, auth and auth.bearer)
   if err then return nil, err end
   if not auth then
@@ -107,7 +145,9 @@ function Client:call(method, path, call)
       .. self.host, { op = "registry", target = self.name })
   end
   ways[self.base] = way
-  return send(auth)
+  answer, err = send(auth)
+  if not answer or answer.status ~= 401 then return answer, err end
+  return self:refused(answer, auth, send)
 end
 
 return M

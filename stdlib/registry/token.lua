@@ -3,8 +3,9 @@
 -- Tokens are kept for the process by (realm, service, scopes, user and password) until four fifths of their life are
 -- over. With the password: credentials come from workloads, too, and a name alone must not open what it opened for
 -- somebody who knew it.
--- A registry may send us anywhere for its token, but a password goes only over https, or to the very host of
--- a registry that was configured to speak plain http. Rules: the distribution project's token authentication.
+-- A registry that speaks https may name any https realm. One that speaks plain http names one that anybody on the way
+-- could have written: its password goes to the registry's own address, or where the configuration says (`realm`).
+-- Rules: the distribution project's token authentication.
 local errors, hash, http, log, time = require "errors", require "hash", require "http", require "log", require "time"
 local patience = require "registry.patience"
 
@@ -58,16 +59,21 @@ function M.credentials(where)
   return { user = config.username, password = password }
 end
 
-local function host_of(address)
-  return (address:match("^%[.-%]") or address:match("^[^:]*")):lower()
+-- The address of a realm, which may be relative to the registry's. Backslashes, line breaks and users are for fooling
+-- somebody.
+local function address(realm, base)
+  if realm == "" or realm:find("[%c\\@#%s]") then return nil end
+  local at = http.resolve(realm, base)
+  return at and not at.user and at or nil
 end
 
--- Whether a token may be fetched from there. Backslashes, line breaks and users are for fooling somebody.
-local function allowed(where, realm)
-  local scheme, address = realm:match("^(%a+)://([^/?#]+)")
-  if not scheme or realm:find("[%c\\@#%s]") then return false end
-  scheme = scheme:lower()
-  return scheme == "https" or scheme == "http" and where.plain and host_of(address) == host_of(where.host)
+-- Whether a token may be fetched from there, with the password if there is one.
+local function allowed(where, at, auth)
+  local own = where:address()
+  if at.scheme == "https" and own.scheme == "https" or at.origin == own.origin then return true end
+  local named = where.config.realm and http.resolve(where.config.realm)
+  if named and named.origin == at.origin then return true end
+  return not auth and own.scheme == "http" and (at.scheme == "https" or at.host == own.host)
 end
 
 local function keep(key, token, life)
@@ -76,54 +82,70 @@ local function keep(key, token, life)
   tokens[key] = { token = token, valid = time.monotonic() + life * 0.8 }
 end
 
--- The token in an answer, and its life.
+-- The token in an answer, and its life. Either name may be missing or null.
 local function read(where, answer)
   local body, err = answer:json()
-  local token = type(body) == "table" and (body.token or body.access_token)
-  if type(token) ~= "string" or token == "" or token:find("[%c%s]") then
+  local token
+  for _, name in ipairs { "token", "access_token" } do
+    local value = type(body) == "table" and body[name]
+    if not token and type(value) == "string" and value ~= "" then token = value end
+  end
+  if not token or token:find("[%c%s]") then
     return fail(where, "protocol", "the token service gave no token", err)
   end
   log.passing_secret(token)
-  local life = math.type(body.expires_in) == "integer" and body.expires_in or DEFAULT
+  local life = tonumber(body.expires_in) or DEFAULT
+  if life ~= life then life = DEFAULT end
   return token, math.max(SHORTEST, math.min(life, LONGEST))
+end
+
+-- Asks the token service. What it redirects to on another origin gets no password.
+local function fetch(where, at, auth, query)
+  local url = at.url .. (at.query and "&" or "?") .. table.concat(query, "&")
+  local answer, err = patience.call(at.origin, function()
+    return http.get(url, { auth = auth, ca = where.config.ca, timeout = TIMEOUT, max_body = 1 << 20 })
+  end)
+  if not answer then return nil, err end
+  if answer.status == 401 or answer.status == 403 then
+    local last = http.resolve(answer.url)
+    local words = ""
+    if not auth then
+      words = ": the configuration has no credentials for " .. where.host
+    elseif last and last.origin ~= at.origin then
+      words = (": it sent us on to %s, where the password of %s does not go"):format(last.origin, where.host)
+    end
+    return fail(where, "unauthorized", "the registry's token service refused us" .. words)
+  end
+  if answer.status ~= 200 then return nil, where:failure(answer, "registry.token") end
+  return read(where, answer)
 end
 
 ---Gives a token for some scopes.
 ---@async
 ---@param where ImageRegistry
----@param ask {realm: string?, service: string?} The registry's challenge.
+---@param ask {realm: string?, service: string?, base: string} The registry's challenge, and where it said so.
 ---@param scopes string[] "repository:NAME:pull,push"
 ---@param refused string? A token that was just refused: not that one again.
 ---@return string? token
 ---@return Err? err
 function M.get(where, ask, scopes, refused)
-  if not ask.realm or not allowed(where, ask.realm) then
-    return fail(where, "denied", "the registry wants its token from a place we do not send passwords to")
-  end
   local auth, err = M.credentials(where)
   if err then return nil, err end
+  local at = ask.realm and address(ask.realm, ask.base)
+  if not at then return fail(where, "denied", "the registry names no place that its tokens could come from") end
+  if not allowed(where, at, auth) then
+    return fail(where, "denied", ("the registry wants its token from %s, a place we do not send passwords to; if that"
+      .. " is its token service, name it as `realm` of %s in the configuration"):format(at.origin, where.host))
+  end
   local key = table.concat({
-    ask.realm, ask.service or "", table.concat(scopes, " "), where.config.ca or "",
+    at.url, ask.service or "", table.concat(scopes, " "), where.config.ca or "",
     auth and hash.sha256(auth.user .. "\0" .. auth.password) or "",
   }, "\n")
   local known = tokens[key]
   if known and known.token ~= refused and known.valid > time.monotonic() then return known.token end
-  local query = { "service=" .. http.escape(ask.service or "") }
+  local query = { ask.service and "service=" .. http.escape(ask.service) or nil }
   for _, scope in ipairs(scopes) do query[#query + 1] = "scope=" .. http.escape(scope) end
-  local url = ask.realm .. (ask.realm:find("?", 1, true) and "&" or "?") .. table.concat(query, "&")
-  local answer
-  answer, err = patience.call(function()
-    return http.get(url, {
-      auth = auth, ca = where.config.ca, timeout = TIMEOUT, redirects = 0, max_body = 1 << 20,
-    })
-  end)
-  if not answer then return nil, err end
-  if answer.status == 401 or answer.status == 403 then
-    return fail(where, "unauthorized", "the registry's token service refused us"
-      .. (auth and "" or ": the configuration has no credentials for " .. where.host))
-  end
-  if answer.status ~= 200 then return nil, where:failure(answer, "registry.token") end
-  local token, life = read(where, answer)
+  local token, life = fetch(where, at, auth, query)
   if not token then return nil, life end
   keep(key, token, life)
   return token

@@ -26,9 +26,8 @@ function Upload:push_blob(bytes)
   answer, err = self:call("POST", ("/v2/%s/blobs/uploads/"):format(self.path), { body = "", scopes = scopes })
   if not answer then return nil, err end
   if answer.status ~= 202 then return nil, self:failure(answer, "registry.push") end
-  local session, base = answer.headers.location or "", self.base
-  if session:sub(1, #base + 1) == base .. "/" then session = session:sub(#base + 1) end
-  if session:find("^//") or not session:find("^/") then
+  local session = self:path_of(answer.headers.location or "", answer)
+  if not session then
     return errors.fail("redirect", "the registry wants the bytes on another host", { op = "registry.push",
       target = self.name })
   end

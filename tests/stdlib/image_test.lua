@@ -49,6 +49,25 @@ test("what a large context costs is not taken from the policy's processor time",
   eq(ok(made:join()).built, true)
 end, 120)
 
+test("a registry that says 403 or 401 of a tag that is not there gets its first image all the same", function()
+  local where = shared()
+  for _, status in ipairs { 401, 403 } do
+    local relay = require("fixture.relay").open(where.host)
+    relay.hook = function(request, forward)
+      local answer = forward(request)
+      if answer.status == 404 and request.path:find("/manifests/sha-", 1, true) then
+        return { status = status, body = '{"errors":[{"code":"DENIED","message":"access forbidden"}]}' }
+      end
+      return answer
+    end
+    local w = world("buildah", where, "hidden-" .. status)
+    w.app.image = relay.host .. "/team/" .. w.app.name
+    local commit = w.source:commit(lab.app { version = "one", dockerfile = SCRATCH })
+    eq(ok(w.ensure(commit)).built, true)
+    eq(ok(w.ensure(commit)).built, false)
+  end
+end, 90)
+
 test("the engine's classic builder does the same", function()
   local w = world("docker", shared(), "classic")
   w.cfg.builder.classic = true

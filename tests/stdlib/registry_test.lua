@@ -1,6 +1,6 @@
 -- The registry's words against the real registry, in every way to sign in, and against servers that lie.
 local check = require "check"
-local lab = require "lab"
+local base, lab = require "lab.base", require "lab"
 local fs, hash, json, registry, serve, task, time = require "fs", require "hash", require "json",
   require "registry", require "serve", require "task", require "time"
 local secret = require "config.secret"
@@ -14,7 +14,7 @@ local function digest_of(text) return "sha256:" .. hash.sha256(text) end
 
 -- A configuration that knows one registry.
 local function config(where, password)
-  local known = { host = where.host, ca = where.ca }
+  local known = { host = where.host, ca = where.ca, realm = where.tokens and where.tokens.url }
   if where.user then
     known.username = where.user
     known.password = secret.new("file", lab.write(lab.dir("secret") .. "/word", password or where.password))
@@ -361,6 +361,119 @@ test("lists of tags that never end, turn in circles or lead away do end", functi
   eq(round.log[2].path, "/v2/team/app/tags/list")
 end)
 
+-- A list of two pages whose first has this Link header.
+local function two_pages(header)
+  return liar { function(request, self)
+    if request.query.last then return answer '{"tags":["b"]}' end
+    return answer('{"tags":["a"]}', { Link = header:gsub("URL", self.url) .. "" })
+  end }
+end
+
+test("a Link header is read as registries write it, and an unknown one is never the last page", function()
+  for _, header in ipairs {
+    '</v2/team/app/tags/list?last=a&n=1>; rel="next"', '</v2/team/app/tags/list?last=a&n=1>; rel=next',
+    '</v2/team/app/tags/list?last=a>;rel="next"', '</v2/team/app/tags/list?last=a> ; REL = "Next"',
+    "</v2/team/app/tags/list?last=a>; rel='next'", '</v2/team/app/tags/list?last=a>; title="a, b; c"; rel="last next"',
+    '/v2/team/app/tags/list?last=a; rel="next"', 'URL/v2/team/app/tags/list?last=a; rel=next',
+    '<URL/v2/team/app/tags/list?last=a,b;c>; rel="next"', "<list?last=a>; rel=next",
+    '</v2/team/app/tags/list>; rel="first", </v2/team/app/tags/list?last=a>; rel="next"',
+    '</v2/team/app/tags/list?last=a>; rel="next", </v2/team/app/tags/list>; rel="prev"',
+    '/v2/team/app/tags/list; rel=prev, /v2/team/app/tags/list?last=a; rel=next',
+    '<?last=a>; rel="next"', '</v2/team/app/tags/list?last=a>; type="x\\"y"; rel="next"',
+  } do
+    eq(two_pages(header).repo:tags(), { "a", "b" }, header)
+  end
+  for _, header in ipairs {
+    '</v2/team/app/tags/list?last=a>; rel="prev"', "<https://x.example/style.css>; rel=preload; as=style",
+    '<a>; rel="first", <b>; rel="last"', '<x>; rel="https://x.example/own-relation"',
+  } do
+    eq(two_pages(header).repo:tags(), { "a" }, header)
+  end
+  for _, header in ipairs {
+    '</v2/team/app/tags/list?last=a>', '</v2/team/app/tags/list?last=a>; rel="more"', "next",
+    '</v2/team/app/tags/list?last=a; rel="next"', '</v2/team/app/tags/list?last=a>; rel="next', "a, b; rel=next",
+    '</v2/team/app/tags/list?last=a>; rel=""', '"/v2/x"; rel="next"',
+  } do
+    has(tostring(fails("protocol", two_pages(header).repo:tags())), "more tags", header)
+  end
+end)
+
+test("a registry behind a TLS proxy names itself with http, and is asked with https all the same", function()
+  local repo = registry.repository("registry.example:5000/team/app", { registries = {} })
+  local function at(location, url)
+    return repo:path_of(location, { url = url or "https://registry.example:5000/v2/x" })
+  end
+  eq(at "http://registry.example:5000/v2/y?a=b", "/v2/y?a=b")
+  eq(at "http://REGISTRY.example/v2/y", "/v2/y")
+  eq(at "https://registry.example:5000/v2/y", "/v2/y")
+  for _, elsewhere in ipairs { "http://registry.example:8080/v2/y", "https://registry.example/v2/y", "//x.example/v2/",
+    "https://dev@registry.example:5000/v2/y", "ftp://registry.example:5000/", "http://other.example:5000/v2/y" } do
+    eq(at(elsewhere), nil, elsewhere)
+  end
+  eq(at("/v2/y", "https://cdn.example/v2/x"), nil)
+end)
+
+test("a registry that finds a page too long is asked for less, and that is remembered", function()
+  for _, case in ipairs { { 100, { "1000", "100", "100" } }, { 0, { "1000", "100", "none", "none" } } } do
+    local server
+    server = liar { function(request)
+      local n = request.query.n
+      if n and tonumber(n) > case[1] then
+        return answer('{"errors":[{"code":"PAGINATION_NUMBER_INVALID","message":"too many"}]}', nil, 400)
+      end
+      return answer '{"tags":["a"]}'
+    end }
+    eq(server.repo:tags(), { "a" })
+    eq(server.repo:tags(), { "a" })
+    local asked = {}
+    for i, request in ipairs(server.log) do asked[i] = request.query.n or "none" end
+    eq(asked, case[2])
+  end
+  fails("invalid", liar { answer("{}", nil, 400) }.repo:tags())
+end)
+
+test("what HEAD does not find, GET may", function()
+  for _, status in ipairs { 400, 401, 403, 404, 405, 501 } do
+    local repo = liar {
+      ["HEAD /v2/team/app/manifests/one"] = { status = status }, ["/v2/team/app/manifests/one"] = answer(MANIFEST),
+    }.repo
+    eq(repo:digest("one"), digest_of(MANIFEST), status)
+  end
+  has(tostring(fails("not_found", liar { { status = 404 } }.repo:digest("one"))), "there is no one")
+end)
+
+test("401 and 403 of a tag that is not there do not stop its first push", function()
+  for _, status in ipairs { 401, 403, 404 } do
+    local there = false
+    local digest = digest_of(MANIFEST)
+    local repo = liar {
+      ["/v2/team/app/manifests/" .. digest] = answer(MANIFEST),
+      ["PUT /v2/team/app/manifests/staging"] = function()
+        there = true
+        return { status = 201 }
+      end,
+      ["/v2/team/app/manifests/staging"] = function()
+        return there and answer(MANIFEST) or answer('{"errors":[{"code":"DENIED","message":"no"}]}', nil, status)
+      end,
+    }.repo
+    local _, err = repo:digest("staging")
+    eq(registry.may_be_missing(err), true)
+    eq(repo:tag(digest, "staging"), true, status)
+  end
+  -- With a password that is good elsewhere in the registry, too; a wrong one is told at once.
+  for _, status in ipairs { 200, 401 } do
+    local basic = { ["WWW-Authenticate"] = 'Basic realm="x"' }
+    local server = liar { ["/v2/"] = { status = status, headers = basic }, { status = 401, headers = basic } }
+    server.user, server.password = "dev", "lab-secret-word"
+    local err = fails("unauthorized", open(server, "team/app"):digest("sha-1"))
+    eq(registry.may_be_missing(err), status == 200)
+  end
+  -- Who may not write is told so when it comes to writing.
+  fails("denied", liar {
+    ["/v2/team/app/manifests/" .. digest_of(MANIFEST)] = answer(MANIFEST), { status = 403 },
+  }.repo:tag(digest_of(MANIFEST), "staging"))
+end)
+
 test("a registry that asks for patience gets it, within limits", function()
   local calls = 0
   local function after(status, times, headers)
@@ -384,6 +497,38 @@ test("a registry that asks for patience gets it, within limits", function()
     eq(after(status, 9):manifest("one"), nil)
     eq(calls, 1, status)
   end
+end)
+
+test("silence that a registry asked for is kept by all who ask it, until it is over", function()
+  local date = base.run { "date", "-u", "-d", "+3000 seconds", "+%a, %d %b %Y %H:%M:%S GMT", env = { LC_ALL = "C" } }
+  for _, wait in ipairs { "3600", (date:gsub("%s+$", "")) } do
+    local server = liar { { status = 429, headers = { ["Retry-After"] = wait } } }
+    fails("rate_limited", server.repo:manifest("one"))
+    eq(#server.log, 1)
+    for _, repo in ipairs { server.repo, registry.repository(server.host .. "/team/other", { registries = {} }) } do
+      local err = fails("rate_limited", repo:digest("one"))
+      ok(err.retry_after > 2900, tostring(err.retry_after))
+      fails("rate_limited", repo:tags())
+    end
+    eq(#server.log, 1, "it was asked all the same")
+  end
+  -- A short one is waited for.
+  local busy = true
+  local server = liar { function()
+    if busy then
+      busy = false
+      return { status = 429, headers = { ["Retry-After"] = "1" } }
+    end
+    return answer(MANIFEST)
+  end }
+  ok(server.repo:manifest("one"))
+  eq(#server.log, 2)
+  -- One that does not say for how long is asked less and less.
+  server = liar { { status = 429 } }
+  fails("rate_limited", server.repo:manifest("one"))
+  eq(#server.log, 4)
+  fails("rate_limited", registry.repository(server.host .. "/team/other", { registries = {} }):manifest("one"))
+  ok(#server.log < 8, "it was asked as before")
 end)
 
 test("a failure is told in the registry's words, cleaned and cut", function()
@@ -414,9 +559,9 @@ test("a realm that fishes for passwords gets none", function()
   end
   for _, realm in ipairs {
     "http://localhost:PORT/token", "http://127.0.0.2:PORT/token", "http://127.0.0.1@localhost:PORT/",
-    "//x/token",
-    "file:///etc/passwd", "ftp://127.0.0.1:PORT/", "http://127.0.0.1\\@localhost:PORT/", "", "token",
-    "http://",
+    "//x/token", "//127.0.0.1:PORT/token", "https://127.0.0.1:PORT/token",
+    "file:///etc/passwd", "ftp://127.0.0.1:PORT/", "http://127.0.0.1\\@localhost:PORT/", "",
+    "http://", "http://127.0.0.1:PORT/token",
     "http://127.0.0.1:PORT/#x", "http://dev:x@127.0.0.1:PORT/",
   } do
     eq(#thief_log(bearer(realm)), 0, realm)
@@ -424,32 +569,133 @@ test("a realm that fishes for passwords gets none", function()
   fails("denied", open(liar { function()
     return { status = 401, headers = { ["WWW-Authenticate"] = "Bearer" } }
   end }, "team/app"):tags())
-  -- The same host: allowed, as the registry could ask for the password itself.
-  local log = thief_log(bearer "http://127.0.0.1:PORT/token?x=1", "unauthorized")
-  eq(log[1].query, { x = "1", service = "s", scope = "repository:team/app:pull" })
-  eq(log[1].headers.authorization, "Basic " .. hash.base64 "dev:lab-secret-word")
 end)
 
-test("a token service that redirects, refuses or talks nonsense is an error and nothing more", function()
-  local thief = liar { answer '{"token":"word-from-the-thief"}' }
+-- A registry that gives tokens at its own address, and wants one.
+local function with_tokens(realm, token, more)
+  local server
+  local answers = {
+    ["/token"] = token,
+    function(request)
+      if request.headers.authorization == "Bearer good" then return answer '{"tags":["a"]}' end
+      local challenge = ('Bearer realm="%s"%s'):format(realm:gsub("URL", server.url), more or ',service="s"')
+      return { status = 401, headers = { ["WWW-Authenticate"] = challenge } }
+    end,
+  }
+  server = liar(answers)
+  server.answers = answers
+  server.user, server.password = "dev", "lab-secret-word"
+  return server
+end
+
+local BASIC <const> = "Basic " .. hash.base64 "dev:lab-secret-word"
+
+test("a realm at the registry's own address, whole or relative, gets the password", function()
+  for realm, path in pairs {
+    ["URL/token?x=1"] = "/token", ["/token?x=1"] = "/token", ["token?x=1"] = "/v2/team/app/tags/token",
+  } do
+    local server = with_tokens(realm, answer '{"token":"good"}')
+    server.answers["/v2/team/app/tags/token"] = answer '{"token":"good"}'
+    eq(open(server, "team/app"):tags(), { "a" }, realm)
+    local asked = server.log[2]
+    eq({ asked.path, asked.query, asked.headers.authorization },
+      { path, { x = "1", service = "s", scope = "repository:team/app:pull" }, BASIC }, realm)
+  end
+end)
+
+test("a plain registry's token service elsewhere is named by the configuration, or gets no password", function()
+  local service = liar { answer '{"token":"good"}' }
+  local server = with_tokens(service.url .. "/token", { status = 404 })
+  local words = tostring(fails("denied", open(server, "team/app"):tags()))
+  has(words, service.url)
+  has(words, "`realm` of " .. server.host)
+  eq(#service.log, 0)
+  -- Somebody without a password has none to lose.
+  eq(registry.repository(server.host .. "/team/app", { registries = {} }):tags(), { "a" })
+  eq(service.log[1].headers.authorization, nil)
+  server.tokens = { url = service.url .. "/token" }
+  eq(open(server, "team/app"):tags(), { "a" })
+  eq(service.log[2].headers.authorization, BASIC)
+end)
+
+test("tokens come under either name, with or without a service, and after a redirect", function()
+  for _, body in ipairs {
+    '{"token":null,"access_token":"good"}', '{"access_token":"good"}', '{"token":"","access_token":"good"}',
+    '{"token":"good","access_token":null}', '{"token":"good","expires_in":"300"}', '{"token":"good","expires_in":null}',
+  } do
+    eq(open(with_tokens("/token", answer(body)), "team/app"):tags(), { "a" }, body)
+  end
+  local server = with_tokens("/token", answer '{"token":"good"}', "")
+  eq(open(server, "team/app"):tags(), { "a" })
+  eq(server.log[2].query, { scope = "repository:team/app:pull" })
+  for _, status in ipairs { 301, 302, 307, 308 } do
+    server = with_tokens("/token", function(request)
+      return { status = status, headers = { Location = "/other" .. request.target:match("%?.*$") } }
+    end)
+    server.answers["/other"] = answer '{"token":"good"}'
+    eq(open(server, "team/app"):tags(), { "a" }, status)
+    eq(server.log[3].headers.authorization, BASIC)
+  end
+end)
+
+test("a token service that redirects elsewhere takes no password there, and one that refuses is told", function()
+  local thief = liar { { status = 401, headers = { ["WWW-Authenticate"] = 'Basic realm="x"' } } }
+  local away = { status = 307, headers = { Location = thief.url .. "/" } }
+  local words = tostring(fails("unauthorized", open(with_tokens("/token", away), "team/app"):tags()))
+  has(words, thief.url)
+  eq(#thief.log, 1)
+  eq(thief.log[1].headers.authorization, nil)
   for _, case in ipairs {
-    { { status = 307, headers = { Location = thief.url .. "/" } }, "status" }, { { status = 403 },
-    "unauthorized" },
-    { answer '{"token":5}', "protocol" }, { answer '{"token":"a\\r\\nX: y"}', "protocol" }, { answer "[]",
-    "protocol" },
+    { { status = 403 }, "unauthorized" }, { { status = 404 }, "not_found" },
+    { answer '{"token":5}', "protocol" }, { answer '{"token":"a\\r\\nX: y"}', "protocol" },
+    { answer "[]", "protocol" }, { answer '{"token":null}', "protocol" },
     { answer "<html>", "protocol" }, { answer((" "):rep(2 << 20)), "too_large" },
   } do
-    local server
-    server = liar {
-      ["/token"] = case[1],
-      function()
-        local realm = ('Bearer realm="%s/token",service="s"'):format(server.url)
-        return { status = 401, headers = { ["WWW-Authenticate"] = realm } }
-      end,
-    }
-    fails(case[2], server.repo:tags())
+    fails(case[2], open(with_tokens("/token", case[1]), "team/app"):tags())
   end
-  eq(#thief.log, 0)
+end)
+
+test("a challenge belongs to the server that sent it", function()
+  local port = base.port()
+  for _, scheme in ipairs { "http", "https" } do
+    for _, challenge in ipairs { 'Basic realm="x"', 'Bearer realm="THIEF/token",service="s"',
+      'Bearer realm="/token",service="s"' } do
+      for _, method in ipairs { "tags", "digest", "manifest" } do
+        local thief, server
+        thief = liar { function()
+          local text = challenge:gsub("THIEF", thief.url)
+          return { status = 401, headers = { ["WWW-Authenticate"] = text } }
+        end }
+        local to = scheme == "http" and thief.url or "https://127.0.0.1:" .. port
+        server = liar { { status = 307, headers = { Location = to .. "/v2/x" } } }
+        server.user, server.password = "dev", "lab-secret-word"
+        local _, err = open(server, "team/app")[method](open(server, "team/app"), "one")
+        ok(err, challenge)
+        if scheme == "http" then
+          eq(err.code, "denied")
+          has(err.message, thief.url)
+        end
+        for _, request in ipairs(thief.log) do
+          eq(request.headers.authorization, nil)
+          ok(request.path ~= "/token", "it was asked for a token")
+        end
+      end
+    end
+  end
+  -- Known ways are no exception: whoever was signed in at the registry is not signed in where it leads to.
+  local other = liar { { status = 401, headers = { ["WWW-Authenticate"] = 'Basic realm="x"' } } }
+  local server = liar { function(request)
+    if request.headers.authorization ~= BASIC then
+      return { status = 401, headers = { ["WWW-Authenticate"] = 'Basic realm="x"' } }
+    end
+    if request.path:find("tags") then return answer '{"tags":["a"]}' end
+    return { status = 307, headers = { Location = other.url .. "/blob" } }
+  end }
+  server.user, server.password = "dev", "lab-secret-word"
+  local repo = open(server, "team/app")
+  eq(repo:tags(), { "a" })
+  fails("denied", repo:manifest("one"))
+  eq({ #other.log, other.log[1].headers.authorization }, { 1 })
 end)
 
 test("a redirect to another host carries no credentials", function()
