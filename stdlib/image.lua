@@ -1,6 +1,6 @@
 -- Images: one for each commit, built once, found again ever after by its `sha-<commit>` tag.
 local errors, fs, log, task, time = require "errors", require "fs", require "log", require "task", require "time"
-local ignore, registry = require "builder.ignore", require "registry"
+local choice, ignore, registry = require "builder.choice", require "builder.ignore", require "registry"
 local without_credentials = require("text").without_credentials
 
 local M = {}
@@ -43,21 +43,8 @@ local REVISION <const> = "org.opencontainers.image.revision"
 ---@field built boolean Built now, not found.
 
 ---@class Builder
----@field available fun(cfg: Config): boolean
+---@field available fun(cfg: Config): boolean?, Err? nil and why: it belongs here, but cannot be used now
 ---@field build fun(request: BuildRequest): string?, Err? Gives the digest that was pushed.
-
--- Which builders are tried, in this order, when the configuration says auto.
-local KINDS <const> = { "docker", "buildah", "podman" }
-
-local function builder(cfg)
-  if cfg.builder.kind ~= "auto" then return require("builder." .. cfg.builder.kind) end
-  for _, kind in ipairs(KINDS) do
-    local candidate = require("builder." .. kind)
-    if candidate.available(cfg) then return candidate end
-  end
-  return errors.fail("not_found", "there is no builder: start docker, or install buildah or podman, or name"
-    .. " one in the configuration", { op = "image.build" })
-end
 
 local function clean(path)
   path = path:gsub("^%./", ""):gsub("/+$", "")
@@ -136,8 +123,9 @@ local function make_context(request, dockerfile, dir)
 end
 
 local function build(request, where)
-  local make, err = builder(request.cfg)
-  if not make then return nil, err end
+  local kind, err = choice.kind(request.cfg, request.hooks)
+  if not kind then return nil, err end
+  local make = require("builder." .. kind)
   local ok
   ok, err = fs.mkdir(request.work, { parents = true })
   if not ok then return nil, err end

@@ -1,40 +1,57 @@
 -- Builds and pushes through the Docker Engine's API; no docker client is needed. The engine's own BuildKit is
 -- asked first; an engine without it builds the classic way.
-local errors, hash, http, json, log = require "errors", require "hash", require "http", require "json",
-  require "log"
+local api = require "docker.api"
+local errors, fs, hash, json, log, proc = require "errors", require "fs", require "hash", require "json",
+  require "log", require "proc"
 local task, time = require "task", require "time"
 local failure, trace = require "builder.failure", require "builder.trace"
-local escape = http.escape
+local escape = require("http").escape
 
 local M = {}
 
-local API <const> = "http://docker/v1.41"
-local DEFAULT_SOCKET <const> = "/var/run/docker.sock"
+local BUILDKIT_SINCE <const> = 39 -- minor version of the API
 
-local function socket(cfg) return cfg.builder.socket or DEFAULT_SOCKET end
+local function socket(cfg) return cfg.builder.socket or api.SOCKET end
+
+-- Why this machine is one where docker builds, whether its engine answers now or not.
+local function belongs_here(cfg)
+  if cfg.builder.socket then return "the configuration names its socket" end
+  if fs.exists(api.SOCKET) then return api.SOCKET .. " is there" end
+  for _, app in pairs(cfg.apps or {}) do
+    for _, environment in pairs(app.environments or {}) do
+      if environment.target and environment.target.kind == "docker" then
+        return ("%s runs in docker"):format(app.name)
+      end
+    end
+  end
+  local installed = proc.run { "dockerd", "--version", timeout = 10, max_output = 4096 }
+  return installed and installed.ok and "dockerd is installed" or nil
+end
 
 ---@async
 ---@param cfg Config
----@return boolean
+---@return boolean? available nil: docker belongs here, but its engine does not answer
+---@return Err? err
 function M.available(cfg)
-  local answer = http.get("http://docker/_ping", { unix = socket(cfg), timeout = 3 })
-  return answer ~= nil and answer.status == 200
+  if cfg.builder.command then return false end -- a program is for the other builders
+  local answers, err = api.answers(socket(cfg))
+  if answers then return true end
+  local why = belongs_here(cfg)
+  if not why then return false end
+  err.message = ("%s (%s; another builder is chosen with builder.kind)"):format(err.message, why)
+  return nil, err
 end
 
--- The engine's own words for a refusal.
+-- The error of an answer that refuses.
 local function refusal(answer, op)
-  local body = answer.body or ""
-  if not answer.body and answer.read then body = answer:read(65536) or "" end
-  local decoded = json.decode(body)
-  local words = type(decoded) == "table" and decoded.message or body
-  local message = tostring(words):gsub("%c", " "):sub(1, 500)
+  local message = api.words(answer)
   if answer.status == 404 then return errors.new("not_found", message, { op = op }) end
   return failure.new(message, message, { op = op })
 end
 
-local function unreachable(request, err, op)
-  local words = "the docker engine does not answer at " .. socket(request.cfg)
-  return errors.new(err.code, words, { op = op, cause = err })
+local function of(op, err)
+  err.op = op
+  return err
 end
 
 -- Ends what takes longer than a build may, however busy it looks.
@@ -78,16 +95,16 @@ local function build_path(request, version)
   if app.build.target then query[#query + 1] = "target=" .. escape(app.build.target) end
   local network = request.cfg.builder.network
   if network then query[#query + 1] = "networkmode=" .. escape(network) end
-  return API .. "/build?" .. table.concat(query, "&")
+  return "/build?" .. table.concat(query, "&")
 end
 
 local function run_build(request, version)
-  local answer <close>, err = http.request {
-    method = "POST", url = build_path(request, version), unix = socket(request.cfg), stream = true,
+  local answer <close>, err = api.request(socket(request.cfg), {
+    method = "POST", path = build_path(request, version), stream = true,
     headers = { ["Content-Type"] = "application/x-tar" }, body_file = request.archive,
     timeout = request.app.build.timeout,
-  }
-  if not answer then return nil, unreachable(request, err, "image.build") end
+  })
+  if not answer then return nil, of("image.build", err) end
   if answer.status ~= 200 then return nil, refusal(answer, "image.build") end
   local reader = trace.reader(request.hooks)
   return follow(answer, "image.build", function(event)
@@ -102,12 +119,11 @@ end
 local function push(request)
   local auth, err = request.registry:engine_auth()
   if not auth then return nil, err end
-  local answer <close>, problem = http.request {
-    method = "POST", url = ("%s/images/%s/push?tag=%s"):format(API, request.repository, escape(request.tag)),
-    unix = socket(request.cfg), stream = true, headers = { ["X-Registry-Auth"] = auth },
-    timeout = request.app.build.timeout,
-  }
-  if not answer then return nil, unreachable(request, problem, "image.push") end
+  local answer <close>, problem = api.request(socket(request.cfg), {
+    method = "POST", path = ("/images/%s/push?tag=%s"):format(request.repository, escape(request.tag)),
+    stream = true, headers = { ["X-Registry-Auth"] = auth }, timeout = request.app.build.timeout,
+  })
+  if not answer then return nil, of("image.push", problem) end
   if answer.status ~= 200 then return nil, refusal(answer, "image.push") end
   local digest, layers, done = nil, {}, {}
   local ok
@@ -138,7 +154,11 @@ end
 ---@return string? digest
 ---@return Err? err
 function M.build(request)
-  local ok, err = in_time(request, "image.build", run_build, request, request.cfg.builder.classic and 1 or 2)
+  local speaks, ok, err
+  speaks, err = api.version(socket(request.cfg))
+  if not speaks then return nil, of("image.build", err) end
+  local classic = request.cfg.builder.classic or tonumber(speaks:match("%d+$")) < BUILDKIT_SINCE
+  ok, err = in_time(request, "image.build", run_build, request, classic and 1 or 2)
   if not ok and errors.is(err, "failed") and tostring(err.message):lower():find("buildkit", 1, true) then
     log.info("the engine has no BuildKit; building the classic way")
     ok, err = in_time(request, "image.build", run_build, request, 1)

@@ -16,8 +16,9 @@ end
 
 return { builder = s.record({
   { "kind", s.choice({ "auto", "docker", "podman", "buildah", "buildkit", "job" }, {
-    doc = "What builds images; auto takes docker, buildah or podman as it finds them. buildkit: a remote BuildKit,"
-      .. " through buildctl. job: buildah in a Job of a cluster.",
+    doc = "What builds images; auto takes docker, buildah or podman as it finds them at the first build, and keeps to"
+      .. " it (the file `builder` in the state folder). buildkit: a remote BuildKit, through buildctl. job: buildah in"
+      .. " a Job of a cluster.",
     default = "auto" }) },
   { "socket", text("Socket of the Docker Engine. Default: the engine's own.") },
   { "network", text("Network of build steps.") },

@@ -1,11 +1,8 @@
 -- The Docker Engine's API as far as a target needs it: containers, pulls, logs. Errors carry the engine's own words.
-local errors, http, json, log, text =
-  require "errors", require "http", require "json", require "log", require "text"
-local escape, network, targets = http.escape, require "errors.network", require "target"
+local api, errors, json, text = require "docker.api", require "errors", require "json", require "text"
+local escape, network, targets = require("http").escape, require "errors.network", require "target"
 
 local M = {}
-
-local API <const> = "http://docker/v1.41"
 
 ---@class DockerEngine
 ---@field socket string
@@ -30,24 +27,15 @@ local CODES <const> = {
 ---@return Err? err
 function Engine:call(method, path, body, options)
   options = options or {}
-  local answer, err = http.request {
-    method = method, url = API .. path, unix = self.socket, body = body, headers = options.headers,
-    timeout = options.timeout or 60, stream = options.stream, max_body = options.max_body,
-  }
-  if not answer then
-    if errors.is(err, "not_found") or errors.is(err, "refused") then
-      err = errors.new("refused", "no container engine listens on " .. self.socket .. "; is it started?",
-        { op = "docker", cause = err })
-    end
-    return nil, err
-  end
+  local answer, err = api.request(self.socket, {
+    method = method, path = path, body = body, headers = options.headers, timeout = options.timeout,
+    stream = options.stream, max_body = options.max_body,
+  })
+  if not answer then return nil, err end
   if answer.status < 400 then return answer end
-  local said = answer.body or answer:read(65536) or ""
-  local decoded = json.decode(said)
-  local words = type(decoded) == "table" and decoded.message or said
   -- Its 500 says anything from a port that is taken to a registry that is out of reach.
-  local code = CODES[answer.status] or network.code(tostring(words)) or "failed"
-  return errors.fail(code, log.redact(text.clean(tostring(words), 500)),
+  local words = api.words(answer)
+  return errors.fail(CODES[answer.status] or network.code(words) or "failed", words,
     { op = "docker", target = path:match("^[^?]*"), status = answer.status })
 end
 

@@ -88,7 +88,7 @@ test("a builder that is not there is told, and auto takes the first that is", fu
     return made and made.built, err
   end
   has(tostring(select(2, chosen { kind = "docker", socket = "/nonexistent/docker.sock", env = {} })),
-    "does not answer at /nonexistent/docker.sock")
+    "no container engine listens on /nonexistent/docker.sock")
   fails("not_found", chosen { kind = "buildah", command = { "/nonexistent/buildah" }, env = {} })
   has(tostring(select(2, chosen {
     kind = "auto", socket = "/nonexistent/docker.sock", command = { "/nonexistent/x" }, env = {},
