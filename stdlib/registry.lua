@@ -5,7 +5,8 @@
 -- where they matter.
 local errors, hash, http, json, log, time = require "errors", require "hash", require "http", require "json",
   require "log", require "time"
-local client, link, manifests = require "registry.client", require "registry.link", require "registry.manifest"
+local client, content, link, manifests = require "registry.client", require "registry.content", require "registry.link",
+  require "registry.manifest"
 local text, token, upload = require "text", require "registry.token", require "registry.upload"
 
 local M = {}
@@ -182,17 +183,21 @@ end
 ---@async
 ---@param digest string
 ---@return {os: string, architecture: string}[]? platforms Empty when it does not say.
----@return Err? err
+---@return Err? err unsupported when it is no image; the message says what it is.
 function Repository:platforms(digest)
   local manifest, err = self:manifest(digest)
   if not manifest then return nil, err end
+  local what = content.of_manifest(manifest)
+  if what then return fail(self, "platforms", "unsupported", what) end
   local list = {}
   local function add(p)
     if type(p) ~= "table" or type(p.os) ~= "string" or type(p.architecture) ~= "string" then return end
     if p.os == "" or p.os == "unknown" or p.architecture == "" then return end
     list[#list + 1] = { os = p.os, architecture = p.architecture }
   end
-  for _, child in ipairs(manifest.children) do add(child.platform) end
+  for _, child in ipairs(manifest.children) do
+    if content.is_image_child(child) then add(child.platform) end
+  end
   if #manifest.children > 0 or not manifest.config then return list end
   local body
   body, err = configuration(self, "platforms", manifest)

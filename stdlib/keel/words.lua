@@ -69,8 +69,9 @@ local function judged(place, image)
     local digest = must(looks.digest(engine, place.name, image.name, image.tag, from, workload))
     local running = image.digest or require("keel.baseline").digest(place, workload, image, digest)
     if running == digest then return {} end
+    local fits, why = require("keel.platforms").fit(place, workload, image, image.tag)
     local reason = ("%s points to another image"):format(image.tag)
-    return { { tag = image.tag, digest = digest, was = running, allowed = true, reason = reason } }
+    return { { tag = image.tag, digest = digest, was = running, allowed = fits, reason = why or reason } }
   end
   local tags = must(looks.tags(engine, place.name, image.name, from, workload))
   return candidates.judge(settings, image.tag, tags, {

@@ -60,10 +60,14 @@ local function containers_of(pod)
   return list
 end
 
-local function where(pod)
+local function where(kind, pod)
   local affinity = ((pod.affinity or {}).nodeAffinity or {}).requiredDuringSchedulingIgnoredDuringExecution
-  if not pod.nodeName and not pod.nodeSelector and not affinity then return nil end
-  return { name = pod.nodeName, selector = pod.nodeSelector, affinity = affinity }
+  local every_node = kind == "daemonset" or nil
+  if not (pod.nodeName or pod.nodeSelector or affinity or pod.tolerations or every_node) then return nil end
+  return {
+    name = pod.nodeName, selector = pod.nodeSelector, affinity = affinity, tolerations = pod.tolerations,
+    every_node = every_node,
+  }
 end
 
 ---What is kept of an object; nil when nobody asked for a policy on it.
@@ -81,8 +85,8 @@ function M.keep(kind, object)
   for _, secret in ipairs(pod.imagePullSecrets or {}) do secrets[#secrets + 1] = secret.name end
   return {
     kind = kind, namespace = meta.namespace, name = meta.name, generation = meta.generation or 0, annotations = own,
-    labels = labels, containers = containers_of(pod), node = where(pod), pull_secrets = secrets, settings = settings,
-    selector = kind ~= "cronjob" and object.spec.selector or nil,
+    labels = labels, containers = containers_of(pod), node = where(kind, pod), pull_secrets = secrets,
+    settings = settings, selector = kind ~= "cronjob" and object.spec.selector or nil,
   }
 end
 

@@ -1,5 +1,5 @@
 -- Manifests as they come: bytes that are checked against their digest, and what they say about others.
-local errors, hash, json = require "errors", require "hash", require "json"
+local content, errors, hash, json = require "registry.content", require "errors", require "hash", require "json"
 
 local M = {}
 
@@ -19,6 +19,8 @@ local MAX_BLOBS <const> = 1000
 ---@field children table[] Descriptors, of an index; else empty.
 ---@field blobs table[] Descriptors of the configuration and the layers, of an image; else empty.
 ---@field config table? Descriptor.
+---@field artifact_type string? What it calls itself.
+---@field is_index boolean
 
 ---Tells whether a text is a digest that we can check.
 ---@param text any
@@ -51,7 +53,7 @@ end
 
 -- A list of descriptors as we can use it: every one names a blob by sha256.
 local function descriptors(list, max)
-  if list == nil then return {} end
+  if list == nil or list == json.null then return {} end
   if type(list) ~= "table" or #list > max then return nil end
   for _, item in ipairs(list) do
     if type(item) ~= "table" or not M.is_digest(item.digest) then return nil end
@@ -82,12 +84,16 @@ function M.parse(body, content_type, expected, fields)
   local children = descriptors(decoded.manifests, MAX_CHILDREN)
   local layers = descriptors(decoded.layers, MAX_BLOBS)
   if not children or not layers then return wrong("names its parts in a way that cannot be checked") end
+  local artifact = type(decoded.artifactType) == "string" and decoded.artifactType or nil
   local config = decoded.config
+  if config == json.null then config = nil end
   if config ~= nil and (type(config) ~= "table" or not M.is_digest(config.digest)) then
     return wrong("names its configuration in a way that cannot be checked")
   end
   return {
     digest = digest, media_type = kind, body = body, children = children, config = config,
+    artifact_type = artifact ~= "" and artifact or nil,
+    is_index = decoded.manifests ~= nil and decoded.manifests ~= json.null,
     blobs = config and { config, table.unpack(layers) } or layers,
   }
 end
@@ -100,7 +106,7 @@ function M.main_child(manifest)
   for _, child in ipairs(manifest.children) do
     local platform = type(child.platform) == "table" and child.platform or {}
     local better = not chosen or platform.architecture == "amd64"
-    if platform.os == "linux" and better then chosen = child.digest end
+    if platform.os == "linux" and better and content.is_image_child(child) then chosen = child.digest end
   end
   return chosen
 end

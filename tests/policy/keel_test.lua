@@ -351,7 +351,7 @@ test("what is rejected, listed without a manifest or unreadable of one image doe
   ok(why(host, "shop/web", nil):find("^error: .*nobody listens"))
   ok(why(host, "shop/web", REPO):find("nobody listens", 1, true))
   host = story(function(herd) herd.unmanifested = { [REPO .. ":1.0.1"] = true } end)
-  ok(why(host, "shop/web", nil):find("there is no 1.0.1", 1, true))
+  ok(why(host, "shop/web", "1.0.1 of " .. REPO):find("there is no 1.0.1", 1, true))
 end)
 
 test("an image without a platform that the nodes need is passed over", function()
@@ -373,6 +373,82 @@ test("an image without a platform that the nodes need is passed over", function(
   eq(herd:image("deployment", "shop/web"), ("%s:1.0.1@%s"):format(REPO, digest "both"))
   eq(herd:image("deployment", "shop/fast"), ("%s:1.0.2@%s"):format(REPO, digest "arm only"))
   ok(why(host, "shop/web", "1.0.2"):find("no image for linux/amd64, which node one is", 1, true))
+end)
+
+test("what is no image is no candidate, and why says what it is", function()
+  local herd, signature = herds.new(), "sha256-" .. ("a"):rep(64) .. ".sig"
+  herd:put("deployment", "shop", "web", keel "major", { { "web", REPO .. ":1.0.0" } })
+  herd:put("deployment", "shop", "any", keel "regexp:^.*$", { { "web", REPO .. ":1.0.0" } })
+  herd:put("deployment", "shop", "same", keel("force", { matchTag = "true" }), { { "web", REPO .. ":latest" } })
+  herd:push(REPO, "1.0.1", "image")
+  herd:push(REPO, "1.0.2", "chart")
+  herd:push(REPO, signature, "image")
+  herd:push(REPO, "latest", "one")
+  herd.platforms = { [digest "chart"] = "it is a Helm chart (application/x), not an image" }
+  local host = open(herd)
+  sim.settle(host)
+  eq(herd:image("deployment", "shop/web"), ("%s:1.0.1@%s"):format(REPO, digest "image"))
+  eq(why(host, "shop/web", "1.0.2"), "refused: it is a Helm chart (application/x), not an image")
+  ok(why(host, "shop/any", signature):find("it is a signature that belongs to sha256:aaaaaaaaaaaa", 1, true))
+  herd:push(REPO, "latest", "chart")
+  sim.settle(host)
+  ok(why(host, "shop/same", "latest"):find("a Helm chart", 1, true))
+  ok(not herd:image("deployment", "shop/same"):find(digest "chart", 1, true))
+end)
+
+test("only nodes that would take the pod matter: taints, tolerations, labels, and closed ones", function()
+  local eligible = require("keel.platforms").eligible
+  local function taint(key, effect, text) return { key = key, effect = effect, value = text } end
+  local function node(...) return { name = "one", labels = { zone = "a" }, taints = { ... } } end
+  local gpu, size = taint("gpu", "NoSchedule", "yes"), taint("size", "NoSchedule", "5")
+  for i, case in ipairs {
+    { node(), nil, true }, { node(gpu), nil, false }, { node(taint("gpu", "PreferNoSchedule")), nil, true },
+    { node(taint("gpu", "NoExecute")), nil, false },
+    { node(gpu), { tolerations = { { operator = "Exists" } } }, true },
+    { node(gpu), { tolerations = { { key = "gpu", operator = "Exists" } } }, true },
+    { node(gpu), { tolerations = { { key = "gpu", value = "yes" } } }, true },
+    { node(gpu), { tolerations = { { key = "gpu", operator = "Equal", value = "yes", effect = gpu.effect } } }, true },
+    { node(gpu), { tolerations = { { key = "gpu", value = "no" } } }, false },
+    { node(gpu), { tolerations = { { key = "gpu", value = "yes", effect = "NoExecute" } } }, false },
+    { node(gpu), { tolerations = { { value = "yes" } } }, false },
+    { node(gpu), { tolerations = { { key = "disk", operator = "Exists" } } }, false },
+    { node(gpu, taint("disk", "NoExecute")), { tolerations = { { key = "gpu", operator = "Exists" } } }, false },
+    { node(size), { tolerations = { { key = "size", operator = "Gt", value = "4" } } }, true },
+    { node(size), { tolerations = { { key = "size", operator = "Lt", value = "4" } } }, false },
+    -- Troubles of the moment say nothing of what a node is for.
+    { node(taint("node.kubernetes.io/not-ready", "NoExecute")), nil, true },
+    { node(taint("node.kubernetes.io/disk-pressure", "NoSchedule")), nil, true },
+    { node(taint("node.cloudprovider.kubernetes.io/uninitialized", "NoSchedule", "true")), nil, true },
+    { node(taint("node.kubernetes.io/unschedulable", "NoSchedule")), nil, false },
+    { node(taint("node.kubernetes.io/unschedulable", "NoSchedule")), { every_node = true }, true },
+    { node(gpu), { every_node = true }, false },
+    { { name = "one", labels = {}, closed = true }, nil, false },
+    { { name = "one", labels = {}, closed = true }, { every_node = true }, true },
+    -- A pod that names its node is not scheduled, but it may be ended there.
+    { node(gpu), { name = "one" }, true }, { node(taint("gpu", "NoExecute")), { name = "one" }, false },
+    { node(), { selector = { zone = "b" } }, false }, { node(), { selector = { zone = "a" } }, true },
+  } do
+    eq(eligible(case[1], case[2]), case[3], i)
+  end
+end)
+
+test("nodes that the pods cannot go to ask for no platform", function()
+  local herd = herds.new()
+  local function node(name, arch, taints)
+    return { metadata = { name = name, labels = {} }, spec = { taints = taints },
+      status = { nodeInfo = { operatingSystem = "linux", architecture = arch } } }
+  end
+  herd.nodes = { node("one", "amd64"), node("two", "arm64", { { key = "arm", effect = "NoSchedule" } }) }
+  herd:put("deployment", "shop", "web", keel "major", { { "web", REPO .. ":1.0.0" } })
+  herd:put("deployment", "shop", "brave", keel "major", { { "web", REPO .. ":1.0.0" } },
+    { pod = { tolerations = { { key = "arm", operator = "Exists" } } } })
+  herd:push(REPO, "1.0.1", "amd only")
+  herd.platforms = { [digest "amd only"] = { { os = "linux", architecture = "amd64" } } }
+  local host = open(herd)
+  sim.settle(host)
+  eq(herd:image("deployment", "shop/web"), ("%s:1.0.1@%s"):format(REPO, digest "amd only"))
+  eq(herd:image("deployment", "shop/brave"), REPO .. ":1.0.0")
+  ok(why(host, "shop/brave", "1.0.1"):find("no image for linux/arm64, which node two is", 1, true))
 end)
 
 test("nodes that may not be listed forbid nothing", function()

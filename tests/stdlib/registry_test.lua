@@ -123,6 +123,79 @@ test("an index is promoted as a whole, judged by its linux image, and copied chi
   eq(other:digest(list[1].digest), list[1].digest)
 end)
 
+test("what is in a repository besides images is told from them, and said", function()
+  local repo = open(lab.registry {}, "team/zoo")
+  local OCI, OCI_CONFIG = "application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.config.v1+json"
+  local count = 0
+  local function blob(media)
+    count = count + 1
+    local item = upload(repo, json.encode { architecture = "amd64", os = "linux", count = count })
+    item.mediaType = media
+    return item
+  end
+  local function artifact(fields, settings, ...)
+    local manifest = { schemaVersion = 2, mediaType = OCI, config = blob(settings), layers = json.array {} }
+    for i, media in ipairs { ... } do manifest.layers[i] = blob(media) end
+    for key, value in pairs(fields) do manifest[key] = value end
+    return put(repo, nil, OCI, manifest)
+  end
+  local function index(fields, ...)
+    local manifest = { schemaVersion = 2, mediaType = INDEX, manifests = json.array {} }
+    for i, child in ipairs { ... } do manifest.manifests[i] = child end
+    for key, value in pairs(fields) do manifest[key] = value end
+    return put(repo, nil, INDEX, manifest)
+  end
+  local layer = "application/vnd.oci.image.layer.v1.tar+gzip"
+  local image = artifact({}, OCI_CONFIG, layer)
+  local chart = artifact({}, "application/vnd.cncf.helm.config.v1+json",
+    "application/vnd.cncf.helm.chart.content.v1.tar+gzip")
+  local function child(digest, more)
+    local item = { mediaType = OCI, digest = digest, size = 1, platform = { os = "linux", architecture = "arm64" } }
+    for key, value in pairs(more or {}) do item[key] = value end
+    return item
+  end
+  local attestation = child(artifact({}, OCI_CONFIG, "application/vnd.in-toto+json"), {
+    annotations = { ["vnd.docker.reference.type"] = "attestation-manifest" },
+    platform = { os = "unknown", architecture = "unknown" },
+  })
+  local odd = child(attestation.digest, { annotations = attestation.annotations })
+  local amd64, arm64 = { os = "linux", architecture = "amd64" }, { os = "linux", architecture = "arm64" }
+  for _, case in ipairs {
+    { image, { amd64 } }, { artifact({}, OCI_CONFIG), { amd64 } },
+    { artifact({}, OCI_CONFIG, layer, "application/x-extra"), { amd64 } },
+    { index({}, child(image), attestation), { arm64 } }, { index({}, attestation, child(image)), { arm64 } },
+    { index({}, child(image), odd), { arm64 } },
+    { chart, "a Helm chart" }, { artifact({ artifactType = "application/spdx+json" },
+      "application/vnd.oci.empty.v1+json", "application/spdx+json"), "an SBOM (application/spdx+json)" },
+    { artifact({}, "application/vnd.oci.empty.v1+json", "application/vnd.cyclonedx+json"), "an artifact" },
+    { artifact({}, OCI_CONFIG, "application/vnd.dev.cosign.simplesigning.v1+json"), "a signature" },
+    { artifact({}, OCI_CONFIG, "application/vnd.in-toto+json"), "an attestation" },
+    { artifact({ artifactType = "application/vnd.example\27[31m" }, OCI_CONFIG, layer), "an artifact" },
+    { artifact({}, "application/vnd.docker.plugin.v1+json", layer), "a" },
+    { index({}, attestation), "an attestation" }, { index({}), "an index without images" },
+    { index({ artifactType = "application/vnd.example" }, child(image)), "an artifact (application/vnd.example)" },
+    { index({}, child(chart, { artifactType = "application/vnd.cncf.helm.config.v1+json" })), "a Helm chart" },
+  } do
+    local platforms, err = repo:platforms(case[1])
+    if type(case[2]) == "table" then
+      eq(platforms, case[2], case[1])
+    else
+      eq(err and err.code, "unsupported", case[2])
+      has(err.message, "it is " .. case[2])
+      ok(not err.message:find("%c"), err.message)
+    end
+  end
+  local of_tag = require("registry.content").of_tag
+  local hex = ("0123456789abcdef"):rep(4)
+  for suffix, what in pairs { [".sig"] = "a signature", [".att"] = "an attestation", [".sbom"] = "an SBOM",
+    [""] = "a list", [".other"] = "something" } do
+    has(of_tag("sha256-" .. hex .. suffix), "it is " .. what)
+  end
+  for _, tag in ipairs { "sha256-abc.sig", "1.0.0", "sha-" .. hex, "sha256-" .. hex .. "a" } do
+    eq(of_tag(tag), nil, tag)
+  end
+end)
+
 test("wrong credentials, none, and a user who may not are told apart from missing images", function()
   local where = lab.registry { auth = "htpasswd" }
   fails("unauthorized", open(where, "team/app", "wrong-word"):tags())
