@@ -1,8 +1,8 @@
 -- The engine: apps, their policies and lanes, and what people ask of them. It decides nothing: policies do.
 local errors, fs, journal, log, poller, policy, sys, task, time = require "errors", require "fs", require "journal",
   require "log", require "engine.poller", require "policy", require "sys", require "task", require "time"
-local acts, lane, reporter, sources = require "engine.acts", require "engine.lane", require "engine.reporter",
-  require "engine.sources"
+local acts, images, lane, reporter, sources = require "engine.acts", require "engine.images", require "engine.lane",
+  require "engine.reporter", require "engine.sources"
 local health, place, view = require "engine.health", require "place", require "journal.view"
 
 local M = {}
@@ -272,7 +272,10 @@ end
 ---@param state string
 ---@param err? Err
 ---@param again? integer The run that tries again.
-function Engine:report(at, row, state, err, again) reporter.report(self, at, row, state, err, again) end
+function Engine:report(at, row, state, err, again)
+  if state ~= "running" then images.wake(self) end
+  reporter.report(self, at, row, state, err, again)
+end
 
 ---Tells people of a decision that needs them.
 ---@param at Place

@@ -1,6 +1,7 @@
 -- Images: one for each commit, built once, found again ever after by its `sha-<commit>` tag.
 local errors, fs, log, task, time = require "errors", require "fs", require "log", require "task", require "time"
 local choice, ignore, registry = require "builder.choice", require "builder.ignore", require "registry"
+local builds = require "removal.builds"
 local without_credentials = require("text").without_credentials
 
 local M = {}
@@ -149,12 +150,13 @@ local function build(request, where)
   local history = request.repo:log(nil, request.commit, 1)
   local created = history and history[1] and time.iso(history[1].committed_at) or nil
   hooks.progress("building " .. request.commit:sub(1, 7))
-  return make.build {
+  local what = {
     name = ("%s:sha-%s"):format(app.image, request.commit), repository = app.image,
     checkout = function(dir) return request.repo:checkout(request.commit, dir, { path = clean(app.context) }) end,
     tag = "sha-" .. request.commit, archive = archive, dockerfile = dockerfile, app = app, cfg = request.cfg,
     labels = labels(request, created), registry = where, hooks = hooks, work = scratch.path,
   }
+  return builds.building(request.cfg.state, app.image, function() return make.build(what) end)
 end
 
 ---Gives the image of a commit: found, or built, pushed and looked at again. A failed build pushes nothing.

@@ -298,6 +298,7 @@
 ---@field ca string?
 ---@field plain_http boolean
 ---@field realm string? where a plain registry's token service is
+---@field delete boolean? images of older releases are deleted there
 
 ---@class CredentialConfig
 ---@field host string
@@ -437,7 +438,7 @@
 ---@field github GithubConfig
 ---@field builder BuilderConfig
 ---@field notify table<string, NotifyConfig>
----@field retention {runs: integer, days: integer}
+---@field retention {runs: integer, days: integer, images: integer}
 ---@field keel KeelConfig? workloads that follow their images; absent: none do
 ---@field apps table<string, AppConfig>
 ---@field app_list AppConfig[] in the order of the file

@@ -9,6 +9,7 @@ local M = {}
 ---@field charts fun(repository: ChartRepositoryConfig, cfg: Config): ChartRepository
 ---@field verify fun(list: VerifyConfig[], request: table): true?, Err?
 ---@field cluster fun(name: string, cfg: Config): KubernetesClient?, Err?
+---@field remove_images? fun(journal: Journal, cfg: Config): boolean
 ---@field notify fun(cfg: Config, names: string[], message: table): true?, Err?
 
 -- The repository object of an app, with the credentials that the configuration has for its host.
@@ -36,6 +37,7 @@ function M.real()
     target = function(environment, cfg) return require("target").open(environment, cfg) end,
     charts = function(name, cfg) return require("charts").repository(name, cfg) end,
     verify = function(list, request) return require("verify").run(list, request) end,
+    remove_images = function(journal, cfg) return require("removal.all").run(journal, cfg) end,
     cluster = function(name, cfg) return require("kubernetes").open(name, cfg) end,
     notify = function(cfg, names, message) return require("notify").send(cfg, names, message) end,
   }

@@ -23,6 +23,14 @@ local function remembered(cfg)
   end
 end
 
+---The kind of builder in use; nil when `auto` has chosen none yet.
+---@param cfg Config
+---@return string? kind
+function M.known(cfg)
+  if cfg.builder.kind ~= "auto" then return cfg.builder.kind end
+  return remembered(cfg)
+end
+
 ---The kind of builder to use.
 ---@async
 ---@param cfg Config

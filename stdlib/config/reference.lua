@@ -39,6 +39,8 @@ local registry = s.record({
   { "plain_http", s.boolean { doc = "Speak http instead of https.", default = false } },
   { "realm", url("Token service of a registry that speaks plain http, when it has another address than the registry:"
     .. " passwords go nowhere else.") },
+  { "delete", s.boolean { doc = "Delete the images of releases that are no longer kept (`retention.images`) from it,"
+    .. " with the tags that Moontide gave them. One with any other tag stays.", default = false } },
 }, { plural = "registries", verify = needs_user })
 
 local credential = s.record({
@@ -287,6 +289,9 @@ M.config = s.record({
   { "retention", s.record({
     { "runs", s.integer { doc = "Runs to keep for each environment.", default = 500, min = 10, max = 1000000 } },
     { "days", s.integer { doc = "Days to keep them.", default = 90, min = 1, max = 36500 } },
+    { "images", s.integer { doc = "Releases of each environment whose images are kept, besides what runs and the good"
+      .. " one before it. Older ones are removed from docker and podman, with the build cache that came of them.",
+      default = 5, min = 1, max = 1000000 } },
   }, { doc = "How much history is kept.", default = {} }) },
   { "keel", keel },
   { "apps", s.map(plain, app, { doc = "What is delivered. Only `keel` makes it optional.", name = "APP",

@@ -14,7 +14,7 @@ local TIMEOUT <const>, LOOK <const> = 60, 10 -- seconds
 
 M.SOCKET = "/var/run/docker.sock"
 
-local versions = {} ---@type table<string, string> by socket
+local versions = {} ---@type table<string, {version: string, newest: integer[]}> by socket
 
 ---@class DockerCall
 ---@field method string
@@ -25,6 +25,7 @@ local versions = {} ---@type table<string, string> by socket
 ---@field timeout Seconds? 60
 ---@field stream boolean?
 ---@field max_body integer?
+---@field since string? "1.42": spoken instead of ours by engines that know it, for what this call asks for
 
 local function number(version)
   local major, minor = tostring(version):match("^v?(%d+)%.(%d+)$")
@@ -92,7 +93,7 @@ local function ask(socket)
   local version, why = M.choose(newest, oldest)
   if version then
     log.debug("the docker engine's API", { socket = socket, version = version, newest = newest, oldest = oldest })
-    return version
+    return { version = version, newest = number(newest) }
   end
   return errors.fail("unsupported", why .. " (at " .. socket .. ")", { op = "docker", target = socket })
 end
@@ -104,14 +105,16 @@ end
 ---@return Err? err
 function M.version(socket)
   if not versions[socket] then
-    local version, err = ask(socket)
-    if not version then return nil, err end
-    versions[socket] = version
+    local found, err = ask(socket)
+    if not found then return nil, err end
+    versions[socket] = found
   end
-  return versions[socket]
+  return versions[socket].version
 end
 
 local function send(socket, version, call)
+  local since, known = call.since and number(call.since), versions[socket]
+  if since and known and not below(known.newest, since) and below(number(version), since) then version = call.since end
   return http.request {
     method = call.method, url = ("http://docker/v%s%s"):format(version, call.path), unix = socket, body = call.body,
     body_file = call.body_file, headers = call.headers, timeout = call.timeout or TIMEOUT, stream = call.stream,
@@ -137,10 +140,10 @@ function M.request(socket, call)
   if answer.status ~= 400 then return answer end
   -- An engine that was exchanged while we were running refuses the version before it looks at anything else.
   local now = ask(socket)
-  if not now or now == version then return answer end
+  if not now or now.version == version then return answer end
   answer:close()
   versions[socket] = now
-  answer, err = send(socket, now, call)
+  answer, err = send(socket, now.version, call)
   if not answer then return nil, unreachable(socket, err) end
   return answer
 end

@@ -1,7 +1,8 @@
 -- The engine at work: it goes on with what was interrupted, polls and runs until it is told to stop, then parks.
 local errors, fs, poller, task, time = require "errors", require "fs", require "engine.poller", require "task",
   require "time"
-local reporter, sources, view = require "engine.reporter", require "engine.sources", require "journal.view"
+local images, reporter, sources, view = require "engine.images", require "engine.reporter", require "engine.sources",
+  require "journal.view"
 
 ---@class EngineState
 local Living = {}
@@ -74,7 +75,7 @@ function Living:run()
   local tasks <close> = setmetatable({}, { __close = function(list)
     for _, t in ipairs(list) do t:cancel() end
   end })
-  for i, room in ipairs { self.recover, housekeeping, reporter.follow, sources.run, poller.run } do
+  for i, room in ipairs { self.recover, housekeeping, images.run, reporter.follow, sources.run, poller.run } do
     tasks[i] = task.spawn(room, self)
   end
   self.ready = true
@@ -137,6 +138,7 @@ function Living:once()
   while busy(self) do self.idle:wait(1) end
   cancel_lanes(self)
   reporter.told(self, 30)
+  images.once(self)
   local runs = {}
   for _, row in ipairs(self.journal:rows("SELECT id FROM runs ORDER BY id")) do
     if row.id > first or unfinished[row.id] then

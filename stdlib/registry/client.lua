@@ -74,11 +74,9 @@ local function asked(answer, given)
 end
 
 ---The registry's own address.
----@return HttpAddress
-function Client:address()
-  local at = assert(http.resolve(self.base))
-  return at
-end
+---@return HttpAddress? address
+---@return Err? err invalid: its name is no host's
+function Client:address() return http.resolve(self.base) end
 
 ---Where a header of an answer leads, as a path of this registry. A proxy that speaks TLS for a registry makes it name
 ---itself with http: that is the same host still, and is asked the way that we know.
@@ -87,7 +85,7 @@ end
 ---@return string? path nil: it leads to another host
 function Client:path_of(location, answer)
   local at, own = http.resolve(location, answer.url), self:address()
-  if not at or at.user or at.host ~= own.host then return nil end
+  if not at or not own or at.user or at.host ~= own.host then return nil end
   local behind_proxy = own.scheme == "https" and at.scheme == "http" and (at.port == "80" or at.port == own.port)
   if at.origin ~= own.origin and not behind_proxy then return nil end
   return at.url:match("^%a+://[^/?#]+(.*)$")
@@ -112,7 +110,9 @@ end
 ---@return Err? err
 function Client:call(method, path, call)
   local scopes = call.scopes or { ("repository:%s:%s"):format(self.path, actions(method)) }
-  local origin = self:address().origin
+  local own, wrong = self:address()
+  if not own then return nil, wrong end
+  local origin = own.origin
   local function send(auth, other_method, other_path)
     return patience.call(origin, function()
       return http.request {
@@ -124,7 +124,6 @@ function Client:call(method, path, call)
   end
   local way, auth = ways[self.base], nil
   if way then
-    local wrong
     auth, wrong = authorization(self, way, scopes)
     if wrong then return nil, wrong end
   end

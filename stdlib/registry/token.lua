@@ -69,7 +69,7 @@ end
 
 -- Whether a token may be fetched from there, with the password if there is one.
 local function allowed(where, at, auth)
-  local own = where:address()
+  local own = assert(where:address())
   if at.scheme == "https" and own.scheme == "https" or at.origin == own.origin then return true end
   local named = where.config.realm and http.resolve(where.config.realm)
   if named and named.origin == at.origin then return true end

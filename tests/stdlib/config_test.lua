@@ -88,7 +88,7 @@ test("a small configuration is filled in with defaults", function()
   eq(c.state, "/var/lib/moontide")
   eq(c.github.api, "https://api.github.com")
   eq(c.builder.kind, "auto")
-  eq(c.retention, { runs = 500, days = 90 })
+  eq(c.retention, { runs = 500, days = 90, images = 5 })
   local web = c.apps.web
   eq(web.name, "web")
   eq(web.source, { url = "https://github.com/team/web.git", github = "team/web" })

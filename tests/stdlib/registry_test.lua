@@ -313,6 +313,7 @@ test("references that are neither tag nor digest go nowhere", function()
   fails("unsupported", repo:copy_from(registry.repository("127.0.0.1:2/a/b", { registries = {} }), NOBODY,
     "x"))
   check.raises("usage", repo.delete, repo, "one")
+  fails("invalid", registry.repository("host:port/team/app", { registries = {} }):tags())
 end)
 
 -- ---- servers that lie ----
