@@ -1,8 +1,8 @@
 /* core.serve: servers whose requests are taken by a task, and the request that a task answers.
  *
- * Waits: server:accept, server:close, request:write. Server and request are handles over serve.c's
- * structures, which outlive them or are outlived as it happens; callbacks from there only set pointers and
- * wake ops. How a request is read and routed is stdlib/serve.lua's business. */
+ * Waits: server:accept, server:close, request:receive, request:write. Server and request are handles over
+ * serve.c's structures, which outlive them or are outlived as it happens; callbacks from there only set
+ * pointers and wake ops. How a request is read and routed is stdlib/serve.lua's business. */
 #include <lua.h>
 #include <lauxlib.h>
 #include "api.h"
@@ -29,10 +29,10 @@ struct server_op {
 struct request {
     struct serve_request *r; /* NULL: closed */
     struct task *task;       /* who handles it, while that lasts */
-    struct op *write;
+    struct op *wait;         /* for room, or for the body */
 };
 
-struct write_op {
+struct request_op {
     struct op op;
     struct request *request;
 };
@@ -218,14 +218,14 @@ static void request_on_gone(struct serve_request *r)
 
     if (q->task)
         task_cancel(q->task);
-    wake(q->write);
+    wake(q->wait);
 }
 
-static void request_on_room(struct serve_request *r)
+static void request_on_progress(struct serve_request *r)
 {
     struct request *q = r->data;
 
-    wake(q->write);
+    wake(q->wait);
 }
 
 static struct request *open_request(lua_State *L)
@@ -245,13 +245,14 @@ static int l_bind(lua_State *L)
     q->task = task_current(L);
     q->r->data = q;
     q->r->on_gone = request_on_gone;
-    q->r->on_room = request_on_room;
+    q->r->on_room = request_on_progress;
+    q->r->on_body = request_on_progress;
     if ((!q->r->conn || q->r->cut) && q->task)
         task_cancel(q->task);
     return 0;
 }
 
-/* request:read() -> method, target, {name, value, ...}, body, peer */
+/* request:read() -> method, target, {name, value, ...}, peer */
 static int l_read(lua_State *L)
 {
     const struct serve_request *r = open_request(L)->r;
@@ -265,7 +266,6 @@ static int l_read(lua_State *L)
         lua_pushlstring(L, r->headers[i].value, r->headers[i].value_len);
         lua_rawseti(L, -2, (lua_Integer)i * 2 + 2);
     }
-    lua_pushlstring(L, r->body.data ? r->body.data : "", r->body.len);
     lua_createtable(L, 0, 2);
     if (r->peer.local) {
         lua_pushinteger(L, r->peer.uid);
@@ -276,7 +276,50 @@ static int l_read(lua_State *L)
         lua_pushstring(L, r->peer.address);
         lua_setfield(L, -2, "address");
     }
-    return 5;
+    return 4;
+}
+
+static int push_body(lua_State *L, const struct request *q)
+{
+    const struct serve_request *r = q->r;
+
+    if (!r || !r->conn || r->cut || !r->whole || r->refusal)
+        return err_fail(L, ERR_CLOSED, "serve.receive", NULL, "%s",
+                        r && r->refusal ? r->refusal : "the client is gone");
+    lua_pushlstring(L, r->body.data ? r->body.data : "", r->body.len);
+    return 1;
+}
+
+static void request_op_leave(struct op *op)
+{
+    ((struct request_op *)op)->request->wait = NULL;
+}
+
+static int wait_on(lua_State *L, struct request *q, op_finish finish)
+{
+    struct request_op *w = op_new(L, sizeof *w, NULL);
+
+    w->request = q;
+    w->op.leave = request_op_leave;
+    q->wait = &w->op;
+    return op_wait(L, &w->op, finish);
+}
+
+static int receive_finish(lua_State *L, struct op *op)
+{
+    return push_body(L, ((struct request_op *)op)->request);
+}
+
+/* request:receive() -> body | nil, err. Waits until it is here; nobody has to ask for it. */
+static int l_receive(lua_State *L)
+{
+    struct request *q = open_request(L);
+
+    if (!q->r->data || q->wait)
+        return luaL_error(L, "no body is waited for here");
+    if (serve_receive(q->r) || !q->r->receiving)
+        return push_body(L, q);
+    return wait_on(L, q, receive_finish);
 }
 
 /* The header list at `arg`, as C strings that belong to it. */
@@ -351,14 +394,9 @@ static int l_stream(lua_State *L)
     return 1;
 }
 
-static void write_leave(struct op *op)
-{
-    ((struct write_op *)op)->request->write = NULL;
-}
-
 static int write_finish(lua_State *L, struct op *op)
 {
-    struct request *q = ((struct write_op *)op)->request;
+    struct request *q = ((struct request_op *)op)->request;
 
     if (!q->r || !q->r->conn || q->r->cut)
         return err_fail(L, ERR_CLOSED, "serve.write", NULL, "the client is gone");
@@ -372,21 +410,16 @@ static int l_request_write(lua_State *L)
     struct request *q = open_request(L);
     size_t len;
     const char *text = luaL_checklstring(L, 2, &len);
-    struct write_op *w;
     struct err e;
 
-    if (!q->r->streaming || q->r->finished || q->write)
+    if (!q->r->streaming || q->r->finished || q->wait)
         return luaL_error(L, "no answer is being written here");
     if (!serve_write(q->r, text, len, &e))
         return err_return(L, &e, "serve.write", NULL);
     lua_pushboolean(L, true);
     if (serve_unsent(q->r) < SERVE_HIGH_WATER)
         return 1;
-    w = op_new(L, sizeof *w, NULL);
-    w->request = q;
-    w->op.leave = write_leave;
-    q->write = &w->op;
-    return op_wait(L, &w->op, write_finish);
+    return wait_on(L, q, write_finish);
 }
 
 /* request:finish(ok): ends the streamed answer */
@@ -420,8 +453,9 @@ static const luaL_Reg server_metamethods[] = {
 };
 
 static const luaL_Reg request_methods[] = {
-    {"bind", l_bind},           {"read", l_read},     {"reply", l_reply},         {"stream", l_stream},
-    {"write", l_request_write}, {"finish", l_finish}, {"close", l_request_close}, {NULL, NULL},
+    {"bind", l_bind},     {"read", l_read},           {"receive", l_receive},
+    {"reply", l_reply},   {"stream", l_stream},       {"write", l_request_write},
+    {"finish", l_finish}, {"close", l_request_close}, {NULL, NULL},
 };
 
 static const luaL_Reg request_metamethods[] = {

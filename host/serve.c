@@ -16,6 +16,10 @@
 #include "serve_impl.h"
 
 #define SWEEP_MS 250
+#define CROWD_MS 20 /* between two sweeps while there are too many connections */
+#define GRACE                                                                                                \
+    2 /* sweeps in which a client may send what it came for; time would be wrong when the loop is late */
+#define RESERVE 64 /* connections over the limit that may wait for others to make room */
 
 struct serve_set {
     struct serve *first;
@@ -83,12 +87,69 @@ static bool has_left(const struct serve_conn *c)
     return p.revents & (POLLHUP | POLLERR | POLLNVAL) || c->request->streaming;
 }
 
+/* Whether a connection may go for a newer one: nobody works on a request of it, and it is its client who is
+ * slow, with its head, its body or with reading its answer. What a client has sent already is waited for by
+ * us, not by it. */
+static bool may_go(const struct serve_conn *c)
+{
+    const struct serve_request *r = c->request;
+    struct pollfd p = {.fd = c->fd, .events = r && r->answered ? POLLOUT : POLLIN};
+
+    if (c->closing || c->seen < GRACE || (r && r->queued && !r->receiving && (!r->answered || r->streaming)))
+        return false;
+    return poll(&p, 1, 0) == 0;
+}
+
+static unsigned count_open(const struct serve *s, const char *address)
+{
+    unsigned count = 0;
+
+    for (const struct serve_conn *c = s->conns; c; c = c->next)
+        count += !c->closing && (!address || strcmp(c->peer.address, address) == 0);
+    return count;
+}
+
+/* Lets the oldest connections go that may while there are too many, in all or from one address. The library's
+ * own limits would refuse the newest instead, and with it whoever asks whether the host is well. False: there
+ * are still too many. */
+static bool make_room(struct serve *s)
+{
+    unsigned open = count_open(s, NULL), per_ip = s->socket.path ? 0 : s->options.per_ip;
+    bool fits = true;
+
+    for (struct serve_conn *c = s->conns; c; c = c->next) {
+        if (c->closing || (open <= s->options.connections &&
+                           (!per_ip || open <= per_ip || count_open(s, c->peer.address) <= per_ip)))
+            continue;
+        fits = false;
+        if (!may_go(c))
+            continue;
+        c->closing = true;
+        open--;
+        shutdown(c->fd, SHUT_RDWR); /* the library sees the end of it and cleans up */
+        serve_kick(s);
+    }
+    return fits;
+}
+
+static void on_sweep(uv_timer_t *timer);
+
+/* Looks after the connections, often while there are too many. */
+static void sweep_soon(struct serve *s, bool crowded)
+{
+    uint64_t period = crowded ? CROWD_MS : SWEEP_MS;
+
+    if (!uv_is_active((uv_handle_t *)&s->sweep) || uv_timer_get_repeat(&s->sweep) != period)
+        uv_timer_start(&s->sweep, on_sweep, period, period);
+}
+
 static void on_sweep(uv_timer_t *timer)
 {
     struct serve *s = timer->data;
     uint64_t now = loop_now(s);
 
     for (struct serve_conn *c = s->conns; c; c = c->next) {
+        c->seen += c->seen < GRACE;
         if (c->request && c->request->suspended && has_left(c))
             serve_cut(c->request);
         if (c->deadline && now > c->deadline) {
@@ -98,7 +159,9 @@ static void on_sweep(uv_timer_t *timer)
     }
     if (s->draining && now > s->drain_until)
         s->options.on_idle(s->options.data);
-    if (!s->conns)
+    if (s->conns)
+        sweep_soon(s, !make_room(s));
+    else
         uv_timer_stop(timer);
 }
 
@@ -142,16 +205,13 @@ static void conn_open(struct serve *s, struct MHD_Connection *mhd, void **contex
     c->fd = fd->connect_fd;
     describe_peer(c, address ? address->client_addr : NULL);
     serve_deadline(c, s->options.timeout);
-    c->next = s->conns;
-    c->link = &s->conns;
-    if (c->next)
-        c->next->link = &c->next;
-    s->conns = c;
+    c->link = s->last;
+    *s->last = c;
+    s->last = &c->next;
     *context = c;
     if (!welcome(c))
         shutdown(c->fd, SHUT_RDWR);
-    if (!uv_is_active((uv_handle_t *)&s->sweep))
-        uv_timer_start(&s->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+    sweep_soon(s, !make_room(s));
 }
 
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
@@ -163,8 +223,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
         conn_open(cls, mhd, context);
     } else if (c) {
         *c->link = c->next;
-        if (c->next)
-            c->next->link = c->link;
+        *(c->next ? &c->next->link : &c->serve->last) = c->link;
         free(c);
         *context = NULL;
         serve_kick(cls); /* at the limit, the library looks at its listening socket again only when it runs */
@@ -185,12 +244,11 @@ static struct MHD_Daemon *start_daemon(struct serve *s)
 
     return MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, serve_on_access, s, MHD_OPTION_LISTEN_SOCKET,
-        s->socket.fd, MHD_OPTION_CONNECTION_LIMIT, o->connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-        o->per_ip, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)((o->timeout + 999) / 1000),
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->header_memory, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_URI_LOG_CALLBACK, serve_on_target, s, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_NOTIFY_COMPLETED, serve_on_completed, s,
-        MHD_OPTION_END);
+        s->socket.fd, MHD_OPTION_CONNECTION_LIMIT, o->connections + RESERVE, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)((o->timeout + 999) / 1000), MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->header_memory,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK, serve_on_target, s,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
+        MHD_OPTION_NOTIFY_COMPLETED, serve_on_completed, s, MHD_OPTION_END);
 }
 
 static void on_handle_closed(uv_handle_t *handle)
@@ -247,6 +305,7 @@ struct serve *serve_open(struct host *host, struct serve_socket *socket, const s
     s->options = *options;
     s->socket = *socket;
     s->tail = &s->head;
+    s->last = &s->conns;
     uv_timer_init(&host->loop, &s->tick);
     uv_timer_init(&host->loop, &s->sweep);
     s->tick.data = s->sweep.data = s;

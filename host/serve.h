@@ -1,9 +1,12 @@
 /* HTTP servers on the host's loop, over libmicrohttpd with its epoll descriptor watched by libuv.
  *
- * Knows no Lua. A complete request waits in its server's queue until somebody takes it with serve_next; from
- * then on the taker owns a share of it, the connection the other, and either may go first. While a request is
- * handled its connection is suspended; a sweep four times a second notices clients that left, and ends
- * connections that take too long, which the library's own (inactivity) limit does not. */
+ * Knows no Lua. A request waits in its server's queue, as soon as its head is there, until somebody takes it
+ * with serve_next; from then on the taker owns a share of it, the connection the other, and either may go
+ * first. Its body is read when the taker asks for it, so that who may not come in costs no more than a head.
+ * While a request is handled its connection is suspended; a sweep four times a second notices clients that
+ * left, and ends connections that take too long, which the library's own (inactivity) limit does not. When
+ * there are more connections than there is room for, the oldest one that nobody is working on makes room for
+ * the newest. */
 #ifndef MOONTIDE_SERVE_H
 #define MOONTIDE_SERVE_H
 
@@ -23,9 +26,9 @@ struct MHD_Response;
 #define SERVE_HIGH_WATER 65536 /* bytes of a streamed answer that may wait for the client */
 
 struct serve_options {
-    size_t max_body;      /* bytes */
-    size_t header_memory; /* bytes per connection, for the request's head and buffers */
-    unsigned connections, per_ip;
+    size_t max_body;                /* bytes */
+    size_t header_memory;           /* bytes per connection, for the request's head and buffers */
+    unsigned connections, per_ip;   /* at once; more make the oldest ones go that are not being handled */
     uint64_t timeout;               /* milliseconds without progress, and for a whole head */
     void (*on_request)(void *data); /* the queue is not empty any more */
     void (*on_idle)(void *data);    /* no request is being handled any more, or draining took too long */
@@ -53,10 +56,11 @@ struct serve_request {
     struct serve_header *headers;
     size_t header_count;
     struct buf body;
-    /* Set by the taker: the client is gone; there is room for more of the answer. Never
-     * called after release. */
+    /* Set by the taker: the client is gone; there is room for more of the answer; the body is there, or
+     * refused. Never called after release. */
     void (*on_gone)(struct serve_request *r);
     void (*on_room)(struct serve_request *r);
+    void (*on_body)(struct serve_request *r);
     void *data;
 
     /* serve.c's own */
@@ -64,11 +68,12 @@ struct serve_request {
     struct MHD_Response *response; /* until it is handed to the library */
     unsigned status;
     struct buf out;      /* a streamed answer on its way */
-    const char *refusal; /* why it is answered with `status` and never queued */
+    const char *refusal; /* why it is answered with `status`, or why the rest of its body is forgotten */
     size_t length;       /* of the body: as announced, then as read beyond the limit */
     size_t answer_len;
     unsigned shares; /* connection, taker */
     bool begun, queued, suspended, answered, streaming, finished, cut, chunked;
+    bool whole, receiving, reading; /* its body is here; it was asked for; it may come */
 };
 
 /* Takes the socket over. NULL with *e filled: it is closed then. */
@@ -76,8 +81,12 @@ struct serve *serve_open(struct host *host, struct serve_socket *socket, const s
                          struct err *e);
 uint16_t serve_port(const struct serve *s);
 
-/* The oldest complete request, or NULL. The caller must release it. */
+/* The oldest request that nobody took, or NULL. The caller must release it. */
 struct serve_request *serve_next(struct serve *s);
+
+/* Asks for the body; true when it is there already. Else on_body tells when it is, or that r->refusal stands
+ * in its place. */
+bool serve_receive(struct serve_request *r);
 
 /* Gives up the taker's share; a request without a complete answer loses its connection. */
 void serve_release(struct serve_request *r);
@@ -86,7 +95,8 @@ struct serve_field {
     const char *name, *value;
 };
 
-/* Answers, once. The body is copied. False with *e filled: a bad header, no memory, or the client is gone. */
+/* Answers, once; before the body was read, the connection ends with the answer. The answer's body is copied.
+ * False with *e filled: a bad header, no memory, or the client is gone. */
 bool serve_reply(struct serve_request *r, unsigned status, const struct serve_field *fields, size_t count,
                  const char *body, size_t len, struct err *e);
 

@@ -8,11 +8,12 @@
 
 #define BLOCK 16384
 
+/* Whether no answer can be given (any more): the library takes none in the middle of a body. */
 static bool gone(const struct serve_request *r, struct err *e)
 {
-    if (r->conn && !r->cut)
+    if (r->conn && !r->cut && !r->receiving)
         return false;
-    err_set(e, ERR_CLOSED, "the client is gone");
+    err_set(e, ERR_CLOSED, r->receiving ? "the body is being read" : "the client is gone");
     return true;
 }
 

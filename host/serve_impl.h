@@ -12,6 +12,8 @@ struct serve_conn {
     struct MHD_Connection *mhd;
     struct serve_request *request; /* the one under way */
     int fd;
+    uint8_t seen;      /* by how many sweeps, up to GRACE */
+    bool closing;      /* it was told to make room */
     uint64_t deadline; /* loop time in milliseconds; 0: none */
     struct serve_peer peer;
 };
@@ -24,9 +26,9 @@ struct serve {
     struct MHD_Daemon *daemon;
     uv_poll_t *poll;
     uv_timer_t tick, sweep;
-    unsigned handles; /* of libuv, not closed yet */
-    struct serve_conn *conns;
-    struct serve_request *head, **tail; /* complete requests that nobody took */
+    unsigned handles;                   /* of libuv, not closed yet */
+    struct serve_conn *conns, **last;   /* the oldest first */
+    struct serve_request *head, **tail; /* requests that nobody took */
     size_t running;
     uint64_t drain_until; /* loop time; 0: not asked for */
     bool draining, closed;

@@ -1,8 +1,9 @@
-/* A request's way through the library: head, body, queue, answer.
+/* A request's way through the library: head, queue, body, answer.
  *
  * The library calls serve_on_target when it knows the request line, serve_on_access once for the head, for
- * each piece of the body, and when all is read; then the connection is suspended, and resuming it leads to
- * one more call, in which the answer is handed over. serve_on_completed ends it in every case. */
+ * each piece of the body, and when all is read. After the head, and after the body that the taker asked for,
+ * the connection is suspended; resuming it leads to one more call, in which the answer is handed over.
+ * serve_on_completed ends it in every case. */
 #include <stdlib.h>
 #include <string.h>
 #include "serve_impl.h"
@@ -100,6 +101,36 @@ static enum MHD_Result hand_over_refusal(struct serve_request *r, struct MHD_Con
     return hand_over(r, mhd);
 }
 
+bool serve_receive(struct serve_request *r)
+{
+    if (r->whole || !r->conn || r->cut)
+        return r->whole;
+    if (!r->receiving) {
+        r->receiving = true;
+        serve_resume(r);
+        serve_deadline(r->conn, 3 * r->serve->options.timeout);
+    }
+    return false;
+}
+
+/* All of the body is read. */
+static enum MHD_Result complete(struct serve_request *r, struct MHD_Connection *mhd)
+{
+    r->whole = true;
+    r->receiving = false;
+    if (r->refusal) {
+        enum MHD_Result result = hand_over_refusal(r, mhd);
+
+        if (r->on_body)
+            r->on_body(r);
+        return result;
+    }
+    serve_suspend(r);
+    if (r->on_body)
+        r->on_body(r);
+    return MHD_YES;
+}
+
 static void enqueue(struct serve_request *r)
 {
     struct serve *s = r->serve;
@@ -157,19 +188,28 @@ enum MHD_Result serve_on_access(void *cls, struct MHD_Connection *mhd, const cha
         if (s->draining)
             serve_refuse(r, 503, "the server is going away");
         serve_deadline(r->conn, 3 * s->options.timeout);
-        return r->refusal ? hand_over_refusal(r, mhd) : MHD_YES;
+        if (r->refusal)
+            return hand_over_refusal(r, mhd);
+        r->whole = !r->chunked && !r->length;
+        if (!r->whole)
+            enqueue(r);
+        return MHD_YES;
     }
+    if (r->response)
+        return hand_over(r, mhd); /* before a body that was not asked for, or behind all of it */
     if (*size) {
         size_t taken = *size;
 
         *size = 0;
         return take_body(r, data, taken);
     }
-    if (r->refusal)
-        return hand_over_refusal(r, mhd);
-    if (r->response)
-        return hand_over(r, mhd);
-    if (!r->queued)
+    if (r->receiving && !r->reading) {
+        r->reading = true; /* the call for the head again, after its suspension: now the body comes */
+        return MHD_YES;
+    }
+    if (!r->whole)
+        return complete(r, mhd);
+    if (!r->queued) /* one without a body comes only now: an answer to its head would end the connection */
         enqueue(r);
     return MHD_YES;
 }
@@ -217,6 +257,7 @@ void serve_release(struct serve_request *r)
 {
     r->on_gone = NULL;
     r->on_room = NULL;
+    r->on_body = NULL;
     if (!r->answered)
         serve_cut(r);
     else if (r->streaming)

@@ -302,20 +302,29 @@ local HEALTH <const> = {
   ["/activez"] = function(health) return health.live and health.ready and not health.standby end,
 }
 
---- Makes the handler of the TCP door.
+--- Makes the gate of the TCP door: whoever may not come in is told so before a body of theirs is read.
 ---@param engine Engine
----@return fun(request: table): table
-function M.public_handler(engine)
+---@return fun(request: serve.Request): serve.Answer?
+function M.public_gate(engine)
   return function(request)
     if engine.elsewhere and request.path ~= "/metrics" and not HEALTH[request.path] then return elsewhere(engine) end
-    if request.path == "/v1/approvals" then return approvals.handle(engine, request) end
-    local reply = door.answer(engine, request)
-    if reply then return reply end
+    if request.path == "/v1/approvals" then return approvals.gate(engine, request) end
+    if door.owns(request) then return door.gate(engine, request) end
     if request.method ~= "GET" and request.method ~= "HEAD" then
       local refusal = plain(405, "only GET\n")
       refusal.headers.Allow = "GET, HEAD"
       return refusal
     end
+  end
+end
+
+--- Makes the handler of the TCP door, for requests that the gate let in.
+---@param engine Engine
+---@return fun(request: serve.Request): serve.Answer
+function M.public_handler(engine)
+  return function(request)
+    if request.path == "/v1/approvals" then return approvals.handle(engine, request) end
+    if door.owns(request) then return door.answer(engine, request) end
     if request.path == "/metrics" then return plain(200, metrics.text(engine:metrics()), metrics.CONTENT_TYPE) end
     local good = HEALTH[request.path]
     if good then
@@ -351,7 +360,11 @@ end
 ---@return Control?
 ---@return Err? err "busy": another host runs on this state
 function M.open(options)
-  local handler, public_handler = M.handler(options.engine), M.public_handler(options.engine)
+  local handler, gate, public_handler
+  local function speak_for(engine)
+    handler, gate, public_handler = M.handler(engine), M.public_gate(engine), M.public_handler(engine)
+  end
+  speak_for(options.engine)
   local control, err = serve.listen {
     unix = options.socket or M.socket(options.state), max_body = 1 << 20, connections = 64,
     handler = function(request) return handler(request) end,
@@ -361,8 +374,8 @@ function M.open(options)
   if options.listen then
     public, err = serve.listen {
       address = options.listen.address, port = options.listen.port,
-      handler = function(request) return public_handler(request) end, max_body = 65536, connections = 64, timeout = 10,
-      hosts = options.hosts,
+      gate = function(request) return gate(request) end, handler = function(request) return public_handler(request) end,
+      max_body = 65536, connections = 256, per_address = 64, timeout = 10, hosts = options.hosts,
     }
     if not public then
       control:close()
@@ -371,9 +384,7 @@ function M.open(options)
   end
   return {
     port = public and public.port,
-    switch = function(_, engine)
-      handler, public_handler = M.handler(engine), M.public_handler(engine)
-    end,
+    switch = function(_, engine) speak_for(engine) end,
     close = function()
       if public then public:close() end
       control:close()

@@ -50,13 +50,15 @@ local M = {}
 
 ---@class serve.Options
 ---@field handler serve.Handler
+---@field gate? fun(request: serve.Request): serve.Answer? Asked first, with the head alone: an answer ends the request
+--- before its body is read
 ---@field address? string An IP address ("127.0.0.1"); beyond loopback the handler must ask who it is
 ---@field port? integer 0: a free one
 ---@field unix? string Path of the socket; its directory is made, or must be ours with mode 0700
 ---@field hosts? string[] Names that a TCP server goes by, besides localhost and any IP address
 ---@field max_body? integer Bytes (1 MiB)
----@field connections? integer How many at once (64); further ones wait
----@field per_address? integer How many at once from one IP address (32); further ones are closed
+---@field connections? integer How many at once (64); for further ones the oldest go that nobody works on
+---@field per_address? integer How many at once from one IP address (32); likewise
 ---@field timeout? number Seconds without progress, and for a whole head (10); three times that for a body
 
 local Headers = {
@@ -103,16 +105,26 @@ local function refusal(request, options)
 end
 
 local function read(raw, options)
-  local method, sent, list, body, peer = raw:read()
+  local method, sent, list, peer = raw:read()
   local path, query = target.parse(sent)
   if not path then
     return { method = method, path = "(malformed)" }, plain(400, "refused: a malformed target")
   end
   local request = {
-    method = method, target = sent, path = path, query = query, headers = headers_of(list), body = body, peer = peer,
+    method = method, target = sent, path = path, query = query, headers = headers_of(list), body = "", peer = peer,
     params = {},
   }
   return request, refusal(request, options)
+end
+
+-- The gate's answer, or the handler's; false when the body did not come.
+local function answer_of(raw, request, options)
+  local answer = options.gate and options.gate(request)
+  if answer then return answer end
+  local body = raw:receive()
+  if not body then return false end
+  request.body = body
+  return options.handler(request)
 end
 
 local function field_list(answer, default_type)
@@ -174,10 +186,11 @@ local function handle(raw, options)
   raw:bind()
   local request, answer = read(raw, options)
   local ok, err = xpcall(function()
-    answer = answer or options.handler(request)
-    return send(raw, request, answer)
+    if not answer then answer = answer_of(raw, request, options) end
+    return answer ~= false and send(raw, request, answer)
   end, with_trace)
   if not ok then return fail(raw, request, err) end
+  if not answer then return end
   log.debug("a request", {
     method = request.method, path = request.path, status = answer.status or 200,
     seconds = time.monotonic() - started, address = request.peer and request.peer.address,
@@ -245,7 +258,7 @@ function M.listen(options)
   end
   local rest = {}
   for name, value in pairs(options) do
-    if name ~= "handler" and name ~= "hosts" then rest[name] = value end
+    if name ~= "handler" and name ~= "gate" and name ~= "hosts" then rest[name] = value end
   end
   local hosts = {}
   for _, name in ipairs(options.hosts or {}) do hosts[name:lower()] = true end
@@ -255,7 +268,7 @@ function M.listen(options)
     log.warn("listening beyond this machine", { address = options.address, port = raw:port() })
   end
   local server = server_face { raw = raw, port = raw:port(), path = options.unix }
-  local ours = { handler = options.handler, unix = options.unix, hosts = hosts }
+  local ours = { handler = options.handler, gate = options.gate, unix = options.unix, hosts = hosts }
   local started, problem = pcall(task.start, { name = "serve" }, accept, raw, ours)
   if not started then
     raw:stop()

@@ -1,6 +1,7 @@
 -- Approvals over HTTP, in the form that keel's clients know: GET, POST and PUT of /v1/approvals, with the token of
 -- `api` as a bearer's or as anybody's password.
-local errors, hash, json, log, time = require "errors", require "hash", require "json", require "log", require "time"
+local errors, json, log, time = require "errors", require "json", require "log", require "time"
+local token = require "control.token"
 
 local M = {}
 
@@ -13,37 +14,22 @@ end
 
 local function refuse(status, words) return answer(status, { error = words }) end
 
--- The token that a request bears.
-local function token_of(request)
-  local header = request.headers and request.headers.authorization or ""
-  local scheme, value = header:match("^(%a+) +(%S+)$")
-  if not scheme then return nil end
-  if scheme:lower() == "bearer" then return value end
-  local plain = scheme:lower() == "basic" and hash.unbase64(value)
-  local user, password = (plain or ""):match("^([^:]*):(.*)$")
-  return password, user ~= "" and user or nil
-end
-
----Whether a request bears the token of the configuration; else what to answer.
+---Refuses who may not come in, and notes who says so, where the request tells; needs its head only.
 ---@async
----@param request table
----@param config Config
----@return string|false|nil user Who says so, when the request tells; false when it may not.
+---@param engine Engine
+---@param request serve.Request
 ---@return table? refusal
-function M.authorized(request, config)
-  local secret = config.api and config.api.token
-  if not secret then return false, refuse(404, "the configuration has no api.token, so there is no API here") end
-  local wanted, err = secret:reveal()
-  if not wanted or wanted == "" then
-    log.error("the API's token cannot be read", { error = tostring(err) })
-    return false, refuse(503, "the API's token cannot be read")
+function M.gate(engine, request)
+  local ok, who = token.check(engine.config, request, { basic = true })
+  if ok then
+    request.user = who
+    return nil
   end
-  local given, user = token_of(request)
-  if given and hash.equal(hash.sha256(given), hash.sha256(wanted)) then return user end
-  log.warn("somebody came with a wrong token", { path = request.path, address = (request.peer or {}).address })
-  local refusal = refuse(401, "the token is missing or wrong")
-  refusal.headers["WWW-Authenticate"] = 'Basic realm="moontide"'
-  return false, refusal
+  if who.code == "denied" then return refuse(404, "the configuration has no api.token, so there is no API here") end
+  local refusal = refuse(who.code == "unauthorized" and 401 or who.code == "rate_limited" and 429 or 503, who.message)
+  refusal.headers["WWW-Authenticate"] = who.code == "unauthorized" and 'Basic realm="moontide"' or nil
+  refusal.headers["Retry-After"] = who.retry_after and ("%d"):format(math.ceil(who.retry_after)) or nil
+  return refusal
 end
 
 -- keel's words for an approval.
@@ -138,23 +124,21 @@ local function require_votes(engine, body)
   return answer(200, { status = "updated" })
 end
 
----Answers a request for /v1/approvals.
+---Answers a request for /v1/approvals that the gate let in.
 ---@async
 ---@param engine table
 ---@param request table
 ---@return table
 function M.handle(engine, request)
-  local user, refusal = M.authorized(request, engine.config)
-  if refusal then return refusal end
   if request.method == "GET" or request.method == "HEAD" then return list(engine) end
   if request.method ~= "POST" and request.method ~= "PUT" then
-    refusal = refuse(405, "use GET, POST or PUT")
+    local refusal = refuse(405, "use GET, POST or PUT")
     refusal.headers.Allow = "GET, POST, PUT"
     return refusal
   end
   local body = json.decode(request.body or "")
   if type(body) ~= "table" or body == json.null then return refuse(400, "the body must be a JSON object") end
-  local ok, reply = pcall(request.method == "PUT" and require_votes or act, engine, body, user)
+  local ok, reply = pcall(request.method == "PUT" and require_votes or act, engine, body, request.user)
   if ok then return reply end
   if errors.is(reply, "cancelled") or errors.is(reply, "deadline") then error(reply, 0) end
   return refuse(500, tostring(errors.wrap(reply).message))

@@ -4,8 +4,8 @@
 -- Whoever has the token may ask for the runs that an operator may ask for, and see what became of them. Without a
 -- token in the configuration the door is closed. Foreign host names and pages of other origins never come this far:
 -- serve refuses them.
-local errors, hash, json, log, time = require "errors", require "hash", require "json", require "log", require "time"
-local wire = require "control.wire"
+local errors, json, log, time = require "errors", require "json", require "log", require "time"
+local token, wire = require "control.token", require "control.wire"
 
 local M = {}
 
@@ -26,23 +26,13 @@ local function invalid(message) return refuse(errors.new("invalid", message)) en
 
 -- ---- who asks ----
 
--- Compares hashes of one length, so that the time says nothing of what is right.
 local function allowed(engine, request)
-  local api = engine.config and engine.config.api
-  if not api then
-    return refuse(errors.new("denied",
-      "this door is closed: the configuration has no api = { token = { file = \"...\" } }"))
-  end
-  local token, err = api.token:reveal()
-  if not token then
-    log.error("the token of the API cannot be read", { error = tostring(err) })
-    return refuse(errors.new("internal", "the token cannot be read"))
-  end
-  local given = (request.headers.authorization or ""):match("^[Bb][Ee][Aa][Rr][Ee][Rr] +(.-) *$") or ""
-  if hash.equal(hash.sha256(given), hash.sha256(token)) then return nil end
-  log.warn("somebody came with a wrong token", { path = request.path, address = (request.peer or {}).address })
-  return refuse(errors.new("unauthorized", "Authorization: Bearer TOKEN is missing or wrong"),
-    { ["WWW-Authenticate"] = 'Bearer realm="moontide"' })
+  local ok, err = token.check(engine.config, request)
+  if ok then return nil end
+  return refuse(err, {
+    ["WWW-Authenticate"] = err.code == "unauthorized" and 'Bearer realm="moontide"' or nil,
+    ["Retry-After"] = err.retry_after and ("%d"):format(math.ceil(err.retry_after)) or nil,
+  })
 end
 
 -- ---- what is asked ----
@@ -205,19 +195,32 @@ local function find(request)
   return nil, nil, method
 end
 
----Answers what belongs to this door; nil for what does not.
+---Whether a path belongs to this door.
+---@param request serve.Request
+---@return boolean
+function M.owns(request)
+  local handler, _, method = find(request)
+  return handler ~= nil or method ~= nil
+end
+
+---Refuses who may not come in; needs the head of a request only.
 ---@async
 ---@param engine Engine
 ---@param request serve.Request
----@return serve.Answer?
+---@return serve.Answer? refusal
+function M.gate(engine, request)
+  local handler, _, method = find(request)
+  if not handler then return refuse(errors.new("unsupported", "use " .. method), { Allow = method }, 405) end
+  return allowed(engine, request)
+end
+
+---Answers a request that the gate let in.
+---@async
+---@param engine Engine
+---@param request serve.Request
+---@return serve.Answer
 function M.answer(engine, request)
-  local handler, found, method = find(request)
-  if not handler then
-    if not method then return nil end
-    return refuse(errors.new("unsupported", "use " .. method), { Allow = method }, 405)
-  end
-  local no = allowed(engine, request)
-  if no then return no end
+  local handler, found = find(request)
   request.query = request.query or {}
   local ok, reply = xpcall(handler, errors.wrap, engine, request, found)
   if ok then return reply end

@@ -439,6 +439,28 @@ test("raises at mistakes in its options", function()
   raises("port must be between", serve.listen, { port = 70000, handler = echo })
 end)
 
+test("asks the gate with the head alone, and the handler only behind it", function()
+  local handled = 0
+  local server = ok(serve.listen {
+    port = 0,
+    gate = function(request)
+      eq(request.body, "")
+      if request.headers["x-key"] ~= "k" then return { status = 401, body = "no\n" } end
+      request.note = "seen"
+    end,
+    handler = function(request)
+      handled = handled + 1
+      return { body = request.note .. " " .. request.body }
+    end,
+  })
+  check.defer(function() server:close() end)
+  local url = ("http://127.0.0.1:%d/"):format(server.port)
+  eq(ok(http.post(url, ("x"):rep(100000))).status, 401)
+  eq(handled, 0)
+  eq(ok(http.post(url, "text", { headers = { ["X-Key"] = "k" } })).body, "seen text")
+  eq(ok(http.get(url, { headers = { ["X-Key"] = "k" } })).body, "seen ")
+end)
+
 test("refuses a body over the limit before the handler sees it", function()
   local seen = 0
   local _, ask = open(function()

@@ -2,6 +2,7 @@
 local check = require "check"
 local control, secret = require "control", require "config.secret"
 local fs, http, json, task, time = require "fs", require "http", require "json", require "task", require "time"
+local lab, proc, token = require "lab", require "proc", require "control.token"
 local fake, happened = require "stdlib.fake_engine", require "engine.happened"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 
@@ -69,11 +70,74 @@ end)
 
 test("a token that changes in its file counts at once; one that is gone lets nobody in", function()
   local ask, _, _, dir = open()
-  ok(fs.write(dir .. "/token", "another-token\n"))
+  ok(fs.write(dir .. "/token", "another-token-of-the-tests\n"))
   eq(ask("GET", "/jobs").status, 401)
-  eq(ask("GET", "/jobs", { token = "another-token" }).status, 200)
+  eq(ask("GET", "/jobs", { token = "another-token-of-the-tests" }).status, 200)
   ok(fs.remove(dir .. "/token"))
-  eq(ask("GET", "/jobs", { token = "another-token" }).status, 500)
+  eq(ask("GET", "/jobs", { token = "another-token-of-the-tests" }).status, 500)
+end)
+
+test("a token that can be guessed lets nobody in", function()
+  local ask, _, _, dir = open()
+  ok(fs.write(dir .. "/token", "fifteen-bytes--\n"))
+  eq(ask("GET", "/jobs", { token = "fifteen-bytes--" }).status, 500)
+  ok(fs.write(dir .. "/token", "sixteen-bytes---\n"))
+  eq(ask("GET", "/jobs", { token = "sixteen-bytes---" }).status, 200)
+end)
+
+-- Of an address of its own, so that other tests have their allowance.
+local function from(address, fields)
+  local request = { headers = { authorization = fields.authorization }, path = "/jobs", peer = { address = address } }
+  return token.check(fields.config, request, { basic = fields.basic })
+end
+
+test("wrong tokens cost time: an address has ten, then one a second, and the right one waits like them", function()
+  local dir = ok(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  ok(fs.write(dir.path .. "/token", TOKEN))
+  local config = { api = { token = secret.new("file", dir.path .. "/token") } }
+  local wrong, right = { config = config, authorization = "Bearer wrong" },
+    { config = config, authorization = "Bearer " .. TOKEN }
+  local refused = 0
+  for _ = 1, 1000 do
+    local allowed, err = from("192.0.2.1", wrong)
+    eq(allowed, false)
+    if err.code == "unauthorized" then
+      refused = refused + 1
+    else
+      eq(err.code, "rate_limited")
+      ok(err.retry_after > 0 and err.retry_after <= 1)
+    end
+  end
+  ok(refused >= 10 and refused <= 15, refused)
+  eq(select(2, from("192.0.2.1", right)).code, "rate_limited")
+  eq(from("192.0.2.2", right), true, "another address is not held back")
+  lab.eventually("the address is heard again", 10, function() return from("192.0.2.1", right) end)
+  for i = 1, 20 do from(("2001:db8:1:2::%x"):format(i), wrong) end
+  eq(select(2, from("2001:db8:1:2:ffff::9", right)).code, "rate_limited", "a network of IPv6 is one address")
+  eq(from("2001:db8:1:3::1", right), true)
+  for i = 1, 3000 do from(("198.51.%d.%d"):format(i // 250, i % 250), wrong) end
+  lab.eventually("many addresses lock nobody out", 15, function() return from("203.0.113.9", right) end)
+  for _ = 1, 5 do -- who says nothing guesses nothing
+    eq(select(2, from("192.0.2.3", { config = config })).code, "unauthorized")
+  end
+  eq(from("192.0.2.3", { config = config, basic = true,
+    authorization = "Basic " .. require("hash").base64("ann:" .. TOKEN) }), true)
+end)
+
+test("who may not come in is told so before a body is read", function()
+  local _, _, server = open()
+  local stream = ok(proc.spawn { "python3", "-c", [[
+import socket, sys
+for path, status in (("/apply", b"401"), ("/v1/approvals", b"401"), ("/healthz", b"405"), ("/nothing", b"405")):
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    s.settimeout(30)
+    s.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n" % path.encode())
+    answer = s.recv(100)
+    assert answer.split(b" ")[1] == status, answer
+print("told")
+]], tostring(server.port) })
+  eq(ok(stream:read("stdout")), "told\n")
 end)
 
 test("apply and destroy start runs and answer where they are followed", function()
