@@ -218,8 +218,8 @@ end
 ---@private
 function Repository:insists(name, complaint)
   local doubt, now = self.doubts[name], time.monotonic()
-  if not doubt or doubt.complaint ~= complaint then
-    doubt = { complaint = complaint, since = now, times = 0 }
+  if not doubt then -- a busy repository's list is another one each time: what counts is since when it is too short
+    doubt = { since = now, times = 0 }
     self.doubts[name] = doubt
     log.warn("a chart repository lost versions; the answer is not believed", { url = self.url, why = complaint })
   end

@@ -8,6 +8,7 @@
 -- interval, however many apps and policies ask. Over HTTP references come by protocol version 2 in this
 -- process (git/smart.lua); file and ssh remotes are asked through the git program.
 
+local belief = require "git.belief"
 local budget = require "budget"
 local command = require "git.command"
 local content = require "git.content"
@@ -28,9 +29,6 @@ local M = {}
 ---Reads the address of a repository; see git/url.lua for what is accepted.
 M.parse_url = url.parse
 
----An answer that lost much is believed after it was the same this often, for this long (never when all is
----gone).
-local DOUBTS, DOUBT_FOR = 3, 600
 local MAX_QUIET = 300
 
 ---@class GitSource one remote with one set of credentials, shared by its repository objects
@@ -39,9 +37,8 @@ local MAX_QUIET = 300
 ---@field timeout Seconds
 ---@field interval Seconds the shortest interval of those who ask
 ---@field last {asked: number, snapshot: GitSnapshot?, err: Err?}?
----@field good GitSnapshot? the last credible answer
+---@field belief GitBelief what is believed of its answers
 ---@field fingerprint string?
----@field doubt {complaint: string, fingerprint: string, since: number, times: integer}?
 ---@field denial Err?
 ---@field denials integer refused credentials in a row
 ---@field quiet_until number monotonic; not asked before, because of them
@@ -58,7 +55,7 @@ local function source_of(address, opts)
   local source = sources[key]
   if not source then
     source = setmetatable({ url = address, timeout = opts.timeout or 30, interval = opts.interval or 30,
-      mirrors = {}, denials = 0, quiet_until = -math.huge }, Source)
+      mirrors = {}, belief = belief.new(address.text), denials = 0, quiet_until = -math.huge }, Source)
     if address.scheme == "http" or address.scheme == "https" then
       source.endpoint = smart.endpoint { url = address, username = opts.username, password = opts.password,
         ca = opts.ca, timeout = source.timeout, interval = source.interval }
@@ -95,32 +92,6 @@ function Source:ls_remote(known)
   return snapshot, fingerprint
 end
 
----Whether an answer may be believed; remembers doubts.
----@private
-function Source:judge(snapshot, fingerprint)
-  local complaint = self.good and refs.shrunk(self.good, snapshot)
-  if not complaint then
-    self.doubt = nil
-    return true
-  end
-  local now, doubt = time.monotonic(), self.doubt
-  if not doubt or doubt.fingerprint ~= fingerprint then
-    doubt = { complaint = complaint, fingerprint = fingerprint, since = now, times = 0 }
-    self.doubt = doubt
-    log.warn("a repository lost references; the answer is not believed",
-      { url = self.url.text, why = complaint })
-  end
-  doubt.times = doubt.times + 1
-  local empty = snapshot.heads + snapshot.tags == 0
-  if not empty and doubt.times >= DOUBTS and now - doubt.since >= DOUBT_FOR then
-    log.warn("a repository stays without the references that it lost; the answer is believed now",
-      { url = self.url.text, why = complaint })
-    self.doubt = nil
-    return true
-  end
-  return errors.fail("mismatch", "not believed: " .. complaint, { op = "git.refs", target = self.url.text })
-end
-
 -- Servers lock accounts out after some wrong passwords, and asking more often makes none right: twice the pause
 -- each time, up to five minutes. New credentials come with a new source.
 local function note_denial(self, err)
@@ -147,15 +118,11 @@ function Source:poll()
     return nil, fingerprint
   end
   self.denials = 0
-  if snapshot == true then
-    self.doubt = nil
-    self.good.at = time.now()
-    return self.good
-  end
-  local ok, err = self:judge(snapshot, fingerprint)
-  if not ok then return nil, err end
-  self.good, self.fingerprint = snapshot, fingerprint
-  return snapshot
+  self.fingerprint = fingerprint
+  if snapshot ~= true then return self.belief:take(snapshot) end
+  local known = self.belief:again()
+  known.at = time.now()
+  return known
 end
 
 -- One flight at a time. A leader that is cancelled lands without an answer; one of those who wait takes over.
@@ -263,6 +230,16 @@ end
 ---Makes the next question ask the server, whatever is known: something told us that there is news.
 function Repository:expire()
   self.source.last = nil
+end
+
+---Tells what the repository looked like before anything was asked of it, so that a first answer that lost much of that
+---is noticed. Without effect once there was an answer.
+---@param branch string
+---@param head? string a commit
+---@param tags table<string, string> name to commit
+function Repository:expect(branch, head, tags)
+  if self.source.belief.snapshot then return end
+  self.source.belief:expect(refs.snapshot({ [branch] = head }, tags, head and branch))
 end
 
 ---Gets what a branch is at; without a name, the branch that the server's HEAD names.

@@ -141,7 +141,7 @@
 ---| "accepted"  became a change
 ---| "unchanged" what should be is what is
 ---| "refused"   a candidate was looked at and turned down
----| "held"      would be a change, but the environment is held
+---| "held"      would be a change, but the environment is held; or counts as there although it is missing
 ---| "nothing"   the policy wants nothing, with its reason
 ---| "error"     the policy or what it asked failed
 

@@ -3,8 +3,8 @@
 -- Its state is one file, changed in one stroke, so that it survives a killed host as the real world does. Every effect
 -- that changes something adds a line to `effects`, written by the world, never by Moontide. The real parts keep it
 -- honest: the same story is told with them by the demo.
-local errors, fs, hash, json, task, time = require "errors", require "fs", require "hash", require "json",
-  require "task", require "time"
+local errors, fs, hash, json, refs, task, time = require "errors", require "fs", require "hash", require "json",
+  require "git.refs", require "task", require "time"
 
 local M = {}
 
@@ -63,32 +63,30 @@ function Sim:messages() return self:look().messages end
 local function digest_of(commit) return "sha256:" .. hash.sha256("image of " .. commit) end
 
 local function simulated_repository(sim)
-  local seen_text, seen
-  local repo = {}
+  local believed, seen_text = require("git.belief").new("sim"), nil
+  local repo = { belief = believed }
   function repo.refs()
     local w = sim:look()
     if w.down then return errors.fail("refused", "nobody listens there", { op = "git.refs" }) end
     local text = json.encode { branches = w.branches, tags = w.tags }
-    if text ~= seen_text then
-      seen_text, seen = text, { branches = w.branches, tags = w.tags }
-    end
-    return seen -- the same object while nothing changed, as git.lua does
+    if text == seen_text then return believed:again() end -- the same object while nothing changed, as git.lua does
+    seen_text = text
+    return believed:take(refs.snapshot(w.branches, w.tags))
   end
+  function repo.expect(_, branch, head, tags) believed:expect(refs.snapshot({ [branch] = head }, tags)) end
   function repo.expire() end
   function repo.compare() return { status = "ahead" } end
   function repo.head(_, branch)
     local s, err = repo.refs()
     if not s then return nil, err end
-    if not s.branches[branch] then return errors.fail("not_found", "there is no branch " .. branch) end
-    return { commit = s.branches[branch], key = s.branches[branch], ref = "refs/heads/" .. branch }
+    local ref = s.refs["refs/heads/" .. branch]
+    if not ref then return errors.fail("not_found", "there is no branch " .. branch) end
+    return { commit = ref.commit, key = ref.commit, ref = "refs/heads/" .. branch }
   end
   function repo.tags()
     local s, err = repo.refs()
     if not s then return nil, err end
-    local list = {}
-    for name, commit in pairs(s.tags) do list[#list + 1] = { name = name, commit = commit, oid = commit } end
-    table.sort(list, function(a, b) return a.name < b.name end)
-    return list
+    return refs.tag_list(s)
   end
   return repo
 end

@@ -85,6 +85,7 @@ local function record(engine, place, name, decisions)
     }
   end
   for _, d in ipairs(fresh) do
+    if d.verdict == "held" and d.subject ~= "" then show("warn", d.reason) end
     if d.verdict == "refused" or d.verdict == "error" then
       shown = shown + 1
       if shown <= MAX_TOLD or d.alarm or d.verdict == "error" then

@@ -1,8 +1,10 @@
 -- Judging: what an answer means, given what the journal remembers. The second of the three parts of a decision;
 -- memory() only reads, and judge() only thinks.
-local sayings = require "engine.sayings"
+local sayings, time = require "engine.sayings", require "time"
 
 local M = {}
+
+M.MISSING = "(missing references)" -- the subject of what is held back because it may be a mistake of the source
 
 ---What the host remembers of a policy at a place: what an answer is measured against.
 ---@class Memory
@@ -15,6 +17,7 @@ local M = {}
 ---@field passed? string Why its version is no news: somebody went back after it came.
 ---@field adopted? Running What was found running and taken as it is just now.
 ---@field held? {by: string} Who holds the place.
+---@field missing? GitHeld References that the source lists no more, and that count as there for now.
 
 ---@class Judgement
 ---@field decisions Decision[] At most one a subject; the last is about the policy as a whole.
@@ -33,13 +36,15 @@ function M.kind_of(place, compiled) return compiled.name == place.config.rollbac
 ---@param compiled Policy
 ---@param answer Answer
 ---@param adopted? Running
+---@param missing? GitHeld
 ---@return Memory
-function M.memory(journal, place, compiled, answer, adopted)
+function M.memory(journal, place, compiled, answer, adopted, missing)
   local app, environment, change = place.app.name, place.environment, answer.change
   local kind = M.kind_of(place, compiled)
   local watch = journal:watch(app, environment, kind)
   local memory = {
     app = app, environment = environment, watch = watch, adopted = adopted or nil,
+    missing = kind == "change" and missing or nil,
     policy = { name = compiled.name, kind = kind },
   }
   if not change then return memory end
@@ -92,6 +97,14 @@ local function judge_change(change, memory)
   }
 end
 
+-- Why names that the source lists no more still count.
+local function words_of(missing)
+  local more = missing.count > #missing.names and (" and %d more"):format(missing.count - #missing.names) or ""
+  local till = missing.till and "until " .. time.iso(missing.till) or "as long as it lists nothing at all"
+  return ("the source lists them no more since %s (%s): %s%s; they count as there %s"):format(time.iso(missing.since),
+    missing.complaint, table.concat(missing.names, ", "), more, till)
+end
+
 ---Judges an answer.
 ---@param answer Answer
 ---@param memory Memory
@@ -107,6 +120,11 @@ function M.judge(answer, memory)
     if not memory.watch then seen = {} end
   end
   local decisions = table.move(answer.refusals, 1, #answer.refusals, 1, {})
+  if memory.missing then
+    decisions[#decisions + 1] = {
+      subject = M.MISSING, verdict = "held", reason = sayings.kept(words_of(memory.missing), sayings.MAX_REASON),
+    }
+  end
   decision.subject, decision.reason = "", sayings.kept(decision.reason, sayings.MAX_REASON)
   decisions[#decisions + 1] = decision
   return { decisions = decisions, change = change, seen = seen }

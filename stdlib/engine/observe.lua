@@ -12,49 +12,98 @@ local function others_turn() time.sleep(0) end
 ---@async
 ---@param engine table
 ---@param app AppConfig
----@return table<string, {commit: string, first_sight: boolean, at: number}> known Not to be changed.
+---@return table<string, {commit: string, first_sight: boolean, gone: boolean, at: number}> known Not to be changed
 function M.known(engine, app)
   local state = engine:app_state(app.name)
   if state.known then return state.known end
-  local known, last = {}, ""
+  local known, listed, last = {}, 0, ""
   repeat
     local rows = engine.journal:tags(app.name, last, PIECE)
     for _, row in ipairs(rows) do
-      known[row.name] = { commit = row.commit_id, first_sight = row.first_sight == 1, at = row.at }
+      known[row.name] = {
+        commit = row.commit_id, first_sight = row.first_sight == 1, gone = row.gone == 1, at = row.at,
+      }
+      if row.gone == 0 then listed = listed + 1 end
       last = row.name
     end
     if #rows == PIECE then others_turn() end
   until #rows < PIECE
-  state.known = state.known or known -- somebody else may have read them meanwhile
+  if not state.known then state.known, state.listed = known, listed end -- else somebody else read them meanwhile
   return state.known
+end
+
+-- Calls fn with a piece of the list after the other, and whether it is the last; at least once.
+local function in_pieces(list, fn)
+  local i = 1
+  repeat
+    local piece = table.move(list, i, math.min(i + PIECE - 1, #list), 1, {})
+    i = i + #piece
+    fn(piece, i > #list)
+    if i <= #list then others_turn() end
+  until i > #list
 end
 
 -- Writes what is new, the shape of the repository last: a host that is killed in between sees the rest anew.
 local function remember(engine, app, shape, new, first_sight)
-  local journal, known, i = engine.journal, M.known(engine, app), 1
-  while true do
-    local piece = table.move(new, i, math.min(i + PIECE - 1, #new), 1, {})
-    i = i + #piece
-    local last = i > #new
-    journal:remember_repository(app.name, last and shape or nil, piece, first_sight)
+  local state, known = engine:app_state(app.name), M.known(engine, app)
+  in_pieces(new, function(piece, last)
+    engine.journal:remember_repository(app.name, last and shape or nil, piece, first_sight)
     for _, tag in ipairs(piece) do
-      known[tag.name] = { commit = tag.commit, first_sight = first_sight, at = time.now() }
+      known[tag.name] = { commit = tag.commit, first_sight = first_sight, gone = false, at = time.now() }
+      state.listed = state.listed + 1
     end
-    if last then return end
-    others_turn()
-  end
+  end)
 end
 
--- How often the same much shorter list must come before it is taken for news (after a restart; while the host runs,
--- git.lua itself has doubts).
-local DOUBTS <const> = 3
+-- Remembers which known tags the repository lists, so that the next host knows what should be there.
+local function mark(engine, app, names, gone)
+  if #names == 0 then return end
+  local state, known = engine:app_state(app.name), M.known(engine, app)
+  in_pieces(names, function(piece)
+    engine.journal:mark_tags(app.name, piece, gone)
+    for _, name in ipairs(piece) do
+      known[name].gone = gone
+      state.listed = state.listed + (gone and -1 or 1)
+    end
+  end)
+end
+
+-- What a list of tags says beside what is known: new ones, those that came back, those that are gone.
+local function compare(known, listed, tags)
+  local new, back, gone = {}, {}, {}
+  for _, tag in ipairs(tags) do
+    local k = known[tag.name]
+    if not k then new[#new + 1] = tag elseif k.gone then back[#back + 1] = tag.name end
+  end
+  if #tags - #new - #back < listed then
+    local there = {}
+    for _, tag in ipairs(tags) do there[tag.name] = true end
+    for name, k in pairs(known) do
+      if not k.gone and not there[name] then gone[#gone + 1] = name end
+    end
+  end
+  return new, back, gone
+end
+
+-- An answer is measured against what an earlier host saw, when this one has seen nothing yet.
+local function expect(engine, app, state, repo)
+  local before = engine.journal:snapshot(app.name)
+  if state.snapshot or not before then return before end
+  local tags = {}
+  for name, k in pairs(M.known(engine, app)) do
+    if not k.gone then tags[name] = k.commit end
+  end
+  repo:expect(before.branch, before.head, tags)
+  return before
+end
 
 local function observe_git(engine, app, state)
   local repo = engine:repository(app)
+  local before = expect(engine, app, state, repo)
   local snapshot, err = repo:refs()
   state.error = err
   if not snapshot then return end
-  state.polled_at = time.now()
+  state.polled_at, state.held = time.now(), snapshot.held
   if snapshot == state.snapshot then return end
   local head, tags
   head, err = repo:head(app.branch)
@@ -67,25 +116,16 @@ local function observe_git(engine, app, state)
     state.error = err
     return
   end
-  local before = engine.journal:snapshot(app.name)
-  local far_fewer = before and before.tags >= 4 and #tags < before.tags / 2
-  if far_fewer and not state.snapshot and (state.doubts or 0) < DOUBTS then
-    state.doubts = (state.doubts or 0) + 1
-    state.error = errors.new("mismatch",
-      ("the repository shows %d tags where it had %d: not believed yet"):format(#tags, before.tags),
-      { op = "git.tags", target = app.name })
-    return
-  end
-  local known, new = M.known(engine, app), {}
-  for _, tag in ipairs(tags) do
-    if not known[tag.name] then new[#new + 1] = tag end
-  end
+  local known = M.known(engine, app)
+  local new, back, gone = compare(known, state.listed, tags)
   local commit = head and head.commit
   if not before or #new > 0 or before.head ~= commit or before.tags ~= #tags or before.branch ~= app.branch then
     state.previous_head = before and before.head
     remember(engine, app, { branch = app.branch, head = commit, tags = #tags }, new, before == nil)
   end
-  state.snapshot, state.head, state.doubts = snapshot, commit, nil
+  mark(engine, app, back, false)
+  mark(engine, app, gone, true)
+  state.snapshot, state.head = snapshot, commit
 end
 
 ---Looks at an app's source. A failure is kept for the policies that ask: those that do not (rollback) go on. The same

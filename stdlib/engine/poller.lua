@@ -25,7 +25,8 @@ local function decide(engine, place, compiled)
   end
   local answer = found == nil and ask.failed(problem) or ask.ask(place, compiled)
   if answer.err and (engine.stopping or answer.err.code == "cancelled") then return nil end
-  local memory = judge.memory(engine.journal, place, compiled, answer, found or nil)
+  local missing = engine:app_state(place.app.name).held
+  local memory = judge.memory(engine.journal, place, compiled, answer, found or nil, missing)
   return accept.accept(engine, place, compiled, judge.judge(answer, memory)), answer.err
 end
 

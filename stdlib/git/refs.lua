@@ -30,6 +30,7 @@ local MAX_NAME = 1024
 ---@field package names string[] of the tags, as they came
 ---@field package ordered boolean they came in the order of their names, as git lists them
 ---@field package list table[]? what tag_list made of them
+---@field held GitHeld? what is in `refs` although the server lists it no more (git/belief.lua)
 ---@field at number wall seconds of the answer
 
 local function fail(message, ...)
@@ -363,10 +364,65 @@ function M.tag_list(snapshot)
   return list
 end
 
----Judges a new answer by the one before it: an answer that lost everything, or half of the tags, is an error.
----
----A server that restores a backup, a proxy that cuts a list and a repository that was emptied all look like
----"somebody deleted the releases". Acting on that can only do harm; waiting for a person costs nothing.
+-- Whether a reference belongs to a snapshot as a branch or as a tag.
+local function kind_of(name) return name:sub(1, 10) == "refs/tags/" and "tags" or "heads" end
+
+---Adds references that an answer lacks, and the branch that HEAD names with them.
+---@param snapshot GitSnapshot
+---@param kept table<string, GitRef>
+---@param before GitSnapshot where they come from
+function M.keep(snapshot, kept, before)
+  for name, ref in pairs(kept) do
+    local kind = kind_of(name)
+    snapshot.refs[name] = ref
+    snapshot[kind] = snapshot[kind] + 1
+    if kind == "tags" then
+      snapshot.names[#snapshot.names + 1] = name
+      snapshot.ordered = false
+    end
+  end
+  if not snapshot.head and kept[before.head or ""] then
+    snapshot.head, snapshot.head_commit = before.head, before.head_commit
+  end
+end
+
+---Makes a snapshot without some of its references.
+---@param snapshot GitSnapshot
+---@param gone table<string, boolean>
+---@return GitSnapshot
+function M.without(snapshot, gone)
+  local less = new_snapshot(snapshot.format)
+  for _, field in ipairs { "head", "head_commit", "refused", "at" } do less[field] = snapshot[field] end
+  for name, ref in pairs(snapshot.refs) do
+    if not gone[name] then
+      local kind = kind_of(name)
+      less.refs[name] = ref
+      less[kind] = less[kind] + 1
+      if kind == "tags" then less.names[#less.names + 1] = name end
+    end
+  end
+  less.ordered = false
+  if gone[less.head or ""] then less.head, less.head_commit = nil, nil end
+  return less
+end
+
+---Makes a snapshot of names and commits.
+---@param heads table<string, string> branch to commit
+---@param tags table<string, string> tag to commit
+---@param head? string the branch that HEAD names
+---@return GitSnapshot
+function M.snapshot(heads, tags, head)
+  local _, sample = next(heads)
+  if not sample then _, sample = next(tags) end
+  local snapshot = new_snapshot(M.id_format(sample) or "sha1")
+  for prefix, list in pairs { ["refs/heads/"] = heads, ["refs/tags/"] = tags } do
+    for name, commit in pairs(list) do add(snapshot, prefix .. name, commit) end
+  end
+  if head then set_head(snapshot, "refs/heads/" .. head, heads[head]) end
+  return snapshot
+end
+
+---Judges a new answer by the one before it: whether it lost everything, all branches, or half of the tags.
 ---@param before GitSnapshot
 ---@param now GitSnapshot
 ---@return string? complaint nil when the answer is credible

@@ -10,10 +10,23 @@ local Memory = {}
 ---@param app string
 ---@param after string The last name of the piece before; "" for the first.
 ---@param limit integer
----@return {name: string, commit_id: string, first_sight: integer, at: number}[]
+---@return {name: string, commit_id: string, first_sight: integer, gone: integer, at: number}[]
 function Memory:tags(app, after, limit)
-  return self:rows("SELECT name, commit_id, first_sight, at FROM tags WHERE app = ? AND name > ? ORDER BY name LIMIT ?",
-    app, after, limit)
+  return self:rows([[SELECT name, commit_id, first_sight, gone, at FROM tags WHERE app = ? AND name > ? ORDER BY name
+    LIMIT ?]], app, after, limit)
+end
+
+---Remembers of known tags whether the repository still lists them.
+---@param app string
+---@param names string[]
+---@param gone boolean
+function Memory:mark_tags(app, names, gone)
+  self:lazily("snapshot", function()
+    for _, name in ipairs(names) do
+      self:write("UPDATE tags SET gone = ? WHERE app = ? AND name = ?", gone and 1 or 0, app, name)
+    end
+    return true
+  end)
 end
 
 ---When a tag was first seen.

@@ -170,6 +170,8 @@ M.migrations = {
   UPDATE watches SET kind = 'rollback' WHERE policy = 'rollback' OR EXISTS (SELECT 1 FROM runs WHERE kind = 'rollback'
     AND "by" IS NULL AND app = watches.app AND environment = watches.environment AND policy = watches.policy);
 
+  ALTER TABLE tags ADD COLUMN gone INTEGER NOT NULL DEFAULT 0; -- 1: the repository lists it no more
+
   ALTER TABLE releases ADD COLUMN part TEXT; -- JSON: the containers that it was for, where a place has several images
   ]],
 }

@@ -294,15 +294,94 @@ test("a source that is down is an error in why, changes nothing, and heals", fun
   eq(s.world:running("staging").commit, C "b")
 end)
 
-test("half of the tags gone after a restart is not believed at once", function()
+-- A host whose repository showed eight versions, and then lost seven of them while a version and a push came.
+local function shrunken(again)
   local s = stage()
   s.world:push("main", "a")
+  s.settle()
   for i = 1, 8 do s.world:tag("v1." .. i .. ".0", "a") end
   s.settle()
   for i = 1, 7 do s.world:tag("v1." .. i .. ".0", nil) end
+  if again then s.restart() end
+  assert(s.host:poll())
+  function s.belief() return s.host:repository(s.host.config.apps.web).belief end
+  function s.tags() return #s.host:place("web", "production"):tags() end
+  return s
+end
+
+test("of a list that lost half of its tags only the missing ones are held back, also after a restart", function()
+  for _, again in ipairs { false, true } do
+    local s = shrunken(again)
+    local held = s.why("production", "(missing references)")
+    eq(held.verdict, "held")
+    has(held.reason, "7 of 8 tags are gone")
+    has(held.reason, "since 20")
+    has(held.reason, "until 20")
+    has(held.reason, "refs/tags/v1.1.0")
+    eq(s.tags(), 8)
+    eq(s.why("production", nil).verdict, "nothing")
+    s.world:push("main", "b")
+    s.settle()
+    eq(s.world:running("staging").commit, C "b", "a push goes out at once")
+    s.world:tag("v1.9.0", "b")
+    s.settle()
+    eq(s.world:running("production").version, "v1.9.0", "so does a new version")
+    ok(s.host:release { app = "web", environment = "production", by = "tess", what = "1.2.0" })
+    ok(s.host:apply { app = "web", environment = "staging", by = "tess" })
+    s.settle()
+    eq(s.world:running("production").version, "v1.2.0", "people's orders are carried out")
+  end
+end)
+
+test("missing tags are gone after ten minutes, however busy the repository is meanwhile", function()
+  local s = shrunken()
+  local since = s.why("production", "(missing references)").reason
+  for i = 1, 3 do
+    s.world:push("main", "push " .. i)
+    assert(s.host:poll())
+  end
+  local function times(reason) return reason:match("since (%S+)"), reason:match("until (%S+)") end
+  eq({ times(s.why("production", "(missing references)").reason) }, { times(since) })
+  for _, batch in pairs(s.belief().gone) do batch.since = batch.since - 601 end
+  s.world:push("main", "c")
+  s.settle()
+  eq(s.tags(), 1)
+  eq(s.world:running("staging").commit, C "c")
+  eq(s.why("production", "(missing references)").since, nil, "it is no current decision any more")
   s.restart()
   assert(s.host:poll())
-  has(s.why("production", nil).reason, "not believed")
+  eq({ s.tags(), s.host:app_state("web").held }, { 1 }, "the next host knows that they are gone")
+end)
+
+test("missing tags that come back are no news, and those that go missing later have a time of their own", function()
+  local s = shrunken()
+  for i = 1, 7 do s.world:tag("v1." .. i .. ".0", "a") end
+  s.settle()
+  eq({ s.tags(), s.host:app_state("web").held }, { 8 })
+  for i = 1, 4 do s.world:tag("v1." .. i .. ".0", nil) end
+  for _ = 1, 3 do assert(s.host:poll()) end
+  for _, batch in pairs(s.belief().gone) do batch.since = batch.since - 601 end
+  s.world:tag("v1.5.0", nil)
+  assert(s.host:poll())
+  assert(s.host:poll())
+  eq(s.tags(), 4, "the first four are gone, the fifth is held back")
+  has(s.why("production", "(missing references)").reason, "refs/tags/v1.5.0;")
+end)
+
+test("a source that lists nothing at all is never believed, and nothing of it runs away", function()
+  local s = shrunken()
+  s.world:change(function(w) w.tags, w.branches = {}, {} end)
+  for _ = 1, 5 do
+    assert(s.host:poll())
+    for _, batch in pairs(s.belief().gone) do batch.since = batch.since - 601 end
+  end
+  eq(s.tags(), 8)
+  has(s.why("staging", nil).reason, "was handled")
+  has(s.why("production", "(missing references)").reason, "as long as it lists nothing at all")
+  s.world:push("main", "b")
+  for i = 5, 8 do s.world:tag("v1." .. i .. ".0", "a") end
+  s.settle()
+  eq({ s.tags(), s.world:running("staging").commit }, { 4, C "b" })
 end)
 
 test("hold keeps changes waiting, the newest only; unhold lets them go", function()
