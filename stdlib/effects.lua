@@ -226,6 +226,17 @@ function M.require(name)
   return made[name]
 end
 
+---What policies find in the modules: "fs.read" and the rest, in order. For whoever proves something of each.
+---@return string[] names
+function M.names()
+  local names = {}
+  for module, functions in pairs(MODULES) do
+    for name in pairs(functions) do names[#names + 1] = module .. "." .. name end
+  end
+  table.sort(names)
+  return names
+end
+
 ---The position of the policy line that called, for refusals: skips frames of the program itself.
 ---@return string? file
 ---@return integer? line
