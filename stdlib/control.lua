@@ -256,6 +256,15 @@ local function route(routes, engine, request)
     :format(wire.VERSION)))
 end
 
+-- An answer of lines of JSON, written by a function.
+local function streaming(write_all, err)
+  if not write_all then return refuse(err) end
+  local reply = answer(200, {})
+  reply.headers["Content-Type"] = "application/x-ndjson"
+  reply.body = write_all
+  return reply
+end
+
 --- Makes the handler of the control socket; for tests, too.
 ---@param engine Engine
 ---@return fun(request: table): table
@@ -265,13 +274,9 @@ function M.handler(engine)
   routes[#routes + 1] = { "POST", "^/v1/repl$", function(_, request)
     local body, err = body_of(request)
     if not body then return refuse(err) end
-    local stream, wrong = sessions:request(body)
-    if not stream then return refuse(wrong) end
-    local reply = answer(200, {})
-    reply.headers["Content-Type"] = "application/x-ndjson"
-    reply.body = stream
-    return reply
+    return streaming(sessions:request(body))
   end }
+  routes[#routes + 1] = { "POST", "^/v1/repl/session$", function() return streaming(sessions:attach()) end }
   return function(request)
     request.query = request.query or {}
     local ok, reply = xpcall(route, function(raised)

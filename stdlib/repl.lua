@@ -21,7 +21,7 @@ local DEADLINE, LONGEST = 60, 3600 -- seconds of a command: when it does not say
 local CPU = 10 -- processor seconds of a command
 local OUTPUT = 262144 -- bytes that a command may print
 local CODE = 262144 -- bytes of a command
-local SESSIONS, IDLE = 16, 3600 -- how many, and for how many seconds unused
+local SESSIONS = 16 -- at once
 
 ---@class Reply
 ---@field state "done"|"incomplete"|"error"
@@ -60,7 +60,7 @@ end
 ---@param extra table? names that it sees beside the API
 ---@return Session
 function M.open(extra)
-  local self = setmetatable({ used = time.monotonic(), printed = 0 }, Session)
+  local self = setmetatable({ printed = 0 }, Session)
   self.env = environment(extra, function(text) self:print(text) end)
   return self
 end
@@ -123,7 +123,6 @@ end
 ---@return Reply
 function Session:eval(code, options)
   options = options or {}
-  self.used = time.monotonic()
   if #code > CODE then return { state = "error", message = ("a command has at most %d bytes"):format(CODE) } end
   local chunk, message, incomplete = M.compile(code, self.env)
   if not chunk then
@@ -133,7 +132,7 @@ function Session:eval(code, options)
   self.busy, self.printed, self.on_output = true, 0, options.on_output
   local _ <close> = setmetatable({}, {
     __close = function()
-      self.busy, self.on_output, self.used = false, nil, time.monotonic()
+      self.busy, self.on_output = false, nil
     end,
   })
   local started = time.monotonic()
@@ -181,33 +180,34 @@ function M.sessions(engine)
   return setmetatable({ engine = engine, open = {}, count = 0 }, Sessions)
 end
 
----The session of an id, if it is still there.
----@param id any
----@return Session? session
-function Sessions:find(id)
-  local now = time.monotonic()
-  for name, session in pairs(self.open) do
-    if now - session.used > IDLE and not session.busy then
-      self.open[name], self.count = nil, self.count - 1
-    end
-  end
-  if id then
-    local session = self.open[id]
-    if not session then
-      return errors.fail("not_found", "this session has ended; the next command begins a new one without its names")
-    end
-    return session, id
-  end
-  if self.count >= SESSIONS then return errors.fail("busy", "too many open prompts") end
+---@return Session
+function Sessions:make()
   local extra = { engine = self.engine }
   for name, value in pairs(self.engine.repl_env or {}) do extra[name] = value end
-  local session = M.open(extra)
-  id = hash.hex(hash.random(16))
-  self.open[id], self.count = session, self.count + 1
-  return session, id
+  return M.open(extra)
 end
 
 local HEARTBEAT = 1
+
+--- Opens a session for a client: gives a function that writes {session=} and then a sign of life now and then. The
+--- session ends with it, and so with its client, however that one ends.
+---@return (fun(write: fun(text: string)))?
+---@return Err? err busy: there are too many.
+function Sessions:attach()
+  if self.count >= SESSIONS then return errors.fail("busy", "too many open prompts") end
+  return function(write)
+    local id = hash.hex(hash.random(16))
+    self.open[id], self.count = self:make(), self.count + 1
+    local guard <close> = setmetatable({}, { __close = function()
+      self.open[id], self.count = nil, self.count - 1
+    end })
+    write(wire.encode({ session = id }) .. "\n")
+    while guard do
+      time.sleep(HEARTBEAT)
+      write("\n") -- writing is how a client that went away is noticed
+    end
+  end
+end
 
 --- Serves one command: gives a function that writes lines of JSON, first {session=}, then {output=} as it is
 --- printed, at last the reply.
@@ -216,11 +216,10 @@ local HEARTBEAT = 1
 ---@return Err? err
 function Sessions:request(body)
   if type(body.code) ~= "string" then return errors.fail("invalid", "code is missing") end
-  local session, id = self:find(type(body.session) == "string" and body.session or nil)
-  if not session then return nil, id end
+  local session = body.session == nil and self:make() or self.open[body.session]
+  if not session then return errors.fail("not_found", "this session has ended") end
   log.info("a command at the prompt", { by = body.by, code = body.code:sub(1, 1000) })
   return function(write)
-    write(wire.encode({ session = id }) .. "\n")
     local changed, pending, reply = task.signal(), {}, nil
     local run <close> = task.spawn(function()
       reply = session:eval(body.code, {

@@ -6,10 +6,12 @@
 
 local M = {}
 
--- C1 controls, line and paragraph separators, and the bidirectional marks of Trojan Source (Unicode TR 36).
+-- C1 controls, line and paragraph separators, the bidirectional marks of Trojan Source (Unicode TR 36), annotations
+-- and tags that nobody sees. Joiners belong to honest text.
 local function is_foul(code)
   return code < 32 or (code >= 0x7f and code < 0xa0) or code == 0x061c or code == 0x200e or code == 0x200f
-    or (code >= 0x2028 and code <= 0x202e) or (code >= 0x2066 and code <= 0x2069) or code == 0xfeff
+    or (code >= 0x2028 and code <= 0x202e) or (code >= 0x2060 and code <= 0x206f) or code == 0xfeff
+    or (code >= 0xfff9 and code <= 0xfffb) or (code >= 0xe0000 and code <= 0xe0fff)
 end
 
 ---Tells whether a text is UTF-8 without control characters and direction marks.
@@ -51,6 +53,29 @@ function M.clean(text, max)
   local cut = max - 3
   while cut > 0 and text:byte(cut + 1) & 0xc0 == 0x80 do cut = cut - 1 end
   return text:sub(1, cut) .. "..."
+end
+
+local escapes = setmetatable({}, { __index = function(self, char)
+  local code = utf8.len(char) == 1 and utf8.codepoint(char)
+  local escape = false
+  if code and is_foul(code) then
+    if code < 0x10000 then
+      escape = ("\\u%04x"):format(code)
+    else
+      code = code - 0x10000
+      escape = ("\\u%04x\\u%04x"):format(0xd800 + (code >> 10), 0xdc00 + (code & 0x3ff))
+    end
+    self[char] = escape -- few characters are foul; all others are not kept
+  end
+  return escape
+end })
+
+---JSON for people's eyes, too: the same value, with escapes for what would act on a terminal or stay unseen.
+---@param json string Encoded JSON.
+---@return string
+function M.visible_json(json)
+  if not json:find "[\127-\255]" then return json end
+  return (json:gsub("\127", "\\u007f"):gsub("[\xC2-\xF4][\x80-\xBF]+", escapes))
 end
 
 ---A URL without the name and password that may stand in it.

@@ -9,21 +9,41 @@ local FRAME = 1048576 -- bytes of one framed command
 
 -- ---- where commands are evaluated ----
 
+-- Keeps a session of the running host open while this process lives.
+local function attach(host)
+  local session, problem
+  local changed = task.signal()
+  task.spawn(function()
+    local ok, err = host:stream("POST", "/v1/repl/session", {}, function(object)
+      session = object.session or session
+      changed:notify()
+    end)
+    session, problem = nil, not ok and err or errors.new("reset", "the host went away", { op = "repl" })
+    changed:notify()
+  end)
+  while not session and not problem do changed:wait() end
+  return function() return session, problem end
+end
+
 -- In the running host, over the control socket.
 local function remote(ctx)
-  local host, session = ctx:host(), nil
-  local by = ctx.by()
+  local host = ctx:host()
+  local by, current = ctx.by(), attach(host)
   return function(code, timeout, on_output)
+    local session, problem = current()
+    if not session then
+      current = attach(host) -- the host was started anew: a session without the names of the last one
+      session, problem = current()
+    end
+    if not session then return nil, problem end
     local reply
     local ok, err = host:stream("POST", "/v1/repl", {
       code = code, session = session, timeout = timeout, by = by,
     }, function(object)
-      if object.session then session = object.session end
       if object.output then on_output(object.output) end
       if object.state then reply = object end
     end)
     if ok and reply then return reply end
-    if errors.is(err, "not_found") then session = nil end
     return nil, err or errors.new("reset", "the host went away", { op = "repl" })
   end
 end

@@ -1,13 +1,13 @@
 -- Approvals over HTTP, in the form that keel's clients know: GET, POST and PUT of /v1/approvals, with the token of
 -- `api` as a bearer's or as anybody's password.
 local errors, json, log, time = require "errors", require "json", require "log", require "time"
-local token = require "control.token"
+local token, visible_json = require "control.token", require("text").visible_json
 
 local M = {}
 
 local function answer(status, value)
   return {
-    status = status, body = assert(json.encode(value)) .. "\n",
+    status = status, body = visible_json(assert(json.encode(value))) .. "\n",
     headers = { ["Content-Type"] = "application/json", ["Cache-Control"] = "no-store" },
   }
 end

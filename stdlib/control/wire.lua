@@ -2,6 +2,7 @@
 
 local errors = require "errors"
 local json = require "json"
+local text = require "text"
 
 local M = {}
 
@@ -32,7 +33,7 @@ end
 ---@param value any
 ---@return string
 function M.encode(value)
-  return (assert(json.encode(prepare(value, 0))))
+  return text.visible_json(assert(json.encode(prepare(value, 0))))
 end
 
 --- Makes the body of a failed answer.
@@ -55,25 +56,25 @@ function M.status(err)
 end
 
 --- Writes a piece of text so that it may stand in a path or a query.
----@param text any
+---@param value any
 ---@return string
-function M.escape(text)
-  return (tostring(text):gsub("[^%w._~-]", function(c) return ("%%%02X"):format(c:byte()) end))
+function M.escape(value)
+  return (tostring(value):gsub("[^%w._~-]", function(c) return ("%%%02X"):format(c:byte()) end))
 end
 
 --- Reads what escape wrote.
----@param text string
+---@param escaped string
 ---@return string
-function M.unescape(text)
-  return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+function M.unescape(escaped)
+  return (escaped:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
 end
 
 --- Reads the query of an address: "a=1&b=2".
----@param text string?
+---@param query string?
 ---@return table<string, string>
-function M.query(text)
+function M.query(query)
   local out = {}
-  for pair in (text or ""):gmatch("[^&]+") do
+  for pair in (query or ""):gmatch("[^&]+") do
     local key, value = pair:match("^([^=]*)=?(.*)$")
     out[M.unescape(key)] = M.unescape((value:gsub("+", " ")))
   end

@@ -257,10 +257,21 @@ test("a command is evaluated in the host, with its engine in reach", function()
   eq(engine.calls[1][1], "poll")
 end)
 
+-- Opens a session as a client does; ends with the task, as if the client had died.
+local function attach(host)
+  local id, problem
+  local typing = task.spawn(function()
+    local _, err = host:stream("POST", "/v1/repl/session", {}, function(object) id = object.session or id end)
+    problem = err
+  end)
+  check.eventually(function() return id or problem end, 10)
+  return id, typing, problem
+end
+
 test("a session keeps its names; another does not see them", function()
   local host = open()
-  local _, lines = prompt(host, "mine = 7")
-  local session = lines[1].session
+  local session = attach(host)
+  prompt(host, "mine = 7", { session = session })
   eq(prompt(host, "mine", { session = session }).values, { "7" })
   eq(prompt(host, "_ + 1", { session = session }).values, { "8" })
   eq(prompt(host, "mine").state, "error")
@@ -273,9 +284,9 @@ test("what is printed arrives while the command runs", function()
   ok(host:stream("POST", "/v1/repl", { code = "print 'a' time.sleep(0.3) print 'b'" }, function(object)
     arrived[#arrived + 1] = { object.output or object.state, time.monotonic() }
   end))
-  eq(arrived[2][1], "a\n")
-  eq(arrived[3][1], "b\n")
-  ok(arrived[3][2] - arrived[2][2] > 0.2)
+  eq(arrived[1][1], "a\n")
+  eq(arrived[2][1], "b\n")
+  ok(arrived[2][2] - arrived[1][2] > 0.2)
 end)
 
 test("a client that goes away ends its command", function()
@@ -296,10 +307,19 @@ test("a client that goes away ends its command", function()
   end, 10, "the command stops")
 end)
 
-test("the number of sessions is bounded", function()
+test("the number of sessions is bounded, and one that loses its client is free", function()
   local host = open()
-  for _ = 1, 16 do prompt(host, "1") end
-  fails("busy", host:stream("POST", "/v1/repl", { code = "1" }, function() end))
+  local clients = {}
+  for i = 1, 16 do
+    local id
+    id, clients[i] = attach(host)
+    ok(id)
+  end
+  local _, _, problem = attach(host)
+  eq(problem.code, "busy")
+  eq(prompt(host, "1").values, { "1" }, "a command by itself needs no place")
+  clients[3]:cancel()
+  check.eventually(function() return (attach(host)) end, 10)
 end)
 
 test("a thousand quick requests leave nothing behind", function()
