@@ -99,7 +99,7 @@ end
 -- Whether a host before this state left just this running. A target that knows generations takes it over by itself,
 -- without rolling anything out; any other would start it anew.
 local function runs_already(self, target, request)
-  local live = self.place.engine.journal:live(self.app, self.environment, request)
+  local live = not target.follows and self.place.engine.journal:live(self.app, self.environment, request)
   if not live or live.adopted == 0 or live.digest ~= request.digest then return false end
   local now = target:current()
   if not now or now.digest ~= request.digest or now.healthy == false or now.generation then return false end

@@ -38,6 +38,7 @@ local M = {}
 ---@field hooks? {output: fun(stream: string, line: string), progress: fun(text: string)}
 
 ---@class Target
+---@field follows? boolean Somebody else rolls out: asked for what runs already, it starts nothing anew.
 ---@field current fun(self): Running?, Err? Nothing runs: nil without an error.
 ---@field apply fun(self, request: TargetRequest): true?, Err? Accepted, not proved; asking again changes nothing.
 ---@field wait fun(self, request: TargetRequest): true?, Err? Until it runs; else unhealthy, with its last words.

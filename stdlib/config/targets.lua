@@ -104,6 +104,9 @@ return {
       { required = true, what = "a workload", verify = workload, example = '"deployment/web"' }) },
     { "containers", s.list(s.text { plural = "container names", verify = label_name },
       { doc = "Containers to look at. Default: all that keel monitors.", default = {} }) },
-    { "timeout", s.duration { doc = "Time for keel to act and for the rollout.", default = "10m", min = 1 } },
+    { "timeout", s.duration { doc = "Time for keel to act and for the rollout. When keel has not acted by then, the"
+      .. " release waits and is tried again.", default = "10m", min = 1 } },
+    { "patience", s.duration { doc = "How long a pod may fail (pull, crash) before the release does.",
+      default = "30s", min = 0 } },
   }, { doc = "A workload that an installed keel rolls out when its tag is pushed; here it is watched." }) },
 }

@@ -82,6 +82,11 @@ local RULES <const> = {
     return "invalid", ("%q is no version and no range of versions: %s"):format(text.clean(wanted, 60), hint)
   end },
   { "Invalid Semantic Version", function() return "invalid", "a chart's version is no semantic version" end },
+  -- A local chart, a values file: whatever sentence is around it.
+  { "could not stat ([^%s:]+)", function(words, path)
+    return words:find("ermission denied", 1, true) and "denied" or "not_found",
+      ("there is no %s that helmsman can read: %s"):format(path, text.clean(words, LONGEST))
+  end },
   { "chart %[ (.-) %] version %[ (.-) %] can't be found", function(words, chart, version)
     if unreachable(words) then
       return "unreachable", ("the repository of chart %s cannot be reached: %s"):format(chart, reason(words))
@@ -114,6 +119,9 @@ local RULES <const> = {
   end },
   { "validation failed %-%-", function(words) return "invalid", text.clean(words, LONGEST) end },
   { "error loading env file", function(words) return "invalid", text.clean(words, LONGEST) end },
+  { "helm (%w+) plugin is not installed/configured correctly", function(_, plugin)
+    return "not_found", ("helmsman needs helm's %s plugin: install it where helm looks for plugins"):format(plugin)
+  end },
   { "%f[%w](%w+) is not installed/configured correctly", function(_, tool)
     return "not_found", ("helmsman needs %s, and finds none in its PATH"):format(tool)
   end },

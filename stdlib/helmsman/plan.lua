@@ -105,7 +105,7 @@ local WORDS <const> = {
   keep = "as they should be", ignore = "ignored",
 }
 
----A plan in one line for people: "1 to install (api), 2 as they should be".
+---A plan in one line for people: "1 to install (api), 2 as they should be". By name: helmsman has no order.
 ---@param plan HelmsmanPlan
 ---@return string
 function M.words(plan)
@@ -115,10 +115,11 @@ function M.words(plan)
     for _, d in ipairs(plan.decisions) do
       if d.action == action then
         count = count + 1
-        if count <= 5 then names[count] = d.release end
+        names[#names + 1] = d.release
       end
     end
-    if count > 5 then names[6] = "..." end
+    table.sort(names)
+    if #names > 5 then names = table.move({ "..." }, 1, 1, 6, { table.unpack(names, 1, 5) }) end
     local who = CHANGING[action] and names[1] and (" (%s)"):format(table.concat(names, ", ")) or ""
     if count > 0 then parts[#parts + 1] = ("%d %s%s"):format(count, WORDS[action], who) end
   end

@@ -12,7 +12,6 @@ local dig = rollout.dig
 local M = {}
 
 local LOOK <const> = 5       -- seconds between two looks when nothing changes
-local PATIENCE <const> = 30  -- seconds that a pod may fail to pull or crash
 local DEFAULT <const> = "@every 1m"
 
 ---@class KeelTarget: Target
@@ -21,7 +20,7 @@ local DEFAULT <const> = "@every 1m"
 ---@field workload Workload
 ---@field what string "deployment/web"
 ---@field package client? KubernetesClient
-local Keel = {}
+local Keel = { follows = true }
 Keel.__index = Keel
 
 ---@param environment EnvironmentConfig
@@ -41,6 +40,12 @@ end
 function Keel:fail(code, words, ...)
   if select("#", ...) > 0 then words = words:format(...) end
   return errors.fail(code, text.clean(words, 800), { op = "target.keel", target = self.what })
+end
+
+-- keel is away, slow, or waits for people: that says nothing of the release, which is neither good nor bad yet.
+local function not_yet(err)
+  err.passing = true
+  return nil, err
 end
 
 ---Reads the workload.
@@ -270,12 +275,11 @@ end
 
 ---@private
 function Keel:children(name, digest)
-  if not self.known_children then
-    local manifest = self:registry(name):manifest(digest)
-    self.known_children = {}
-    for _, child in ipairs(manifest and manifest.children or {}) do self.known_children[child.digest] = true end
-  end
-  return self.known_children
+  if self.known_children then return self.known_children end
+  local manifest, children = self:registry(name):manifest(digest), {}
+  for _, child in ipairs(manifest and manifest.children or {}) do children[child.digest] = true end
+  if manifest then self.known_children = children end
+  return children
 end
 
 ---Whether all pods run the digest, or the images of its index.
@@ -288,14 +292,22 @@ function Keel:runs(plan, count, unknown, digest)
   return true
 end
 
--- Whether keel has done its part: the tag is the wanted one; a constant one moved since we wait, or some pod has it.
-local function has_acted(plan, object, list, began, started)
+-- Whether keel has done its part: the tag is the wanted one, and the newest pods have what a constant one points to;
+-- while they do not tell, a rollout since this was decided is taken for it. Pods of before say nothing: what is taken
+-- back runs in some of them, and what keel rolled out for the release before is not for this one.
+---@private
+function Keel:has_acted(plan, object, list, began, newest)
   for _, c in ipairs(list) do
     if c.reference.tag ~= plan.tag then return false end
   end
-  if not plan.constant or started then return true end
+  if not plan.constant then return true end
+  local count = digests(list, newest)
+  for found in pairs(count) do
+    if found == began.digest or self:children(plan.name, began.digest)[found] then return true end
+  end
+  if next(count) then return false end
   local written, at = update_time(object)
-  return written ~= began.written or at ~= nil and at > began.at
+  return written ~= began.written or at ~= nil and at > began.since
 end
 
 ---One look. true: it runs; nil and an error: it never will; false and words: not yet.
@@ -304,7 +316,8 @@ function Keel:look(object, pods, plan, request, began)
   local list, err = self:containers(object, reference.parse(request.image).repository)
   if not list then return nil, err end
   local count, unknown = digests(list, pods)
-  local acted = has_acted(plan, object, list, began, count[request.digest] ~= nil)
+  local newest = pods_of.newest(object, pods, watch.sets(self.client, object))
+  local acted = self:has_acted(plan, object, list, began, newest)
   local status = rollout.status(object)
   if object.kind == "CronJob" then
     if acted then return true end
@@ -313,10 +326,13 @@ function Keel:look(object, pods, plan, request, began)
   elseif status.state == "done" and status.wanted == 0 and acted then
     return true
   end
+  began.acted = acted
   if not acted then
-    return false, ("keel has not acted: it looks for %s:%s %s"):format(plan.name, plan.tag, plan.schedule)
+    local votes = plan.settings.approvals
+    return false, ("keel has not acted: it looks for %s:%s %s%s"):format(plan.name, plan.tag, plan.schedule,
+      votes > 0 and (", and asks people for %d votes"):format(votes) or "")
   end
-  local faults = pods_of.all_faults(pods_of.newest(object, pods, watch.sets(self.client, object)))
+  local faults = pods_of.all_faults(newest)
   local words = pods_of.words(faults)
   local told = words ~= "" and "; " .. words or ""
   if status.state == "failed" then return self:fail("unhealthy", "the rollout failed: %s", status.text .. told) end
@@ -326,7 +342,7 @@ function Keel:look(object, pods, plan, request, began)
     failing = failing or fault.weight == "stuck"
   end
   began.failing = failing and (began.failing or now) or nil
-  if began.failing and now - began.failing > PATIENCE then
+  if began.failing and now - began.failing > self.config.patience then
     return self:fail("unhealthy", "the rollout stands still: %s", status.text .. told)
   end
   if status.state == "done" then
@@ -380,7 +396,7 @@ function Keel:wait(request)
   local plan
   plan, err = self:plan(object, request)
   if not plan then return nil, err end
-  local began = { written = (update_time(object)), at = time.now() }
+  local began = { written = (update_time(object)), since = request.since or time.now(), digest = request.digest }
   local seconds, said = request.timeout or self.config.timeout, nil
   local done, words = self:follow(object, seconds, function(now, pods)
     local ok, why = self:look(now, pods, plan, request, began)
@@ -392,8 +408,9 @@ function Keel:wait(request)
   end)
   if done then return true end
   if done == nil then return nil, words end
-  local hint = words:find("has not acted", 1, true) and "; is keel running, and does its log say why not?" or ""
-  return self:fail("unhealthy", "not done in %s: %s%s", time.words(seconds), words, hint)
+  local late = ("not done in %s: %s"):format(time.words(seconds), words)
+  if began.acted then return self:fail("unhealthy", "%s", late) end
+  return not_yet(select(2, self:fail("timeout", "%s; is keel running, and does its log say why not?", late)))
 end
 
 ---Nothing is kept that could go.

@@ -26,12 +26,12 @@ local function stage()
       local at, stop = text:find(url, 1, true)
       if at then text = text:sub(1, at - 1) .. s.museum.url .. text:sub(stop + 1) end
     end
-    if text then base.write(s.dir .. "/" .. path, text) end
+    if text then base.write(s.dir .. "/config/" .. path, text) end
   end
   -- kwok's nodes have no volumes to give.
-  local values = ok(fs.read(s.dir .. "/dss/values/moontide.yaml"))
+  local values = ok(fs.read(s.dir .. "/config/dss/values/moontide.yaml"))
   values = values:gsub("persistence: {.-}", "persistence: { enabled: false }")
-  base.write(s.dir .. "/dss/values/moontide.yaml", values)
+  base.write(s.dir .. "/config/dss/values/moontide.yaml", values)
   return s
 end
 
@@ -48,12 +48,13 @@ function Stage:publish(name, version)
 end
 
 -- helmsman, as a user has it in a shell.
-function Stage:helmsman(words, env)
+function Stage:helmsman(words, env, cwd)
   self.home = self.home or base.dir "home"
   local all = { PATH = tools.cache() .. "/bin:/usr/bin:/bin", HOME = self.home, KUBECONFIG = self.c.kubeconfig,
     TMPDIR = self.home, HELMSMAN_STAND_IN_DIFF = "1" }
   for key, value in pairs(env or {}) do all[key] = value end
-  local argv = { tools.path "helmsman", "-no-banner", env = all, cwd = self.dir, timeout = 300, stderr = "stdout" }
+  local argv = { tools.path "helmsman", "-no-banner", env = all, cwd = cwd or self.dir, timeout = 300,
+    stderr = "stdout" }
   table.move(words, 1, #words, #argv + 1, argv)
   return ok(proc.run(argv))
 end
@@ -74,16 +75,16 @@ function Stage:releases()
   return list
 end
 
-local UP <const> = { "-apply", "-parallel-files", "-p=2", "-f=dss/storage.yaml", "-f=dss/tools.yaml" }
-local DOWN <const> = { "-destroy", "-parallel-files", "-p=2", "-f=dss/storage.yaml", "-f=dss/tools.yaml" }
+local UP <const> = { "-apply", "-parallel-files", "-p=2", "-f=config/dss/storage.yaml", "-f=config/dss/tools.yaml" }
+local DOWN <const> = { "-destroy", "-parallel-files", "-p=2", "-f=config/dss/storage.yaml", "-f=config/dss/tools.yaml" }
 
 -- Moontide itself, with the app of values/moontide.yaml and helmsman as a program of this machine.
 function Stage:configure(more)
-  local said = ok(yaml.decode(ok(fs.read(self.dir .. "/dss/values/moontide.yaml")))).config
+  local said = ok(yaml.decode(ok(fs.read(self.dir .. "/config/dss/values/moontide.yaml")))).config
   for name, environment in pairs(said.apps.shop.environments) do
     local target = environment.target
     target.flags = nil -- here it makes the namespaces
-    target.run, target.files = "process", { ("%s/dss/application-%s.yaml"):format(self.dir, name) }
+    target.run, target.files = "process", { ("%s/config/dss/application-%s.yaml"):format(self.dir, name) }
     target.command, target.env = { tools.path "helmsman" }, { PATH = tools.cache() .. "/bin:/usr/bin:/bin" }
   end
   said.api, said.state = nil, self.dir .. "/state"
@@ -116,6 +117,13 @@ test("the system goes up by one command, is upgraded, goes down by one command a
   local version = ok(fs.read "config/chart/Chart.yaml"):match("\nversion: (%S+)")
   all["moontide/helmsman"] = "helmsman-0.1.0 deployed 1"
   all["moontide/moontide"] = ("moontide-%s deployed 1"):format(version)
+  -- As the README has it, from the folder where config/ is; from elsewhere the files of setFile are not found.
+  s.c:kubectl { "create", "namespace", "moontide" }
+  has(s:must { "-dry-run", "-f=config/dss/tools.yaml" }, "Plan applied")
+  eq(s:releases(), {})
+  local elsewhere = s:helmsman({ "-dry-run", ("-f=%s/config/dss/tools.yaml"):format(s.dir) }, nil, base.dir "elsewhere")
+  eq(elsewhere.ok, false)
+  has(elsewhere.stdout, "config/dss/application-")
   s:must(UP)
   eq(s:releases(), all)
   for _, place in ipairs { "storage/object-storage", "storage/registry", "storage/chartmuseum", "moontide/moontide" } do
@@ -123,7 +131,7 @@ test("the system goes up by one command, is upgraded, goes down by one command a
     s.c:rolled_out(ns, name)
   end
   local map = s.c:get "/api/v1/namespaces/moontide/configmaps/helmsman"
-  eq(map.data["staging.yaml"], ok(fs.read(s.dir .. "/dss/application-staging.yaml")))
+  eq(map.data["staging.yaml"], ok(fs.read(s.dir .. "/config/dss/application-staging.yaml")))
   local job = s.c:get "/apis/batch/v1/namespaces/moontide/cronjobs/helmsman"
   eq(job.spec.suspend, true)
   eq(job.spec.jobTemplate.spec.template.spec.containers[1].args, { "-apply", "-f=/dss/staging.yaml" })
@@ -135,7 +143,7 @@ test("the system goes up by one command, is upgraded, goes down by one command a
   -- A newer chart within the range goes in, and nothing else moves.
   s:publish("docker-registry", "3.1.0")
   s:publish("minio", "6.0.0") -- beyond its range
-  has(s:must { "-f=dss/storage.yaml" }, "Release [ registry ] will be upgraded")
+  has(s:must { "-f=config/dss/storage.yaml" }, "Release [ registry ] will be upgraded")
   s:must(UP)
   all["storage/registry"] = "docker-registry-3.1.0 deployed 2"
   eq(s:releases(), all)
@@ -154,11 +162,11 @@ end, 400)
 test("keel is laid over the tools, and goes when it is left out", function()
   local s = stage()
   s:publish("keel", "1.2.0")
-  s:must { "-apply", "-f=dss/tools.yaml", "-f=dss/keel.yaml" }
+  s:must { "-apply", "-f=config/dss/tools.yaml", "-f=config/dss/keel.yaml" }
   eq(s:releases()["moontide/keel"], "keel-1.2.0 deployed 1")
   eq(s:releases()["moontide/helmsman"], "helmsman-0.1.0 deployed 1")
-  has(s:must { "-f=dss/tools.yaml" }, "Untracked release [ keel ] found and it will be deleted")
-  s:must { "-apply", "-f=dss/tools.yaml" }
+  has(s:must { "-f=config/dss/tools.yaml" }, "Untracked release [ keel ] found and it will be deleted")
+  s:must { "-apply", "-f=config/dss/tools.yaml" }
   eq(s:releases()["moontide/keel"], nil)
 end, 300)
 
@@ -191,9 +199,9 @@ test("Moontide follows the charts and puts them out by the files, in staging as 
 
     -- The same files, by hand: what Moontide put out is what they know.
     local versions = { API_VERSION = "1.0.0", WEB_VERSION = "1.1.0" }
-    has(s:must({ "-f=dss/application-production.yaml" }, versions), "Release [ web ] installed and up-to-date")
-    s:must({ "-destroy", "-f=dss/application-production.yaml" }, versions)
-    s:must({ "-destroy", "-f=dss/application-staging.yaml" }, versions)
+    has(s:must({ "-f=config/dss/application-production.yaml" }, versions), "Release [ web ] installed and up-to-date")
+    s:must({ "-destroy", "-f=config/dss/application-production.yaml" }, versions)
+    s:must({ "-destroy", "-f=config/dss/application-staging.yaml" }, versions)
     eq(s:releases(), {})
   end, 400)
 
@@ -202,7 +210,7 @@ test("Moontide killed while helm works goes on where it was: a first release and
     local s = stage()
     for _, name in ipairs { "api", "web" } do s:publish(name, "1.0.0") end
     -- Only production has something to do; its first chart takes some seconds to become ready.
-    local file = s.dir .. "/dss/application-production.yaml"
+    local file = s.dir .. "/config/dss/application-production.yaml"
     base.write(file, (ok(fs.read(file)):gsub("chart: main/api\n", "%0    set: { delay: 5s }\n")))
     local function die_at(status)
       s:configure()
@@ -280,12 +288,12 @@ end, 300)
 
 test("what the files say is understood by Moontide, helm and the API server", function()
   local s = stage()
-  s.c:helm { "lint", s.dir .. "/dss/helmsman" }
+  s.c:helm { "lint", s.dir .. "/config/dss/helmsman" }
   s.c:kubectl { "create", "namespace", "staging" }
   s.c:kubectl { "create", "namespace", "production" }
   s.c:kubectl { "create", "namespace", "moontide" }
-  local made = s.c:helm { "template", "helmsman", s.dir .. "/dss/helmsman", "-n", "moontide", "--set-file",
-    "files.staging=" .. s.dir .. "/dss/application-staging.yaml", "--set", "secretEnv.TOKEN.secret=a",
+  local made = s.c:helm { "template", "helmsman", s.dir .. "/config/dss/helmsman", "-n", "moontide", "--set-file",
+    "files.staging=" .. s.dir .. "/config/dss/application-staging.yaml", "--set", "secretEnv.TOKEN.secret=a",
     "--set", "secretEnv.TOKEN.key=b" }
   s.c:kubectl { "apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin = made }
   has(made, "name: TOKEN")

@@ -82,7 +82,7 @@ test("what helmsman, helm and the cluster refuse has its code", function()
   local s = stage.open { { name = "api" } }
   local t = s:target()
   has(fails("invalid", t:apply(s:request(1, { web = "0.1.0" }))).message, "uses $API_VERSION, which is not set")
-  has(fails("not_found", t:apply(s:request(2, { api = "9.9.9" }))).message, "there is no chart")
+  has(fails("not_found", t:apply(s:request(2, { api = "9.9.9" }))).message, s.dir .. "/charts/api-9.9.9 that helmsman")
   stage.write_files(s.dir, s.ns, { { name = "api", more = { version = "staging", chart = "./charts/api-0.1.0" } } })
   has(fails("invalid", t:apply(s:request(3, { api = "0.1.0" }))).message, '"staging" is no version')
   stage.write_files(s.dir, s.ns, { { name = "api", more = { version = '">=3"', chart = "./charts/api-0.1.0" } } })

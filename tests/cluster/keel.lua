@@ -6,16 +6,24 @@ local tools = require "cluster.tools"
 
 local M = {}
 
----Starts the stand-in for keel for one namespace; it ends with the test, or by stop().
+local PORT <const> = 9300 -- of the original, which can have no other
+
+---Starts the stand-in for keel for one namespace, or the original that MOONTIDE_KEEL names; it ends with the test, or
+---by stop().
 ---@async
 ---@param c Cluster
 ---@param ns string
 ---@return table service :stop()
 function M.start(c, ns)
-  local listen = "127.0.0.1:" .. base.port()
+  local original, dir = tools.original "keel-stand-in", base.dir("keel")
+  local listen = "127.0.0.1:" .. (original and PORT or base.port())
+  local argv = { tools.path("keel-stand-in"), "-kubeconfig", c.kubeconfig, "-namespace", ns, "-listen", listen }
+  if original then
+    argv = { original, "--no-incluster", "--kubeconfig", c.kubeconfig, "--ui-dir", dir }
+  end
   local service = base.start {
-    name = "keel-stand-in", dir = base.dir("keel"),
-    argv = { tools.path("keel-stand-in"), "-kubeconfig", c.kubeconfig, "-namespace", ns, "-listen", listen },
+    name = original and "keel" or "keel-stand-in", dir = dir, argv = argv,
+    env = original and { POLL = "1", RESTRICTED_NAMESPACE = ns, XDG_DATA_HOME = dir, HOME = dir } or nil,
     ready = function() return http.get(("http://%s/healthz"):format(listen), { timeout = 2 }) end,
   }
   service.url = "http://" .. listen
@@ -70,6 +78,7 @@ end
 ---@param c Cluster
 ---@param ns string
 ---@param registry LabRegistry
+---@return Task hand It ends with the test, or by cancel().
 function M.kubelet(c, ns, registry)
   local hand = task.spawn(function()
     while true do
@@ -97,6 +106,7 @@ function M.kubelet(c, ns, registry)
     end
   end)
   check.defer(function() hand:cancel() end)
+  return hand
 end
 
 return M

@@ -2,8 +2,9 @@
 -- it, and from the one to the other without an edit.
 local check = require "check"
 local cluster, kit = require "cluster.lab", require "cluster.keel"
-local base, fs, hash, http, json, registries, sim, task, time = require "lab.base", require "fs", require "hash",
-  require "http", require "json", require "lab.registry", require "sim", require "task", require "time"
+local base, errors, fs, hash, http, json, registries, sim, task, time = require "lab.base", require "errors",
+  require "fs", require "hash", require "http", require "json", require "lab.registry", require "sim", require "task",
+  require "time"
 local eq, ok, has = check.eq, check.ok, check.has
 
 -- A busy machine's cluster takes its time.
@@ -77,7 +78,7 @@ local function beside(s, world)
     for _, env in ipairs(app.environment_list) do
       env.verify, env.notify = {}, {}
       env.target = { kind = "keel", cluster = "default", namespace = s.ns, workload = "deployment/web-" .. env.name,
-        containers = {}, timeout = 30 }
+        containers = {}, timeout = 30, patience = 30 }
     end
     return cfg
   end
@@ -150,10 +151,9 @@ test("beside keel: what it would never act on is told before anybody waits, and 
   s.push("1.0.0", "one")
   kit.kubelet(s.c, s.ns, s.registry)
   local function open(name, timeout)
-    return assert(target.open({ app = "web", name = "x", target = {
-      kind = "keel", cluster = "default", namespace = s.ns,
-      workload = "deployment/" .. name, containers = {}, timeout = timeout or 5 } }, { clusters = clusters(s),
-      registries = {}, state = folder() }))
+    return assert(target.open({ app = "web", name = "x", target = { kind = "keel", cluster = "default",
+      namespace = s.ns, workload = "deployment/" .. name, containers = {}, timeout = timeout or 5, patience = 30 } },
+      { clusters = clusters(s), registries = {}, state = folder() }))
   end
   local hooks = { output = function() end, progress = function() end }
   local function apply(name, version, other)
@@ -185,8 +185,15 @@ test("beside keel: what it would never act on is told before anybody waits, and 
   local request = { image = s.repo .. "@" .. two, digest = two, release = 2, hooks = hooks }
   ok(t:apply(request))
   local done, err = t:wait(request)
-  eq({ done, err.code }, { nil, "unhealthy" })
+  eq({ done, err.code, errors.passing(err) }, { nil, "timeout", true }) -- which says nothing of the release
   has(err.message, "keel has not acted: it looks for " .. s.repo .. ":staging @every 1s; is keel running")
+  -- or waits for people
+  s.web("votes", "staging", { policy = "force", matchTag = "true", approvals = "2" })
+  s.eventually("the pods say what they run", function() return open("votes"):current().digest == two end)
+  local three = s.push("staging", "three")
+  done, err = open("votes", 1):wait { image = s.repo .. "@" .. three, digest = three, release = 3, hooks = hooks }
+  eq({ done, errors.passing(err) }, { nil, true })
+  has(err.message, "keel has not acted: it looks for " .. s.repo .. ":staging @every 1s, and asks people for 2 votes")
   -- what runs is told by the pods
   local running = s.eventually("the pods say what they run", function()
     local r = t:current()
@@ -194,6 +201,49 @@ test("beside keel: what it would never act on is told before anybody waits, and 
   end)
   eq({ running.healthy, running.version }, { true, nil })
   eq(ok(open("versions"):current()).version, "1.0.0")
+end)
+
+test("beside keel: taking back moves the tag and waits for keel, whatever the bad pods do meanwhile", function()
+  local s = stage()
+  local one = s.push("staging", "one")
+  local hand = kit.kubelet(s.c, s.ns, s.registry)
+  s.web("web", "staging", { policy = "force", matchTag = "true" })
+  local function open()
+    return assert(require("target").open({ app = "web", name = "x", target = { kind = "keel", cluster = "default",
+      namespace = s.ns, workload = "deployment/web", containers = {}, timeout = 60, patience = 0 } },
+      { clusters = clusters(s), registries = {}, state = folder() }))
+  end
+  s.eventually("it runs one", function() return open():current().digest == one end)
+  -- What keel does, by hand: then it is known when.
+  local function act(word)
+    s.c:patch(s.path "web", { spec = { template = { metadata = { annotations = { ["lab.moontide/stage"] = word,
+      ["keel.sh/update-time"] = time.iso():gsub("T", " "):gsub("Z", ".5 +0000 UTC m=+1.5") } } } } })
+  end
+  local two = s.push("staging", "two")
+  act "crash"
+  s.eventually("a pod of two crashes beside those of one", function()
+    local found = {}
+    for _, pod in ipairs(s.c:pods(s.ns, "app=web")) do
+      local status = (pod.status.containerStatuses or {})[1]
+      found[status and status.imageID:match("@(.*)$") or "?"] = true
+    end
+    return found[one] and found[two]
+  end)
+  hand:cancel() -- it would take what the tag points to for what crashed pods ran
+  local said = {}
+  local back = { image = s.repo .. "@" .. one, digest = one, release = 3, restored = true, since = time.now(), hooks = {
+    output = function() end, progress = function(words) said[#said + 1] = words end } }
+  local target = open()
+  ok(target:apply(back))
+  eq(require("registry").repository(s.repo, { registries = {} }):digest("staging"), one)
+  local waiting = task.spawn(function() return target:wait(back) end)
+  s.eventually("it waits", function() return said[1] end)
+  has(said[1], "keel has not acted")
+  time.sleep(1) -- whole seconds are written
+  act "ready"
+  kit.kubelet(s.c, s.ns, s.registry)
+  local done, err = waiting:join()
+  eq({ done, err and err.message }, { true })
 end)
 
 test("from beside keel to instead of it: keel is stopped, and nothing in the manifests changes", function()

@@ -48,11 +48,25 @@ function M.cache()
   return home .. "/moontide/cluster"
 end
 
+-- Who has the originals that could not be had here names them, and the tests run with them instead of a stand-in.
+local ORIGINALS <const> = { ["keel-stand-in"] = "MOONTIDE_KEEL", helmsman = "MOONTIDE_HELMSMAN",
+  chartmuseum = "MOONTIDE_CHARTMUSEUM" }
+
+---The original that the environment names instead of a stand-in, if it does.
+---@param name string
+---@return string? path
+function M.original(name)
+  local path = ORIGINALS[name] and sys.env(ORIGINALS[name])
+  return path ~= "" and path or nil
+end
+
 ---Where a program is. Raises when it was never built.
 ---@async
 ---@param name string
 ---@return string
 function M.path(name)
+  local original = M.original(name)
+  if original then return original end
   local path = ("%s/bin/%s"):format(M.cache(), name)
   if not fs.exists(path) then error(name .. " is not built: run 'make cluster-build'", 0) end
   return path

@@ -447,6 +447,36 @@ test("a rollback to what was adopted, without version or commit, names it by its
   has(entries[#entries].text, "done: rollback")
 end)
 
+test("taking back to what was adopted moves what somebody else follows, although it runs still", function()
+  local s = stage()
+  local old = "sha256:" .. ("0"):rep(64)
+  s.world:put("production", { digest = old })
+  local moved = old
+  local open = s.host.world.target
+  -- As keel's: it rolls out what the tag points to, later.
+  s.host.world.target = function(environment, cfg)
+    if environment.name ~= "production" then return open(environment, cfg) end
+    return {
+      follows = true, settle = function() return true end,
+      current = function() return { digest = old, healthy = true, state = "running" } end,
+      apply = function(_, request)
+        moved = request.digest
+        return true
+      end,
+      wait = function(_, request)
+        if request.digest == old then return true end
+        return require("errors").fail("unhealthy", "its pods crash", { op = "target.wait" })
+      end,
+    }
+  end
+  s.world:push("main", "a")
+  s.settle()
+  s.world:tag("v1.0.0", "a")
+  s.settle()
+  eq(s.runs("production")[1], "done take back v1.0.0")
+  eq(moved, old)
+end)
+
 test("a poll that changes nothing writes nothing", function()
   local s = stage { watch_for = 0 }
   s.world:push("main", "a")

@@ -443,6 +443,13 @@ test("every failure has its code and says what to do", function()
     said("CRITICAL", "apps validation failed -- for app [api ]. version can't be empty"))
   is("not_found", "helmsman needs kubectl", said("CRITICAL", "kubectl is not installed/configured"
     .. " correctly. Aborting!"))
+  is("not_found", "helmsman needs helm's diff plugin", said("CRITICAL", "helm diff plugin is not installed/configured"
+    .. " correctly. Aborting!"))
+  is("not_found", "there is no /srv/charts/api that helmsman can read", said("ERROR", "could not stat /srv/charts/api"))
+  is("not_found", "there is no /srv/charts/api that", said("CRITICAL", "apps validation failed -- for app [api ]."
+    .. " could not stat /srv/charts/api: stat /srv/charts/api: no such file or directory"))
+  is("denied", "there is no /srv/values.yaml that", said("CRITICAL", "apps validation failed -- for app [api ]. invalid"
+    .. " values file: could not stat /srv/values.yaml: stat /srv/values.yaml: permission denied"))
   is("unhealthy", "release api: UPGRADE FAILED: context deadline exceeded", said("ERROR", "command for"
     .. " release [api] returned [ 1 ]"
     .. " exit code and error message [ Error: UPGRADE FAILED: context deadline exceeded ]"))
@@ -467,6 +474,16 @@ test("a plan is read whatever stands around it", function()
   eq(plan.changes, 3)
   eq(plans.words(plan), "1 to install (a), 1 to upgrade (b), 1 to delete (e), 3 as they should be, 1 ignored")
   eq({ plan.decisions[1].namespace, plan.decisions[1].version }, { "n", "0.1.0" })
+end)
+
+test("a plan in words does not depend on helmsman's order, which is another each time", function()
+  local function words(...)
+    local list = {}
+    for i, name in ipairs { ... } do list[i] = { action = "install", release = name } end
+    return plans.words { complete = true, changes = #list, decisions = list }
+  end
+  eq(words("web", "api"), "2 to install (api, web)")
+  eq(words("g", "b", "f", "c", "e", "a", "d"), "7 to install (a, b, c, d, e, ...)")
 end)
 
 test("labels of a release that anybody may have written break nothing", function()

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand"
 	"regexp"
 	"sort"
 	"strconv"
@@ -149,7 +150,9 @@ func (s *state) uninstall(p *plan, r *release) {
 
 func (s *state) makePlan(now map[string]*existing) *plan {
 	p := &plan{}
-	for _, name := range s.names {
+	names := append([]string{}, s.names...)
+	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] }) // Go's maps have no order either
+	for _, name := range names {
 		r := s.Apps[name]
 		if err := s.decide(p, r, now, option.retries); err != nil {
 			fatal("%s", err)

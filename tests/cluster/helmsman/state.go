@@ -144,7 +144,7 @@ func merge(under, over map[string]any) map[string]any {
 	return under
 }
 
-// Paths in a file start at its folder, not where the program runs.
+// Paths in a file start at its folder, not where the program runs; but those of setFile do.
 func resolve(apps map[string]any, folder string, repos map[string]any, known []any) {
 	absolute := func(path any) any {
 		text, ok := path.(string)
@@ -165,11 +165,6 @@ func resolve(apps map[string]any, folder string, repos map[string]any, known []a
 		if files, ok := app["valuesFiles"].([]any); ok {
 			for i := range files {
 				files[i] = absolute(files[i])
-			}
-		}
-		if files, ok := app["setFile"].(map[string]any); ok {
-			for key := range files {
-				files[key] = absolute(files[key])
 			}
 		}
 		chart, _ := app["chart"].(string)
@@ -340,7 +335,7 @@ func (s *state) validateApp(r *release, seen map[string]bool) error {
 	}
 	for _, file := range r.values() {
 		if _, err := os.Stat(file); err != nil {
-			return fmt.Errorf("invalid values file: %w", err)
+			return fmt.Errorf("invalid values file: could not stat %s: %w", file, err)
 		}
 	}
 	return nil
@@ -422,6 +417,11 @@ func (s *state) addNamespaces() {
 }
 
 func chartOf(chart, wanted string) (*chartInfo, error) {
+	if filepath.IsAbs(chart) { // a local one
+		if _, err := os.Stat(chart); err != nil {
+			return nil, fmt.Errorf("could not stat %s", chart)
+		}
+	}
 	args := []string{"show", "chart", chart}
 	if wanted != "latest" && wanted != "" {
 		args = append(args, "--version", wanted)

@@ -5,10 +5,12 @@
 //
 // Written from documented behaviour; no code of keel is in it. What it keeps of keel's flaws, because Moontide has to
 // live beside them: an update is a full PUT of the cached object and is not tried again; images are never pinned; a tag
-// that moved is rolled out through the annotation keel.sh/update-time alone; what was watched is forgotten at the end.
+// that moved is rolled out through the annotation keel.sh/update-time alone; what was watched is forgotten at the end; and
+// every look at what is tracked lists the pods of each workload twice, at five requests a second.
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -16,13 +18,17 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/Masterminds/semver"
 	"github.com/robfig/cron"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -65,6 +71,7 @@ type keel struct {
 	registry *registryClient
 	stores   map[string]cache.Store
 	schedule string
+	nodes    time.Time // when they were listed last
 
 	mu        sync.Mutex
 	watches   map[string]*watch
@@ -83,32 +90,41 @@ func (k *keel) workloads() []workload {
 	return list
 }
 
-// isVersion decides between watching all tags and watching the digest of one.
 func isVersion(tag string) bool { _, err := semver.NewVersion(tag); return err == nil }
 
 type tracked struct {
 	image    reference
 	policy   *policy
 	schedule string
+	running  []string // digests that the workload's pods report for it
 }
 
-func (t tracked) single() bool {
-	return t.policy.kind == "force" && t.policy.matchTag || !isVersion(t.image.tag) && t.policy.kind != "glob" && t.policy.kind != "regexp"
-}
+// single decides between watching the digest of one tag and watching all tags.
+func (t tracked) single() bool { return t.policy.kind == "force" && t.policy.matchTag }
 
 func (t tracked) key() string {
-	if t.single() {
+	if t.single() || !isVersion(t.image.tag) {
 		return t.image.repository() + ":" + t.image.tag
 	}
 	return t.image.repository()
 }
 
-// trackedImages are those of workloads with a policy and the trigger poll.
+// trackedImages are those of workloads with a policy and the trigger poll. The pods of each are listed twice: once for the
+// platforms of their nodes, once for the digests that they run.
 func (k *keel) trackedImages() []tracked {
 	var list []tracked
+	if time.Since(k.nodes) > 30*time.Second {
+		k.client.CoreV1().Nodes().List(context.Background(), metav1.ListOptions{})
+		k.nodes = time.Now()
+	}
 	for _, w := range k.workloads() {
 		p := policyOf(w.meta().Labels, w.meta().Annotations)
-		if p == nil || w.trigger() != "poll" {
+		if p == nil {
+			continue
+		}
+		w.pods(k.client)
+		pods := w.pods(k.client)
+		if w.trigger() != "poll" {
 			continue
 		}
 		schedule := w.meta().Annotations["keel.sh/pollSchedule"]
@@ -117,16 +133,52 @@ func (k *keel) trackedImages() []tracked {
 		}
 		for _, c := range w.containers() {
 			if image, err := parseReference(c.Image); err == nil {
-				list = append(list, tracked{image, p, schedule})
+				list = append(list, tracked{image, p, schedule, running(pods, c.Name)})
 			}
 		}
 	}
 	return list
 }
 
+// running are the digests that pods report for a container.
+func running(pods []corev1.Pod, container string) []string {
+	var list []string
+	for _, pod := range pods {
+		if pod.DeletionTimestamp != nil {
+			continue
+		}
+		for _, s := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
+			if i := strings.LastIndex(s.ImageID, "@"); s.Name == container && i >= 0 {
+				list = append(list, s.ImageID[i+1:])
+			}
+		}
+	}
+	return list
+}
+
+// baseline is the digest that a tag is taken to have when its watch begins: the registry's, unless some workload runs
+// neither that nor an image of its index. So what moved while nobody looked is found.
+func (k *keel) baseline(t tracked, digest string, all []tracked) string {
+	known := map[string]bool{digest: true}
+	for _, child := range k.registry.children(t.image) {
+		known[child] = true
+	}
+	for _, other := range all {
+		if other.key() != t.key() || len(other.running) == 0 {
+			continue
+		}
+		if !slices.ContainsFunc(other.running, func(d string) bool { return known[d] }) {
+			return other.running[0]
+		}
+	}
+	return digest
+}
+
 // scan brings the poll jobs in line with what is tracked, and runs those that are due.
 func (k *keel) scan() {
-	all := k.trackedImages()
+	all := k.trackedImages() // takes its time: nobody waits for it
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	seen, now := map[string]bool{}, time.Now()
 	for _, t := range all {
 		key := t.key()
@@ -134,13 +186,13 @@ func (k *keel) scan() {
 		w := k.watches[key]
 		if w == nil {
 			w = &watch{image: t.image, single: t.single()}
-			if w.single { // the first digest is what the registry has: what moved while nobody looked is missed
+			if w.single {
 				digest, err := k.registry.digest(t.image)
 				if err != nil {
 					log.Printf("first look at %s: %v", key, err)
 					continue
 				}
-				w.digest = digest
+				w.digest = k.baseline(t, digest, all)
 			}
 			k.watches[key] = w
 			log.Printf("watching %s, %s", key, t.schedule)
@@ -185,6 +237,9 @@ func (k *keel) run(key string, w *watch, all []tracked) {
 		log.Printf("%s: %v", key, err)
 		return
 	}
+	k.mu.Unlock() // what is tracked is looked at anew for each list of tags
+	all = k.trackedImages()
+	k.mu.Lock()
 	sent := map[string]bool{}
 	for _, t := range all {
 		if t.key() != key {
@@ -292,11 +347,13 @@ func (k *keel) approved(w workload, e event, current string) (bool, error) {
 
 // ServeHTTP answers /healthz, /v1/approvals and the native webhook.
 func (k *keel) ServeHTTP(out http.ResponseWriter, in *http.Request) {
+	if in.URL.Path == "/healthz" {
+		fmt.Fprintln(out, "ok")
+		return
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
-	case in.URL.Path == "/healthz":
-		fmt.Fprintln(out, "ok")
 	case in.URL.Path == "/v1/webhooks/native" && in.Method == http.MethodPost:
 		var body struct{ Name, Tag string }
 		if json.NewDecoder(in.Body).Decode(&body) != nil || body.Name == "" || body.Tag == "" {
@@ -347,11 +404,13 @@ func main() {
 	namespace := flag.String("namespace", "", "only this namespace")
 	listen := flag.String("listen", "127.0.0.1:9300", "address of the API")
 	schedule := flag.String("schedule", "@every 1m", "schedule of workloads that name none")
+	qps := flag.Float64("qps", 5, "requests a second to the API server; client-go's default, as keel has it")
 	flag.Parse()
 	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
 	if err != nil {
 		log.Fatal(err)
 	}
+	config.QPS, config.Burst = float32(*qps), 2*int(*qps)
 	client := kubernetes.NewForConfigOrDie(config)
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(*namespace))
 	k := &keel{
@@ -370,9 +429,7 @@ func main() {
 	log.Print("the stand-in for keel runs")
 	go func() {
 		for {
-			k.mu.Lock()
 			k.scan()
-			k.mu.Unlock()
 			time.Sleep(time.Second)
 		}
 	}()

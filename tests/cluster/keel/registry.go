@@ -96,6 +96,28 @@ func (c *registryClient) digest(r reference) (string, error) {
 	return answer.Header.Get("Docker-Content-Digest"), nil
 }
 
+// children are the digests of an index' images; none when the tag points to a single image.
+func (c *registryClient) children(r reference) []string {
+	answer, err := c.ask(http.MethodGet, r, "manifests/"+r.tag)
+	if err != nil {
+		return nil
+	}
+	defer answer.Body.Close()
+	var index struct {
+		Manifests []struct {
+			Digest string `json:"digest"`
+		} `json:"manifests"`
+	}
+	if json.NewDecoder(io.LimitReader(answer.Body, 16<<20)).Decode(&index) != nil {
+		return nil
+	}
+	var list []string
+	for _, m := range index.Manifests {
+		list = append(list, m.Digest)
+	}
+	return list
+}
+
 // tags is the list of all tags, one page of it.
 func (c *registryClient) tags(r reference) ([]string, error) {
 	answer, err := c.ask(http.MethodGet, r, "tags/list")

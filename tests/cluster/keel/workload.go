@@ -62,6 +62,28 @@ func (w workload) template() *metav1.ObjectMeta {
 	return nil
 }
 
+// pods asks the API server for those of the workload; a CronJob has none of its own.
+func (w workload) pods(client kubernetes.Interface) []corev1.Pod {
+	var selector *metav1.LabelSelector
+	switch o := w.object.(type) {
+	case *appsv1.Deployment:
+		selector = o.Spec.Selector
+	case *appsv1.StatefulSet:
+		selector = o.Spec.Selector
+	case *appsv1.DaemonSet:
+		selector = o.Spec.Selector
+	}
+	if selector == nil {
+		return nil
+	}
+	list, err := client.CoreV1().Pods(w.meta().Namespace).List(context.Background(),
+		metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(selector)})
+	if err != nil {
+		return nil
+	}
+	return list.Items
+}
+
 func (w workload) identifier() string { return w.kind + "/" + w.meta().Namespace + "/" + w.meta().Name }
 
 func anyCase(m map[string]string, key string) (string, bool) {
