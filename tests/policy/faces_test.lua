@@ -3,7 +3,8 @@
 local check = require "check"
 local ask, effects, facade, fs, json, sim = require "engine.ask", require "effects", require "facade", require "fs",
   require "json", require "sim"
-local httpd = require "fixture.httpd"
+local policy = require "policy"
+local chart_museum, herds, httpd = require "cluster.chart_museum", require "fixture.herd", require "fixture.httpd"
 local test, eq, ok = check.test, check.eq, check.ok
 
 -- name = what it gives: the call. A call that raises gives its error.
@@ -330,4 +331,54 @@ test("what a run gets can be taken apart, and the next one sees nothing of it", 
   end
   eq(texts[2], texts[1])
   eq(texts[1]:find("FORGED", 1, true), nil)
+end)
+
+-- Asks two fresh instances of a policy the same, and compares what they were told.
+local function asked_twice(place, calls)
+  local text = ("%s\nreturn policy { run = function() end, watch = function(place)\n%s\nreturn nil, "
+    .. "table.concat(told, '\\n') end }"):format(ATTACK:format("", ""), calls)
+  local compiled, fault = policy.compile("probe", text, "scripts/probe.lua")
+  local first = ask.ask(place, ok(compiled, fault))
+  ok(first.reason, first.err)
+  eq(ask.ask(place, compiled).reason, first.reason)
+  return first.reason
+end
+
+test("so it is with a workload of a cluster, its candidates and updates", function()
+  local repository = "registry.invalid/team/web"
+  local dir = assert(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  local herd = herds.new()
+  herd:put("deployment", "shop", "web", { ["keel.sh/policy"] = "minor", ["keel.sh/trigger"] = "poll" },
+    { { "web", repository .. ":1.2.0" } })
+  for _, tag in ipairs { "1.2.0", "1.3.0", "2.0.0" } do herd:push(repository, tag, tag) end
+  local host = herd:host(dir.path .. "/state")
+  check.defer(function() host:close() end)
+  local told = asked_twice(host:place("shop/web", "deployment"), [[
+    local function image() return place:workload().images[1] end
+    local function best() local list = place:candidates(image()) return list[#list] end
+    probe("workload", function() return place:workload() end)
+    probe("candidates", function() return place:candidates(image()) end)
+    probe("update", function() return place:update(image(), best()) end)]])
+  check.has(told, "tag=1.3.0")
+  check.has(told, "update = table")
+end)
+
+test("so it is with charts that are followed", function()
+  local museum = chart_museum.open()
+  museum:put("api", "1.2.3")
+  museum:put("api", "1.3.0")
+  local cfg = { chart_repositories = {}, credentials = {}, registries = {} }
+  local engine = {
+    config = cfg, journal = { live = function() end },
+    world = { charts = function(where) return require("charts").repository(where, cfg) end },
+  }
+  local app = { name = "shop", poll = 60,
+    charts = { api = { name = "api", chart = "api", repository = { url = museum.url } } } }
+  local place = require("place").new(engine, app, { name = "staging", accept = "minor", match_prerelease = true })
+  local told = asked_twice(place, [[
+    probe("charts", function() return place:charts() end)
+    probe("bundle", function() return place:bundle { { name = "api", version = "1.3.0" } } end)]])
+  check.has(told, "version=1.3.0")
+  check.has(told, "bundle = table")
 end)
