@@ -1,6 +1,7 @@
 -- The charts of an app's repository, published at a commit: each version is built once, and its number always grows.
 local errors, log = require "errors", require "log"
 local oci, package, push = require "charts.oci", require "charts.package", require "charts.push"
+local may_be_missing = require("registry").may_be_missing
 
 local M = {}
 
@@ -31,7 +32,8 @@ end
 local function newest(repo, name, template)
   local list, err = repo:versions(name, { max_age = 0 })
   if not list then
-    if errors.is(err, "not_found") then return { number = 0 } end
+    local missing = errors.is(err, "not_found") or repo.kind == "oci" and may_be_missing(err)
+    if missing then return { number = 0 } end -- a version that is there all the same is never written over
     return nil, err
   end
   local best = { number = 0 }

@@ -4,6 +4,7 @@
 local errors, hash, http, json, time = require "errors", require "hash", require "http", require "json", require "time"
 local archive, index, museum, oci = require "charts.archive", require "charts.index", require "charts.museum",
   require "charts.oci"
+local may_be_missing = require("registry").may_be_missing
 
 local M = {}
 
@@ -146,7 +147,7 @@ local function push_oci(repo, chart)
     same, err = compare(repo, chart, bytes)
     return same and { found = true, digest = there } or nil, err
   end
-  if not errors.is(err, "not_found") then return nil, err end
+  if not may_be_missing(err) then return nil, err end
   local about = assert(json.encode(chart.metadata))
   local config, layer, digest
   config, err = where:push_blob(about)

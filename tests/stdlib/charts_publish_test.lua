@@ -173,6 +173,32 @@ test("the real registry takes charts; again they are found, and other contents a
   fails("conflict", push.push(repo, packaged("api", "1.0.0")))
 end)
 
+test("a registry that says 403 of a chart that is not there gets its first one all the same", function()
+  local relay = require("fixture.relay").open(lab.registry({}).host)
+  relay.hook = function(request, forward)
+    local answer = forward(request)
+    local asks = request.method == "GET" or request.method == "HEAD"
+    if not asks or answer.status ~= 404 or request.path:find("/blobs/", 1, true) then return answer end
+    return { status = 403, body = '{"errors":[{"code":"DENIED","message":"access forbidden"}]}' }
+  end
+  local cfg = { app_list = {}, chart_repositories = {}, registries = {} }
+  local repo = charts.repository({ url = "oci://" .. relay.host .. "/charts" }, cfg)
+  fails("denied", repo:versions("web"))
+  local function next_version()
+    return publish.version {
+      app = { publish = { charts = { "charts/web" }, to = { url = repo.url }, version = "0.1.{count}" } }, cfg = {},
+      world = { charts = function() return repo end }, commit = "a", app_version = "sha-a",
+      repo = {
+        count = function() return 1 end,
+        read = function(_, _, path) return path == "charts/web/Chart.yaml" and "name: web\nversion: 0.1.0\n" or nil end,
+      },
+    }
+  end
+  eq(next_version(), "0.1.1")
+  eq(ok(push.push(repo, packaged("web", "0.1.1"))).found, false)
+  eq(ok(push.push(repo, packaged("web", "0.1.1"))).found, true)
+end)
+
 -- ---- numbers ----
 
 test("the number of a branch's charts grows, whatever the branch does", function()

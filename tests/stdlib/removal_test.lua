@@ -220,6 +220,30 @@ for _, kind in ipairs { "podman", "buildah" } do
   end, 180)
 end
 
+test("what podman pulled for its pods goes, too, unless a container uses it", function()
+  local why = require("lab.podman").unavailable()
+  if why then check.skip(why) end
+  local where, podman, book, images = builders.shared(), lab.podman(), open_journal(), {}
+  check.defer(function() podman:clear() end)
+  for i = 1, 5 do
+    images[i] = lab.image(where, { name = "team/pulled", version = "pulled " .. i })
+    podman:run { "podman", "pull", "-q", "--tls-verify=false", images[i].image }
+    release(book, "v" .. i, { digest = images[i].digest, image = images[i].image })
+  end
+  podman:run { "podman", "create", images[1].image }
+  local cfg = config(2, { {
+    name = "web", image = where.host .. "/team/pulled", source = { url = "https://git.invalid/pulled.git" },
+    environments = { staging = { target = { kind = "podman", env = podman.env } } },
+  } })
+  cfg.state = lab.dir("state")
+  eq(removal.run(book, cfg), true)
+  local left = {}
+  for i, image in ipairs(images) do
+    left[i] = pcall(podman.run, podman, { "podman", "image", "exists", image.image })
+  end
+  eq(left, { true, false, false, true, true })
+end, 120)
+
 test("a registry loses old images only where the configuration says so, and none that has another's tag", function()
   local where = lab.registry {}
   local w = stage("buildah", where, "old-registry", 2)

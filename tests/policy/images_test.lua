@@ -1,0 +1,43 @@
+-- When images of older releases are removed: when a run has ended; and whatever comes of it, nothing else minds.
+local check = require "check"
+local errors, fs, sim, task = require "errors", require "fs", require "sim", require "task"
+local test, eq, ok = check.test, check.eq, check.ok
+
+-- A host whose world counts the removals; `fails`: each of them raises.
+local function stage(fails)
+  local dir = assert(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  local s = { removals = 0, world = sim.open(dir.path .. "/world") }
+  s.world:push("main", "a")
+  s.host = sim.host(s.world, dir.path .. "/state")
+  s.host.world.remove_images = function(journal, config)
+    ok(journal.rows and config.apps.web)
+    s.removals = s.removals + 1
+    if fails then error(errors.new("refused", "no container engine listens"), 0) end
+    return true
+  end
+  check.defer(function() pcall(s.host.close, s.host) end)
+  return s
+end
+
+test("a host that does everything once removes when a run ended, and only then", function()
+  local s = stage()
+  eq(ok(s.host:once()).ok, true)
+  eq(s.removals, 1)
+  s = stage(true)
+  eq(ok(s.host:once()).ok, true)
+  eq(s.removals, 1)
+end)
+
+test("a host removes when it begins, and when a run has ended", function()
+  for _, fails in ipairs { false, true } do
+    local s = stage(fails)
+    local running = task.spawn(function() return s.host:run() end)
+    check.eventually(function() return s.removals >= 1 end, 20, "the first removal")
+    check.eventually(function() return s.world:look().effects[1] end, 20, "a run began")
+    local before = s.removals
+    check.eventually(function() return s.removals > before or before > 1 end, 20, "a removal after a run")
+    s.host:stop(5)
+    running:join()
+  end
+end)
