@@ -96,9 +96,11 @@ local function patiently(self, ask)
   end
 end
 
--- Whether a host before this state left just this running. A target that knows generations takes it over by itself,
--- without rolling anything out; any other would start it anew.
+-- Whether a host before this state left just this running. A target that knows generations, or whose things bear the
+-- number of their release, takes it over by itself, without rolling anything out; any other would start it anew. What
+-- a person orders is done: the configuration may be another one.
 local function runs_already(self, target, request)
+  if target.takes_over or self.kind ~= "change" and self.by then return false end
   local live = not target.follows and self.place.engine.journal:live(self.app, self.environment, request)
   if not live or live.adopted == 0 or live.digest ~= request.digest then return false end
   local now = target:current()

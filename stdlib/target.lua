@@ -43,6 +43,7 @@ local M = {}
 ---@field apply fun(self, request: TargetRequest): true?, Err? Accepted, not proved; asking again changes nothing.
 ---@field wait fun(self, request: TargetRequest): true?, Err? Until it runs; else unhealthy, with its last words.
 ---@field settle fun(self, request: TargetRequest): true?, Err? It proved itself: older than the one before may go.
+---@field takes_over? boolean apply finds what a host before this state left running, and makes it this release's.
 ---@field failed? fun(self, request: TargetRequest, why: string) It did not pass its checks.
 
 ---Whether targets of a kind can be taken down by an order.

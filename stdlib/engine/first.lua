@@ -84,7 +84,7 @@ function M.adopt(engine, place, with_version)
   if theirs then engine:rise(theirs + 1) end
   engine.journal:adopt {
     app = place.app.name, environment = place.environment, version = running.version, commit = running.commit,
-    digest = running.digest, image = running.image, inherited = theirs ~= nil,
+    digest = running.digest, image = running.image, inherited = theirs ~= nil, number = running.release,
     reason = theirs and ("left by the host before, %s, generation %d"):format(running.host or "unknown", theirs)
       or "found running at first sight",
   }

@@ -188,9 +188,9 @@ end
 ---@param r table
 ---@return integer id
 function Releases:add_release(r)
-  self:write([[INSERT INTO releases (app, environment, run, version, commit_id, digest, image, state, adopted,
-    restored, reason, part, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
-    r.app, r.environment, r.run, r.version, r.commit, r.digest, r.image, r.state or "pending",
+  self:write([[INSERT INTO releases (id, app, environment, run, version, commit_id, digest, image, state, adopted,
+    restored, reason, part, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
+    r.id, r.app, r.environment, r.run, r.version, r.commit, r.digest, r.image, r.state or "pending",
     r.handed and 3 or r.inherited and 2 or r.adopted and 1 or 0, r.restored and 1 or 0, words(r.reason), part_of(r),
     time.now())
   return self:row("SELECT last_insert_rowid() AS id").id
@@ -233,11 +233,16 @@ function Releases:inherited(app, environment)
     app, environment)
 end
 
----At first sight: what already runs is taken as it is.
----@param r table `inherited`: a host like this one put it there.
+local MOST_ADOPTED <const> = 1 << 30
+
+---At first sight: what already runs is taken as it is. It keeps the number that a host before this state gave it, and
+---later ones are above: targets know things by that number.
+---@param r table `inherited`: a host like this one put it there; `number`: the one it bears.
 function Releases:adopt(r)
   return self:synced("adopt", function()
     r.state, r.adopted = "pending", true
+    local n = r.number
+    r.id = math.type(n) == "integer" and n > 0 and n <= MOST_ADOPTED and not self:release_by_id(n) and n or nil
     return self:set_release(self:add_release(r), "live")
   end)
 end

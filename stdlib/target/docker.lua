@@ -24,7 +24,7 @@ local LOOK_EVERY <const> = 0.05
 local label, release_of = containers.label, containers.release
 
 ---@class DockerTarget: Target
-local Docker = {}
+local Docker = { takes_over = true }
 Docker.__index = Docker
 
 ---@param environment EnvironmentConfig
@@ -117,14 +117,18 @@ end
 ---Stopped for good: an engine that restarts must not bring it back beside its successor.
 ---@private
 function Docker:put_aside(c)
-  local ok, err = self:set_restart(c.Id, "no")
+  local set, err = self:set_restart(c.Id, "no")
   if errors.is(err, "not_found") then return true end
-  if not ok then return nil, err end
+  if not set and errors.passing(err) then return nil, err end
   local seconds = math.floor(self.config.stop_timeout)
   local path = ("/containers/%s/stop?t=%d"):format(c.Id, seconds)
   local answer
   answer, err = self.engine:call("POST", path, nil, { timeout = seconds + 30 })
-  return done(answer, err, "not_found")
+  local ok
+  ok, err = done(answer, err, "not_found")
+  if not ok or set then return ok, err end
+  ok, err = self:set_restart(c.Id, "no") -- one that just ended and starts again cannot be updated (dockerd 20.10)
+  return done(ok, err, "not_found")
 end
 
 ---@private
@@ -160,11 +164,18 @@ local function reusable(list, request, fingerprint)
   end
 end
 
----Takes a name back from a container of ours that cannot serve its release as it is.
+---@private
+function Docker:rename(c, name)
+  return done(self.engine:call("POST", ("/containers/%s/rename?name=%s"):format(c.Id, name)))
+end
+
+---Takes a name back from a container of ours that cannot serve its release as it is. One that runs was numbered by a
+---host of another state: it goes on under another name until this release is well.
 ---@private
 function Docker:free_name(list, request, wanted)
   local c = of_release(self, list, request.release)
   if not c or wanted and c.Id == wanted.Id then return true end
+  if runs(c) then return self:rename(c, ("%s-%s-before"):format(self.name, c.Id:sub(1, 12))) end
   return self:remove(c)
 end
 
@@ -198,7 +209,7 @@ function Docker:bring_back(list, request, c)
   if not ok then return nil, err end
   local name = self:name_of(request.release)
   if containers.name(c) ~= name then
-    ok, err = done(self.engine:call("POST", ("/containers/%s/rename?name=%s"):format(c.Id, name)))
+    ok, err = self:rename(c, name)
     if not ok then return nil, err end
   end
   return self:set_restart(c.Id, self.config.restart)
@@ -296,6 +307,13 @@ end
 ---@private
 function Docker:believed() return self.config.restart == "no" and STOPPED_FOR_GOOD or STOPPED end
 
+-- The container of a release that bears another number, given to it by a host of another state: what runs of its image.
+local function taken_over(list, request)
+  for _, c in ipairs(list) do
+    if runs(c) and label(c, "digest") == request.digest then return c end
+  end
+end
+
 ---@async
 ---@param request TargetRequest
 function Docker:wait(request)
@@ -306,7 +324,7 @@ function Docker:wait(request)
   repeat
     if not list then
       list, err = self:all()
-      local c = list and of_release(self, list, request.release)
+      local c = list and (of_release(self, list, request.release) or taken_over(list, request))
       id = c and label(c, "digest") == request.digest and c.Id
     end
     details = nil

@@ -354,17 +354,26 @@ function Podman:complaint(details, what)
   return targets.complain("unhealthy", what, said, { op = "target.wait", target = self.name })
 end
 
----One look at a release: true when all is well now, false when it is on its way, nil and the complaint otherwise.
----@private
-function Podman:look(release)
+-- The containers of a release, inspected: those that bear its number, else those that run its image under the number
+-- that a host of another state gave them.
+local function of_request(self, request)
   local list, err = self:containers()
   if not list then return nil, err end
-  list = of_release(list, release)
-  if #list == 0 then
-    return errors.fail("unhealthy", "its pods are gone", { op = "target.wait", target = self.name })
+  local mine = of_release(list, request.release)
+  if #mine > 0 then return inspect(self, mine) end
+  local all = {}
+  if #list > 0 then all, err = inspect(self, of_release(list, release_of(list[1]))) end
+  if not all then return nil, err end
+  for _, details in ipairs(all) do
+    if details.ImageName:match("@(sha256:%x+)$") == request.digest then return all end
   end
-  local all
-  all, err = inspect(self, list)
+  return errors.fail("unhealthy", "its pods are gone", { op = "target.wait", target = self.name })
+end
+
+---One look at a release: true when all is well now, false when it is on its way, nil and the complaint otherwise.
+---@private
+function Podman:look(request)
+  local all, err = of_request(self, request)
   if not all then return nil, err end
   local well, running = true, false
   for _, details in ipairs(all) do
@@ -389,7 +398,7 @@ function Podman:wait(request)
   local last, since = time.monotonic() + within, nil
   local stable = #self.environment.verify > 0 and STABLE or STABLE_UNCHECKED
   while true do
-    local well, err, details = self:look(request.release)
+    local well, err, details = self:look(request)
     if well == nil then return nil, err end
     local now = time.monotonic()
     since = well and (since or now) or nil

@@ -345,3 +345,81 @@ test("a journal that another host took over refuses this one's writes, and the h
   eq(s.world:running("staging").commit, C "one")
   eq(s.count "build", 1)
 end)
+
+-- A target whose things bear the number of their release and no generation, and say nothing of their health: docker,
+-- and podman, which cannot take its pods over.
+local function numbered(host, takes_over)
+  local open = host.world.target
+  host.world.target = function(environment, ...)
+    local target = open(environment, ...)
+    local current, apply = target.current, target.apply
+    target.takes_over = takes_over
+    function target.current(...)
+      local now, err = current(...)
+      if now then now.generation, now.host, now.healthy = nil, nil, nil end
+      return now, err
+    end
+    function target.apply(self, request)
+      local all = {}
+      for name, value in pairs(request) do all[name] = value end
+      all.generation, all.host = nil, nil
+      return apply(self, all)
+    end
+    function target.wait(_, request)
+      local now = target.current()
+      local known_by = takes_over and "release" or "digest"
+      if now and now[known_by] == request[known_by] then return true end
+      return errors.fail("unhealthy", "it is gone: somebody removed it")
+    end
+    return target
+  end
+end
+
+test("a state that is lost: what runs is adopted under its number, healthy, and goes on", function()
+  for _, takes_over in ipairs { true, false } do
+    local s = stage()
+    for _, environment in ipairs { "staging", "production" } do
+      local running = s.world:running(environment)
+      running.generation, running.host, running.release = nil, nil, running.release + 40
+      s.world:put(environment, running)
+    end
+    local before = s.count "roll out"
+    numbered(s.enter "b", takes_over)
+    s.settle()
+    s.settle()
+    eq(s.count "roll out", before)
+    for i, environment in ipairs(s.host:status().apps[1].environments) do
+      eq({ environment.state, environment.current.commit }, { "idle", C "one" }, i)
+    end
+    eq(s.host.journal:row("SELECT count(*) AS n FROM releases WHERE state IN ('bad', 'failed')").n, 0)
+    ok(s.host.journal:release_by_id(s.world:running("production").release))
+    local function order(what, more)
+      local run = ok(s.host[what](s.host, { app = "web", environment = more[1], what = more[2], by = "ann" }))
+      s.settle()
+      eq(s.host.journal:run_by_id(run.id).state, "done", what)
+    end
+    order("apply", { "staging" })
+    order("release", { "production", "v1.0.0" })
+    s.world:push("main", "two")
+    s.world:tag("v1.1.0", "two")
+    s.settle()
+    eq({ s.world:running("staging").commit, s.world:running("production").version }, { C "two", "v1.1.0" })
+    ok(s.world:running("production").release > 40)
+  end
+end)
+
+test("a place where a host of before called what runs bad is repaired by apply and by release", function()
+  local s = stage()
+  local running = s.world:running("staging")
+  running.generation, running.host, running.release = nil, nil, 40
+  s.world:put("staging", running)
+  numbered(s.enter "b", true)
+  s.settle()
+  s.host.journal:write("UPDATE releases SET state = 'bad', reason = 'it is gone' WHERE environment = 'staging'")
+  local run = ok(s.host:apply { app = "web", environment = "staging", by = "ann" })
+  s.settle()
+  eq(s.host.journal:run_by_id(run.id).state, "done")
+  local now = s.host:status().apps[1].environments[1]
+  eq({ now.state, now.current.commit }, { "idle", C "one" })
+  eq(s.host.journal:row("SELECT count(*) AS n FROM releases WHERE state = 'bad'").n, 0)
+end)

@@ -389,3 +389,36 @@ for _, case in ipairs {
     ok(sweep(p, case[3]) > 8)
   end, 240)
 end
+
+-- ---- a state folder that is lost or new ----
+
+test("what a host of another state left running is made this release's as it is, whatever its number", function()
+  local p = place()
+  local one = image { version = "one" }
+  put(p, one, 7, { version = "v1" })
+  local id = p.docker:containers()[1].id
+  eq(p.target:current().release, 7)
+  local r = request(one, 2, { version = "v1" })
+  ok(p.target:wait(r)) -- also before it bears the new number
+  put(p, one, 2, { version = "v1" })
+  eq(containers(p), "web-staging-2 running")
+  eq(p.docker:containers()[1].id, id)
+  answers(p, "one")
+end)
+
+test("a number that a running container of another state bears takes nothing from it", function()
+  for _, network in ipairs { "host", "none" } do
+    local p = place { network = network }
+    local one, two = image { version = "one" }, image { version = "two" }
+    local bad = image { version = "bad", mode = "crash" }
+    put(p, one, 2)
+    local id = p.docker:containers()[1].id
+    ok(p.target:apply(request(bad, 2)))
+    fails("unhealthy", p.target:wait(request(bad, 2)))
+    local again = put(p, one, 3, { restored = true })
+    eq({ p.target:current().digest, p.target:current().release }, { one.digest, again.release })
+    eq(p.docker:containers()[1].id == id or p.docker:containers()[2].id == id, true, "the same container as before")
+    put(p, two, 4)
+    eq(p.target:current().digest, two.digest)
+  end
+end)
