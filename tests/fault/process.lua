@@ -15,6 +15,16 @@ sweep.run("sys.compile", function() return sys.compile("local a = {}; return fun
 sweep.run("sys.compile of what is none", function() return sys.compile("return return", "=x", {}) == nil end)
 sweep.run("sys.slurp", function() return #sys.slurp "tests/fault/process.lua" > 1000 end)
 sweep.run("sys.traceback, where", function() return sys.traceback("x"):find "stack" and sys.where(1) end)
+sweep.run("sys.plain", function()
+  local plain = sys.plain(setmetatable({ 1, a = { "x" } }, { __index = function() error "asked" end }))
+  return plain[1] == 1 and plain.a[1] == "x" and plain.b == nil
+end)
+sweep.run("sys.script_line", function() return sys.script_line():find("process.lua:%d") end)
+sweep.run("sys.defined", function() return sys.defined(function() end):find("process.lua:%d") end)
+sweep.run("print", function()
+  print("some", 1, nil, {})
+  return true
+end)
 sweep.run("sys.killpoint", function()
   sys.killpoint "nowhere"
   return true

@@ -4,7 +4,7 @@ local fs = require "fs"
 local M = {}
 
 -- Rooms whose functions go by another table's name in Lua; those of strings may be called as methods.
-local TABLES = { hold = "fs", watch = "fs", signal = "sys", base = "coroutine" }
+local TABLES = { hold = "fs", watch = "fs", signal = "sys", load = "sys", base = "coroutine" }
 
 -- Reached through a public function of another name. The stdlib module calls it there, see stdlib/ROOM.lua.
 local THROUGH = {
@@ -13,7 +13,8 @@ local THROUGH = {
   ["api_log.guard"] = "log.sink", ["api_log.forget"] = "log.passing_secret", ["api_proc.unclaim"] = ":lines",
   ["api_semver.glob"] = "semver.candidates", ["api_semver.regexp"] = "semver.allows",
   ["api_serve.accept"] = "serve.listen", ["api_serve.stop"] = "serve.listen", ["api_serve.bind"] = "serve.listen",
-  ["api_serve.reply"] = "serve.listen", ["api_serve.stream"] = "serve.listen", ["api_serve.finish"] = "serve.listen",
+  ["api_serve.receive"] = "serve.listen", ["api_serve.reply"] = "serve.listen", ["api_serve.stream"] = "serve.listen",
+  ["api_serve.finish"] = "serve.listen",
   ["api_time.utc"] = "time.parse_iso", ["api_time.local_clock"] = "time.clock",
 }
 
@@ -21,8 +22,9 @@ local THROUGH = {
 local LEFT_OUT = {
   ["api_task.on_unhandled"] = "stores a function in a slot that the main task made at the start",
   ["api_sys.error_class"] = "pushes a table that is there; only errors.lua calls it, at its load",
+  ["api_sys.steady"] = "stores a function in a slot of the registry when policy.lua is loaded",
   ["api_sys.fail_allocations"] = "is the sweep itself",
-  ["api_sys.module"] = "loads each module of the host: start.lua fails its allocations; nobody else may call it",
+  ["api_load.module"] = "loads each module of the host: start.lua fails its allocations; nobody else may call it",
 }
 
 local function text_of(dir, suffix)
