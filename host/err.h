@@ -43,6 +43,7 @@
     X(UNHEALTHY, "unhealthy") /* a release does not prove itself */                                          \
     X(DIVERGED, "diverged")   /* a run no longer matches its journal */                                      \
     X(FAILED, "failed")       /* something said no in its own words */                                       \
+    X(SCRIPT, "script")       /* a script's own mistake, with its traceback */                               \
     X(INTERNAL, "internal")   /* our own bug */
 
 enum err_code {

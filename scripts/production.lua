@@ -5,15 +5,26 @@
 -- tag; one that does not build holds up none.
 local semver = require "semver"
 
--- The version of a tag that may be released here; else nil and why not.
+-- The version of a tag that may be released here. Each rule refuses for itself: `moontide why` names its line.
 local function version_of(place, tag)
-  if tag.old then return nil, "it was there before Moontide; 'moontide release' puts it out" end
-  local version, err = semver.tag(tag.name)
-  if not version then return nil, "not a version: " .. err.message end
-  if not tag.name:find("^[%w.-]+$") or #tag.name > 128 then return nil, "a registry cannot have such a tag" end
-  local allowed, reason = place:allows(tag.name)
-  if not allowed then return nil, reason end
-  return version
+  if tag.was then
+    place:alarm(tag.name, "the tag moved from %s to %s; a published version must not change", tag.was:sub(1, 7),
+      tag.commit:sub(1, 7))
+  elseif tag.old then
+    place:refuse(tag.name, "it was there before Moontide; 'moontide release' puts it out")
+  else
+    local version, err = semver.tag(tag.name)
+    local allowed, reason = place:allows(tag.name)
+    if not version then
+      place:refuse(tag.name, "not a version: %s", err.message)
+    elseif not tag.name:find("^[%w.-]+$") or #tag.name > 128 then
+      place:refuse(tag.name, "a registry cannot have such a tag")
+    elseif not allowed then
+      place:refuse(tag.name, reason)
+    else
+      return version
+    end
+  end
 end
 
 local MOST <const> = 100 -- versions that came at once and get an image tag each
@@ -35,14 +46,9 @@ return policy {
   watch = function(place)
     local accepted, commits, passed = {}, {}, {}
     for _, tag in ipairs(place:tags()) do
-      local version, reason = version_of(place, tag)
-      if tag.was then
-        place:alarm(tag.name, "the tag moved from %s to %s; a published version must not change",
-          tag.was:sub(1, 7), tag.commit:sub(1, 7))
-      elseif version then
+      local version = version_of(place, tag)
+      if version then
         accepted[#accepted + 1], commits[tag.name], passed[tag.name] = version, tag.commit, tag.passed
-      else
-        place:refuse(tag.name, reason)
       end
     end
 

@@ -272,7 +272,11 @@ end
 function M.raised(value)
   local err = errors.clean(value)
   err.where = err.where or sys.script_line()
-  if not errors.is(value) then err.traceback = sys.traceback() end
+  if not errors.is(value) then
+    err.traceback = sys.traceback()
+    -- What names no line of the program's own is the script's mistake.
+    if not err.message:find("^stdlib/[^:]+:%d+:") then err.code = "script" end
+  end
   return err
 end
 

@@ -157,6 +157,7 @@
 ---@field reason string
 ---@field file string? where the policy decided
 ---@field line integer?
+---@field traceback string? of an error that the policy itself made
 
 ---@class Why
 ---@field app string

@@ -26,6 +26,9 @@ local function print_why(out, why, now)
     }
   end
   out:line("")
+  for _, decision in ipairs(why.decisions) do
+    for line in (decision.traceback or ""):gmatch("[^\n]+") do out:line(out:paint("dim", "  " .. term.clean(line))) end
+  end
   out:table({ "ENV", "VERDICT", "CANDIDATE", "WHEN", "WHY" }, rows)
 end
 

@@ -200,7 +200,7 @@ local function perform(self, compiled, edition)
     stopping = function() return engine.stopping end, acting = function() return engine:acting() end,
   }
   local run = run_words.new(self.row, self.place, self.steps, engine.world, self:hooks())
-  local ok, err = pcall(run_words.execute, compiled, run)
+  local ok, err = xpcall(run_words.execute, policy.raised, compiled, run)
   local over = self.verdict and self.verdict.err or self.steps.over
   if over then error(over, 0) end -- also when the policy swallowed it
   if not ok then error(err, 0) end
@@ -256,6 +256,9 @@ function Attempt:execute(turn)
   else
     local state
     state, err = state_of(self, ok, err)
+    for line in (err and err.traceback or ""):gmatch("[^\n]+") do
+      self.emit { kind = "output", level = "info", stream = "stderr", text = line }
+    end
     self.emit {
       kind = "run", level = (ok or state == "superseded") and "info" or "error", phase = "end",
       elapsed = time.monotonic() - started,

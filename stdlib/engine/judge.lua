@@ -112,7 +112,10 @@ end
 function M.judge(answer, memory)
   local decision, change, seen
   if answer.err then
-    decision = { verdict = "error", reason = tostring(answer.err), file = answer.file, line = answer.line }
+    decision = {
+      verdict = "error", reason = tostring(answer.err), file = answer.file, line = answer.line,
+      traceback = answer.err.traceback,
+    }
   elseif answer.change then
     decision, change, seen = judge_change(answer.change, memory)
   else

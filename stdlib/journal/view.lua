@@ -202,6 +202,7 @@ function M.why(journal, name, filter, config, engine)
           decisions[#decisions + 1] = {
             at = d.at, since = d.since, count = d.count, app = name, environment = e, policy = p, verdict = d.verdict,
             subject = subject ~= "" and subject or nil, reason = d.reason, file = d.file, line = d.line,
+            traceback = d.traceback and log.redact(d.traceback),
           }
         end
       end

@@ -282,7 +282,10 @@ test("a reload while a poll is under way leaves nothing of the old configuration
   local seen = {}
   s.host.world.repository = function(app)
     seen[#seen + 1] = app
-    return { expire = function() end, refs = function() return errors.fail("refused", "not in this test") end }
+    local function nothing() end
+    return {
+      expire = nothing, expect = nothing, refs = function() return errors.fail("refused", "not in this test") end,
+    }
   end
   s.host:repository(old) -- what a poll that began before asks
   s.host:repository(new)
@@ -538,4 +541,52 @@ test("what somebody else did to a place meanwhile is not taken back, and the nex
   s.world:push("main", "c")
   s.settle()
   eq(s.world:running("staging").commit, C "c")
+end)
+
+test("a refusal names the line of the rule", function()
+  local s = stage()
+  s.world:tag("v1.0.0", "a")
+  s.settle()
+  s.world:tag("nightly", "a")
+  s.world:tag("v1.2.0", "a")
+  s.settle()
+  s.world:tag("v1.1.0", "a")
+  s.settle()
+  local lines, text = {}, assert(fs.read("scripts/production.lua"))
+  for line in (text .. "\n"):gmatch("(.-)\n") do lines[#lines + 1] = line end
+  local found = {}
+  for _, d in ipairs(s.host:why("web", "production").decisions) do
+    if d.subject then found[d.subject] = d.file == "scripts/production.lua" and lines[d.line] end
+  end
+  check.has(found["v1.0.0"], "it was there before Moontide")
+  check.has(found.nightly, "not a version")
+  check.has(found["v1.1.0"], "place:refuse(tag.name, reason)")
+end)
+
+test("a script's own error is called so, with its line and its traceback, in watch and in run", function()
+  local s = stage {
+    staging = [[
+local function inner(place) local x = place.nothing.there return x end
+return policy { watch = function(place) local x = inner(place) return x end, run = function() end }]],
+    production = [[
+local function deep(x) error("no such " .. x) end
+return policy {
+  watch = function() return { key = "one" } end,
+  run = function(run) deep("luck") run:log("never") end,
+}]],
+    rollback = NOTHING,
+  }
+  s.world:push("main", "a")
+  s.settle()
+  local found
+  for _, d in ipairs(s.host:why("web", "staging").decisions) do found = d.verdict == "error" and d or found end
+  eq(found.line, 1)
+  ok(not found.reason:find("internal", 1, true), found.reason)
+  check.has(found.traceback, "staging.lua:2:")
+  local last = s.last()
+  eq({ last.state, last.error.code }, { "failed", "script" })
+  check.has(last.error.message, "production.lua:1: no such luck")
+  local said = {}
+  for _, entry in ipairs(ok(s.host:run_log(last.id, 0)).entries) do said[#said + 1] = entry.text end
+  check.has(table.concat(said, "\n"), "production.lua:4:")
 end)
