@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "api.h"
+#include "asked.h"
 #include "bind.h"
 #include "handle.h"
 #include "host.h"
@@ -222,6 +223,23 @@ static int l_count(lua_State *L)
     return 1;
 }
 
+/* asked(words): what this task works on, told when it keeps the loop or takes the process down with it. The
+ * first line is for people. */
+static int l_asked(lua_State *L)
+{
+    task_asked(L, bind_text(L, 1, "task.asked(words)"));
+    return 0;
+}
+
+/* asked_file(path): where that is noted. */
+static int l_asked_file(lua_State *L)
+{
+    const char *path = lua_isnoneornil(L, 1) ? NULL : bind_text(L, 1, "task.asked_file(path)");
+
+    luaL_argcheck(L, asked_file(path), 1, "the path is too long");
+    return 0;
+}
+
 /* on_unhandled(fn): who hears of a task that failed while nobody waited for it. */
 static int l_on_unhandled(lua_State *L)
 {
@@ -337,8 +355,14 @@ int luaopen_core_task(lua_State *L)
     static const luaL_Reg signal_methods[] = {{"wait", l_wait}, {"notify", l_notify}, {NULL, NULL}};
     static const luaL_Reg signal_meta[] = {{NULL, NULL}};
     static const luaL_Reg functions[] = {
-        {"spawn", l_spawn}, {"deadline", l_deadline},         {"current", l_current},
-        {"count", l_count}, {"on_unhandled", l_on_unhandled}, {"signal", l_signal},
+        {"asked", l_asked},
+        {"asked_file", l_asked_file},
+        {"spawn", l_spawn},
+        {"deadline", l_deadline},
+        {"current", l_current},
+        {"count", l_count},
+        {"on_unhandled", l_on_unhandled},
+        {"signal", l_signal},
         {NULL, NULL},
     };
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "asked.h"
 #include "bind.h"
 #include "host.h"
 #include "task_inside.h"
@@ -145,7 +146,8 @@ void slice_begin(struct task *t)
         host->alloc.limit =
             host->alloc.used + (t->limits.memory > t->payer->grown ? t->limits.memory - t->payer->grown : 0);
     set->slice_start = uv_hrtime();
-    watchdog_run(host->watchdog, t->co);
+    asked_begin(t->payer->asked);
+    watchdog_begin(host->watchdog, t->co);
 }
 
 /* What the slice that ends has used. */
@@ -171,6 +173,7 @@ void slice_end(struct task *t)
     struct task *payer = t->payer;
 
     watchdog_run(host->watchdog, NULL);
+    asked_end();
     payer->cpu_ns += slice_charge(set);
     if (host->alloc.used >= set->slice_used)
         payer->grown += host->alloc.used - set->slice_used;

@@ -284,6 +284,7 @@ static void task_end(struct task *t, int status, int n)
     set->count--;
     if (t == set->main)
         set->main = NULL;
+    free(t->asked);
     free(t->cut_at);
     free(t);
 }

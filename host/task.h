@@ -77,6 +77,9 @@ struct task *task_current(lua_State *L);
 /* Whether the coroutine at `index` is a task's own, or the loop's: nobody else resumes or closes it. */
 bool task_owns(lua_State *L, int index);
 
+/* Says what the running task works on, in words for asked.h. raises */
+void task_asked(lua_State *L, const char *words);
+
 uint64_t task_id(const struct task *task);
 
 /* Ends the host's wait for it: the loop returns when this task has ended. */

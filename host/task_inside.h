@@ -29,6 +29,7 @@ struct task {
     size_t grown;      /* bytes they added to the Lua state, at least */
     enum err_code cut; /* why it must end; ERR_NONE while it need not */
     uint64_t grace_ns; /* what it may have used when its closers, too, must end; 0: nothing was cut yet */
+    char *asked;       /* what it works on, for whoever it keeps waiting (asked.h); NULL: nothing */
     char *cut_at;      /* the line that was cut: "scripts/staging.lua:7" */
     int failure;       /* the status of what was raised; LUA_OK: nothing was */
     int nargs;

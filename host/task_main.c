@@ -1,10 +1,13 @@
-/* The first call of every task, and what its waiters get of what it raised.
+/* The first call of every task, what it works on, and what its waiters get of what it raised.
  *
  * Lua turns hooks off while one runs, and only a protected call turns them on again after an error that a
  * hook raised. So what a task runs stands inside of one: its pending closers, too, are scripts that the
  * watchdog reaches. */
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <lauxlib.h>
+#include "asked.h"
 #include "bind.h"
 #include "host.h"
 #include "task_inside.h"
@@ -68,4 +71,19 @@ void task_failure_push(lua_State *L, struct task *t, int status)
     err_push(L, &(struct err){.code = ERR_INTERNAL}, "task", t->name); /* text err */
     lua_insert(L, -2);
     lua_setfield(L, -2, "message");
+}
+
+void task_asked(lua_State *L, const char *words)
+{
+    struct task *t = task_current(L);
+    char *copy = strdup(words);
+
+    if (!t || !copy) {
+        free(copy);
+        luaL_error(L, t ? "not enough memory" : "only a task works on something");
+    }
+    if (t->payer == t)
+        asked_begin(copy);
+    free(t->asked);
+    t->asked = copy;
 }

@@ -4,11 +4,13 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include "asked.h"
 
 #ifndef sigev_notify_thread_id
 #define sigev_notify_thread_id _sigev_un._tid
@@ -19,7 +21,9 @@ struct watchdog {
     lua_Hook hook;
     lua_State *volatile running;
     volatile sig_atomic_t armed;
-    bool late; /* the slice went on although it was found long */
+    volatile long lasts; /* ms for which the slice goes on, as far as the timer saw */
+    uint64_t began;      /* the thread's processor time when the slice was first found long; 0: it was not */
+    bool late;           /* the slice went on although it was found long */
 };
 
 /* What the timer waits for: the end of a slice, or whether the hook it set was lost. Lua gives a hook up in
@@ -45,6 +49,19 @@ static int watchdog_signal(void)
     return SIGRTMIN + 3;
 }
 
+/* What the slice has used since it was first found long. */
+static long used_ms(struct watchdog *w)
+{
+    struct timespec t;
+    uint64_t now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    now = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000 + 1;
+    if (!w->began)
+        w->began = now;
+    return (long)(now - w->began);
+}
+
 static void on_signal(int signum)
 {
     struct watchdog *w = the_watchdog;
@@ -54,8 +71,10 @@ static void on_signal(int signum)
     if (w) {
         lua_State *co = w->running;
 
+        w->lasts += w->armed == ARMED_LOST ? WATCHDOG_LOST_MS : WATCHDOG_SLICE_MS;
         w->armed = ARMED_NOT;
         if (co) {
+            asked_lasts(w->lasts, used_ms(w));
             lua_sethook(co, w->hook, LUA_MASKCOUNT, 1);
             arm(w, ARMED_LOST);
         }
@@ -94,6 +113,13 @@ void watchdog_close(struct watchdog *w)
     timer_delete(w->timer);
     signal(watchdog_signal(), SIG_IGN); /* one may be pending */
     free(w);
+}
+
+void watchdog_begin(struct watchdog *w, lua_State *co)
+{
+    w->lasts = 0;
+    w->began = 0;
+    watchdog_run(w, co);
 }
 
 void watchdog_run(struct watchdog *w, lua_State *co)

@@ -18,7 +18,10 @@ struct watchdog;
 struct watchdog *watchdog_open(lua_Hook hook);
 void watchdog_close(struct watchdog *w);
 
-/* Around every slice: which coroutine runs. NULL: none. */
+/* A slice begins. */
+void watchdog_begin(struct watchdog *w, lua_State *co);
+
+/* Which coroutine of the slice runs now. NULL: none, the slice is over. */
 void watchdog_run(struct watchdog *w, lua_State *co);
 
 /* Which one runs; NULL: none. */

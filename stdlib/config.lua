@@ -80,13 +80,14 @@ local function position(message, file)
 end
 
 local function decode_lua(text, file)
-  local chunk, message = sys.compile(text, "@" .. file, environment())
-  if not chunk then
-    local line, rest = position(message, file)
-    return one(file, rest, line)
-  end
-  local run <close> = task.start({ name = "config", cpu = CPU, memory = MEMORY }, chunk)
-  local value, err = run:join(CPU * 5)
+  -- Its text is read in there, too: constants may be chosen so that this takes for ever.
+  local run <close> = task.start({ name = "config", cpu = CPU, memory = MEMORY }, function()
+    task.asked(("the configuration %s"):format(file))
+    local chunk, message = sys.compile(text, "@" .. file, environment())
+    if not chunk then error({ code = "invalid", message = message }, 0) end
+    return chunk()
+  end)
+  local value, err = run:join() -- it cannot wait, and its processor time is limited
   if value == nil then
     if err == nil then
       return one(file, "returns nothing", nil, "the file must end with: return { ... }")

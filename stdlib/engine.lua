@@ -3,7 +3,8 @@ local errors, fs, journal, log, poller, policy, sys, task, time = require "error
   require "log", require "engine.poller", require "policy", require "sys", require "task", require "time"
 local acts, images, lane, reporter, sources = require "engine.acts", require "engine.images", require "engine.lane",
   require "engine.reporter", require "engine.sources"
-local health, place, view = require "engine.health", require "place", require "journal.view"
+local health, place, suspension, view = require "engine.health", require "place", require "engine.suspension",
+  require "journal.view"
 
 local M = {}
 
@@ -65,12 +66,6 @@ end
 ---@return Err? err busy: another host runs on this state.
 function M.open(options)
   local config = options.config
-  local policies, faults = policy.load(policy_names(config), config.scripts)
-  if not policies then
-    local err = errors.new("invalid", "the policies have faults: " .. faults[1].message, { op = "engine.open" })
-    err.faults = faults
-    return nil, err
-  end
   local ok, err = fs.mkdir(config.state, { parents = true, mode = 448 }) -- 0700
   if not ok then return nil, err end
   local lock
@@ -88,6 +83,16 @@ function M.open(options)
     lock:close()
     return nil, err
   end
+  local last_end = suspension.begin(book, config.state)
+  local suspensions = suspension.of(book)
+  local policies, faults = policy.load(policy_names(config), config.scripts, suspensions)
+  if not policies then
+    book:close()
+    lock:close()
+    err = errors.new("invalid", "the policies have faults: " .. faults[1].message, { op = "engine.open" })
+    err.faults = faults
+    return nil, err
+  end
   local host = options.host or sys.hostname()
   local taken, generation = pcall(book.take_turn, book, host, options.generation)
   if not taken then
@@ -99,7 +104,8 @@ function M.open(options)
     host = host, generation = generation, fence = options.fence, leader = options.leader, outrank = options.outrank,
     tellers = {},
     config = config, load = options.load, on_event = options.on_event or function() end, lock = lock, journal = book,
-    policies = policies, state = config.state, world = options.world or require("world").real(),
+    policies = policies, suspensions = suspensions, last_end = last_end,
+    state = config.state, world = options.world or require("world").real(),
     lanes = {}, places = {}, repositories = {}, app_states = {}, said = {}, hurry = {}, locks = {}, found = {},
     happened = require("engine.happened").new(),
     app_edition = 1, -- another number: other apps
@@ -116,6 +122,7 @@ end
 ---Gives the state folder back.
 function Engine:close()
   if self.before_close then self.before_close() end
+  task.asked_file(nil)
   self.journal:close()
   self.lock:close()
 end
@@ -319,7 +326,7 @@ end
 function Engine:reload()
   local config, faults = self.load()
   local policies
-  if config then policies, faults = policy.load(policy_names(config), config.scripts) end
+  if config then policies, faults = policy.load(policy_names(config), config.scripts, self.suspensions) end
   if not policies or not config then
     local err = errors.new("invalid",
       ("%d faults; the configuration that was loaded before stays: %s"):format(#faults, faults[1].message),
@@ -355,7 +362,8 @@ function Engine:reload()
 end
 
 for _, room in ipairs {
-  acts.methods, require "engine.answers", require "engine.lead", require "engine.living", require "engine.orders",
+  acts.methods, suspension.methods,
+  require "engine.answers", require "engine.lead", require "engine.living", require "engine.orders",
 } do
   for name, method in pairs(room) do Engine[name] = method end
 end

@@ -424,7 +424,7 @@ end
 -- ---- the other rooms ----
 
 for _, room in ipairs { require "journal.steps", require "journal.releases", require "journal.memory",
-  require "journal.turns", require "journal.approvals" } do
+  require "journal.turns", require "journal.approvals", require "journal.ends" } do
   for name, method in pairs(room) do Journal[name] = method end
 end
 

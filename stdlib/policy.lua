@@ -3,8 +3,9 @@
 -- The environment is built from nothing: no io, os, debug, load, coroutine or collectgarbage; pairs iterates in a
 -- fixed order; the clock and random numbers come from the journal inside a run. Every public module is there, with
 -- its effects journaled (effects.lua).
-local changes, context, effects, errors, hash, log, sayings, sys, task = require "engine.change", require "context",
-  require "effects", require "errors", require "hash", require "log", require "engine.sayings", require "sys",
+local changes, context, effects, errors, hash, log = require "engine.change", require "context", require "effects",
+  require "errors", require "hash", require "log"
+local sayings, suspension, sys, task = require "engine.sayings", require "engine.suspension", require "sys",
   require "task"
 
 ---@class Policy
@@ -13,6 +14,7 @@ local changes, context, effects, errors, hash, log, sayings, sys, task = require
 ---@field text string
 ---@field hash string sha256 of the text.
 ---@field make fun(env: table): fun(name: string): any Makes the file's chunk in an environment.
+---@field suspended? Err Why it is not loaded.
 ---@field queue "latest"|"all" What waits while a run is under way: only the newest change, or each in its turn.
 ---@field first "release"|"adopt" What first sight does: release what should be, or take what runs as it is.
 
@@ -246,11 +248,24 @@ local AT_FILE_LEVEL <const> = { mode = "file" }
 ---@param policy Policy
 ---@return {watch: function, run: function} definition
 function M.instance(policy)
+  if policy.suspended then error(policy.suspended, 0) end
   return context.with(AT_FILE_LEVEL, policy.make(M.environment()), policy.name)
 end
 
--- The first instance, which is checked.
+-- What a task with a policy works on, for whoever it keeps waiting: a line for people, then what the next host finds if
+-- this one ends with it (engine/suspension.lua).
+local function asked(kind, policy, app, environment, words)
+  task.asked(words .. policy.name .. " (" .. policy.file .. ")" .. (app ~= "" and " for " .. app .. " " .. environment
+    or "") .. "\n" .. kind .. "\t" .. app .. "\t" .. environment .. "\t" .. policy.name .. "\t" .. policy.hash)
+end
+
+-- The first instance, which is checked. The text is read here, too: the constants of a long one may be chosen so that
+-- this takes for ever.
 local function first_instance(policy)
+  asked("load", policy, "", "", "loading the policy ")
+  local make, message = maker(policy.text, policy.file)
+  if not make then error(errors.new("invalid", message), 0) end
+  policy.make = make
   local declared
   local env = M.environment(function(d)
     check_definition(d)
@@ -284,20 +299,24 @@ end
 ---@param name string "staging"
 ---@param text string
 ---@param file string For messages: "scripts/staging.lua".
----@return Policy? policy
+---@param suspended? table<string, Suspension>
+---@return Policy? policy Without an instance when it is suspended.
 ---@return Fault? fault
-function M.compile(name, text, file)
+function M.compile(name, text, file, suspended)
   local function fault(message, where)
     local at, line, rest = message:match("^([^:\n]+):(%d+): (.*)$")
     if at ~= file then at, line, rest = (where or ""):match("^(.*):(%d+)$") end
     return nil, { file = file, line = at == file and tonumber(line) or nil, message = rest or message }
   end
-  local make, message = maker(text, file)
-  if not make then return fault(message) end
-  local policy = { name = name, file = file, text = text, hash = hash.sha256(text), make = make }
+  local policy = { name = name, file = file, text = text, hash = hash.sha256(text) }
+  policy.suspended = suspension.why(suspended or {}, policy)
+  if policy.suspended then
+    policy.queue, policy.first = "latest", "release"
+    return policy
+  end
   local limits = { name = "load " .. name, cpu = 1, memory = 16 << 20 }
   local loading <close> = task.start(limits, xpcall, first_instance, M.raised, policy)
-  local ok, definition = loading:join(5)
+  local ok, definition = loading:join() -- it cannot wait, and its processor time is limited
   if not ok then
     local err = errors.clean(definition)
     return fault(err.message, err.where)
@@ -309,9 +328,10 @@ end
 ---Finds and compiles policies: the file in `folder` first, else the one that is part of the program.
 ---@param names string[]
 ---@param folder? string
+---@param suspended? table<string, Suspension>
 ---@return table<string, Policy>? policies
 ---@return Fault[]? faults
-function M.load(names, folder)
+function M.load(names, folder, suspended)
   local policies, faults = {}, {}
   for _, name in ipairs(names) do
     local text, file, problem
@@ -326,7 +346,7 @@ function M.load(names, folder)
     end
     local compiled, fault
     if text then
-      compiled, fault = M.compile(name, text, file)
+      compiled, fault = M.compile(name, text, file, suspended)
     elseif problem then -- the program's own policy in its place would be a surprise
       fault = { file = file, message = "the policy cannot be read: " .. problem.message }
     else
@@ -344,9 +364,11 @@ local watch_limits = {} -- by timeout: asked for at every poll
 -- The task gives itself its context: between its start and our next line it may already run. The file itself has none:
 -- at its level nothing is read and nothing happens.
 local function watch_in(policy, asking)
+  local place = asking.place
+  asked("watch", policy, place.name or "", place.environment or "", "asking the policy ")
   local watch = M.instance(policy).watch
   context.bind(task.current(), asking)
-  local change, reason = watch(asking.place.face)
+  local change, reason = watch(place.face)
   if change == nil then return nil, reason end
   return changes.of(change, policy.file, sys.defined(watch)) -- here: what the policy made may be endless
 end
@@ -360,6 +382,9 @@ end
 ---@return table? change nil: nothing, or a failure.
 ---@return string|Err? reason A text with nothing; an Err with a failure.
 function M.ask(policy, place, timeout, said)
+  local suspended = policy.suspended
+    or place.engine and place.engine.suspensions and suspension.why(place.engine.suspensions, policy, place)
+  if suspended then return nil, suspended end
   local limits = watch_limits[timeout]
   if not limits then
     limits = { name = "watch", cpu = M.WATCH_LIMITS.cpu, memory = M.WATCH_LIMITS.memory, timeout = timeout }

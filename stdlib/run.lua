@@ -350,6 +350,8 @@ end
 ---@param policy Policy
 ---@param run Run
 function M.execute(policy, run)
+  require("task").asked(("run %d of the policy %s (%s) for %s %s\nrun"):format(run.id, policy.name, policy.file,
+    run.app, run.environment))
   local perform = require("policy").instance(policy).run
   local asking = { mode = "run", place = run.place, steps = run.steps, edition = run.steps.edition }
   context.with(asking, perform, run_face(run), change_of(run))

@@ -91,6 +91,15 @@ end
 ---@return Signal signal
 function M.signal() return core.signal() end
 
+---Says what the running task works on, itself and its own tasks: told when it keeps the loop for too long, and noted
+---for the next host when it takes the process down with it.
+---@param words string The first line is for people.
+function M.asked(words) return core.asked(words) end
+
+---Names the file for such notes. It is there only when a host ended with something to tell.
+---@param path? string nil: none.
+function M.asked_file(path) return core.asked_file(path) end
+
 ---The number of the running task, nil outside of any.
 ---@return integer? id
 function M.current() return core.current() end

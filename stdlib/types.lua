@@ -88,6 +88,7 @@
 ---@field last RunInfo? the last run that ended
 ---@field queued integer changes waiting
 ---@field approval Approval? what the run under way waits for
+---@field suspended string? which policy is not asked any more, and why
 ---@field retry_at Wall?
 
 ---@class AppStatus

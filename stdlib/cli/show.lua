@@ -70,6 +70,7 @@ end
 ---@param now Wall
 ---@return string
 function M.remark(env, now)
+  if env.suspended then return env.suspended end
   if env.hold then
     return ("held by %s %s%s"):format(env.hold.by, term.ago(env.hold.at, now),
       env.hold.reason and ": " .. env.hold.reason or "")

@@ -79,6 +79,7 @@ function Living:run()
     tasks[i] = task.spawn(room, self)
   end
   self.ready = true
+  self:tell_last_end()
   self:emit {
     event = "host", level = "info",
     text = ("watching %d apps, state in %s"):format(#self.config.app_list, self.state),
@@ -118,6 +119,7 @@ end
 ---@return Err? err
 function Living:once()
   self.once_only, self.ready = true, true
+  self:tell_last_end()
   local first = (self.journal:row("SELECT coalesce(max(id), 0) AS id FROM runs")).id
   local unfinished = {}
   for _, row in ipairs(self.journal:rows("SELECT id FROM runs WHERE state IN ('running', 'queued')")) do

@@ -99,11 +99,16 @@ function M.retry(self, act)
   if act.versions then
     return errors.fail("invalid", "retry takes no versions: apply puts those out that are named", about)
   end
+  local again, unloadable = self:lift(p)
+  if unloadable then return nil, unloadable end
+  local lifted = again and "what was suspended is asked again; " or ""
   local fresh = places.new(self, p.app, p.config)
   fresh.retrying = true
   local change, problem, why = wanted(self, fresh)
   if problem then return nil, problem end
-  if not change then return errors.fail("conflict", ("there is nothing to try again: %s"):format(why), about) end
+  if not change then
+    return errors.fail("conflict", ("%sthere is nothing to try again: %s"):format(lifted, why), about)
+  end
   local last = self.journal:run_of_key(p.app.name, p.environment, change.key)
   if last and last.state == "queued" and self.journal:hasten(last.id) then
     self:lane(p):kick()

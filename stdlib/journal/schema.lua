@@ -172,6 +172,16 @@ M.migrations = {
 
   ALTER TABLE tags ADD COLUMN gone INTEGER NOT NULL DEFAULT 0; -- 1: the repository lists it no more
 
+  CREATE TABLE ends (               -- what a host was asked when it ended with that: nobody is asked so for ever
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,             -- watch load
+    app TEXT NOT NULL,              -- '' when a policy was loaded
+    environment TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    hash TEXT NOT NULL,             -- of the policy's text
+    at REAL NOT NULL
+  ) STRICT;
+
   ALTER TABLE releases ADD COLUMN part TEXT; -- JSON: the containers that it was for, where a place has several images
   ]],
 }

@@ -1,6 +1,7 @@
 -- The journal, as people and tools read it: status, history, why, logs. The running host and a command that reads the
 -- state of a host that is down give the same answers; the host adds what only it knows.
 local errors, json, log, runlog = require "errors", require "json", require "log", require "engine.runlog"
+local suspension = require "engine.suspension"
 local without_credentials = require("text").without_credentials
 
 local M = {}
@@ -118,6 +119,8 @@ function M.environment(journal, app, environment, engine)
     healthy = app_state and app_state.well and app_state.well[e], hold = hold,
     run = open and open.state == "running" and M.run_info(journal, open, engine) or nil, last = last, queued = queued,
     retry_at = open and open.state == "queued" and open.not_before or nil, approval = approval,
+    suspended = suspension.words(engine and engine.suspensions or suspension.of(journal), a, e,
+      { environment.policy, environment.rollback or nil }, engine and engine.policies),
   }
 end
 

@@ -1,0 +1,62 @@
+-- How hosts ended: what the loop was busy with when one went down with it. Methods of the journal.
+--
+-- Whatever was asked three times with the same text is suspended: nobody is asked it any more until the text changes or
+-- a person says so. Runs are not here; they count their own attempts.
+local time = require "time"
+
+---@class Journal
+local Ends = {}
+
+local SUSPENDS <const> = 3      -- ends with one text
+local FORGOTTEN <const> = 86400 -- seconds after which fewer of them say nothing any more
+
+---@class Suspension
+---@field kind "watch"|"load"
+---@field app string "" for a load: it is everybody's.
+---@field environment string
+---@field policy string
+---@field hash string Of the policy's text.
+---@field ends integer
+---@field at number When the host last ended.
+
+---Writes down that a host ended while a policy was asked.
+---@param unit {kind: string, app: string, environment: string, policy: string, hash: string}
+---@return integer ends How often that happened with this text.
+function Ends:ended(unit)
+  return self:synced("ended", function()
+    local name = { unit.kind, unit.app, unit.environment, unit.policy }
+    local n = self:row([[SELECT count(*) AS n FROM ends WHERE kind = ? AND app = ? AND environment = ? AND policy = ?
+      AND hash = ?]], name[1], name[2], name[3], name[4], unit.hash).n
+    if n < SUSPENDS then
+      self:write([[DELETE FROM ends WHERE kind = ?1 AND app = ?2 AND environment = ?3 AND policy = ?4
+        AND (hash <> ?5 OR at < ?6)]], name[1], name[2], name[3], name[4], unit.hash, time.now() - FORGOTTEN)
+    end
+    self:write("INSERT INTO ends (kind, app, environment, policy, hash, at) VALUES (?, ?, ?, ?, ?, ?)",
+      name[1], name[2], name[3], name[4], unit.hash, time.now())
+    return self:row([[SELECT count(*) AS n FROM ends WHERE kind = ? AND app = ? AND environment = ? AND policy = ?
+      AND hash = ?]], name[1], name[2], name[3], name[4], unit.hash).n
+  end)
+end
+
+---@return Suspension[]
+function Ends:suspensions()
+  return self:rows([[SELECT kind, app, environment, policy, hash, count(*) AS ends, max(at) AS at FROM ends
+    GROUP BY kind, app, environment, policy, hash HAVING count(*) >= ?]], SUSPENDS)
+end
+
+---Lets the policies of a place be asked again.
+---@param app string
+---@param environment string
+---@param policies string[] Whose loading may be tried again, too.
+---@return integer lifted How many ends were forgotten.
+function Ends:lift_suspensions(app, environment, policies)
+  return self:synced("lift suspensions", function()
+    local lifted = self:write("DELETE FROM ends WHERE app = ? AND environment = ?", app, environment)
+    for _, name in ipairs(policies) do
+      lifted = lifted + self:write("DELETE FROM ends WHERE kind = 'load' AND policy = ?", name)
+    end
+    return lifted
+  end)
+end
+
+return Ends
