@@ -3,8 +3,8 @@ local errors, fs, journal, log, poller, policy, sys, task, time = require "error
   require "log", require "engine.poller", require "policy", require "sys", require "task", require "time"
 local acts, images, lane, reporter, sources = require "engine.acts", require "engine.images", require "engine.lane",
   require "engine.reporter", require "engine.sources"
-local health, place, suspension, view = require "engine.health", require "place", require "engine.suspension",
-  require "journal.view"
+local health, outages, suspension = require "engine.health", require "engine.outages", require "engine.suspension"
+local place, view = require "place", require "journal.view"
 
 local M = {}
 
@@ -110,7 +110,7 @@ function M.open(options)
     happened = require("engine.happened").new(),
     app_edition = 1, -- another number: other apps
     patience = 300, -- seconds that a run waits for a target out of reach before it is tried again later
-    looking = {}, look_every = health.EVERY,
+    looking = {}, look_every = health.EVERY, outages = {}, outage_after = outages.AFTER,
     counters = { polls = 0, poll_errors = 0, runs = {} },
     idle = task.signal(), wake = task.signal(), ended = task.signal(), reloaded = task.signal(),
     draining = false, stopping = false, ready = false, started_at = time.now(), loaded_at = time.now(),

@@ -1,8 +1,9 @@
 -- The engine at work: it goes on with what was interrupted, polls and runs until it is told to stop, then parks.
 local errors, fs, poller, task, time = require "errors", require "fs", require "engine.poller", require "task",
   require "time"
-local images, reporter, sources, view = require "engine.images", require "engine.reporter", require "engine.sources",
-  require "journal.view"
+local images, outages, reporter, sources = require "engine.images", require "engine.outages", require "engine.reporter",
+  require "engine.sources"
+local view = require "journal.view"
 
 ---@class EngineState
 local Living = {}
@@ -75,7 +76,9 @@ function Living:run()
   local tasks <close> = setmetatable({}, { __close = function(list)
     for _, t in ipairs(list) do t:cancel() end
   end })
-  for i, room in ipairs { self.recover, housekeeping, images.run, reporter.follow, sources.run, poller.run } do
+  for i, room in ipairs {
+    self.recover, housekeeping, images.run, reporter.follow, sources.run, outages.run, poller.run,
+  } do
     tasks[i] = task.spawn(room, self)
   end
   self.ready = true

@@ -1,7 +1,7 @@
 -- Polling: who is due, what the repository looks like, and what its policies' answers become: ask, judge, accept.
 local accept, ask, errors, first, judge = require "engine.accept", require "engine.ask", require "errors",
   require "engine.first", require "engine.judge"
-local observe, task, time = require "engine.observe", require "task", require "time"
+local observe, outages, task, time = require "engine.observe", require "engine.outages", require "task", require "time"
 
 local M = {}
 
@@ -60,6 +60,7 @@ function M.poll(engine, app)
   local runs, ok, failure = {}, true, nil
   engine.counters.polls = engine.counters.polls + 1
   observe.observe(engine, app, state)
+  outages.source(engine, app, state.error)
   for _, environment in ipairs(app.environment_list) do
     if engine.config.apps[app.name] ~= app then break end -- a reload: the next poll asks as it says
     local place = engine:place(app.name, environment.name)
@@ -71,6 +72,7 @@ function M.poll(engine, app)
       end
       runs[#runs + 1] = run
       if err then ok = false end
+      outages.policy(engine, place, name, err)
     end
   end
   if not ok then engine.counters.poll_errors = engine.counters.poll_errors + 1 end

@@ -590,3 +590,62 @@ return policy {
   for _, entry in ipairs(ok(s.host:run_log(last.id, 0)).entries) do said[#said + 1] = entry.text end
   check.has(table.concat(said, "\n"), "production.lua:4:")
 end)
+
+-- What the notifiers heard of outages so far.
+local function heard(s)
+  require("engine.outages").tell(s.host)
+  local list = {}
+  for _, text in ipairs(s.world:messages()) do
+    if text:find(" since 20", 1, true) or text:find("that is over", 1, true) then list[#list + 1] = text end
+  end
+  return list
+end
+
+test("a source that cannot be read for some minutes is told once, and once that it is over", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:source_down(true)
+  for _ = 1, 3 do
+    ok(s.host:poll())
+    eq(#heard(s), 0, "a moment is nothing")
+  end
+  s.host.outage_after = 0
+  for _ = 1, 3 do
+    ok(s.host:poll())
+    eq(#heard(s), 1)
+  end
+  check.has(heard(s)[1], "web: its source cannot be read since 20")
+  check.has(heard(s)[1], "nobody listens there")
+  s.world:source_down(false)
+  for _ = 1, 3 do
+    ok(s.host:poll())
+    eq(#heard(s), 2)
+  end
+  check.has(heard(s)[2], "that is over")
+end)
+
+test("a policy that fails at each poll is told once; a channel that is away hears of it later", function()
+  local s = stage {
+    staging = "return policy { watch = function(place) error('out of luck') end, run = function() end }",
+    production = NOTHING, rollback = NOTHING,
+  }
+  s.world:push("main", "a")
+  s.host.outage_after = 0
+  local notify, away = s.host.world.notify, true
+  s.host.world.notify = function(...)
+    if away then return errors.fail("refused", "the channel is away") end
+    return notify(...)
+  end
+  ok(s.host:poll())
+  eq(#heard(s), 0)
+  away = false
+  for _ = 1, 3 do eq(#heard(s), 1) end
+  check.has(heard(s)[1], "web staging: the policy staging fails since 20")
+  check.has(heard(s)[1], "out of luck")
+  assert(fs.write(s.options.scripts .. "/staging.lua", NOTHING))
+  assert(s.host:reload())
+  ok(s.host:poll())
+  for _ = 1, 3 do eq(#heard(s), 2) end
+  check.has(heard(s)[2], "that is over")
+end)

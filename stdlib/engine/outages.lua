@@ -1,0 +1,136 @@
+-- Outages: sources that cannot be read and policies that fail at each poll. When one has lasted for some minutes people
+-- hear of it once, and once that it is over; all that is due at a moment is one message for each channel.
+local errors, log, time = require "errors", require "log", require "time"
+
+local M = {}
+
+M.AFTER = 180           -- seconds that it must have lasted
+local LOOK <const> = 15 -- seconds between two looks at what is due
+local MOST <const> = 20 -- lines in a message
+
+---@class Outage
+---@field app string
+---@field what string "web: its source"
+---@field reason string
+---@field since Wall
+---@field began number Monotonic.
+---@field channels table<string, true>
+---@field told table<string, true> Channels that heard of it.
+---@field over? boolean
+
+---Notes how something of an app is that every poll asks.
+---@param engine table
+---@param key string
+---@param about {app: string, what: string, notify: string[][]}
+---@param err? Err nil: it is well.
+function M.note(engine, key, about, err)
+  local outage = engine.outages[key]
+  if not err then
+    if not outage then return end
+    if next(outage.told) then outage.over = true else engine.outages[key] = nil end
+    return
+  end
+  if not outage then
+    outage = { since = time.now(), began = time.monotonic(), told = {} }
+    engine.outages[key] = outage
+  end
+  outage.app, outage.what, outage.over, outage.channels = about.app, about.what, nil, {}
+  outage.reason = log.redact(errors.is(err) and err.message or tostring(err))
+  for _, names in ipairs(about.notify) do
+    for _, name in ipairs(names) do outage.channels[name] = true end
+  end
+end
+
+---Notes how the source of an app is.
+---@param engine table
+---@param app AppConfig
+---@param err? Err
+function M.source(engine, app, err)
+  local notify = {}
+  for i, environment in ipairs(app.environment_list) do notify[i] = environment.notify end
+  M.note(engine, app.name, { app = app.name, what = app.name .. ": its source cannot be read", notify = notify }, err)
+end
+
+---Notes how a policy answers at a place. What only repeats that the source cannot be read is told with that.
+---@param engine table
+---@param place Place
+---@param policy string
+---@param err? Err
+function M.policy(engine, place, policy, err)
+  local source = engine:app_state(place.app.name).error
+  if err and source and tostring(err):find(source.message, 1, true) then return end
+  local what = ("%s %s: the policy %s fails"):format(place.app.name, place.environment, policy)
+  M.note(engine, ("%s/%s/%s"):format(place.app.name, place.environment, policy),
+    { app = place.app.name, what = what, notify = { place.config.notify } }, err)
+end
+
+-- What a channel has to hear now: what began, and what is over.
+local function due(engine)
+  local by_channel, now = {}, time.monotonic()
+  local function add(name, key, outage)
+    by_channel[name] = by_channel[name] or {}
+    table.insert(by_channel[name], { key = key, outage = outage })
+  end
+  for key, outage in pairs(engine.outages) do
+    if not engine.config.apps[outage.app] then
+      engine.outages[key] = nil
+    elseif outage.over then
+      for name in pairs(outage.told) do add(name, key, outage) end
+    elseif now - outage.began >= engine.outage_after then
+      for name in pairs(outage.channels) do
+        if not outage.told[name] then add(name, key, outage) end
+      end
+    end
+  end
+  return by_channel
+end
+
+local function message_of(list)
+  table.sort(list, function(a, b) return a.key < b.key end)
+  local lines, over = {}, 0
+  for i, item in ipairs(list) do
+    local outage = item.outage
+    if outage.over then over = over + 1 end
+    if i <= MOST then
+      lines[i] = outage.over and ("%s: that is over, it lasted from %s"):format(outage.what, time.iso(outage.since))
+        or ("%s since %s: %s"):format(outage.what, time.iso(outage.since), outage.reason)
+    end
+  end
+  if #list > MOST then lines[#lines + 1] = ("and %d more"):format(#list - MOST) end
+  local title = #list == 1 and list[1].outage.what .. (over == 1 and ": over" or "")
+    or ("%d things fail, %d work again"):format(#list - over, over)
+  return {
+    level = over == #list and "info" or "error", title = title, text = table.concat(lines, "\n"),
+    app = #list == 1 and list[1].outage.app or nil,
+  }
+end
+
+---Tells what is due. A channel that cannot be told hears of it at the next look.
+---@async
+---@param engine table
+function M.tell(engine)
+  for name, list in pairs(due(engine)) do
+    local over = {}
+    for i, item in ipairs(list) do over[i] = item.outage.over or false end
+    local ok, err = engine.world.notify(engine.config, { name }, message_of(list))
+    if not ok then log.warn("notifying failed", { channel = name, error = tostring(err) }) end
+    for i, item in ipairs(ok and list or {}) do
+      item.outage.told[name] = not over[i] or nil
+      if over[i] and not next(item.outage.told) and item.outage.over then engine.outages[item.key] = nil end
+    end
+  end
+end
+
+---Tells people until the engine drains.
+---@async
+---@param engine table
+function M.run(engine)
+  while not engine.draining do
+    local ok, err = pcall(M.tell, engine)
+    if not ok and errors.is(err, "cancelled") then error(err, 0) end
+    if not ok then log.warn("telling of outages failed", { error = tostring(err) }) end
+    engine.ended:wait(LOOK)
+  end
+end
+
+return M
