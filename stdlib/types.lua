@@ -72,7 +72,7 @@
 ---| "running"
 ---| "waiting"
 ---| "held"        a person (or a rollback) holds it
----| "failed"      attempted and failed, or cancelled; retry_at says when it tries again, if it does
+---| "failed"      attempted and failed; retry_at says when it tries again, if it does
 ---| "quarantined"
 
 ---@class EnvironmentStatus

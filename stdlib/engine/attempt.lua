@@ -72,12 +72,12 @@ function Attempt:take()
   if lane.holder == self then return end
   local sleeping <close> = self.steps:counting "sleeping"
   local wanting <close> = counted(self, "wanting")
-  lane.wake:notify()
+  lane:kick()
   while lane.holder ~= self and sleeping and wanting do lane.wake:wait() end
 end
 
 ---Its branches only wait, from now on.
-function Attempt:paused() self.lane.wake:notify() end
+function Attempt:paused() self.lane:kick() end
 
 ---Waits for people: until something changed at the place, or the seconds are over.
 ---@async

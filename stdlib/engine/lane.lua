@@ -100,7 +100,7 @@ end
 -- Whether anything new may begin here.
 local function may_begin(self)
   local engine, place = self.engine, self.place
-  if engine.draining or not engine:acting() then return false end
+  if engine.draining or engine.stopping or not engine:acting() then return false end
   local app = engine.config.apps[place.app.name]
   return app ~= nil and app.environments[place.environment] ~= nil -- a reload may have taken it away
 end

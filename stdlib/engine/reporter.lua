@@ -39,7 +39,7 @@ end
 
 -- How the state of a run is called there: of a commit status, and of a deployment.
 local COMMIT_STATE <const> = { running = "pending", done = "success", superseded = "success" }
-local DEPLOYMENT_STATE <const> = { running = "in_progress", done = "success" }
+local DEPLOYMENT_STATE <const> = { running = "in_progress", done = "success", superseded = "inactive" }
 
 -- A commit status for the environment, and a deployment that the run's number finds again.
 local function tell_github(hub, at, row, commit, state, description)

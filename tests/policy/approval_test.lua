@@ -106,6 +106,11 @@ test("one pass leaves what waits for people to the next", function()
   local result = assert(s.open():once())
   eq({ result.ok, #result.runs, result.runs[1].state }, { true, 1, "waiting" })
   local host = s.open()
+  local begun = 0
+  for _, entry in ipairs(host:run_log(1, 0).entries) do
+    begun = begun + (entry.kind == "run" and entry.phase == "begin" and 1 or 0)
+  end
+  eq(begun, 1) -- what is parked at the end is not begun again
   ok(host:reject { app = "web", by = "ann", reason = "no" })
   eq(assert(host:once()).ok, false)
   host = s.open()
