@@ -51,6 +51,11 @@ local M = {}
 ---@return boolean
 function M.destroys(kind) return kind == "helmsman" end
 
+---Whether somebody else rolls out what targets of a kind are told, when he comes to it.
+---@param kind string
+---@return boolean
+function M.follows(kind) return kind == "keel" end
+
 ---An environment as one release sees it: with the release's own containers, where it names some (a workload with
 ---several images), so that what its target says is about them.
 ---@param environment EnvironmentConfig

@@ -1,7 +1,8 @@
 -- Polling: who is due, what the repository looks like, and what its policies' answers become: ask, judge, accept.
 local accept, ask, errors, first, judge = require "engine.accept", require "engine.ask", require "errors",
   require "engine.first", require "engine.judge"
-local observe, outages, task, time = require "engine.observe", require "engine.outages", require "task", require "time"
+local late, observe, outages, task, time = require "engine.late", require "engine.observe", require "engine.outages",
+  require "task", require "time"
 
 local M = {}
 
@@ -64,6 +65,7 @@ function M.poll(engine, app)
   for _, environment in ipairs(app.environment_list) do
     if engine.config.apps[app.name] ~= app then break end -- a reload: the next poll asks as it says
     local place = engine:place(app.name, environment.name)
+    late.look(engine, place)
     for _, name in ipairs { environment.policy, environment.rollback or nil } do
       local done, run, err = pcall(M.decide, engine, place, engine.policies[name])
       if not done then

@@ -116,6 +116,14 @@ function Releases:newest_release(app, environment)
     ORDER BY id DESC LIMIT 1]], app, environment))
 end
 
+---The newest release when it is one that a transient error stopped on its way.
+---@param app string
+---@param environment string
+function Releases:stopped_on_its_way(app, environment)
+  local row = self:row(RELEASE .. "WHERE app = ? AND environment = ? ORDER BY id DESC LIMIT 1", app, environment)
+  return row and row.state == "unfinished" and read(row) or nil
+end
+
 ---Whether another release went out after this one, or is on its way. What failed on its way is none.
 ---@param app string
 ---@param environment string

@@ -1,7 +1,8 @@
 -- Logs of containers: what was written, or what is being written, also across streams that are cut.
 --
 -- A cut stream is taken up by the time of the last line (sinceTime, whole seconds), without the lines that came
--- already. Rules: k8s-openapi's ReadNamespacedPodLog; core/v1 PodLogOptions.
+-- already. What a stream ends with in the middle of a line is no line: it comes whole when the stream is taken up, and
+-- counts as it is only when the container has ended. Rules: k8s-openapi's ReadNamespacedPodLog; core/v1 PodLogOptions.
 local errors, http, time = require "errors", require "http", require "time"
 local call, lines = require "kubernetes.call", require "kubernetes.lines"
 
@@ -57,7 +58,7 @@ local function give(place, line, options)
   options.on_line(options.timestamps and line or text, at)
 end
 
--- One stream to its end.
+-- One stream to its end; fn hears with each line whether the stream ended before it did.
 local function stream(client, path, query, fn)
   local answer <close>, err = call.perform(client, "logs",
     { path = path, query = query, stream = true, accept = "*/*", attempts = 1 })
@@ -70,7 +71,7 @@ local function stream(client, path, query, fn)
       more.op = "kubernetes.logs"
       return nil, more
     end
-    fn(line)
+    fn(line, more == true)
   end
 end
 
@@ -121,12 +122,18 @@ local function follow(client, pod_path, options)
   local failures, quiet = 0, 0
   while true do
     place.fresh = false
-    local ok, err = stream(client, pod_path .. "/log", query, function(line) give(place, line, options) end)
+    local rest
+    local ok, err = stream(client, pod_path .. "/log", query, function(line, unfinished)
+      if unfinished then rest = line else give(place, line, options) end
+    end)
     quiet = place.fresh and 0 or quiet + 1
     if place.fresh then failures = 0 end
     if ok then
       local more = goes_on(client, pod_path, options, place)
-      if not more then return true end
+      if not more then
+        if rest then give(place, rest, options) end
+        return true
+      end
       if errors.is(more) then return nil, more end
     elseif may_start(err) and not place.last then
       local more = goes_on(client, pod_path, options, place)

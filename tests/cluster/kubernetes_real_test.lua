@@ -2,7 +2,7 @@
 local check = require "check"
 local lab = require "lab"
 local cluster, own_image = require "cluster.lab", require "cluster.own_image"
-local kubernetes, task, time = require "kubernetes", require "task", require "time"
+local kubernetes, task = require "kubernetes", require "task"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
 local TALK <const> = [[
@@ -91,13 +91,15 @@ test("inside a pod the cluster is found without a word of configuration", functi
   c:service_account(ns, "inside", { { resources = { "configmaps" }, verbs = { "list", "watch" } } })
   local image = own_image(registry, "team/inside", INSIDE)
   ok(client:create(kubernetes.path("pod", ns), pod("inside", image, { serviceAccountName = "inside" })))
-  local lines = {}
+  local lines, ended = {}, false
   local reading = task.spawn(function()
     local function on_line(line) lines[#lines + 1] = line end
-    return client:logs(ns, "inside", { follow = true, within = 90, on_line = on_line })
+    local done, err = client:logs(ns, "inside", { follow = true, within = 90, on_line = on_line })
+    ended = true
+    return done, err
   end)
-  check.eventually(function() return lines[2] == "following" end, 90)
-  time.sleep(0.2)
+  check.eventually(function() return ended or lines[2] ~= nil end, 90)
+  eq(lines[2], "following", table.concat(lines, "\n"))
   ok(client:create(kubernetes.path("configmap", ns), {
     apiVersion = "v1", kind = "ConfigMap", metadata = { name = "signal" }, data = { go = "yes" },
   }))

@@ -260,16 +260,24 @@ local function trouble(kind)
     local w = M.world(kind, where, kind .. "-lost")
     local commit = w.source:commit(lab.app { version = kind, dockerfile = M.SCRATCH })
     w.app.build.timeout = 8
-    local progress = w.hooks.progress
-    w.hooks.progress = function(text)
-      if text:find("^pushing") and where.service:alive() then where:stop() end
-      progress(text)
+    -- With the builder's first word: its word of the push may come when the push is over.
+    local progress, output = w.hooks.progress, w.hooks.output
+    local function lose()
+      if where.service:alive() then where:stop() end
+    end
+    function w.hooks.progress(...)
+      lose()
+      progress(...)
+    end
+    function w.hooks.output(...)
+      lose()
+      output(...)
     end
     local got, err = w.ensure(commit)
     eq(got, nil)
     ok(errors.passing(err) or err.code == "timeout", tostring(err)) -- an engine that still tries when its time is over
     M.nothing_left(w)
-    w.hooks.progress = progress
+    w.hooks.progress, w.hooks.output = progress, output
     where:start()
     w.app.build.timeout = 60
     ok(w.ensure(commit))

@@ -477,6 +477,47 @@ test("taking back to what was adopted moves what somebody else follows, although
   eq(moved, old)
 end)
 
+test("what somebody else rolls out late is seen at the next poll: the release waits, and nothing is bad", function()
+  local function story(give_up)
+    local s = stage()
+    local open, there, tries = s.host.world.target, "sha256:" .. ("0"):rep(64), 0
+    s.host.config.apps.web.environments.production.target = { kind = "keel" }
+    s.host.world.target = function(environment, cfg)
+      if environment.name ~= "production" then return open(environment, cfg) end
+      return {
+        follows = true, settle = function() return true end, apply = function() return true end,
+        current = function() return { digest = there, healthy = true, state = "running" } end,
+        wait = function(_, request)
+          tries = tries + 1
+          if request.digest == there then return true end
+          return require("errors").fail("timeout", "keel has not acted", { op = "target.keel", passing = true })
+        end,
+      }
+    end
+    s.world:push("main", "a")
+    s.settle()
+    s.world:tag("v1.0.0", "a")
+    s.host.patience = 0
+    s.settle()
+    local env = s.host:status().apps[1].environments[2]
+    eq({ env.state, env.last.state }, { "waiting", "failed" })
+    has(env.last.error.message, "keel has not acted")
+    local release = s.host.journal:stopped_on_its_way("web", "production")
+    eq({ release.version, s.host.journal:known_bad("web", "production", release.digest) }, { "v1.0.0" })
+    if give_up then ok(s.host:cancel { run = s.host.journal:next_run("web", "production").id, by = "tess" }) end
+    local before = tries
+    s.settle()
+    eq(tries, before) -- nothing new there, and its time has not come
+    there = release.digest
+    s.settle()
+    env = s.host:status().apps[1].environments[2]
+    eq({ env.state, env.current.version, env.current.digest }, { "idle", "v1.0.0", there })
+    return s
+  end
+  eq(story(false).runs("production")[1], "done v1.0.0 of " .. C "a":sub(1, 7))
+  story(true)
+end)
+
 test("a poll that changes nothing writes nothing", function()
   local s = stage { watch_for = 0 }
   s.world:push("main", "a")

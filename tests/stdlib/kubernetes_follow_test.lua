@@ -444,6 +444,32 @@ test("a followed log goes on where its stream was cut, without a line twice or m
   end
 end, 120)
 
+test("a followed log whose stream ends within a line, as if it were whole, loses none of it", function()
+  local all = {}
+  for i = 1, 4 do all[i] = ("%s line %d\n"):format(stamp(i // 3, 100), i) end
+  local text = table.concat(all) .. stamp(2) .. " no end" -- what a program writes last may have none
+  for cut = 1, #text - 1, 7 do
+    local n = 0
+    local api, client = open(function(request)
+      if request.path == POD then
+        return object { status = { phase = "Running", containerStatuses = {
+          { name = "app", state = n < 3 and { running = {} } or { terminated = {} } } } } }
+      end
+      n = n + 1
+      local since, from = request.query.sinceTime, 1
+      while since and text:sub(from, from + 18) < since:sub(1, 19) do from = text:find("\n", from, true) + 1 end
+      return stream({ text:sub(from, n == 1 and cut or #text) }, "text/plain")
+    end)
+    local lines = {}
+    ok(client:logs("ns", "web-1", {
+      follow = true, container = "app", on_line = function(line) lines[#lines + 1] = line end,
+    }))
+    eq(lines, { "line 1", "line 2", "line 3", "line 4", "no end" }, "ended at " .. cut)
+    api:close()
+    check.deferred[#check.deferred] = nil
+  end
+end, 120)
+
 test("a followed log waits for its container, and gives up on what does not come", function()
   local n = 0
   local api, client = open(function(request)
