@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <openssl/evp.h>
 #include "http_job.h"
 #include "version.h"
@@ -208,8 +209,22 @@ static bool set_options(struct http_job *job, const struct http_request *r)
     return ok;
 }
 
+/* OpenSSL reads these itself, on the loop's thread: it would wait for the other end of a pipe. */
+static bool is_readable(const char *path, const char *what, struct err *e)
+{
+    struct stat st;
+
+    if (!path || stat(path, &st) != 0 ||
+        S_ISREG(st.st_mode)) /* OpenSSL says what is wrong with a missing one */
+        return true;
+    err_set(e, ERR_INVALID, "the %s's file is not a regular file", what);
+    return false;
+}
+
 bool http_job_start(struct http_job *job, const struct http_request *r, struct err *e)
 {
+    if (!is_readable(r->cert, "certificate", e) || !is_readable(r->key, "key", e))
+        return false;
     job->transfer = curl_transfer_take(job->host, e);
     if (!job->transfer)
         return false;

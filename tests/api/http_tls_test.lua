@@ -281,3 +281,14 @@ test("a request never goes out on the connection of a stream", function()
   end
   eq(ok(waiting:join()).body, "late")
 end)
+
+test("what names a file never waits for the other end of a pipe", function()
+  local dir <close> = ok(fs.temp_dir())
+  local pipe = dir.path .. "/pipe"
+  ok(proc.check(proc.run { "/usr/bin/mkfifo", pipe }))
+  for _, option in ipairs { "cert", "key", "ca", "body_file" } do
+    local method = option == "body_file" and "POST" or "GET"
+    local answer, err = http.request { method = method, url = "https://127.0.0.1:1/", [option] = pipe, timeout = 20 }
+    fails(err and err.code == "tls" and "tls" or "invalid", answer, err)
+  end
+end)
