@@ -28,8 +28,8 @@ struct server_op {
 
 struct request {
     struct serve_request *r; /* NULL: closed */
-    struct task *task;       /* who handles it, while that lasts */
-    struct op *wait;         /* for room, or for the body */
+    struct task_link handler;
+    struct op *wait; /* for room, or for the body */
 };
 
 struct request_op {
@@ -216,8 +216,8 @@ static void request_on_gone(struct serve_request *r)
 {
     struct request *q = r->data;
 
-    if (q->task)
-        task_cancel(q->task);
+    if (q->handler.task)
+        task_cancel(q->handler.task);
     wake(q->wait);
 }
 
@@ -242,13 +242,13 @@ static int l_bind(lua_State *L)
 {
     struct request *q = open_request(L);
 
-    q->task = task_current(L);
+    task_link(&q->handler, task_current(L));
     q->r->data = q;
     q->r->on_gone = request_on_gone;
     q->r->on_room = request_on_progress;
     q->r->on_body = request_on_progress;
-    if ((!q->r->conn || q->r->cut) && q->task)
-        task_cancel(q->task);
+    if ((!q->r->conn || q->r->cut) && q->handler.task)
+        task_cancel(q->handler.task);
     return 0;
 }
 
@@ -435,7 +435,7 @@ static int l_request_close(lua_State *L)
     struct request *q = bind_self(L, 1, REQUEST_CLASS);
     struct serve_request *r = q->r;
 
-    q->task = NULL;
+    task_link(&q->handler, NULL);
     q->r = NULL;
     if (r)
         serve_release(r);

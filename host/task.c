@@ -274,6 +274,8 @@ static void task_end(struct task *t, int status, int n)
         task_join_remove(j);
         op_done(&j->op);
     }
+    while (t->links)
+        task_link(t->links, NULL);
     handle_drop(t->timer);
     if (t->prev)
         t->prev->next = t->next;
@@ -378,6 +380,23 @@ bool task_owns(lua_State *L, int index)
     owns = lua_rawget(L, -2) != LUA_TNIL;
     lua_pop(L, 2);
     return owns;
+}
+
+void task_link(struct task_link *l, struct task *t)
+{
+    if (l->task) {
+        *l->link = l->next;
+        if (l->next)
+            l->next->link = l->link;
+    }
+    l->task = t;
+    if (!t)
+        return;
+    l->link = &t->links;
+    l->next = t->links;
+    if (l->next)
+        l->next->link = &l->next;
+    t->links = l;
 }
 
 void task_join_add(struct task *t, struct task_join *join)

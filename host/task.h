@@ -74,6 +74,14 @@ void task_cancel(struct task *task);
 /* The running task, or NULL when L is not a task's own coroutine. */
 struct task *task_current(lua_State *L);
 
+/* A pointer to a task from outside, which becomes NULL when the task ends: a closer that should have cut it
+ * may not run for want of memory. Zeroed at first; linking again moves it, and NULL unlinks it. */
+struct task_link {
+    struct task *task;
+    struct task_link *next, **link;
+};
+void task_link(struct task_link *l, struct task *t);
+
 /* Whether the coroutine at `index` is a task's own, or the loop's: nobody else resumes or closes it. */
 bool task_owns(lua_State *L, int index);
 

@@ -22,6 +22,7 @@ struct task {
     struct op *op;           /* what it waits for */
     struct op *ops;          /* all that point at it, newest first */
     struct task_join *joins; /* who waits for its end */
+    struct task_link *links; /* who else points at it */
     uv_timer_t *timer;       /* for the deadline; own memory, freed by its close callback */
     uint64_t deadline;       /* loop time in ms; 0: none */
     struct task_limits limits;

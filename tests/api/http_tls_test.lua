@@ -283,8 +283,8 @@ test("a request never goes out on the connection of a stream", function()
 end)
 
 test("what names a file never waits for the other end of a pipe", function()
-  local dir <close> = ok(fs.temp_dir())
-  local pipe = dir.path .. "/pipe"
+  local place <close> = ok(fs.temp_dir())
+  local pipe = place.path .. "/pipe"
   ok(proc.check(proc.run { "/usr/bin/mkfifo", pipe }))
   for _, option in ipairs { "cert", "key", "ca", "body_file" } do
     local method = option == "body_file" and "POST" or "GET"
