@@ -130,7 +130,7 @@ function Place:current()
   end
 end
 
--- What runs, looked up once for each question that a policy is asked: it may ask for every tag.
+---What runs, looked up once for each question that a policy is asked: it may ask for every tag.
 function Place:current_now()
   local c = context.current()
   if not c or c.mode ~= "watch" then return self:current() end

@@ -131,7 +131,9 @@ function Lane:work()
   return self:rest(wait)
 end
 
----Goes on with what was interrupted: first the one whose turn it was.
+local function superseded(why) return errors.new("conflict", why, { op = "run" }) end
+
+---Goes on with what was interrupted: first the one whose turn it was. What was overtaken before the host died ends.
 ---@private
 function Lane:resume()
   if not self.unread then return end
@@ -141,7 +143,12 @@ function Lane:resume()
     self.interrupted[id] = nil
   end
   for _, row in ipairs(journal:interrupted(place.app.name, place.environment)) do
-    if not self.runs[row.id] then self:start(row, self.holder == nil) end
+    local why = not self.runs[row.id] and journal:passed_over(row)
+    if why then
+      attempts.finish(self.engine, place, row, "superseded", superseded(why), time.monotonic())
+    elseif not self.runs[row.id] then
+      self:start(row, self.holder == nil)
+    end
   end
   self.unread = false
 end
@@ -211,7 +218,7 @@ function Lane:overtake()
   for _, attempt in pairs(self.runs) do
     if attempt ~= self.holder and attempt.begun and not attempt.verdict then
       local why = self.engine.journal:passed_over(attempt.row)
-      if why then attempt:stop("superseded", errors.new("conflict", why, { op = "run" })) end
+      if why then attempt:stop("superseded", superseded(why)) end
     end
   end
 end

@@ -59,7 +59,7 @@ function M.run_info(journal, row, engine)
     ended_at = row.ended_at, attempts = row.attempts, steps = steps,
     step = row.state ~= "done" and last and last.name or nil, error = row.error,
     release = release(journal:row([[SELECT run, version, commit_id AS "commit", digest, image, adopted, at FROM releases
-      WHERE run = ? AND state IN ('live', 'replaced', 'bad') ORDER BY id DESC LIMIT 1]], row.id)),
+      WHERE run = ? AND state IN ('live', 'replaced', 'bad', 'lifted') ORDER BY id DESC LIMIT 1]], row.id)),
   }
   local attempt = attempt_of(engine, row)
   if row.state == "running" and (M.waits_for(journal, row) or attempt and attempt.held) then info.state = "waiting" end

@@ -139,6 +139,26 @@ test("something newer takes the place of what waits", function()
   eq(#host.journal:approvals { pending = true }, 1)
 end)
 
+test("a rejection outlives the policy's name: nobody is asked again for what was rejected", function()
+  local s = stage()
+  assert(fs.write(s.dir .. "/scripts/renamed.lua", SCRIPT:format(3600)))
+  local host = s.open()
+  sim.settle(host)
+  ok(host:reject { app = "web", environment = "staging", by = "ann", reason = "no" })
+  sim.settle(host)
+  host.load = function()
+    local config = sim.config(s.dir .. "/state", { scripts = s.dir .. "/scripts" })
+    config.app_list[1].environment_list[1].policy = "renamed"
+    return config
+  end
+  ok(host:reload())
+  sim.settle(host)
+  eq({ state_of(host, 1), #host.journal:approvals {}, host.journal:run_by_id(2) }, { "failed", 1 })
+  ok(host:apply { app = "web", environment = "staging", by = "ben" }) -- it is final for people, too
+  sim.settle(host)
+  eq({ state_of(host, 2), #host.journal:approvals {} }, { "failed", 1 })
+end)
+
 test("the orders of the command line travel over the control socket", function()
   local host = stage().open()
   sim.settle(host)

@@ -375,6 +375,29 @@ test("a host that dies while an order passes goes on with the order first", func
   again:join()
 end)
 
+test("a host that dies after an order passed, before it ended what that overtook, does not go on with it", function()
+  local s = stage(staging([[
+    local image = run:image(head.commit)
+    if head.commit == "]] .. C "c" .. [[" then run:sleep(0.2) end
+    run:release(image)]]))
+  two_releases(s)
+  local id = waiting_run(s, "c", s.sleeps)
+  local running = task.spawn(function() return s.host:run() end)
+  s.host:stop(0)
+  running:join()
+  s.open()
+  eq(s.state(id), "running")
+  local order = s.host.journal:enqueue {
+    app = "web", environment = "staging", policy = "rollback", kind = "rollback", key = "x", title = "rollback",
+    by = "ann",
+  }
+  s.host.journal:write("UPDATE runs SET state = 'done' WHERE id = ?", order)
+  s.host:lane(s.host:place("web", "staging")):kick()
+  s.settle()
+  eq({ s.state(id), s.world:running("staging").commit }, { "superseded", C "b" })
+  has(s.run(id).error.message, "ordered by ann")
+end)
+
 -- ---- hold ----
 
 test("hold stops a run before its next effect on the target, and unhold lets it go on", function()
