@@ -96,19 +96,29 @@ $(OUT)/unit/%: tests/unit/%.c tests/unit/unit.h $(LIB_O)
 
 # One file is enough to run; the rest is what one edits and reads.
 SHARE := $(DESTDIR)$(PREFIX)/share/moontide
+SYSTEMD := $(DESTDIR)$(PREFIX)/lib/systemd
 install: ## build release, then install below DESTDIR and PREFIX
 	@$(MAKE) -s -j$(JOBS) V=release all
 	install -D -m 755 $(BUILD)/release/moontide $(DESTDIR)$(PREFIX)/bin/moontide
 	install -D -m 644 config/moontide.lua $(SHARE)/moontide.lua.example
 	install -D -m 644 -t $(SHARE)/scripts scripts/*.lua
 	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/moontide/README.md
-	@install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	sed 's|@PREFIX@|$(PREFIX)|g' config/moontide.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/moontide.service
-	@chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/moontide.service
+	@install -d $(SYSTEMD)/system
+	sed 's|@PREFIX@|$(PREFIX)|g' config/moontide.service >$(SYSTEMD)/system/moontide.service
+	@chmod 644 $(SYSTEMD)/system/moontide.service
+	install -D -m 644 config/moontide.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/moontide.conf
+	install -D -m 644 config/moontide-docker.conf $(SHARE)/docker.conf
+	@[ -n "$(DESTDIR)" ] || ! getent group docker >/dev/null || \
+	  install -D -m 644 config/moontide-docker.conf $(SYSTEMD)/system/moontide.service.d/docker.conf
+	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || getent passwd moontide >/dev/null || \
+	  { useradd --system --user-group --home-dir /var/lib/moontide --shell /usr/sbin/nologin moontide && \
+	    echo "made the user moontide, which the unit runs as"; }
 
 uninstall: ## remove what install put there
 	rm -rf $(SHARE) $(DESTDIR)$(PREFIX)/share/doc/moontide
-	rm -f $(DESTDIR)$(PREFIX)/bin/moontide $(DESTDIR)$(PREFIX)/lib/systemd/system/moontide.service
+	rm -rf $(SYSTEMD)/system/moontide.service.d
+	rm -f $(DESTDIR)$(PREFIX)/bin/moontide $(SYSTEMD)/system/moontide.service \
+	  $(DESTDIR)$(PREFIX)/lib/sysusers.d/moontide.conf
 
 clean: ## remove build/ and compile_commands.json
 	rm -rf $(BUILD) compile_commands.json

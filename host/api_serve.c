@@ -71,7 +71,7 @@ static bool listen_socket(lua_State *L, struct serve_socket *socket, struct err 
     const char *path = bind_opt_text(L, 1, "unix", NULL);
 
     if (path)
-        return serve_socket_unix(socket, path, e);
+        return serve_socket_unix(socket, path, bind_opt_text(L, 1, "group", NULL), e);
     return serve_socket_tcp(socket, bind_opt_text(L, 1, "address", "127.0.0.1"),
                             (uint16_t)bind_opt_integer(L, 1, "port", 0), e);
 }
@@ -87,13 +87,13 @@ static lua_Integer limit_option(lua_State *L, const char *name, lua_Integer fall
     return value;
 }
 
-/* listen{address=, port=, unix=, max_body=, header_memory=, connections=, per_address=, timeout=}
+/* listen{address=, port=, unix=, group=, max_body=, header_memory=, connections=, per_address=, timeout=}
  * -> server | nil, err */
 static int l_listen(lua_State *L)
 {
     static const char usage[] = "serve.listen{port=|unix=, handler=, ...}";
     static const char *const known[] = {"address",     "port",        "unix",    "max_body", "header_memory",
-                                        "connections", "per_address", "timeout", NULL};
+                                        "connections", "per_address", "timeout", "group",    NULL};
     struct serve_options o = {
         .on_request = server_on_request, .on_idle = server_on_idle, .on_closed = server_on_closed};
     struct serve_socket socket = {.fd = -1};
@@ -103,6 +103,7 @@ static int l_listen(lua_State *L)
     if (!bind_options(L, 1, usage, known))
         return bind_usage(L, usage);
     limit_option(L, "port", 0, 0, 65535);
+    o.shared = bind_opt_text(L, 1, "group", NULL) != NULL;
     o.max_body = (size_t)limit_option(L, "max_body", 1 << 20, 0, 1 << 30);
     o.header_memory = (size_t)limit_option(L, "header_memory", 32768, 4096, 1 << 20);
     o.connections = (unsigned)limit_option(L, "connections", 64, 1, 10000);

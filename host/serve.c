@@ -185,10 +185,12 @@ static void describe_peer(struct serve_conn *c, const struct sockaddr *address)
     }
 }
 
-/* The directory keeps others out; this does too, in case somebody opens it. Root may do anything anyway. */
+/* The directory keeps others out; this does too, in case somebody opens it, unless the socket is for a group.
+ * Root may do anything anyway. */
 static bool welcome(const struct serve_conn *c)
 {
-    return !c->serve->socket.path || (c->peer.local && (c->peer.uid == geteuid() || c->peer.uid == 0));
+    return !c->serve->socket.path || c->serve->options.shared ||
+           (c->peer.local && (c->peer.uid == geteuid() || c->peer.uid == 0));
 }
 
 static void conn_open(struct serve *s, struct MHD_Connection *mhd, void **context)

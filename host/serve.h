@@ -26,8 +26,9 @@ struct MHD_Response;
 #define SERVE_HIGH_WATER 65536 /* bytes of a streamed answer that may wait for the client */
 
 struct serve_options {
-    size_t max_body;                /* bytes */
-    size_t header_memory;           /* bytes per connection, for the request's head and buffers */
+    size_t max_body;      /* bytes */
+    size_t header_memory; /* bytes per connection, for the request's head and buffers */
+    bool shared;          /* a unix socket's mode says who may connect, not the user of the other side */
     unsigned connections, per_ip;   /* at once; more make the oldest ones go that are not being handled */
     uint64_t timeout;               /* milliseconds without progress, and for a whole head */
     void (*on_request)(void *data); /* the queue is not empty any more */

@@ -1,11 +1,13 @@
 /* Listening sockets; see the header. The unix socket's defences, in order: the path fits and its last part is
  * neither a link nor a file of another kind; its directory is a real one, ours, mode 0700; a socket that is
- * there is removed only when nobody answers on it; the new one has mode 0600 from its first moment. */
+ * there is removed only when nobody answers on it; the new one has mode 0600 from its first moment. Where a
+ * group may connect, the directory may be 0750 and the socket gets 0660, both of that group. */
 #include "serve_socket.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,8 +80,27 @@ out:
     return ok;
 }
 
-/* Makes the directory when it is missing, and refuses one that others may enter. */
-static bool private_directory(const char *path, struct err *e)
+static bool find_group(const char *name, gid_t *gid, struct err *e)
+{
+    char *end, space[16384];
+    struct group entry, *found = NULL;
+    unsigned long number = strtoul(name, &end, 10);
+
+    if (*name && !*end && number < UINT32_MAX) {
+        *gid = (gid_t)number;
+        return true;
+    }
+    if (getgrnam_r(name, &entry, space, sizeof space, &found) != 0 || !found) {
+        err_set(e, ERR_NOT_FOUND, "there is no group '%s': make it (groupadd) or name another one", name);
+        return false;
+    }
+    *gid = found->gr_gid;
+    return true;
+}
+
+/* Makes the directory when it is missing, and refuses one that others than `group` (NULL: anybody) may enter.
+ */
+static bool private_directory(const char *path, const gid_t *group, struct err *e)
 {
     char dir[sizeof((struct sockaddr_un *)0)->sun_path];
     const char *slash = strrchr(path, '/');
@@ -90,8 +111,12 @@ static bool private_directory(const char *path, struct err *e)
         snprintf(dir, sizeof dir, ".");
     else
         snprintf(dir, sizeof dir, "%.*s", slash == path ? 1 : (int)(slash - path), path);
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST)
+    if (mkdir(dir, 0700) == 0) {
+        if (group && (chown(dir, (uid_t)-1, *group) != 0 || chmod(dir, 0750) != 0))
+            return fail(e, errno, "the socket's directory cannot be given to the group");
+    } else if (errno != EEXIST) {
         return fail(e, errno, "mkdir");
+    }
     fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) != 0) {
         errnum = errno;
@@ -104,8 +129,12 @@ static bool private_directory(const char *path, struct err *e)
         return fail(e, errnum, "open directory");
     }
     close(fd);
-    if (st.st_uid != geteuid() || (st.st_mode & 077) != 0) {
-        err_set(e, ERR_DENIED, "the socket's directory must be ours alone (mode 0700, is %04o)",
+    if (st.st_uid != geteuid() || (st.st_mode & (group && st.st_gid == *group ? 027 : 077)) != 0) {
+        err_set(e, ERR_DENIED,
+                group ? "the socket's directory must be ours, of the socket's group, and closed to others "
+                        "(mode 0750, "
+                        "is %04o)"
+                      : "the socket's directory must be ours alone (mode 0700, is %04o)",
                 (unsigned)st.st_mode & 07777);
         return false;
     }
@@ -136,8 +165,9 @@ static bool remove_stale(const char *path, const struct sockaddr_un *name, struc
     return unlink(path) == 0 || errno == ENOENT || fail(e, errno, "unlink");
 }
 
-bool serve_socket_unix(struct serve_socket *s, const char *path, struct err *e)
+bool serve_socket_unix(struct serve_socket *s, const char *path, const char *group, struct err *e)
 {
+    gid_t gid = 0;
     struct sockaddr_un name = {.sun_family = AF_UNIX};
     struct stat st;
     int fd = -1;
@@ -148,7 +178,9 @@ bool serve_socket_unix(struct serve_socket *s, const char *path, struct err *e)
         return false;
     }
     memcpy(name.sun_path, path, strlen(path));
-    if (!private_directory(path, e) || !remove_stale(path, &name, e))
+    if (group && !find_group(group, &gid, e))
+        return false;
+    if (!private_directory(path, group ? &gid : NULL, e) || !remove_stale(path, &name, e))
         return false;
     fd = new_socket(AF_UNIX, e);
     if (fd < 0)
@@ -156,7 +188,8 @@ bool serve_socket_unix(struct serve_socket *s, const char *path, struct err *e)
     /* Linux takes the mode of the socket for the file that bind makes. Unlike a changed umask this does not
      * touch what other threads create meanwhile. */
     if (fchmod(fd, 0600) != 0 || !(bound = bind(fd, (struct sockaddr *)&name, sizeof name) == 0) ||
-        chmod(path, 0600) != 0 || lstat(path, &st) != 0 || listen(fd, BACKLOG) != 0) {
+        (group && lchown(path, (uid_t)-1, gid) != 0) || chmod(path, group ? 0660 : 0600) != 0 ||
+        lstat(path, &st) != 0 || listen(fd, BACKLOG) != 0) {
         fail(e, errno, "listen");
         goto out;
     }

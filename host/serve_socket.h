@@ -20,7 +20,8 @@ struct serve_socket {
 
 /* `address` is an IP address in text. False: *e says why, nothing is open. */
 bool serve_socket_tcp(struct serve_socket *s, const char *address, uint16_t port, struct err *e);
-bool serve_socket_unix(struct serve_socket *s, const char *path, struct err *e);
+/* `group` (NULL: none) may connect, too: its name or number. */
+bool serve_socket_unix(struct serve_socket *s, const char *path, const char *group, struct err *e);
 
 /* Closes it and removes the socket file, unless somebody put another one there. Harmless when closed. */
 void serve_socket_close(struct serve_socket *s);

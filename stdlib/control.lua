@@ -348,53 +348,104 @@ end
 ---@param config Config
 ---@return string[]
 function M.hosts(config)
-  local hosts = table.move(config.hosts, 1, #config.hosts, 1, {})
+  local hosts = table.move(config.hosts or {}, 1, #(config.hosts or {}), 1, {})
   for _, name in ipairs(config.api and config.api.hosts or {}) do hosts[#hosts + 1] = name end
   return hosts
 end
 
 ---@class Control
----@field close fun(self: Control)
----@field switch fun(self: Control, engine: Engine|Standby) From now on this one answers; the doors stay open.
 ---@field port integer? of the TCP door
+---@field private doors {handler: fun, gate: fun, public_handler: fun} Who answers now.
+---@field private socket serve.Server
+---@field private public serve.Server?
+---@field private listens string? Where the TCP door is, and by which names.
+local Control = {}
+Control.__index = Control
+
+-- What tells one TCP door from another.
+local function place_of(config)
+  local listen = config.listen
+  return listen and ("%s:%d %s"):format(listen.address, listen.port, table.concat(M.hosts(config), " ")) or nil
+end
+
+local function open_public(self, config)
+  local public, err = serve.listen {
+    address = config.listen.address, port = config.listen.port,
+    gate = function(request) return self.doors.gate(request) end,
+    handler = function(request) return self.doors.public_handler(request) end,
+    max_body = 65536, connections = 256, per_address = 64, timeout = 10, hosts = M.hosts(config),
+  }
+  if not public then return nil, err end
+  self.public, self.port, self.listens = public, public.port, place_of(config)
+  return true
+end
+
+---From now on this one answers; the doors stay open.
+---@param engine Engine|Standby
+function Control:switch(engine)
+  self.doors = { handler = M.handler(engine), gate = M.public_gate(engine), public_handler = M.public_handler(engine) }
+end
+
+-- What is read once, when the host starts.
+local AT_START <const> = { "control", "control_group", "leader" }
+
+---Brings the TCP door to where a new configuration wants it, and tells what of the configuration has to wait. When the
+---door cannot be opened there, there is none: one at an old address is none that anybody asked for.
+---@async
+---@param before Config
+---@param config Config
+---@return string[] words What was done, and what was not, for people.
+function Control:follow(before, config)
+  local words, data = {}, require("engine.acts").comparable
+  for _, key in ipairs(AT_START) do
+    if json.encode { data(before[key]) } ~= json.encode { data(config[key]) } then
+      words[#words + 1] = ("`%s` changed: NOT done, it takes effect when the host starts again"):format(key)
+    end
+  end
+  if place_of(config) == self.listens then return words end
+  if self.public then self.public:close() end
+  self.public, self.port, self.listens = nil, nil, nil
+  if not config.listen then
+    words[#words + 1] = "listens on no address any more"
+    return words
+  end
+  local ok, err = open_public(self, config)
+  words[#words + 1] = ok and ("listens on %s:%d"):format(config.listen.address, self.port)
+    or ("`listen` changed: NOT done, health and metrics are nowhere: %s"):format(tostring(err))
+  return words
+end
+
+---Closes both doors.
+---@async
+function Control:close()
+  if self.public then self.public:close() end
+  self.socket:close()
+end
 
 --- Opens both doors.
 ---@async
----@param options {engine: Engine, state: string, socket: string?, listen: {address: string, port: integer}?,
----  hosts: string[]?} hosts: names that the TCP door goes by
+---@param engine Engine|Standby
+---@param config Config
 ---@return Control?
 ---@return Err? err "busy": another host runs on this state
-function M.open(options)
-  local handler, gate, public_handler
-  local function speak_for(engine)
-    handler, gate, public_handler = M.handler(engine), M.public_gate(engine), M.public_handler(engine)
-  end
-  speak_for(options.engine)
-  local control, err = serve.listen {
-    unix = options.socket or M.socket(options.state), max_body = 1 << 20, connections = 64,
-    handler = function(request) return handler(request) end,
+function M.open(engine, config)
+  local self = setmetatable({}, Control)
+  self:switch(engine)
+  local err
+  self.socket, err = serve.listen {
+    unix = M.door(config), group = config.control_group, max_body = 1 << 20, connections = 64,
+    handler = function(request) return self.doors.handler(request) end,
   }
-  if not control then return nil, err end
-  local public
-  if options.listen then
-    public, err = serve.listen {
-      address = options.listen.address, port = options.listen.port,
-      gate = function(request) return gate(request) end, handler = function(request) return public_handler(request) end,
-      max_body = 65536, connections = 256, per_address = 64, timeout = 10, hosts = options.hosts,
-    }
-    if not public then
-      control:close()
+  if not self.socket then return nil, err end
+  if config.listen then
+    local ok
+    ok, err = open_public(self, config)
+    if not ok then
+      self.socket:close()
       return nil, err
     end
   end
-  return {
-    port = public and public.port,
-    switch = function(_, engine) speak_for(engine) end,
-    close = function()
-      if public then public:close() end
-      control:close()
-    end,
-  }
+  return self
 end
 
 return M

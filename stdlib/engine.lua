@@ -26,6 +26,8 @@ local M = {}
 ---@field unfinished? boolean Some run did not end when run() did.
 ---@field lost? Err Why it must not act any more: another host does.
 ---@field tellers table<table, true> Tasks that tell the outside of runs.
+---@field follow? fun(before: Config, config: Config): string[] Brings what lies outside of the engine to a new
+--- configuration; tells what was done.
 local Engine = {}
 Engine.__index = Engine
 
@@ -78,7 +80,7 @@ function M.open(options)
     return nil, err
   end
   local book
-  book, err = journal.open(config.state)
+  book, err = journal.open(config.state, { fresh = options.fresh })
   if not book then
     lock:close()
     return nil, err
@@ -340,7 +342,7 @@ function Engine:reload()
     return errors.fail("conflict", self.reload_error, { op = "reload", target = config.state })
   end
   sources.keep(self, config)
-  local changed = acts.differences(self, config, policies)
+  local changed, before = acts.differences(self, config, policies), self.config
   self.config, self.policies, self.places, self.repositories = config, policies, {}, {}
   self.app_edition = self.app_edition + 1
   self.repl_env.config, self.repl_env.apps = config, config.apps
@@ -350,6 +352,9 @@ function Engine:reload()
   end
   for unit in pairs(self.said) do
     if not config.apps[unit:match("^(.+)/[^/]+/[^/]+$")] then self.said[unit] = nil end
+  end
+  if self.follow then
+    for _, words in ipairs(self.follow(before, config)) do changed[#changed + 1] = words end
   end
   self.reload_error, self.loaded_at = nil, time.now()
   self.wake:notify()

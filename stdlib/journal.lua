@@ -5,6 +5,7 @@
 -- is looked at and performed again. This module is the only one that knows SQL. It never waits.
 local fs, json, store, time = require "fs", require "json", require "store", require "time"
 local errors, log, schema, sys = require "errors", require "log", require "journal.schema", require "sys"
+local marker = require "journal.marker"
 local words = require("journal.words").kept
 
 ---What becomes a queued run.
@@ -44,7 +45,7 @@ end
 ---Opens the journal of a state folder, making or migrating it.
 ---@async
 ---@param dir string
----@param options? {readonly?: boolean}
+---@param options? {readonly?: boolean, fresh?: boolean} fresh: it may be begun anew where there was one
 ---@return Journal? journal
 ---@return Err? err not_found: readonly, and there is none.
 function M.open(dir, options)
@@ -56,6 +57,7 @@ function M.open(dir, options)
   end
   if not readonly then
     local ok, err = fs.mkdir(dir, { parents = true, mode = 448 }) -- 0700
+    if ok then ok, err = marker.check(dir, path, options and options.fresh) end
     if not ok then return nil, err end
   end
   local db, err = store.open(path, { readonly = readonly })
@@ -74,6 +76,7 @@ function M.open(dir, options)
   local ok
   ok, err = db:check()
   if ok then ok, err = schema.migrate(db, path) end
+  if ok then ok, err = marker.put(dir) end
   if not ok then
     db:close()
     return nil, err

@@ -55,6 +55,7 @@ local M = {}
 ---@field address? string An IP address ("127.0.0.1"); beyond loopback the handler must ask who it is
 ---@field port? integer 0: a free one
 ---@field unix? string Path of the socket; its directory is made, or must be ours with mode 0700
+---@field group? string Name or number of a group that may connect to the socket, too; then the directory may be 0750
 ---@field hosts? string[] Names that a TCP server goes by, besides localhost and any IP address
 ---@field max_body? integer Bytes (1 MiB)
 ---@field connections? integer How many at once (64); for further ones the oldest go that nobody works on

@@ -263,6 +263,7 @@
 ---@class EngineOptions
 ---@field config Config
 ---@field load fun(): Config?, Fault[]? loads the configuration again
+---@field fresh boolean? a journal that is gone may be begun anew
 ---@field generation integer? at least this one: what a lease says
 ---@field host string? who this host is; the machine's name unless told
 ---@field leader nil|fun(): LeaderStatus

@@ -7,6 +7,7 @@ local time = require "time"
 ---@type Command
 return {
   summary = "look at every source once, finish what that starts",
+  flags = { { name = "fresh", doc = "begin a new journal where there was one that is gone" } },
   example = "moontide once",
   more = "The exit code is 0 when every look and every run went well, else 1. With `leader` it acts only"
     .. " when no other host does.",

@@ -8,7 +8,7 @@ local GRACE = 30 -- seconds that runs get to finish or park when the host is tol
 -- applied.
 local function open(ctx, console, config, more)
   local options = {
-    config = config, load = function() return ctx:load_config() end,
+    config = config, fresh = ctx.flags.fresh, load = function() return ctx:load_config() end,
     on_event = function(event) console:event(event) end,
   }
   for name, value in pairs(more or {}) do options[name] = value end
@@ -51,7 +51,7 @@ local function stand(ctx, console, config)
     return 2
   end
   local status, err = require("leader.host").run {
-    config = config, load = function() return ctx:load_config() end,
+    config = config, fresh = ctx.flags.fresh, load = function() return ctx:load_config() end,
     on_event = function(event) console:event(event) end,
   }
   console:close()
@@ -61,6 +61,7 @@ end
 ---@type Command
 return {
   summary = "run the host: watch, build, release",
+  flags = { { name = "fresh", doc = "begin a new journal where there was one that is gone" } },
   example = "moontide run --config config/moontide.lua",
   more = "SIGTERM stops it cleanly, SIGHUP loads configuration and policies again. On a terminal it shows what it"
     .. " does; otherwise it writes one line of JSON per event.",
@@ -74,14 +75,12 @@ return {
     if asked.leader then return stand(ctx, console, asked) end
     local engine, config = open(ctx, console, asked)
     if not engine then return config end
-    local control, err = require("control").open {
-      engine = engine, state = config.state, socket = require("control").door(config), listen = config.listen,
-      hosts = require("control").hosts(config),
-    }
+    local control, err = require("control").open(engine, config)
     if not control then
       engine:close()
       return ctx:fail(err)
     end
+    engine.follow = function(before, now) return control:follow(before, now) end
     local signals <close> = task.spawn(obey_signals, engine, console)
     local ok, failure = engine:run()
     signals:cancel()

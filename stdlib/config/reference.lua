@@ -253,6 +253,9 @@ M.config = s.record({
   { "poll", s.duration { doc = "How often sources are looked at.", default = "30s", min = 0.1, max = 86400 } },
   { "state", folder_path("Folder of the journal and of everything else that is remembered.",
     { default = "/var/lib/moontide" }) },
+  { "control_group", text("Group whose members may use the control socket, too: they are operators. Its folder then "
+    .. "belongs to that group with mode 0750, so give `control` a folder of its own, such as "
+    .. "/run/moontide/control.sock. Default: only the host's own user and root.", { what = "a group" }) },
   { "control", text("Path of the control socket. Default: control.sock in the state folder; with `leader`, "
     .. "control-NAME.sock.", { what = "the path of a socket",
     verify = function(value, at) return at.source.resolve(value) end }) },

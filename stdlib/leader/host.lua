@@ -57,8 +57,9 @@ local function reload(self)
     err.faults = faults
     return nil, err
   end
+  local changed = self.doors:follow(self.config, config)
   self.config, self.standby.config = config, config
-  return { apps = #config.app_list, policies = 0, changed = {} }
+  return { apps = #config.app_list, policies = 0, changed = changed }
 end
 
 local function obey_signals(self)
@@ -68,6 +69,9 @@ local function obey_signals(self)
       local done, err = reload(self)
       if done then
         self:note("configuration and policies were loaded again")
+        if not self.engine then -- a working engine tells it itself
+          for _, words in ipairs(done.changed) do self:note(words) end
+        end
       else
         self:note("the reload was refused, the old configuration stays: " .. tostring(err), "error")
         for _, fault in ipairs(err.faults or {}) do self:note(require("config").describe(fault), "error") end
@@ -120,7 +124,8 @@ end
 local function open(self)
   local e = self.election
   return require("engine").open {
-    config = self.config, load = self.options.load, on_event = self.options.on_event, world = self.options.world,
+    config = self.config, fresh = self.options.fresh,
+    load = self.options.load, on_event = self.options.on_event, world = self.options.world,
     generation = e.generation, host = e.identity,
     fence = function() return e:acting() end,
     leader = function() return leader.status(e) end,
@@ -173,6 +178,7 @@ local function turn(self)
     self.state_id = require("rollout.identity").of(self.config.state)
     if e.generation < engine.generation then e:raise(engine.generation) end -- the journal knew of later ones
     self.engine = engine
+    engine.follow = function(before, now) return self.doors:follow(before, now) end
     if self.lost then engine:abandon(self.lost) end
     self.doors:switch(engine)
     if self.stopping then engine:stop(GRACE) end
@@ -209,10 +215,7 @@ local function started(options)
   end
   self.standby = standby.new(options.config, self.election)
   self.standby.reload = function() return reload(self) end
-  local doors, err = control.open {
-    engine = self.standby, state = options.config.state, socket = control.door(options.config),
-    listen = options.config.listen, hosts = control.hosts(options.config),
-  }
+  local doors, err = control.open(self.standby, options.config)
   if not doors then return nil, err end
   self.doors = doors
   return self

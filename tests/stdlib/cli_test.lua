@@ -26,7 +26,7 @@ end
 -- A host that answers from a fake engine.
 local function host()
   local state, engine = folder(), fake.new()
-  local server = ok(control.open { engine = engine, state = state })
+  local server = ok(control.open(engine, { state = state }))
   check.defer(function() server:close() end)
   return state, engine
 end
@@ -531,7 +531,7 @@ end)
 test("the state folder comes from a configuration, however broken the rest is", function()
   local dir = project()
   local engine = fake.new()
-  local server = ok(control.open { engine = engine, state = dir .. "/state" })
+  local server = ok(control.open(engine, { state = dir .. "/state" }))
   check.defer(function() server:close() end)
   write(dir .. "/moontide.lua", 'return { state = "state", apps = 1 }')
   eq(moontide("status", "--config", dir .. "/moontide.lua").code, 0)

@@ -11,7 +11,7 @@ local function open(options)
   local dir = ok(fs.temp_dir())
   check.defer(function() dir:close() end)
   local engine = fake.new()
-  local server = ok(control.open { engine = engine, state = dir.path, listen = options and options.listen })
+  local server = ok(control.open(engine, { state = dir.path, listen = options and options.listen }))
   check.defer(function() server:close() end)
   return client.open(dir.path), engine, server, dir.path
 end
@@ -176,7 +176,7 @@ end)
 
 test("a second host on the same state is refused", function()
   local _, engine, _, state = open()
-  fails("busy", control.open { engine = engine, state = state })
+  fails("busy", control.open(engine, { state = state }))
 end)
 
 test("the socket is its owner's alone", function()
@@ -230,9 +230,8 @@ test("a port that is taken refuses the whole control", function()
   local _, engine, server = open { listen = { address = "127.0.0.1", port = 0 } }
   local dir = ok(fs.temp_dir())
   check.defer(function() dir:close() end)
-  local second, err = control.open {
-    engine = engine, state = dir.path, listen = { address = "127.0.0.1", port = server.port },
-  }
+  local second, err = control.open(engine,
+    { state = dir.path, listen = { address = "127.0.0.1", port = server.port } })
   eq(second, nil)
   ok(err.code == "busy" or err.code == "exists", err.code)
   eq(client.open(dir.path):status(), nil)

@@ -15,11 +15,11 @@ local function open(options)
   options = options or {}
   if not options.closed then
     ok(fs.write(dir.path .. "/token", TOKEN .. "\n"))
-    engine.config = { api = { token = secret.new("file", dir.path .. "/token"), hosts = {} } }
+    engine.config = { state = dir.path, api = { token = secret.new("file", dir.path .. "/token"), hosts = {} } }
   end
-  local server = ok(control.open {
-    engine = engine, state = dir.path, listen = { address = "127.0.0.1", port = 0 }, hosts = options.hosts,
-  })
+  engine.config = engine.config or { state = dir.path }
+  engine.config.hosts, engine.config.listen = options.hosts, { address = "127.0.0.1", port = 0 }
+  local server = ok(control.open(engine, engine.config))
   check.defer(function() server:close() end)
   local function ask(method, path, more)
     more = more or {}
@@ -123,6 +123,29 @@ test("wrong tokens cost time: an address has ten, then one a second, and the rig
   end
   eq(from("192.0.2.3", { config = config, basic = true,
     authorization = "Basic " .. require("hash").base64("ann:" .. TOKEN) }), true)
+end)
+
+test("a door that is to be elsewhere goes there, and what has to wait for a start is named", function()
+  local _, engine, server = open()
+  local before, old = engine.config, server.port
+  local function with(fields)
+    local config = {}
+    for k, v in pairs(before) do config[k] = v end
+    for k, v in pairs(fields) do config[k] = v end
+    return config
+  end
+  eq(server:follow(before, with {}), {})
+  local other = lab.port()
+  local words = server:follow(before, with { listen = { address = "127.0.0.1", port = other } })
+  eq(words, { ("listens on 127.0.0.1:%d"):format(other) })
+  eq(ok(http.get(("http://127.0.0.1:%d/healthz"):format(other))).status, 200)
+  eq(http.get(("http://127.0.0.1:%d/healthz"):format(old)), nil)
+  local taken = ok(require("serve").listen { port = 0, handler = function() return {} end })
+  check.defer(function() taken:close() end)
+  has(server:follow(before, with { listen = { address = "127.0.0.1", port = taken.port } })[1], "NOT done")
+  words = server:follow(before, with { listen = { address = "127.0.0.1", port = other }, control = "/run/x/y.sock" })
+  has(words[1], "`control` changed: NOT done, it takes effect when the host starts again")
+  has(words[2], "listens on")
 end)
 
 test("who may not come in is told so before a body is read", function()

@@ -1014,7 +1014,7 @@ static enum err_code try_unix(const char *at, struct serve_socket *s)
 {
     struct err e = {.code = ERR_NONE};
 
-    return serve_socket_unix(s, at, &e) ? ERR_NONE : e.code;
+    return serve_socket_unix(s, at, NULL, &e) ? ERR_NONE : e.code;
 }
 
 UNIT(a_unix_socket_is_private)
@@ -1038,6 +1038,34 @@ UNIT(a_unix_socket_is_private)
     CHECK(chmod(dir, 0710) == 0);
     CHECK_INT(try_unix(path, &s), ERR_DENIED);
     CHECK(chmod(dir, 0700) == 0);
+    remove_folder();
+}
+
+/* A group may enter where it is told to, and nobody else. */
+UNIT(a_unix_socket_may_belong_to_a_group)
+{
+    struct serve_socket s;
+    struct stat st;
+    struct err e = {.code = ERR_NONE};
+    char dir[80], group[16];
+
+    if (geteuid() != 0)
+        return; /* others may give nothing away */
+    make_folder();
+    snprintf(dir, sizeof dir, "%s/d", folder);
+    snprintf(group, sizeof group, "%u", 4242u);
+    CHECK(serve_socket_unix(&s, path, group, &e));
+    CHECK(stat(dir, &st) == 0 && (st.st_mode & 07777) == 0750 && st.st_gid == 4242);
+    CHECK(lstat(path, &st) == 0 && (st.st_mode & 07777) == 0660 && st.st_gid == 4242);
+    serve_socket_close(&s);
+    CHECK_INT(try_unix(path, &s), ERR_DENIED); /* without the group, the directory is too open */
+    CHECK(chmod(dir, 0755) == 0);
+    CHECK(!serve_socket_unix(&s, path, group, &e) && e.code == ERR_DENIED);
+    CHECK(chmod(dir, 0770) == 0);
+    CHECK(!serve_socket_unix(&s, path, group, &e) && e.code == ERR_DENIED);
+    CHECK(chmod(dir, 0750) == 0);
+    CHECK(!serve_socket_unix(&s, path, "4243", &e) && e.code == ERR_DENIED);
+    CHECK(!serve_socket_unix(&s, path, "no-such-group-here", &e) && e.code == ERR_NOT_FOUND);
     remove_folder();
 }
 
@@ -1159,7 +1187,7 @@ UNIT(other_users_are_turned_away)
 
     make_folder();
     open_loop();
-    CHECK(serve_socket_unix(&s, path, &e));
+    CHECK(serve_socket_unix(&s, path, NULL, &e));
     t.serve = serve_open(&t.host, &s, &o, &e);
     CHECK(t.serve != NULL);
     with_client(client_users);
@@ -1176,5 +1204,5 @@ UNIT_MAIN(C(ambiguous_requests_are_refused), C(plain_requests_are_answered),
           C(connections_are_limited), C(connections_of_one_address_are_limited),
           C(an_answer_may_come_before_the_body), C(a_flood_starves_nobody), C(closing_leaves_nothing),
           C(draining_lets_requests_finish), C(headers_that_cannot_be_sent), C(a_unix_socket_is_private),
-          C(only_stale_sockets_are_removed), C(bad_places_for_a_socket), C(addresses),
-          C(other_users_are_turned_away))
+          C(a_unix_socket_may_belong_to_a_group), C(only_stale_sockets_are_removed),
+          C(bad_places_for_a_socket), C(addresses), C(other_users_are_turned_away))
