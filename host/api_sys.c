@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +21,9 @@
 #include "task.h"
 #include "text.h"
 #include "version.h"
+
+/* Fields that a table is made with at most. */
+#define ROOM_MAX (1 << 18)
 
 /* ---- the process ---- */
 
@@ -278,6 +282,26 @@ static int l_script_line(lua_State *L)
     return 1;
 }
 
+/* cpu(): the processor time that the loop's thread has used, in seconds. */
+static int l_cpu(lua_State *L)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    lua_pushnumber(L, (lua_Number)now.tv_sec + (lua_Number)now.tv_nsec / 1e9);
+    return 1;
+}
+
+/* table(records): a table with room for so many fields: growing a large one moves all of it at once. */
+static int l_table(lua_State *L)
+{
+    lua_Integer records = luaL_checkinteger(L, 1);
+
+    luaL_argcheck(L, records >= 0, 1, "a number of fields");
+    lua_createtable(L, 0, (int)(records < ROOM_MAX ? records : ROOM_MAX));
+    return 1;
+}
+
 /* error_class(): the metatable of error values, for errors.lua alone. */
 static int l_error_class(lua_State *L)
 {
@@ -358,6 +382,8 @@ int luaopen_core_sys(lua_State *L)
         {"where", l_where},
         {"script_line", l_script_line},
         {"defined", l_defined},
+        {"cpu", l_cpu},
+        {"table", l_table},
         {"plain", l_plain},
         {"error_class", l_error_class},
         {"steady", l_steady},

@@ -41,6 +41,14 @@ M.memory = sys.memory
 ---@type fun(level?: integer): string
 M.where = sys.where
 
+---The processor time that the loop's thread has used, in seconds.
+---@type fun(): number
+M.cpu = sys.cpu
+
+---A table with room for so many fields, at most 262,144: a large one that grows keeps everybody waiting.
+---@type fun(records: integer): table
+M.table = sys.table
+
 ---"file:line" where a function begins; "" when it is not written in Lua.
 ---@type fun(fn: function): string
 M.defined = sys.defined

@@ -1,6 +1,6 @@
 -- Observing: what an app's source looks like now, for the policies that are asked next. First sight and new tags are
 -- remembered, a piece at a time: however many there are, others get their turns.
-local errors, time = require "errors", require "time"
+local errors, sys, time = require "errors", require "sys", require "time"
 
 local M = {}
 
@@ -16,7 +16,7 @@ local function others_turn() time.sleep(0) end
 function M.known(engine, app)
   local state = engine:app_state(app.name)
   if state.known then return state.known end
-  local known, listed, last = {}, 0, ""
+  local known, listed, last = sys.table(engine.journal:tag_count(app.name)), 0, ""
   repeat
     local rows = engine.journal:tags(app.name, last, PIECE)
     for _, row in ipairs(rows) do
@@ -76,7 +76,7 @@ local function compare(known, listed, tags)
     if not k then new[#new + 1] = tag elseif k.gone then back[#back + 1] = tag.name end
   end
   if #tags - #new - #back < listed then
-    local there = {}
+    local there = sys.table(#tags)
     for _, tag in ipairs(tags) do there[tag.name] = true end
     for name, k in pairs(known) do
       if not k.gone and not there[name] then gone[#gone + 1] = name end
@@ -89,11 +89,12 @@ end
 local function expect(engine, app, state, repo)
   local before = engine.journal:snapshot(app.name)
   if state.snapshot or not before then return before end
-  local tags = {}
-  for name, k in pairs(M.known(engine, app)) do
+  local known = M.known(engine, app)
+  local tags = sys.table(state.listed)
+  for name, k in pairs(known) do
     if not k.gone then tags[name] = k.commit end
   end
-  repo:expect(before.branch, before.head, tags)
+  repo:expect(before.branch, before.head, tags, state.listed)
   return before
 end
 
@@ -116,8 +117,7 @@ local function observe_git(engine, app, state)
     state.error = err
     return
   end
-  local known = M.known(engine, app)
-  local new, back, gone = compare(known, state.listed, tags)
+  local new, back, gone = compare(M.known(engine, app), state.listed, tags)
   local commit = head and head.commit
   if not before or #new > 0 or before.head ~= commit or before.tags ~= #tags or before.branch ~= app.branch then
     state.previous_head = before and before.head

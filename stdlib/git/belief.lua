@@ -6,6 +6,7 @@
 -- from when each went missing. An answer without any reference is never believed.
 local log = require "log"
 local refs = require "git.refs"
+local sys = require "sys"
 local time = require "time"
 
 local M = {}
@@ -76,7 +77,8 @@ function Belief:take(answer)
     return answer
   end
   look(self)
-  local batch, gone, kept = { since = time.monotonic(), at = time.now(), looks = 1 }, {}, {}
+  local batch, missing = { since = time.monotonic(), at = time.now(), looks = 1 }, before.heads + before.tags
+  local gone, kept = sys.table(missing), sys.table(missing)
   for name, ref in pairs(before.refs) do
     local known = self.gone[name] or batch
     if not answer.refs[name] and (self.empty or not is_over(known)) then gone[name], kept[name] = known, ref end
