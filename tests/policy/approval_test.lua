@@ -176,21 +176,24 @@ end)
 
 -- ---- the API that keel's clients know ----
 
+local WORD <const> = "a-word-of-sixteen"
+
 local function api(token)
   local host = stage().open()
   sim.settle(host)
   host.config.api = token and { token = { reveal = function() return token end } } or nil
-  local handle = control.public_handler(host)
+  local gate, handle = control.public_gate(host), control.public_handler(host)
   return function(method, body, authorization)
-    local reply = handle { method = method, path = "/v1/approvals", query = {}, peer = {},
+    local request = { method = method, path = "/v1/approvals", query = {}, peer = {},
       headers = { authorization = authorization }, body = body and json.encode(body) or "" }
+    local reply = gate(request) or handle(request)
     return reply.status, json.decode(reply.body), reply
   end, host
 end
 
 test("approvals are listed, voted for and rejected by who has the token", function()
-  local call, host = api "word"
-  local bearer, basic = "Bearer word", "Basic " .. hash.base64("ann:word")
+  local call, host = api(WORD)
+  local bearer, basic = "Bearer " .. WORD, "Basic " .. hash.base64("ann:" .. WORD)
   local status, list = call("GET", nil, bearer)
   eq(status, 200)
   local a = list[1]
@@ -214,35 +217,35 @@ test("approvals are listed, voted for and rejected by who has the token", functi
 end)
 
 test("a rejection over the API ends the run; an approval that is deleted is withdrawn", function()
-  local call, host = api "word"
-  local _, list = call("GET", nil, "Bearer word")
-  eq((call("POST", { id = list[1].id, voter = "ann", action = "reject" }, "Bearer word")), 200)
+  local call, host = api(WORD)
+  local _, list = call("GET", nil, "Bearer " .. WORD)
+  eq((call("POST", { id = list[1].id, voter = "ann", action = "reject" }, "Bearer " .. WORD)), 200)
   sim.settle(host)
   eq(state_of(host, 1), "failed")
-  call, host = api "word"
-  _, list = call("GET", nil, "Bearer word")
-  eq((call("POST", { id = list[1].id, action = "delete" }, "Bearer word")), 200)
+  call, host = api(WORD)
+  _, list = call("GET", nil, "Bearer " .. WORD)
+  eq((call("POST", { id = list[1].id, action = "delete" }, "Bearer " .. WORD)), 200)
   sim.settle(host)
   eq(state_of(host, 1), "superseded")
 end)
 
 test("without the token nobody sees or says anything", function()
-  local call = api "word"
+  local call = api(WORD)
   eq((call("GET")), 401)
   eq((call("GET", nil, "Bearer wrong")), 401)
   eq((call("GET", nil, "Basic " .. hash.base64("ann:wrong"))), 401)
   eq((call("POST", { identifier = "x" }, "Basic !!")), 401)
   eq(select(3, call("GET")).headers["WWW-Authenticate"], 'Basic realm="moontide"')
   call = api(nil)
-  eq((call("GET", nil, "Bearer word")), 404)
+  eq((call("GET", nil, "Bearer " .. WORD)), 404)
 end)
 
 test("what a client sends is judged", function()
-  local call = api "word"
+  local call = api(WORD)
   local function put(provider, votes)
     return (call("PUT", { identifier = "deployment/shop/web", provider = provider, votesRequired = votes },
-      "Bearer word"))
+      "Bearer " .. WORD))
   end
   eq({ put("kubernetes", 1000), put("helm", 1), put("kubernetes", 1) }, { 400, 400, 404 })
-  eq((call("POST", "text", "Bearer word")), 400)
+  eq((call("POST", "text", "Bearer " .. WORD)), 400)
 end)
