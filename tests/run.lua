@@ -8,7 +8,7 @@ local filters = { ... }
 local LIMIT = 900 -- seconds a file may take
 local INHERIT = {
   "PATH", "HOME", "XDG_CACHE_HOME", "MOONTIDE_CLUSTER", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "CI",
-  "GOPROXY",
+  "GOPROXY", "MOONTIDE_KEEL", "MOONTIDE_HELMSMAN", "MOONTIDE_CHARTMUSEUM",
 }
 
 local exe = require("sys").exe()

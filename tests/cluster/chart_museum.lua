@@ -1,12 +1,18 @@
 -- A stand-in for ChartMuseum, whose modules cannot be had here: its API after its README and routes, out of our own
--- `serve`, with its charts in memory. The real `helm` validates it (cluster/charts_test.lua).
+-- `serve`, with its charts in memory. Nothing of it was seen in the original, all of it was read; the real `helm`
+-- validates it (cluster/charts_test.lua).
+--
+-- MOONTIDE_CHARTMUSEUM names the original, for whoever has it: then it answers behind this, which only writes down what
+-- was asked, breaks what a test wants broken, and puts packages into its folder. Tests with a bearer's token keep the
+-- stand-in: the original wants certificates for that.
 --
 --   local museum = chart_museum.open { user = "dev", password = "secret-word", context = "/team", api = false }
 --   museum:put("web", "1.2.3", bytes)     -- as if somebody had uploaded it
 --   museum.log                            -- "GET /api/charts/web", ... in order
 local check = require "check"
-local errors, gzip, hash, json, semver, serve, time, yaml = require "errors", require "gzip", require "hash",
-  require "json", require "semver", require "serve", require "time", require "yaml"
+local archive, base, tools = require "charts.archive", require "lab.base", require "cluster.tools"
+local errors, fs, gzip, hash, http, json, semver, serve, time, yaml = require "errors", require "fs", require "gzip",
+  require "hash", require "http", require "json", require "semver", require "serve", require "time", require "yaml"
 
 local M = {}
 
@@ -60,6 +66,19 @@ function Museum:put(name, version, bytes, more)
     return semver.compare(left, right) > 0
   end)
   self.files[("%s-%s.tgz"):format(name, version)] = bytes
+  if self.original then
+    if not gzip.decode(bytes) then -- a test that needs no real one
+      local chart = { apiVersion = "v2", name = name, version = version }
+      for _, key in ipairs { "appVersion", "description", "type" } do chart[key] = entry[key] end
+      bytes = assert(archive.write({ { path = name .. "/Chart.yaml", data = assert(yaml.encode(chart)) } }, 0))
+    end
+    assert(fs.write(self:stored(name, version), bytes))
+  end
+end
+
+-- Where the original keeps a package.
+function Museum:stored(name, version)
+  return ("%s%s/%s-%s.tgz"):format(self.original.folder, self.tenant or "", name, version)
 end
 
 ---Takes a version away.
@@ -69,6 +88,7 @@ function Museum:remove(name, version)
   end
   if #self.charts[name] == 0 then self.charts[name] = nil end
   self.files[("%s-%s.tgz"):format(name, version)] = nil
+  if self.original then fs.remove(self:stored(name, version)) end
 end
 
 ---The index as it is written: block style, names sorted, `generated` and `serverInfo` behind the entries.
@@ -131,6 +151,7 @@ local function answer(self, request)
   table.insert(self.log, request.method .. " " .. request.path)
   local broken = self.broken and self.broken(request)
   if broken then return broken end
+  if self.original then return self.original.ask(request) end
   if request.path == "/health" then return plain(200, { healthy = true }) end
   if self.authorization and request.headers.authorization ~= self.authorization then
     local refusal = plain(401, { error = "unauthorized" })
@@ -153,6 +174,57 @@ local function answer(self, request)
   return plain(404, { error = "not found" })
 end
 
+-- Starts the original, with what an option of the stand-in is to it.
+local function start_original(self, program, options)
+  local folder, port = base.dir "chartmuseum", base.port()
+  assert(fs.mkdir(folder .. (options.tenant or ""), { parents = true }))
+  local argv = {
+    program, "--port", tostring(port), "--storage", "local", "--storage-local-rootdir", folder,
+    "--context-path", options.context or "", "--depth",
+    tostring(select(2, (options.tenant or ""):gsub("/", ""))),
+  }
+  for flag, wanted in pairs { ["--disable-api"] = options.api == false, ["--allow-overwrite"] = options.overwrite } do
+    if wanted then argv[#argv + 1] = flag end
+  end
+  if options.user then
+    for _, word in ipairs { "--basic-auth-user", options.user, "--basic-auth-pass", options.password } do
+      argv[#argv + 1] = word
+    end
+  end
+  local url = "http://127.0.0.1:" .. port
+  local service = base.start { name = "chartmuseum", dir = base.dir "museum-log", argv = argv,
+    ready = function() return http.get(url .. (options.context or "") .. "/health", { timeout = 2 }) end }
+  check.defer(function() service:stop() end)
+  -- What it holds is what is asked for in tests, too: uploads come by it alone.
+  local function refresh()
+    for path in fs.walk(folder .. (options.tenant or "")) do
+      local bytes = path:find("%.tgz$") and not self.files[path] and fs.read(("%s%s/%s"):format(folder,
+        options.tenant or "", path))
+      local chart = bytes and chart_yaml(bytes)
+      if type(chart) == "table" then
+        local original = self.original
+        self.original = nil
+        self:put(chart.name, tostring(chart.version), bytes, { appVersion = chart.appVersion })
+        self.original = original
+      end
+    end
+  end
+  self.original = { folder = folder, ask = function(request)
+    local query = {}
+    for key, value in pairs(request.query) do query[#query + 1] = key .. "=" .. http.escape(tostring(value)) end
+    local got, err = http.request {
+      method = request.method, url = url .. request.path .. (query[1] and "?" .. table.concat(query, "&") or ""),
+      headers = { Authorization = request.headers.authorization, ["Content-Type"] = request.headers["content-type"] },
+      body = request.body ~= "" and request.body or nil, max_body = 20 << 20,
+    }
+    if not got then return plain(502, { error = tostring(err) }) end
+    if request.method == "POST" then refresh() end
+    local headers = { ["Content-Type"] = got.headers["content-type"] }
+    headers["WWW-Authenticate"] = got.headers["www-authenticate"]
+    return { status = got.status, headers = headers, body = got.body }
+  end }
+end
+
 ---Starts one.
 ---@param options? {user?: string, password?: string, bearer?: string, context?: string, tenant?: string, api?: boolean,
 ---  overwrite?: boolean}
@@ -168,6 +240,8 @@ function M.open(options)
   elseif options.bearer then
     self.authorization = "Bearer " .. options.bearer
   end
+  local program = not options.bearer and tools.original "chartmuseum"
+  if program then start_original(self, program, options) end
   local server = assert(serve.listen {
     address = "127.0.0.1", port = 0, max_body = 20 << 20, handler = function(request) return answer(self, request) end,
   })
