@@ -185,6 +185,16 @@ function Engine:lane(at)
   return found
 end
 
+---Forgets what is kept for apps that are gone.
+function Engine:tidy()
+  for key, l in pairs(self.lanes) do
+    local app = self.config.apps[l.place.app.name]
+    local there = app and app.environments[l.place.environment]
+    if not there and not l.active and not next(l.runs) then self.lanes[key] = nil end
+  end
+  if self.config.keel then require("keel.looks").tidy(self) end
+end
+
 ---The repository of an app, opened once.
 ---@param app AppConfig
 ---@return table repository
@@ -356,6 +366,7 @@ function Engine:reload()
   if self.follow then
     for _, words in ipairs(self.follow(before, config)) do changed[#changed + 1] = words end
   end
+  self:tidy()
   self.reload_error, self.loaded_at = nil, time.now()
   self.wake:notify()
   self.reloaded:notify()

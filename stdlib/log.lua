@@ -146,6 +146,19 @@ end
 -- Secrets that are replaced from time to time, oldest first.
 local passing, oldest, newest = {}, 1, 0
 
+--- A hidden value was replaced by another one. It stays hidden while 200 others are replaced after it, for texts that
+--- still hold it; then it is forgotten, so that a host that runs for years does not keep every value it ever saw.
+---@param value string That `secret` was called with, once for each such call.
+function M.retire(value)
+  newest = newest + 1
+  passing[newest] = value
+  if newest - oldest >= 200 then
+    core.forget(passing[oldest])
+    passing[oldest] = nil
+    oldest = oldest + 1
+  end
+end
+
 --- Hides a value that will be replaced by another one before long, such as a token of an hour. The last 200 of them
 --- are remembered, so that a host that runs for years does not keep every token it ever had.
 ---@param value string
@@ -155,13 +168,7 @@ function M.passing_secret(value)
   if type(value) ~= "string" then error("usage: log.passing_secret(value)", 2) end
   local done, err = core.secret(value)
   if not done then return nil, err end
-  newest = newest + 1
-  passing[newest] = value
-  if newest - oldest >= 200 then
-    core.forget(passing[oldest])
-    passing[oldest] = nil
-    oldest = oldest + 1
-  end
+  M.retire(value)
   return true
 end
 

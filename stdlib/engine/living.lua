@@ -46,6 +46,7 @@ end
 local function housekeeping(self)
   while true do
     local ok, err = pcall(function()
+      self:tidy()
       for _, id in ipairs(self.journal:forget(self.config.retention)) do
         fs.remove(require("engine.runlog").path(self.state, id))
       end

@@ -92,6 +92,7 @@ function M.replace(engine, key, apps)
     if not before[name] then added = added + 1 end
   end
   engine.app_edition = engine.app_edition + 1
+  if gone > 0 then engine:tidy() end
   engine.wake:notify()
   if added > 0 then resume(engine, before, now) end
   if added + gone > 0 then

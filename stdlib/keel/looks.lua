@@ -10,6 +10,7 @@ local M = {}
 
 local SHARED <const> = 0.9   -- of an interval: who comes later in the same one takes what is there
 local DOUBTS <const> = 3     -- how often a much shorter list must come before it is news
+local MOST_IMAGES <const> = 1000 -- whose platforms are remembered
 local ENOUGH <const> = 4     -- tags from which on a list can be much shorter
 
 local of_engine = setmetatable({}, { __mode = "k" }) ---@type table<table, table>
@@ -84,6 +85,26 @@ function M.since(engine, place, schedule)
   if entry and entry.text == schedule.text and time.now() < entry.next then return entry.since end
   due[place] = { text = schedule.text, next = schedule:next(time.now()), since = now }
   return now
+end
+
+---Forgets what was asked for apps that are gone, and credentials that nobody uses any more.
+---@param engine table
+function M.tidy(engine)
+  local m, apps = memory(engine), engine.config.apps
+  for key, answer in pairs(m.answers) do
+    local used = answer.asking ~= nil
+    for name in pairs(answer.users) do
+      if apps[name] then used = true else answer.users[name] = nil end
+    end
+    if not used then m.answers[key] = nil end
+  end
+  for place in pairs(m.due) do
+    if not apps[place:match("^(.+)/[^/]+$") or place] then m.due[place] = nil end
+  end
+  local images = 0
+  for _ in pairs(m.platforms) do images = images + 1 end
+  if images > MOST_IMAGES then m.platforms = {} end
+  secrets.tidy(m)
 end
 
 ---Makes every place due, for who asks for a look now.

@@ -31,12 +31,45 @@ local function read(secret)
         user, password = (hash.unbase64(entry.auth) or ""):match("^([^:]*):(.*)$")
       end
       if type(user) == "string" and type(password) == "string" and password ~= "" then
-        log.secret(password)
         found[host_of(name)] = { user = user, password = password }
       end
     end
   end
   return found
+end
+
+-- How answers are marked that came with these credentials.
+local function mark(credentials)
+  return " as " .. hash.sha256(credentials.user .. "\0" .. credentials.password)
+end
+
+-- One set of credentials takes the place of another: what is new is hidden, what is gone is forgotten with all that was
+-- answered to it.
+local function exchange(memory, before, now)
+  for host, entry in pairs(now) do
+    if not before[host] or before[host].password ~= entry.password then log.secret(entry.password) end
+  end
+  for host, entry in pairs(before) do
+    local other = now[host]
+    if not other or other.password ~= entry.password then log.retire(entry.password) end
+    if not other or mark(other) ~= mark(entry) then
+      local old = mark(entry)
+      for key in pairs(memory.answers or {}) do
+        if key:sub(-#old) == old then memory.answers[key] = nil end
+      end
+    end
+  end
+end
+
+---Forgets the secrets that nobody has asked for in a while.
+---@param memory table Of keel.looks.
+function M.tidy(memory)
+  for key, known in pairs(memory.secrets or {}) do
+    if time.monotonic() - known.at > 3 * FRESH then
+      exchange(memory, known.found, {})
+      memory.secrets[key] = nil
+    end
+  end
 end
 
 -- What a secret holds; asked for once in a while. One that cannot be read is told of once, and holds nothing.
@@ -54,6 +87,7 @@ local function secret_of(engine, memory, cluster, namespace, name)
       log.warn("a pull secret cannot be read", { secret = namespace .. "/" .. name, error = tostring(err) })
     end
     local found = secret and read(secret) or {}
+    exchange(memory, known and known.found or {}, found)
     memory.secrets[key] = { at = time.monotonic(), found = found }
     return found
   end)
@@ -82,7 +116,7 @@ function M.registry(engine, memory, name, workload)
       local own_way = engine.world.registry(name, setmetatable({
         registries = setmetatable({ [host] = own }, { __index = cfg.registries }),
       }, { __index = cfg }))
-      return own_way, " as " .. hash.sha256(found.user .. "\0" .. found.password)
+      return own_way, mark(found)
     end
   end
   return opened, ""

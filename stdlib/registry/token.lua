@@ -16,6 +16,7 @@ local LONGEST <const>, SHORTEST <const>, DEFAULT <const> = 3600, 5, 60 -- second
 local MOST <const> = 1000 -- tokens kept at once
 
 local tokens, count = {}, 0 ---@type table<string, {token: string, valid: number}>
+local sweep_at = 64 -- so many tokens: those whose life is over are dropped
 
 local function fail(where, code, message, cause)
   return errors.fail(code, message, { op = "registry.token", target = where.name, cause = cause })
@@ -77,7 +78,13 @@ local function allowed(where, at, auth)
 end
 
 local function keep(key, token, life)
-  if count >= MOST then tokens, count = {}, 0 end
+  if count >= sweep_at then
+    for other, known in pairs(tokens) do
+      if known.valid < time.monotonic() then tokens[other], count = nil, count - 1 end
+    end
+    if count >= MOST then tokens, count = {}, 0 end
+    sweep_at = math.max(64, math.min(MOST, 2 * count))
+  end
   if not tokens[key] then count = count + 1 end
   tokens[key] = { token = token, valid = time.monotonic() + life * 0.8 }
 end

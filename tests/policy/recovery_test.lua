@@ -285,6 +285,27 @@ test("a second host on the same state is refused", function()
   ok(config)
 end)
 
+test("what is kept for an app that a reload takes away is dropped", function()
+  local s = stage { staging = LOGS:format("a"), production = NOTHING }
+  local host = s.open()
+  sim.settle(host)
+  ok(next(host.lanes))
+  while next(host.lanes) and host.lanes["web/staging"].active do time.sleep(0.01) end
+  local load = host.load
+  host.load = function()
+    local config = load()
+    config.apps, config.app_list = {}, {}
+    return config
+  end
+  assert(host:reload())
+  eq({ next(host.lanes), next(host.said), next(host.app_states), next(host.places) }, {})
+  host.load = load
+  assert(host:reload())
+  s.world:push("main", "b")
+  sim.settle(host)
+  eq(s.last().state, "done")
+end)
+
 test("reload swaps all or nothing", function()
   local s = stage { production = NOTHING, staging = LOGS:format "one" }
   s.open()
