@@ -121,7 +121,9 @@ local function fetch(where, at, auth, query)
     elseif last and last.origin ~= at.origin then
       words = (": it sent us on to %s, where the password of %s does not go"):format(last.origin, where.host)
     end
-    return fail(where, "unauthorized", "the registry's token service refused us" .. words)
+    -- 403 is not about the password: it may be that there is nothing yet that a token could be for.
+    return errors.fail("unauthorized", "the registry's token service refused us" .. words,
+      { op = "registry.token", target = where.name, status = answer.status == 403 and 403 or nil })
   end
   if answer.status ~= 200 then return nil, where:failure(answer, "registry.token") end
   return read(where, answer)

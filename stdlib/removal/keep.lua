@@ -44,21 +44,24 @@ function Kept:has(repository, digest, commit)
     or commit ~= nil and commits ~= nil and commits[commit] == true
 end
 
--- The repository and the digest of a release.
-local function of_image(row)
+-- The repository and the digest of a release. What was found running may name its image in another way; then it is
+-- taken for one of its app's own repository.
+local function of_image(row, app)
   local name, digest = tostring(row.image):match("^(.-)@(sha256:%x+)$")
-  if not name then return nil end
+  digest = digest or row.digest
+  if not name and app then name = app.image end
+  if not name or not digest then return nil end
   return M.repository((name:gsub(":[^:/]+$", ""))), digest
 end
 
 -- The releases of one place, newest first: those that stay are noted.
-local function of_place(kept, rows, most)
+local function of_place(kept, rows, most, app)
   local parts, bad = {}, {}
   for _, row in ipairs(rows) do
     if row.state == "bad" and row.digest then bad[row.digest] = true end
   end
   for _, row in ipairs(rows) do
-    local repository, digest = of_image(row)
+    local repository, digest = of_image(row, app)
     if repository then
       local key = row.part or ""
       local part = parts[key] or { seen = {}, count = 0, good = 0 }
@@ -115,8 +118,9 @@ end
 ---@param journal Journal
 ---@param config Config
 function M.renew(kept, journal, config)
-  for _, row in ipairs(journal:rows("SELECT id, commit_id, digest, image FROM releases WHERE id > ?", kept.newest)) do
-    local repository, digest = of_image(row)
+  for _, row in ipairs(journal:rows("SELECT id, app, commit_id, digest, image FROM releases WHERE id > ?",
+    kept.newest)) do
+    local repository, digest = of_image(row, config.apps[row.app])
     if repository then
       note(kept.digests, repository, digest)
       note(kept.commits, repository, row.commit_id)
@@ -145,7 +149,8 @@ function M.of(journal, config)
   local most = config.retention.images
   for _, place in ipairs(journal:rows("SELECT DISTINCT app, environment FROM releases")) do
     of_place(kept, journal:rows([[SELECT commit_id, digest, image, state, part FROM releases
-      WHERE app = ? AND environment = ? ORDER BY id DESC LIMIT ?]], place.app, place.environment, RECENT), most)
+      WHERE app = ? AND environment = ? ORDER BY id DESC LIMIT ?]], place.app, place.environment, RECENT), most,
+      config.apps[place.app])
     time.sleep(0) -- others get their turns
   end
   of_unfinished(kept, journal, config)

@@ -341,6 +341,23 @@ local function answer(body, headers, status)
   return { status = status or 200, headers = headers, body = body }
 end
 
+-- A registry that gives tokens at its own address, and wants one.
+local function with_tokens(realm, token, more)
+  local server
+  local answers = {
+    ["/token"] = token,
+    function(request)
+      if request.headers.authorization == "Bearer good" then return answer '{"tags":["a"]}' end
+      local challenge = ('Bearer realm="%s"%s'):format(realm:gsub("URL", server.url), more or ',service="s"')
+      return { status = 401, headers = { ["WWW-Authenticate"] = challenge } }
+    end,
+  }
+  server = liar(answers)
+  server.answers = answers
+  server.user, server.password = "dev", "lab-secret-word"
+  return server
+end
+
 test("bytes that are not those of the digest are refused, whatever the header says", function()
   local repo = liar {
     ["HEAD /v2/team/app/manifests/production"] = { status = 404 },
@@ -542,6 +559,11 @@ test("401 and 403 of a tag that is not there do not stop its first push", functi
     local err = fails("unauthorized", open(server, "team/app"):digest("sha-1"))
     eq(registry.may_be_missing(err), status == 200)
   end
+  -- A token service that gives no token for what is not there, or none for a wrong password.
+  for _, status in ipairs { 403, 401 } do
+    local err = fails("unauthorized", open(with_tokens("/token", { status = status }), "team/app"):digest("sha-1"))
+    eq(registry.may_be_missing(err), status == 403)
+  end
   -- Who may not write is told so when it comes to writing.
   fails("denied", liar {
     ["/v2/team/app/manifests/" .. digest_of(MANIFEST)] = answer(MANIFEST), { status = 403 },
@@ -644,23 +666,6 @@ test("a realm that fishes for passwords gets none", function()
     return { status = 401, headers = { ["WWW-Authenticate"] = "Bearer" } }
   end }, "team/app"):tags())
 end)
-
--- A registry that gives tokens at its own address, and wants one.
-local function with_tokens(realm, token, more)
-  local server
-  local answers = {
-    ["/token"] = token,
-    function(request)
-      if request.headers.authorization == "Bearer good" then return answer '{"tags":["a"]}' end
-      local challenge = ('Bearer realm="%s"%s'):format(realm:gsub("URL", server.url), more or ',service="s"')
-      return { status = 401, headers = { ["WWW-Authenticate"] = challenge } }
-    end,
-  }
-  server = liar(answers)
-  server.answers = answers
-  server.user, server.password = "dev", "lab-secret-word"
-  return server
-end
 
 local BASIC <const> = "Basic " .. hash.base64 "dev:lab-secret-word"
 

@@ -72,6 +72,14 @@ test("the last releases of each place stay, what runs, and the good one before i
   end
 end)
 
+test("what was found running stays, however its image was written", function()
+  for _, image in ipairs { REPO .. ":latest", "sha256:" .. ("0"):rep(64), false } do
+    local book = open_journal()
+    book:adopt { app = "web", environment = "staging", digest = digest "found", image = image or nil, reason = "found" }
+    eq(keep.of(book, config(1)):has(keep.repository(REPO), digest "found"), true)
+  end
+end)
+
 test("each place keeps its own, and what runs under way may need stays", function()
   local book = open_journal()
   for i = 1, 6 do
