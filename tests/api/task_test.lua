@@ -315,11 +315,11 @@ test("a long chain of tasks is cancelled in one walk", function()
       release:wait()
       return first ~= nil
     end)
-    ok(deepest:wait(50))
+    ok(deepest:wait(150))
     end_it(chain, release)
-    check.eventually(function() return task.count() == before end, 50)
+    check.eventually(function() return task.count() == before end, 150)
   end
-end, 200)
+end, 600)
 
 test("a crowd that waits for one task or one signal is cancelled as fast as it came", function()
   local before, signal = task.count(), task.signal()
@@ -334,16 +334,16 @@ test("a crowd that waits for one task or one signal is cancelled as fast as it c
     end
     time.sleep(1000)
   end)
-  check.eventually(function() return task.count() == before + 100002 end, 50)
+  check.eventually(function() return task.count() == before + 100002 end, 150)
   time.sleep(0)
   crowd:cancel()
-  check.eventually(function() return task.count() == before + 1 end, 50)
+  check.eventually(function() return task.count() == before + 1 end, 150)
   local woken = task.spawn(function() return signal:wait() end)
   time.sleep(0)
   signal:notify()
   eq(woken:join(20), true)
   asleep:cancel()
-end, 200)
+end, 600)
 
 test("waiters of a signal wake in their order, whoever left in between", function()
   local signal, order, waiting = task.signal(), {}, {}
