@@ -40,6 +40,7 @@ static void note(const char *words)
     noted = 1;
 }
 
+#if !defined(__SANITIZE_ADDRESS__)
 /* A signal that this process earned. It is raised again when the handler is left: SA_RESETHAND. */
 static void on_fault(int signum)
 {
@@ -52,7 +53,6 @@ static void on_fault(int signum)
 
 static void catch_faults(void)
 {
-#if !defined(__SANITIZE_ADDRESS__)
     static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
     static char room[STACK_ROOM];
     stack_t stack = {.ss_sp = room, .ss_size = sizeof room}; /* the usual one may be what is used up */
@@ -61,8 +61,12 @@ static void catch_faults(void)
     sigaltstack(&stack, NULL);
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
         sigaction(signals[i], &action, NULL);
-#endif
 }
+#else /* the sanitizer has handlers of its own */
+static void catch_faults(void)
+{
+}
+#endif
 
 bool asked_file(const char *path)
 {
