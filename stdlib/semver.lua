@@ -92,24 +92,42 @@ function M.satisfies(version, range)
   return core.satisfies(text_of(version, usage), range)
 end
 
+local function number_key(n)
+  local digits = type(n) == "string" and n or ("%d"):format(n)
+  return ("%03d%s"):format(#digits, digits)
+end
+
+-- A text whose order among its like is the precedence of versions: numbers behind their length, and an end below all
+-- that may follow.
+local function precedence_key(version)
+  local parts = { number_key(version.major), number_key(version.minor), number_key(version.patch) }
+  for _, identifier in ipairs(version.pre) do
+    local numeric = math.type(identifier) == "integer" or not identifier:find "%D"
+    parts[#parts + 1] = numeric and "1" .. number_key(identifier) or "2" .. identifier .. "\1"
+  end
+  parts[#parts + 1] = #version.pre > 0 and "0" or "3"
+  return table.concat(parts)
+end
+
 --- Sorts versions upwards into a new list; those of equal precedence keep their order.
 ---@param versions (Version|string)[]
 ---@return (Version|string)[]?
 ---@return Err? err when one of them is no version
 ---@nodiscard
 function M.sort(versions)
-  local sorted = {}
+  local keys = {}
   for i, version in ipairs(versions) do
-    local text = text_of(version, "semver.sort(versions)")
-    local _, err = core.compare(text, text)
-    if err then
+    local parsed, err = core.parse(text_of(version, "semver.sort(versions)"))
+    if not parsed then
       return nil, err
     end
-    sorted[i] = version
+    keys[i] = ("%s\1%09d"):format(precedence_key(parsed), i)
   end
-  table.sort(sorted, function(a, b)
-    return core.compare(a.text or a, b.text or b) < 0
-  end)
+  table.sort(keys) -- texts are compared without calling back for each pair
+  local sorted = {}
+  for i, key in ipairs(keys) do
+    sorted[i] = versions[tonumber(key:sub(-9))]
+  end
   return sorted
 end
 

@@ -67,6 +67,31 @@ test("sort goes upwards into a new list and keeps equals in order", function()
   eq(semver.sort {}, {})
 end)
 
+test("sorting agrees with comparing, whatever the versions look like", function()
+  local seed = 7
+  local function pick(list)
+    seed = (seed * 1103515245 + 12345) % 2147483648
+    return list[1 + (seed >> 8) % #list]
+  end
+  local numbers = { "0", "1", "2", "9", "10", "99", "100", ("9"):rep(30), "1" .. ("0"):rep(30) }
+  local words = { "0", "1", "10", "2", "a", "aa", "a-", "-", "A", "Z", "alpha", "alpha1", "0a", "rc", ("9"):rep(25) }
+  local versions = {}
+  for i = 1, 1500 do
+    local text = ("%s.%s.%s"):format(pick(numbers), pick(numbers), pick(numbers))
+    local pre = {}
+    for n = 1, pick { 0, 0, 1, 2, 3 } do pre[n] = pick(words) end
+    if #pre > 0 then text = text .. "-" .. table.concat(pre, ".") end
+    versions[i] = text .. "+b" .. i
+  end
+  local sorted, place = ok(semver.sort(versions)), {}
+  for i, v in ipairs(versions) do place[v] = i end
+  eq(#sorted, #versions)
+  for i = 2, #sorted do
+    local order = semver.compare(sorted[i - 1], sorted[i])
+    ok(order < 0 or order == 0 and place[sorted[i - 1]] < place[sorted[i]], sorted[i - 1] .. " " .. sorted[i])
+  end
+end)
+
 test("satisfies follows the range table", function()
   local yes = {
     { "1.3.0", ">=1.2, <2" }, { "1.2.1", "!=1.2.0" }, { "1.2.0", "=>1.2" }, { "1.2.9", "=<1.2" },

@@ -84,3 +84,22 @@ test("what came since is judged before what was there, however long the list", f
   has(s.why("zebra").reason, "not a version")
   ok(s.why("(others)"))
 end)
+
+test("a workload follows the best of 8,225 tags of a registry", function()
+  local herds = require "fixture.herd"
+  local dir = assert(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  local herd, repository = herds.new(), "registry.invalid/team/web"
+  herd:put("deployment", "shop", "web", { ["keel.sh/policy"] = "minor", ["keel.sh/trigger"] = "poll" },
+    { { "web", repository .. ":1.0.0" } })
+  for i = 0, 8223 do
+    local tag = ("1.%d.%d"):format(i // 100, i % 100)
+    herd:push(repository, tag, tag)
+  end
+  herd:push(repository, "latest", "latest")
+  local host = herd:host(dir.path)
+  check.defer(function() pcall(host.close, host) end)
+  sim.settle(host)
+  has(host:history({ app = "shop/web" }).runs[1].title, "1.82.23")
+  eq(host:history({ app = "shop/web" }).runs[1].state, "done")
+end, 120)
