@@ -188,6 +188,7 @@ function Run:release(image, options)
       app = self.app, environment = self.environment, run = run_id, version = options.version, commit = image.commit,
       digest = image.digest, image = image.image, restored = options.restored, containers = options.containers,
       init_containers = options.init_containers,
+      settings = not place.app.found and require("target.settings").of(place.config.target) or nil,
     }
   end, true)
   assert(whole)

@@ -74,6 +74,11 @@
 ---| "held"        a person (or a rollback) holds it
 ---| "failed"      attempted and failed; retry_at says when it tries again, if it does
 ---| "quarantined"
+---| "unhealthy"   the target says so, or that nothing runs
+---| "unreachable" the target cannot be asked
+---| "changed"     somebody else put something else there
+---| "error"       its policy fails each time it is asked
+---| "reverted"    what should run was taken back
 
 ---@class EnvironmentStatus
 ---@field name string
@@ -82,7 +87,8 @@
 ---@field reason string? why it is in this state, in words
 ---@field host string? where people find it, from the configuration
 ---@field current Release?
----@field healthy boolean? what the last look said; absent: not looked yet
+---@field healthy boolean? what the target says now; absent: it cannot tell, or cannot be asked
+---@field problems Problem[]? what is not as it should be, whatever the state
 ---@field hold Hold?
 ---@field run RunInfo? the run under way
 ---@field last RunInfo? the last run that ended

@@ -9,7 +9,8 @@ local STYLES = {
   idle = "green", done = "green", running = "cyan", waiting = "cyan", queued = "cyan", new = "dim",
   held = "yellow", superseded = "dim", cancelled = "yellow", failed = "red", diverged = "red bold",
   quarantined = "red bold",
-  accepted = "green", unchanged = "dim", refused = "yellow", nothing = "dim", error = "red",
+  unhealthy = "red", unreachable = "red", changed = "yellow", error = "red", reverted = "yellow",
+  accepted = "green", unchanged = "dim", refused = "yellow", nothing = "dim",
 }
 
 --- A state or verdict as a coloured cell.
@@ -85,8 +86,22 @@ function M.remark(env, now)
   if env.retry_at then
     text = ("%s%stries again %s"):format(text, text ~= "" and "; " or "", term.ago(env.retry_at, now))
   end
-  if env.healthy == false then text = "unhealthy" .. (text ~= "" and "; " .. text or "") end
   return text
+end
+
+--- Prints what is not as it should be, but for what the remark said.
+---@param out Output
+---@param where string "web/staging"
+---@param env EnvironmentStatus
+---@param now Wall
+function M.problems(out, where, env, now)
+  for _, problem in ipairs(env.problems or {}) do
+    if problem.text ~= env.reason then
+      local since = problem.since and ", since " .. term.ago(problem.since, now) or ""
+      out:line(("%s: %s%s"):format(out:paint(problem.state and STYLES[problem.state] or "yellow", where),
+        term.clean(problem.text), since))
+    end
+  end
 end
 
 --- Prints a table of runs.

@@ -75,6 +75,9 @@ return {
       ctx.out:table({ "WHERE", "STATE", "RELEASE", "SINCE", "HOST", "" }, rows)
     end
     for _, app in ipairs(apps) do
+      for _, env in ipairs(app.environments) do
+        show.problems(ctx.out, ("%s/%s"):format(app.name, env.name), env, now)
+      end
       if app.poll_error then
         ctx.out:line(ctx.out:paint("red", app.name .. ": ") .. ("the last look at %s failed: %s"):format(
           term.clean(app.source), term.clean(app.poll_error.message)))

@@ -1,5 +1,5 @@
 -- What the engine answers when somebody asks how it is: health, status, history, why, logs and metrics.
-local sys, view = require "sys", require "journal.view"
+local present, sys, view = require "engine.present", require "sys", require "journal.view"
 
 ---@class EngineState
 local Answers = {}
@@ -11,8 +11,10 @@ function Answers:health()
 end
 
 ---What runs where, and how the host itself is.
+---@async
 ---@return Status
 function Answers:status()
+  if not self.draining then present.look(self) end
   local status = view.status(self.journal, self.config, self)
   local health = self:health()
   status.host = {

@@ -9,7 +9,7 @@ local words = require("journal.words").kept
 local Releases = {}
 
 local RELEASE = [[SELECT id, app, environment, run, version, commit_id AS "commit", digest, image, state, adopted,
-  restored, reason, part, at FROM releases ]]
+  restored, reason, part, settings, at FROM releases ]]
 
 ---@class ReleasePart What a release is about; neither: all that its place has.
 ---@field containers? string[]
@@ -197,10 +197,10 @@ end
 ---@return integer id
 function Releases:add_release(r)
   self:write([[INSERT INTO releases (id, app, environment, run, version, commit_id, digest, image, state, adopted,
-    restored, reason, part, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
+    restored, reason, part, settings, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
     r.id, r.app, r.environment, r.run, r.version, r.commit, r.digest, r.image, r.state or "pending",
     r.handed and 3 or r.inherited and 2 or r.adopted and 1 or 0, r.restored and 1 or 0, words(r.reason), part_of(r),
-    time.now())
+    r.settings, time.now())
   return self:row("SELECT last_insert_rowid() AS id").id
 end
 

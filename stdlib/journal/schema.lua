@@ -183,6 +183,7 @@ M.migrations = {
   ) STRICT;
 
   ALTER TABLE releases ADD COLUMN part TEXT; -- JSON: the containers that it was for, where a place has several images
+  ALTER TABLE releases ADD COLUMN settings TEXT; -- JSON: hashes of its target's settings (target/settings.lua)
   ]],
 }
 

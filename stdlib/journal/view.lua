@@ -3,6 +3,7 @@
 local errors, json, log, runlog = require "errors", require "json", require "log", require "engine.runlog"
 local suspension = require "engine.suspension"
 local without_credentials = require("text").without_credentials
+local problems = require "journal.problems"
 
 local M = {}
 
@@ -113,10 +114,13 @@ function M.environment(journal, app, environment, engine)
         or newest.digest, newest.reason or "it is bad")
     end
   end
-  local app_state = engine and engine.app_states[a]
+  local found = problems.of(journal, a, environment, engine, state ~= "held" and open or nil)
+  for _, problem in ipairs(state == "idle" and found or {}) do
+    if state == "idle" and problem.state then state, reason = problem.state, problem.text end
+  end
   return {
     name = e, policy = environment.policy, state = state, reason = reason, host = environment.host, current = current,
-    healthy = app_state and app_state.well and app_state.well[e], hold = hold,
+    healthy = problems.healthy(engine, a, e), hold = hold, problems = #found > 0 and found or nil,
     run = open and open.state == "running" and M.run_info(journal, open, engine) or nil, last = last, queued = queued,
     retry_at = open and open.state == "queued" and open.not_before or nil, approval = approval,
     suspended = suspension.words(engine and engine.suspensions or suspension.of(journal), a, e,

@@ -649,3 +649,91 @@ test("a policy that fails at each poll is told once; a channel that is away hear
   for _ = 1, 3 do eq(#heard(s), 2) end
   check.has(heard(s)[2], "that is over")
 end)
+
+local function environment(s, name)
+  for _, e in ipairs(s.host:status().apps[1].environments) do
+    if e.name == name then return e end
+  end
+end
+
+local function problems(s, name)
+  local list = {}
+  for i, problem in ipairs(environment(s, name).problems or {}) do list[i] = problem.kind .. ": " .. problem.text end
+  return table.concat(list, "\n")
+end
+
+-- Status asks a target anew.
+local function later(s) s.host:app_state("web").targets = nil end
+
+test("status shows what the target says now", function()
+  local s = stage { rollback = NOTHING }
+  s.world:push("main", "a")
+  s.settle()
+  eq({ environment(s, "staging").state, environment(s, "staging").healthy }, { "idle", true })
+  eq(problems(s, "staging"), "")
+  local found = s.world:running("staging")
+  later(s)
+  s.world:put("staging", nil)
+  eq({ environment(s, "staging").state, environment(s, "staging").healthy }, { "unhealthy", false })
+  check.has(problems(s, "staging"), "stopped or removed")
+  later(s)
+  s.world:put("staging", found)
+  s.world:trouble("a", "later")
+  eq({ environment(s, "staging").state, environment(s, "staging").healthy }, { "unhealthy", false })
+  later(s)
+  s.world:trouble("a", nil)
+  eq(environment(s, "staging").state, "idle")
+  later(s)
+  local real = s.host.world.target
+  s.host.world.target = function(...)
+    local target = real(...)
+    target.current = function() return errors.fail("refused", "the engine does not listen") end
+    return target
+  end
+  eq({ environment(s, "staging").state, environment(s, "staging").healthy }, { "unreachable", nil })
+  check.has(problems(s, "staging"), "the engine does not listen")
+end)
+
+test("status shows a policy that fails, with its line, also when no host runs", function()
+  local s = stage {
+    staging = "return policy { watch = function(place) error('out of luck') end, run = function() end }",
+    production = NOTHING, rollback = NOTHING,
+  }
+  s.world:push("main", "a")
+  s.settle()
+  eq(environment(s, "staging").state, "new")
+  check.has(problems(s, "staging"), "policy: the policy staging fails: ")
+  check.has(problems(s, "staging"), "out of luck [")
+  local offline = require("journal.view").status(s.host.journal, s.host.config)
+  check.has(offline.apps[1].environments[1].problems[1].text, "out of luck")
+end)
+
+test("status shows a head that was taken back, and what waits behind something else", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:trouble("b", "sick")
+  s.world:push("main", "b")
+  s.settle()
+  local e = environment(s, "staging")
+  eq({ e.state, e.current.commit }, { "reverted", C "a" })
+  check.has(problems(s, "staging"), "main at " .. C("b"):sub(1, 7) .. " was taken back: the check got status 500")
+  assert(s.host:hold { app = "web", environment = "staging", by = "ann" })
+  s.world:push("main", "c")
+  s.settle()
+  eq(environment(s, "staging").state, "held")
+  check.has(problems(s, "staging"), "waits: main at " .. C("c"):sub(1, 7))
+end)
+
+test("status shows settings of the target that are not applied yet, until they are", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  eq(problems(s, "staging"), "")
+  local config = s.host.config.apps.web.environments.staging
+  config.target = { kind = "command", env = { PORT = "1" }, ports = { "80:80" }, timeout = 5 }
+  check.has(problems(s, "staging"), "configuration: not applied yet: env, ports")
+  assert(s.host:release { app = "web", environment = "staging", what = C "a", by = "ann" })
+  s.settle()
+  eq(problems(s, "staging"), "")
+end)

@@ -1,0 +1,112 @@
+-- What is not as it should be at a place, although nothing is under way there: for status and why.
+local settings = require "target.settings"
+
+local M = {}
+
+local SHOWN <const> = 3 -- of the versions that wait
+
+---@class Problem
+---@field kind "target"|"policy"|"reverted"|"waiting"|"configuration"
+---@field state? EnvironmentState Of the environment, when nothing else gives it one.
+---@field text string
+---@field since? Wall
+
+-- What the target said when it was asked last.
+local function target(seen, live)
+  if not seen or not live or seen.at < live.at then return nil end -- what it said of something before does not count
+  local now, words = seen.running, nil
+  local state = "unhealthy"
+  if seen.err then
+    state, words = "unreachable", "the target cannot be asked: " .. seen.err.message
+  elseif not now then
+    words = "the target shows nothing of it: it was stopped or removed"
+  elseif now.foreign or now.digest and now.digest ~= live.digest then
+    state, words = "changed", ("something else runs there: %s"):format(now.image or now.digest or "nobody can tell")
+  elseif now.healthy == false then
+    words = "the target says it is unhealthy" .. (now.state and " (" .. now.state .. ")" or "")
+  end
+  return words and { kind = "target", state = state, text = words }
+end
+
+-- What the policy said last as a whole, when no host is there to ask.
+local function last_said(journal, app, environment, policy)
+  for _, row in ipairs(journal:last_decisions(app, environment, policy)) do
+    if row.subject == "" then return row end
+  end
+end
+
+-- Policies that fail each time they are asked.
+local function policies(list, journal, app, environment, engine)
+  for _, name in ipairs { environment.policy, environment.rollback or nil } do
+    local unit = engine and engine.said[("%s/%s/%s"):format(app, environment.name, name)]
+    local said = unit and unit.said[""] or not engine and last_said(journal, app, environment.name, name)
+    if said and said.verdict == "error" and (said.current or not engine) then
+      local where = said.file and (" [%s:%s]"):format(said.file, said.line or "?") or ""
+      list[#list + 1] = {
+        kind = "policy", state = "error", since = said.since or said.at,
+        text = ("the policy %s fails: %s%s"):format(name, said.reason, where),
+      }
+    end
+  end
+end
+
+-- What should run and was taken back.
+local function reverted(journal, app, environment, live)
+  local run = journal:row([[SELECT id, title FROM runs WHERE app = ? AND environment = ? AND kind <> 'rollback'
+    AND state IN ('done', 'failed') ORDER BY id DESC LIMIT 1]], app, environment)
+  local why = run and live and live.run ~= run.id and journal:taken_back(run.id)
+  if not run or not why then return nil end
+  return { kind = "reverted", state = "reverted", text = ("%s was taken back: %s"):format(run.title, why) }
+end
+
+local function waiting(journal, app, environment, open)
+  local titles = {}
+  local rows = journal:rows([[SELECT title FROM runs WHERE app = ? AND environment = ? AND state = 'queued' AND id <> ?
+    ORDER BY id]], app, environment, open and open.id or 0) -- of that one the state tells
+  for i = 1, math.min(#rows, SHOWN) do titles[i] = rows[i].title end
+  if #titles == 0 then return nil end
+  local rest = #rows > SHOWN and (" and %d more"):format(#rows - SHOWN) or ""
+  return { kind = "waiting", text = ("waits: %s%s"):format(table.concat(titles, ", "), rest) }
+end
+
+local function configuration(app, environment, live)
+  local names = live and environment.target and settings.changed(live.settings, environment.target) or {}
+  if #names == 0 then return nil end
+  return {
+    kind = "configuration",
+    text = ("not applied yet: %s; the next release takes it, or 'moontide apply %s %s'"):format(
+      table.concat(names, ", "), app, environment.name),
+  }
+end
+
+---@param journal Journal
+---@param app string
+---@param environment {name: string, policy: string, rollback?: string|false, target?: TargetConfig}
+---@param engine? table
+---@param open? table The run that the environment's state tells of.
+---@return Problem[]
+function M.of(journal, app, environment, engine, open)
+  local list, e, live = {}, environment.name, journal:live(app, environment.name)
+  local state = engine and engine.app_states[app]
+  list[1] = target(state and state.targets and state.targets[e], live)
+  policies(list, journal, app, environment, engine)
+  list[#list + 1] = reverted(journal, app, e, live)
+  list[#list + 1] = waiting(journal, app, e, open)
+  list[#list + 1] = configuration(app, environment, live)
+  return list
+end
+
+---Whether the release that runs is well, by what its target said last; nil when nobody knows.
+---@param engine? table
+---@param app string
+---@param environment string
+---@return boolean?
+function M.healthy(engine, app, environment)
+  local state = engine and engine.app_states[app]
+  local seen = state and state.targets and state.targets[environment]
+  if not seen or seen.err then return nil end
+  if not seen.running then return false end
+  return seen.running.healthy
+end
+
+return M
