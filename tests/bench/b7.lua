@@ -1,5 +1,6 @@
--- B7: a cluster of 1,000 Deployments on nodes that kwok plays, followed by their keel annotations: memory, processor
--- time, requests to the API server, and how long a new tag takes until Deployments have it.
+-- B7: a cluster of 100 Deployments on nodes that kwok plays, followed by their keel annotations: memory, processor
+-- time, requests to the API server, and how long a new tag takes until Deployments have it. More of them the peer does
+-- not follow.
 --
 -- The API server's own audit log counts the requests, for every follower alike. Each follower has the cluster for
 -- itself while it is measured; the Deployments are the same. The peer is not keel, which could not be had: it is a
@@ -144,7 +145,7 @@ local function follow(c, registry, bench, audit, follower, each, version)
 end
 
 return function()
-  local each = kit.size(100, 20)
+  local each = kit.size(10, 2)
   local count = each * REPOSITORIES
   local bench = kit.begin("B7",
     ("%d Deployments of %d repositories, polled every %d s"):format(count, REPOSITORIES, POLL))

@@ -72,6 +72,8 @@ type keel struct {
 	stores   map[string]cache.Store
 	schedule string
 	nodes    time.Time // when they were listed last
+	scanned  time.Time // when what is tracked was looked at last
+	tracked  []tracked
 
 	mu        sync.Mutex
 	watches   map[string]*watch
@@ -176,7 +178,11 @@ func (k *keel) baseline(t tracked, digest string, all []tracked) string {
 
 // scan brings the poll jobs in line with what is tracked, and runs those that are due.
 func (k *keel) scan() {
-	all := k.trackedImages() // takes its time: nobody waits for it
+	if time.Since(k.scanned) >= 3*time.Second {
+		k.tracked = k.trackedImages() // takes its time: nobody waits for it
+		k.scanned = time.Now()
+	}
+	all := k.tracked
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	seen, now := map[string]bool{}, time.Now()
