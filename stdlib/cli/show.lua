@@ -97,7 +97,7 @@ end
 function M.problems(out, where, env, now)
   for _, problem in ipairs(env.problems or {}) do
     if problem.text ~= env.reason then
-      local since = problem.since and ", since " .. term.ago(problem.since, now) or ""
+      local since = problem.since and ", first " .. term.ago(problem.since, now) or ""
       out:line(("%s: %s%s"):format(out:paint(problem.state and STYLES[problem.state] or "yellow", where),
         term.clean(problem.text), since))
     end

@@ -41,7 +41,8 @@ local function policies(list, journal, app, environment, engine)
     local unit = engine and engine.said[("%s/%s/%s"):format(app, environment.name, name)]
     local said = unit and unit.said[""] or not engine and last_said(journal, app, environment.name, name)
     if said and said.verdict == "error" and (said.current or not engine) then
-      local where = said.file and (" [%s:%s]"):format(said.file, said.line or "?") or ""
+      local line = said.file and said.line and ("%s:%d"):format(said.file, said.line)
+      local where = line and not said.reason:find(line, 1, true) and (" [%s]"):format(line) or ""
       list[#list + 1] = {
         kind = "policy", state = "error", since = said.since or said.at,
         text = ("the policy %s fails: %s%s"):format(name, said.reason, where),

@@ -115,8 +115,8 @@ function M.environment(journal, app, environment, engine)
     end
   end
   local found = problems.of(journal, a, environment, engine, state ~= "held" and open or nil)
-  for _, problem in ipairs(state == "idle" and found or {}) do
-    if state == "idle" and problem.state then state, reason = problem.state, problem.text end
+  for _, problem in ipairs(found) do
+    if (state == "idle" or state == "new") and problem.state then state, reason = problem.state, problem.text end
   end
   return {
     name = e, policy = environment.policy, state = state, reason = reason, host = environment.host, current = current,

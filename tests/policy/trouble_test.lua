@@ -701,9 +701,9 @@ test("status shows a policy that fails, with its line, also when no host runs", 
   }
   s.world:push("main", "a")
   s.settle()
-  eq(environment(s, "staging").state, "new")
+  eq(environment(s, "staging").state, "error")
   check.has(problems(s, "staging"), "policy: the policy staging fails: ")
-  check.has(problems(s, "staging"), "out of luck [")
+  check.has(problems(s, "staging"), "staging.lua:1: out of luck")
   local offline = require("journal.view").status(s.host.journal, s.host.config)
   check.has(offline.apps[1].environments[1].problems[1].text, "out of luck")
 end)
