@@ -124,6 +124,8 @@ end
 ---@field pull string The least eager pull policy of them.
 ---@field label? string What tells it from the others, when the workload follows several.
 ---@field apart? string Its containers, when others of the same repository have another tag.
+---@field after? KeelImage The workload's next one, while a policy looks at them.
+---@field trouble? any Why one before it could not be looked at.
 
 -- What tells images apart for people: the repository, and the containers where several have the same one.
 local function label(list)
