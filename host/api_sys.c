@@ -261,6 +261,15 @@ static int l_plain(lua_State *L)
     return 1;
 }
 
+/* whole(fn, ...): calls it so that nothing is set aside in between: others see what it changes as one change.
+ */
+static int l_whole(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
+}
+
 /* steady(fn): what string.format asks about values that would show as an address; see api_format.c. */
 static int l_steady(lua_State *L)
 {
@@ -387,6 +396,7 @@ int luaopen_core_sys(lua_State *L)
         {"plain", l_plain},
         {"error_class", l_error_class},
         {"steady", l_steady},
+        {"whole", l_whole},
         {"deadman", l_deadman},
         {"killpoint", l_killpoint},
 #ifdef MOONTIDE_FAULTS

@@ -76,8 +76,11 @@ const char *task_cut_text(enum err_code why)
 int task_raise_cut(lua_State *L, enum err_code why)
 {
     struct err e = {.code = why};
+    struct task *t = task_current(L);
     lua_Debug ar;
 
+    if (t)
+        slice_told(t);
     snprintf(e.message, sizeof e.message, "%s", task_cut_text(why));
     err_push(L, &e, "task", NULL);
     if (bind_script_line(L, &ar)) {
@@ -234,8 +237,10 @@ static int l_deadline_leave(lua_State *L)
         return 0;
     g->active = false;
     uv_update_time(&g->task->host->loop);
-    if (g->task->cut == ERR_DEADLINE && (!g->outer || g->outer > uv_now(&g->task->host->loop)))
+    if (g->task->cut == ERR_DEADLINE && (!g->outer || g->outer > uv_now(&g->task->host->loop))) {
         g->task->cut = ERR_NONE; /* it was this scope's deadline: the outer code goes on */
+        g->task->grace_ns = 0;
+    }
     g->task->deadline = g->outer;
     deadline_arm(g->task);
     return 0;

@@ -18,7 +18,7 @@
  * function called, in a coroutine of its own. table.sort and string.gsub can be set aside. */
 #define STUCK_NS (100 * UINT64_C(1000000))
 
-/* What the closers of a script that was cut may take, together. */
+/* What the closers of a task that was cut may take. */
 #define GRACE_NS (20 * UINT64_C(1000000))
 
 /* A slice this short is charged by the wall's clock, which costs nothing; asking the kernel for processor
@@ -53,7 +53,21 @@ static uint64_t slice_ns(const struct task_set *set, uint64_t wall, uint64_t now
     return used < wall ? used : wall;
 }
 
-/* What the task has used, this slice included. */
+/* What the task itself has used, this slice included. */
+static uint64_t own_ns(const struct task *t)
+{
+    const struct task_set *set = t->host->tasks;
+
+    return t->own_ns + slice_ns(set, uv_hrtime() - set->slice_start, processor_ns());
+}
+
+void slice_told(struct task *t)
+{
+    if (!t->grace_ns)
+        t->grace_ns = own_ns(t) + GRACE_NS;
+}
+
+/* What those that pay together have used, this slice included. */
 static uint64_t used_ns(const struct task *t)
 {
     const struct task_set *set = t->host->tasks;
@@ -103,6 +117,16 @@ static enum err_code over_limit(lua_State *L, struct task *t, uint64_t used)
     return ERR_NONE;
 }
 
+/* Whether the closers, too, must end. Others that are paid for by the same task take nothing of their time,
+ * unless all of the budget is used up. */
+static bool grace_over(const struct task *t, uint64_t used)
+{
+    const struct task *payer = t->payer;
+
+    return own_ns(t) > t->grace_ns ||
+           (payer->limits.cpu_ms && used > payer->limits.cpu_ms * 1000000 + GRACE_NS);
+}
+
 /* Runs on the coroutine that has kept the loop for a whole slice: the task's, or one that
  * the script resumed. */
 void slice_over(lua_State *L, lua_Debug *ar)
@@ -116,13 +140,15 @@ void slice_over(lua_State *L, lua_Debug *ar)
     if (!t)
         return;
     used = used_ns(t);
-    if (!t->cut)
+    if (!t->cut) {
         t->cut = over_limit(L, t, used);
-    if (t->cut && (!t->grace_ns || used > t->grace_ns)) {
+        if (t->cut && t->ended) /* its closers have their time, however long the processor was another's */
+            slice_told(t);
+    }
+    if (t->cut && (!t->grace_ns || grace_over(t, used))) {
         if (t->grace_ns) /* at every instruction, so that pcall in a loop does not survive */
             lua_sethook(L, slice_over, LUA_MASKCOUNT, 1);
-        else
-            t->grace_ns = used + GRACE_NS;
+        slice_told(t);
         cut_here(L, t);
         watchdog_again(host->watchdog);
         task_raise_cut(L, t->cut);
@@ -171,10 +197,13 @@ void slice_end(struct task *t)
     struct host *host = t->host;
     struct task_set *set = host->tasks;
     struct task *payer = t->payer;
+    uint64_t used;
 
     watchdog_run(host->watchdog, NULL);
     asked_end();
-    payer->cpu_ns += slice_charge(set);
+    used = slice_charge(set);
+    payer->cpu_ns += used;
+    t->own_ns += used;
     if (host->alloc.used >= set->slice_used)
         payer->grown += host->alloc.used - set->slice_used;
     else if (payer->grown > set->slice_used - host->alloc.used)

@@ -29,7 +29,8 @@ struct task {
     uint64_t cpu_ns;   /* of everybody who pays here */
     size_t grown;      /* bytes they added to the Lua state, at least */
     enum err_code cut; /* why it must end; ERR_NONE while it need not */
-    uint64_t grace_ns; /* what it may have used when its closers, too, must end; 0: nothing was cut yet */
+    uint64_t own_ns;   /* ... by itself */
+    uint64_t grace_ns; /* of that, when its closers must end, too; 0: it was not told yet */
     char *asked;       /* what it works on, for whoever it keeps waiting (asked.h); NULL: nothing */
     char *cut_at;      /* the line that was cut: "scripts/staging.lua:7" */
     int failure;       /* the status of what was raised; LUA_OK: nothing was */
@@ -70,13 +71,15 @@ const char *task_cut_text(enum err_code why);
 void ops_open(lua_State *L);
 void task_cut(struct task *t, enum err_code why);
 
-/* slice.c: around all slices of a turn; around each resume; the hook of one that lasts too long; who pays for
+/* slice.c: around all slices of a turn; around each resume; the hook of one that lasts too long; its closers'
+ * time begins when it is told that it was cut; who pays for
  * a new task (NULL: itself), which raises when the payer has too many; budgets of what is left when a payer
  * ends. */
 void slice_turn(struct task_set *set);
 void slice_begin(struct task *t);
 void slice_end(struct task *t);
 void slice_over(lua_State *L, lua_Debug *ar);
+void slice_told(struct task *t);
 void slice_exhausted(void *host);
 struct task *slice_payer(lua_State *L, struct task *parent);
 void slice_pay(struct task *t, struct task *payer);

@@ -5,7 +5,11 @@
 -- outside (a step that ended, a deadline that passed), in the order in which the journal recorded it. When the run is
 -- gone through again, the recorded order is followed first: `script`. What the journal has no end of is performed only
 -- after all of it, so that what was cut short then is cut short again.
-local errors, record, task, time = require "errors", require "record", require "task", require "time"
+--
+-- Tasks are set aside anywhere, and a branch that was cancelled unwinds without the turn: what several of them change
+-- is changed as a whole.
+local errors, record, sys = require "errors", require "record", require "sys"
+local task, time = require "task", require "time"
 
 local M = {}
 
@@ -47,7 +51,7 @@ local EARLY <const> = 0.01 -- seconds that the loop's timers, which count millis
 ---@field private script? {path: string, name: string, state: string, error?: string}[]
 ---@field private at integer The next of it.
 ---@field private seq integer The last recorded end.
----@field private made integer Branches so far.
+---@field made integer Branches so far.
 ---@field private closing integer Branches that were cancelled and have not ended.
 local Branches = {}
 Branches.__index = Branches
@@ -148,9 +152,14 @@ function Branches:next()
   return came and came.wait
 end
 
+-- Makes a method one that others see happen at once.
+local function whole(method)
+  return function(...) return sys.whole(method, ...) end
+end
+
 -- Gives the turn to whoever is next, when nobody has it.
 ---@private
-function Branches:pass()
+Branches.pass = whole(function(self)
   -- A cancelled branch closes what it has open first: whoever waits for its end is next.
   while not self.holder and (self.closing == 0 or self.ready[1]) do
     local wait = self:next()
@@ -160,21 +169,28 @@ function Branches:pass()
       wait.signal:notify()
     end
   end
-end
+end)
+
+-- A wait begins: the turn is given away, unless it was granted already.
+local begin_wait = whole(function(self, wait)
+  wait.branch.wait = wait
+  if self.holder == wait.branch and not wait.granted then self.holder = nil end
+  self:pass()
+end)
+
+local end_wait = whole(function(wait)
+  wait.branch.wait = nil
+  if not wait.granted then wait.dropped = true end
+end)
 
 -- Gives the turn away until the wait is granted. A cancelled branch comes out of it without the turn.
----@private
 ---@async
+---@param wait BranchWait
 function Branches:rest(wait)
   local branch = wait.branch
-  branch.wait = wait
-  if self.holder == branch and not wait.granted then self.holder = nil end
-  local guard <close> = setmetatable({}, { __close = function()
-    branch.wait = nil
-    if not wait.granted then wait.dropped = true end
-  end })
+  local guard <close> = setmetatable({}, { __close = function() end_wait(wait) end })
   assert(guard)
-  self:pass()
+  begin_wait(self, wait)
   local asked = false
   while not wait.granted do
     local deadline = not asked and not self:replaying() and nearest(branch)
@@ -249,8 +265,10 @@ end
 function Branches:outside(fn, ...)
   local branch = self:here()
   local deadline = nearest(branch)
-  self.holder = nil
-  self:pass()
+  sys.whole(function()
+    self.holder = nil
+    self:pass()
+  end)
   local results
   if deadline then
     results = table.pack(pcall(task.deadline, math.max(deadline.last - time.monotonic(), 0), fn, ...))
@@ -293,24 +311,28 @@ end
 
 -- ---- what the run does within itself ----
 
----Waits until `wake` is called for the list.
+-- Waits until `wake` is called for the list; not when it need not, which is asked in the same moment.
 ---@private
 ---@async
-function Branches:wait_in(list)
+function Branches:wait_in(list, need_not)
   local wait = wait_of(self:here())
-  table.insert(list, wait)
-  self:rest(wait)
+  local waits = sys.whole(function()
+    if need_not and need_not() then return false end
+    table.insert(list, wait)
+    return true
+  end)
+  if waits then self:rest(wait) end
 end
 
 ---@private
-function Branches:wake(list)
+Branches.wake = whole(function(self, list)
   for _, wait in ipairs(list) do table.insert(self.ready, wait) end
   for i = #list, 1, -1 do list[i] = nil end
-end
+end)
 
 -- The branch runs no more.
 ---@private
-function Branches:leave(branch)
+Branches.leave = whole(function(self, branch)
   if branch.ended then return end
   branch.ended = true
   if branch.closing then self.closing = self.closing - 1 end
@@ -318,7 +340,7 @@ function Branches:leave(branch)
   self:wake(branch.joiners)
   if self.holder == branch then self.holder = nil end
   self:pass()
-end
+end)
 
 ---Starts fn(...) as a branch; it runs when this one waits.
 ---@param branch Branch
@@ -333,19 +355,23 @@ function Branches:start(branch, of_task, fn, ...)
   return task.spawn(function(...)
     local id = task.current()
     branch.begun, of_task[id] = true, branch
-    local guard <close> = setmetatable({}, { __close = function()
-      of_task[id] = nil
-      self:leave(branch)
-    end })
-    self:rest(guard and wait)
-    return fn(...)
+    local guard <close> = setmetatable({}, { __close = function() self:leave(branch) end })
+    local results = table.pack(pcall(function(...)
+      self:rest(wait)
+      return fn(...)
+    end, ...))
+    -- Here and not only in the guard: a closer at a task's very end has little time.
+    of_task[id] = nil
+    self:leave(branch)
+    assert(guard)
+    if not results[1] then error(results[2], 0) end
+    return table.unpack(results, 2, results.n)
   end, ...)
 end
 
----Ends a branch; it never runs when it has not begun.
----@param branch Branch
----@param started Task
-function Branches:cancel(branch, started)
+-- Ends a branch; it never runs when it has not begun.
+---@private
+Branches.cancel = whole(function(self, branch, started)
   if branch.ended or branch.closing then return end
   started:cancel()
   if branch.begun then
@@ -354,7 +380,7 @@ function Branches:cancel(branch, started)
   end
   if branch.wait then branch.wait.dropped = true end
   self:leave(branch)
-end
+end)
 
 ---Runs functions side by side; the first failure ends the others and is raised.
 ---@async
@@ -385,35 +411,6 @@ function Branches:side_by_side(fns, spawn)
   return results
 end
 
----What a policy holds of a branch that it started.
----@param branch Branch
----@param started Task
----@param pause fun(seconds: number, list: BranchWait[]): boolean Waits in the list, at most so long.
----@return Task
-function Branches:handle(branch, started, pause)
-  local number = self.made
-  local methods = {}
-  function methods.join(_, seconds)
-    if not branch.ended then
-      if seconds == nil then
-        self:take()
-        self:wait_in(branch.joiners)
-      elseif not pause(seconds, branch.joiners) then
-        return errors.fail("timeout", "the task is still running", { op = "task.join" })
-      end
-    end
-    return started:join()
-  end
-  function methods.cancel() self:cancel(branch, started) end
-  function methods.done() return branch.ended or false end
-  function methods.id() return number end
-  return setmetatable({}, {
-    __index = function(_, name) return methods[name] end,
-    __newindex = function() error("a task's handle cannot be changed", 2) end,
-    __close = methods.cancel, __metatable = "task",
-  })
-end
-
 ---@class RunSignal
 ---@field waiting BranchWait[]
 ---@field kept boolean
@@ -423,28 +420,29 @@ function M.signal() return { waiting = {}, kept = false } end
 
 ---@param signal RunSignal
 function Branches:notify(signal)
-  local waiting
-  for _, wait in ipairs(signal.waiting) do waiting = waiting or not (wait.granted or wait.dropped) end
-  signal.kept = not waiting
-  self:wake(signal.waiting)
+  sys.whole(function()
+    local waiting
+    for _, wait in ipairs(signal.waiting) do waiting = waiting or not (wait.granted or wait.dropped) end
+    signal.kept = not waiting
+    self:wake(signal.waiting)
+  end)
 end
 
 ---@async
 ---@param signal RunSignal
 ---@param seconds? number
----@param pause fun(seconds: number, list: BranchWait[]): boolean
+---@param pause fun(seconds: number, list: BranchWait[], need_not: fun(): boolean): boolean
 ---@return boolean notified
 function Branches:wait_for(signal, seconds, pause)
-  if signal.kept then
+  local function kept()
+    local was = signal.kept
     signal.kept = false
-    return true
+    return was
   end
-  if seconds == nil then
-    self:take()
-    self:wait_in(signal.waiting)
-    return true
-  end
-  return pause(seconds, signal.waiting)
+  if seconds ~= nil then return pause(seconds, signal.waiting, kept) end
+  self:take()
+  self:wait_in(signal.waiting, kept)
+  return true
 end
 
 ---Waits in a list, at most until a moment.
@@ -452,15 +450,16 @@ end
 ---@param path string Of the row that tells when it passed.
 ---@param list BranchWait[]
 ---@param last? number By the monotonic clock; math.huge: when the journal says so; nil: somebody was faster then.
+---@param need_not fun(): boolean Whether what is waited for is there already.
 ---@return boolean in_time
-function Branches:pause(path, list, last)
+function Branches:pause(path, list, last, need_not)
   if not last then
-    self:wait_in(list)
+    self:wait_in(list, need_not)
     return true
   end
   local branch = self:here()
   local timer <close> = self:within(branch, { path = path, seconds = 0, last = last })
-  local ok, err = pcall(self.wait_in, self, list)
+  local ok, err = pcall(self.wait_in, self, list, need_not)
   if not ok and not timer.over then error(err, 0) end
   return ok
 end

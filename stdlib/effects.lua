@@ -9,14 +9,14 @@ local schema, sys = require "schema", require "sys"
 
 local M = {}
 
--- What each function is: pure, value (recorded, free), read or write (a step), request (HTTP), or what makes its face.
+-- What each function is: pure, value (recorded, free), read or change (a step), request (HTTP), or what makes its face.
 local special = {}
 
 local MODULES <const> = {
   errors = { new = "pure", fail = "pure", is = "pure", wrap = "pure" },
   fs = {
     read = "read", list = "read", stat = "read", exists = "read", join = "pure",
-    write = "write", append = "write", mkdir = "write", remove = "write", rename = "write",
+    write = "change", append = "change", mkdir = "change", remove = "change", rename = "change",
   },
   hash = {
     sha256 = "pure", hmac_sha256 = "pure", equal = "pure", hex = "pure", unhex = "pure", base64 = "pure",
@@ -64,16 +64,36 @@ local function effect(name, fn, writes, acts)
   end
 end
 
+-- A change of the app's files, which looks before it is repeated.
+local function change(fname, fn)
+  local name = "fs." .. fname
+  local as_before = effect(name, fn, true)
+  return function(...)
+    local c = asking(name)
+    if c.mode ~= "run" or not context.since(c, 2) then return as_before(...) end
+    local args = table.pack(...)
+    local before
+    if fname == "append" then
+      before = c.steps:value("fs.append at", { args[1] }, function() return files.size(c.place, args[1]) end)
+    end
+    return c.steps:perform(name, args, function(attempt)
+      if attempt > 1 then return files.again(c.place, fname, fn, args, before) end
+      return fn(table.unpack(args, 1, args.n))
+    end)
+  end
+end
+
 local function request(fname, fn)
   local name = "http." .. fname
   return function(...)
     local c = asking(name)
-    local args = requests.prepare(c, fname, table.pack(...))
+    local given = table.pack(...)
+    local args = requests.prepare(c, fname, given)
     if c.mode == "watch" and requests.writes(fname, args) then
       error(name .. " changes things, and watch only reads: do it in run", 2)
     end
     if c.mode ~= "run" then return fn(table.unpack(args, 1, args.n)) end
-    local asked = c.steps:since(2) and requests.asked(fname, args) or args
+    local asked = c.steps:since(2) and requests.asked(fname, given) or args
     local acts = requests.writes(fname, args) and "acts" or nil
     return c.steps:perform(name, asked, function() return fn(table.unpack(args, 1, args.n)) end, acts)
   end
@@ -206,6 +226,8 @@ function M.require(name)
       face[fname] = kind(full, fn)
     elseif kind == "pure" then
       face[fname] = fn
+    elseif kind == "change" then
+      face[fname] = change(fname, fn)
     elseif kind == "request" then
       face[fname] = request(fname, fn)
     elseif kind == "value" then

@@ -48,11 +48,12 @@ local function asked(value, depth)
   if kind == "table" then
     if errors.is(value) then return errors.plain(value) end
     if depth > 8 then return "..." end
-    local copy, keyed = {}, keys_of(value) == "keyed"
+    local copy, kind_of_keys = {}, keys_of(value)
     for k, v in next, value do
       if type(k) == "string" or math.type(k) == "integer" then
-        local secret = type(k) == "string" and SECRET_KEYS[k:lower()]
-        copy[keyed and tostring(k) or k] = secret and "[redacted]" or asked(v, depth + 1)
+        local secret, plain = type(k) == "string" and SECRET_KEYS[k:lower()], asked(v, depth + 1)
+        if plain == nil and kind_of_keys == "list" then plain = json.null end
+        copy[kind_of_keys == "keyed" and tostring(k) or k] = secret and "[redacted]" or plain
       end
     end
     return copy

@@ -359,10 +359,24 @@ function M.execute(policy, run)
   run.steps:finish()
 end
 
-image_face = facade.kind("image", IMAGE_FIELDS, facade.methods(Image, { "tag" }))
-run_face = facade.kind("run", { "id", "app", "environment", "by", "kind" }, words.add("run", facade.methods(Run, {
+local IMAGE_WORDS <const> = facade.methods(Image, { "tag" })
+local RUN_WORDS <const> = words.add("run", facade.methods(Run, {
   "image", "release", "restore", "mark_bad", "good_before", "overtaken", "hold", "notify", "log", "sleep", "now",
   "all", "step",
-})))
+}))
+
+image_face = facade.kind("image", IMAGE_FIELDS, IMAGE_WORDS)
+run_face = facade.kind("run", { "id", "app", "environment", "by", "kind" }, RUN_WORDS)
+
+---What a run's policy may call: "run:image", "image:tag", ..., sorted.
+---@return string[]
+function M.words()
+  local names = {}
+  for kind, methods in pairs { run = RUN_WORDS, image = IMAGE_WORDS } do
+    for name in pairs(methods) do names[#names + 1] = kind .. ":" .. name end
+  end
+  table.sort(names)
+  return names
+end
 
 return M

@@ -427,12 +427,12 @@ end
 
 -- Waits in a list of branches.lua, at most so long.
 ---@private
-function Steps:pause(name, given, list)
+function Steps:pause(name, given, list, need_not)
   local seconds = type(given) == "number" and given < 0 and 0 or schema.seconds(given)
   if not seconds then error("usage: a time is 90, or a text such as \"90s\", \"1m30s\", \"2h\"", 4) end
   local path, row, last = self:moment(name, seconds)
   local done = row and row.state == "ok"
-  local in_time = self.turns:pause(path, list, not done and last or nil)
+  local in_time = self.turns:pause(path, list, not done and last or nil, need_not)
   if in_time and not done then self:book("outcome", self.run, path, "ok") end
   return in_time
 end
@@ -442,7 +442,9 @@ end
 function Steps:spawn(fn, ...)
   if self.over then error(self.over, 0) end
   local branch, started = self:fork(fn, ...)
-  return self.turns:handle(branch, started, function(seconds, list) return self:pause("task.join", seconds, list) end)
+  return require("effects.tasks").handle(self.turns, branch, started, function(seconds, list, need_not)
+    return self:pause("task.join", seconds, list, need_not)
+  end)
 end
 
 ---Runs functions side by side; the first failure ends the others and is raised.
@@ -463,7 +465,9 @@ function Steps:notify(signal) self.turns:notify(signal) end
 ---@return boolean notified
 function Steps:wait_for(signal, seconds)
   if self.over then error(self.over, 0) end
-  return self.turns:wait_for(signal, seconds, function(s, list) return self:pause("signal", s, list) end)
+  return self.turns:wait_for(signal, seconds, function(s, list, need_not)
+    return self:pause("signal", s, list, need_not)
+  end)
 end
 
 ---At the end of the run.

@@ -116,6 +116,11 @@ M.read = sys.read
 ---@type fun(seconds?: number): boolean
 M.deadman = sys.deadman
 
+---Calls fn(...) without ever setting it aside for others, who see all that it changes or nothing. It must be short,
+---and cannot wait.
+---@type fun(fn: (fun(...): ...), ...): ...
+M.whole = sys.whole
+
 ---Says what string.format shows of a value that has no text of its own: the text, or nil for its address. Without a
 ---value: "" where there must be no addresses at all.
 ---@type fun(fn: fun(value?: any): string?)
