@@ -70,6 +70,8 @@ function M.data_of(change)
   return data
 end
 
+local ENDED <const> = { failed = "failed", cancelled = "ended", superseded = "ended" }
+
 -- A change: the decision, what becomes a run, what is remembered without one.
 local function judge_change(change, memory)
   local watch, adopted, title = memory.watch, memory.adopted, change.title or change.key
@@ -79,7 +81,8 @@ local function judge_change(change, memory)
     return { verdict = "refused", reason = reason }, nil, not handled and { key = change.key } or nil
   elseif handled then
     local by, run = watch.run and " by run " .. watch.run or "", memory.run
-    if run and run.state == "failed" and run.error then by = ("%s, and failed: %s"):format(by, run.error.message) end
+    local ended = run and run.error and ENDED[run.state]
+    if ended then by = ("%s, and %s: %s"):format(by, ended, run.error.message) end
     return { verdict = "unchanged", reason = ("%s was handled%s"):format(title, by) }
   elseif adopted and adopted.healthy and adopted.commit and adopted.commit == change.commit
     and (change.version == nil or change.version == adopted.version) then

@@ -31,8 +31,9 @@ end
 ---@param err? Err|ErrData
 ---@return string
 function M.failure(run, state, err)
+  if err and (state == "superseded" or state == "cancelled") then return err.message end -- it says who ended it
   local words = err and (getmetatable(err) and tostring(err) or err.message) or state
-  if state == "superseded" or state == "cancelled" or errors.passing(err) then return words end
+  if errors.passing(err) then return words end
   return ("%s; 'moontide retry %s %s' tries again"):format(words, run.app, run.environment)
 end
 

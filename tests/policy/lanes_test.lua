@@ -73,6 +73,11 @@ test("cancel ends a run that builds, and says who did; its key is not tried agai
   s.settle()
   eq({ s.last(), s.world:running("staging").commit, s.environment("staging").state }, { id, C "a", "idle" })
   has(fails("conflict", s.host:cancel { run = id, by = "ann" }).message, "it is cancelled")
+  local why
+  for _, d in ipairs(s.host:why("web", "staging").decisions) do why = why or d.policy == "staging" and d.reason end
+  has(why, "handled by run 2, and ended: cancelled by ann: wrong commit")
+  local log = s.host:run_log(id, 0).entries
+  eq(log[#log].text, "cancelled: cancelled by ann: wrong commit")
   fails("not_found", s.host:cancel { run = 999, by = "ann" })
   run = ok(s.host:retry(s.order()))
   eq({ run.kind, run.by, run.key }, { "release", "ann", C "b" })
