@@ -30,6 +30,7 @@ local EARLY <const> = 0.01 -- seconds that the loop's timers, which count millis
 ---@field begun? boolean
 ---@field closing? boolean It was cancelled.
 ---@field ended? boolean
+---@field over? Err It was cancelled, whatever the policy makes of that.
 ---@field rng? table
 
 ---@class BranchWait
@@ -227,6 +228,7 @@ function Branches:here() return self.steps:branch_of(task.current()) end
 function Branches:take()
   local branch = self:here()
   if not self.script then self.script, self.seq = self.steps:script() end
+  if branch.over then error(branch.over, 0) end
   if self.holder ~= branch then
     local wait = wait_of(branch)
     table.insert(self.arrived, { wait = wait })
@@ -275,7 +277,10 @@ function Branches:outside(fn, ...)
   else
     results = table.pack(pcall(fn, ...))
   end
-  if not results[1] and errors.is(results[2], "cancelled") then error(results[2], 0) end
+  if not results[1] and errors.is(results[2], "cancelled") then
+    if not pcall(time.sleep, 0) then branch.over = results[2] end -- it was, and not only what it called
+    error(results[2], 0)
+  end
   local wait = wait_of(branch)
   table.insert(self.arrived, { wait = wait })
   -- Coming back is no wait of the policy's: a deadline has nothing to cut there.

@@ -210,7 +210,7 @@ end
 -- ---- runs ----
 
 local RUN = [[SELECT id, app, environment, policy, kind, key, title, reason, "by", change, state, policy_hash,
-  edition, attempts, try, not_before, queued_at, started_at, ended_at, error FROM runs ]]
+  file, edition, attempts, try, not_before, queued_at, started_at, ended_at, error FROM runs ]]
 
 local function run_row(row)
   if row then
@@ -319,19 +319,17 @@ end
 ---Counts an attempt before it is made, and keeps the policy text by its hash. A run keeps the edition of the words that
 ---it first started with.
 ---@param run table
----@param hash string
----@param name string
----@param text string
+---@param policy Policy
 ---@param edition integer The present one.
 ---@param turn boolean Its lane's turn is this run's.
 ---@return integer? edition The run's; nil: somebody ended it meanwhile.
-function Journal:begin(run, hash, name, text, edition, turn)
+function Journal:begin(run, policy, edition, turn)
   return self:synced("begin", function()
     self:write("INSERT OR IGNORE INTO policies (hash, name, text, at) VALUES (?, ?, ?, ?)",
-      hash, name, text, time.now())
+      policy.hash, policy.name, policy.text, time.now())
     local begun = self:write([[UPDATE runs SET state = 'running', attempts = attempts + 1, policy_hash = ?,
-      edition = coalesce(edition, ?), started_at = coalesce(started_at, ?)
-      WHERE id = ? AND state IN ('queued', 'running')]], hash, edition, time.now(), run.id)
+      file = coalesce(file, ?), edition = coalesce(edition, ?), started_at = coalesce(started_at, ?)
+      WHERE id = ? AND state IN ('queued', 'running')]], policy.hash, policy.file, edition, time.now(), run.id)
     if turn then take_lane(self, run) end
     return begun > 0 and self:row("SELECT edition FROM runs WHERE id = ?", run.id).edition
   end) or nil

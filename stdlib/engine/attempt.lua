@@ -126,12 +126,12 @@ function Attempt:policy_of(row)
     if current then return current end
     return nil, errors.new("not_found", ("the policy '%s' is gone"):format(row.policy), { op = "run" })
   end
-  if current and current.hash == row.policy_hash then return current end
+  if current and current.hash == row.policy_hash and (not row.file or current.file == row.file) then return current end
   local text, name = self.engine.journal:policy_text(row.policy_hash)
   if not text then
     return errors.fail("diverged", "the text of the policy that this run started with is not in the journal")
   end
-  local compiled, fault = policy.compile(name, text, "scripts/" .. name .. ".lua")
+  local compiled, fault = policy.compile(name, text, row.file or "scripts/" .. name .. ".lua")
   if not compiled then
     return errors.fail("diverged", "the policy that this run started with no longer loads: " .. fault.message)
   end
@@ -229,7 +229,7 @@ function Attempt:execute(turn)
   if not compiled then
     return self:finish(problem.code == "diverged" and "diverged" or "failed", problem, started)
   end
-  local edition = engine.journal:begin(row, compiled.hash, compiled.name, compiled.text, steps.EDITION, turn)
+  local edition = engine.journal:begin(row, compiled, steps.EDITION, turn)
   if not edition then return end
   self.begun = true
   local writer = runlog.writer(engine.state, row.id)

@@ -159,6 +159,7 @@ M.migrations = {
   [[
   ALTER TABLE runs ADD COLUMN edition INTEGER; -- of the words, set when it first starts (steps.lua)
   UPDATE runs SET edition = 1 WHERE policy_hash IS NOT NULL;
+  ALTER TABLE runs ADD COLUMN file TEXT;       -- of its policy, when it first starts: messages of errors hold it
   ALTER TABLE steps ADD COLUMN seq INTEGER;    -- the order in which waits of a run ended: its branches went on in it
 
   ALTER TABLE runs ADD COLUMN away INTEGER NOT NULL DEFAULT 0; -- 1: it waits, and the turn is another's

@@ -81,7 +81,8 @@ test("a run finishes with the text it started with, also when the policy was edi
   local script = function(word) return NOTE .. [[
     return policy { ]] .. WAIT .. [[
       run = function(run)
-        run:step("first", {}, function() return 1 end)
+        local _, message = pcall(function() error("with a position") end)
+        run:step("first", { message }, function() return 1 end)
         run:step("second", {}, function() note(0, "]] .. word .. [[") return 1 end)
       end }]] end
   local s = stage { production = NOTHING, staging = script "old text" }
