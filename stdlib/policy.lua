@@ -21,7 +21,7 @@ local sayings, suspension, sys, task = require "engine.sayings", require "engine
 local M = {}
 
 -- Limits of a watch and of a run's own Lua code; waiting costs nothing of them.
-M.WATCH_LIMITS = { cpu = 2, memory = 64 << 20 }
+M.WATCH_LIMITS = { cpu = 3, memory = 128 << 20 }
 M.RUN_LIMITS = { cpu = 20, memory = 128 << 20 }
 
 -- ---- deterministic versions of base functions ----
