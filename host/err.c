@@ -95,9 +95,11 @@ static enum err_code code_of_errno(int errnum)
 void err_errno(struct err *e, int errnum, const char *what)
 {
     char text[128];
+    const char *words = errnum == EXDEV /* openat2 says so; renames tell it themselves */
+                            ? "the path leads out of its folder"
+                            : strerror_r(errnum, text, sizeof text); /* GNU's: may or may not be the buffer */
 
-    /* GNU strerror_r: the result may or may not be the buffer. */
-    err_set(e, code_of_errno(errnum), "%s: %s", what, strerror_r(errnum, text, sizeof text));
+    err_set(e, code_of_errno(errnum), "%s: %s", what, words);
 }
 
 void err_uv(struct err *e, int status, const char *what)

@@ -184,7 +184,9 @@ function M.load(path, options)
     end
     return one(path, tostring(err.message))
   end
-  local value, found = M.parse(text, path)
+  local written, wrong = require("text").of_file(text)
+  if not written then return one(path, wrong) end
+  local value, found = M.parse(written, path)
   if value == nil then return nil, found end
   local dir = M.absolute(path):match("^(.*)/[^/]*$")
   return M.check(value, {

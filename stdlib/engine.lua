@@ -68,17 +68,19 @@ end
 ---@return Err? err busy: another host runs on this state.
 function M.open(options)
   local config = options.config
+  local function unusable(err)
+    local words = errors.is(err, "busy")
+        and ("another moontide runs on the state folder %s; stop it, or use --state with another one")
+          :format(config.state)
+      or ("the state folder %s cannot be used: %s; run as a user who may write there, or name another one (--state DIR, "
+        .. "or `state` in the configuration)"):format(config.state, err.message)
+    return nil, errors.new(err.code, words, { op = "engine.open", target = config.state, cause = err })
+  end
   local ok, err = fs.mkdir(config.state, { parents = true, mode = 448 }) -- 0700
-  if not ok then return nil, err end
+  if not ok then return unusable(err) end
   local lock
   lock, err = fs.lock(config.state .. "/lock")
-  if not lock then
-    if errors.is(err, "busy") then
-      err = errors.new("busy", "another moontide runs on this state folder; stop it, or use --state with another one",
-        { op = "engine.open", target = config.state })
-    end
-    return nil, err
-  end
+  if not lock then return unusable(err) end
   local book
   book, err = journal.open(config.state, { fresh = options.fresh })
   if not book then

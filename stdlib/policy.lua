@@ -339,6 +339,11 @@ function M.load(names, folder, suspended)
       file = folder .. "/" .. name .. ".lua"
       text, problem = require("fs").read(file)
       if problem and problem.code == "not_found" then problem = nil end
+      if text then
+        local wrong
+        text, wrong = require("text").of_file(text)
+        problem = wrong and errors.new("invalid", wrong) or nil
+      end
     end
     if not text and not problem then
       file = "scripts/" .. name .. ".lua"

@@ -78,6 +78,17 @@ function M.visible_json(json)
   return (json:gsub("\127", "\\u007f"):gsub("[\xC2-\xF4][\x80-\xBF]+", escapes))
 end
 
+---The text of a file that people wrote, without the mark that some editors put in front of it.
+---@param bytes string
+---@return string? text
+---@return string? wrong In words: it is not UTF-8.
+function M.of_file(bytes)
+  if bytes:find "^\xFF\xFE" or bytes:find "^\xFE\xFF" then
+    return nil, "the file is UTF-16: save it as UTF-8"
+  end
+  return (bytes:gsub("^\xEF\xBB\xBF", ""))
+end
+
 ---A URL without the name and password that may stand in it.
 ---@param url string
 ---@return string

@@ -70,7 +70,9 @@ function Context:fail(err)
   if self.json then
     self.err:line(require("control.wire").encode({ error = errors.plain(err), faults = err.faults }))
   else
-    self:complain(errors.is(err) and err.message or tostring(err))
+    local message, target = errors.is(err) and err.message or tostring(err), errors.is(err) and err.target
+    if target and not message:find(target, 1, true) then message = target .. ": " .. message end
+    self:complain(message)
     for _, fault in ipairs(err.faults or {}) do self:show_fault(fault) end
   end
   return err.down and 3 or 1

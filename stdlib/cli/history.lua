@@ -12,10 +12,13 @@ return {
   flags = { { name = "limit", value = "N", number = { min = 1, max = 1000 }, doc = "how many (default 20)" } },
   example = "moontide history web production --limit 5",
   run = function(ctx)
-    local history, err = ctx:reader():history {
-      app = ctx.args.APP, environment = ctx.args.ENV, limit = ctx.flags.limit or 20,
-    }
-    if not history then return ctx:fail(err) end
+    local query = { app = ctx.args.APP, environment = ctx.args.ENV, limit = ctx.flags.limit or 20 }
+    local history, err = ctx:reader():history(query)
+    if history and #history.runs == 0 then -- a host that is down does not know what is configured
+      local config = ctx:load_config()
+      err = config and require("journal.view").unknown(config.app_list, query)
+    end
+    if err then return ctx:fail(err) end
     if ctx.json then
       ctx:print_json(history)
     elseif #history.runs == 0 then

@@ -11,7 +11,14 @@ local M = {}
 -- A unix socket's address holds 108 bytes with its end (unix(7)).
 local SOCKET_PATH = 107
 
--- Names of the policies that there are: the folder's files, or those inside the program.
+local function contains(list, word)
+  for _, item in ipairs(list) do
+    if item == word then return true end
+  end
+  return false
+end
+
+-- Names of the policies that there are: the folder's files, and those inside the program that it does not replace.
 local function policies_of(config, at)
   local found = {}
   if config.scripts then
@@ -25,18 +32,13 @@ local function policies_of(config, at)
     for _, entry in ipairs(list) do
       found[#found + 1] = (type(entry) == "table" and entry.name or entry):match("^([^.].*)%.lua$")
     end
-  else
-    for _, path in ipairs(sys.embedded_list()) do found[#found + 1] = path:match("^scripts/([^/]+)%.lua$") end
+  end
+  for _, path in ipairs(sys.embedded_list()) do
+    local name = path:match("^scripts/([^/]+)%.lua$")
+    if name and not contains(found, name) then found[#found + 1] = name end
   end
   table.sort(found)
   return found
-end
-
-local function contains(list, word)
-  for _, item in ipairs(list) do
-    if item == word then return true end
-  end
-  return false
 end
 
 -- The values of a map in the order of the file; what has no line of its own comes last, by name.
@@ -126,8 +128,8 @@ local function check_policies(config, known, at, ...)
     local key, name = select(i, ...)
     if known and name and not contains(known, name) then
       at:child(key):fault(("there is no policy %s"):format(s.quote(name)), s.meant(name, known)
-        or (config.scripts and ("policies are the files of %s"):format(config.scripts)
-          or "built in: " .. table.concat(known, ", ")))
+        or ("there are: %s%s"):format(table.concat(known, ", "),
+          config.scripts and ("; files of %s come before those in the program"):format(config.scripts) or ""))
     end
   end
 end

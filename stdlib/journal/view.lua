@@ -168,16 +168,41 @@ function M.status(journal, config, engine)
   return { at = require("time").now(), apps = apps }
 end
 
+---What is wrong with a question that has no answer: there is no such app or environment.
+---@param apps AppConfig[]
+---@param query HistoryQuery
+---@return Err? err not_found
+function M.unknown(apps, query)
+  local names, found = {}, nil
+  for i, app in ipairs(apps) do
+    names[i] = app.name
+    if app.name == query.app then found = app end
+  end
+  if query.app and not found then
+    return errors.new("not_found", ("there is no app '%s'; there are: %s"):format(query.app, table.concat(names, ", ")),
+      { op = "history" })
+  end
+  if not found or not query.environment then return nil end
+  for i, environment in ipairs(found.environment_list) do
+    if environment.name == query.environment then return nil end
+    names[i] = environment.name
+  end
+  return errors.new("not_found", ("%s has no environment '%s'; it has: %s"):format(query.app, query.environment,
+    table.concat(names, ", ", 1, #found.environment_list)), { op = "history" })
+end
+
 ---@param journal Journal
 ---@param query HistoryQuery
 ---@param engine? table
----@return History
+---@return History? history
+---@return Err? err not_found: there is no such app or environment, and was none. Only a running host knows.
 function M.history(journal, query, engine)
   local limit = math.max(1, math.min(query.limit or 20, 1000))
-  return {
-    runs = infos(journal, engine, [[SELECT id FROM runs WHERE (?1 IS NULL OR app = ?1)
-      AND (?2 IS NULL OR environment = ?2) ORDER BY id DESC LIMIT ?3]], query.app, query.environment, limit),
-  }
+  local runs = infos(journal, engine, [[SELECT id FROM runs WHERE (?1 IS NULL OR app = ?1)
+      AND (?2 IS NULL OR environment = ?2) ORDER BY id DESC LIMIT ?3]], query.app, query.environment, limit)
+  local err = #runs == 0 and engine and M.unknown(engine.config.app_list, query)
+  if err then return nil, err end
+  return { runs = runs }
 end
 
 ---@param journal Journal
