@@ -259,6 +259,16 @@ function M.names()
   return names
 end
 
+---The functions of one module in policies.
+---@param module string
+---@return string[]? names nil: policies cannot require it.
+function M.words(module)
+  if not MODULES[module] then return nil end
+  local names = {}
+  for name in pairs(MODULES[module]) do names[#names + 1] = name end
+  return names
+end
+
 ---The position of the policy line that called, for refusals: skips frames of the program itself.
 ---@return string? file
 ---@return integer? line

@@ -72,8 +72,8 @@ function M.open(options)
     local words = errors.is(err, "busy")
         and ("another moontide runs on the state folder %s; stop it, or use --state with another one")
           :format(config.state)
-      or ("the state folder %s cannot be used: %s; run as a user who may write there, or name another one (--state DIR, "
-        .. "or `state` in the configuration)"):format(config.state, err.message)
+      or ("the state folder %s cannot be used: %s; run as a user who may write there, or name another one (--state "
+        .. "DIR, or `state` in the configuration)"):format(config.state, err.message)
     return nil, errors.new(err.code, words, { op = "engine.open", target = config.state, cause = err })
   end
   local ok, err = fs.mkdir(config.state, { parents = true, mode = 448 }) -- 0700

@@ -325,6 +325,22 @@ function M.compile(name, text, file, suspended)
   return policy
 end
 
+---Finds what a policy's file calls and nothing has, without running it. Not asked of runs under way: they finish with
+---what they began with.
+---@async
+---@param policy Policy
+---@return Fault[] faults
+function M.unknown(policy)
+  local chunk = sys.compile(policy.text, "@" .. policy.file, {})
+  local looking <close> = task.start({ name = "words of " .. policy.name, cpu = 1, memory = 32 << 20 }, function()
+    local globals = M.environment()
+    rawset(globals, "_G", true)
+    return require("calls").faults(chunk, policy.file,
+      { globals = globals, libraries = M.LIBRARIES, modules = effects.words })
+  end)
+  return (looking:join()) or {} -- a file that takes longer is judged by its runs
+end
+
 ---Finds and compiles policies: the file in `folder` first, else the one that is part of the program.
 ---@param names string[]
 ---@param folder? string
@@ -359,6 +375,9 @@ function M.load(names, folder, suspended)
     end
     policies[name] = compiled
     faults[#faults + 1] = fault
+    if compiled and not compiled.suspended then
+      for _, unknown in ipairs(M.unknown(compiled)) do faults[#faults + 1] = unknown end
+    end
   end
   if #faults > 0 then return nil, faults end
   return policies

@@ -584,3 +584,67 @@ test("tools talk to the prompt in frames", function()
     eq(moontide("repl", "--standalone", "-o", "json", { stdin = bad }).code, 2, bad)
   end
 end)
+
+-- ---- what people meet first ----
+
+local APPS <const> = [[
+  apps = { web = { source = "/nonexistent/web.git", image = "127.0.0.1:5000/web",
+    environments = { staging = {
+      target = { kind = "command", apply = { "/bin/true" }, current = { "/bin/true" } } } } } },
+]]
+
+test("marks that editors put in front of a file are no part of it", function()
+  local dir, mark = folder(), "\xEF\xBB\xBF"
+  write(dir .. "/a.lua", mark .. "return {\n" .. APPS .. "}\n")
+  write(dir .. "/a.yaml", mark .. "state: /tmp/x\napps: {}\n")
+  write(dir .. "/a.json", mark .. '{ "apps": {} }')
+  ok(fs.mkdir(dir .. "/scripts"))
+  write(dir .. "/scripts/staging.lua", mark .. ok(fs.read "scripts/staging.lua"))
+  for _, name in ipairs { "a.lua", "a.yaml", "a.json" } do
+    local r = moontide("check", "--config", dir .. "/" .. name)
+    eq({ r.code, r.stderr }, { 0, "" }, name)
+  end
+  eq(moontide("check", "--config", dir .. "/a.lua", "--scripts", dir .. "/scripts").code, 0)
+  write(dir .. "/wide.lua", "\xFF\xFEr\0e\0t\0u\0r\0n\0")
+  local r = moontide("check", "--config", dir .. "/wide.lua")
+  eq(r.code, 2)
+  has(r.stderr, "wide.lua: the file is UTF-16: save it as UTF-8")
+end)
+
+test("a folder of scripts comes first and replaces nothing else; what its files misspell is found", function()
+  local dir = folder()
+  write(dir .. "/a.lua", "return {\n" .. APPS .. "}\n")
+  ok(fs.mkdir(dir .. "/scripts"))
+  write(dir .. "/scripts/staging.lua", "return policy {\n  watch = function(place)\n    return plcae:head()\n  end,\n"
+    .. "  run = function(run, head)\n    run:relase(head)\n  end,\n}\n")
+  local r = moontide("check", "--config", dir .. "/a.lua", "--scripts", dir .. "/scripts")
+  eq(r.code, 2)
+  has(r.stderr, "scripts/staging.lua:3: there is nothing called 'plcae' (did you mean place?)")
+  has(r.stderr, "scripts/staging.lua:6: a run has no 'relase' (did you mean release?)")
+  has(r.stderr, "2 faults")
+end)
+
+test("a state folder that cannot be used is named, with the way out", function()
+  local dir = folder()
+  write(dir .. "/a.lua", "return {\n" .. APPS .. "}\n")
+  write(dir .. "/file", "")
+  for _, command in ipairs { "run", "once" } do
+    local r = moontide(command, "--config", dir .. "/a.lua", "--state", dir .. "/file")
+    eq(r.code, 1)
+    has(r.stderr, "the state folder " .. dir .. "/file cannot be used: ")
+    has(r.stderr, "--state DIR")
+  end
+end)
+
+test("history says when it is asked for what is not there", function()
+  local dir = folder()
+  write(dir .. "/a.lua", "return {\n  state = '" .. dir .. "/state',\n" .. APPS .. "}\n")
+  moontide("once", "--config", dir .. "/a.lua")
+  local r = moontide("history", "web", "nope", "--config", dir .. "/a.lua")
+  eq(r.code, 1)
+  has(r.stderr, "web has no environment 'nope'; it has: staging")
+  r = moontide("history", "wbe", "--config", dir .. "/a.lua")
+  eq(r.code, 1)
+  has(r.stderr, "there is no app 'wbe'; there are: web")
+  eq(moontide("history", "web", "--config", dir .. "/a.lua").stdout, "nothing has run yet\n")
+end)

@@ -1,0 +1,98 @@
+-- What `check` finds in a policy without running it: words that nothing has, each with its line and what was meant.
+local check = require "check"
+local fs, policy, sys = require "fs", require "policy", require "sys"
+local test, eq, ok = check.test, check.eq, check.ok
+
+local function unknown(text)
+  local compiled, fault = policy.compile("probe", text, "scripts/probe.lua")
+  return policy.unknown(ok(compiled, fault and fault.message))
+end
+
+local function found(text)
+  local list = {}
+  for i, f in ipairs(unknown(text)) do list[i] = ("%d %s|%s"):format(f.line, f.message, f.suggestion or "") end
+  return list
+end
+
+test("misspelt words are found wherever they stand, with what was meant", function()
+  eq(found [[
+local http, time = require "http", require("time")
+local function helper(place) return place:tgas(), http.gte("x") end
+return policy {
+  watch = function(place)
+    if time.nwo() > 0 then return plcae:head() end
+    for _, tag in ipairs(place:tags()) do
+      if string.fnid(tag.name, "x") then tabel.sort({}) end
+      local inner = function() return place:haed() end
+      inner(helper)
+    end
+    return place.enviroment
+  end,
+  run = function(run, change)
+    local image = run:imgae(change.commit)
+    run:image(change.commit):tga("x")
+    run:all { function() run:relase(image) end }
+    if change then prnit(_G, math.floor(1.5), math.flor(1)) end
+  end,
+}]], {
+    "2 a place has no 'tgas'|did you mean tags?", "2 http has no 'gte'|did you mean get?",
+    "5 time has no 'nwo'|did you mean now?", "5 there is nothing called 'plcae'|did you mean place?",
+    "7 string has no 'fnid'|did you mean find?", "7 there is nothing called 'tabel'|did you mean table?",
+    "8 a place has no 'haed'|did you mean head?", "11 a place has no 'enviroment'|did you mean environment?",
+    "14 a run has no 'imgae'|did you mean image?", "15 an image has no 'tga'|did you mean tag?",
+    "16 a run has no 'relase'|did you mean release?", "17 there is nothing called 'prnit'|did you mean print?",
+    "17 math has no 'flor'|did you mean floor?",
+  })
+end)
+
+test("what is not known is left to its run", function()
+  eq(found [[
+local words = { head = function() end }
+local function of(t, name) return t[name] end
+return policy {
+  watch = function(place)
+    local other = place:current()
+    if other then other.whatever = 1 end
+    words.anything = other
+    local name = "he" .. "ad"
+    local found = place[name] or of(place, "nothing")
+    place = words
+    return found, place:anything(), ("x"):rep(3), other and other.digest:nope()
+  end,
+  run = function(run, change)
+    local function describe(run) return run.error, run.id end
+    describe(change.data.more)
+    goto out
+    ::out::
+    for i = 1, 3 do run:log("%d", i) end
+  end,
+}]], {})
+end)
+
+test("nothing is found in the policies of the program", function()
+  for _, path in ipairs(sys.embedded_list()) do
+    local name = path:match "^scripts/([^/]+)%.lua$"
+    if name then eq(policy.unknown(ok(policy.compile(name, sys.embedded(path), path))), {}, path) end
+  end
+end)
+
+test("many faults come by line, from large files, too", function()
+  local lines = { "return policy { run = function() end, watch = function(place)" }
+  for i = 1, 3000 do lines[#lines + 1] = ("local x%d = place:haed() x%d = nothing%d"):format(i % 3, i % 3, i % 7) end
+  local text = table.concat(lines, " end do\n") .. " end } "
+  text = text:gsub("watch = function%(place%) end do", "watch = function(place) do", 1):gsub(" end } $", " end end }")
+  local list = unknown(text)
+  eq(#list, 100, "enough to begin with")
+  for i = 2, #list do ok(list[i - 1].line <= list[i].line) end
+  eq(list[100].line, 51)
+end)
+
+test("a folder of policies is judged so when it is loaded, and a run under way is not", function()
+  local dir <close> = ok(fs.temp_dir())
+  ok(fs.write(dir.path .. "/staging.lua",
+    "return policy { watch = function(place)\n return place:haed() end, run = function() end }"))
+  local policies, faults = policy.load({ "staging", "rollback" }, dir.path)
+  eq(policies, nil)
+  eq({ #faults, faults[1].line, faults[1].suggestion }, { 1, 2, "did you mean head?" })
+  ok(policy.compile("staging", ok(fs.read(dir.path .. "/staging.lua")), "scripts/staging.lua"))
+end)
