@@ -277,8 +277,9 @@ function Branches:outside(fn, ...)
   else
     results = table.pack(pcall(fn, ...))
   end
-  if not results[1] and errors.is(results[2], "cancelled") then
-    if not pcall(time.sleep, 0) then branch.over = results[2] end -- it was, and not only what it called
+  -- Whether it was cancelled itself, and not only what it called: then this wait is, too.
+  if not results[1] and errors.is(results[2], "cancelled") and not pcall(time.sleep, 0) then
+    branch.over = results[2]
     error(results[2], 0)
   end
   local wait = wait_of(branch)

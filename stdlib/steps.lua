@@ -242,7 +242,7 @@ function Steps:ended(path, name, started, ok, ...)
     local err = errors.wrap((...), name)
     -- The host stops, or the run was ended from outside: the effect's outcome is unknown, so none is recorded.
     if self.stopping() then self.over = self.over or err end
-    if err.code == "cancelled" or self.stopping() then error(err, 0) end
+    if err.code == "cancelled" and not self.turns or self.stopping() then error(err, 0) end
     self:failed(path, name, elapsed, err)
   end
   -- What cannot be recorded is a failure of the step like any other: after a crash it must not be tried again.

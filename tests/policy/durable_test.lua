@@ -287,6 +287,18 @@ test("a request of a run reads and writes files of its app only, and no UNIX soc
   ]]):format(server.url, server.url, server.url))
 end)
 
+test("a step that fails because something in it was cancelled is a failed step", function()
+  twice [[
+    local ok, err = pcall(run.step, run, "mine", nil, function()
+      local t = task.spawn(function() time.sleep(60) end)
+      t:cancel()
+      return assert(t:join())
+    end)
+    see(ok, err.code)
+    see(run:now())
+  ]]
+end)
+
 -- ---- branches ----
 
 test("branches end in the order in which they ended, and draw random numbers of their own", function()
