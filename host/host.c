@@ -26,10 +26,11 @@
 #include "secret.h"
 #include "task.h"
 
-/* How quickly the collector works, in percent of what is allocated meanwhile (Lua's own: 100). What is made
- * while it marks, and hangs from a table that was marked already, is marked in one go at the end: with a list
- * of 150,000 references that kept the loop for 200 ms. The faster it marks, the less is made meanwhile. */
-#define GC_STEPMUL 1000
+/* How much the collector marks while so much is allocated (Lua's own: 100). A large allocation, of an answer
+ * or of a table that grows, is paid for in one step: with Lua's own figure that is a whole cycle, which keeps
+ * the loop for 100 to 200 ms beside 150,000 references. With this one a cycle still ends long before the heap
+ * has doubled. */
+#define GC_STEPMUL 16
 
 /* How much is allocated between two of its steps: the logarithm of bytes. A step does GC_STEPMUL percent of
  * that at once, and nothing interrupts it: with Lua's own 8 KiB one took 50 ms. */
