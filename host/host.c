@@ -34,7 +34,7 @@
 
 /* How much is allocated between two of its steps: the logarithm of bytes. A step does GC_STEPMUL percent of
  * that at once, and nothing interrupts it: with Lua's own 8 KiB one took 50 ms. */
-#define GC_STEP 8
+#define GC_STEP 10
 
 static const luaL_Reg lua_libraries[] = {
     {LUA_GNAME, luaopen_base},        {LUA_COLIBNAME, luaopen_coroutine}, {LUA_TABLIBNAME, luaopen_table},
