@@ -56,6 +56,19 @@ local function folders(path)
   return list
 end
 
+-- containerd and the kubelet make a folder for each controller that the kernel has, also where none is mounted: plain
+-- folders of a tmpfs. podman then takes them for control groups, fills them with files and cannot remove them again.
+local function remove_strays()
+  local root = fs.stat "/sys/fs/cgroup"
+  for _, name in ipairs(folders "/sys/fs/cgroup") do
+    local path = "/sys/fs/cgroup/" .. name
+    local stat = fs.stat(path)
+    if root and stat and stat.device == root.device and not fs.exists(path .. "/cgroup.procs") then
+      fs.remove(path, { recursive = true })
+    end
+  end
+end
+
 local function hierarchies()
   local roots = { "/sys/fs/cgroup" }
   for _, name in ipairs(folders "/sys/fs/cgroup") do roots[#roots + 1] = "/sys/fs/cgroup/" .. name end
@@ -117,6 +130,7 @@ function M.open()
     local pid = only_child(service.pid)
     return pid and (fs.read(("/proc/%d/cmdline"):format(pid), { max = 4096 }) or ""):find("^catatonit") and pid
   end)
+  remove_strays()
   for _, path in ipairs(HIDDEN) do
     if fs.exists(path) then base.run(M.enter(cage, { "mount", "-t", "tmpfs", "lab", path }, "/")) end
   end
