@@ -45,12 +45,22 @@ local function evil(fields)
   return setmetatable(t, meta), inner
 end
 
+-- A body that shows the request: its headers came in whatever order their table has.
+local function in_order(body)
+  local lines = {}
+  for line in tostring(body):gmatch("[^\r\n]+") do lines[#lines + 1] = line end
+  table.sort(lines)
+  return lines
+end
+
 -- What a call gave, as data that is the same for two calls that did the same.
 local function outcome(called, value, more)
   if type(value) == "userdata" and tostring(value) ~= "null" then return { called, "userdata" } end
   if not called then return { called, tostring(value):gsub("^.-:%d+: ", "") } end
   if value == nil then return { called, nil, type(more) == "table" and more.code or more } end
-  if type(value) == "table" and rawget(value, "status") then return { called, value.status, value.body, value.etag } end
+  if type(value) == "table" and rawget(value, "status") then
+    return { called, value.status, in_order(value.body), value.etag }
+  end
   if type(value) == "table" and rawget(value, "code") then return { called, value.code, value.stdout, value.stderr } end
   if type(value) == "table" and rawget(value, "pid") then return { called, "child" } end
   if type(value) == "table" and rawget(value, "handle") then return { called, "handle" } end
