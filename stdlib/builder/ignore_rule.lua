@@ -6,6 +6,7 @@
 local M = {}
 
 local SLASH <const>, REPLACEMENT <const> = 47, 0xFFFD
+local MOST_TIMES <const>, MOST_ITEMS <const> = 1000, 5000 -- of a repetition, as in Go; of a rule
 
 -- The character at a byte of the text, and where the next one begins. A byte that begins no UTF-8 sequence is U+FFFD,
 -- as Go reads it.
@@ -152,9 +153,11 @@ local function check_syntax(rule)
   end
 end
 
--- Go's text of the expression behind its "^", and by which of four comparisons the rule is decided.
+-- Go's text of the expression behind its "^", and by which of four comparisons the rule is decided. The library means
+-- to escape "|", "{" and "}", too, and does not: they mean in a rule what they mean in an expression. A byte order mark
+-- that begins a rule is lost to its scanner.
 local function expression(rule)
-  local out, kind, at, index = {}, "exact", 1, 0
+  local out, kind, at, index = {}, "exact", rule:find("^\u{FEFF}") and 4 or 1, 0
   local function next_character()
     local code
     code, at = character(rule, at)
@@ -179,7 +182,7 @@ local function expression(rule)
       out[#out + 1], kind = "[^/]*", "expression"
     elseif c == "?" then
       out[#out + 1], kind = "[^/]", "expression"
-    elseif c:find("^[.+()|{}$]") then
+    elseif c:find("^[.+()$]") then
       out[#out + 1] = "\\" .. c
     elseif c == "\\" and at <= #rule then
       out[#out + 1], kind = "\\" .. next_character(), "expression"
@@ -195,19 +198,54 @@ end
 
 -- ---- the expression as a program ----
 
--- A list of {set=, any=, char=, at=, star=, deep=}: one test each, in a row.
+-- The bounds of a repetition, "{2}", "{2,}" or "{2,5}", and where the text goes on; nil when a "{" is just a brace.
+local function bounds(text, at)
+  local low, comma, high, after = text:match("^{(%d+)(,?)(%d*)}()", at)
+  if not low or comma == "" and high ~= "" then return nil end
+  if low:find("^0%d") or high:find("^0%d") then return nil end
+  local least, most = tonumber(low), high ~= "" and tonumber(high) or comma == "" and tonumber(low) or nil
+  if least > MOST_TIMES or most and (most > MOST_TIMES or most < least) then
+    bad(("'%s' is no number of times"):format(text:sub(at, after - 1)))
+  end
+  return after, least, most
+end
+
+-- Puts the last item of a list in as often as a repetition says.
+local function repeated(list, least, most)
+  local item = table.remove(list)
+  local function put(how)
+    if #list >= MOST_ITEMS then bad "it stands for too long an expression" end
+    list[#list + 1] = { set = item.set, any = item.any, char = item.char, at = item.at, [how or "once"] = true }
+  end
+  for _ = 1, item.at and math.min(least, 1) or least do put() end
+  if item.at then return end -- what is a place and no character need not be there again
+  if not most then put "star" end
+  for _ = least + 1, most or 0 do put "optional" end
+end
+
+-- The branches of an expression, each a list of {set=, any=, char=, at=, star=, optional=, deep=}: one test each, in a
+-- row. Only the first one is held to the beginning, and only the last to the end.
 local function program(text)
-  local list, at = {}, 1
+  local list, at, again = { { at = "A" } }, 1, false
+  local branches = { list }
   local function add(item)
-    if text:sub(at, at) == "*" then
+    list[#list + 1], again = item, text:sub(at, at) == "*"
+    if again then
       item.star, at = true, at + 1
     end
-    list[#list + 1] = item
   end
   while at <= #text do
     local c = text:sub(at, at)
-    if text:sub(at, at + 5) == "(.*/)?" then
-      list[#list + 1], at = { deep = true }, at + 6
+    local after, least, most = bounds(text, at)
+    if after then
+      if #list == 0 or again then bad(("'%s' repeats nothing"):format(text:sub(at, after - 1))) end
+      repeated(list, least, most)
+      at, again = after, true
+    elseif c == "|" then
+      list, at, again = {}, at + 1, false
+      branches[#branches + 1] = list
+    elseif text:sub(at, at + 5) == "(.*/)?" then
+      list[#list + 1], at, again = { deep = true }, at + 6, true
     elseif c == "[" then
       local set
       set, at = class(text, at + 1)
@@ -216,26 +254,25 @@ local function program(text)
       at = at + 1
       add { any = true }
     elseif c == "^" or c == "$" then
-      list[#list + 1], at = { at = c == "^" and "A" or "z" }, at + 1
+      at = at + 1
+      add { at = c == "^" and "A" or "z" }
     elseif c == "\\" then
       local set, place = perl(text, at), text:match("^[AbBz]", at + 1)
-      if set then
+      if set or place then
         at = at + 2
-        add { set = set }
-      elseif place then
-        list[#list + 1], at = { at = place }, at + 2
+        add { set = set, at = place }
       else
         local char
         char, at = escaped(text, at + 1)
-        list[#list + 1] = { char = char }
+        add { char = char }
       end
     else
       local char
       char, at = character(text, at)
-      list[#list + 1] = { char = char }
+      add { char = char }
     end
   end
-  return list
+  return branches
 end
 
 local function is_word(c) return c ~= nil and within(PERL.w, c) end
@@ -255,9 +292,8 @@ end
 
 -- Whether the path fits. A state is the index of the item that is next; `-index` is a `deep` item that has begun: it
 -- ends behind a slash.
-local function run(list, path)
-  local chars = characters(path)
-  local last = #list + 1
+local function run(list, chars)
+  local last, held = #list + 1, list[1] ~= nil and list[1].at == "A"
   local states, seen
   local function enter(state, position)
     if seen[state] then return end
@@ -271,7 +307,7 @@ local function run(list, path)
     if item and item.deep then
       enter(-state, position)
       enter(state + 1, position)
-    elseif item and item.star then
+    elseif item and (item.star or item.optional) then
       enter(state + 1, position)
     end
   end
@@ -290,8 +326,9 @@ local function run(list, path)
         enter(item.star and state or state + 1, position + 1)
       end
     end
+    if not held then enter(1, position + 1) end
     if seen[last] then return true end
-    if #states == 0 then return false end
+    if held and #states == 0 then return false end
   end
   return false
 end
@@ -301,7 +338,7 @@ local function literal(list, from, to, step)
   local bytes = {}
   for i = from, to, step do
     local char = list[i].char
-    if not char or list[i].star or char == REPLACEMENT then break end
+    if not char or list[i].star or list[i].optional or char == REPLACEMENT then break end
     table.insert(bytes, step > 0 and #bytes + 1 or 1, utf8.char(char))
   end
   return table.concat(bytes)
@@ -325,11 +362,19 @@ function M.compile(rule)
       local whole = suffix:sub(1, 1) == "/" and suffix:sub(2)
       return function(path) return suffix == "" or path:sub(-#suffix) == suffix or path == whole end
     end
-    local list = program(text)
-    local head = literal(list, 1, #list, 1)
-    local tail = list[#list].at == "z" and literal(list, #list - 1, 1, -1) or ""
+    local branches = program(text)
+    local list, head, tail = branches[1], "", ""
+    if #branches == 1 and list[1].at == "A" then
+      head = literal(list, 2, #list, 1)
+      tail = list[#list].at == "z" and literal(list, #list - 1, 1, -1) or ""
+    end
     return function(path)
-      return path:sub(1, #head) == head and (tail == "" or path:sub(-#tail) == tail) and run(list, path)
+      if path:sub(1, #head) ~= head or tail ~= "" and path:sub(-#tail) ~= tail then return false end
+      local chars = characters(path)
+      for _, branch in ipairs(branches) do
+        if run(branch, chars) then return true end
+      end
+      return false
     end
   end)
   if ok then return result end

@@ -31,6 +31,11 @@ test("patterns leave out what Docker leaves out", function()
     { "**/cache/**", "a/cache", false }, { "?", "é", true }, { "??", "é", false }, { "[é-ü]", "ö", true },
     { "x?y", "x/y", false }, { "a.c", "abc", false }, { "a+b*", "aab", false }, { "\u{A0}a\u{2003}", "a", true },
     { "a\n!!b", "b", false }, { "a^*", "a^b", false }, { "[a*]", "a/a]", true }, { "a\\d", "a5", true },
+    { "*.{js,ts}", "x.js", false }, { "*.{js,ts}", "x.{js,ts}", true }, { "a|b", "a", false }, { "a|b", "a|b", true },
+    { "a|b*", "ax/y", true }, { "x|?b", "c/ab", true }, { "[ab]{2}", "ba", true }, { "[ab]{2}", "a{2}", false },
+    { "*a{2,}b", "xaaab", true }, { "*a{2,}b", "xab", false }, { "?b{0,1}", "ab", true }, { "?b{0,1}", "abb", false },
+    { "?{01}", "a{01}", true }, { "?a{0}|{", "b", true }, { "\u{FEFF}\u{FEFF}?", "x", true },
+    { "\u{FEFF}\u{FEFF}x", "x", false }, { "\u{FEFF}\u{FEFF}x", "\u{FEFF}x", true }, { "a\n\u{FEFF}b?", "bc", true },
   } do
     eq(excluded(case[1], case[2]), case[3], ("%q on %q"):format(case[1], case[2]))
   end
@@ -55,7 +60,10 @@ test("random files leave out what the library leaves out, and fail where it fail
 end)
 
 test("a rule that cannot be read is refused with its line", function()
-  for _, rule in ipairs { "[", "a[", "[]", "[a", "[-a]", "[b-a]", "\\", "a\\", "!", "!/", "\\q*", "[[:nope:]]" } do
+  for _, rule in ipairs {
+    "[", "a[", "[]", "[a", "[-a]", "[b-a]", "\\", "a\\", "!", "!/", "\\q*", "[[:nope:]]", "?{3,2}", "?a{1001}",
+    "*{2}", "?|{2}", "?{2}{2}", "?" .. ("a{1000}"):rep(6),
+  } do
     local err = fails("invalid", ignore.compile("fine\n# note\n" .. rule .. "\n"))
     eq(err.line, 3)
     ok(tostring(err):find(".dockerignore:3", 1, true), tostring(err))
@@ -66,6 +74,8 @@ end)
 test("a hostile pattern does not multiply", function()
   excluded(("*a"):rep(100) .. "b", ("a"):rep(250))
   excluded(("**/a/"):rep(200) .. "b", ("a/"):rep(500) .. "c")
+  excluded("?" .. ("a{0,1000}"):rep(4) .. "b", ("a"):rep(250))
+  excluded("|" .. ("*a|"):rep(200) .. "b", ("a"):rep(250))
   excluded(("[a*]"):rep(60) .. ("**/"):rep(60) .. "b", ("a/"):rep(200) .. "c")
   fails("too_large", ignore.compile(("a\n"):rep(501)))
 end)
