@@ -78,6 +78,13 @@ function M.words(answer)
   return log.redact(text.clean(tostring(said), 500))
 end
 
+-- The error of who answers for the engine, that it cannot be asked now.
+local function shut(socket, answer)
+  local code = answer.status == 429 and "rate_limited" or "busy"
+  return errors.fail(code, ("the docker engine at %s cannot be asked: HTTP %d: %s"):format(socket, answer.status,
+    M.words(answer)), { op = "docker", target = socket, status = answer.status })
+end
+
 -- Asks the engine what it speaks.
 local function ask(socket)
   local answer, err = http.get("http://docker/version", { unix = socket, timeout = LOOK, max_body = 1 << 20 })
@@ -89,6 +96,7 @@ local function ask(socket)
     answer, err = http.get("http://docker/_ping", { unix = socket, timeout = LOOK })
     if not answer then return nil, unreachable(socket, err) end
     newest, oldest = answer.headers["api-version"], nil
+    if not number(newest) and errors.passing(answer.status) then return shut(socket, answer) end
   end
   local version, why = M.choose(newest, oldest)
   if version then

@@ -3,7 +3,7 @@
 local check = require "check"
 local lab = require "lab"
 local api, engines, fs, serve = require "docker.api", require "target.engine", require "fs", require "serve"
-local choice = require "builder.choice"
+local choice, errors = require "builder.choice", require "errors"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
 -- An engine that speaks versions from `oldest` to `newest` and refuses others as dockerd does.
@@ -14,6 +14,7 @@ local function engine(about)
   self.start = function()
     self.server = ok(serve.listen { unix = self.socket, handler = function(request)
       self.log[#self.log + 1] = request.method .. " " .. request.path
+      if self.about.status then return { status = self.about.status, body = "upstream is away" } end
       if request.path == "/version" then
         if self.about.shut then return { status = 403, body = "forbidden by the proxy" } end
         return { body = { ApiVersion = self.about.newest, MinAPIVersion = self.about.oldest } }
@@ -107,6 +108,19 @@ test("an engine that is not there, or is shut to us, is told with what to do", f
   local path = lab.dir("silent") .. "/docker.sock"
   ok(fs.write(path, ""))
   has(tostring(fails("refused", engines.open(path):list {})), path)
+end)
+
+test("a proxy whose engine is away is transient, and asked again", function()
+  for status, code in pairs { [502] = "busy", [503] = "busy", [429] = "rate_limited" } do
+    local e = engine { newest = "1.52", oldest = "1.44", status = status }
+    local err = fails(code, engines.open(e.socket):list {})
+    ok(errors.passing(err), tostring(err))
+    has(tostring(err), "upstream is away")
+    e.about.status = nil
+    eq(engines.open(e.socket):list {}, {})
+  end
+  local shut = engine { newest = "1.52", oldest = "1.44", status = 403 }
+  has(tostring(fails("unsupported", engines.open(shut.socket):list {})), "does not tell")
 end)
 
 test("the real engine says what it speaks, and is spoken with", function()
