@@ -192,12 +192,20 @@ end
 local MONTHS = { Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6, Jul = 7, Aug = 8, Sep = 9, Oct = 10,
   Nov = 11, Dec = 12 }
 
----Seconds since 1970 of an HTTP date in its one preferred form (RFC 9110, 5.6.7).
+---Seconds since 1970 of an HTTP date, in any of its three forms (RFC 9110, 5.6.7).
 ---@param value string
 ---@return number? seconds
 local function http_date(value)
   local day, month, year, hour, minute, second =
     value:match "^%a%a%a, (%d%d) (%a%a%a) (%d%d%d%d) (%d%d):(%d%d):(%d%d) GMT$"
+  if not day then
+    day, month, year, hour, minute, second = value:match "^%a+, (%d%d)%-(%a%a%a)%-(%d%d) (%d%d):(%d%d):(%d%d) GMT$"
+    year = year and (tonumber(year) < 70 and "20" or "19") .. year
+  end
+  if not day then
+    month, day, hour, minute, second, year =
+      value:match "^%a%a%a (%a%a%a) ([ %d]%d) (%d%d):(%d%d):(%d%d) (%d%d%d%d)$"
+  end
   month = MONTHS[month]
   if not month then return nil end
   local y, m = tonumber(year), month

@@ -60,7 +60,10 @@ end
 ---@return string? what
 function M.is_image_child(child)
   local notes = type(child.annotations) == "table" and child.annotations or {}
-  if notes["vnd.docker.reference.type"] ~= nil then
+  local platform = type(child.platform) == "table" and child.platform or {}
+  -- buildkit says both; tools that copy an index may drop the annotations.
+  local for_none = platform.os == "unknown" and platform.architecture == "unknown"
+  if notes["vnd.docker.reference.type"] ~= nil or for_none then
     return false, "it is an attestation, not an image"
   end
   local artifact = given(child.artifactType)

@@ -13,8 +13,12 @@ for name in ("prev previous first last self start up index canonical alternate d
   ELSEWHERE[name] = true
 end
 
--- A parameter's value at a position: quoted in one way or the other, or bare.
-local function value_at(text, at)
+---A parameter's value at a position of a header: quoted in one way or the other, or bare.
+---@param text string
+---@param at integer
+---@return string? value nil: its quotes do not end.
+---@return integer? after
+function M.value(text, at)
   local quote = text:match("^[\"']", at)
   if not quote then
     local value, after = text:match("^([^;,%s]*)()", at)
@@ -45,7 +49,7 @@ local function parse(text)
       if not key then break end
       local value = ""
       if text:sub(after, after) == "=" then
-        value, after = value_at(text, text:match("^=%s*()", after))
+        value, after = M.value(text, text:match("^=%s*()", after))
         if not value then return nil end
       end
       if key:lower() == "rel" and not link.rel then link.rel = value:lower() end

@@ -7,7 +7,7 @@
 -- could have written: its password goes to the registry's own address, or where the configuration says (`realm`).
 -- Rules: the distribution project's token authentication.
 local errors, hash, http, log, time = require "errors", require "hash", require "http", require "log", require "time"
-local patience = require "registry.patience"
+local link, patience = require "registry.link", require "registry.patience"
 
 local M = {}
 
@@ -22,27 +22,32 @@ local function fail(where, code, message, cause)
   return errors.fail(code, message, { op = "registry.token", target = where.name, cause = cause })
 end
 
----Parses the challenges of WWW-Authenticate: `Bearer realm="https://...",service="...",scope="..."`.
+local WORD <const> = "^[%w!#$%%&'*+.^_`|~-]+"
+
+---Parses the challenges of WWW-Authenticate: `Bearer realm="https://...",service="...",scope="..."`. Those of other
+---schemes, whatever stands in them, hide none that we know.
 ---@param text string
 ---@return table? fields with `scheme`, "basic" or "bearer"; the stronger one of several
 function M.challenge(text)
   local found
-  text = "," .. text
-  local at = 1
-  while true do
-    -- A scheme is a word after a comma that no "=" follows.
-    local _, stop, scheme = text:find("^[%s,]*(%a+)%f[%s,\0]%s*", at)
-    if not scheme then break end
+  local at = text:match("^[%s,]*()")
+  while at <= #text do
+    local scheme = text:match(WORD, at)
+    if not scheme then return found end
+    at = at + #scheme
+    -- Some schemes have one bare value instead of parameters.
+    at = text:match("^%s+[%w._~+/-]+=*%s*%f[,\0]()", at) or at
     local fields = { scheme = scheme:lower() }
-    at = stop + 1
     while true do
-      local last, key, value
-      _, last, key, value = text:find('^[%s,]*([%w_-]+)%s*=%s*"([^"]*)"', at)
-      if not key then _, last, key, value = text:find("^[%s,]*([%w_-]+)%s*=%s*([^%s,]+)", at) end
-      if not key then break end
-      fields[key:lower()], at = value, last + 1
+      local from = text:match("^[%s,]*()", at)
+      local key = text:match(WORD, from)
+      local after = key and text:match("^%s*=%s*()", from + #key)
+      if not after then break end
+      fields[key:lower()], at = link.value(text, after)
+      if not at then return found end
     end
     if fields.scheme == "bearer" or fields.scheme == "basic" and not found then found = fields end
+    at = text:match("^[%s,]*()", at)
   end
   return found
 end

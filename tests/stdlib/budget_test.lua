@@ -121,6 +121,9 @@ end)
 test("reads Retry-After in both forms", function()
   local at = 784111777 -- Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110
   eq(budget.http_date "Sun, 06 Nov 1994 08:49:37 GMT", at)
+  eq(budget.http_date "Sunday, 06-Nov-94 08:49:37 GMT", at)
+  eq(budget.http_date "Sun Nov  6 08:49:37 1994", at)
+  eq(budget.http_date "Sunday, 29-Nov-26 08:49:37 GMT", budget.http_date "Sun, 29 Nov 2026 08:49:37 GMT")
   eq(budget.http_date "Thu, 01 Jan 1970 00:00:00 GMT", 0)
   eq(budget.http_date "Thu, 29 Feb 2024 12:00:00 GMT", 1709208000)
   eq(budget.retry_after "120", 120)
@@ -130,7 +133,7 @@ test("reads Retry-After in both forms", function()
   eq(budget.retry_after("Sun, 06 Nov 1994 08:50:37 GMT", at), 60)
   eq(budget.retry_after("Sun, 06 Nov 1994 08:00:00 GMT", at), 1)
   eq(budget.retry_after("Sun, 06 Nov 2094 08:00:00 GMT", at), 3600)
-  for _, junk in ipairs { "", "soon", "-1", "1.5", "Sunday, 06-Nov-94 08:49:37 GMT",
+  for _, junk in ipairs { "", "soon", "-1", "1.5", "Sunday, 06-Nov-94 08:49:37", "Sun Nov 06 1994",
     "Sun, 06 Foo 1994 08:49:37 GMT" } do
     eq(budget.retry_after(junk), nil)
   end

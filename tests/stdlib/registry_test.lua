@@ -159,6 +159,7 @@ test("what is in a repository besides images is told from them, and said", funct
     platform = { os = "unknown", architecture = "unknown" },
   })
   local odd = child(attestation.digest, { annotations = attestation.annotations })
+  local bare = child(attestation.digest, { platform = attestation.platform })
   local amd64, arm64 = { os = "linux", architecture = "amd64" }, { os = "linux", architecture = "arm64" }
   for _, case in ipairs {
     { image, { amd64 } }, { artifact({}, OCI_CONFIG), { amd64 } },
@@ -172,6 +173,7 @@ test("what is in a repository besides images is told from them, and said", funct
     { artifact({}, OCI_CONFIG, "application/vnd.in-toto+json"), "an attestation" },
     { artifact({ artifactType = "application/vnd.example\27[31m" }, OCI_CONFIG, layer), "an artifact" },
     { artifact({}, "application/vnd.docker.plugin.v1+json", layer), "a" },
+    { index({}, child(image), bare), { arm64 } }, { index({}, bare), "an attestation" },
     { index({}, attestation), "an attestation" }, { index({}), "an index without images" },
     { index({ artifactType = "application/vnd.example" }, child(image)), "an artifact (application/vnd.example)" },
     { index({}, child(chart, { artifactType = "application/vnd.cncf.helm.config.v1+json" })), "a Helm chart" },
@@ -803,6 +805,13 @@ test("challenges are read in all their forms", function()
   eq(read "", nil)
   eq(read "Digest qop=auth", nil)
   eq(read "Basic", { scheme = "basic" })
+  eq(read 'Negotiate YII+/x-1==, Bearer realm="https://a/t"', { scheme = "bearer", realm = "https://a/t" })
+  eq(read 'SCRAM-SHA-256 realm="a, Basic b", NTLM abc, Basic realm="x\\"y"', { scheme = "basic", realm = 'x"y' })
+  eq(read 'Basic realm="a, Bearer realm=b"', { scheme = "basic", realm = "a, Bearer realm=b" })
+  eq(read 'Basic realm="a", Bearer realm="b', { scheme = "basic", realm = "a" })
+  eq(read 'Bearer realm="https://a/t",error="invalid_token", error_description="the token, it is over"', {
+    scheme = "bearer", realm = "https://a/t", error = "invalid_token", error_description = "the token, it is over",
+  })
 end)
 
 test("a blob that cannot be mounted is told, and its upload session is ended", function()
