@@ -566,7 +566,7 @@ end)
 test("a script's own error is called so, with its line and its traceback, in watch and in run", function()
   local s = stage {
     staging = [[
-local function inner(place) local x = place.nothing.there return x end
+local function inner(place) local x = place.name.nothing.there return x end
 return policy { watch = function(place) local x = inner(place) return x end, run = function() end }]],
     production = [[
 local function deep(x) error("no such " .. x) end
