@@ -73,7 +73,9 @@ end
 ---Tells whether `value` was made by `new`; a policy's data may have a field `code`, too.
 ---@param value any
 ---@return boolean
-function M.made(value) return type(value) == "table" and rawequal(getmetatable(value), CLASS) end
+function M.made(value)
+  return type(value) == "table" and rawequal(getmetatable(value), CLASS.__metatable) -- which hides the class itself
+end
 
 ---Makes an error value of anything that was raised; errors pass unchanged.
 ---@param value any
@@ -121,7 +123,9 @@ function M.plain(err)
     code = err.code, op = err.op, target = err.target, message = err.message, where = err.where,
     passing = passing_of(err),
   }
-  if err.cause ~= nil then plain.cause = tostring(err.cause) end
+  local cause = err.cause
+  if type(cause) == "table" then cause = M.clean(cause) end -- a table without a text has an address in it
+  if cause ~= nil then plain.cause = tostring(cause) end
   return plain
 end
 

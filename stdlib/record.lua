@@ -98,8 +98,19 @@ local function pairs_of(value, what, depth)
   return { ["$pairs"] = list }
 end
 
+-- An error with all its fields that are plain data: what a policy asks of it (its status, its cause) is there after a
+-- crash, too.
+local function error_of(err, what, depth)
+  local fields = {}
+  for k, v in next, err do
+    local ok, plain = pcall(encoded, v, what, depth)
+    if ok and type(k) == "string" and utf8.len(k) then fields[k] = plain end
+  end
+  return fields
+end
+
 local function encoded_table(value, what, depth)
-  if errors.made(value) then return { ["$error"] = errors.plain(value) } end
+  if errors.made(value) and depth <= DEEP then return { ["$error"] = error_of(value, what, depth + 1) } end
   if answers.is(value) then
     local plain, why = answers.plain(value)
     if not plain then refuse(what, why) end
@@ -135,13 +146,15 @@ function encoded(value, what, depth)
   refuse(what, "it holds a " .. kind)
 end
 
+local decoded
+
 ---An error from what the journal has of it.
 ---@param data table
 ---@return Err
 function M.error(data)
-  return errors.new(data.code or "failed", data.message or "", {
-    op = data.op, target = data.target, cause = data.cause, where = data.where, passing = data.passing,
-  })
+  local fields = {}
+  for k, v in next, data do fields[k] = decoded(v) end
+  return errors.new(fields.code or "failed", fields.message or "", fields)
 end
 
 ---The error that a step's row has.
@@ -150,8 +163,6 @@ end
 function M.failure(text) return M.error(assert(json.decode(text))) end
 
 local NUMBERS <const> = { inf = math.huge, ["-inf"] = -math.huge }
-
-local decoded
 
 local marks = {
   ["$bytes"] = function(value) return assert(hash.unbase64(value)) end,
@@ -189,7 +200,7 @@ function M.results(name, ...)
     if v == nil then
       list[i] = { t = "nil" }
     elseif errors.made(v) then
-      list[i] = { t = "err", v = errors.plain(v) }
+      list[i] = { t = "err", v = error_of(v, what, 0) }
     else
       list[i] = { t = "v", v = encoded(v, what, 0) }
     end

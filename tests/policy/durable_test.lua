@@ -128,6 +128,26 @@ test("bytes, holes, odd keys and odd numbers are recorded as what they are", fun
   ]]
 end)
 
+test("an error is an error again after a crash: its text, its fields, its cause", function()
+  local s = twice [[
+    local nothing, err = run:step("fails", nil, function()
+      local cause = errors.new("denied", "deep", { op = "look" })
+      return nil, errors.new("status", "no", { op = "ask", status = 404, cause = cause, live = print })
+    end)
+    see(nothing, err, tostring(err), err.status, tostring(err.cause), errors.is(err, "status"), err.live)
+    assert(tostring(err) == "ask: status: no" and tostring(err.cause) == "look: denied: deep", tostring(err))
+    assert(err.status == 404 and err.live == nil)
+    local list = run:step("lists", nil, function() return { errors.new("denied", "in a list") } end)
+    assert(tostring(list[1]) == "denied: in a list", tostring(list[1]))
+    local _, refused = http.get "http://127.0.0.1:1/"
+    assert(tostring(refused):find("refused", 1, true), tostring(refused))
+    see { code = "mine", message = "no error of the program's", cause = {} }
+  ]]
+  for _, step in ipairs(s.host.journal:steps(1)) do
+    ok(not step.args:find "0x", step.args)
+  end
+end)
+
 test("what cannot be recorded fails its step once and for all", function()
   local s = stage [[
     local n = 0
