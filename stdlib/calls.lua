@@ -127,9 +127,7 @@ local function words_of(kind, seen)
   if module then return seen.modules(module) end
   local library = kind:match("^library (.+)$")
   if library then return keys(seen.libraries[library]) end
-  require "place" -- these make the shapes
-  require "run"
-  local shape = require("facade").shape(kind)
+  local shape = require("facade").shape(kind) -- made by the modules place and run, which the engine has loaded
   return shape and table.move(shape.methods, 1, #shape.methods, #shape.fields + 1, { table.unpack(shape.fields) })
 end
 

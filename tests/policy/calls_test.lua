@@ -1,6 +1,7 @@
 -- What `check` finds in a policy without running it: words that nothing has, each with its line and what was meant.
 local check = require "check"
 local fs, policy, sys = require "fs", require "policy", require "sys"
+require "engine" -- with the words of places and runs
 local test, eq, ok = check.test, check.eq, check.ok
 
 local function unknown(text)
