@@ -61,10 +61,8 @@ test("the number of redirects is limited, and none means none", function()
 end)
 
 test("the time limit is for all hops together", function()
-  local slow = first():to("redirect", { to = first():to("delay", { ms = 3000 }) })
-  local started = require("time").monotonic()
-  fails("timeout", http.get(slow, { timeout = 0.3 }))
-  eq(require("time").monotonic() - started < 0.8, true)
+  local slow = first():to("redirect", { to = first():to("delay", { ms = 60000 }) })
+  require("task").deadline(25, function() fails("timeout", http.get(slow, { timeout = 0.3 })) end) -- each hop has 30 s
 end)
 
 test("nothing secret reaches another port, under any status", function()

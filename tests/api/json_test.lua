@@ -160,9 +160,9 @@ test("bombs are refused or read in time", function()
     { nil, "[" .. ("9007199254740993,"):rep(400000) .. "1]" }, { nil, '["' .. ("ü"):rep(3 * million) .. '"]' },
   }
   for i, bomb in ipairs(bombs) do
-    local start = time.monotonic()
+    local start = time.cpu()
     local value, err = json.decode(bomb[2])
-    local took = time.monotonic() - start
+    local took = time.cpu() - start
     eq(err and err.code, bomb[1], "bomb " .. i)
     eq(value ~= nil, bomb[1] == nil)
     if took > 30 then error(("bomb %d took %.1f s"):format(i, took)) end
@@ -176,7 +176,7 @@ test("an object of colliding and repeated keys costs no more than others", funct
     parts[i] = ('"%s%08x%s":1'):format(("a"):rep(20), i, ("b"):rep(20))
   end
   local text = "{" .. table.concat(parts, ",") .. "}"
-  local start = time.monotonic()
+  local start = time.cpu()
   local value = ok(json.decode(text))
   local n = 0
   for _ in pairs(value) do n = n + 1 end
@@ -184,7 +184,7 @@ test("an object of colliding and repeated keys costs no more than others", funct
   parts[many + 1] = parts[many // 2]
   fails("invalid", json.decode("{" .. table.concat(parts, ",") .. "}"))
   fails("invalid", json.decode("{" .. ('"a\\u0062":1,'):rep(many) .. '"x":1}'))
-  if time.monotonic() - start > 30 then error("too slow") end
+  if time.cpu() - start > 30 then error("too slow") end
 end)
 
 test("equal values give equal text", function()
@@ -237,10 +237,10 @@ end)
 test("a value that is shared many times over does not explode", function()
   local node = { 1, 2 }
   for _ = 1, 40 do node = { node, node } end
-  local start = time.monotonic()
+  local start = time.cpu()
   fails("too_large", json.encode(node))
   fails("too_large", json.encode(node, { max = 1000 }))
-  if time.monotonic() - start > 30 then error("too slow") end
+  if time.cpu() - start > 30 then error("too slow") end
   fails("too_large", json.encode("12345", { max = 6 }))
   eq(json.encode("12345", { max = 7 }), '"12345"')
 end)

@@ -317,9 +317,9 @@ test("does not wait for a reader that does not read", function()
   local folder <close> = ok(fs.temp_dir())
   ok(fs.write(folder.path .. "/s.lua", [[
     local log, time = require "log", require "time"
-    local started = time.monotonic()
+    local used = time.cpu()
     for i = 1, 3000 do log.info("line " .. i, { pad = ("x"):rep(500) }) end
-    print(time.monotonic() - started)]]))
+    print(time.cpu() - used)]]))
   -- A child whose stderr is a pipe that we hold without reading until it has ended.
   local code = ([[
     import os, subprocess, sys
@@ -334,9 +334,9 @@ test("does not wait for a reader that does not read", function()
     sys.stdout.write(p.stdout.decode() + str(text.count(b"\n")))]]):format(sys.exe(), folder.path .. "/s.lua")
   if not ok(proc.run { "which", "python3" }).ok then check.skip("python3 is missing") end
   code = code:gsub("^ +", ""):gsub("\n    ", "\n")
-  local result = ok(proc.check(proc.run { "python3", "-c", code, timeout = 30 }))
+  local result = ok(proc.check(proc.run { "python3", "-c", code, timeout = 50 }))
   local took, lines = result.stdout:match("^([%d.e-]+)\n(%d+)$")
-  ok(tonumber(took) < 2, result.stdout)
+  ok(tonumber(took) < 2, result.stdout) -- nor does it spin; had it waited, it would not have ended at all
   ok(tonumber(lines) > 50 and tonumber(lines) < 3000, lines)
 end)
 

@@ -240,10 +240,10 @@ end)
 
 test("ten thousand hostile tags are judged quickly", function()
   local time = require "time"
-  local started = time.monotonic()
+  local started = time.cpu()
   local tags = {}
   for i = 1, 10000 do tags[i] = "1." .. i .. "." .. ("9"):rep(i % 240) .. (i % 3 == 0 and "-a" or "") end
   local list = ok(semver.candidates("major", tags))
   ok(#list > 9000)
-  ok(time.monotonic() - started < 5, "took too long")
+  ok(time.cpu() - started < 5, "took too long")
 end)

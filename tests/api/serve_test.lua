@@ -103,15 +103,14 @@ test("handles requests side by side", function()
   local _, ask = open(function()
     running = running + 1
     most = math.max(most, running)
-    time.sleep(0.2)
+    check.eventually(function() return most == 20 end, 50)
     running = running - 1
     return { body = "ok" }
   end)
-  local started, asks = time.monotonic(), {}
+  local asks = {}
   for i = 1, 20 do asks[i] = function() return ok(ask("GET", "/")).status end end
   for _, status in ipairs(task.all(asks)) do eq(status, 200) end
   eq(most, 20)
-  ok(time.monotonic() - started < 2)
 end)
 
 test("serves more clients than places, one after the other", function()
@@ -154,27 +153,22 @@ test("answers 500 with an id, and tells the log alone why", function()
 end)
 
 test("streams what the handler writes, as it writes", function()
+  local lines = {}
   local _, ask = open(function()
     return {
       headers = { ["Content-Type"] = "application/x-ndjson" },
       body = function(write)
         for i = 1, 5 do
           eq(write(("line %d\n"):format(i)), true)
-          time.sleep(0.1)
+          check.eventually(function() return #lines == i end, 50, "the line arrives before there is another")
         end
       end,
     }
   end)
   local answer = ok(ask("GET", "/", { stream = true }))
   eq(answer.headers["content-type"], "application/x-ndjson")
-  local started, at, lines = time.monotonic(), {}, {}
-  for line in answer:lines() do
-    lines[#lines + 1] = line
-    at[#at + 1] = time.monotonic() - started
-  end
+  for line in answer:lines() do lines[#lines + 1] = line end
   eq(lines, { "line 1", "line 2", "line 3", "line 4", "line 5" })
-  ok(at[1] < 0.15, "the first line waited")
-  ok(at[5] > 0.3, "the last line came too early")
 end)
 
 test("holds a writer back while the client is slow", function()
@@ -190,11 +184,13 @@ test("holds a writer back while the client is slow", function()
   end)
   local answer = ok(ask("GET", "/", { stream = true }))
   answer:read(1)
-  time.sleep(0.5)
-  local early = written
+  local early
+  check.eventually(function()
+    early = written
+    time.sleep(0.3)
+    return early > 0 and written == early
+  end, 50, "the writer waits")
   ok(early < 64 << 20, early)
-  time.sleep(0.2)
-  eq(written, early)
   answer:close()
 end)
 
@@ -473,33 +469,34 @@ test("refuses a body over the limit before the handler sees it", function()
 end)
 
 test("lets running requests finish when it closes, and takes no new ones", function()
+  local begun, finished
   local server, ask = open(function()
+    begun = true
     time.sleep(0.4)
+    finished = true
     return { body = "done" }
   end)
   local running = task.spawn(function() return ask("GET", "/") end)
-  time.sleep(0.1)
-  local started = time.monotonic()
+  check.eventually(function() return begun end, 50)
   server:close()
-  local took = time.monotonic() - started
-  ok(took > 0.2 and took < 2, took)
+  eq(finished, true)
   eq(ok(running:join()).body, "done")
   fails("refused", ask("GET", "/"))
   server:close()
 end)
 
 test("ends requests that outlast the limit of a close", function()
-  local cancelled
+  local begun, cancelled
   local server, ask = open(function()
     local _ <close> = setmetatable({}, { __close = function() cancelled = true end })
-    time.sleep(30)
+    begun = true
+    time.sleep(600)
   end)
   local running = task.spawn(function() return ask("GET", "/") end)
-  time.sleep(0.1)
+  check.eventually(function() return begun end, 50)
   local started = time.monotonic()
   server:close(0.3)
-  local took = time.monotonic() - started
-  ok(took > 0.2 and took < 2, took)
+  ok(time.monotonic() - started > 0.2)
   local answer, err = running:join()
   eq(answer, nil)
   ok(errors.is(err), err)

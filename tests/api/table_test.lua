@@ -150,7 +150,7 @@ test("metatables are asked, and what is no list is refused", function()
 end)
 
 test("tables that claim to be endless are refused at once", function()
-  local started = time.monotonic()
+  local started = time.cpu()
   for _, len in ipairs { 1 << 60, math.maxinteger - 1 } do
     local endless = setmetatable({}, { __len = function() return len end })
     for name, args in pairs { insert = { 1, "x" }, remove = { 1 }, sort = {}, concat = {} } do
@@ -159,7 +159,7 @@ test("tables that claim to be endless are refused at once", function()
     ok(not pcall(table.unpack, endless))
   end
   eq(code_of(table.move, {}, 1, math.maxinteger - 1, 2), "too_large")
-  ok(time.monotonic() - started < 1, "took too long")
+  ok(time.cpu() - started < 1, "took too long")
 end)
 
 test("the limits are what they say", function()

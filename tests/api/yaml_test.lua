@@ -190,9 +190,9 @@ local family = {
 
 test("billion laughs stop at the budget", function()
   local function refused(name, text)
-    local start = time.monotonic()
+    local start = time.cpu()
     local value, err = yaml.decode(text, { marks = true })
-    local took = time.monotonic() - start
+    local took = time.cpu() - start
     if value ~= nil then error(name .. " was read", 2) end
     eq(err.code, "too_large", name)
     if took > 30 then error(("%s took %.1f s"):format(name, took), 2) end
@@ -218,11 +218,11 @@ test("large texts that are honest are read in time", function()
   for i = 1, 50000 do
     lines[i] = ("- name: chart-%d\n  version: 1.%d.0\n  urls: [https://example.com/%d.tgz]"):format(i, i, i)
   end
-  local start = time.monotonic()
+  local start = time.cpu()
   local value = ok(yaml.decode("entries:\n" .. table.concat(lines, "\n"), { marks = true }))
   eq(#value.entries, 50000)
   eq(#ok(yaml.decode("[" .. ("a,"):rep(400000) .. "]")), 400000)
-  if time.monotonic() - start > 30 then error("too slow") end
+  if time.cpu() - start > 30 then error("too slow") end
 end)
 
 test("writes plain text where every reader agrees, quotes elsewhere", function()

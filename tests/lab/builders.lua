@@ -216,9 +216,7 @@ local function trouble(kind)
     local commit = w.source:commit(lab.app { dockerfile = "FROM scratch\nCOPY app mode version /\n"
       .. ('ENV PORT=%d\nRUN ["/app", "%s"]\n'):format(lab.port(), word) })
     w.app.build.timeout = 4
-    local started = time.monotonic()
-    fails("timeout", w.ensure(commit))
-    ok(time.monotonic() - started < 20, "it took too long")
+    fails("timeout", w.ensure(commit)) -- the instruction would never end
     M.nothing_left(w)
     check.eventually(function() return running(word) == 0 end, 20, "no process of the build is left")
 

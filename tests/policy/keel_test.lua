@@ -1,7 +1,7 @@
 -- Instead of keel: workloads of a simulated cluster follow their images, and what is different from keel on purpose.
 local check = require "check"
-local fs, hash, herds, json, sim, task, time = require "fs", require "hash", require "fixture.herd", require "json",
-  require "sim", require "task", require "time"
+local fs, hash, herds, json, sim, task = require "fs", require "hash", require "fixture.herd", require "json",
+  require "sim", require "task"
 local test, eq, ok = check.test, check.eq, check.ok
 local digest = herds.digest
 
@@ -139,14 +139,13 @@ test("a thousand workloads of ten repositories ask ten times", function()
   end
   local host = open(herd)
   eq(#host.config.app_list, 1000)
-  local polls, started = {}, time.monotonic()
+  local polls = {}
   for i, app in ipairs(host.config.app_list) do
     polls[i] = task.spawn(function() require("engine.poller").poll(host, app) end)
     if i % 32 == 0 then polls[i]:join() end
   end
   for _, p in ipairs(polls) do p:join() end
   eq(herd.asked, { tags = 10 })
-  ok(time.monotonic() - started < 20)
 end)
 
 test("who finds something new wakes the others of the repository", function()

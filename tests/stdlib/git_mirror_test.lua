@@ -542,10 +542,10 @@ test("a small pack that unfolds to billions of files is found before anything is
   local commit = origin:git { "commit-tree", "-m", "bomb", entry:match "%x+$" }
   origin:push(commit .. ":refs/heads/bomb")
   local repo, dir = fresh(origin.url), lab.dir "bomb"
-  local started = time.monotonic()
+  local used = time.cpu()
   fails("too_large", repo:archive(commit, { to = dir .. "/x.tar" }))
   fails("too_large", repo:checkout(commit, dir .. "/co"))
-  ok(time.monotonic() - started < 20)
+  ok(time.cpu() - used < 20)
   eq(ok(fs.list(dir)), {})
 end)
 

@@ -338,9 +338,9 @@ test("whoever may annotate a workload cannot keep the host busy with a schedule,
   for _, bad in ipairs { "@every " .. ("9"):rep(240) .. "h", "@every 99999999h", "@every " .. ("9"):rep(320) .. "h" } do
     fails("invalid", schedule.parse(bad))
   end
-  local began = time.monotonic()
+  local used = time.cpu()
   fails("invalid", schedule.parse("@every " .. ("1h"):rep(100000)))
-  ok(time.monotonic() - began < 0.2)
+  ok(time.cpu() - used < 0.5)
   local kept = workload.keep("deployment", {
     metadata = { name = "web", namespace = "shop", annotations = { ["keel.sh/policy"] = "minor",
       ["keel.sh/pollSchedule"] = "@every " .. ("9"):rep(320) .. "h" } },

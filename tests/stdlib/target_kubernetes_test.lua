@@ -205,12 +205,10 @@ test("a fault that goes away within patience is none", function()
 end)
 
 test("one that lasts ends the wait with the pod's last words, without secrets", function()
-  local c, t = rolling(crashed(3))
+  local c, t = rolling(crashed(3), { timeout = 600 })
   log.secret "correct horse battery"
   c.logs["web-1 before"] = { "starting", "password is correct horse battery", "\27[31mno database" }
-  local began = time.monotonic()
-  local err = fails("unhealthy", t:wait(request("a", 1)))
-  ok(time.monotonic() - began < 2, "long before the time is over")
+  local err = fails("unhealthy", t:wait(request("a", 1))) -- the whole time is more than this test has
   has(err.message, "CrashLoopBackOff (exit code 2, 3 restarts)")
   has(err.message, "it said: starting | password is [redacted] |")
   has(err.message, "no database")

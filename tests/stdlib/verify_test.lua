@@ -1,7 +1,7 @@
 -- Checks of a release, against a server of our own and real programs.
 local check = require "check"
 local lab = require "lab"
-local log, serve, time = require "log", require "serve", require "time"
+local log, serve, task, time = require "log", require "serve", require "task", require "time"
 local verify = require "verify"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
@@ -46,9 +46,7 @@ end)
 
 test("a probe that never succeeds says what it saw last, and stays within its time", function()
   local url, count = server(function() return { status = 500, body = "no database\nstack trace" } end)
-  local started = time.monotonic()
   local err = fails("unhealthy", run { { http = url, within = 0.4, every = 0.1 } })
-  eq(time.monotonic() - started < 1.5, true)
   has(err.message, url .. " answered 500 instead of 200: no database (")
   has(err.message, " attempts in 400 ms")
   eq(err.target, url)
@@ -71,10 +69,10 @@ end)
 test("nobody there, somebody who hangs, somebody who never ends", function()
   local nobody = ("http://127.0.0.1:%d/"):format(lab.port())
   has(fails("unhealthy", run { { http = nobody, within = 0.2 } }).message, nobody .. ": ")
-  local hanging = server(function() time.sleep(30) end)
-  local started = time.monotonic()
-  fails("unhealthy", run { { http = hanging, within = 0.5 } })
-  eq(time.monotonic() - started < 3, true, "an attempt gets no more time than is left")
+  local hanging = server(function() time.sleep(600) end)
+  task.deadline(25, function() -- an attempt gets no more time than is left: alone it would have 30 s
+    fails("unhealthy", run { { http = hanging, within = 0.5 } })
+  end)
   local endless = server(function()
     return { body = function(write)
       for _ = 1, 64 do
@@ -94,18 +92,16 @@ test("a command must exit with 0; it sees the release and its lines go to the lo
   ok(run({ { command = { good, "a b" } } }, { hooks = hooks }))
   eq(lines[1], "stdout: web staging v1.2.3 sha256:d 40 a b")
   local bad = script [[print "checking\n"; print STDERR "first\nthe cart is empty\n"; exit 3]]
-  has(fails("unhealthy", run { { command = { bad }, within = 0.1, every = 1 } }).message,
-    "ended with exit status 3: the cart is empty (1 attempt in 100 ms")
-  local killed = { command = { script "kill 'KILL', $$" }, within = 0.1, every = 1 }
+  has(fails("unhealthy", run { { command = { bad }, within = 20, every = 60 } }).message,
+    "ended with exit status 3: the cart is empty (1 attempt in 20 s")
+  local killed = { command = { script "kill 'KILL', $$" }, within = 20, every = 60 }
   has(fails("unhealthy", run { killed }).message, "SIGKILL")
-  local missing = { command = { "/nowhere/check" }, within = 0.1, every = 1 }
+  local missing = { command = { "/nowhere/check" }, within = 20, every = 60 }
   has(fails("unhealthy", run { missing }).message, "/nowhere/check")
 end)
 
 test("a command that hangs is ended, with its time", function()
-  local started = time.monotonic()
-  has(fails("unhealthy", run { { command = { script "sleep 30" }, within = 0.3 } }).message, "still running")
-  eq(time.monotonic() - started < 5, true)
+  has(fails("unhealthy", run { { command = { script "sleep 600" }, within = 0.3 } }).message, "still running")
 end)
 
 test("checks come in order, and the first that fails ends them", function()
@@ -117,9 +113,7 @@ end)
 
 test("a look from outside may be shorter than the checks", function()
   local url = server(function() return { status = 500 } end)
-  local started = time.monotonic()
-  fails("unhealthy", run({ { http = url, within = 60 } }, { within = 0.2 }))
-  eq(time.monotonic() - started < 2, true)
+  fails("unhealthy", run({ { http = url, within = 600 } }, { within = 0.2 }))
 end)
 
 test("a secret that a release shows is in no error and no progress", function()
