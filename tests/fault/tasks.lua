@@ -115,6 +115,12 @@ told("task.signal, wait, notify", function()
 end)
 
 told("task.current, count", function() return task.current() > 0 and task.count() > 0 end)
+told("task.asked, asked_file", function()
+  task.asked "nothing that keeps the loop"
+  task.asked_file("/tmp/none")
+  task.asked_file(nil)
+  return true
+end)
 told("tostring of a task", function()
   local child <close> = task.spawn(time.sleep, 60)
   return tostring(child):find("task %d+ %(task%)") ~= nil
