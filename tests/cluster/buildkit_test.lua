@@ -14,7 +14,7 @@ test("buildkit without our certificate, or not there, is told as it is", functio
     return w.ensure(commit)
   end
   has(tostring(fails("failed", with { cert = false, key = false })), "buildctl ended with")
-  has(tostring(fails("failed", with { address = "tcp://127.0.0.1:" .. lab.port() })), "buildctl ended with")
+  has(tostring(fails("refused", with { address = "tcp://127.0.0.1:" .. lab.port() })), "buildctl ended with")
   fails("not_found", with { command = { "/nonexistent/buildctl" } })
   fails("not_found", w.registry:digest("sha-" .. commit))
   w.cfg.builder = good
