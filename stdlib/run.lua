@@ -231,7 +231,14 @@ end
 ---@param reason string
 function Run:mark_bad(id, reason)
   local journal = self.place.engine.journal
-  self.steps:value("mark bad", { release = id }, function() return journal:set_release(id, "bad", reason) end, true)
+  self.steps:value("mark bad", { release = id }, function()
+    local release = journal:release_by_id(id)
+    if not release or release.app ~= self.app or release.environment ~= self.environment then
+      error(errors.new("not_found", ("%s %s has no release %s"):format(self.app, self.environment, tostring(id)),
+        { op = "run:mark_bad" }), 0)
+    end
+    return journal:set_release(id, "bad", reason)
+  end, true)
 end
 
 ---The last good release before another one; nil when there is none.
@@ -260,15 +267,24 @@ function Run:hold(reason)
   end)
 end
 
+-- What a policy wants to be told or logged.
+local function said(word, text, ...)
+  local ok, message = true, text
+  if select("#", ...) > 0 and type(text) == "string" then ok, message = pcall(string.format, text, ...) end
+  if not ok then error(("run:%s(%q): %s"):format(word, text, message), 3) end
+  if type(message) == "string" or type(message) == "number" then return tostring(message) end
+  if errors.is(message) then return tostring(message) end
+  error(("usage: run:%s(text, ...); the text is a %s"):format(word, type(message)), 3)
+end
+
 ---Tells people, over the channels that the environment names. A channel that fails does not fail the run.
 ---@async
 ---@param text string
 ---@param ... any For string.format.
 function Run:notify(text, ...)
-  if select("#", ...) > 0 then text = text:format(...) end
-  local config = self.place.config
+  local config, steps = self.place.config, self.steps
+  if steps:since(2) then text = said("notify", text, ...) elseif select("#", ...) > 0 then text = text:format(...) end
   -- Whether there was a channel when an older edition passed here is told by what it recorded.
-  local steps = self.steps
   if not steps:since(2) and #config.notify == 0 and steps:upcoming() ~= "notify" then return self:log(text) end
   steps:perform("notify", { text = text }, function()
     if #config.notify == 0 then
@@ -288,7 +304,7 @@ end
 ---@param text string
 ---@param ... any For string.format.
 function Run:log(text, ...)
-  if select("#", ...) > 0 then text = text:format(...) end
+  text = said("log", text, ...)
   self.steps.emit { kind = "note", level = "info", text = text }
 end
 

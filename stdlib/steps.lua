@@ -10,8 +10,8 @@
 -- first such change after a release. tests/fixture/editions has a journal of each released edition.
 local branches, context, errors, hash, json, log = require "branches", require "context", require "errors",
   require "hash", require "json", require "log"
-local record, schema, sys, task, time = require "record", require "schema", require "sys", require "task",
-  require "time"
+local policy, record, schema, sys, task, time = require "policy", require "record", require "schema", require "sys",
+  require "task", require "time"
 
 ---@class Steps
 ---@field journal Journal
@@ -171,6 +171,15 @@ local function enter(self, how, begun)
   return self:counting "busy"
 end
 
+-- Calls an effect. What it raises without an error of its own is explained where it is raised: the script's mistake.
+local function explained(fn, attempt)
+  local results = table.pack(xpcall(fn, function(value)
+    return errors.is(value) and value or policy.raised(value)
+  end, attempt))
+  if not results[1] then error(results[2], 0) end
+  return table.unpack(results, 2, results.n)
+end
+
 ---Performs an effect as a step, or answers from the journal. Returns what fn returned; raises what it raised. Inside
 ---of fn nothing is a step: only the outermost effect is one.
 ---@async
@@ -215,8 +224,8 @@ function Steps:perform(name, args, fn, how)
   self.emit { kind = "step", level = "info", step = name, phase = "begin", text = name }
   local inside = { mode = "effect", place = here and here.place, edition = self.edition }
   local attempt = row and row.attempts + 1 or 1
-  if turns then return self:ended(path, name, started, turns:outside(context.with, inside, fn, attempt)) end
-  return self:ended(path, name, started, pcall(context.with, inside, fn, attempt))
+  if turns then return self:ended(path, name, started, turns:outside(context.with, inside, explained, fn, attempt)) end
+  return self:ended(path, name, started, pcall(context.with, inside, explained, fn, attempt))
 end
 
 ---@private
@@ -227,6 +236,9 @@ function Steps:failed(path, name, elapsed, err)
   local text = log.redact(assert(json.encode(errors.plain(err), { clean = true })))
   self:book("outcome", self.run, path, "failed", nil, text, self:stamp())
   local data = assert(json.decode(text))
+  for line in (err.traceback or ""):gmatch("[^\n]+") do
+    self.emit { kind = "output", level = "info", stream = "stderr", text = line }
+  end
   err = record.error(data)
   self.emit {
     kind = "step", level = "error", step = name, phase = "end", elapsed = elapsed, text = tostring(err), error = data,

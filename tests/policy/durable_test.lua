@@ -148,6 +148,32 @@ test("an error is an error again after a crash: its text, its fields, its cause"
   end
 end)
 
+test("a script's own mistake is called so inside of a step, too, with its traceback in the log", function()
+  local s = stage [[
+    local function helper(nothing) return nothing.x end
+    local ok, err = pcall(run.step, run, "mine", nil, function() local x = helper(nil) return x end)
+    see(ok, err.code, err.message)
+    assert(err.code == "script" and err.message:find("staging.lua:8:", 1, true), tostring(err))
+    for word, call in pairs {
+      ["staging.lua:13: run:log(\"%d\"): bad argument"] = function() run:log("%d", "x") end,
+      ["staging.lua:14: usage: run:log(text, ...); the text is a nil"] = function() run:log() end,
+      ["staging.lua:15: run:notify(\"%d\"): bad argument"] = function() run:notify("%d", "x") end,
+      ["not_found: web staging has no release 7"] = function() run:mark_bad(7, "why") end,
+    } do
+      local fine, why = pcall(call)
+      assert(not fine and tostring(why):find(word, 1, true), tostring(why))
+    end
+  ]]
+  s.open()
+  sim.settle(s.host)
+  eq(s.run().state, "done", message(s.run()))
+  local log = fs.read(require("engine.runlog").path(s.dir .. "/state", 1))
+  has(log, "stack traceback")
+  has(log, "in upvalue 'helper'")
+  s.again()
+  eq(s.run().state, "done", message(s.run()))
+end)
+
 test("what cannot be recorded fails its step once and for all", function()
   local s = stage [[
     local n = 0
