@@ -7,7 +7,7 @@ local without_credentials = require("text").without_credentials
 
 local M = {}
 
-local RECENT <const> = 200 -- releases of a place that are looked at
+local RECENT <const> = 200 -- releases of a place that are looked at, and as many of those that did not fail
 local GOOD <const> = 2     -- good releases of a place that stay in any case: what runs, and what it goes back to
 
 ---@class KeptImages
@@ -83,6 +83,14 @@ local function of_place(kept, rows, most, app)
   end
 end
 
+-- However many failed since: what runs, and what it would go back to, are among these.
+local RELEASES <const> = [[
+  SELECT * FROM (SELECT id, commit_id, digest, image, state, part FROM releases
+    WHERE app = ?1 AND environment = ?2 ORDER BY id DESC LIMIT ?3)
+  UNION SELECT * FROM (SELECT id, commit_id, digest, image, state, part FROM releases
+    WHERE app = ?1 AND environment = ?2 AND state IN ('live', 'pending', 'replaced') ORDER BY id DESC LIMIT ?3)
+  ORDER BY id DESC]]
+
 -- Whatever a change names may be needed by its run: commits and digests, wherever they stand in it.
 local function of_change(kept, repository, text)
   for word in text:gmatch("%x+") do
@@ -148,9 +156,7 @@ function M.of(journal, config)
   end
   local most = config.retention.images
   for _, place in ipairs(journal:rows("SELECT DISTINCT app, environment FROM releases")) do
-    of_place(kept, journal:rows([[SELECT commit_id, digest, image, state, part FROM releases
-      WHERE app = ? AND environment = ? ORDER BY id DESC LIMIT ?]], place.app, place.environment, RECENT), most,
-      config.apps[place.app])
+    of_place(kept, journal:rows(RELEASES, place.app, place.environment, RECENT), most, config.apps[place.app])
     time.sleep(0) -- others get their turns
   end
   of_unfinished(kept, journal, config)

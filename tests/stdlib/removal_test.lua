@@ -72,6 +72,22 @@ test("the last releases of each place stay, what runs, and the good one before i
   end
 end)
 
+test("what runs and what it goes back to stay, however many failed since", function()
+  local book = open_journal()
+  for _, name in ipairs { "v1", "v2", "v3" } do release(book, name) end
+  book:synced("releases", function()
+    for i = 1, 450 do
+      local id = book:add_release {
+        app = "web", environment = "staging", commit = commit("f" .. i), digest = digest("f" .. i),
+        image = ("%s@%s"):format(REPO, digest("f" .. i)),
+      }
+      book:set_release(id, "failed", "because")
+    end
+    return true
+  end)
+  eq(staying(book, config(2), "v1 v2 v3 f1 f449 f450"), "v2 v3 f449 f450")
+end)
+
 test("what was found running stays, however its image was written", function()
   for _, image in ipairs { REPO .. ":latest", "sha256:" .. ("0"):rep(64), false } do
     local book = open_journal()
