@@ -45,13 +45,15 @@ local function satisfies(value, e)
   if e.operator == "NotIn" then return not contains(e.values, value) end
   if e.operator == "Exists" then return value ~= nil end
   if e.operator == "DoesNotExist" then return value == nil end
-  local have, want = tonumber(value), tonumber(e.values and e.values[1])
-  if not have or not want then return true end
-  if e.operator == "Gt" then return have > want end
-  return e.operator ~= "Lt" or have < want
+  local have, want = math.tointeger(tonumber(value)), math.tointeger(tonumber(e.values and e.values[1]))
+  if e.operator == "Gt" then return have ~= nil and want ~= nil and have > want end
+  if e.operator == "Lt" then return have ~= nil and want ~= nil and have < want end
+  return true -- an operator that is newer than this program
 end
 
+-- A term that says nothing is one that no node fits.
 local function term_fits(node, term)
+  if not next(term.matchExpressions or {}) and not next(term.matchFields or {}) then return false end
   for _, e in ipairs(term.matchExpressions or {}) do
     if not satisfies(node.labels[e.key], e) then return false end
   end

@@ -426,6 +426,19 @@ test("only nodes that would take the pod matter: taints, tolerations, labels, an
     -- A pod that names its node is not scheduled, but it may be ended there.
     { node(gpu), { name = "one" }, true }, { node(taint("gpu", "NoExecute")), { name = "one" }, false },
     { node(), { selector = { zone = "b" } }, false }, { node(), { selector = { zone = "a" } }, true },
+    { node(), { affinity = { nodeSelectorTerms = { {} } } }, false }, -- a term that says nothing
+    { node(), { affinity = { nodeSelectorTerms = { {}, { matchExpressions = {
+      { key = "zone", operator = "In", values = { "a" } },
+    } } } } }, true },
+    { node(), { affinity = { nodeSelectorTerms = { { matchExpressions = {
+      { key = "cores", operator = "Gt", values = { "4" } },
+    } } } } }, false }, -- a label that is not there is not more than 4
+    { node(), { affinity = { nodeSelectorTerms = { { matchExpressions = {
+      { key = "zone", operator = "Lt", values = { "4" } },
+    } } } } }, false },
+    { node(), { affinity = { nodeSelectorTerms = { { matchFields = {
+      { key = "metadata.name", operator = "In", values = { "one" } },
+    } } } } }, true },
   } do
     eq(eligible(case[1], case[2]), case[3], i)
   end
