@@ -292,7 +292,8 @@ end
 
 -- Whether the path fits. A state is the index of the item that is next; `-index` is a `deep` item that has begun: it
 -- ends behind a slash.
-local function run(list, chars)
+local function run(list, path)
+  local chars = characters(path)
   local last, held = #list + 1, list[1] ~= nil and list[1].at == "A"
   local states, seen
   local function enter(state, position)
@@ -333,15 +334,35 @@ local function run(list, chars)
   return false
 end
 
--- The literal bytes at an end of the expression, so that most paths are refused by one comparison.
-local function literal(list, from, to, step)
-  local bytes = {}
-  for i = from, to, step do
-    local char = list[i].char
-    if not char or list[i].star or list[i].optional or char == REPLACEMENT then break end
-    table.insert(bytes, step > 0 and #bytes + 1 or 1, utf8.char(char))
+-- What an item stands for when that is one text and it must be there.
+local function literal(item)
+  if item.char and item.char ~= REPLACEMENT and not item.star and not item.optional then return utf8.char(item.char) end
+end
+
+-- The text that a path must begin with, the longest one that it must have somewhere, and the one that it must end with,
+-- so that most paths are refused without a look at each of their characters.
+local function needed(list)
+  local head, longest, tail, from = "", "", "", 1
+  for i, item in ipairs(list) do
+    local char = literal(item)
+    if char then
+      tail = tail .. char
+      if #tail > #longest then longest = tail end
+      if from == 2 and list[1].at == "A" then head = tail end
+    elseif item.at ~= "z" or i < #list then
+      tail, from = "", i + 1
+    end
   end
-  return table.concat(bytes)
+  return head, longest, #list > 0 and list[#list].at == "z" and tail or ""
+end
+
+-- The test of one branch.
+local function test(list)
+  local head, some, tail = needed(list)
+  return function(path)
+    return path:sub(1, #head) == head and (tail == "" or path:sub(-#tail) == tail)
+      and (some == "" or path:find(some, 1, true) ~= nil) and run(list, path)
+  end
 end
 
 ---Makes the test of one rule.
@@ -362,17 +383,11 @@ function M.compile(rule)
       local whole = suffix:sub(1, 1) == "/" and suffix:sub(2)
       return function(path) return suffix == "" or path:sub(-#suffix) == suffix or path == whole end
     end
-    local branches = program(text)
-    local list, head, tail = branches[1], "", ""
-    if #branches == 1 and list[1].at == "A" then
-      head = literal(list, 2, #list, 1)
-      tail = list[#list].at == "z" and literal(list, #list - 1, 1, -1) or ""
-    end
+    local tests = {}
+    for i, branch in ipairs(program(text)) do tests[i] = test(branch) end
     return function(path)
-      if path:sub(1, #head) ~= head or tail ~= "" and path:sub(-#tail) ~= tail then return false end
-      local chars = characters(path)
-      for _, branch in ipairs(branches) do
-        if run(branch, chars) then return true end
+      for _, fits_branch in ipairs(tests) do
+        if fits_branch(path) then return true end
       end
       return false
     end
