@@ -30,7 +30,9 @@ return policy {
 
     local set = place:bundle(parts)
     local failed = place:failed(set.digest)
-    if failed then return nil, ("run %d tried %s and failed: %s"):format(failed.id, set.version, failed.error) end
+    if failed then
+      return nil, ("run %d tried %s and %s: %s"):format(failed.id, set.version, failed.how, failed.error)
+    end
     return { key = set.digest, title = table.concat(news, ", "), set = set }
   end,
 

@@ -58,7 +58,7 @@ return policy {
       local name = accepted[i].tag
       local failed = #tags < MOST and place:failed(name .. "@" .. commits[name])
       if failed then
-        place:refuse(name, "run %d tried it and failed: %s", failed.id, failed.error)
+        place:refuse(name, "run %d tried it and %s: %s", failed.id, failed.how, failed.error)
       elseif passed[name] then
         place:refuse(name, passed[name] .. "; 'moontide release' puts it out")
       elseif #tags == MOST then

@@ -154,15 +154,16 @@ local ENDED_BADLY <const> = { failed = true, quarantined = true, diverged = true
 
 ---The run that already tried this key here, when it failed or was cancelled, or when its release was taken back.
 ---@param key string
----@return {id: integer, error: string}?
+---@return {id: integer, how: "failed"|"was cancelled"|"was taken back", error: string}?
 function Place:failed(key)
   if self.retrying then return nil end
   local run = self.engine.journal:run_of_key(self.app.name, self.environment, key)
   if run and ENDED_BADLY[run.state] then
-    return { id = run.id, error = run.error and run.error.message or run.state }
+    local how = run.state == "cancelled" and "was cancelled" or "failed"
+    return { id = run.id, how = how, error = run.error and run.error.message or run.state }
   end
   local reason = run and self.engine.journal:taken_back(run.id)
-  if reason then return { id = run.id, error = reason } end
+  if reason then return { id = run.id, how = "was taken back", error = reason } end
 end
 
 -- Keeps what a policy turns down with the question that it was asked.

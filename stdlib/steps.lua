@@ -41,6 +41,7 @@ M.EDITION = 2
 
 local MAX_RESULT <const> = 256 * 1024
 local LONG <const> = 60 -- seconds of sleep that are worth two writes
+local SHOWN <const> = 1 -- seconds of sleep that people see in the run's log
 
 ---@param options {journal: Journal, run: integer, edition?: integer, emit: fun(entry: table),
 ---  stopping: (fun(): boolean), acting: (nil|fun(): boolean), turn?: Attempt}
@@ -378,9 +379,17 @@ function Steps:sleep(seconds)
   local path, row, last = self:moment("sleep", seconds)
   if row and row.state ~= "started" then return turns:ended(path) end
   turns:live()
+  local shown, left = seconds >= SHOWN, last - time.monotonic()
+  if shown then
+    local text = ("sleep until %s"):format(time.iso(time.now() + left))
+    self.emit { kind = "step", level = "info", step = "sleep", phase = "begin", text = text }
+  end
   local ok, err = turns:outside(self.rest, self, last)
   if not ok then error(err, 0) end
   self:book("outcome", self.run, path, "ok", nil, nil, turns:stamp())
+  if shown then
+    self.emit { kind = "step", level = "info", step = "sleep", phase = "end", elapsed = left, text = "sleep" }
+  end
 end
 
 -- ---- branches, from the second edition on ----

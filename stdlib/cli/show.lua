@@ -84,7 +84,8 @@ function M.remark(env, now)
   if not text and env.state == "failed" and env.last and env.last.error then text = env.last.error.message end
   text = text or ""
   if env.retry_at then
-    text = ("%s%stries again %s"):format(text, text ~= "" and "; " or "", term.ago(env.retry_at, now))
+    local when = env.retry_at - now < 1.5 and "now" or term.ago(env.retry_at, now)
+    text = ("%s%stries again %s"):format(text, text ~= "" and "; " or "", when)
   end
   return text
 end

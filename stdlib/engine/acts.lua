@@ -191,7 +191,7 @@ function M.methods:rollback(act)
     title = ("rollback from %s to %s"):format(place.called(live), place.called(before)), reason = act.reason,
     data = {
       release = live.id, version = live.version, commit = live.commit, digest = live.digest,
-      reason = "rolled back by " .. act.by,
+      reason = ("rolled back by %s%s"):format(act.by, act.reason and ": " .. act.reason or ""),
     },
   })
 end

@@ -203,6 +203,21 @@ test("words take what people write: a step without arguments, a time with its un
   eq(s.names(), { "step bare", "step see", "sleep", "sleep", "sleep" })
 end)
 
+test("a sleep that people may wonder about is in the run's log, with its end", function()
+  local s = stage [[ run:sleep(0.01) run:sleep(1) ]]
+  s.open()
+  sim.settle(s.host)
+  eq(s.run().state, "done", message(s.run()))
+  local texts = {}
+  for line in fs.read(require("engine.runlog").path(s.dir .. "/state", 1)):gmatch("[^\n]+") do
+    local entry = json.decode(line)
+    if entry.step == "sleep" then texts[#texts + 1] = entry.phase .. " " .. entry.text end
+  end
+  eq(#texts, 2)
+  has(texts[1], "begin sleep until 20")
+  eq(texts[2], "end sleep")
+end)
+
 test("a run is given the whole change that watch returned", function()
   local s = stage [[
     assert(change.key == change.commit and change.title:find("main at", 1, true), change.title)

@@ -134,6 +134,13 @@ test("a release that turns unhealthy while its successor is built is not taken b
   eq(s.world:running("staging").commit, C "c")
 end)
 
+-- What production last said of a version.
+local function why(s, subject)
+  for _, d in ipairs(ok(s.host:why("web", "production")).decisions) do
+    if d.subject == subject then return d.reason end
+  end
+end
+
 test("a version that was taken back is not released again when the one after it fails", function()
   local s = stage()
   s.world:push("main", "a")
@@ -146,6 +153,7 @@ test("a version that was taken back is not released again when the one after it 
   ok(s.host:rollback { app = "web", environment = "production", by = "tess", reason = "it loses orders" })
   s.settle()
   eq(s.world:running("production").version, "v1.0.0")
+  check.has(why(s, "v1.1.0"), "tried it and was taken back: rolled back by tess: it loses orders")
   s.world:trouble("c", "sick")
   s.world:push("main", "c")
   s.world:tag("v1.2.0", "c")
@@ -214,12 +222,6 @@ local function two_versions_of_one_commit(options)
   s.settle()
   eq(s.world:running("production").version, "v1.2.0")
   return s
-end
-
-local function why(s, subject)
-  for _, d in ipairs(ok(s.host:why("web", "production")).decisions) do
-    if d.subject == subject then return d.reason end
-  end
 end
 
 test("after going back, no tag that was there goes out, whatever else moves; the next one does", function()
