@@ -131,6 +131,10 @@ static bool build_kubernetes(lua_State *L, struct yaml_build *b, uint32_t at)
     const char *text = b->tree.text.data + node->text;
     struct yaml_scalar s = yaml_resolve(text, node->len);
 
+    if ((node->type == YAML_TYPE_INT && s.kind != YAML_IS_INT) ||
+        (node->type == YAML_TYPE_BOOL && s.kind != YAML_IS_BOOL) ||
+        (node->type == YAML_TYPE_NULL && s.kind != YAML_IS_NULL))
+        return fault(b, at, ERR_INVALID, "the text is not of the type that its tag says");
     if (!isfinite(s.number))
         return fault(b, at, ERR_INVALID, "JSON has no such number");
     if (s.kind == YAML_IS_NULL)
@@ -157,7 +161,7 @@ static bool build_scalar(lua_State *L, struct yaml_build *b, uint32_t at)
     bool any = node->plain && node->type == YAML_TYPE_NONE;
     lua_Integer integer;
 
-    if (b->kubernetes && any)
+    if (b->kubernetes && (any || (node->type != YAML_TYPE_NONE && node->type != YAML_TYPE_STR)))
         return build_kubernetes(L, b, at);
 #define IS(word) (len == sizeof word - 1 && memcmp(text, word, len) == 0)
     if ((any || node->type == YAML_TYPE_NULL) && (IS("") || IS("null") || IS("~")))

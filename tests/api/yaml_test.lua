@@ -352,6 +352,12 @@ test("a Kubernetes object's scalars mean what kubectl takes them for", function(
 end)
 
 test("what is quoted or tagged as text stays text in a Kubernetes object, too", function()
+  eq(yaml.decode('a: !!int 0x10\nb: !!int "1_000"\nc: !!bool yes\nd: !!null ""\n', { kubernetes = true }),
+    { a = 16, b = 1000, c = true, d = json.null })
+  for _, text in ipairs { "!!int yes", "!!bool 1", "!!int 1.5", "!!null 0" } do
+    fails("invalid", yaml.decode("a: " .. text, { kubernetes = true }))
+  end
+  fails("invalid", yaml.decode "a: !!int 0x10")
   local value = ok(yaml.decode("a: 'yes'\nb: \"0x10\"\nc: !!str 1.0\nd: |-\n  100.0\n'on': 1\n", { kubernetes = true }))
   eq(value, { a = "yes", b = "0x10", c = "1.0", d = "100.0", on = 1 })
 end)
