@@ -15,14 +15,14 @@ return policy {
   end,
 }]]
 
-local function stage(deadline)
+local function stage(deadline, script)
   local dir = assert(fs.temp_dir())
   check.defer(function() dir:close() end)
   assert(fs.mkdir(dir.path .. "/scripts"))
   for _, name in ipairs { "production", "rollback" } do
     assert(fs.write(("%s/scripts/%s.lua"):format(dir.path, name), assert(fs.read(("scripts/%s.lua"):format(name)))))
   end
-  assert(fs.write(dir.path .. "/scripts/staging.lua", SCRIPT:format(deadline or 3600)))
+  assert(fs.write(dir.path .. "/scripts/staging.lua", script or SCRIPT:format(deadline or 3600)))
   local world = sim.open(dir.path .. "/world")
   world:push("main", "a")
   local s = { dir = dir.path, world = world }
@@ -52,6 +52,26 @@ test("a run waits, says so, and goes on when the votes are there", function()
   fails("conflict", host:approve { app = "web", by = "cat" })
   fails("not_found", host:approve { app = "nothing", by = "cat" })
   fails("not_found", host:approve { app = "web", environment = "nowhere", by = "cat" })
+end)
+
+test("an approval needs its votes only: what is approved is the change, its time is written with a unit", function()
+  local host = stage(nil, [[return policy {
+    watch = function(place) return place:head() end,
+    run = function(run)
+      for _, wrong in ipairs { { votes = "2" }, { votes = 1, deadline = "soon" }, { votes = 1, id = 7 }, 3 } do
+        local fine, why = pcall(run.approval, run, wrong)
+        assert(not fine and why:find("staging.lua:5: usage: run:approval { votes = 2", 1, true), why)
+      end
+      run:approval { votes = 1, deadline = "2h" }
+    end,
+  }]]).open()
+  sim.settle(host)
+  local approval = staging(host).approval
+  eq({ approval.name, approval.votes }, { sim.commit "a", 1 })
+  ok(math.abs(approval.deadline - approval.at - 7200) < 60)
+  ok(host:approve { app = "web", by = "ann" })
+  sim.settle(host)
+  eq(state_of(host, 1), "done")
 end)
 
 test("a restart does not begin the wait again, and votes of before count", function()
