@@ -75,8 +75,8 @@ function Image:tag(name)
   return self.face
 end
 
--- What a server says that has just come up and knows nobody yet. It is asked again for some seconds.
-local STRANGER <const> = { denied = true, unauthorized = true }
+-- Refusals of an API server that has just come up and has not read its grants yet: asked again for some seconds.
+local NO_GRANT_YET <const> = { denied = true, unauthorized = true }
 local COMING_UP <const> = 4
 
 -- Asks the target until it answers or patience is over.
@@ -84,12 +84,12 @@ local function patiently(self, ask)
   local pause, since = 1, {}
   while true do
     local value, err = ask()
-    local stranger = err and err.status ~= nil and STRANGER[err.code] or false
-    if value ~= nil or not err or not errors.passing(err) and not stranger then return must(value, err) end
+    local refused = err and err.status ~= nil and NO_GRANT_YET[err.code] or false
+    if value ~= nil or not err or not errors.passing(err) and not refused then return must(value, err) end
     local patience = self.place.engine.patience
-    if stranger then patience = math.min(patience, COMING_UP) end
-    since[stranger] = since[stranger] or time.monotonic()
-    if time.monotonic() + pause - since[stranger] > patience then return must(value, err) end
+    if refused then patience = math.min(patience, COMING_UP) end
+    since[refused] = since[refused] or time.monotonic()
+    if time.monotonic() + pause - since[refused] > patience then return must(value, err) end
     self:log("the target cannot be reached, trying again: %s", err.message)
     time.sleep(pause)
     pause = math.min(pause * 2, 15)

@@ -44,13 +44,13 @@ local function due(s)
   for _, lane in pairs(s.host.lanes) do lane:kick() end
 end
 
-test("a change that weather stopped is not tried again after a newer one", function()
+test("a change that a transient error stopped is not tried again after a newer one", function()
   local s = stage()
-  local weather = true
+  local unreachable = true
   s.world:push("main", "a")
   s.at_image(function(commit)
-    if commit == C "a" and weather then
-      weather = false
+    if commit == C "a" and unreachable then
+      unreachable = false
       s.push_meanwhile("b")
       return errors.fail("refused", "nobody listens")
     end
@@ -68,15 +68,15 @@ test("a person's order goes before what waits to be tried again, and is not undo
   s.settle()
   s.world:push("main", "b")
   s.settle()
-  local weather = true
+  local unreachable = true
   s.at_image(function(commit)
-    if commit == C "c" and weather then return errors.fail("refused", "nobody listens") end
+    if commit == C "c" and unreachable then return errors.fail("refused", "nobody listens") end
   end)
   s.world:push("main", "c")
   s.settle()
   eq(s.host:status().apps[1].environments[1].state, "waiting")
   ok(s.host:rollback { app = "web", environment = "staging", by = "tess" })
-  weather = false
+  unreachable = false
   s.settle()
   eq(s.world:running("staging").commit, C "a")
   due(s)

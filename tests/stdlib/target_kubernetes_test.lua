@@ -144,7 +144,7 @@ test("an answer that is lost on its way is no second rollout", function()
   local t = open(c)
   c.after_patch = function(n) if n == 1 then return errors.new("reset", "the connection broke") end end
   fails("reset", t:apply(request("a", 1)))
-  ok(t:apply(request("a", 1))) -- as the run does when the weather is bad
+  ok(t:apply(request("a", 1))) -- as the run does after a transient error
   eq(c.patches, 1)
 end)
 
