@@ -1,8 +1,9 @@
 /* Slices: what a script may use while it runs, measured around each resume and paid by the task that was
  * limited.
  *
- * Limits are cut in a way that pcall does not escape: once the time for closers is over, the hook stays armed
- * at every instruction. Budgets count processor time; a machine with much else to do takes nothing of them.
+ * Limits are cut in a way that pcall does not escape: once the time for closers is over, the task is set
+ * aside and ended there; where it cannot be, the hook stays armed at every instruction. Budgets count
+ * processor time; a machine with much else to do takes nothing of them.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,12 +141,21 @@ void slice_over(lua_State *L, lua_Debug *ar)
     if (!t)
         return;
     used = used_ns(t);
+    if (t->cut == ERR_DEADLINE && t->limits.cpu_ms && used > t->limits.cpu_ms * 1000000)
+        t->cut = ERR_BUDGET; /* a deadline may end only a part of what the task does */
     if (!t->cut) {
         t->cut = over_limit(L, t, used);
         if (t->cut && t->ended) /* its closers have their time, however long the processor was another's */
             slice_told(t);
     }
     if (t->cut && (!t->grace_ns || grace_over(t, used))) {
+        if (t->grace_ns && t->cut != ERR_DEADLINE && L == t->co && lua_isyieldable(L)) {
+            /* Not raised: each pcall below would catch that, at a cost that grows with their number. */
+            cut_here(L, t);
+            t->stopped = true;
+            lua_yield(L, 0);
+            return;
+        }
         if (t->grace_ns) /* at every instruction, so that pcall in a loop does not survive */
             lua_sethook(L, slice_over, LUA_MASKCOUNT, 1);
         slice_told(t);
@@ -174,6 +184,8 @@ void slice_begin(struct task *t)
     set->slice_start = uv_hrtime();
     asked_begin(t->payer->asked);
     watchdog_begin(host->watchdog, t->co);
+    if (t->stopped)
+        lua_sethook(t->co, slice_over, LUA_MASKCOUNT, 1);
 }
 
 /* What the slice that ends has used. */

@@ -305,10 +305,10 @@ static void task_resume(struct task *t)
     slice_begin(t);
     status = lua_resume(t->co, NULL, nargs, &nresults);
     slice_end(t);
-    if (status != LUA_YIELD) {
+    if (status != LUA_YIELD || t->stopped) {
         if (status == LUA_OK && t->failure)
             status = t->failure;
-        if (status == LUA_OK && (t->cut == ERR_BUDGET || t->cut == ERR_MEMORY))
+        if (t->stopped || (status == LUA_OK && (t->cut == ERR_BUDGET || t->cut == ERR_MEMORY)))
             status = LUA_ERRRUN; /* it caught what cut it, and came to an end in the little time that it had
                                     left */
         task_end(t, status, status == LUA_OK ? nresults : 1);

@@ -37,7 +37,8 @@ struct task {
     int nargs;
     unsigned paid_for; /* tasks alive whose payer this is, itself included */
     bool queued, started, ended;
-    bool felled; /* it was cancelled with all below it; what it starts from then on is, too */
+    bool stopped; /* it was set aside for good: the time for its closers is over */
+    bool felled;  /* it was cancelled with all below it; what it starts from then on is, too */
     char name[40];
 };
 

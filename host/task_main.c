@@ -51,7 +51,7 @@ void task_failure_push(lua_State *L, struct task *t, int status)
     lua_State *co = t->co;
     enum err_code why = status == LUA_ERRMEM ? ERR_MEMORY : t->cut;
 
-    if (why == ERR_MEMORY || why == ERR_BUDGET) {
+    if (why == ERR_MEMORY || why == ERR_BUDGET || t->stopped) {
         struct err e = {.code = why};
 
         snprintf(e.message, sizeof e.message, "%s", task_cut_text(why));

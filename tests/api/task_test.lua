@@ -139,6 +139,21 @@ test("a processor budget is final, with and without pcall", function()
   end
 end)
 
+test("a task that is cut ends at once, however many protected calls it has under way", function()
+  local before = time.cpu()
+  for _, deadline in ipairs { 60, 0.5 } do
+    fails("budget", task.start({ cpu = 1 }, function()
+      local function f()
+        local _ <close> = setmetatable({}, { __close = function() while true do pcall(f) end end })
+        while true do pcall(f) end
+      end
+      task.deadline(deadline, f)
+    end):join())
+  end
+  local used = time.cpu() - before
+  eq(used < 4 or used, true)
+end)
+
 test("time that others have the processor is not the script's", function()
   local dir = assert(fs.temp_dir())
   check.defer(function() dir:close() end)
