@@ -31,6 +31,8 @@ void *alloc_lua(void *ud, void *ptr, size_t osize, size_t nsize)
         return nsize > osize ? NULL : ptr;
     a->refusals = 0;
     a->used += nsize - osize;
+    if (nsize > osize)
+        a->grown += nsize - osize;
     if (a->used > a->peak)
         a->peak = a->used;
     return block;

@@ -8,6 +8,7 @@
 struct alloc {
     size_t used;
     size_t peak;
+    size_t grown;      /* allocated in all; freeing takes nothing of it. It may wrap around */
     size_t limit;      /* 0: none. Set by task.c around each slice of a limited task */
     unsigned refusals; /* in a row; the second follows Lua's emergency collection and means it is over */
     bool exhausted;    /* a limited task really ran out; task.c makes that final for it */

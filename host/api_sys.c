@@ -307,9 +307,7 @@ static int l_table(lua_State *L)
     lua_Integer records = luaL_checkinteger(L, 1);
 
     luaL_argcheck(L, records >= 0, 1, "a number of fields");
-    lua_gc(L, LUA_GCSTOP); /* or it would pay for the whole table at once */
     lua_createtable(L, 0, (int)(records < ROOM_MAX ? records : ROOM_MAX));
-    lua_gc(L, LUA_GCRESTART);
     return 1;
 }
 

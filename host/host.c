@@ -26,16 +26,6 @@
 #include "secret.h"
 #include "task.h"
 
-/* How much the collector marks while so much is allocated (Lua's own: 100). A large allocation, of an answer
- * or of a table that grows, is paid for in one step: with Lua's own figure that is a whole cycle, which keeps
- * the loop for 100 to 200 ms beside 150,000 references. With this one a cycle still ends long before the heap
- * has doubled. */
-#define GC_STEPMUL 16
-
-/* How much is allocated between two of its steps: the logarithm of bytes. A step does GC_STEPMUL percent of
- * that at once, and nothing interrupts it: with Lua's own 8 KiB one took 50 ms. */
-#define GC_STEP 10
-
 static const luaL_Reg lua_libraries[] = {
     {LUA_GNAME, luaopen_base},        {LUA_COLIBNAME, luaopen_coroutine}, {LUA_TABLIBNAME, luaopen_table},
     {LUA_STRLIBNAME, luaopen_string}, {LUA_MATHLIBNAME, luaopen_math},    {LUA_UTF8LIBNAME, luaopen_utf8},
@@ -147,7 +137,7 @@ bool host_open(struct host *host, int argc, char **argv, const char **message)
     }
     *(struct host **)lua_getextraspace(host->L) = host;
     lua_atpanic(host->L, on_panic);
-    lua_gc(host->L, LUA_GCINC, 0, GC_STEPMUL, GC_STEP);
+    collector_open(&host->collector, host->L, &host->alloc);
     host->secrets = secrets_open();
     if (!host->secrets) {
         *message = "not enough memory for secrets";

@@ -165,8 +165,11 @@ void slice_over(lua_State *L, lua_Debug *ar)
     }
     if (L == t->co && lua_isyieldable(L))
         lua_yield(L, 0); /* back to the ready queue: others get their turn */
-    else
+    else {
+        collector_turn(&host->collector); /* the slice may last */
+        collector_pay(&host->collector, L);
         watchdog_again(host->watchdog);
+    }
 }
 
 void slice_begin(struct task *t)
@@ -216,6 +219,7 @@ void slice_end(struct task *t)
     used = slice_charge(set);
     payer->cpu_ns += used;
     t->own_ns += used;
+    collector_pay(&host->collector, host->L); /* the task's garbage counts as its own until it is gone */
     if (host->alloc.used >= set->slice_used)
         payer->grown += host->alloc.used - set->slice_used;
     else if (payer->grown > set->slice_used - host->alloc.used)

@@ -334,6 +334,7 @@ bool task_run_ready(struct host *host)
     if (!set->ready)
         return false;
     slice_turn(set);
+    collector_turn(&host->collector);
     last = set->ready;
     while (last->next_ready)
         last = last->next_ready;

@@ -407,3 +407,15 @@ test("what still works when the limited task above it has ended pays for itself"
   end):join()
   check.eventually(function() return finished end)
 end)
+
+test("garbage goes while a slice lasts that nobody can interrupt", function()
+  local most = select(2, sys.memory()) + (256 << 20)
+  local busy = setmetatable({}, { __index = function()
+    for i = 1, 20000 do
+      local _ = ("x"):rep(100000 + i)
+      if select(2, sys.memory()) > most then return "too much" end
+    end
+    return "done"
+  end })
+  eq(busy.x, "done")
+end)
