@@ -409,7 +409,7 @@ test("what still works when the limited task above it has ended pays for itself"
 end)
 
 test("garbage goes while a slice lasts that nobody can interrupt", function()
-  local most = select(2, sys.memory()) + (256 << 20)
+  local most = select(2, sys.memory()) + (1 << 30)
   local busy = setmetatable({}, { __index = function()
     for i = 1, 20000 do
       local _ = ("x"):rep(100000 + i)
