@@ -1,23 +1,24 @@
 /* The collector's pace.
  *
- * Lua's own collector takes steps in the middle of a script, in proportion to what was allocated since the last
- * one. A single large allocation (an answer, a table that grows) makes it run through a whole cycle at once, which
- * keeps the loop for 100 ms and more when the heap is large. So it is stopped, and driven from here after each
- * slice: in proportion too, but for a bounded time in each turn of the loop. What is owed then is paid later. */
+ * Lua's own collector takes steps in the middle of a script, in proportion to what was allocated since the
+ * last one. A single large allocation (an answer, a table that grows) makes it run through a whole cycle at
+ * once, which keeps the loop for 100 ms and more when the heap is large. So it is stopped, and driven from
+ * here after each slice: in proportion too, but for a bounded time in each turn of the loop. What is owed
+ * then is paid later. */
 #include "collector.h"
 
 #include <uv.h>
 
-/* The work of one step, as Lua takes it: so much percent of so many bytes (a logarithm). About 1,000 fields of
- * tables, or 20 microseconds. */
-#define STEP_PERCENT 16
+/* The work of one step, as Lua takes it: so much percent of so many bytes (a logarithm). About 1,000 fields
+ * of tables, or 20 microseconds. */
+#define STEP_PERCENT   16
 #define STEP_BYTES_LOG 10
 
 /* How much is allocated for each step. A cycle ends after a sixth of the heap was allocated anew. */
 #define PACE ((size_t)1024)
 
 /* What the collector may take in one turn of the loop; more when garbage has piled up all the same. */
-#define TURN_NS (2 * UINT64_C(1000000))
+#define TURN_NS  (2 * UINT64_C(1000000))
 #define PILED_UP ((size_t)64 << 20)
 
 void collector_open(struct collector *c, lua_State *L, struct alloc *alloc)

@@ -26,7 +26,7 @@ struct host {
     uv_loop_t loop;
     struct alloc alloc; /* Lua's allocator, with its limit */
     struct collector collector;
-    lua_State *L;       /* the main thread; only host.c and task.c run code on it */
+    lua_State *L; /* the main thread; only host.c and task.c run code on it */
     struct task_set *tasks;
     struct watchdog *watchdog;
     struct secrets *secrets;

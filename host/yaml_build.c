@@ -14,6 +14,8 @@
 #include "value.h"
 #include "yaml_resolve.h"
 
+#define EXACT_MAX 9007199254740992.0 /* up to here a double is every whole number */
+
 static bool fault(struct yaml_build *b, uint32_t at, enum err_code code, const char *what)
 {
     return yaml_tree_fault(&b->tree, &b->tree.nodes[at], code, &b->err, what);
@@ -143,8 +145,7 @@ static bool build_kubernetes(lua_State *L, struct yaml_build *b, uint32_t at)
         lua_pushboolean(L, s.truth);
     else if (s.kind == YAML_IS_INT)
         lua_pushinteger(L, s.integer);
-    else if (s.kind == YAML_IS_FLOAT && s.number >= -0x1p53 && s.number <= 0x1p53 &&
-             s.number == floor(s.number))
+    else if (s.kind == YAML_IS_FLOAT && fabs(s.number) <= EXACT_MAX && s.number == floor(s.number))
         lua_pushinteger(L, (lua_Integer)s.number); /* 100.0 is 100 in JSON, which an integer field takes */
     else if (s.kind == YAML_IS_FLOAT)
         lua_pushnumber(L, s.number);

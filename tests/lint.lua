@@ -92,7 +92,7 @@ end
 
 -- Floors of host/: a file includes only its own floor and those below. Who is not listed stands on the top one.
 local FLOORS = {
-  { "alloc", "buf", "embed", "err", "handle", "secret", "version" },
+  { "alloc", "buf", "collector", "embed", "err", "handle", "secret", "version" },
   { "bind" },
   { "task", "work", "watchdog", "host", "api" },
 }
