@@ -13,7 +13,10 @@ test("buildkit without our certificate, or not there, is told as it is", functio
     w.cfg.builder = setmetatable(changes, { __index = good })
     return w.ensure(commit)
   end
-  has(tostring(fails("failed", with { cert = false, key = false })), "buildctl ended with")
+  local refused = select(2, with { cert = false, key = false })
+  has(tostring(refused), "buildctl ended with")
+  -- The server's alert, or its end of the connection: whichever buildctl sees first.
+  ok(refused.code == "failed" or refused.code == "reset", tostring(refused))
   has(tostring(fails("refused", with { address = "tcp://127.0.0.1:" .. lab.port() })), "buildctl ended with")
   fails("not_found", with { command = { "/nonexistent/buildctl" } })
   fails("not_found", w.registry:digest("sha-" .. commit))
