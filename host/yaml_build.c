@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <lauxlib.h>
+#include "codec.h"
 #include "value.h"
 #include "yaml_resolve.h"
 
@@ -127,16 +128,65 @@ static bool as_integer(const char *text, size_t len, lua_Integer *value)
     return errno == 0;
 }
 
-static bool build_kubernetes(lua_State *L, struct yaml_build *b, uint32_t at)
+/* What a scalar of a Kubernetes object means. A tag that is not one of YAML's own leaves text as it is. */
+static bool mean(struct yaml_build *b, uint32_t at, struct yaml_scalar *s)
+{
+    const struct yaml_node *node = &b->tree.nodes[at];
+    bool fits;
+
+    *s = yaml_resolve(b->tree.text.data + node->text, node->len);
+    switch (node->type) {
+    case YAML_TYPE_INT:
+        fits = s->kind == YAML_IS_INT || s->kind == YAML_IS_UINT;
+        break;
+    case YAML_TYPE_BOOL:
+        fits = s->kind == YAML_IS_BOOL;
+        break;
+    case YAML_TYPE_NULL:
+        fits = s->kind == YAML_IS_NULL;
+        break;
+    case YAML_TYPE_FLOAT:
+        fits = s->kind == YAML_IS_INT || s->kind == YAML_IS_FLOAT;
+        if (s->kind == YAML_IS_INT)
+            *s = (struct yaml_scalar){.kind = YAML_IS_FLOAT, .number = (double)s->integer};
+        break;
+    default:
+        if (node->type != YAML_TYPE_NONE || !node->plain)
+            *s = (struct yaml_scalar){.kind = YAML_IS_TEXT};
+        return true;
+    }
+    return fits || fault(b, at, ERR_INVALID, "the text is not of the type that its tag says");
+}
+
+/* Pushes the text of a scalar; that of a !!binary decoded, its lines joined. */
+static bool push_text(lua_State *L, struct yaml_build *b, uint32_t at)
 {
     const struct yaml_node *node = &b->tree.nodes[at];
     const char *text = b->tree.text.data + node->text;
-    struct yaml_scalar s = yaml_resolve(text, node->len);
+    luaL_Buffer bytes;
+    size_t len = 0;
+    char *out;
 
-    if ((node->type == YAML_TYPE_INT && s.kind != YAML_IS_INT) ||
-        (node->type == YAML_TYPE_BOOL && s.kind != YAML_IS_BOOL) ||
-        (node->type == YAML_TYPE_NULL && s.kind != YAML_IS_NULL))
-        return fault(b, at, ERR_INVALID, "the text is not of the type that its tag says");
+    if (node->type != YAML_TYPE_BINARY) {
+        lua_pushlstring(L, text, node->len);
+        return true;
+    }
+    out = luaL_buffinitsize(L, &bytes, node->len);
+    for (size_t i = 0; i < node->len; i++)
+        if (text[i] != '\n' && text[i] != '\r')
+            out[len++] = text[i];
+    if (!base64_decode(out, &len, out, len, BASE64))
+        return fault(b, at, ERR_INVALID, "the text is not base64, as its tag says");
+    luaL_pushresultsize(&bytes, len);
+    return true;
+}
+
+static bool build_kubernetes(lua_State *L, struct yaml_build *b, uint32_t at)
+{
+    struct yaml_scalar s;
+
+    if (!mean(b, at, &s))
+        return false;
     if (!isfinite(s.number))
         return fault(b, at, ERR_INVALID, "JSON has no such number");
     if (s.kind == YAML_IS_NULL)
@@ -147,10 +197,10 @@ static bool build_kubernetes(lua_State *L, struct yaml_build *b, uint32_t at)
         lua_pushinteger(L, s.integer);
     else if (s.kind == YAML_IS_FLOAT && fabs(s.number) <= EXACT_MAX && s.number == floor(s.number))
         lua_pushinteger(L, (lua_Integer)s.number); /* 100.0 is 100 in JSON, which an integer field takes */
-    else if (s.kind == YAML_IS_FLOAT)
+    else if (s.kind == YAML_IS_FLOAT || s.kind == YAML_IS_UINT)
         lua_pushnumber(L, s.number);
     else
-        lua_pushlstring(L, text, node->len);
+        return push_text(L, b, at);
     return true;
 }
 
@@ -162,7 +212,7 @@ static bool build_scalar(lua_State *L, struct yaml_build *b, uint32_t at)
     bool any = node->plain && node->type == YAML_TYPE_NONE;
     lua_Integer integer;
 
-    if (b->kubernetes && (any || (node->type != YAML_TYPE_NONE && node->type != YAML_TYPE_STR)))
+    if (b->kubernetes)
         return build_kubernetes(L, b, at);
 #define IS(word) (len == sizeof word - 1 && memcmp(text, word, len) == 0)
     if ((any || node->type == YAML_TYPE_NULL) && (IS("") || IS("null") || IS("~")))
@@ -173,6 +223,8 @@ static bool build_scalar(lua_State *L, struct yaml_build *b, uint32_t at)
         lua_pushinteger(L, integer);
     else if (any || node->type == YAML_TYPE_NONE || node->type == YAML_TYPE_STR)
         lua_pushlstring(L, text, len);
+    else if (node->type >= YAML_TYPE_MERGE)
+        return fault(b, at, ERR_UNSUPPORTED, "this tag is not supported");
     else
         return fault(b, at, ERR_INVALID, "the text is not of the type that its tag says");
 #undef IS
@@ -201,8 +253,8 @@ static bool build_list(lua_State *L, struct yaml_build *b, uint32_t at)
 
 static bool is_merge_key(const struct yaml_build *b, const struct yaml_node *key)
 {
-    return key->kind == YAML_SCALAR && key->plain && key->type == YAML_TYPE_NONE && key->len == 2 &&
-           memcmp(b->tree.text.data + key->text, "<<", 2) == 0;
+    return key->kind == YAML_SCALAR && key->len == 2 && memcmp(b->tree.text.data + key->text, "<<", 2) == 0 &&
+           (key->type == YAML_TYPE_MERGE || (key->plain && key->type == YAML_TYPE_NONE));
 }
 
 /* Copies what the table on top does not have yet into the table below it, and drops it. */
@@ -247,34 +299,64 @@ static bool merge(lua_State *L, struct yaml_build *b, uint32_t from)
     return true;
 }
 
-/* Key and value of one entry into the table on top. Keys are text, whatever they look like; those of
- * Kubernetes objects become the text of what they mean (`on` is "true"). */
-static bool build_entry(lua_State *L, struct yaml_build *b, uint32_t key_at, uint32_t value_at)
+/* The same in a Kubernetes object, where a merge key overwrites what stands above it. Below the mapping is a
+ * table for what is merged into it; a key of its own that follows hides that, and is no duplicate. */
+static bool overwrite(lua_State *L, struct yaml_build *b, uint32_t from)
 {
-    uint32_t source = resolve(b, key_at);
-    const struct yaml_node *key = &b->tree.nodes[source];
-    const char *text = b->tree.text.data + key->text;
+    lua_newtable(L);
+    if (!merge(L, b, from))
+        return false;
+    lua_pushnil(L);
+    while (lua_next(L, -2)) { /* merged, into, from, key, value */
+        bool above;
+
+        lua_pushvalue(L, -2);
+        above = lua_rawget(L, -5) != LUA_TNIL;
+        lua_pop(L, 1);
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2);
+        lua_rawset(L, above ? -5 : -6);
+    }
+    lua_pop(L, 1);
+    return true;
+}
+
+/* Pushes a key. Keys are text, whatever they look like; those of Kubernetes objects become the text of what
+ * they mean (`on` is "true"). */
+static bool push_key(lua_State *L, struct yaml_build *b, uint32_t at)
+{
+    const struct yaml_node *key = &b->tree.nodes[at];
+    struct yaml_scalar s = {.kind = YAML_IS_TEXT};
     char typed[YAML_KEY_MAX];
-    size_t before, len = key->len;
 
     if (key->kind != YAML_SCALAR)
-        return fault(b, key_at, ERR_UNSUPPORTED, "a key must be a scalar");
-    if (key->plain && !key->len)
-        return fault(b, key_at, ERR_INVALID, "the key is missing");
-    if (b->kubernetes && key->plain && key->type == YAML_TYPE_NONE) {
-        struct yaml_scalar s = yaml_resolve(text, len);
-        size_t typed_len = yaml_resolve_key(&s, typed);
+        return fault(b, at, ERR_UNSUPPORTED, "a key must be a scalar");
+    if (key->plain && !key->len && key->type != YAML_TYPE_STR)
+        return fault(b, at, ERR_INVALID, "the key is missing");
+    if (!b->kubernetes && key->type >= YAML_TYPE_MERGE)
+        return fault(b, at, ERR_UNSUPPORTED, "this tag is not supported");
+    if (b->kubernetes && !mean(b, at, &s))
+        return false;
+    if (s.kind == YAML_IS_TEXT)
+        return push_text(L, b, at);
+    if (s.kind == YAML_IS_NULL || s.kind == YAML_IS_UINT)
+        return fault(b, at, ERR_INVALID,
+                     s.kind == YAML_IS_NULL ? "null is no key" : "the number is too large for a key");
+    lua_pushlstring(L, typed, yaml_resolve_key(&s, typed));
+    return true;
+}
 
-        if (s.kind == YAML_IS_NULL)
-            return fault(b, key_at, ERR_INVALID, "null is no key");
-        if (typed_len) {
-            text = typed;
-            len = typed_len;
-        }
-    }
+/* Key and value of one entry into the table on top. */
+static bool build_entry(lua_State *L, struct yaml_build *b, uint32_t key_at, uint32_t value_at)
+{
+    size_t before, len;
+    const char *text;
+
+    if (!push_key(L, b, resolve(b, key_at)))
+        return false;
+    text = lua_tolstring(L, -1, &len);
     if (!pay(b, key_at, len))
         return false;
-    lua_pushlstring(L, text, len);
     lua_pushvalue(L, -1);
     if (lua_rawget(L, -3) != LUA_TNIL)
         return fault(b, key_at, ERR_INVALID, "duplicate key");
@@ -303,11 +385,20 @@ static bool build_map(lua_State *L, struct yaml_build *b, uint32_t at)
 {
     const struct yaml_node *nodes = b->tree.nodes;
     uint32_t end = nodes[at].next, value, merged = 0;
+    bool over = false;
 
     lua_newtable(L);
     for (uint32_t key = at + 1; key < end; key = nodes[value].next) {
         value = nodes[key].next;
-        if (is_merge_key(b, &nodes[key])) {
+        if (is_merge_key(b, &nodes[key]) && b->kubernetes) {
+            if (!over) {
+                lua_newtable(L);
+                lua_insert(L, -2);
+                over = true;
+            }
+            if (!overwrite(L, b, value))
+                return false;
+        } else if (is_merge_key(b, &nodes[key])) {
             if (merged)
                 return fault(b, key, ERR_INVALID, "duplicate key");
             merged = value;
@@ -317,6 +408,10 @@ static bool build_map(lua_State *L, struct yaml_build *b, uint32_t at)
     }
     if (merged && !merge(L, b, merged))
         return false;
+    if (over) {
+        lua_insert(L, -2);
+        fill_in(L);
+    }
     /* Only now: a null of its own hides what would be merged, and is a key like others for duplicates. */
     if (b->null_as_nil)
         drop_nulls(L);
@@ -339,6 +434,8 @@ bool yaml_build_value(lua_State *L, struct yaml_build *b, uint32_t at)
     case YAML_DOCUMENT:
         return mark(L, b, at + 1) && yaml_build_value(L, b, at + 1);
     default:
+        if (!b->kubernetes && node->type >= YAML_TYPE_MERGE)
+            return fault(b, at, ERR_UNSUPPORTED, "this tag is not supported");
         if (++b->depth > VALUE_DEPTH)
             return fault(b, at, ERR_TOO_LARGE, "nested deeper than 64 levels");
         ok = node->kind == YAML_MAP ? build_map(L, b, at) : build_list(L, b, at);

@@ -94,7 +94,7 @@ static bool find_integer(const char *text, struct yaml_scalar *s)
     } else if (*text != '-' && value <= INT64_MAX) {
         s->integer = (int64_t)value;
     } else if (*text >= '0' && *text <= '9') { /* ParseUint knows no sign */
-        s->kind = YAML_IS_FLOAT;
+        s->kind = YAML_IS_UINT;
         s->number = (double)value;
     } else {
         return false;

@@ -7,13 +7,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum yaml_scalar_kind { YAML_IS_TEXT, YAML_IS_NULL, YAML_IS_BOOL, YAML_IS_INT, YAML_IS_FLOAT };
+/* UINT: a whole number above the largest int64_t, which is no key and no float. */
+enum yaml_scalar_kind {
+    YAML_IS_TEXT,
+    YAML_IS_NULL,
+    YAML_IS_BOOL,
+    YAML_IS_INT,
+    YAML_IS_UINT,
+    YAML_IS_FLOAT,
+};
 
 struct yaml_scalar {
     enum yaml_scalar_kind kind;
     bool truth;
     int64_t integer;
-    double number; /* may be infinite or no number, which JSON does not know */
+    double number; /* of UINT and FLOAT; may be infinite or no number, which JSON does not know */
 };
 
 struct yaml_scalar yaml_resolve(const char *text, size_t len);

@@ -1,7 +1,7 @@
 /* libyaml 0.2.5 events to a flat node list: one pass, bounded nodes and depth, no recursion.
  *
- * Custom tags, list or object keys and directives in bulk are refused here; typing and aliases are not our
- * business (api_yaml.c). libyaml holds memory only inside of yaml_tree_read. */
+ * List or object keys and directives in bulk are refused here; typing, custom tags and aliases are not our
+ * business (yaml_build.c). libyaml holds memory only inside of yaml_tree_read. */
 #include "yaml_tree.h"
 
 #include <stdlib.h>
@@ -70,8 +70,7 @@ static bool keep_text(struct reader *r, const yaml_char_t *text, size_t len, uin
     return (arena->len + len < UINT32_MAX && buf_add(arena, text, len)) || no_memory(r);
 }
 
-static bool read_tag(struct reader *r, const yaml_event_t *event, const yaml_char_t *tag, bool scalar,
-                     uint8_t *type)
+static enum yaml_type read_tag(const yaml_char_t *tag, yaml_event_type_t on)
 {
     static const char prefix[] = "tag:yaml.org,2002:";
     static const struct {
@@ -79,26 +78,23 @@ static bool read_tag(struct reader *r, const yaml_event_t *event, const yaml_cha
         enum yaml_type type;
         yaml_event_type_t on;
     } known[] = {
-        {"str", YAML_TYPE_STR, YAML_SCALAR_EVENT},         {"int", YAML_TYPE_INT, YAML_SCALAR_EVENT},
-        {"bool", YAML_TYPE_BOOL, YAML_SCALAR_EVENT},       {"null", YAML_TYPE_NULL, YAML_SCALAR_EVENT},
-        {"map", YAML_TYPE_NONE, YAML_MAPPING_START_EVENT}, {"seq", YAML_TYPE_NONE, YAML_SEQUENCE_START_EVENT},
+        {"str", YAML_TYPE_STR, YAML_SCALAR_EVENT},          {"int", YAML_TYPE_INT, YAML_SCALAR_EVENT},
+        {"bool", YAML_TYPE_BOOL, YAML_SCALAR_EVENT},        {"null", YAML_TYPE_NULL, YAML_SCALAR_EVENT},
+        {"float", YAML_TYPE_FLOAT, YAML_SCALAR_EVENT},      {"binary", YAML_TYPE_BINARY, YAML_SCALAR_EVENT},
+        {"merge", YAML_TYPE_MERGE, YAML_SCALAR_EVENT},      {"map", YAML_TYPE_NONE, YAML_MAPPING_START_EVENT},
+        {"seq", YAML_TYPE_NONE, YAML_SEQUENCE_START_EVENT},
     };
     const char *name = (const char *)tag;
 
-    *type = YAML_TYPE_NONE;
     if (!tag)
-        return true;
-    if (strcmp(name, "!") == 0) { /* "not resolved": a scalar is text */
-        *type = scalar ? YAML_TYPE_STR : YAML_TYPE_NONE;
-        return true;
-    }
+        return YAML_TYPE_NONE;
+    if (strcmp(name, "!") == 0) /* "not resolved": a scalar is text */
+        return on == YAML_SCALAR_EVENT ? YAML_TYPE_STR : YAML_TYPE_NONE;
     if (strncmp(name, prefix, sizeof prefix - 1) == 0)
         for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-            if (strcmp(name + sizeof prefix - 1, known[i].name) == 0 && event->type == known[i].on) {
-                *type = (uint8_t)known[i].type;
-                return true;
-            }
-    return fault_at(r->tree, event->start_mark, ERR_UNSUPPORTED, r->err, "this tag is not supported", NULL);
+            if (strcmp(name + sizeof prefix - 1, known[i].name) == 0 && on == known[i].on)
+                return known[i].type;
+    return YAML_TYPE_OTHER;
 }
 
 /* Appends a node and tells whose turn is next in the mapping that it is in. */
@@ -149,8 +145,9 @@ static bool open_node(struct reader *r, const yaml_event_t *event, enum yaml_kin
         return fault_at(r->tree, event->start_mark, ERR_TOO_LARGE, r->err, "nested deeper than 64 levels",
                         NULL);
     node = add_node(r, event, kind);
-    if (!node || !read_tag(r, event, tag, false, &node->type))
+    if (!node)
         return false;
+    node->type = (uint8_t)read_tag(tag, event->type);
     r->open[r->depth] = r->tree->count - 1;
     r->key_next[r->depth++] = kind == YAML_MAP;
     return !anchor || keep_text(r, anchor, strlen((const char *)anchor), &node->anchor, &node->anchor_len);
@@ -167,8 +164,9 @@ static bool add_scalar(struct reader *r, const yaml_event_t *event)
     const yaml_char_t *anchor = event->data.scalar.anchor;
     struct yaml_node *node = add_node(r, event, YAML_SCALAR);
 
-    if (!node || !read_tag(r, event, event->data.scalar.tag, true, &node->type))
+    if (!node)
         return false;
+    node->type = (uint8_t)read_tag(event->data.scalar.tag, event->type);
     node->plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     if (anchor && !keep_text(r, anchor, strlen((const char *)anchor), &node->anchor, &node->anchor_len))
         return false;
@@ -234,6 +232,10 @@ bool yaml_tree_read(struct yaml_tree *tree, const char *text, size_t len, uint32
 
     if (!ok)
         return false;
+    if (len >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) { /* libyaml counts a byte order mark as a column */
+        text += 3;
+        len -= 3;
+    }
     if (!yaml_parser_initialize(&parser))
         return no_memory(&r);
     yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);

@@ -13,8 +13,18 @@
 
 enum yaml_kind { YAML_DOCUMENT, YAML_MAP, YAML_LIST, YAML_SCALAR, YAML_ALIAS };
 
-/* What a tag says; any other tag is refused. */
-enum yaml_type { YAML_TYPE_NONE, YAML_TYPE_STR, YAML_TYPE_INT, YAML_TYPE_BOOL, YAML_TYPE_NULL };
+/* What a tag says; from YAML_TYPE_MERGE on, what only values of Kubernetes objects may have. */
+enum yaml_type {
+    YAML_TYPE_NONE,
+    YAML_TYPE_STR,
+    YAML_TYPE_INT,
+    YAML_TYPE_BOOL,
+    YAML_TYPE_NULL,
+    YAML_TYPE_MERGE,
+    YAML_TYPE_OTHER,
+    YAML_TYPE_FLOAT,
+    YAML_TYPE_BINARY,
+};
 
 struct yaml_node {
     uint8_t kind;       /* enum yaml_kind */

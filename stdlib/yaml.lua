@@ -14,7 +14,8 @@ local M = {}
 ---@field null_as_nil? boolean null becomes nil: absent in a mapping, a hole in a list.
 ---@field max? integer Bytes of text, 8 MiB by default.
 ---@field kubernetes? boolean Plain scalars mean what kubectl takes them for (sigs.k8s.io/yaml): yes is true, 0x10 is
----  16, 100.0 is 100, 0400 is 256, and keys become the text of what they mean. For Kubernetes objects only.
+---  16, 100.0 is 100, 0400 is 256, and keys become the text of what they mean. !!float, !!binary and tags of others
+---  are read, and a merge key overwrites what stands above it. For Kubernetes objects only.
 ---@field nodes? integer Scalars, lists and mappings, each use of an alias counted; 500,000 by default.
 
 ---@alias YamlMarks table<string, integer> Path to line: "apps.web.source", "apps.web.verify[1]"; "" is the whole.

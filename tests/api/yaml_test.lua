@@ -145,6 +145,9 @@ test("tags of others are refused, five of YAML's own count", function()
   } do
     fails("unsupported", yaml.decode(text))
   end
+  local err = fails("unsupported", yaml.decode "x:\n- !foo {}")
+  eq({ err.line, err.column }, { 2, 3 })
+  fails("unsupported", yaml.decode "{!!float 1: a}")
 end)
 
 test("keys that are no scalars are refused", function()
@@ -360,4 +363,38 @@ test("what is quoted or tagged as text stays text in a Kubernetes object, too", 
   fails("invalid", yaml.decode "a: !!int 0x10")
   local value = ok(yaml.decode("a: 'yes'\nb: \"0x10\"\nc: !!str 1.0\nd: |-\n  100.0\n'on': 1\n", { kubernetes = true }))
   eq(value, { a = "yes", b = "0x10", c = "1.0", d = "100.0", on = 1 })
+end)
+
+test("a byte order mark does not move what stands behind it", function()
+  for _, kubernetes in ipairs { false, true } do
+    eq(yaml.decode("\u{FEFF}a: 1\nb: 2\n", { kubernetes = kubernetes }), { a = 1, b = 2 })
+    eq(yaml.decode("\u{FEFF}---\n- a\n- b\n", { kubernetes = kubernetes }), { "a", "b" })
+  end
+end)
+
+-- What is wanted here was seen with sigs.k8s.io/yaml 1.6.0.
+test("every tag of a Kubernetes object is read as kubectl reads it", function()
+  local function read(text) return yaml.decode(text, { kubernetes = true }) end
+  eq(read [[{a: !!float 1, b: !!float "1.5", c: !foo 5, d: !!timestamp 2001-01-01, e: !foo {f: 1}, g: !!int [1]}]],
+    { a = 1, b = 1.5, c = "5", d = "2001-01-01", e = { f = 1 }, g = { 1 } })
+  eq(read "a: !!binary |\n  aGVs\n  bG8=\n!!binary aGk=: 5\nb: !!int 0xFFFFFFFFFFFFFFFF\n",
+    { a = "hello", hi = 5, b = 2.0 ^ 64 })
+  eq(read '{!!float 0x10: a, !!str yes: b, !foo on: c, !!bool y: d, !!str : e}',
+    { ["16"] = "a", yes = "b", on = "c", ["true"] = "d", [""] = "e" })
+  for _, text in ipairs {
+    "!!float x", "!!float 18446744073709551615", "!!float .inf", "!!binary '@'", "{18446744073709551615: a}",
+    "{!!int 1.5: a}", "{!!null '': a}",
+  } do
+    fails("invalid", read(text))
+  end
+end)
+
+test("a merge key of a Kubernetes object overwrites what stands above it", function()
+  local function read(text) return yaml.decode(text, { kubernetes = true }) end
+  local text = "{a: 1, <<: {a: 2, b: 3, c: 4}, c: 5}"
+  eq(read(text), { a = 2, b = 3, c = 5 })
+  eq(yaml.decode(text), { a = 1, b = 3, c = 5 })
+  eq(read "{<<: {a: 1, b: 1}, <<: [{a: 2}, {a: 3, c: 4}], !!merge <<: {d: 5}}", { a = 2, b = 1, c = 4, d = 5 })
+  eq(yaml.decode "{!!merge <<: {a: 1}}", { a = 1 })
+  fails("invalid", read "{a: 1, <<: {a: 2}, a: 3}")
 end)

@@ -41,22 +41,44 @@ UNIT(lists_nodes_in_order)
     yaml_tree_free(&t);
 }
 
+UNIT(tells_what_tags_say)
+{
+    static const struct {
+        const char *text;
+        enum yaml_type type;
+    } tagged[] = {
+        {"!ruby/object:File {}", YAML_TYPE_OTHER},
+        {"!!python/none ''", YAML_TYPE_OTHER},
+        {"!!map 1", YAML_TYPE_OTHER},
+        {"!!int [1]", YAML_TYPE_OTHER},
+        {"!!seq [1]", YAML_TYPE_NONE},
+        {"! 1", YAML_TYPE_STR},
+        {"! {}", YAML_TYPE_NONE},
+        {"!!merge <<", YAML_TYPE_MERGE},
+        {"!!binary aGk=", YAML_TYPE_BINARY},
+        {"\xEF\xBB\xBF!!float 1", YAML_TYPE_FLOAT},
+    };
+
+    for (size_t i = 0; i < sizeof tagged / sizeof *tagged; i++) {
+        struct yaml_tree t = {0};
+        struct err e = {0};
+
+        CHECK(yaml_tree_read(&t, tagged[i].text, strlen(tagged[i].text), 100, &e));
+        CHECK_INT(t.nodes[1].type, tagged[i].type);
+        CHECK_INT(t.nodes[1].column, 1);
+        yaml_tree_free(&t);
+    }
+}
+
 UNIT(says_where)
 {
     static const struct {
         const char *text, *code;
         size_t line, column;
     } bad[] = {
-        {"a: [1\nb: 2", "invalid", 2, 2},
-        {"a: 1\n b: 2\n", "invalid", 2, 3},
-        {"a: !ruby/object:File {}", "unsupported", 1, 4},
-        {"x:\n- !!python/none ''", "unsupported", 2, 3},
-        {"a: !!float 1", "unsupported", 1, 4},
-        {"a: !!map 1", "unsupported", 1, 4},
-        {"? [a]\n: b", "unsupported", 1, 3},
-        {"{ {a: 1}: b }", "unsupported", 1, 3},
-        {"a: \"\\ud800\"", "invalid", 1, 7},
-        {"%YAML 9.9\n--- a", "invalid", 1, 1},
+        {"a: [1\nb: 2", "invalid", 2, 2},    {"a: 1\n b: 2\n", "invalid", 2, 3},
+        {"? [a]\n: b", "unsupported", 1, 3}, {"{ {a: 1}: b }", "unsupported", 1, 3},
+        {"a: \"\\ud800\"", "invalid", 1, 7}, {"%YAML 9.9\n--- a", "invalid", 1, 1},
         {"a: \t- b", "invalid", 1, 5},
     };
 
@@ -133,4 +155,5 @@ UNIT(stops_at_the_node_limit)
     CHECK_STR(read_code("", 0, 1, NULL), "none");
 }
 
-UNIT_MAIN(C(lists_nodes_in_order), C(says_where), C(bounds_what_a_text_may_cost), C(stops_at_the_node_limit))
+UNIT_MAIN(C(lists_nodes_in_order), C(tells_what_tags_say), C(says_where), C(bounds_what_a_text_may_cost),
+          C(stops_at_the_node_limit))
