@@ -74,23 +74,29 @@ function M.compile(text)
       end
     end
   end
-  local seen = {} -- folder -> which rules match it or a folder above it, and so everything in it
-  local function hits(path)
-    if seen[path] then return seen[path] end
-    local above = path:match("^(.*)/[^/]*$")
-    local from, found = above and hits(above) or {}, {}
-    for i, r in ipairs(rules) do found[i] = from[i] or r.matches(path) end
-    seen[path] = found
-    return found
-  end
-  return function(path)
-    local above = path:match("^(.*)/[^/]*$")
-    local from = above and hits(above) or {}
-    for i = #rules, 1, -1 do -- the last one that matches decides
-      if from[i] or rules[i].matches(path) then return not rules[i].kept end
+  local seen = {} -- folder -> which rules fit it or a folder above it, and so everything in it
+  local decide
+  local function above(path)
+    local folder = path:match("^(.*)/[^/]*$")
+    if not folder then return {} end
+    if not seen[folder] then
+      local fitting = {}
+      decide(folder, fitting)
+      seen[folder] = fitting
     end
-    return false
+    return seen[folder]
   end
+  -- A rule that would change nothing is not asked, as in the library, and so says nothing about what is in a folder.
+  function decide(path, fitting)
+    local from, excluded = above(path), false
+    for i, r in ipairs(rules) do
+      local fits = from[i] or r.kept == excluded and r.matches(path)
+      if fits then excluded = not r.kept end
+      if fitting then fitting[i] = fits end
+    end
+    return excluded
+  end
+  return function(path) return decide(path) end
 end
 
 ---Writes a context without what a .dockerignore names.

@@ -41,6 +41,17 @@ test("patterns leave out what Docker leaves out", function()
   end
 end)
 
+-- As docker walks: `!app` is not asked about a folder that nothing leaves out, and so keeps nothing in it.
+test("a rule that changes nothing about a folder says nothing about what is in it", function()
+  local leaves_out = ok(ignore.compile "*/node_modules\n!app\n")
+  for path, want in pairs {
+    ["app"] = false, ["app/main.js"] = false, ["app/node_modules"] = true, ["app/node_modules/x"] = true,
+  } do
+    eq(leaves_out(path), want, path)
+  end
+  eq(excluded("*\n!app\n", "app/main.js"), false)
+end)
+
 test("random files leave out what the library leaves out, and fail where it fails", function()
   local files, compared = 0, 0
   for line in ok(fs.read("tests/stdlib/ignore_cases.jsonl")):gmatch("[^\n]+") do
