@@ -109,13 +109,15 @@ local function ask(name)
   return answer and answer.status == 200 and answer.body:match("^hello ([^\n]*)") or nil
 end
 
+local BUSY <const> = { queued = true, running = true, waiting = true }
+
 -- Waits until an environment is at rest and serves what it should. Gives how long its last run worked.
 local function arrives(name, answer, seconds)
   local e
   base.eventually(("%s serves '%s'"):format(name, answer), seconds or 30, function()
     e = environment(name)
     P.seen = ("%s %s, serves %s"):format(name, e and e.state or "?", tostring(ask(name)))
-    return e and (e.state == "idle" or e.state == "failed") and e.last and ask(name) == answer
+    return e and not BUSY[e.state] and e.last and ask(name) == answer
   end)
   return e, e.last.ended_at - e.last.started_at
 end
