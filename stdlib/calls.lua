@@ -148,20 +148,56 @@ local SAID <const> = {
   run = "a run has no '%s'",
 }
 
-local function judge(self, kind, word, line, also)
-  local known = self.words[kind]
-  if known == nil then
-    known = words_of(kind, self.seen) or false
-    self.words[kind] = known
+local FEW <const> = 12 -- words that are told all at once
+
+local function known_of(self, kind)
+  if self.words[kind] == nil then self.words[kind] = words_of(kind, self.seen) or false end
+  return self.words[kind]
+end
+
+local function add(self, line, message, suggestion)
+  self.faults[#self.faults + 1] =
+    { order = #self.faults, file = self.file, line = line, message = message, suggestion = suggestion }
+end
+
+-- The way out: the word that was meant, the other half of a policy that has it, or all words when they are few.
+local function way_out(self, kind, word, known, also)
+  local meant = closest(word, table.move(known, 1, #known, #(also or {}) + 1, { table.unpack(also or {}) }))
+  local other = kind == "place" and "run" or kind == "run" and "place"
+  if other and contains(known_of(self, other) or {}, word) then
+    return ("only a %s has it: %s"):format(other, other == "run" and "run(run, change)" or "watch(place)")
+  elseif meant then
+    return ("did you mean %s?"):format(meant)
+  elseif kind == "env" and (word == "place" or word == "run") then
+    return word == "run" and "run(run, change) is given it" or "watch(place) is given it"
+  elseif kind ~= "env" and #known <= FEW then
+    table.sort(known)
+    return "there are: " .. table.concat(known, ", ")
   end
+end
+
+local function judge(self, kind, word, line, also)
+  local known = known_of(self, kind)
   if not known or contains(known, word) or #self.faults >= MOST then return end
-  local candidates = table.move(known, 1, #known, #(also or {}) + 1, { table.unpack(also or {}) })
-  local meant = closest(word, candidates)
   local message = (SAID[kind] or kind:gsub("^%l+ ", "") .. " has no '%s'"):format(word)
-  self.faults[#self.faults + 1] = {
-    order = #self.faults, file = self.file, line = line, message = message,
-    suggestion = meant and ("did you mean %s?"):format(meant) or nil,
-  }
+  add(self, line, message, way_out(self, kind, word, known, also))
+end
+
+-- Objects are called with a colon, modules with a dot.
+local function misjoined(self, owner, key, mark, line)
+  local name = owner:gsub("^%l+ ", "")
+  if #self.faults >= MOST then return end
+  add(self, line, ("%s%s%s is called with a %s"):format(name, mark, key, mark == "." and "colon" or "dot"),
+    ("write %s%s%s(...)"):format(name, mark == "." and ":" or ".", key))
+end
+
+local function is_method(kind, key)
+  local shape = require("facade").shape(kind)
+  return shape and contains(shape.methods, key)
+end
+
+local function word_of(owner, key, colon)
+  return { method = owner .. ":" .. key, owner = owner, key = key, colon = colon }
 end
 
 local function is_known(kind) return type(kind) == "string" and kind ~= "env" and kind ~= "require" end
@@ -172,7 +208,7 @@ local function step(self, proto, upvalues, regs, pc, word, names)
   local key = proto.constants[c + 1] or nil
   local line = proto.lines[pc]
   if op == MOVE then
-    regs[a] = regs[b]
+    regs[a] = not (type(regs[b]) == "table" and regs[b].method) and regs[b] or nil
   elseif op == GETUPVAL then
     regs[a] = upvalues[b]
   elseif op == LOADK then
@@ -180,7 +216,10 @@ local function step(self, proto, upvalues, regs, pc, word, names)
   elseif op == GETTABUP then
     regs[a] = nil
     if upvalues[b] ~= "env" then -- a field of what the function sees from outside
-      if is_known(upvalues[b]) and key then judge(self, upvalues[b], key, line) end
+      if is_known(upvalues[b]) and key then
+        judge(self, upvalues[b], key, line)
+        regs[a] = word_of(upvalues[b], key)
+      end
     elseif key then
       judge(self, "env", key, line, names)
       regs[a] = key == "require" and "require" or self.seen.libraries[key] and "library " .. key or nil
@@ -189,13 +228,19 @@ local function step(self, proto, upvalues, regs, pc, word, names)
     local kind = regs[b]
     local named = key and (op == GETFIELD or word >> 15 & 1 == 1) -- else the name is in a register
     if named and is_known(kind) then judge(self, kind, key, line) end
-    regs[a] = nil
+    regs[a] = named and is_known(kind) and word_of(kind, key, op == SELF) or nil
     if op == SELF then
-      regs[a] = named and is_known(kind) and { method = kind .. ":" .. key } or nil
       regs[a + 1] = kind
+      if regs[a] and kind:find("^%l+ ") and contains(known_of(self, kind) or {}, key) then
+        misjoined(self, kind, key, ":", line)
+      end
     end
   elseif op == CALL then
-    local called, first = regs[a], regs[a + 1]
+    local called, first = regs[a], b ~= 1 and regs[a + 1] or nil
+    if type(called) == "table" and called.method and not called.colon and first ~= called.owner
+      and is_method(called.owner, called.key) then
+      misjoined(self, called.owner, called.key, ".", line)
+    end
     local module = called == "require" and type(first) == "table" and first.text
     for r in pairs(regs) do
       if r >= a then regs[r] = nil end

@@ -328,10 +328,11 @@ end
 ---Finds what a policy's file calls and nothing has, without running it. Not asked of runs under way: they finish with
 ---what they began with.
 ---@async
----@param policy Policy
----@return Fault[] faults
+---@param policy {name: string, file: string, text: string}
+---@return Fault[] faults None of a file that does not compile.
 function M.unknown(policy)
   local chunk = sys.compile(policy.text, "@" .. policy.file, {})
+  if not chunk then return {} end
   local looking <close> = task.start({ name = "words of " .. policy.name, cpu = 1, memory = 32 << 20 }, function()
     local globals = M.environment()
     rawset(globals, "_G", true)
@@ -374,10 +375,13 @@ function M.load(names, folder, suspended)
       fault = { file = (folder or "scripts") .. "/" .. name .. ".lua", message = "there is no policy '" .. name .. "'" }
     end
     policies[name] = compiled
-    faults[#faults + 1] = fault
-    if compiled and not compiled.suspended then
-      for _, unknown in ipairs(M.unknown(compiled)) do faults[#faults + 1] = unknown end
+    if text and not (compiled and compiled.suspended) then
+      for _, unknown in ipairs(M.unknown { name = name, file = file, text = text }) do
+        faults[#faults + 1] = unknown
+        if fault and fault.line == unknown.line then fault = nil end -- the same, with what was meant
+      end
     end
+    faults[#faults + 1] = fault
   end
   if #faults > 0 then return nil, faults end
   return policies

@@ -203,14 +203,14 @@ local function story()
     P.repo:reset(commits.one)
     local e, work = arrives("staging", "one")
     current.took = work
-    expect(e.current.commit == commits.one and work < 1, "staging serves 'one' after %s of work", time.words(work))
+    expect(e.current.commit == commits.one, "staging serves 'one' after %s of work", time.words(work))
   end)
 
   step("A newer tag on an older commit rolls production back", function()
     P.repo:tag("v1.2.0", { commit = commits.one })
     local e, work = arrives("production", "one")
     current.took = work
-    expect(e.current.version == "v1.2.0" and work < 1, "production serves 'one' as v1.2.0 after %s of work",
+    expect(e.current.version == "v1.2.0", "production serves 'one' as v1.2.0 after %s of work",
       time.words(work))
   end)
 

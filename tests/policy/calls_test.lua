@@ -46,6 +46,53 @@ return policy {
   })
 end)
 
+test("a word in the wrong half says which half has it, and where nothing is near, what there is", function()
+  eq(found [[
+return policy {
+  watch = function(place) run:log("x") return place:release() end,
+  run = function(run, change)
+    run:image(change.commit):psuh()
+    run:tags()
+    place:head()
+    os.execute("ls")
+    whatever()
+  end,
+}]], {
+    "2 there is nothing called 'run'|run(run, change) is given it",
+    "2 a place has no 'release'|only a run has it: run(run, change)",
+    "4 an image has no 'psuh'|there are: built, commit, digest, image, repository, tag",
+    "5 a run has no 'tags'|only a place has it: watch(place)",
+    "6 there is nothing called 'place'|watch(place) is given it",
+    "7 os has no 'execute'|there are: clock, time", "8 there is nothing called 'whatever'|",
+  })
+end)
+
+test("a dot where a colon belongs is found, and a colon where a dot does", function()
+  eq(found [[
+local http = require "http"
+return policy {
+  watch = function(place)
+    local head = place.head
+    return head(place) or place.head(place) or place.name or place.head()
+  end,
+  run = function(run, change)
+    local image = run.image(change.commit)
+    image.tag("x")
+    pcall(run.release, run, image)
+    run:all { function() run.release(image) end }
+    http:get("x")
+    return string:upper()
+  end,
+}]], {
+    "5 place.head is called with a colon|write place:head(...)",
+    "8 run.image is called with a colon|write run:image(...)",
+    "9 image.tag is called with a colon|write image:tag(...)",
+    "11 run.release is called with a colon|write run:release(...)",
+    "12 http:get is called with a dot|write http.get(...)",
+    "13 string:upper is called with a dot|write string.upper(...)",
+  })
+end)
+
 test("what is not known is left to its run", function()
   eq(found [[
 local words = { head = function() end }
@@ -96,4 +143,7 @@ test("a folder of policies is judged so when it is loaded, and a run under way i
   eq(policies, nil)
   eq({ #faults, faults[1].line, faults[1].suggestion }, { 1, 2, "did you mean head?" })
   ok(policy.compile("staging", ok(fs.read(dir.path .. "/staging.lua")), "scripts/staging.lua"))
+  ok(fs.write(dir.path .. "/staging.lua", "return polcy {}"))
+  policies, faults = policy.load({ "staging" }, dir.path)
+  eq({ policies, #faults, faults[1].line, faults[1].suggestion }, { nil, 1, 1, "did you mean policy?" })
 end)
