@@ -175,25 +175,31 @@ end
 M.begin = begin
 M.one_place = one_place
 
----Goes back to the release before the one that runs; it stays there until the source moves.
+---Goes back to the release before the one that runs; it stays there until the source moves. A release that is still on
+---its way (rolling out, being checked) is what is taken back, and its run ends at once.
 ---@param act Act
 function M.methods:rollback(act)
   local p, err = one_place(self, act)
   if not p then return nil, err end
-  local live = self.journal:live(p.app.name, p.environment)
-  local before = live and self.journal:good_before(p.app.name, p.environment, live.id, live.digest)
+  local app, environment = p.app.name, p.environment
+  local under_way = self.journal:on_its_way(app, environment)
+  local from = under_way or self.journal:live(app, environment)
+  local before = from and self.journal:good_before(app, environment, from.id, from.digest)
   if not before then
-    return errors.fail("conflict", ("%s %s has no earlier release to go back to"):format(act.app, p.environment),
-      { op = "rollback", target = act.app })
+    local way_out = under_way and ("; 'moontide cancel %d' ends the one that is on its way"):format(under_way.run) or ""
+    return errors.fail("conflict", ("%s %s has no earlier release to go back to%s"):format(app, environment, way_out),
+      { op = "rollback", target = app })
   end
-  return begin(self, p, {
+  local words = ("rolled back by %s%s"):format(act.by, act.reason and ": " .. act.reason or "")
+  local run = begin(self, p, {
     kind = "rollback", policy = p.config.rollback or "rollback", by = act.by,
-    title = ("rollback from %s to %s"):format(place.called(live), place.called(before)), reason = act.reason,
+    title = ("rollback from %s to %s"):format(place.called(from), place.called(before)), reason = act.reason,
     data = {
-      release = live.id, version = live.version, commit = live.commit, digest = live.digest,
-      reason = ("rolled back by %s%s"):format(act.by, act.reason and ": " .. act.reason or ""),
+      release = from.id, version = from.version, commit = from.commit, digest = from.digest, reason = words,
     },
   })
+  if under_way then self:lane(p):supersede(under_way.run, words) end
+  return run
 end
 
 local ENDS_WITHIN <const> = 10 -- seconds that an order to cancel waits to see the end

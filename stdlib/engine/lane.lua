@@ -233,4 +233,12 @@ function Lane:cancel(row, err)
   attempts.finish(self.engine, self.place, row, "cancelled", err, time.monotonic())
 end
 
+---Ends a run that is under way, because a person's order that waits for the lane takes back what it puts out.
+---@param id integer The run.
+---@param why string
+function Lane:supersede(id, why)
+  local attempt = self.runs[id]
+  if attempt then attempt:stop("superseded", superseded(why)) end
+end
+
 return M

@@ -107,6 +107,15 @@ function Releases:gone_back(app, environment)
   }
 end
 
+---The release that a run is putting out now; not one that a rollback puts back.
+---@param app string
+---@param environment string
+function Releases:on_its_way(app, environment)
+  return read(self:row(RELEASE .. [[WHERE app = ? AND environment = ? AND state = 'pending' AND restored = 0
+    AND run IN (SELECT id FROM runs WHERE state = 'running' AND kind <> 'rollback') ORDER BY id DESC LIMIT 1]],
+    app, environment))
+end
+
 ---The newest release, but for what is unfinished: that a transient error stopped on its way says nothing of it, and it
 ---is tried again.
 ---@param app string

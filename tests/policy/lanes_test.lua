@@ -53,6 +53,37 @@ local function stage(scripts, options)
     function slow.begun() check.eventually(function() return slow.under_way end) end
     return slow
   end
+  -- The target never reports a release of a commit; says when one is under way.
+  function s.slow_rollout(name)
+    local real, slow = s.host.world.target, { under_way = false }
+    s.host.world.target = function(...)
+      local target = real(...)
+      local wait = target.wait
+      target.wait = function(self, request)
+        if request.commit == C(name) then
+          slow.under_way = true
+          time.sleep(86400)
+        end
+        return wait(self, request)
+      end
+      return target
+    end
+    function slow.begun() check.eventually(function() return slow.under_way end) end
+    return slow
+  end
+  -- Checks of a commit take for ever.
+  function s.slow_checks(name)
+    local real, slow = s.host.world.verify, { under_way = false }
+    s.host.world.verify = function(list, request)
+      if request.commit == C(name) then
+        slow.under_way = true
+        time.sleep(86400)
+      end
+      return real(list, request)
+    end
+    function slow.begun() check.eventually(function() return slow.under_way end) end
+    return slow
+  end
   return s
 end
 
@@ -125,22 +156,10 @@ test("what a cancelled run was putting out is taken back, and is not called bad"
   local s = stage()
   s.world:push("main", "a")
   s.settle()
-  local real, waiting = s.host.world.target, false
-  s.host.world.target = function(...)
-    local target = real(...)
-    local wait = target.wait
-    target.wait = function(self, request)
-      if request.commit == C "b" then
-        waiting = true
-        time.sleep(3600)
-      end
-      return wait(self, request)
-    end
-    return target
-  end
+  local slow = s.slow_rollout "b"
   s.world:push("main", "b")
   ok(s.host:poll())
-  check.eventually(function() return waiting end)
+  slow.begun()
   eq(s.world:running("staging").commit, C "b")
   eq(ok(s.host:cancel { run = s.last(), by = "ann" }).state, "cancelled")
   s.settle()
@@ -274,6 +293,32 @@ test("a person's rollback passes a build that takes its time, and the build's ru
   eq(s.world:running("staging").commit, C "a")
 end)
 
+for what, slowly in pairs { ["rolling out"] = "slow_rollout", ["being checked"] = "slow_checks" } do
+  test("a person's rollback takes back at once what is still " .. what, function()
+    local s = stage()
+    two_releases(s)
+    local slow = s[slowly] "c"
+    local id = waiting_run(s, "c", function() return slow.under_way end)
+    local back = ok(s.host:rollback(s.order { reason = "wrong colour" }))
+    eq(back.title, ("rollback from %s to %s"):format(C("c"):sub(1, 7), C("b"):sub(1, 7)))
+    check.eventually(function() return s.state(back.id) == "done" end)
+    passed_and_superseded(s, id, "rolled back by ann: wrong colour")
+    s.settle()
+    ok(s.host:poll())
+    s.settle()
+    eq({ s.world:running("staging").commit, s.last() }, { C "b", back.id })
+    eq(s.host.journal:known_bad("web", "staging", s.host.journal:row("SELECT digest FROM releases WHERE run = ?", id)
+      .digest), "rolled back by ann: wrong colour")
+  end)
+end
+
+test("a person's rollback of a first release that is on its way says how to end that", function()
+  local s = stage()
+  local slow = s.slow_rollout "a"
+  local id = waiting_run(s, "a", function() return slow.under_way end)
+  has(fails("conflict", s.host:rollback(s.order())).message, ("'moontide cancel %d'"):format(id))
+end)
+
 test("an automatic rollback passes a build; what is built goes out afterwards", function()
   local s = stage()
   two_releases(s)
@@ -331,7 +376,7 @@ test("nobody passes while one branch sleeps and another is in the middle of an e
     return target
   end
   local id = waiting_run(s, "c", function() return waiting end)
-  local back = ok(s.host:rollback(s.order()))
+  local back = ok(s.host:release(s.order { what = C "a" }))
   for _ = 1, 20 do time.sleep(0.005) end
   eq({ s.state(back.id), s.world:running("staging").commit }, { "queued", C "c" })
   open = true
