@@ -22,6 +22,9 @@
 /* What the closers of a task that was cut may take. */
 #define GRACE_NS (20 * UINT64_C(1000000))
 
+/* How long a slice may last in which a deadline was raised. */
+#define RAISING_NS (2 * WATCHDOG_SLICE_MS * UINT64_C(1000000))
+
 /* A slice this short is charged by the wall's clock, which costs nothing; asking the kernel for processor
  * time costs a system call, so that is for the long ones: they may have waited for the processor. */
 #define SHORT_NS UINT64_C(100000)
@@ -133,7 +136,8 @@ static bool grace_over(const struct task *t, uint64_t used)
 void slice_over(lua_State *L, lua_Debug *ar)
 {
     struct host *host = bind_host(L);
-    struct task *t = host->tasks->running;
+    struct task_set *set = host->tasks;
+    struct task *t = set->running;
     uint64_t used;
 
     (void)ar;
@@ -149,13 +153,23 @@ void slice_over(lua_State *L, lua_Debug *ar)
             slice_told(t);
     }
     if (t->cut && (!t->grace_ns || grace_over(t, used))) {
-        if (t->grace_ns && t->cut != ERR_DEADLINE && L == t->co && lua_isyieldable(L)) {
+        bool may_yield = t->grace_ns && L == t->co && lua_isyieldable(L);
+
+        if (may_yield && t->cut != ERR_DEADLINE) {
             /* Not raised: each pcall below would catch that, at a cost that grows with their number. */
             cut_here(L, t);
             t->stopped = true;
             lua_yield(L, 0);
             return;
         }
+        if (may_yield && set->raised && uv_hrtime() - set->slice_start > RAISING_NS) {
+            /* What a deadline cuts may be a part of the task, so it is unwound; very many pcalls take turns.
+             */
+            t->pressed = true;
+            lua_yield(L, 0);
+            return;
+        }
+        set->raised = true;
         if (t->grace_ns) /* at every instruction, so that pcall in a loop does not survive */
             lua_sethook(L, slice_over, LUA_MASKCOUNT, 1);
         slice_told(t);
@@ -187,8 +201,10 @@ void slice_begin(struct task *t)
     set->slice_start = uv_hrtime();
     asked_begin(t->payer->asked);
     watchdog_begin(host->watchdog, t->co);
-    if (t->stopped)
+    set->raised = false;
+    if (t->stopped || t->pressed)
         lua_sethook(t->co, slice_over, LUA_MASKCOUNT, 1);
+    t->pressed = false;
 }
 
 /* What the slice that ends has used. */

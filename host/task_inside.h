@@ -38,6 +38,7 @@ struct task {
     unsigned paid_for; /* tasks alive whose payer this is, itself included */
     bool queued, started, ended;
     bool stopped; /* it was set aside for good: the time for its closers is over */
+    bool pressed; /* it gave its turn away while its deadline unwinds it: the next slice goes on with that */
     bool felled;  /* it was cancelled with all below it; what it starts from then on is, too */
     char name[40];
 };
@@ -54,6 +55,7 @@ struct task_set {
     uint64_t known_ns;    /* the loop's processor time when it was last asked for */
     uint64_t since_ns;    /* what slices were charged since then */
     size_t slice_used;
+    bool raised; /* the slice's task was cut in it */
 };
 
 /* task.c */

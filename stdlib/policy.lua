@@ -141,7 +141,10 @@ local function random(low, high)
   if math.type(low) ~= "integer" or math.type(high) ~= "integer" or low > high then
     error("bad interval for random", 2)
   end
-  return low + (bits >> 1) % (high - low + 1)
+  local count = high - low + 1
+  if count > 0 then return low + (bits >> 1) % count end
+  -- More than half of all integers, counted without a sign; 0 is all of them.
+  return low + ((count == 0 or math.ult(bits, count)) and bits or bits - count)
 end
 
 local function print_plain(...)
@@ -289,7 +292,10 @@ function M.raised(value)
   err.where = err.where or sys.script_line()
   if not errors.is(value) then
     err.traceback = sys.traceback()
-    -- What names no line of the program's own is the script's mistake.
+    -- The functions of this file are the script's setmetatable, pairs and so on: what they were called with is its
+    -- mistake. So is what names no line of the program's own.
+    local said = err.where and err.message:match("^stdlib/policy%.lua:%d+: (.*)$")
+    if said then err.message = err.where .. ": " .. said end
     if not err.message:find("^stdlib/[^:]+:%d+:") then err.code = "script" end
   end
   return err

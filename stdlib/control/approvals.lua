@@ -1,13 +1,13 @@
 -- Approvals over HTTP, in the form that keel's clients know: GET, POST and PUT of /v1/approvals, with the token of
 -- `api` as a bearer's or as anybody's password.
 local errors, json, log, time = require "errors", require "json", require "log", require "time"
-local token, visible_json = require "control.token", require("text").visible_json
+local text, token = require "text", require "control.token"
 
 local M = {}
 
 local function answer(status, value)
   return {
-    status = status, body = visible_json(assert(json.encode(value))) .. "\n",
+    status = status, body = text.visible_json(assert(json.encode(value))) .. "\n",
     headers = { ["Content-Type"] = "application/json", ["Cache-Control"] = "no-store" },
   }
 end
@@ -91,7 +91,10 @@ local function act(engine, body, user)
   if not ACTIONS[action] then return refuse(400, "action is approve, reject, archive or delete") end
   local a = find(engine, body)
   if not a then return refuse(404, ("approval '%s' not found"):format(tostring(body.identifier or body.id))) end
-  local voter = type(body.voter) == "string" and body.voter ~= "" and body.voter:sub(1, 200) or user or "the API"
+  -- A name that is no text would make the list unreadable for everybody.
+  local voter = text.clean(type(body.voter) == "string" and body.voter or "")
+  if voter == "" then voter = text.clean(user or "") end
+  if voter == "" then voter = "the API" end
   log.info("an operator's order", { act = action, approval = a.name, by = voter })
   local refusal = ACTIONS[action](engine, a, voter)
   if refusal then return refusal end

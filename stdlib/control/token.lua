@@ -88,8 +88,10 @@ function M.check(config, request, options)
   end
   local text, user = given(request, options and options.basic)
   if text and hash.equal(hash.sha256(text), hash.sha256(token)) then return true, user end
-  if text then note(key, now) end
-  log.warn("somebody came with a wrong token", { path = request.path, address = (request.peer or {}).address })
+  if text then -- whoever brings none is not counted, and so must not fill the log either
+    note(key, now)
+    log.warn("somebody came with a wrong token", { path = request.path, address = (request.peer or {}).address })
+  end
   return false, errors.new("unauthorized", "the token is missing or wrong (Authorization: Bearer TOKEN)")
 end
 

@@ -154,6 +154,26 @@ test("a task that is cut ends at once, however many protected calls it has under
   eq(used < 4 or used, true)
 end)
 
+test("a deadline that unwinds very many protected calls leaves the others their turns", function()
+  local turns, over = 0, false
+  local other <close> = task.spawn(function()
+    while not over do
+      turns = turns + 1
+      time.sleep(0)
+    end
+  end)
+  fails("budget", task.start({ cpu = 1, timeout = 0.05 }, function()
+    local function f()
+      pcall(f)
+      f()
+    end
+    f()
+  end):join())
+  over = true
+  other:join()
+  ok(turns > 40, turns)
+end)
+
 test("time that others have the processor is not the script's", function()
   local dir = assert(fs.temp_dir())
   check.defer(function() dir:close() end)

@@ -247,6 +247,20 @@ test("a rejection over the API ends the run; an approval that is deleted is with
   eq(state_of(host, 1), "superseded")
 end)
 
+test("a voter's name is text, whoever sent it, and the list stays readable", function()
+  local call = api(WORD)
+  local _, list = call("GET", nil, "Bearer " .. WORD)
+  local function vote(voter, user)
+    local authorization = user and "Basic " .. hash.base64(user .. ":" .. WORD) or "Bearer " .. WORD
+    local status, one = call("POST", { id = list[1].id, voter = voter }, authorization)
+    eq(status, 200)
+    return one.voters
+  end
+  ok(vote(nil, "ann\xff\27[2J")["ann [2J"])
+  ok(vote("b" .. ("\u{e9}"):rep(150))["b" .. ("\u{e9}"):rep(98) .. "..."])
+  eq(#select(2, call("GET", nil, "Bearer " .. WORD)), 1)
+end)
+
 test("without the token nobody sees or says anything", function()
   local call = api(WORD)
   eq((call("GET")), 401)

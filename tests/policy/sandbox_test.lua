@@ -239,6 +239,29 @@ test("what a policy raises comes with its line, and nothing of it runs any more"
   end
 end, 120)
 
+test("what a base function was called with is the script's mistake, at its line", function()
+  for body, words in pairs {
+    ["setmetatable('', {})"] = "bad argument #1 to 'setmetatable'",
+    ["tostring(setmetatable({}, { __tostring = function() return {} end }))"] = "'__tostring' must return a string",
+    ["pairs(setmetatable({}, { __pairs = 1 }))"] = "attempt to call a number value",
+    ["xpcall(error, 1)"] = "attempt to call a number value",
+  } do
+    local _, reason = ask(body)
+    has(reason, "script: scripts/probe.lua:2: ")
+    has(reason, words)
+  end
+end)
+
+test("random numbers stay within any interval of integers", function()
+  ok(ask [[
+    for i = 1, 100 do
+      assert(math.random(math.mininteger, 0) <= 0 and math.random(-1, math.maxinteger) >= -1)
+      assert(math.type(math.random(math.mininteger, math.maxinteger)) == "integer")
+    end
+    return { key = "within" }
+  ]])
+end)
+
 test("a policy file is checked before it is taken", function()
   for text, word in pairs {
     ["return 1"] = "return policy", ["return policy {}"] = "needs a function 'watch'", ["x ="] = "near",
@@ -266,6 +289,10 @@ test("iteration and text are the same in every process", function()
   eq(key, "1,3,a,b,true y table function")
   local _, reason = ask("for k in pairs({ [print] = 1 }) do end return { key = 'x' }")
   has(reason, "numbers, strings or booleans")
+end)
+
+test("an address does not show behind a zero either", function()
+  has(select(2, ask [[return { key = ("\0%p"):format("x") }]]), "%p shows an address")
 end)
 
 test("what watch returns is checked", function()
