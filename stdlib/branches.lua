@@ -9,7 +9,7 @@
 -- Tasks are set aside anywhere, and a branch that was cancelled unwinds without the turn: what several of them change
 -- is changed as a whole.
 local errors, record, sys = require "errors", require "record", require "sys"
-local task, time = require "task", require "time"
+local task, tasks, time = require "task", require "effects.tasks", require "time"
 
 local M = {}
 
@@ -28,7 +28,6 @@ local EARLY <const> = 0.01 -- seconds that the loop's timers, which count millis
 ---@field wait? BranchWait
 ---@field joiners BranchWait[] Who waits for its end.
 ---@field begun? boolean
----@field closing? boolean It was cancelled.
 ---@field ended? boolean
 ---@field over? Err It was cancelled, whatever the policy makes of that.
 ---@field rng? table
@@ -53,7 +52,7 @@ local EARLY <const> = 0.01 -- seconds that the loop's timers, which count millis
 ---@field private at integer The next of it.
 ---@field private seq integer The last recorded end.
 ---@field made integer Branches so far.
----@field private closing integer Branches that were cancelled and have not ended.
+---@field private closing table<Branch, Task> That were cancelled and have not ended.
 local Branches = {}
 Branches.__index = Branches
 
@@ -62,7 +61,7 @@ Branches.__index = Branches
 function M.new(steps)
   return setmetatable({
     steps = steps, all = {}, ready = {}, told = {}, fresh = {}, arrived = {}, at = 1, seq = 0, made = 0,
-    closing = 0,
+    closing = {},
   }, Branches)
 end
 
@@ -162,7 +161,7 @@ end
 ---@private
 Branches.pass = whole(function(self)
   -- A cancelled branch closes what it has open first: whoever waits for its end is next.
-  while not self.holder and (self.closing == 0 or self.ready[1]) do
+  while not self.holder and (not next(self.closing) or self.ready[1]) do
     local wait = self:next()
     if not wait then return end
     if not wait.dropped and not wait.granted then
@@ -214,7 +213,7 @@ end
 ---@private
 function Branches:cut(branch)
   local deadline = nearest(branch)
-  local err = errors.new("deadline", ("not done within %g s"):format(deadline.seconds), { op = "task.deadline" })
+  local err = errors.new("deadline", "not done within " .. time.words(deadline.seconds), { op = "task.deadline" })
   deadline.over = self.steps:cut(deadline.path, err)
   error(deadline.over, 0)
 end
@@ -306,7 +305,9 @@ function Branches:stamp()
 end
 
 ---At the end of the run: all that was recorded has happened again.
+---@async
 function Branches:finish()
+  self:closed()
   if self:replaying() and not self.steps.over then
     local event = self.script[self.at]
     self.steps.over = errors.new("diverged",
@@ -341,8 +342,7 @@ end)
 Branches.leave = whole(function(self, branch)
   if branch.ended then return end
   branch.ended = true
-  if branch.closing then self.closing = self.closing - 1 end
-  self.all[branch] = nil
+  self.closing[branch], self.all[branch] = nil, nil
   self:wake(branch.joiners)
   if self.holder == branch then self.holder = nil end
   self:pass()
@@ -358,7 +358,7 @@ function Branches:start(branch, of_task, fn, ...)
   branch.wait = wait
   table.insert(self.ready, wait)
   self.made = self.made + 1
-  return task.spawn(function(...)
+  local started = task.spawn(function(...)
     local id = task.current()
     branch.begun, of_task[id] = true, branch
     local guard <close> = setmetatable({}, { __close = function() self:leave(branch) end })
@@ -373,20 +373,33 @@ function Branches:start(branch, of_task, fn, ...)
     if not results[1] then error(results[2], 0) end
     return table.unpack(results, 2, results.n)
   end, ...)
+  tasks.look_after(self.steps, branch, started)
+  return started
 end
 
 -- Ends a branch; it never runs when it has not begun.
 ---@private
 Branches.cancel = whole(function(self, branch, started)
-  if branch.ended or branch.closing then return end
+  if branch.ended or self.closing[branch] then return end
   started:cancel()
   if branch.begun then
-    branch.closing, self.closing = true, self.closing + 1
+    self.closing[branch] = started
     return
   end
   if branch.wait then branch.wait.dropped = true end
   self:leave(branch)
 end)
+
+-- What cancelled branches have open is closed before this one goes on.
+---@private
+---@async
+function Branches:closed()
+  local branch, started = next(self.closing)
+  while branch do
+    tasks.joined(self.steps, branch, started)
+    branch, started = next(self.closing)
+  end
+end
 
 ---Runs functions side by side; the first failure ends the others and is raised.
 ---@async
@@ -408,10 +421,7 @@ function Branches:side_by_side(fns, spawn)
   local ok, err = true, nil
   if left > 0 then ok, err = pcall(self.wait_in, self, waiting) end
   for _, child in ipairs(children) do self:cancel(child.branch, child.task) end
-  -- What they have open is closed before this one goes on.
-  for _, child in ipairs(children) do
-    if child.branch.begun and not child.task:done() then child.task:join() end
-  end
+  self:closed()
   if not ok then error(err, 0) end
   if failure then error(failure[1], 0) end
   return results
@@ -455,16 +465,17 @@ end
 ---@async
 ---@param path string Of the row that tells when it passed.
 ---@param list BranchWait[]
+---@param seconds number How long that is.
 ---@param last? number By the monotonic clock; math.huge: when the journal says so; nil: somebody was faster then.
 ---@param need_not fun(): boolean Whether what is waited for is there already.
 ---@return boolean in_time
-function Branches:pause(path, list, last, need_not)
+function Branches:pause(path, list, seconds, last, need_not)
   if not last then
     self:wait_in(list, need_not)
     return true
   end
   local branch = self:here()
-  local timer <close> = self:within(branch, { path = path, seconds = 0, last = last })
+  local timer <close> = self:within(branch, { path = path, seconds = seconds, last = last })
   local ok, err = pcall(self.wait_in, self, list, need_not)
   if not ok and not timer.over then error(err, 0) end
   return ok

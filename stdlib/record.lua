@@ -43,15 +43,15 @@ local function keys_of(value)
   return "keyed"
 end
 
-local function asked(value, depth)
+local function asked(value, depth, is_error)
   local kind = type(value)
   if kind == "table" then
-    if errors.is(value) then return errors.plain(value) end
+    if is_error(value) then return errors.plain(value) end
     if depth > 8 then return "..." end
     local copy, kind_of_keys = {}, keys_of(value)
     for k, v in next, value do
       if type(k) == "string" or math.type(k) == "integer" then
-        local secret, plain = type(k) == "string" and SECRET_KEYS[k:lower()], asked(v, depth + 1)
+        local secret, plain = type(k) == "string" and SECRET_KEYS[k:lower()], asked(v, depth + 1, is_error)
         if plain == nil and kind_of_keys == "list" then plain = json.null end
         copy[kind_of_keys == "keyed" and tostring(k) or k] = secret and "[redacted]" or plain
       end
@@ -74,10 +74,11 @@ end
 ---The text of what a step was asked.
 ---@param value any
 ---@param name string The step.
+---@param is_error? fun(value: any): boolean In the first edition any table with a text `code` was an error.
 ---@return string json
-function M.asked(value, name)
+function M.asked(value, name, is_error)
   local what = "what " .. name .. " was asked"
-  return text_of(asked(value == nil and {} or value, 0), what)
+  return text_of(asked(value == nil and {} or value, 0, is_error or errors.made), what)
 end
 
 -- ---- results ----

@@ -85,19 +85,20 @@ function Steps:branch_of(id)
   return branch
 end
 
----The next path of the current branch.
 function Steps:path()
   local branch = self:branch_of(task.current())
   branch.n = branch.n + 1
   return branch.prefix .. branch.n
 end
 
+---@private
+function Steps:asked(args, name) return record.asked(args, name, self:since(2) and errors.made or errors.is) end
 ---Where the random numbers of the current branch are kept.
 ---@param otherwise table
 ---@return table
 function Steps:luck(otherwise) return self:since(2) and self:branch_of(task.current()) or otherwise end
 
----Gives a new task of the run a branch of its own below the next path: how the first edition did it.
+---Gives a new task of the run a branch below the next path: how the first edition did it.
 ---@return fun(id: integer) join Called with the task's id before it runs.
 function Steps:branch()
   local prefix = self:path() .. "."
@@ -197,7 +198,7 @@ function Steps:perform(name, args, fn, how)
   local turns = self.turns
   if turns then turns:take() end
   local path = self:path()
-  local asked = record.asked(args, name)
+  local asked = self:asked(args, name)
   if #asked > MAX_RESULT then asked = json.encode { sha256 = hash.sha256(asked) } end
   local row = self:book("step", self.run, path)
   if row then
@@ -286,7 +287,7 @@ function Steps:value(name, args, take, in_transaction)
     return take()
   end
   local path = self:path()
-  local asked = record.asked(args, name)
+  local asked = self:asked(args, name)
   local row = self:book("step", self.run, path)
   if row then
     self:check(path, row, name, asked)
@@ -314,7 +315,7 @@ function Steps:await(name, args, take)
   if not turns or here and here.mode == "effect" then return self:value(name, args, take) end
   if self.over then error(self.over, 0) end
   turns:take()
-  local path, asked = self:path(), record.asked(args, name)
+  local path, asked = self:path(), self:asked(args, name)
   local row = self:book("step", self.run, path)
   if row then
     self:check(path, row, name, asked)
@@ -352,7 +353,7 @@ end
 ---@return number last By the monotonic clock; math.huge: the journal tells when.
 function Steps:moment(name, seconds)
   self.turns:take()
-  local path, asked = self:path(), record.asked({ seconds = seconds }, name)
+  local path, asked = self:path(), self:asked({ seconds = seconds }, name)
   local row = self:book("step", self.run, path)
   local wake = time.now() + seconds
   if row then
@@ -453,7 +454,7 @@ function Steps:pause(name, given, list, need_not)
   if not seconds then error("usage: a time is 90, or a text such as \"90s\", \"1m30s\", \"2h\"", 4) end
   local path, row, last = self:moment(name, seconds)
   local done = row and row.state == "ok"
-  local in_time = self.turns:pause(path, list, not done and last or nil, need_not)
+  local in_time = self.turns:pause(path, list, seconds, not done and last or nil, need_not)
   if in_time and not done then self:book("outcome", self.run, path, "ok") end
   return in_time
 end
@@ -491,7 +492,7 @@ function Steps:wait_for(signal, seconds)
   end)
 end
 
----At the end of the run.
+---@async
 function Steps:finish()
   if self.turns and not self.over then self.turns:finish() end
 end

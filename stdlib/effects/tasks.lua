@@ -1,7 +1,35 @@
 -- The handle of a task that a run's policy started: a branch, whose end is waited for in the run's order.
-local errors = require "errors"
+local errors, task = require "errors", require "task"
 
 local M = {}
+
+---Waits for the end of a branch. One that catches whatever ends it is ended by force, wherever it is: who would go on
+---next is not known then, so that ends the run.
+---@async
+---@param steps Steps
+---@param branch Branch
+---@param started Task
+function M.joined(steps, branch, started)
+  local _, err = started:join()
+  if branch.ended then return end
+  if errors.is(err, "cancelled") then
+    err = errors.new("cancelled", ("a branch that was cancelled caught that and went on%s; an error with the code "
+      .. "\"cancelled\" that pcall gives it must be raised again"):format(err.where and ", at " .. err.where or ""),
+      { op = "run", where = err.where })
+  end
+  steps.over = steps.over or errors.wrap(err)
+  if steps.turn then steps.turn:stop("failed", steps.over) end
+  error(steps.over, 0)
+end
+
+---Sees to it that a branch which does not end by itself ends the run: in a task of its own, which neither the branch's
+---end nor the run's limits reach.
+---@param steps Steps
+---@param branch Branch
+---@param started Task
+function M.look_after(steps, branch, started)
+  task.start({ name = "branch " .. branch.prefix, detached = true }, pcall, M.joined, steps, branch, started)
+end
 
 ---What a policy holds of a branch that it started.
 ---@param turns Branches

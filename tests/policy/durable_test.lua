@@ -470,3 +470,50 @@ test("a run that goes another way than its journal stops, also where a branch is
   eq(s.run().state, "diverged")
   has(message(s.run()), "step 3.1, sleep, ended")
 end)
+
+test("a branch that catches its cancellation ends soon, and the run with it, also in a closer and nested", function()
+  local loop = "while true do pcall(run.sleep, run, 0.001) end"
+  for _, branch in ipairs {
+    loop, "local x <close> = setmetatable({}, { __close = function() " .. loop .. " end }) run:sleep(100)",
+    "local s = task.signal() run:all { function() " .. loop
+      .. " end, function() while true do pcall(s.wait, s) end end }",
+    "while true do pcall(run.all, run, { function() run:sleep(1) end }) end",
+  } do
+    local s = stage(("pcall(run.all, run, { function() %s end, function() run:sleep(0.01) error 'x' end })"):format(
+      branch))
+    s.open()
+    sim.settle(s.host)
+    eq(s.run().state, "failed")
+    has(message(s.run()), "a branch that was cancelled caught that and went on, at ")
+    has(message(s.run()), "staging.lua:8")
+    s.again()
+    has(message(s.run()), "a branch that was cancelled caught that and went on, at ")
+  end
+end)
+
+test("data with a code is data: what a step is asked, and what it gives", function()
+  local s = twice [[
+    local got, list, wrong = run:step("plain", { code = "x", n = 1 }, function()
+      return { code = "x", message = "m", n = 1 }, { { code = "y" } }, errors.new("denied", "no")
+    end)
+    assert(got.n == 1 and not tostring(got):find("x: m", 1, true) and list[1].message == nil)
+    assert(tostring(wrong) == "denied: no")
+    see(got, list, wrong)
+  ]]
+  has(s.host.journal:steps(1)[1].args, '"n":1')
+end)
+
+test("what took too long says so in words that can be read", function()
+  for seconds, words in pairs { [0.01] = "10 ms", [0.00001] = "0.01 ms", [1.5] = "1.5 s", [1e18] = " d " } do
+    has(require("time").words(seconds), words)
+  end
+  twice [[
+    local _, err = pcall(task.deadline, 0.01, function() run:sleep(5) end)
+    assert(err.message == "not done within 10 ms", err.message)
+    assert(not task.signal():wait(0.02))
+  ]]
+  local s = stage "task.signal():wait(0.01)"
+  s.open()
+  sim.settle(s.host)
+  has(s.host.journal:steps(1)[1].error, "not done within 10 ms")
+end)
