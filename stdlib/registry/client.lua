@@ -125,7 +125,10 @@ function Client:call(method, path, call)
   local way, auth = ways[self.base], nil
   if way then
     auth, wrong = authorization(self, way, scopes)
-    if wrong then return nil, wrong end
+    if wrong then
+      ways[self.base] = nil -- its tokens may come from elsewhere now: the next call asks the registry itself
+      return nil, wrong
+    end
   end
   local answer, err = send(auth)
   if not answer or answer.status ~= 401 then return answer, err end

@@ -719,6 +719,22 @@ test("tokens come under either name, with or without a service, and after a redi
   end
 end)
 
+test("a registry whose tokens come from elsewhere now, or that wants a password instead, is asked how again", function()
+  for _, challenge in ipairs { 'Bearer realm="/new"', 'Basic realm="x"' } do
+    local server = with_tokens("/token", answer '{"token":"good","expires_in":0}')
+    server.answers["/new"] = answer '{"token":"good"}'
+    eq(open(server, "team/app"):tags(), { "a" })
+    server.answers["/token"] = { status = 404 }
+    server.answers[1] = function(request)
+      local word = request.headers.authorization
+      if word == BASIC or word == "Bearer good" then return answer '{"tags":["b"]}' end
+      return { status = 401, headers = { ["WWW-Authenticate"] = challenge } }
+    end
+    fails("not_found", open(server, "team/other"):tags())
+    eq(open(server, "team/other"):tags(), { "b" }, challenge)
+  end
+end)
+
 test("a token service that redirects elsewhere takes no password there, and one that refuses is told", function()
   local thief = liar { { status = 401, headers = { ["WWW-Authenticate"] = 'Basic realm="x"' } } }
   local away = { status = 307, headers = { Location = thief.url .. "/" } }
