@@ -92,12 +92,12 @@ local function ask(socket)
   local about = answer.status == 200 and json.decode(answer.body)
   local newest, oldest
   if type(about) == "table" then newest, oldest = about.ApiVersion, about.MinAPIVersion end
-  if not number(newest) then
+  if not number(newest) and not errors.passing(answer.status) then
     answer, err = http.get("http://docker/_ping", { unix = socket, timeout = LOOK })
     if not answer then return nil, unreachable(socket, err) end
     newest, oldest = answer.headers["api-version"], nil
-    if not number(newest) and errors.passing(answer.status) then return shut(socket, answer) end
   end
+  if not number(newest) and errors.passing(answer.status) then return shut(socket, answer) end
   local version, why = M.choose(newest, oldest)
   if version then
     log.debug("the docker engine's API", { socket = socket, version = version, newest = newest, oldest = oldest })

@@ -14,11 +14,14 @@ local function engine(about)
   self.start = function()
     self.server = ok(serve.listen { unix = self.socket, handler = function(request)
       self.log[#self.log + 1] = request.method .. " " .. request.path
-      if self.about.status then return { status = self.about.status, body = "upstream is away" } end
+      if self.about.status and request.path ~= self.about.except then
+        return { status = self.about.status, body = "upstream is away" }
+      end
       if request.path == "/version" then
         if self.about.shut then return { status = 403, body = "forbidden by the proxy" } end
         return { body = { ApiVersion = self.about.newest, MinAPIVersion = self.about.oldest } }
       elseif request.path == "/_ping" then
+        if self.about.no_ping then return { status = 403, body = "forbidden by the proxy" } end
         return { body = "OK", headers = { ["Api-Version"] = self.about.newest } }
       end
       local version, path = request.path:match("^/v(1%.%d+)(/.*)$")
@@ -119,6 +122,9 @@ test("a proxy whose engine is away is transient, and asked again", function()
     e.about.status = nil
     eq(engines.open(e.socket):list {}, {})
   end
+  -- One that shuts /_ping tells by /version alone.
+  local half = engine { newest = "1.52", oldest = "1.44", status = 503, except = "/_ping", no_ping = true }
+  ok(errors.passing(fails("busy", engines.open(half.socket):list {})))
   local shut = engine { newest = "1.52", oldest = "1.44", status = 403 }
   has(tostring(fails("unsupported", engines.open(shut.socket):list {})), "does not tell")
 end)
