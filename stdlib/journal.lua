@@ -153,10 +153,10 @@ end
 
 local function enqueue(self, change)
   self:write([[INSERT INTO runs (app, environment, policy, kind, key, title, reason, "by", change, state, try,
-    not_before, queued_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)]],
+    first, not_before, queued_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?)]],
     change.app, change.environment, change.policy, change.kind or "change", change.key,
     words(change.title or change.key), words(change.reason), words(change.by), plain(change.data or {}),
-    change.try or 1, change.not_before, time.now())
+    change.try or 1, change.first, change.not_before, time.now())
   return self:row("SELECT last_insert_rowid() AS id").id
 end
 
@@ -210,7 +210,7 @@ end
 -- ---- runs ----
 
 local RUN = [[SELECT id, app, environment, policy, kind, key, title, reason, "by", change, state, policy_hash,
-  file, edition, attempts, try, not_before, queued_at, started_at, ended_at, error FROM runs ]]
+  file, edition, attempts, try, first, not_before, queued_at, started_at, ended_at, error FROM runs ]]
 
 local function run_row(row)
   if row then
@@ -223,6 +223,16 @@ end
 ---@param id integer
 ---@return table? run
 function Journal:run_by_id(id) return run_row(self:row(RUN .. "WHERE id = ?", id)) end
+
+---The last try of what a run began with; itself when nothing tried it again.
+---@param run table
+---@return table run
+---@return table? before The try before it.
+function Journal:last_try(run)
+  local first = run.first or run.id
+  local tries = self:rows(RUN .. "WHERE first = ?1 OR id = ?1 ORDER BY id DESC LIMIT 2", first)
+  return tries[1] and run_row(tries[1]) or run, run_row(tries[2])
+end
 
 ---The run that a place should work on now: the one whose turn it is, else one that was interrupted, else the oldest
 ---that waits. What a rollback policy asked for comes before newer changes: put back after them, it would undo them.
@@ -417,7 +427,7 @@ function Journal:finish(run, state, err, retry)
     return enqueue(self, {
       app = run.app, environment = run.environment, policy = run.policy, kind = run.kind, key = run.key,
       title = run.title, reason = run.reason, by = run.by, data = run.change, try = run.try + 1,
-      not_before = retry.not_before,
+      first = run.first or run.id, not_before = retry.not_before,
     })
   end)
 end

@@ -63,7 +63,9 @@
 ---@field steps integer steps finished so far
 ---@field progress RunProgress? only while it runs in this host
 ---@field release Release? what it put in place
----@field error ErrData?
+---@field error ErrData? of one that is queued to be tried again: what the try before it failed with
+---@field tries integer? how often it was tried, after transient errors; absent: once. Each try is a run of its own
+---@field first integer? the first of them
 
 ---@alias EnvironmentState
 ---| "new"         nothing decided yet

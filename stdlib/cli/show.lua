@@ -114,6 +114,7 @@ function M.runs(out, runs, now)
   for i, run in ipairs(runs) do
     local what = run.title
     if run.error then what = ("%s: %s"):format(what, run.error.message) end
+    if run.tries then what = ("%s (tried %s)"):format(what, run.tries > 1 and run.tries .. " times" or "once") end
     rows[i] = {
       run.id, ("%s/%s"):format(run.app, run.environment), M.state(run.state),
       term.ago(run.ended_at or run.started_at or run.queued_at, now), M.took(run, now), run.by or "", what,

@@ -12,7 +12,8 @@ M.MISSING = "(missing references)" -- the subject of what is held back because i
 ---@field environment string
 ---@field policy {name: string, kind: string} kind: of the runs that its changes become.
 ---@field watch? {key?: string, run?: integer} The key that was handled last; nil: never looked.
----@field run? table The run that handled it.
+---@field run? table The run that handled it, or the last that tried it again.
+---@field before? table The try before that.
 ---@field taken_back? string Why a host before this state took back what should be now.
 ---@field passed? string Why its version is no news: somebody went back after it came.
 ---@field adopted? Running What was found running and taken as it is just now.
@@ -52,6 +53,7 @@ function M.memory(journal, place, compiled, answer, adopted, missing)
   memory.passed = type(change.version) == "string" and kind == "change" and place:passed_over(change.version) or nil
   if watch and watch.run then
     memory.run = watch.key == change.key and journal:run_by_id(watch.run) or nil
+    if memory.run then memory.run, memory.before = journal:last_try(memory.run) end
   elseif type(change.commit) == "string" then
     local version = type(change.version) == "string" and change.version or nil
     memory.taken_back = journal:taken_back_before(app, environment, change.commit, version)
@@ -80,9 +82,14 @@ local function judge_change(change, memory)
     local reason = ("%s: the host before took it back: %s"):format(title, memory.taken_back)
     return { verdict = "refused", reason = reason }, nil, not handled and { key = change.key } or nil
   elseif handled then
-    local by, run = watch.run and " by run " .. watch.run or "", memory.run
-    local ended = run and run.error and ENDED[run.state]
-    if ended then by = ("%s, and %s: %s"):format(by, ended, run.error.message) end
+    local run = memory.run
+    local by, ended = watch.run and " by run " .. watch.run or "", run and run.error and ENDED[run.state]
+    local failure = memory.before and memory.before.error
+    if run and (run.state == "queued" or run.state == "running") and run.first then
+      by = ("%s, which is tried again%s"):format(by, failure and ": " .. failure.message or "")
+    elseif ended then
+      by = ("%s, and %s: %s"):format(by, ended, run.error.message)
+    end
     return { verdict = "unchanged", reason = ("%s was handled%s"):format(title, by) }
   elseif adopted and adopted.healthy and adopted.commit and adopted.commit == change.commit
     and (change.version == nil or change.version == adopted.version) then

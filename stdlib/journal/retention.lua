@@ -3,6 +3,11 @@ local time = require "time"
 
 local M = {}
 
+---Of what was tried again and again, only the last try: one line for people, one run of those that are kept.
+M.LAST_TRY = [[NOT EXISTS (SELECT 1 FROM runs later
+  WHERE later.first = coalesce(runs.first, runs.id) AND later.id > runs.id)]]
+
+local TRIES <const> = 5         -- the last of each change, besides the first
 local PIECE <const> = 200       -- runs in one transaction
 local DECISIONS <const> = 200   -- of each place, besides the last of each subject
 local SUBJECTS <const> = 2000   -- more than the policies of one place say at once
@@ -10,16 +15,19 @@ local RELEASES <const> = 50     -- of each place that stay whatever their age
 local POLICIES <const> = 200    -- texts that stay; finding those that no run names costs a look at every run
 
 -- Age alone forgets no failure: what failed or was taken back is not tried again because of it.
-local OLD_RUNS <const> = [[SELECT id FROM runs WHERE app = ?1 AND environment = ?2
+local OLD_RUNS <const> = ([[SELECT id FROM runs WHERE app = ?1 AND environment = ?2
   AND state NOT IN ('queued', 'running')
-  AND (id <= coalesce((SELECT id FROM runs WHERE app = ?1 AND environment = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3), 0)
+  AND (id <= coalesce((SELECT id FROM runs WHERE app = ?1 AND environment = ?2 AND LAST_TRY
+      ORDER BY id DESC LIMIT 1 OFFSET ?3), 0)
+    OR first IS NOT NULL AND id < (SELECT id FROM runs later WHERE later.first = runs.first
+      ORDER BY id DESC LIMIT 1 OFFSET ?6)
     OR ended_at < ?4 AND state NOT IN ('failed', 'quarantined', 'diverged', 'cancelled')
     AND id NOT IN (SELECT run FROM releases WHERE app = ?1 AND environment = ?2 AND run IS NOT NULL
       AND state IN ('bad', 'failed')))
   AND id NOT IN (SELECT run FROM watches WHERE app = ?1 AND environment = ?2 AND run IS NOT NULL)
   AND id NOT IN (SELECT run FROM releases WHERE app = ?1 AND environment = ?2 AND run IS NOT NULL
     AND state IN ('live', 'pending'))
-  LIMIT ?5]]
+  LIMIT ?5]]):gsub("LAST_TRY", M.LAST_TRY)
 
 local OLD_DECISIONS <const> = [[DELETE FROM decisions WHERE app = ?1 AND environment = ?2
   AND id NOT IN (SELECT id FROM decisions WHERE app = ?1 AND environment = ?2 ORDER BY id DESC LIMIT ?3)
@@ -31,7 +39,8 @@ local OLD_APPROVALS <const> = [[DELETE FROM approvals WHERE app = ?1 AND environ
 
 local OLD_RELEASES <const> = [[DELETE FROM releases WHERE app = ?1 AND environment = ?2
   AND state NOT IN ('live', 'pending') AND at < ?3 AND (run IS NULL OR run NOT IN (SELECT id FROM runs))
-  AND id NOT IN (SELECT id FROM releases WHERE app = ?1 AND environment = ?2 ORDER BY id DESC LIMIT ?4)]]
+  AND (state = 'unfinished' OR id NOT IN (SELECT id FROM releases WHERE app = ?1 AND environment = ?2
+    AND state <> 'unfinished' ORDER BY id DESC LIMIT ?4))]]
 
 local function forget_decisions(journal, app, environment)
   journal:write(OLD_DECISIONS, app, environment, DECISIONS, SUBJECTS)
@@ -51,7 +60,7 @@ end
 -- One piece of one place; the ids of the runs.
 local function piece(journal, app, environment, keep)
   local before, ids = time.now() - keep.days * 86400, {}
-  local runs = journal:rows(OLD_RUNS, app, environment, keep.runs, before, PIECE)
+  local runs = journal:rows(OLD_RUNS, app, environment, keep.runs, before, PIECE, TRIES - 1)
   journal:lazily("forget", function()
     for i, row in ipairs(runs) do
       ids[i] = row.id

@@ -185,6 +185,9 @@ M.migrations = {
 
   ALTER TABLE releases ADD COLUMN part TEXT; -- JSON: the containers that it was for, where a place has several images
   ALTER TABLE releases ADD COLUMN settings TEXT; -- JSON: hashes of its target's settings (target/settings.lua)
+
+  ALTER TABLE runs ADD COLUMN first INTEGER; -- the first try of what this one tries again; NULL: it is the first
+  CREATE INDEX runs_by_first ON runs (first) WHERE first IS NOT NULL;
   ]],
 }
 

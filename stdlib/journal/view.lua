@@ -3,7 +3,7 @@
 local errors, json, log, runlog = require "errors", require "json", require "log", require "engine.runlog"
 local suspension = require "engine.suspension"
 local without_credentials = require("text").without_credentials
-local problems = require "journal.problems"
+local problems, retention = require "journal.problems", require "journal.retention"
 
 local M = {}
 
@@ -58,11 +58,16 @@ function M.run_info(journal, row, engine)
   local info = {
     id = row.id, app = row.app, environment = row.environment, policy = row.policy, state = row.state, kind = row.kind,
     key = row.key, title = row.title, by = row.by, queued_at = row.queued_at, started_at = row.started_at,
-    ended_at = row.ended_at, attempts = row.attempts, steps = steps,
+    ended_at = row.ended_at, attempts = row.attempts, steps = steps, first = row.first,
+    tries = row.first and (row.state == "queued" and row.try - 1 or row.try) or nil,
     step = row.state ~= "done" and last and last.name or nil, error = row.error,
     release = release(journal:row([[SELECT run, version, commit_id AS "commit", digest, image, adopted, at FROM releases
       WHERE run = ? AND state IN ('live', 'replaced', 'bad', 'lifted') ORDER BY id DESC LIMIT 1]], row.id)),
   }
+  if row.state == "queued" and row.first then
+    local _, before = journal:last_try(row)
+    info.error = before and before.error
+  end
   local attempt = attempt_of(engine, row)
   if row.state == "running" and (M.waits_for(journal, row) or attempt and attempt.held) then info.state = "waiting" end
   if attempt then info.progress, info.step = attempt.progress, attempt.step end
@@ -199,7 +204,8 @@ end
 function M.history(journal, query, engine)
   local limit = math.max(1, math.min(query.limit or 20, 1000))
   local runs = infos(journal, engine, [[SELECT id FROM runs WHERE (?1 IS NULL OR app = ?1)
-      AND (?2 IS NULL OR environment = ?2) ORDER BY id DESC LIMIT ?3]], query.app, query.environment, limit)
+      AND (?2 IS NULL OR environment = ?2) AND ]] .. retention.LAST_TRY .. " ORDER BY id DESC LIMIT ?3",
+    query.app, query.environment, limit)
   local err = #runs == 0 and engine and M.unknown(engine.config.app_list, query)
   if err then return nil, err end
   return { runs = runs }

@@ -223,20 +223,51 @@ test("parallel branches have paths of their own", function()
   })
 end)
 
-test("a passing failure is tried again with backoff, a lasting one is not", function()
-  local s = stage { production = NOTHING, staging = [[
+local REFUSED <const> = [[
     local errors = require "errors"
     return policy { ]] .. WAIT .. [[
       run = function(run)
         run:step("call", {}, function() error(errors.new("refused", "nobody listens"), 0) end)
-      end }]] }
+      end }]]
+
+test("a passing failure is tried again with backoff, a lasting one is not", function()
+  local s = stage { production = NOTHING, staging = REFUSED }
   s.open()
   sim.settle(s.host)
-  local runs = s.host:history { app = "web" }.runs
-  eq({ runs[1].state, runs[2].state }, { "queued", "failed" })
+  eq({ s.host.journal:run_by_id(1).state, s.host.journal:run_by_id(2).state }, { "failed", "queued" })
   local status = s.host:status().apps[1].environments[1]
   eq(status.state, "waiting")
   ok(status.retry_at > time.now() + 5)
+end)
+
+test("what is tried again and again is one line of the history, says so, and pushes out no other run", function()
+  local s = stage { production = NOTHING, staging = LOGS:format "x" }
+  s.open()
+  for i = 1, 9 do
+    s.world:push("main", "c" .. i)
+    sim.settle(s.host)
+  end
+  assert(fs.write(s.scripts .. "/staging.lua", REFUSED))
+  ok(s.host:reload())
+  s.world:push("main", "refused")
+  sim.settle(s.host)
+  local first = s.last().first or s.host:history({}).runs[1].first
+  for try = 2, 12 do
+    s.host.journal:write("UPDATE runs SET not_before = 0 WHERE state = 'queued'")
+    s.host:lane(s.host:place("web", "staging")):kick()
+    sim.settle(s.host)
+    eq(s.host:history({}).runs[1].tries, try)
+  end
+  local runs = s.host:history({ limit = 100 }).runs
+  eq({ #runs, runs[1].first, runs[1].state, runs[2].state }, { 10, first, "queued", "done" })
+  has(runs[1].error.message, "nobody listens")
+  for _, d in ipairs(s.host:why("web", "staging").decisions) do
+    if d.subject == nil and d.verdict == "unchanged" then
+      has(d.reason, ("was handled by run %d, which is tried again: "):format(first))
+    end
+  end
+  eq(#s.host.journal:forget { runs = 10, days = 90 }, 7) -- of thirteen tries the first and the last five stay
+  eq(#s.host:history({ limit = 100 }).runs, 10)
 end)
 
 test("secrets of the world do not reach the journal", function()
