@@ -261,6 +261,31 @@ static int l_plain(lua_State *L)
     return 1;
 }
 
+static int framed_end(lua_State *L, int status, lua_KContext context)
+{
+    (void)status;
+    (void)context;
+    return lua_gettop(L);
+}
+
+static int framed_call(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_callk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, framed_end);
+    return framed_end(L, LUA_OK, 0);
+}
+
+/* framed(fn): the same function, called through one of C. A tail call replaces the frame of its caller when a
+ * function of Lua is called, and not when one of C is: the caller's line can still be found. */
+static int l_framed(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_pushcclosure(L, framed_call, 1);
+    return 1;
+}
+
 /* whole(fn, ...): calls it so that nothing is set aside in between: others see what it changes as one change.
  */
 static int l_whole(lua_State *L)
@@ -391,6 +416,7 @@ int luaopen_core_sys(lua_State *L)
         {"where", l_where},
         {"script_line", l_script_line},
         {"defined", l_defined},
+        {"framed", l_framed},
         {"cpu", l_cpu},
         {"table", l_table},
         {"plain", l_plain},

@@ -273,13 +273,8 @@ end
 ---@return string? file
 ---@return integer? line
 function M.caller()
-  for level = 2, 12 do
-    local where = sys.where(level)
-    if where == "" then return nil end
-    local file, line = where:match("^(.-):(%d+)$")
-    if file and not file:match("^%.*stdlib/") and not file:match("/stdlib/") then return file, tonumber(line) end
-  end
+  local file, line = (sys.script_line() or ""):match("^(.-):(%d+)$")
+  return file, math.tointeger(line)
 end
-
 
 return M

@@ -2,6 +2,8 @@
 --
 -- A facade is an empty table; all of one kind share a metatable and their methods, so that ten thousand of them cost
 -- little. A table with a metatable of its class would hand out the class itself: `handle.__index.read = forged`.
+local sys = require "sys"
+
 local M = {}
 
 local shapes = {} ---@type table<string, {fields: string[], methods: string[]}>
@@ -9,6 +11,7 @@ local shapes = {} ---@type table<string, {fields: string[], methods: string[]}>
 ---@class FacadeEvents
 ---@field close? fun(object: table) When a variable marked <close> ends.
 ---@field tostring? fun(object: table): string
+---@field framed? table<string, true> Methods that ask who called them: a tail call leaves its line there, too.
 
 ---Makes a kind of facade.
 ---@param kind string What getmetatable and messages call it.
@@ -22,11 +25,13 @@ function M.kind(kind, fields, methods, events)
   for _, name in ipairs(fields) do visible[name] = true end
   for name, method in pairs(methods) do
     names[#names + 1] = name
+    local framed = events and events.framed and events.framed[name]
     face[name] = function(self, ...)
       local object = objects[self]
-      if not object then error(("call it as %s:%s(...)"):format(kind, name), 2) end
+      if not object then error(("call it as %s:%s(...)"):format(kind, name), framed and 3 or 2) end
       return method(object, ...)
     end
+    if framed then face[name] = sys.framed(face[name]) end
   end
   table.sort(names)
   shapes[kind] = { fields = fields, methods = names }

@@ -170,9 +170,9 @@ end
 local function turn_down(subject, alarm, reason, ...)
   local c = context.current()
   local said = c and c.said
-  if not said then error("a candidate is turned down while a policy is asked: inside of watch", 3) end
+  if not said then error("a candidate is turned down while a policy is asked: inside of watch", 4) end
   subject, reason = tostring(subject), tostring(reason)
-  if subject == "" then error("usage: place:refuse(subject, reason, ...): the subject is empty", 3) end
+  if subject == "" then error("usage: place:refuse(subject, reason, ...): the subject is empty", 4) end
   if select("#", ...) > 0 then reason = reason:format(...) end
   said:add(subject, reason, alarm, effects.caller)
 end
@@ -270,6 +270,6 @@ M.raise = raise
 
 face_of = facade.kind("place", { "name", "environment", "branch", "accept" }, words.add("place", facade.methods(Place, {
   "head", "tags", "current", "allows", "failed", "refuse", "alarm", "bad_release", "good_before",
-})))
+})), { framed = { refuse = true, alarm = true } })
 
 return M

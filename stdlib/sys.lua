@@ -53,6 +53,10 @@ M.table = sys.table
 ---@type fun(fn: function): string
 M.defined = sys.defined
 
+---The same function, called through one of C: a tail call to it leaves the caller's line to be found.
+---@type fun(fn: function): function
+M.framed = sys.framed
+
 ---A table as a table that runs nothing of a script when it is read: itself, or a raw copy without its metatable.
 ---Anything else is given back as it is.
 ---@generic T

@@ -22,7 +22,7 @@ local function stage(body)
   local world = sim.open(dir.path .. "/world")
   local host = sim.host(world, dir.path .. "/state", options)
   check.defer(function() host:close() end)
-  local s = { world = world, host = host, dir = dir.path, place = host:place("web", "staging"), events = {} }
+  local s = { watch = watch, world = world, host = host, dir = dir.path, place = host:place("web", "staging"), events = {} }
   host.on_event = function(event) table.insert(s.events, event) end
   s.policy = host.policies.staging
   function s.ask() return ask.ask(s.place, s.policy) end
@@ -36,6 +36,34 @@ local function stage(body)
   end
   return s
 end
+
+-- What a watch raises.
+local function fails_with(s, text)
+  s.watch(text)
+  ok(s.host:reload())
+  s.policy = s.host.policies.staging
+  return tostring(s.ask().err)
+end
+
+test("a refusal names the rule's line however the word is called: by a tail call, from a helper, through pcall", function()
+  local s = stage [[
+    local function rule(name)
+      return place:refuse(name, "by a helper's tail call")
+    end
+    rule "v1"
+    pcall(place.refuse, place, "v2", "through pcall")
+    for _, name in ipairs { "v3" } do
+      rule(name)
+    end
+    return place:alarm("v4",
+      "the watch's own tail call")]]
+  local found = {}
+  for _, d in ipairs(s.ask().refusals) do found[d.subject] = { d.file, d.line } end
+  local file = s.dir .. "/scripts/staging.lua"
+  eq(found, { v1 = { file, 3 }, v2 = { file, 6 }, v3 = { file, 3 }, v4 = { file, 10 } })
+  has(fails_with(s, "return place:refuse('', 'no')"), "staging.lua:2:")
+  has(fails_with(s, "return place.refuse({}, 'v1', 'no')"), "staging.lua:2:")
+end)
 
 test("asking and judging write nothing, however often; accepting begins the run and remembers the key", function()
   local s = stage()
