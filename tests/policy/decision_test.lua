@@ -22,7 +22,9 @@ local function stage(body)
   local world = sim.open(dir.path .. "/world")
   local host = sim.host(world, dir.path .. "/state", options)
   check.defer(function() host:close() end)
-  local s = { watch = watch, world = world, host = host, dir = dir.path, place = host:place("web", "staging"), events = {} }
+  local s = {
+    watch = watch, world = world, host = host, dir = dir.path, place = host:place("web", "staging"), events = {},
+  }
   host.on_event = function(event) table.insert(s.events, event) end
   s.policy = host.policies.staging
   function s.ask() return ask.ask(s.place, s.policy) end
@@ -45,7 +47,7 @@ local function fails_with(s, text)
   return tostring(s.ask().err)
 end
 
-test("a refusal names the rule's line however the word is called: by a tail call, from a helper, through pcall", function()
+test("a refusal names the rule's line, by a tail call, from a helper and through pcall, too", function()
   local s = stage [[
     local function rule(name)
       return place:refuse(name, "by a helper's tail call")

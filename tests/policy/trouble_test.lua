@@ -694,6 +694,69 @@ test("status shows what the target says now", function()
   check.has(problems(s, "staging"), "the engine does not listen")
 end)
 
+-- An engine of 500 places with something live at each; `current` answers for them.
+local function many_places(current)
+  local present, kept, config = require "engine.present", {}, { app_list = {} }
+  for n = 1, 250 do
+    config.app_list[n] = { name = "app" .. n, environment_list = { { name = "staging" }, { name = "production" } } }
+  end
+  local engine = { config = config, journal = { live = function() return { at = 1 } end } }
+  function engine.app_state(_, name)
+    kept[name] = kept[name] or {}
+    return kept[name]
+  end
+  function engine.place(_, app, name) return { config = app .. "/" .. name } end
+  engine.world = { target = function(name) return { current = function() return current(name) end } end }
+  -- How many answered, and what is said of the others.
+  return function()
+    local answered, said = 0, {}
+    present.look(engine)
+    for _, app in ipairs(config.app_list) do
+      for _, each in ipairs(app.environment_list) do
+        local seen = assert(kept[app.name].targets[each.name])
+        if seen.running then answered = answered + 1 else said[seen.err.message] = (said[seen.err.message] or 0) + 1 end
+      end
+    end
+    return answered, said
+  end
+end
+
+test("status asks the targets of 500 environments, so many at once, and not again for a moment", function()
+  local now, most, asked = 0, 0, 0
+  local look = many_places(function()
+    now, asked = now + 1, asked + 1
+    most = math.max(most, now)
+    time.sleep(0.001)
+    now = now - 1
+    return { digest = "sha256:1" }
+  end)
+  eq({ look() }, { 500, {} })
+  ok(most > 1 and most <= 32, most)
+  eq(asked, 500)
+end)
+
+test("status says which of many targets did not answer, and which were not asked: those come first later", function()
+  local present, asked = require "engine.present", {}
+  local before = present.ALL_WITHIN
+  check.defer(function() present.ALL_WITHIN = before end)
+  present.ALL_WITHIN = 1
+  local look = many_places(function(name)
+    asked[#asked + 1] = name
+    time.sleep(86400)
+  end)
+  local _, said = look()
+  eq(said, {
+    ["it does not answer within 3 s"] = 32,
+    ["it was not asked: others took the 1 s of this look, and it comes first in the next"] = 468,
+  })
+  local first = {}
+  for _, name in ipairs(asked) do first[name] = true end
+  asked = {}
+  look()
+  eq(#asked, 32)
+  for _, name in ipairs(asked) do ok(not first[name], name) end
+end)
+
 test("status shows a policy that fails, with its line, also when no host runs", function()
   local s = stage {
     staging = "return policy { watch = function(place) error('out of luck') end, run = function() end }",
