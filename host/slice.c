@@ -46,6 +46,12 @@ void slice_turn(struct task_set *set)
 {
     set->known_ns = processor_ns();
     set->since_ns = 0;
+    set->turn++;
+}
+
+bool slice_had_turn(const struct task_set *set, const struct task *t)
+{
+    return t->payer->turn == set->turn && t->payer->turn_ns >= WATCHDOG_SLICE_MS * UINT64_C(1000000);
 }
 
 /* What the slice has used so far. */
@@ -234,6 +240,8 @@ void slice_end(struct task *t)
     asked_end();
     used = slice_charge(set);
     payer->cpu_ns += used;
+    payer->turn_ns = used + (payer->turn == set->turn ? payer->turn_ns : 0);
+    payer->turn = set->turn;
     t->own_ns += used;
     collector_pay(&host->collector, host->L); /* the task's garbage counts as its own until it is gone */
     if (host->alloc.used >= set->slice_used)

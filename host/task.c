@@ -16,35 +16,6 @@
 /* In the registry: id -> thread, id -> handle (weak), thread -> true (weak). */
 static const char anchors_key, handles_key, threads_key;
 
-/* ---- the ready queue ---- */
-
-void task_make_ready(struct task *t)
-{
-    struct task_set *set = t->host->tasks;
-
-    if (t->queued || t->ended)
-        return;
-    t->queued = true;
-    t->next_ready = NULL;
-    *set->ready_tail = t;
-    set->ready_tail = &t->next_ready;
-    if (t->host->turning)
-        uv_stop(&t->host->loop); /* a timer that fires at the start of a turn: the turn must not sleep then */
-}
-
-static struct task *take_ready(struct task_set *set)
-{
-    struct task *t = set->ready;
-
-    if (t) {
-        set->ready = t->next_ready;
-        if (!set->ready)
-            set->ready_tail = &set->ready;
-        t->queued = false;
-    }
-    return t;
-}
-
 /* ---- kinship ---- */
 
 static void adopt(struct task *parent, struct task *t)
@@ -341,12 +312,16 @@ bool task_run_ready(struct host *host)
     do {
         bool final;
 
-        t = take_ready(set);
+        t = task_ready_take(set);
         final = t == last;
-        task_resume(t);
+        if (slice_had_turn(set, t))
+            task_ready_keep(set, t); /* others of its script had it */
+        else
+            task_resume(t);
         if (final)
             break;
     } while (set->ready);
+    task_ready_return(set);
     return set->ready != NULL;
 }
 
@@ -468,7 +443,7 @@ bool tasks_open(struct host *host)
 
     if (!set)
         return false;
-    set->ready_tail = &set->ready;
+    task_ready_open(set);
     host->tasks = set;
     host->alloc.over = slice_exhausted;
     host->alloc.over_arg = host;

@@ -27,6 +27,8 @@ struct task {
     uint64_t deadline;       /* loop time in ms; 0: none */
     struct task_limits limits;
     uint64_t cpu_ns;   /* of everybody who pays here */
+    uint64_t turn;     /* the last of the loop's in which one of them ran */
+    uint64_t turn_ns;  /* what they used in it */
     size_t grown;      /* bytes they added to the Lua state, at least */
     enum err_code cut; /* why it must end; ERR_NONE while it need not */
     uint64_t own_ns;   /* ... by itself */
@@ -46,11 +48,13 @@ struct task {
 struct task_set {
     struct task *all;
     struct task *ready, **ready_tail;
+    struct task *kept, **kept_tail; /* ready, but not in this turn */
     struct task *running;
     struct task *main;
     bool main_ended;
     uint64_t last_id;
     size_t count;
+    uint64_t turn;        /* of the loop, counted */
     uint64_t slice_start; /* by the wall */
     uint64_t known_ns;    /* the loop's processor time when it was last asked for */
     uint64_t since_ns;    /* what slices were charged since then */
@@ -58,8 +62,12 @@ struct task_set {
     bool raised; /* the slice's task was cut in it */
 };
 
-/* task.c */
+/* task_ready.c: the queue; what a turn passes over, and puts back in front at its end. */
+void task_ready_open(struct task_set *set);
 void task_make_ready(struct task *t);
+struct task *task_ready_take(struct task_set *set);
+void task_ready_keep(struct task_set *set, struct task *t);
+void task_ready_return(struct task_set *set);
 
 /* task_main.c: task_main(fn, ...) stands below all that a task runs; pushes what a failed task's waiters get:
  * why it was cut by force, or what was raised. */
@@ -79,6 +87,8 @@ void task_cut(struct task *t, enum err_code why);
  * a new task (NULL: itself), which raises when the payer has too many; budgets of what is left when a payer
  * ends. */
 void slice_turn(struct task_set *set);
+/* Whether those that pay together have had a slice's time in this turn. */
+bool slice_had_turn(const struct task_set *set, const struct task *t);
 void slice_begin(struct task *t);
 void slice_end(struct task *t);
 void slice_over(lua_State *L, lua_Debug *ar);

@@ -4,6 +4,8 @@
 -- cycles are named, and nothing of the value's own code runs except __tostring of objects: printing must
 -- never wait or fail.
 
+local foul = require("text").foul
+
 local M = {}
 
 ---@class InspectOptions
@@ -35,12 +37,10 @@ function M.printable(text)
     end
     out = table.concat(clean)
   end
-  out = out:gsub("\194([\128-\159])", function(c) return ("\\u{%x}"):format(c:byte()) end)
-  return (out:gsub("\226[\128\129][\128-\191]", function(c)
+  return (out:gsub("[\194-\244][\128-\191]+", function(c)
     local code = utf8.codepoint(c)
-    local hides = (code >= 0x200b and code <= 0x200f) or (code >= 0x2028 and code <= 0x202e)
-      or (code >= 0x2060 and code <= 0x206f)
-    return hides and ("\\u{%x}"):format(code) or nil
+    -- Joiners are honest in a text; in a name on a terminal they make two names look the same.
+    return (foul(code) or code >= 0x200b and code <= 0x200d) and ("\\u{%x}"):format(code) or nil
   end))
 end
 

@@ -8,7 +8,9 @@ local M = {}
 
 -- C1 controls, line and paragraph separators, the bidirectional marks of Trojan Source (Unicode TR 36), annotations
 -- and tags that nobody sees. Joiners belong to honest text.
-local function is_foul(code)
+---@param code integer
+---@return boolean
+function M.foul(code)
   return code < 32 or (code >= 0x7f and code < 0xa0) or code == 0x061c or code == 0x200e or code == 0x200f
     or (code >= 0x2028 and code <= 0x202e) or (code >= 0x2060 and code <= 0x206f) or code == 0xfeff
     or (code >= 0xfff9 and code <= 0xfffb) or (code >= 0xe0000 and code <= 0xe0fff)
@@ -21,7 +23,7 @@ function M.printable(text)
   if not text:find "[\0-\31\127-\255]" then return true end
   if text:find "[\0-\31\127]" or not utf8.len(text) then return false end
   for _, code in utf8.codes(text) do
-    if is_foul(code) then return false end
+    if M.foul(code) then return false end
   end
   return true
 end
@@ -38,7 +40,7 @@ function M.clean(text, max)
     local out, at = {}, 1
     while at <= #text do
       local ok, code = pcall(utf8.codepoint, text, at)
-      if ok and not is_foul(code) then
+      if ok and not M.foul(code) then
         out[#out + 1] = utf8.char(code)
         at = at + #out[#out]
       else
@@ -58,7 +60,7 @@ end
 local escapes = setmetatable({}, { __index = function(self, char)
   local code = utf8.len(char) == 1 and utf8.codepoint(char)
   local escape = false
-  if code and is_foul(code) then
+  if code and M.foul(code) then
     if code < 0x10000 then
       escape = ("\\u%04x"):format(code)
     else

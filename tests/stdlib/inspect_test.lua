@@ -71,6 +71,7 @@ test("hidden, direction and control characters become visible", function()
   eq(inspect.printable("abc\u{202e}def\u{200b}"), "abc\\u{202e}def\\u{200b}")
   eq(inspect.printable("caf\u{e9} \u{2026} \u{20ac}"), "caf\u{e9} \u{2026} \u{20ac}")
   eq(inspect.printable("\u{9b}31m"), "\\u{9b}31m")
+  eq(inspect.printable("a\u{e0041}\u{feff}\u{61c}\u{fff9}"), "a\\u{e0041}\\u{feff}\\u{61c}\\u{fff9}")
   eq(inspect.printable("ok\xff\xc3"), "ok\\xff\\xc3")
 end)
 
