@@ -10,7 +10,7 @@ local M = {}
 
 local MOST <const> = 20000 -- tags of a repository; in a larger one nothing is deleted
 local SAME <const> = 3600 -- seconds after which the same candidates are looked at again
-local children = {} ---@type table<string, string[]> by digest, of manifests that do not change
+local children = {} ---@type table<string, {digest: string, index: boolean}[]> by digest, which names it for good
 local looked = {} ---@type table<string, {at: number, candidates: string}> by repository
 local absent = {} ---@type table<string, table<string, true>> by repository: digests that are not there any more
 local refusing = {} ---@type table<string, boolean> registries that said that they do not delete
@@ -21,7 +21,11 @@ local function parts_of(where, digest)
     local manifest, err = where:manifest(digest)
     if not manifest then return nil, err end
     local list = {}
-    for i, child in ipairs(manifest.children) do list[i] = child.digest end
+    for i, child in ipairs(manifest.children) do
+      local kind = tostring(child.mediaType)
+      local index = kind:find("image.index", 1, true) or kind:find("manifest.list", 1, true)
+      list[i] = { digest = child.digest, index = index ~= nil }
+    end
     children[digest] = list
   end
   return children[digest]
@@ -62,14 +66,17 @@ local function look(where, kept, repository, candidates, versions)
       if not ours or not candidates[digest] or kept:has(repository, digest, commit) then stays[digest] = true end
     end
   end
-  -- What stays, stays whole.
+  -- What stays, stays whole: the list grows by the indexes that an index holds.
   local whole = {}
   for digest in pairs(stays) do whole[#whole + 1] = digest end
   for _, digest in ipairs(whole) do
     local parts
     parts, err = parts_of(where, digest)
     if not parts then return nil, err end
-    for _, part in ipairs(parts) do stays[part] = true end
+    for _, part in ipairs(parts) do
+      if part.index and not stays[part.digest] then whole[#whole + 1] = part.digest end
+      stays[part.digest] = true
+    end
   end
   local gone = {}
   for digest in pairs(candidates) do

@@ -276,14 +276,20 @@ test("a registry loses old images only where the configuration says so, and none
   local repo = registry.repository(w.app.image, w.cfg)
   for i = 1, 7 do ok(repo:tag(made[i].digest, "v1." .. i)) end -- as the production policy does
   ok(repo:tag(made[2].digest, "customer")) -- somebody else's
-  -- Somebody's index of two images, one of them ours.
-  local index = json.encode {
-    schemaVersion = 2, mediaType = "application/vnd.oci.image.index.v1+json", manifests = json.array { {
-      mediaType = "application/vnd.docker.distribution.manifest.v2+json", digest = made[3].digest,
-      size = #ok(repo:manifest(made[3].digest)).body, platform = { os = "linux", architecture = "amd64" },
-    } },
-  }
-  ok(repo:push_manifest(index, "application/vnd.oci.image.index.v1+json", "everything"))
+  -- Somebody's index with an image of ours, and another with one that only an index in it names.
+  local INDEX <const> = "application/vnd.oci.image.index.v1+json"
+  local function index_of(of, kind)
+    return json.encode { schemaVersion = 2, mediaType = INDEX, manifests = json.array { {
+      mediaType = kind, digest = of, size = #ok(repo:manifest(of)).body,
+      platform = { os = "linux", architecture = "amd64" },
+    } } }
+  end
+  local index = index_of(made[3].digest, "application/vnd.docker.distribution.manifest.v2+json")
+  ok(repo:push_manifest(index, INDEX, "everything"))
+  local inner = index_of(made[4].digest, "application/vnd.docker.distribution.manifest.v2+json")
+  ok(repo:push_manifest(inner, INDEX, "inner"))
+  ok(repo:push_manifest(index_of(digest(inner), INDEX), INDEX, "outer"))
+  ok(repo:push_manifest(index, INDEX, "inner")) -- only `outer` names it now
   -- One that this host knows nothing of.
   local foreign = lab.image(where, {
     name = "team/old-registry", tag = "sha-" .. commit "foreign", version = "foreign",
@@ -299,7 +305,7 @@ test("a registry loses old images only where the configuration says so, and none
   eq(left(), { 1, 2, 3, 4, 5, 6, 7 })
   w.cfg.registries[where.host] = { host = where.host, delete = true }
   w.remove()
-  eq(left(), { 2, 3, 6, 7 })
+  eq(left(), { 2, 3, 4, 6, 7 })
   eq(repo:digest("sha-" .. commit "foreign"), foreign.digest)
   eq(repo:digest("everything"), digest(index))
   for _, tag in ipairs { "customer", "v1.2", "sha-" .. ids[2] } do eq(repo:digest(tag), made[2].digest, tag) end
