@@ -114,7 +114,7 @@ function M.open(options)
     happened = require("engine.happened").new(),
     app_edition = 1, -- another number: other apps
     patience = 300, -- seconds that a run waits for a target out of reach before it is tried again later
-    looking = {}, look_every = health.EVERY, outages = {}, outage_after = outages.AFTER,
+    looking = {}, look_every = health.EVERY, outages = outages.of(book), outage_after = outages.AFTER,
     counters = { polls = 0, poll_errors = 0, runs = {} },
     idle = task.signal(), wake = task.signal(), ended = task.signal(), reloaded = task.signal(),
     draining = false, stopping = false, ready = false, started_at = time.now(), loaded_at = time.now(),

@@ -435,7 +435,7 @@ end
 -- ---- the other rooms ----
 
 for _, room in ipairs { require "journal.steps", require "journal.releases", require "journal.memory",
-  require "journal.turns", require "journal.approvals", require "journal.ends" } do
+  require "journal.turns", require "journal.approvals", require "journal.ends", require "journal.outages" } do
   for name, method in pairs(room) do Journal[name] = method end
 end
 

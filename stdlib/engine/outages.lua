@@ -18,6 +18,20 @@ local MOST <const> = 20 -- lines in a message
 ---@field told table<string, true> Channels that heard of it.
 ---@field over? boolean
 
+---What people were told of by hosts before this one.
+---@param book Journal
+---@return table<string, Outage>
+function M.of(book)
+  local found = {}
+  for _, row in ipairs(book:outages()) do
+    found[row.key] = {
+      app = row.app, what = row.what, since = row.since, told = row.told, began = time.monotonic(), channels = {},
+      reason = "",
+    }
+  end
+  return found
+end
+
 ---Notes how something of an app is that every poll asks.
 ---@param engine table
 ---@param key string
@@ -73,7 +87,8 @@ local function due(engine)
   end
   for key, outage in pairs(engine.outages) do
     if not engine.config.apps[outage.app] then
-      engine.outages[key] = nil
+      engine.outages[key], outage.told = nil, {}
+      engine.journal:told_outage(key, outage)
     elseif outage.over then
       for name in pairs(outage.told) do add(name, key, outage) end
     elseif now - outage.began >= engine.outage_after then
@@ -116,6 +131,7 @@ function M.tell(engine)
     if not ok then log.warn("notifying failed", { channel = name, error = tostring(err) }) end
     for i, item in ipairs(ok and list or {}) do
       item.outage.told[name] = not over[i] or nil
+      engine.journal:told_outage(item.key, item.outage)
       if over[i] and not next(item.outage.told) and item.outage.over then engine.outages[item.key] = nil end
     end
   end

@@ -617,12 +617,22 @@ test("a source that cannot be read for some minutes is told once, and once that 
   end
   check.has(heard(s)[1], "web: its source cannot be read since 20")
   check.has(heard(s)[1], "nobody listens there")
+  for _ = 1, 2 do
+    s.reopen()
+    s.host.outage_after = 0
+    ok(s.host:poll())
+    eq(#heard(s), 1, "a host that starts again does not tell it again")
+  end
+  s.reopen()
   s.world:source_down(false)
   for _ = 1, 3 do
     ok(s.host:poll())
     eq(#heard(s), 2)
   end
   check.has(heard(s)[2], "that is over")
+  s.reopen()
+  ok(s.host:poll())
+  eq({ #heard(s), s.host.journal:outages() }, { 2, {} })
 end)
 
 test("a policy that fails at each poll is told once; a channel that is away hears of it later", function()

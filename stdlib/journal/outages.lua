@@ -1,0 +1,34 @@
+-- Outages that people were told of: the host that comes after a restart neither tells them again nor forgets to tell
+-- that they are over. Methods of the journal.
+local json = require "json"
+
+---@class Journal
+local Outages = {}
+
+---@return {key: string, app: string, what: string, since: number, told: table<string, true>}[]
+function Outages:outages()
+  local list = self:rows "SELECT key, app, what, since, told FROM outages ORDER BY key"
+  for _, row in ipairs(list) do
+    local told = {}
+    for _, channel in ipairs(assert(json.decode(row.told))) do told[channel] = true end
+    row.told = told
+  end
+  return list
+end
+
+---Remembers who was told of an outage; it is forgotten when nobody is left who waits to hear that it is over.
+---@param key string
+---@param outage {app: string, what: string, since: number, told: table<string, true>}
+function Outages:told_outage(key, outage)
+  local channels = {}
+  for channel in pairs(outage.told) do channels[#channels + 1] = channel end
+  table.sort(channels)
+  return self:synced("outage", function()
+    if #channels == 0 then return self:write("DELETE FROM outages WHERE key = ?", key) end
+    return self:write([[INSERT INTO outages (key, app, what, since, told) VALUES (?1, ?2, ?3, ?4, ?5)
+      ON CONFLICT DO UPDATE SET what = ?3, told = ?5]], key, outage.app, outage.what, outage.since,
+      json.encode(json.array(channels)))
+  end)
+end
+
+return Outages
