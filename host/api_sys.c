@@ -22,9 +22,6 @@
 #include "text.h"
 #include "version.h"
 
-/* Fields that a table is made with at most. */
-#define ROOM_MAX (1 << 18)
-
 /* ---- the process ---- */
 
 static int l_args(lua_State *L)
@@ -326,13 +323,16 @@ static int l_cpu(lua_State *L)
     return 1;
 }
 
-/* table(records): a table with room for so many fields: growing a large one moves all of it at once. */
-static int l_table(lua_State *L)
+/* hash(text): 32 bits that spread texts evenly (FNV-1a, with its high bits mixed into the low ones). */
+static int l_hash(lua_State *L)
 {
-    lua_Integer records = luaL_checkinteger(L, 1);
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    uint32_t hash = UINT32_C(2166136261);
 
-    luaL_argcheck(L, records >= 0, 1, "a number of fields");
-    lua_createtable(L, 0, (int)(records < ROOM_MAX ? records : ROOM_MAX));
+    for (size_t i = 0; i < len; i++)
+        hash = (hash ^ (unsigned char)text[i]) * UINT32_C(16777619);
+    lua_pushinteger(L, (lua_Integer)(hash ^ hash >> 15));
     return 1;
 }
 
@@ -418,7 +418,7 @@ int luaopen_core_sys(lua_State *L)
         {"defined", l_defined},
         {"framed", l_framed},
         {"cpu", l_cpu},
-        {"table", l_table},
+        {"hash", l_hash},
         {"plain", l_plain},
         {"error_class", l_error_class},
         {"steady", l_steady},

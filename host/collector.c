@@ -18,7 +18,7 @@
 #define PACE ((size_t)1024)
 
 /* What the collector may take in one turn of the loop; more when garbage has piled up all the same. */
-#define TURN_NS  (2 * UINT64_C(1000000))
+#define TURN_NS  (3 * UINT64_C(1000000))
 #define PILED_UP ((size_t)64 << 20)
 
 void collector_open(struct collector *c, lua_State *L, struct alloc *alloc)

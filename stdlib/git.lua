@@ -237,10 +237,9 @@ end
 ---@param branch string
 ---@param head? string a commit
 ---@param tags table<string, string> name to commit
----@param count integer of them
-function Repository:expect(branch, head, tags, count)
+function Repository:expect(branch, head, tags)
   if self.source.belief.snapshot then return end
-  self.source.belief:expect(refs.snapshot({ [branch] = head }, tags, head and branch, count + 1))
+  self.source.belief:expect(refs.snapshot({ [branch] = head }, tags, head and branch))
 end
 
 ---Gets what a branch is at; without a name, the branch that the server's HEAD names.

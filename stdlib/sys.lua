@@ -45,9 +45,9 @@ M.where = sys.where
 ---@type fun(): number
 M.cpu = sys.cpu
 
----A table with room for so many fields, at most 262,144: a large one that grows keeps everybody waiting.
----@type fun(records: integer): table
-M.table = sys.table
+---32 bits that spread texts evenly.
+---@type fun(text: string): integer
+M.hash = sys.hash
 
 ---"file:line" where a function begins; "" when it is not written in Lua.
 ---@type fun(fn: function): string

@@ -1,6 +1,6 @@
 -- Observing: what an app's source looks like now, for the policies that are asked next. First sight and new tags are
 -- remembered, a piece at a time: however many there are, others get their turns.
-local errors, sys, time = require "errors", require "sys", require "time"
+local errors, parted, time = require "errors", require "parted", require "time"
 
 local M = {}
 
@@ -16,7 +16,7 @@ local function others_turn() time.sleep(0) end
 function M.known(engine, app)
   local state = engine:app_state(app.name)
   if state.known then return state.known end
-  local known, listed, last = sys.table(engine.journal:tag_count(app.name)), 0, ""
+  local known, listed, last = parted.table(), 0, ""
   repeat
     local rows = engine.journal:tags(app.name, last, PIECE)
     for _, row in ipairs(rows) do
@@ -76,7 +76,7 @@ local function compare(known, listed, tags)
     if not k then new[#new + 1] = tag elseif k.gone then back[#back + 1] = tag.name end
   end
   if #tags - #new - #back < listed then
-    local there = sys.table(#tags)
+    local there = parted.table()
     for _, tag in ipairs(tags) do there[tag.name] = true end
     for name, k in pairs(known) do
       if not k.gone and not there[name] then gone[#gone + 1] = name end
@@ -90,11 +90,11 @@ local function expect(engine, app, state, repo)
   local before = engine.journal:snapshot(app.name)
   if state.snapshot or not before then return before end
   local known = M.known(engine, app)
-  local tags = sys.table(state.listed)
+  local tags = parted.table()
   for name, k in pairs(known) do
     if not k.gone then tags[name] = k.commit end
   end
-  repo:expect(before.branch, before.head, tags, state.listed)
+  repo:expect(before.branch, before.head, tags)
   return before
 end
 

@@ -5,8 +5,8 @@
 -- it is news: branches that moved, tags that came. Answers that stay so are believed in the end, name by name, counted
 -- from when each went missing. An answer without any reference is never believed.
 local log = require "log"
+local parted = require "parted"
 local refs = require "git.refs"
-local sys = require "sys"
 local time = require "time"
 
 local M = {}
@@ -33,7 +33,7 @@ Belief.__index = Belief
 
 ---@param url string For the log.
 ---@return GitBelief
-function M.new(url) return setmetatable({ url = url, gone = {}, empty = false }, Belief) end
+function M.new(url) return setmetatable({ url = url, gone = parted.table(), empty = false }, Belief) end
 
 local function is_over(batch) return batch.looks >= LOOKS and time.monotonic() - batch.since >= HELD_FOR end
 
@@ -71,20 +71,20 @@ function Belief:take(answer)
   local before = self.snapshot
   local complaint = before and refs.shrunk(before, answer)
   self.snapshot, self.empty = answer, answer.heads + answer.tags == 0
-  local was_held = next(self.gone) ~= nil
+  local was_held = not parted.empty(self.gone)
   if not complaint then
-    self.gone = {}
+    self.gone = parted.table()
     return answer
   end
   look(self)
-  local batch, missing = { since = time.monotonic(), at = time.now(), looks = 1 }, before.heads + before.tags
-  local gone, kept = sys.table(missing), sys.table(missing)
+  local batch = { since = time.monotonic(), at = time.now(), looks = 1 }
+  local gone, kept = parted.table(), parted.table()
   for name, ref in pairs(before.refs) do
     local known = self.gone[name] or batch
     if not answer.refs[name] and (self.empty or not is_over(known)) then gone[name], kept[name] = known, ref end
   end
   self.gone = gone
-  if next(gone) == nil then
+  if parted.empty(gone) then
     log.warn("a repository stays without the references that it lost; the answer is believed now",
       { url = self.url, why = complaint })
     return answer
@@ -104,11 +104,11 @@ function Belief:again()
   local snapshot = self.snapshot
   look(self)
   if not snapshot.held or self.empty then return snapshot end
-  local over = {}
+  local over = parted.table()
   for name, batch in pairs(self.gone) do
     if is_over(batch) then over[name] = true end
   end
-  if next(over) == nil then return snapshot end
+  if parted.empty(over) then return snapshot end
   for name in pairs(over) do self.gone[name] = nil end
   local complaint = snapshot.held.complaint
   log.warn("a repository stays without the references that it lost; the answer is believed now",

@@ -11,6 +11,7 @@ local errors = require "errors"
 local fs = require "fs"
 local hash = require "hash"
 local log = require "log"
+local parted = require "parted"
 local proc = require "proc"
 local refs = require "git.refs"
 local time = require "time"
@@ -229,7 +230,7 @@ local function transfer(self, format, commit, have)
   local snapshot
   snapshot, err = self.list()
   if not snapshot then return nil, err end
-  local wants, seen = {}, {}
+  local wants, seen = {}, parted.table()
   for _, ref in pairs(snapshot.refs) do
     if not seen[ref.commit] then
       seen[ref.commit] = true

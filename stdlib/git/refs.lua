@@ -5,8 +5,8 @@
 -- (git-http-backend answers many mistakes with 200 and an empty body).
 
 local errors = require "errors"
+local parted = require "parted"
 local pktline = require "pktline"
-local sys = require "sys"
 local text = require "text"
 
 local M = {}
@@ -66,14 +66,9 @@ function M.valid_name(name)
   return not (name:find "[/.]$" or name:find "%.lock$")
 end
 
--- The shortest line of a list: an id, a separator, "refs/tags/x", and where a line or frame ends.
-local SHORTEST <const> = 53
-
--- `bytes`: how long the list is, so that there is room for its references.
-local function new_snapshot(format, bytes)
-  local room = math.min((bytes or 0) // SHORTEST, M.MAX_REFS)
+local function new_snapshot(format)
   return {
-    refs = sys.table(room), names = {}, ordered = true, heads = 0, tags = 0, refused = 0, format = format, at = 0,
+    refs = parted.table(), names = {}, ordered = true, heads = 0, tags = 0, refused = 0, format = format, at = 0,
   }
 end
 
@@ -221,7 +216,7 @@ local function v0_caps(body, at, pause)
     if not LENGTH[caps.format] then
       return errors.fail("unsupported", "the repository has an unknown object format", { op = "git.refs" })
     end
-    snapshot = new_snapshot(caps.format, #body)
+    snapshot = new_snapshot(caps.format)
     if first:find "^0+ capabilities%^{}$" then return true end
     return v0_line(snapshot, first, last)
   end)
@@ -287,7 +282,7 @@ end
 ---@return GitSnapshot?
 ---@return Err? err
 function M.parse_ls_refs(body, format, pause)
-  local snapshot = new_snapshot(format, #body)
+  local snapshot = new_snapshot(format)
   local seen_head = false
   local following, err = each_line(body, 1, "the list of references", pause, function(line)
     local oid, name, rest = line:match "^(%x+) ([^ ]+)(.*)$"
@@ -340,7 +335,7 @@ function M.parse_ls_remote(output, pause)
       local oid, name = line:match "^(%x+)\t(.+)$"
       local format = M.id_format(oid)
       if not format then return fail "git ls-remote printed a line that is not a reference" end
-      snapshot = snapshot or new_snapshot(format, #output)
+      snapshot = snapshot or new_snapshot(format)
       -- A name with a space cannot be a reference; v0_line would take it for something else.
       local ok, err = true, nil
       if name:find " " then
@@ -380,9 +375,6 @@ local function kind_of(name) return name:sub(1, 10) == "refs/tags/" and "tags" o
 ---@param kept table<string, GitRef>
 ---@param before GitSnapshot where they come from
 function M.keep(snapshot, kept, before)
-  local all = sys.table(before.heads + before.tags + snapshot.heads + snapshot.tags)
-  for name, ref in pairs(snapshot.refs) do all[name] = ref end
-  snapshot.refs = all
   for name, ref in pairs(kept) do
     local kind = kind_of(name)
     snapshot.refs[name] = ref
@@ -402,7 +394,7 @@ end
 ---@param gone table<string, boolean>
 ---@return GitSnapshot
 function M.without(snapshot, gone)
-  local less = new_snapshot(snapshot.format, (snapshot.heads + snapshot.tags) * SHORTEST)
+  local less = new_snapshot(snapshot.format)
   for _, field in ipairs { "head", "head_commit", "refused", "at" } do less[field] = snapshot[field] end
   for name, ref in pairs(snapshot.refs) do
     if not gone[name] then
@@ -421,12 +413,11 @@ end
 ---@param heads table<string, string> branch to commit
 ---@param tags table<string, string> tag to commit
 ---@param head? string the branch that HEAD names
----@param count? integer how many there are
 ---@return GitSnapshot
-function M.snapshot(heads, tags, head, count)
+function M.snapshot(heads, tags, head)
   local _, sample = next(heads)
-  if not sample then _, sample = next(tags) end
-  local snapshot = new_snapshot(M.id_format(sample) or "sha1", (count or 0) * SHORTEST)
+  if not sample then _, sample = pairs(tags)(tags) end
+  local snapshot = new_snapshot(M.id_format(sample) or "sha1")
   for prefix, list in pairs { ["refs/heads/"] = heads, ["refs/tags/"] = tags } do
     for name, commit in pairs(list) do add(snapshot, prefix .. name, commit) end
   end

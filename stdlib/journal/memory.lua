@@ -16,10 +16,6 @@ function Memory:tags(app, after, limit)
     LIMIT ?]], app, after, limit)
 end
 
----@param app string
----@return integer
-function Memory:tag_count(app) return self:row("SELECT count(*) AS n FROM tags WHERE app = ?", app).n end
-
 ---Remembers of known tags whether the repository still lists them.
 ---@param app string
 ---@param names string[]
