@@ -28,6 +28,13 @@ M.RUN_LIMITS = { cpu = 20, memory = 128 << 20 }
 
 local ORDER <const> = { number = 1, string = 2, boolean = 3 }
 
+local function comes_before(a, b)
+  local ta, tb = type(a), type(b)
+  if ta ~= tb then return ORDER[ta] < ORDER[tb] end
+  if ta == "boolean" then return a and not b end
+  return a < b
+end
+
 local function sorted_keys(t)
   local keys = {}
   for k in next, t do
@@ -36,12 +43,7 @@ local function sorted_keys(t)
     end
     keys[#keys + 1] = k
   end
-  table.sort(keys, function(a, b)
-    local ta, tb = type(a), type(b)
-    if ta ~= tb then return ORDER[ta] < ORDER[tb] end
-    if ta == "boolean" then return a and not b end
-    return a < b
-  end)
+  table.sort(keys, comes_before)
   return keys
 end
 
@@ -61,12 +63,9 @@ end
 local function ordered_next(t, key)
   if type(t) ~= "table" then error("next expects a table, got " .. type(t), 2) end
   local keys, i = sorted_keys(t), 1
-  if key ~= nil then
-    i = nil
-    for at, k in ipairs(keys) do
-      if k == key then i = at + 1 end
-    end
-    if not i then error("next: the table has no such key", 2) end
+  if key ~= nil then -- which may be gone: a loop clears what it has seen
+    if not ORDER[type(key)] then error("next: the table has no such key", 2) end
+    while keys[i] ~= nil and not comes_before(key, keys[i]) do i = i + 1 end
   end
   if keys[i] ~= nil then return keys[i], t[keys[i]] end
 end
@@ -107,8 +106,28 @@ local function safe_setmetatable(t, meta)
     error("a policy's tables have no __gc and no __mode: what the collector does is not repeatable", 2)
   end
   if is_the_programs(t) then error("this table has a metatable of the program", 2) end
-  if meta ~= nil then own[meta] = true end
+  if meta ~= nil then
+    own[meta] = true
+    local c = context.current()
+    if c and c.metas then c.metas[meta] = sys.script_line() or "" end
+  end
   return setmetatable(t, meta)
+end
+
+local NO_MORE <const> = "a policy's tables have no __mode: what the collector does is not repeatable; a metatable "
+  .. "got it after setmetatable"
+
+---Ends what a policy is asked when one of its metatables has become one of weak tables.
+---@param c? Context
+---@param steps? Steps Of its run, which goes no further.
+function M.strong(c, steps)
+  for meta, where in next, c and c.metas or {} do
+    if rawget(meta, "__mode") ~= nil then
+      local err = errors.new("script", ("%s, at %s"):format(NO_MORE, where), { where = where })
+      if steps then steps.over = steps.over or err end
+      error(err, 0)
+    end
+  end
 end
 
 -- A message handler would run where the limits cannot reach it; this one runs after the error has unwound.
@@ -249,10 +268,13 @@ local AT_FILE_LEVEL <const> = { mode = "file" }
 ---A fresh instance of a policy: nothing that another one kept at file level is in it. Runs the file, so it belongs into
 ---a task with limits.
 ---@param policy Policy
+---@param asking Context What it is for.
 ---@return {watch: function, run: function} definition
-function M.instance(policy)
+function M.instance(policy, asking)
   if policy.suspended then error(policy.suspended, 0) end
-  return context.with(AT_FILE_LEVEL, policy.make(M.environment()), policy.name)
+  asking.metas = setmetatable({}, { __mode = "k" })
+  local at_file_level = { mode = "file", metas = asking.metas }
+  return context.with(at_file_level, policy.make(M.environment()), policy.name)
 end
 
 -- What a task with a policy works on, for whoever it keeps waiting: a line for people, then what the next host finds if
@@ -400,9 +422,10 @@ local watch_limits = {} -- by timeout: asked for at every poll
 local function watch_in(policy, asking)
   local place = asking.place
   asked("watch", policy, place.name or "", place.environment or "", "asking the policy ")
-  local watch = M.instance(policy).watch
+  local watch = M.instance(policy, asking).watch
   context.bind(task.current(), asking)
   local change, reason = watch(place.face)
+  M.strong(asking)
   if change == nil then return nil, reason end
   return changes.of(change, policy.file, sys.defined(watch)) -- here: what the policy made may be endless
 end

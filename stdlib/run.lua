@@ -369,10 +369,11 @@ end
 function M.execute(policy, run)
   require("task").asked(("run %d of the policy %s (%s) for %s %s\nrun"):format(run.id, policy.name, policy.file,
     run.app, run.environment))
-  local perform = require("policy").instance(policy).run
   local asking = { mode = "run", place = run.place, steps = run.steps, edition = run.steps.edition }
+  local perform = require("policy").instance(policy, asking).run
   context.with(asking, perform, run_face(run), change_of(run))
   run.steps:finish()
+  require("policy").strong(asking, run.steps)
 end
 
 local IMAGE_WORDS <const> = facade.methods(Image, { "tag" })

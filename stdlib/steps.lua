@@ -86,6 +86,7 @@ function Steps:branch_of(id)
 end
 
 function Steps:path()
+  policy.strong(context.current(), self)
   local branch = self:branch_of(task.current())
   branch.n = branch.n + 1
   return branch.prefix .. branch.n
@@ -197,8 +198,7 @@ function Steps:perform(name, args, fn, how)
   if here and here.mode == "effect" then return fn(1) end
   local turns = self.turns
   if turns then turns:take() end
-  local path = self:path()
-  local asked = self:asked(args, name)
+  local path, asked = self:path(), self:asked(args, name)
   if #asked > MAX_RESULT then asked = json.encode { sha256 = hash.sha256(asked) } end
   local row = self:book("step", self.run, path)
   if row then
@@ -224,7 +224,7 @@ function Steps:perform(name, args, fn, how)
   end
   local started = time.monotonic()
   self.emit { kind = "step", level = "info", step = name, phase = "begin", text = name }
-  local inside = { mode = "effect", place = here and here.place, edition = self.edition }
+  local inside = { mode = "effect", place = here and here.place, edition = self.edition, metas = here and here.metas }
   local attempt = row and row.attempts + 1 or 1
   if turns then return self:ended(path, name, started, turns:outside(context.with, inside, explained, fn, attempt)) end
   return self:ended(path, name, started, pcall(context.with, inside, explained, fn, attempt))
@@ -286,8 +286,7 @@ function Steps:value(name, args, take, in_transaction)
     if in_transaction then return self:book("lazily", "value", take) end
     return take()
   end
-  local path = self:path()
-  local asked = self:asked(args, name)
+  local path, asked = self:path(), self:asked(args, name)
   local row = self:book("step", self.run, path)
   if row then
     self:check(path, row, name, asked)

@@ -517,3 +517,30 @@ test("what took too long says so in words that can be read", function()
   sim.settle(s.host)
   has(s.host.journal:steps(1)[1].error, "not done within 10 ms")
 end)
+
+test("a metatable that gets __mode later ends what uses it, with the line, wherever it was set", function()
+  for _, body in ipairs {
+    "local m = {} local t = setmetatable({}, m) m.__mode = 'v' t[1] = {} see(#t)",
+    "run:step('in', nil, function() M = setmetatable({}, {}) rawset(getmetatable(M), '__mode', 'k') end)",
+    "local m = {} local t = setmetatable({}, m) run:all { function() m.__mode = 'k' pcall(run.sleep, run, 0.001) end }",
+    "local m = {} local t = setmetatable({}, m) m.__mode = 'k' see(t ~= nil)",
+  } do
+    local s = stage("local M " .. body .. " run:log 'the end'")
+    s.open()
+    sim.settle(s.host)
+    eq({ s.run().state, s.run().error and s.run().error.code }, { "failed", "script" }, body)
+    has(message(s.run()), "staging.lua:8")
+  end
+end)
+
+test("next goes on where a loop has cleared what it saw", function()
+  twice [[
+    local t, seen = { 1, 2, 3, x = 1, [true] = 2 }, {}
+    for k in next, t do
+      seen[#seen + 1] = tostring(k)
+      t[k] = nil
+    end
+    see(seen, next(t))
+    assert(table.concat(seen, " ") == "1 2 3 x true", table.concat(seen, " "))
+  ]]
+end)

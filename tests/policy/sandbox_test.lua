@@ -57,6 +57,7 @@ test("nothing of the host is reachable by any known way", function()
     "setmetatable(require('json'), nil) return { key = 'done' }",
     "setmetatable({}, { __gc = function() end }) return { key = 'done' }",
     "setmetatable({}, { __mode = 'k' }) return { key = 'done' }",
+    "local m = {} local t = setmetatable({}, m) m.__mode = 'k' return { key = type(t) }",
     "leaked = 1 return { key = 'done' }", "return { key = undefined_name }",
     "return { key = require('http').post('http://127.0.0.1:1/') and 'x' }",
     "require('fs').write('x', 'y') return { key = 'done' }",
