@@ -13,6 +13,8 @@ local M = {}
 local DEEP <const> = 28 -- levels of tables; each may become two of JSON
 local SECRET_KEYS <const> = { auth = true, password = true, token = true, authorization = true, secret = true }
 
+local WIDE <const> = 2.0 ^ 63 -- beyond it JSON has no whole number of it either
+
 local function refuse(what, why)
   error(errors.new("invalid", ("%s cannot be recorded: %s"):format(what, why), { op = "step" }), 0)
 end
@@ -138,6 +140,10 @@ function encoded(value, what, depth)
     return { ["$bytes"] = hash.base64(log.redact(value)) }
   elseif kind == "number" then
     if value ~= value or value == math.huge or value == -math.huge then return { ["$number"] = tostring(value) } end
+    -- JSON would make a whole number of a float that has no fraction, and forget the sign of its zero.
+    if math.type(value) == "float" and value % 1 == 0 and math.abs(value) <= WIDE then
+      return { ["$number"] = ("%.1f"):format(value) }
+    end
     return value
   elseif kind == "boolean" or value == json.null then
     return value
@@ -167,7 +173,7 @@ local NUMBERS <const> = { inf = math.huge, ["-inf"] = -math.huge }
 
 local marks = {
   ["$bytes"] = function(value) return assert(hash.unbase64(value)) end,
-  ["$number"] = function(value) return NUMBERS[value] or 0.0 / 0.0 end,
+  ["$number"] = function(value) return NUMBERS[value] or tonumber(value) or 0.0 / 0.0 end,
   ["$error"] = function(value) return M.error(value) end,
   ["$answer"] = function(value) return answers.revive(decoded(value)) end,
   ["$pairs"] = function(value)
