@@ -79,13 +79,15 @@ function M.adopt(engine, place, with_version)
   local ok
   ok, err = identify(engine, place, running, with_version)
   if not ok then return nil, err end
-  -- A generation beside it was written by a host like this one. This one came later.
+  -- A release's number or a generation beside it was written by a host like this one. This one came later.
+  local numbered = math.type(running.release) == "integer" and running.release > 0
   local theirs = math.type(running.generation) == "integer" and running.generation > 0 and running.generation or nil
   if theirs then engine:rise(theirs + 1) end
   engine.journal:adopt {
     app = place.app.name, environment = place.environment, version = running.version, commit = running.commit,
-    digest = running.digest, image = running.image, inherited = theirs ~= nil, number = running.release,
+    digest = running.digest, image = running.image, inherited = theirs ~= nil or numbered, number = running.release,
     reason = theirs and ("left by the host before, %s, generation %d"):format(running.host or "unknown", theirs)
+      or numbered and ("left by a host before, its release %d"):format(running.release)
       or "found running at first sight",
   }
   engine:emit {

@@ -55,6 +55,31 @@ test("what runs is what should be: nothing is built, tagged or rolled out, and b
   eq(s.decision("staging").verdict, "unchanged")
 end)
 
+test("where a target keeps no generation, the release's number tells of the host before: newer tags count", function()
+  local s = stage()
+  local function forgetful(host) -- as docker and podman are
+    local real = host.world.target
+    host.world.target = function(...)
+      local target = real(...)
+      local current = target.current
+      target.current = function(self)
+        local running, err = current(self)
+        if running then running.generation, running.host = nil, nil end
+        return running, err
+      end
+      return target
+    end
+  end
+  s.world:tag("v0.9.0", "one")
+  s.world:push("main", "two")
+  s.world:tag("v1.1.0", "two")
+  forgetful(s.enter "b")
+  s.settle()
+  eq(s.world:running("production").version, "v1.1.0")
+  eq(s.count "roll out production", 2)
+  has(s.decision("production", "v0.9.0").reason, "before Moontide")
+end)
+
 test("a push and a tag that came while nobody acted are released, once, in the right order", function()
   local s = stage()
   s.world:tag("v0.9.0", "one")
