@@ -1,8 +1,8 @@
 -- Chart repositories: which versions of a chart there are, newest first.
 --
 -- ChartMuseum, plain index.yaml repositories and OCI registries. One poll for each repository and interval, shared by
--- all who ask. What a repository says is compared with what it said before: a list that lost half of itself, or an
--- index that ends too early, is an error and not news.
+-- all who ask. What a repository says is compared with what it said before: an index that ends too early is an error
+-- and not news, and what is missing from a list that lost half of itself stays as it was for a while.
 local errors, http, log, task, time = require "errors", require "http", require "log", require "task", require "time"
 local budget, index, museum, oci = require "budget", require "charts.index", require "charts.museum",
   require "charts.oci"
@@ -13,6 +13,7 @@ local M = {}
 local TIMEOUT <const>, LIST_TIME <const>, IDLE <const> = 30, 300, 30 -- seconds
 local INTERVAL <const> = 30
 local MOST <const> = 2000 -- answers kept for one repository
+local NAMED <const> = 5 -- of the missing versions in messages
 local MANY <const>, AT_ONCE <const> = 4, 4
 local DOUBTS <const>, DOUBT_FOR <const> = 3, 600 -- how often and how long a much shorter list must come to be believed
 local API_AGAIN <const> = 3600 -- seconds until a repository without ChartMuseum's API is asked for it again
@@ -36,7 +37,7 @@ local API_AGAIN <const> = 3600 -- seconds until a repository without ChartMuseum
 ---@field wanted table<string, true> The charts that are followed: those that an index is read for.
 ---@field private answers table<string, table> By the chart's name, or "" for an index: the last answer.
 ---@field private flights table<string, table>
----@field private good table<string, {count: integer}> What was believed last.
+---@field private good table<string, ChartVersion[]> What was believed last.
 ---@field private doubts table<string, table>
 ---@field private kept integer How many answers.
 ---@field private whole? ChartIndex The index that was believed last.
@@ -219,27 +220,46 @@ end
 function Repository:insists(name, complaint)
   local doubt, now = self.doubts[name], time.monotonic()
   if not doubt then -- a busy repository's list is another one each time: what counts is since when it is too short
-    doubt = { since = now, times = 0 }
+    doubt = { since = now, at = time.now(), times = 0 }
     self.doubts[name] = doubt
-    log.warn("a chart repository lost versions; the answer is not believed", { url = self.url, why = complaint })
+    log.warn("a chart repository lost versions; what is missing stays as it was for now",
+      { url = self.url, why = complaint })
   end
   doubt.times = doubt.times + 1
   return doubt.times >= DOUBTS and now - doubt.since >= DOUBT_FOR
 end
 
--- Whether the list of one chart may be believed.
-local function judge(self, name, list)
-  local before, complaint = self.good[name], nil
-  if before and before.count > 0 and #list == 0 then
-    complaint = ("all %d versions of %s are gone"):format(before.count, name)
-  elseif before and before.count >= MANY and #list * 2 <= before.count then
-    complaint = ("%d of %d versions of %s are gone"):format(before.count - #list, before.count, name)
+-- What is believed of one chart: its list, and what is missing when it lost half of what was there. That stays for a
+-- while; everything else is news.
+local function believe(self, name, list)
+  local before, listed, missing, names = self.good[name] or {}, {}, {}, {}
+  for _, entry in ipairs(list) do listed[entry.version] = true end
+  for _, entry in ipairs(before) do
+    if not listed[entry.version] then
+      local kept = { missing = true }
+      for field, value in pairs(entry) do kept[field] = value end
+      missing[#missing + 1] = kept
+      if #names < NAMED then names[#names + 1] = ("%s %s"):format(name, entry.version) end
+    end
   end
-  if complaint and (#list == 0 or not self:insists(name, complaint)) then
-    return fail(self, "mismatch", "not believed: " .. complaint)
+  local complaint
+  if #before > 0 and #list == 0 then
+    complaint = ("all %d versions of %s are gone"):format(#before, name)
+  elseif #before >= MANY and #missing * 2 >= #before then
+    complaint = ("%d of %d versions of %s are gone"):format(#missing, #before, name)
   end
-  self.doubts[name] = nil
-  return true
+  if not complaint or self:insists(name, complaint) and #list > 0 then
+    self.doubts[name] = nil
+    return list
+  end
+  local doubt, all = self.doubts[name], table.move(list, 1, #list, 1, {})
+  if doubt.count ~= #missing then doubt.complaint, doubt.count = complaint, #missing end -- else the words stay the same
+  all = version.order(table.move(missing, 1, #missing, #all + 1, all))
+  all.held = {
+    complaint = doubt.complaint, names = names, count = #missing, since = doubt.at,
+    till = #list > 0 and doubt.at + DOUBT_FOR or nil,
+  }
+  return all
 end
 
 local function from_index(self, found, name)
@@ -324,8 +344,9 @@ end
 ---@async
 ---@param name string
 ---@param options? {interval?: Seconds, max_age?: Seconds}
----@return ChartVersion[]? versions with `dropped`: what stands there and is no version that can be installed, in words
----@return Err? err not_found when there is no such chart; mismatch when the list is not believed
+---@return ChartVersion[]? versions with `dropped`: what stands there and is no version that can be installed, in words;
+---and with `held`: a GitHeld of those that the repository lists no more, and that count as there for now
+---@return Err? err not_found when there is no such chart; mismatch when an index is not believed
 function Repository:versions(name, options)
   if not version.is_name(name) then error("usage: repository:versions(name [, {interval=, max_age=}])", 2) end
   self.wanted[name] = true
@@ -334,17 +355,17 @@ function Repository:versions(name, options)
   local found, err = ask(self, name, time.monotonic() - age)
   if not found then
     if not errors.is(err, "not_found") or not self.good[name] then return nil, err end
-    found = { list = {}, notes = {}, missing = true } -- it was there before: that is no news, but a doubt
+    found = { list = {}, notes = {} } -- it was there before: that is no news, but a doubt
   end
   if found.versions and self.good[name] then return found.versions end
   local list, dropped = version.order(found.list)
-  local ok
-  ok, err = judge(self, name, list)
-  if not ok then return nil, err end
-  if found.missing then return fail(self, "not_found", "the repository has no chart " .. name) end
+  if found.missing and not self.good[name] then
+    return fail(self, "not_found", "the repository has no chart " .. name)
+  end
   for _, words in ipairs(dropped) do found.notes[#found.notes + 1] = words .. " is no version" end
-  list.dropped = found.notes
-  self.good[name], found.versions = { count = #list }, list
+  list = believe(self, name, list)
+  list.dropped, self.good[name] = found.notes, list
+  found.versions = not list.held and list or nil -- what is held back is looked at again
   return list
 end
 
@@ -356,7 +377,7 @@ end
 ---@return string? digest nil without an error: the repository tells none
 ---@return Err? err
 function Repository:digest(name, entry, options)
-  if entry.digest or self.kind ~= "oci" then return entry.digest end
+  if entry.digest or entry.missing or self.kind ~= "oci" then return entry.digest end
   local interval = options and options.interval or INTERVAL
   local age = options and options.max_age or interval * (0.6 + math.random() / 5)
   return shared(self, name .. "=" .. entry.version, time.monotonic() - age, function()

@@ -127,6 +127,17 @@ function M.all(place)
   return list
 end
 
+-- What is held back of two charts as one.
+local function together(a, b)
+  if not a or not b then return a or b end
+  local names = table.move(a.names, 1, #a.names, 1, {})
+  return {
+    complaint = a.complaint .. ", " .. b.complaint, names = table.move(b.names, 1, #b.names, #names + 1, names),
+    count = a.count + b.count, since = math.min(a.since, b.since),
+    till = a.till and b.till and math.max(a.till, b.till),
+  }
+end
+
 ---Asks the repositories of an app's charts, so that its policies find the answers.
 ---@async
 ---@param app AppConfig
@@ -134,12 +145,15 @@ end
 ---@param cfg Config
 ---@return true? ok
 ---@return Err? err
+---@return GitHeld? held Versions that a repository lists no more, and that count as there for now.
 function M.poll(app, world, cfg)
+  local held
   for _, chart in ipairs(sorted(app)) do
     local list, err = world.charts(chart.repository, cfg):versions(chart.chart, { interval = app.poll })
     if not list then return nil, err end
+    held = together(held, list.held)
   end
-  return true
+  return true, nil, held
 end
 
 ---Makes the next look ask the repositories, whatever is known.

@@ -14,6 +14,7 @@ M.STAGING = ">=0.0.0-staging.0 <0.0.1-0"
 ---@field app_version? string
 ---@field url? string Where its archive is.
 ---@field deprecated? boolean
+---@field missing? boolean The repository lists it no more, and it counts as there for now.
 ---@field tag? string In an OCI registry: the tag.
 
 ---Tells whether a text can be a chart's name, in a URL and on disk.

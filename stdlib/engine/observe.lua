@@ -136,10 +136,10 @@ end
 ---@param state table What polling knows of the app.
 function M.observe(engine, app, state)
   if app.follows == "git" then return observe_git(engine, app, state) end
-  local ok, problem = true, nil -- its policies look for themselves, and find what was asked for here
-  if app.charts then ok, problem = require("charts.follow").poll(app, engine.world, engine.config) end
+  local ok, problem, held = true, nil, nil -- its policies look for themselves, and find what was asked for here
+  if app.charts then ok, problem, held = require("charts.follow").poll(app, engine.world, engine.config) end
   state.error = problem
-  if ok then state.polled_at = time.now() end
+  if ok then state.polled_at, state.held = time.now(), held end
 end
 
 return M
