@@ -3,12 +3,16 @@ local task = require "task"
 
 local M = { tests = {} }
 
----Registers a test: a task of its own, ended after `timeout` seconds.
+-- How long something takes is nothing that a test proves: on a busy machine it takes many times longer. Only what
+-- never happens meets these limits, so that they are generous, whatever less a test asks for.
+local LONGEST_TEST <const>, LONGEST_WAIT <const> = 300, 100 -- seconds
+
+---Registers a test: a task of its own, ended after LONGEST_TEST seconds, or after `timeout` where that is more.
 ---@param name string What it proves, as a sentence.
 ---@param fn fun()
----@param timeout? number Seconds, 60 by default.
+---@param timeout? number
 function M.test(name, fn, timeout)
-  M.tests[#M.tests + 1] = { name = name, fn = fn, timeout = timeout or 60 }
+  M.tests[#M.tests + 1] = { name = name, fn = fn, timeout = math.max(timeout or 0, LONGEST_TEST) }
 end
 
 local function show(value, depth)
@@ -82,11 +86,11 @@ function M.defer(fn) M.deferred[#M.deferred + 1] = fn end
 ---Calls fn when all tests of this file have run; last in, first out.
 function M.at_end(fn) M.endings[#M.endings + 1] = fn end
 
----Waits until fn() gives something true, trying every 20 ms.
+---Waits until fn() gives something true, trying every 20 ms: LONGEST_WAIT seconds, or `seconds` where that is more.
 ---@async
 function M.eventually(fn, seconds, what)
   local time = require "time"
-  local last = time.monotonic() + (seconds or 5)
+  local last = time.monotonic() + math.max(seconds or 0, LONGEST_WAIT)
   repeat
     local value = fn()
     if value then return value end

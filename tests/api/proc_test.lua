@@ -397,7 +397,7 @@ end)
 test("a host that ends leaves no child either, nor its guard", function()
   local host, pids = nested(NEST .. "\nreturn 0")
   eq(#pids, 4)
-  local result = ok(host:wait(10))
+  local result = ok(host:wait(100))
   eq(result.code, 0)
   for _, pid in ipairs(pids) do ok(not alive(pid), pid) end
 end)

@@ -528,20 +528,23 @@ end)
 
 test("leaves no descriptor and no task behind", function()
   local function fds() return #ok(fs.list "/proc/self/fd") end
-  local before_fds, before_tasks
+  local before_fds, before_tasks = nil, task.count()
   for round = 1, 6 do
     local server = ok(serve.listen { port = 0, handler = function() time.sleep(30) end })
     local url = ("http://127.0.0.1:%d/"):format(server.port)
-    for _ = 1, 5 do
-      task.spawn(function() http.get(url, { timeout = 0.2 }) end)
+    local asks = {}
+    for i = 1, 5 do
+      asks[i] = task.spawn(function() http.get(url, { timeout = 0.2 }) end)
     end
-    time.sleep(0.3)
+    for _, asked in ipairs(asks) do asked:join() end
     server:close(0)
-    time.sleep(0.1)
-    if round == 2 then before_fds, before_tasks = fds(), task.count() end
+    if round == 2 then
+      check.eventually(function() return task.count() <= before_tasks end, 50, "the first handlers end")
+      before_fds = fds()
+    end
   end
-  ok(fds() <= before_fds, fds() - before_fds)
-  eq(task.count(), before_tasks)
+  check.eventually(function() return task.count() <= before_tasks end, 50, "the handlers end")
+  check.eventually(function() return fds() <= before_fds end, 50, "the descriptors are closed")
 end)
 
 test("sends JSON that its helper made", function()

@@ -4,7 +4,7 @@ local fs, proc, sys, time = require "fs", require "proc", require "sys", require
 local test, eq = check.test, check.eq
 
 local READY <const> = [[
-  local path = ...
+  local path, sent = ...
   local fs, sys, task, time = require "fs", require "sys", require "task", require "time"
   local function ready() assert(fs.write(path, "")) end
 ]]
@@ -14,10 +14,11 @@ local function started(text)
   local dir = assert(fs.temp_dir())
   check.defer(function() dir:close() end)
   assert(fs.write(dir.path .. "/script.lua", READY .. text))
-  local handle = assert(proc.spawn { sys.exe(), "exec", dir.path .. "/script.lua", dir.path .. "/ready" })
+  local handle = assert(proc.spawn { sys.exe(), "exec", dir.path .. "/script.lua", dir.path .. "/ready",
+    dir.path .. "/sent" })
   check.defer(function() handle:kill("KILL") end)
   check.eventually(function() return fs.exists(dir.path .. "/ready") end, 20, "the script is ready")
-  return handle
+  return handle, dir.path .. "/sent"
 end
 
 test("signals are kept and handed out, one waiter at a time", function()
@@ -35,21 +36,22 @@ test("signals are kept and handed out, one waiter at a time", function()
   handle:kill("HUP")
   time.sleep(0.1)
   handle:kill("TERM")
-  local result = assert(handle:wait(20))
+  local result = assert(handle:wait(100))
   eq({ result.code, result.stdout }, { 7, "true\ntrue\nHUP\nTERM\n" })
 end)
 
 test("what came while nobody waited is there for the next one, each kind once", function()
-  local handle = started [[
+  local handle, sent = started [[
     sys.catch("USR1", "USR2", "INT")
     sys.catch("USR1") -- again is no mistake
     ready()
-    time.sleep(1)
+    while not fs.exists(sent) do time.sleep(0.01) end
     local got = { sys.next_signal(), sys.next_signal(), sys.next_signal() }
     print(table.concat(got, " "))
     print(pcall(task.deadline, 0.05, sys.next_signal) == false)]]
   for _, name in ipairs { "USR2", "USR1", "INT", "USR1" } do handle:kill(name) end
-  eq(assert(handle:wait(20)).stdout, "INT USR1 USR2\ntrue\n")
+  assert(fs.write(sent, ""))
+  eq(assert(handle:wait(100)).stdout, "INT USR1 USR2\ntrue\n")
 end)
 
 test("a waiter that was cancelled makes room for the next", function()
@@ -62,14 +64,14 @@ test("a waiter that was cancelled makes room for the next", function()
     ready()
     print(sys.next_signal())]]
   handle:kill("TERM")
-  eq(assert(handle:wait(20)).stdout, "TERM\n")
+  eq(assert(handle:wait(100)).stdout, "TERM\n")
 end)
 
 test("waiting before anything is caught is a mistake", function()
   local handle = started [[
     print(select(2, pcall(sys.next_signal)))
     ready()]]
-  check.has(assert(handle:wait(20)).stdout, "call catch first")
+  check.has(assert(handle:wait(100)).stdout, "call catch first")
 end)
 
 test("without a catch, TERM ends the process as it ends any", function()
@@ -77,5 +79,5 @@ test("without a catch, TERM ends the process as it ends any", function()
     ready()
     time.sleep(20)]]
   handle:kill("TERM")
-  eq(assert(handle:wait(20)).signal, "SIGTERM")
+  eq(assert(handle:wait(100)).signal, "SIGTERM")
 end)

@@ -100,13 +100,13 @@ test("the dead man's switch ends a process that is busy, sleeps or stands still,
     return assert(proc.spawn { sys.exe(), "exec", "tests/probe_deadman.lua", word })
   end
   for _, word in ipairs { "busy", "asleep" } do
-    local result = assert(child(word):wait(5))
+    local result = assert(child(word):wait(100))
     eq(result.code, 75, word)
   end
-  eq(assert(child("alive"):wait(5)).code, 0)
+  eq(assert(child("alive"):wait(100)).code, 0)
   local stopped = child("stopped")
   local lines = stopped:lines()
   eq(lines(), "set")
   stopped:kill("STOP")
-  eq(assert(stopped:wait(5)).signal, "SIGKILL")
+  eq(assert(stopped:wait(100)).signal, "SIGKILL")
 end)

@@ -135,7 +135,7 @@ test("a processor budget is final, with and without pcall", function()
     function() table.sort({ 1, 2, 3, 4 }, function() while true do end end) end,
     function() setmetatable({}, { __index = function() while true do end end }).x = nil; while true do end end,
   } do
-    fails("budget", task.start({ cpu = 0.03 }, body):join(5))
+    fails("budget", task.start({ cpu = 0.03 }, body):join(100))
   end
 end)
 
@@ -221,18 +221,18 @@ test("a memory limit is final, counts only what is held, and covers children", f
     while true do
       pcall(function() for i = 1, 1e9 do t[#t + 1] = ("x"):rep(1000) .. i end end)
     end
-  end):join(5))
+  end):join(100))
   eq(task.start({ memory = 2 << 20 }, function()
     for i = 1, 20000 do local _ = ("x"):rep(1000) .. i end
     return "garbage is free"
-  end):join(5), "garbage is free")
+  end):join(100), "garbage is free")
   fails("memory", task.start({ memory = 2 << 20 }, function()
     return assert(task.spawn(function()
       local t = {}
       for i = 1, 1e9 do t[i] = ("x"):rep(1000) .. i end
       return t
     end):join())
-  end):join(5))
+  end):join(100))
 end)
 
 test("a spinning script leaves turns to the others", function()
@@ -283,10 +283,10 @@ end)
 test("a signal wakes waiters, keeps one notification, and times out", function()
   local s = task.signal()
   s:notify()
-  eq(s:wait(1), true)
+  eq(s:wait(100), true)
   eq(s:wait(0.01), false)
   local woken = 0
-  for _ = 1, 3 do task.spawn(function() if s:wait(5) then woken = woken + 1 end end) end
+  for _ = 1, 3 do task.spawn(function() if s:wait(100) then woken = woken + 1 end end) end
   time.sleep(0.01)
   s:notify()
   check.eventually(function() return woken == 3 end)
@@ -345,7 +345,7 @@ test("a cancel is not lost when the deadline of a part passes in the same turn",
   end)
   time.sleep(0)
   keep_the_loop(0.1) -- now both are over at once, and the cancel comes when the deadline has cut the wait
-  t:join(20)
+  t:join(100)
   eq(seen, { "cancelled", "cancelled" })
 end)
 
@@ -392,7 +392,7 @@ test("a crowd that waits for one task or one signal is cancelled as fast as it c
   local woken = task.spawn(function() return signal:wait() end)
   time.sleep(0)
   signal:notify()
-  eq(woken:join(20), true)
+  eq(woken:join(100), true)
   asleep:cancel()
 end, 600)
 
@@ -413,7 +413,7 @@ test("waiters of a signal wake in their order, whoever left in between", functio
   end)
   time.sleep(0.001)
   signal:notify()
-  waiting[7]:join(20)
+  waiting[7]:join(100)
   eq(order, { 2, 4, 5, 7 })
 end)
 

@@ -195,9 +195,9 @@ function Service:stop(grace)
   if self.ended then return end
   local function gone() return self.ended end
   self.handle:kill("TERM")
-  if not pcall(M.eventually, self.name .. " ends", grace or 3, gone) then
+  if not pcall(M.eventually, self.name .. " ends", grace or 10, gone) then
     self.handle:kill("KILL")
-    M.eventually(self.name .. " ends after SIGKILL", 3, gone)
+    M.eventually(self.name .. " ends after SIGKILL", 60, gone)
   end
 end
 
@@ -219,7 +219,7 @@ function M.start(options)
     self.ended = true
   end)
   if options.ready then
-    local ok, err = pcall(M.eventually, options.name .. " becomes ready", options.within or 20, function()
+    local ok, err = pcall(M.eventually, options.name .. " becomes ready", options.within or 100, function()
       if self.ended then error(options.name .. " ended early: " .. self:output(), 0) end
       return options.ready()
     end)

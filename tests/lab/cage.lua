@@ -124,7 +124,7 @@ function M.open()
     argv = { "unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc", "--", "catatonit", "-P" },
   }
   local cage = { dir = dir, service = service, cgroup = "moontide-lab-" .. dir:match("([^/]+)/[^/]+$") }
-  cage.pid = base.eventually("the namespace has a process", 5, function()
+  cage.pid = base.eventually("the namespace has a process", 60, function()
     if service.ended then error("no namespaces here: " .. service:output(), 0) end
     -- Between fork and exec the child still is unshare itself, and /proc is not mounted yet.
     local pid = only_child(service.pid)

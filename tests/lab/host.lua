@@ -45,7 +45,7 @@ function Host:start()
     if self.process then self.process:kill("KILL") end
   end)
   self.client = require("client").open(self.state)
-  base.eventually("moontide answers", 15, function() return self.client:status() end)
+  base.eventually("moontide answers", 100, function() return self.client:status() end)
   return self
 end
 

@@ -12,7 +12,7 @@ local function place(port)
   return {
     target = { kind = "docker", socket = "@SOCKET@", network = "host", stop_timeout = "1s",
       env = { PORT = tostring(port), SECRET = { env = "APP_SECRET" } } },
-    verify = { { http = ("http://127.0.0.1:%d/"):format(port), within = "5s", every = "0.1s" } },
+    verify = { { http = ("http://127.0.0.1:%d/"):format(port), within = "50s", every = "0.1s" } },
     notify = { "ops" },
   }
 end
@@ -37,7 +37,7 @@ return {
     environments = { staging = {
       target = { kind = "docker", socket = "@SOCKET@", network = "host", env = { PORT = "@PORT@" },
         stop_timeout = "1s" },
-      verify = { { http = "http://127.0.0.1:@PORT@/", within = "5s", every = "0.1s" } },
+      verify = { { http = "http://127.0.0.1:@PORT@/", within = "50s", every = "0.1s" } },
     } } } },
 }
 ]]

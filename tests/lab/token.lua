@@ -89,7 +89,7 @@ function M.open(options)
     ready:notify()
     over:wait()
   end)
-  if not ready:wait(5) then error("the token server does not start") end
+  if not ready:wait(60) then error("the token server does not start") end
   base.on_close(function() over:notify() end)
   return self
 end

@@ -363,7 +363,7 @@ test("a journal that another host took over refuses this one's writes, and the h
   check.defer(function() other:close() end)
   eq(other:take_turn("thief"), host.generation + 1)
   s.world:push("main", "two")
-  local _, err = done:join(5)
+  local _, err = done:join(100)
   has(tostring(err), "taken over by another host (thief, generation")
   eq(s.world:running("staging").commit, C "one")
   eq(s.count "build", 1)

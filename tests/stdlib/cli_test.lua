@@ -163,7 +163,7 @@ test("logs prints what there is; --follow goes on to the end and tells how it en
   require("time").sleep(0.4)
   engine:add("late")
   engine:finish "failed"
-  r = follower:join(20)
+  r = follower:join(100)
   eq(r.code, 1)
   has(r.stdout, "late")
   has(r.stdout, "run 42 failed")

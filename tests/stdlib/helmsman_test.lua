@@ -209,7 +209,7 @@ test("two runs of one context follow each other; another context does not wait",
 end)
 
 test("who waits too long for another run of the context gives up as busy", function()
-  local t = stage([[plan('x'); exit 2 if $plan; sleep 2; exit 0;]], { timeout = 5 })
+  local t = stage([[plan('x'); exit 2 if $plan; sleep 600; exit 0;]], { timeout = 100 })
   local u = stage(PUT, { timeout = 0.3 })
   local slow = task.spawn(function() return t:apply(request("a", 1)) end)
   check.eventually(function() return fs.exists(t.memory) end)
@@ -218,7 +218,7 @@ test("who waits too long for another run of the context gives up as busy", funct
 end)
 
 test("a Job of the context elsewhere is waited for, then told of", function()
-  local t, dir, api = stage(PUT, { timeout = 4 })
+  local t, dir, api = stage(PUT, { timeout = 8 })
   local path = "/apis/batch/v1/namespaces/tools/jobs/helmsman-other-1-apply-12345678"
   api.objects[path] = { metadata = { name = "helmsman-other-1-apply-12345678", namespace = "tools",
     labels = { ["moontide.dev/helmsman-context"] = "shop" } } }

@@ -412,11 +412,10 @@ test("ten candidates at once: one wins each turn, and the others' writes are ref
       end
     end)
   end
-  time.sleep(4)
+  check.eventually(function() return #holds >= 20 end, 100, "they take turns")
   over = true
-  for _, t in ipairs(tasks) do t:join(2) end
+  for _, t in ipairs(tasks) do t:join(100) end
   eq(most, 1)
-  ok(#holds >= 5, "only " .. #holds .. " turns")
   for i = 2, #holds do ok(holds[i].generation > holds[i - 1].generation, "a generation came twice") end
 end)
 

@@ -123,10 +123,14 @@ test("cancelling the caller ends the command", function()
 end)
 
 test("two commands at once do not mix", function()
-  local session = repl.open()
-  local first = task.spawn(function() return session:eval("time.sleep(0.2) return 1") end)
-  time.sleep(0.05)
+  local begun, over = false, false
+  local session = repl.open { begin = function() begun = true end, over = function() return over end }
+  local first = task.spawn(function()
+    return session:eval("begin() while not over() do time.sleep(0.01) end return 1")
+  end)
+  check.eventually(function() return begun end)
   eq(session:eval("2").state, "error")
+  over = true
   eq(first:join().values, { "1" })
 end)
 

@@ -10,7 +10,7 @@ local function digest(letter) return "sha256:" .. letter:rep(64) end
 -- A target whose programs are scripts of their own; `scripts` are their bodies by word.
 local function open(scripts, more)
   local dir = lab.dir("command")
-  local config = { kind = "command", env = {}, timeout = 5 }
+  local config = { kind = "command", env = {}, timeout = 60 }
   for word, body in pairs(scripts) do
     local path = ("%s/%s"):format(dir, word)
     lab.write(path, "#!/usr/bin/perl\nuse strict; $| = 1; my $dir = '" .. dir .. "';\n" .. body .. "\n", 493) -- 0755
@@ -104,12 +104,12 @@ test("wait asks `wait`, or looks at `current` until its time is over", function(
   has(fails("unhealthy", t:wait { digest = digest "a", release = 1 }).message,
     "asked for " .. digest "a" .. " of 127.0.0.1:5000")
   local slow = open { apply = "", wait = "print 'still going'; sleep 30" }
-  local err = fails("unhealthy", slow:wait { digest = digest "a", release = 1, timeout = 0.3 })
-  has(err.message, "still running after 0.3 s; it said: still going")
+  local err = fails("unhealthy", slow:wait { digest = digest "a", release = 1, timeout = 3 })
+  has(err.message, "still running after 3 s; it said: still going")
   local looking, dir = open { apply = "", current = 'open my $f, "<", "$dir/now" or exit; print <$f>;' }
-  has(fails("unhealthy", looking:wait { digest = digest "a", release = 1, timeout = 0.3 }).message, "nothing runs")
+  has(fails("unhealthy", looking:wait { digest = digest "a", release = 1, timeout = 2 }).message, "nothing runs")
   local task = require "task"
-  local waiting = task.spawn(function() return looking:wait { digest = digest "a", release = 1, timeout = 5 } end)
+  local waiting = task.spawn(function() return looking:wait { digest = digest "a", release = 1, timeout = 60 } end)
   lab.write(dir .. "/now", digest "a")
   ok(waiting:join())
 end)
