@@ -66,7 +66,7 @@ function M.clock(seconds) return core.local_clock(seconds or core.now()) end
 function M.words(seconds)
   if seconds > 0 and seconds < 0.001 then return ("%.2g ms"):format(seconds * 1000) end
   if seconds < 0.9995 then return ("%d ms"):format(math.floor(seconds * 1000 + 0.5)) end
-  if seconds < 9.95 then return ("%.1f s"):format(seconds) end
+  if seconds < 9.95 then return (("%.1f s"):format(seconds):gsub("%.0 s", " s")) end
   if seconds < 60 then return ("%d s"):format(math.floor(seconds)) end
   if seconds < 3600 then return ("%d m %d s"):format(seconds // 60, seconds % 60 // 1) end
   if seconds < 86400 then return ("%d h %d m"):format(seconds // 3600, seconds % 3600 // 60) end
