@@ -12,7 +12,7 @@ local TIMEOUT <const> = 60
 local MAX_BODY <const> = 4 << 20 -- what clients should expect of a manifest
 local CODES <const> = {
   [400] = "invalid", [401] = "unauthorized", [403] = "denied", [404] = "not_found", [405] = "unsupported",
-  [409] = "conflict", [412] = "conflict", [413] = "too_large", [429] = "rate_limited",
+  [409] = "conflict", [410] = "not_found", [412] = "conflict", [413] = "too_large", [429] = "rate_limited",
 }
 
 ---@class RegistryCall
@@ -40,7 +40,7 @@ local ways = {}
 ---@param op string
 ---@return Err
 function Client:failure(answer, op)
-  local code = CODES[answer.status] or answer.status >= 500 and "busy" or "status"
+  local code = CODES[answer.status] or errors.passing(answer.status) and "busy" or "status"
   local body = answer.body and answer.body ~= "" and json.decode(answer.body)
   local words = ""
   local first = type(body) == "table" and type(body.errors) == "table" and body.errors[1]

@@ -640,6 +640,15 @@ test("a failure is told in the registry's words, cleaned and cut", function()
   end
 end)
 
+test("what a registry does not do is final, and what is gone is not there", function()
+  for status, code in pairs { [410] = "not_found", [501] = "status", [505] = "status" } do
+    for _, method in ipairs { "tags", "manifest", "digest" } do
+      local repo = liar { { status = status } }.repo
+      eq(require("errors").passing(fails(code, repo[method](repo, "one"))), false, status)
+    end
+  end
+end)
+
 test("a realm that fishes for passwords gets none", function()
   local function thief_log(realm_of, expected)
     local thief = liar { answer '{"token":"word-from-the-thief"}' }
