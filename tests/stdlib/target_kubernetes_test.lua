@@ -220,7 +220,7 @@ test("pods of the release before do not count", function()
   local c, t = rolling(nil, { timeout = 1 })
   c.pods = { pod("old", image "b", crashed(9)) }
   local err = fails("unhealthy", t:wait(request("a", 1)))
-  has(err.message, "it did not finish in 1.0 s: 1 of 1 updated, 0 available")
+  has(err.message, "it did not finish in 1 s: 1 of 1 updated, 0 available")
   ok(not err.message:find("CrashLoop", 1, true))
 end)
 
@@ -229,7 +229,7 @@ test("what cannot be made because old pods still go is waited for", function()
   c.web.status.conditions = { { type = "ReplicaFailure", status = "True", reason = "FailedCreate",
     message = "exceeded quota: tight" } }
   c.pods = { pod("old", image "b", nil, { metadata = { name = "old", uid = "o", deletionTimestamp = "x" } }) }
-  has(fails("unhealthy", t:wait(request("a", 1))).message, "it did not finish in 1.0 s")
+  has(fails("unhealthy", t:wait(request("a", 1))).message, "it did not finish in 1 s")
   c.pods = {}
   has(fails("unhealthy", t:wait(request("a", 1))).message, "it stands still")
 end)
