@@ -82,7 +82,7 @@ test("pods that never become ready are waited for until the time is over", funct
   local bad = request("b", 2)
   ok(t:apply(bad))
   local err = fails("unhealthy", t:wait(bad))
-  has(err.message, "it did not finish in 4.0 s: 1 of 1 updated, 1 available, 1 of before still there")
+  has(err.message, "it did not finish in 4 s: 1 of 1 updated, 1 available, 1 of before still there")
   has(err.message, "is not ready")
 end)
 
@@ -92,7 +92,7 @@ test("a pod that no node takes is waited for, and the scheduler's words are told
   local bad = request("b", 2)
   ok(t:apply(bad))
   local err = fails("unhealthy", t:wait(bad))
-  has(err.message, "did not finish in 4.0 s")
+  has(err.message, "did not finish in 4 s")
   has(err.message, "Unschedulable: 0/")
   has(table.concat(bad.steps, "\n"), "Unschedulable")
 end)
