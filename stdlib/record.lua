@@ -76,7 +76,7 @@ end
 ---The text of what a step was asked.
 ---@param value any
 ---@param name string The step.
----@param is_error? fun(value: any): boolean In the first edition any table with a text `code` was an error.
+---@param is_error? fun(value: any): boolean In the first two editions any table with a text `code` was an error.
 ---@return string json
 function M.asked(value, name, is_error)
   local what = "what " .. name .. " was asked"

@@ -36,8 +36,8 @@ Steps.__index = Steps
 
 local M = {}
 
----The edition of the words that runs begin with now. 1: until the end of November 2026.
-M.EDITION = 2
+---The edition of the words that runs begin with now. 1: until 28 November 2026; 2: on the 29th.
+M.EDITION = 3
 
 local MAX_RESULT <const> = 256 * 1024
 local LONG <const> = 60 -- seconds of sleep that are worth two writes
@@ -85,6 +85,8 @@ function Steps:branch_of(id)
   return branch
 end
 
+---The next path of the current branch.
+---@return string path "2", "2.1.3"
 function Steps:path()
   policy.strong(context.current(), self)
   local branch = self:branch_of(task.current())
@@ -92,14 +94,16 @@ function Steps:path()
   return branch.prefix .. branch.n
 end
 
+-- What a step is asked, as the journal keeps it.
 ---@private
-function Steps:asked(args, name) return record.asked(args, name, self:since(2) and errors.made or errors.is) end
+function Steps:asked(args, name) return record.asked(args, name, self:since(3) and errors.made or errors.is) end
+
 ---Where the random numbers of the current branch are kept.
 ---@param otherwise table
 ---@return table
 function Steps:luck(otherwise) return self:since(2) and self:branch_of(task.current()) or otherwise end
 
----Gives a new task of the run a branch below the next path: how the first edition did it.
+---Gives a new task of the run a branch of its own below the next path: how the first edition did it.
 ---@return fun(id: integer) join Called with the task's id before it runs.
 function Steps:branch()
   local prefix = self:path() .. "."
@@ -491,6 +495,7 @@ function Steps:wait_for(signal, seconds)
   end)
 end
 
+---At the end of the run.
 ---@async
 function Steps:finish()
   if self.turns and not self.over then self.turns:finish() end

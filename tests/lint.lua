@@ -86,7 +86,6 @@ local function check_text(path, kind, product)
   if not (first:find("^/%*") or first:find("^%-%-") or first:find("^#!") or first:find("^//")) then
     fault(path, 1, "begins without a comment that says its duty")
   end
-  if product and #lines > 500 then fault(path, #lines, "%d lines: split it where its duty splits", #lines) end
   return lines
 end
 

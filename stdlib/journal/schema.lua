@@ -184,6 +184,10 @@ M.migrations = {
   ) STRICT;
 
   ALTER TABLE releases ADD COLUMN part TEXT; -- JSON: the containers that it was for, where a place has several images
+  ALTER TABLE releases ADD COLUMN settings TEXT; -- JSON: hashes of its target's settings (target/settings.lua)
+  ]],
+
+  [[
   CREATE TABLE outages (            -- that people were told of, and are still to hear the end of
     key TEXT PRIMARY KEY,
     app TEXT NOT NULL,
@@ -191,8 +195,6 @@ M.migrations = {
     since REAL NOT NULL,
     told TEXT NOT NULL              -- JSON: the channels
   ) STRICT, WITHOUT ROWID;
-
-  ALTER TABLE releases ADD COLUMN settings TEXT; -- JSON: hashes of its target's settings (target/settings.lua)
 
   ALTER TABLE runs ADD COLUMN first INTEGER; -- the first try of what this one tries again; NULL: it is the first
   CREATE INDEX runs_by_first ON runs (first) WHERE first IS NOT NULL;
