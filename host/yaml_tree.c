@@ -39,6 +39,13 @@ bool yaml_tree_fault(struct yaml_tree *tree, const struct yaml_node *at, enum er
     return fault_at(tree, mark, code, e, what, NULL);
 }
 
+/* The reader's buffer is UTF-8; where the scanner stopped, its pointer stands. */
+static bool at_tab(const yaml_parser_t *parser)
+{
+    return parser->error == YAML_SCANNER_ERROR && parser->buffer.pointer < parser->buffer.last &&
+           *parser->buffer.pointer == '\t';
+}
+
 /* What libyaml says about the text that it cannot read. */
 static bool parser_fault(struct yaml_tree *tree, const yaml_parser_t *parser, struct err *e)
 {
@@ -51,6 +58,9 @@ static bool parser_fault(struct yaml_tree *tree, const yaml_parser_t *parser, st
                  NULL);
         return false;
     }
+    if (at_tab(parser)) /* libyaml knows only that no token begins with one */
+        return fault_at(tree, parser->problem_mark, ERR_INVALID, e, "a tab: YAML is indented by spaces",
+                        NULL);
     return fault_at(tree, parser->problem_mark, ERR_INVALID, e,
                     parser->problem ? parser->problem : "cannot be read", parser->context);
 }

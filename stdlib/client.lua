@@ -28,8 +28,9 @@ local UNREACHABLE = { refused = true, not_found = true, unreachable = true, clos
 ---@private
 function Client:unreachable(err)
   local denied = err.code == "denied"
-  local message = denied and ("the host's socket %s may not be opened by this user"):format(self.socket)
-    or ("no host runs on %s"):format(self.state)
+  local message = denied and ("the host's socket %s may not be opened by this user: be root, the host's user, "
+    .. "or of its control_group"):format(self.socket)
+    or ("no host runs on %s: start it with moontide run, or name its state by --state"):format(self.state)
   return errors.fail(denied and "denied" or "refused", message, {
     op = "control", target = self.socket, cause = err, down = true,
   })

@@ -108,7 +108,8 @@ local function decode_yaml(text, file)
   local value, marks = require("yaml").decode(text, { marks = true })
   if value == nil then
     local err = marks
-    return one(file, type(err) == "table" and err.message or "is empty", type(err) == "table" and err.line or nil)
+    if type(err) ~= "table" then return one(file, "is empty") end
+    return one(file, (err.message:gsub("^line %d+, ", "")), err.line) -- the line stands before it
   end
   return value, lines.yaml(marks)
 end

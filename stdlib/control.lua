@@ -375,7 +375,10 @@ local function open_public(self, config)
     handler = function(request) return self.doors.public_handler(request) end,
     max_body = 65536, connections = 256, per_address = 64, timeout = 10, hosts = M.hosts(config),
   }
-  if not public then return nil, err end
+  if not public then
+    return errors.fail(err.code, ("%s:%d: %s"):format(config.listen.address, config.listen.port, err.code == "busy"
+      and "another program listens there: end it, or change `listen`" or err.message), { op = "listen", cause = err })
+  end
   self.public, self.port, self.listens = public, public.port, place_of(config)
   return true
 end

@@ -310,7 +310,7 @@ function Engine:alarm(at, decision) reporter.alarm(self, at, decision) end
 ---@param name? string All apps when there is none.
 function Engine:poll(name)
   local apps, ids, failure = {}, {}, nil
-  if name and not self.config.apps[name] then return acts.no_app(self, name) end
+  if name and not self.config.apps[name] then return require("unknown").app(self.config.app_list, name, "poll") end
   if self.config.keel then require("keel.looks").expire(self) end -- once: its answers are shared
   for _, app in ipairs(self.config.app_list) do
     if not name or app.name == name then

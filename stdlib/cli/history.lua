@@ -16,7 +16,7 @@ return {
     local history, err = ctx:reader():history(query)
     if history and #history.runs == 0 then -- a host that is down does not know what is configured
       local config = ctx:load_config()
-      err = config and require("journal.view").unknown(config.app_list, query)
+      err = config and require("unknown").asked(config.app_list, query)
     end
     if err then return ctx:fail(err) end
     if ctx.json then

@@ -54,10 +54,7 @@ return {
       if not ctx.args.APP or app.name == ctx.args.APP then apps[#apps + 1] = app end
     end
     if ctx.args.APP and #apps == 0 and not (status.host and status.host.standby) then
-      local names = {}
-      for i, app in ipairs(status.apps) do names[i] = app.name end
-      ctx:complain(("there is no app %s"):format(ctx.args.APP), require("schema").meant(ctx.args.APP, names))
-      return 1
+      return ctx:fail(select(2, require("unknown").app(status.apps, ctx.args.APP, "status")))
     end
     status.apps = apps
     if ctx.json then

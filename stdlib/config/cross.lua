@@ -25,8 +25,10 @@ local function policies_of(config, at)
     local fs = require "fs"
     local list, err = fs.list(config.scripts)
     if not list then
-      at:child("scripts"):fault(err.code == "not_found" and ("%s does not exist"):format(config.scripts)
-        or tostring(err.message))
+      local there = fs.stat(config.scripts)
+      at:child("scripts"):fault(("%s %s"):format(config.scripts,
+        there and there.type ~= "directory" and "is not a folder"
+        or err.code == "not_found" and "does not exist" or err.message))
       return nil
     end
     for _, entry in ipairs(list) do

@@ -52,7 +52,7 @@ function M.image(image)
   end
   local bare = image:match("^(.-)@") or image:match("^(.*):[^/:]*$")
   if bare and (image:find("@", 1, true) or image:find(":[^/]*$")) then
-    return "must be a repository without tag or digest", ("write %q: tags are moontide's business"):format(bare)
+    return "must be a repository without tag or digest", ("write %q: tags are moontide's business"):format(bare:lower())
   end
   local registry, repository = M.split_image(image)
   if registry then

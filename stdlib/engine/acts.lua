@@ -1,26 +1,14 @@
 -- What people ask of the engine: hold, unhold, roll back, release. Each becomes a row of the journal first.
-local errors, time = require "errors", require "time"
+local errors, time, unknown = require "errors", require "time", require "unknown"
 local place = require "place"
 local view = require "journal.view"
 
 local M = { methods = {} }
 
----The failure that an unknown app's name gets.
----@param self table The engine.
----@param name string
----@return nil
----@return Err err
-function M.no_app(self, name)
-  local names = {}
-  for _, app in ipairs(self.config.app_list) do names[#names + 1] = app.name end
-  return errors.fail("not_found", ("there is no app '%s'; there are: %s"):format(name, table.concat(names, ", ")),
-    { op = "engine" })
-end
-
 -- The environments that an act is about, as places.
 local function places_of(self, act)
   local app = self.config.apps[act.app]
-  if not app then return M.no_app(self, act.app) end
+  if not app then return unknown.app(self.config.app_list, act.app, "engine") end
   local list = {}
   for _, environment in ipairs(app.environment_list) do
     if not act.environment or act.environment == environment.name then
@@ -28,11 +16,7 @@ local function places_of(self, act)
     end
   end
   if #list == 0 then
-    local names = {}
-    for i, environment in ipairs(app.environment_list) do names[i] = environment.name end
-    local known = table.concat(names, ", ")
-    return errors.fail("not_found", ("%s has no environment '%s'; it has: %s"):format(act.app, act.environment, known),
-      { op = "engine" })
+    return unknown.environment(app, act.environment, "engine")
   end
   return list
 end
@@ -213,7 +197,7 @@ local ENDS_WITHIN <const> = 10 -- seconds that an order to cancel waits to see t
 function M.methods:cancel(act)
   local about = { op = "cancel", target = "run " .. tostring(act.run) }
   local row = math.type(act.run) == "integer" and self.journal:run_by_id(act.run)
-  if not row then return errors.fail("not_found", ("there is no run %s"):format(tostring(act.run)), about) end
+  if not row then return unknown.run(act.run, "cancel") end
   if row.state ~= "queued" and row.state ~= "running" then
     return errors.fail("conflict", ("run %d has ended: it is %s"):format(row.id, row.state), about)
   end

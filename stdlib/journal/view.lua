@@ -4,6 +4,7 @@ local errors, json, log, runlog = require "errors", require "json", require "log
 local suspension = require "engine.suspension"
 local without_credentials = require("text").without_credentials
 local problems, retention = require "journal.problems", require "journal.retention"
+local unknown = require "unknown"
 
 local M = {}
 
@@ -173,29 +174,6 @@ function M.status(journal, config, engine)
   return { at = require("time").now(), apps = apps }
 end
 
----What is wrong with a question that has no answer: there is no such app or environment.
----@param apps AppConfig[]
----@param query HistoryQuery
----@return Err? err not_found
-function M.unknown(apps, query)
-  local names, found = {}, nil
-  for i, app in ipairs(apps) do
-    names[i] = app.name
-    if app.name == query.app then found = app end
-  end
-  if query.app and not found then
-    return errors.new("not_found", ("there is no app '%s'; there are: %s"):format(query.app, table.concat(names, ", ")),
-      { op = "history" })
-  end
-  if not found or not query.environment then return nil end
-  for i, environment in ipairs(found.environment_list) do
-    if environment.name == query.environment then return nil end
-    names[i] = environment.name
-  end
-  return errors.new("not_found", ("%s has no environment '%s'; it has: %s"):format(query.app, query.environment,
-    table.concat(names, ", ", 1, #found.environment_list)), { op = "history" })
-end
-
 ---@param journal Journal
 ---@param query HistoryQuery
 ---@param engine? table
@@ -206,7 +184,7 @@ function M.history(journal, query, engine)
   local runs = infos(journal, engine, [[SELECT id FROM runs WHERE (?1 IS NULL OR app = ?1)
       AND (?2 IS NULL OR environment = ?2) AND ]] .. retention.LAST_TRY .. " ORDER BY id DESC LIMIT ?3",
     query.app, query.environment, limit)
-  local err = #runs == 0 and engine and M.unknown(engine.config.app_list, query)
+  local err = #runs == 0 and engine and unknown.asked(engine.config.app_list, query)
   if err then return nil, err end
   return { runs = runs }
 end
@@ -220,17 +198,21 @@ end
 ---@return Err? err
 function M.why(journal, name, filter, config, engine)
   local app
-  for _, a in ipairs(config and config.app_list or known_apps(journal)) do
+  local apps = config and config.app_list or known_apps(journal)
+  for _, a in ipairs(apps) do
     if a.name == name then app = a end
   end
-  if not app then return errors.fail("not_found", ("there is no app '%s'"):format(name), { op = "why" }) end
-  local environments, wanted, decisions = {}, {}, {}
+  if not app then return unknown.app(apps, name, "why") end
+  local environments, wanted, decisions, policies = {}, {}, {}, {}
   for _, e in ipairs(app.environment_list) do
+    policies[#policies + 1] = e.policy
+    policies[#policies + 1] = e.rollback or "rollback"
     if not filter or filter == e.name or filter == e.policy or filter == (e.rollback or "rollback") then
       environments[#environments + 1] = M.environment(journal, app, e, engine)
       wanted[e.name] = true
     end
   end
+  if filter and #environments == 0 then return unknown.environment(app, filter, "why", policies) end
   local current = {}
   for name_of, unit in pairs(engine and engine.said or {}) do
     local a, e, p = name_of:match("^(.+)/([^/]+)/([^/]+)$")
@@ -274,7 +256,7 @@ end
 ---@return Err? err
 function M.run_log(journal, id, offset, engine)
   local row = journal:run_by_id(id)
-  if not row then return errors.fail("not_found", ("there is no run %d"):format(id), { op = "logs" }) end
+  if not row then return unknown.run(id, "logs") end
   local entries, next_offset = runlog.read(journal.dir, id, offset)
   local open = row.state == "running" or row.state == "queued"
   return {

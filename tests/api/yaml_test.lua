@@ -167,6 +167,18 @@ test("bad text is an error with line and column", function()
   end
 end)
 
+test("a tab in the indentation is called by its name", function()
+  for text, at in pairs {
+    ["a:\n\tb: 1\n"] = { 2, 1 }, ["a:\n  b: 1\n\tc: 2\n"] = { 3, 1 }, ["\ta: 1"] = { 1, 1 },
+    ["a:\n  - b: 1\n  \tc: 2\n"] = { 3, 3 },
+  } do
+    local err = fails("invalid", yaml.decode(text))
+    eq({ err.line, err.column }, at)
+    has(tostring(err), "a tab: YAML is indented by spaces")
+  end
+  eq(yaml.decode "a:\tb\nc: \"x\ty\"", { a = "b", c = "x\ty" })
+end)
+
 test("bounds depth, nodes and size", function()
   ok(yaml.decode(("["):rep(64) .. ("]"):rep(64)))
   fails("too_large", yaml.decode(("["):rep(65) .. ("]"):rep(65)))

@@ -48,6 +48,10 @@ test("staging releases the branch head, builds each commit once, and follows a r
   for _, e in ipairs(s.world:effects()) do builds = builds + (e:match("^build ") and 1 or 0) end
   eq(builds, 2)
   eq(s.world:image_tags()["registry.invalid/team/web:staging"], s.world:running("staging").digest)
+  local why, err = s.host:why("web", "stagin") -- not: nothing has been decided
+  eq({ why, err.code }, { nil, "not_found" })
+  check.has(err.message, "web has no environment or policy 'stagin'; it has: ")
+  check.has(err.message, "(did you mean staging?)")
 end)
 
 test("production promotes the tagged commit, and a newer tag on an older commit is a rollback", function()

@@ -210,6 +210,21 @@ test("text that does not parse is one fault with its line", function()
   has(faults[1].suggestion, ".yaml")
   _, faults = config.load("/nowhere/moontide.lua")
   has(faults[1].message, "does not exist")
+  _, faults = load_text("moontide.yaml", "apps:\n  web:\n\tsource: /x\n")
+  eq({ faults[1].line, faults[1].message }, { 3, "column 1: a tab: YAML is indented by spaces" })
+end)
+
+test("policies in something that is no folder are refused as that", function()
+  local dir <close> = ok(require("fs").temp_dir())
+  ok(require("fs").write(dir.path .. "/file", ""))
+  ok(require("fs").write(dir.path .. "/c.lua", "return { scripts = 'file', apps = {} }"))
+  local said = {}
+  for _, fault in ipairs(select(2, config.load(dir.path .. "/c.lua"))) do said[#said + 1] = fault.message end
+  has(table.concat(said, "\n"), dir.path .. "/file is not a folder")
+  ok(require("fs").write(dir.path .. "/c.lua", "return { scripts = 'nowhere', apps = {} }"))
+  said = {}
+  for _, fault in ipairs(select(2, config.load(dir.path .. "/c.lua"))) do said[#said + 1] = fault.message end
+  has(table.concat(said, "\n"), dir.path .. "/nowhere does not exist")
 end)
 
 test("values of the wrong type say what they must be", function()
