@@ -62,25 +62,23 @@ static void join_timeout(uv_timer_t *timer)
 static int push_results(lua_State *L)
 {
     struct task_handle *h = bind_self(L, 1, TASK_CLASS);
-    int n, top;
+    int top;
 
     if (h->lost)
         return err_fail(L, ERR_MEMORY, "task.join", NULL, "not enough memory to keep how the task ended");
-    if (lua_getiuservalue(L, 1, 1) != LUA_TTABLE)
+    if (!h->told)
         return err_fail(L, ERR_CANCELLED, "task.join", NULL, "the task was cancelled before it began");
-    lua_getfield(L, -1, "n");
-    n = (int)lua_tointeger(L, -1);
-    lua_pop(L, 1);
+    lua_getiuservalue(L, 1, 1);
     if (h->failed) {
         lua_pushnil(L);
         lua_rawgeti(L, -2, 1);
         return 2;
     }
-    luaL_checkstack(L, n + 1, "too many results");
+    luaL_checkstack(L, h->results + 1, "too many results");
     top = lua_gettop(L);
-    for (int i = 1; i <= n; i++)
+    for (int i = 1; i <= h->results; i++)
         lua_rawgeti(L, top, i);
-    return n;
+    return h->results;
 }
 
 static int join_finish(lua_State *L, struct op *op)
@@ -150,36 +148,90 @@ static int l_tostring(lua_State *L)
 
 /* ---- spawn ---- */
 
+#define SPAWN_USAGE "task.spawn(fn, ...)"
+
+struct spawn {
+    const char *name;
+    struct task_limits limits;
+    uint64_t timeout;
+    bool detached, handler;
+};
+
+static lua_Number spawn_number(lua_State *L, const char *name)
+{
+    lua_Number value = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : -1;
+
+    return value >= 0 ? value : bind_opt_number(L, 1, name, 0);
+}
+
+/* One option; its value is on top of the stack, and bind.h says what is wrong with it. False: there is none of
+ * that name. */
+static bool spawn_option(lua_State *L, const char *name, struct spawn *s)
+{
+    if (strcmp(name, "name") == 0)
+        s->name = bind_opt_text(L, 1, name, NULL);
+    else if (strcmp(name, "cpu") == 0)
+        s->limits.cpu_ms = bind_millis(spawn_number(L, name));
+    else if (strcmp(name, "memory") == 0)
+        s->limits.memory = (size_t)bind_opt_integer(L, 1, name, 0);
+    else if (strcmp(name, "timeout") == 0)
+        s->timeout = bind_millis(spawn_number(L, name));
+    else if (strcmp(name, "detached") == 0)
+        s->detached = bind_opt_bool(L, 1, name, false);
+    else if (strcmp(name, "handler") != 0)
+        return false;
+    else if (lua_isfunction(L, -1))
+        s->handler = true;
+    else
+        bind_error(L, "option 'handler' must be a function, not a %s", luaL_typename(L, -1));
+    return true;
+}
+
+/* Leaves who handles what is raised on top of the stack, or nil. */
+static void spawn_options(lua_State *L, struct spawn *s)
+{
+    static const char *const known[] = {"name", "detached", "cpu", "memory", "timeout", "handler", NULL};
+
+    if (!lua_isnoneornil(L, 1) && !lua_istable(L, 1))
+        bind_usage(L, SPAWN_USAGE);
+    luaL_checkstack(L, 4, SPAWN_USAGE);
+    if (lua_istable(L, 1)) {
+        bind_plain(L, 1);
+        lua_pushnil(L);
+        while (lua_next(L, 1)) {
+            if (lua_type(L, -2) == LUA_TSTRING && !spawn_option(L, lua_tostring(L, -2), s))
+                bind_options(L, 1, SPAWN_USAGE, known); /* says which one it meant */
+            lua_pop(L, 1);
+        }
+    }
+    if (s->handler)
+        bind_field(L, 1, "handler");
+    else
+        lua_pushnil(L);
+}
+
+/* spawn(options, fn, ...): a handle. */
 static int l_spawn(lua_State *L)
 {
-    static const char *const known[] = {"name", "detached", "cpu", "memory", "timeout", NULL};
-    static const char usage[] = "task.spawn(fn, ...)";
     struct task *parent = task_current(L), *t;
-    struct task_limits limits = {0, 0};
+    struct spawn s = {.name = "task"};
     struct task_handle *h;
-    const char *name;
-    uint64_t timeout;
     bool limited;
-    int nargs;
 
-    bind_options(L, 1, usage, known);
+    spawn_options(L, &s);
     luaL_checktype(L, 2, LUA_TFUNCTION);
-    name = bind_opt_text(L, 1, "name", "task");
-    if (bind_opt_bool(L, 1, "detached", false))
+    if (s.detached)
         parent = NULL;
-    limits.cpu_ms = bind_millis(bind_opt_number(L, 1, "cpu", 0));
-    limits.memory = (size_t)bind_opt_integer(L, 1, "memory", 0);
-    timeout = bind_millis(bind_opt_number(L, 1, "timeout", 0));
     if (bind_host(L)->stopping)
         return luaL_error(L, "the host is stopping: no new tasks");
+    lua_insert(L, 2);
     h = bind_new(L, sizeof *h, TASK_CLASS);
-    lua_insert(L, 2); /* options handle fn args */
-    nargs = lua_gettop(L) - 3;
-    limited = limits.cpu_ms || limits.memory;
-    t = task_spawn_limited(L, nargs, name, parent, limited ? &limits : NULL, 2);
+    lua_insert(L, 2); /* options handle handler fn args */
+    limited = s.limits.cpu_ms || s.limits.memory;
+    t = task_spawn_limited(L, lua_gettop(L) - 4, s.name, parent, limited ? &s.limits : NULL, 2);
     h->task = t; /* options handle */
     h->id = task_id(t);
-    if (timeout && !task_deadline_set(t, timeout)) {
+    if (s.timeout && !task_deadline_set(t, s.timeout)) {
         task_cancel(t);
         return luaL_error(L, "not enough memory");
     }
@@ -223,11 +275,11 @@ static int l_count(lua_State *L)
     return 1;
 }
 
-/* asked(words): what this task works on, told when it keeps the loop or takes the process down with it. The
- * first line is for people. */
+/* asked(words, ...): what this task works on, told when it keeps the loop or takes the process down with it.
+ * The first line is for people. */
 static int l_asked(lua_State *L)
 {
-    task_asked(L, bind_text(L, 1, "task.asked(words)"));
+    task_asked(L);
     return 0;
 }
 

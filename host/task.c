@@ -1,6 +1,6 @@
 /* Tasks: the life of a coroutine, and the only caller of lua_resume.
  *
- * A task's thread is anchored in a registry table by its id; its struct lives from spawn to end. Code here
+ * A task's thread is anchored in a registry table; its struct lives from spawn to end. Code here
  * runs on the loop, outside of any protected call, so everything that may raise happens in a coroutine or
  * inside a protected function. */
 #include <stdio.h>
@@ -13,8 +13,8 @@
 #include "task_inside.h"
 #include "watchdog.h"
 
-/* In the registry: id -> thread, id -> handle (weak), thread -> true (weak). */
-static const char anchors_key, handles_key, threads_key;
+/* In the registry: thread -> true, id -> handle (weak). */
+static const char threads_key, handles_key;
 
 /* ---- kinship ---- */
 
@@ -59,7 +59,7 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
     /* All that may raise comes before there is a task: one without its anchor or its handle would be worse
      * than none. A handle that is left in the table goes with the collector. */
     luaL_checkstack(L, 4, "spawn");
-    co = lua_newthread(L); /* fn args thread */
+    co = lua_newthread(L); /* handler fn args thread */
     if (!lua_checkstack(co, nargs + LUA_MINSTACK))
         luaL_error(L, "too many arguments");
     if (handle) {
@@ -71,15 +71,12 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
     push_registry_table(L, &threads_key);
     lua_pushvalue(L, -2);
     lua_pushboolean(L, true);
-    lua_rawset(L, -3);
-    lua_pop(L, 1);
-    push_registry_table(L, &anchors_key);
-    lua_pushvalue(L, -2);
-    lua_rawseti(L, -2, (lua_Integer)id); /* fn args thread anchors */
+    lua_rawset(L, -3); /* handler fn args thread threads */
     t = calloc(1, sizeof *t);
     if (!t) {
+        lua_pushvalue(L, -2);
         lua_pushnil(L);
-        lua_rawseti(L, -2, (lua_Integer)id);
+        lua_rawset(L, -3);
         luaL_error(L, "not enough memory");
     }
     lua_pop(L, 2);
@@ -96,7 +93,7 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
     else if (parent)
         t->limits = parent->limits;
     slice_pay(t, payer ? payer : t);
-    t->nargs = nargs + 1; /* fn itself is main's */
+    t->nargs = nargs + 2; /* handler and fn are main's */
     snprintf(t->name, sizeof t->name, "%s", name ? name : "task");
     t->next = set->all;
     if (set->all)
@@ -104,7 +101,7 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
     set->all = t;
     set->count++;
     lua_pushcfunction(co, task_main);
-    lua_xmove(L, co, nargs + 1);
+    lua_xmove(L, co, nargs + 2);
     lua_sethook(co, NULL, 0, 0);
     task_make_ready(t);
     return t;
@@ -112,6 +109,8 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
 
 struct task *task_spawn(lua_State *L, int nargs, const char *name, struct task *parent)
 {
+    lua_pushnil(L);
+    lua_insert(L, -(nargs + 2));
     return task_spawn_limited(L, nargs, name, parent, NULL, 0);
 }
 
@@ -148,8 +147,8 @@ static int l_end(lua_State *L)
         if (!handle && !t->joins && t->cut == ERR_NONE)
             unhandled(L, t, lua_gettop(L));
         n = 1;
-    } else if (handle) {
-        lua_createtable(L, n, 1);
+    } else if (handle && n > 0) {
+        lua_createtable(L, n, 0);
         luaL_checkstack(L, n + 2, "results");
         lua_xmove(t->co, L, n); /* handles handle table r1..rn */
         for (int i = n; i > 0; i--)
@@ -157,14 +156,15 @@ static int l_end(lua_State *L)
     }
     if (handle) {
         if (failed) {
-            lua_createtable(L, 1, 1);
+            lua_createtable(L, 1, 0);
             lua_insert(L, -2);
             lua_rawseti(L, -2, 1);
         }
-        lua_pushinteger(L, n);
-        lua_setfield(L, -2, "n");
+        if (n > 0)
+            lua_setiuservalue(L, 5, 1); /* 1 task 2 status 3 n 4 handles 5 handle 6 table */
+        handle->results = n;
         handle->failed = failed;
-        lua_setiuservalue(L, 5, 1); /* 1 task 2 status 3 n 4 handles 5 handle 6 table */
+        handle->told = true;
     }
     return 0;
 }
@@ -184,9 +184,12 @@ static int l_release(lua_State *L)
     } else if (lost) {
         fprintf(stderr, "moontide: task %s ended, and there is not enough memory to say how\n", t->name);
     }
-    push_registry_table(L, &anchors_key);
+    push_registry_table(L, &threads_key);
+    lua_settop(t->co, 0); /* with an error left on it, it would look like one that can be resumed */
+    lua_pushthread(t->co);
+    lua_xmove(t->co, L, 1);
     lua_pushnil(L);
-    lua_rawseti(L, -2, (lua_Integer)t->id);
+    lua_rawset(L, -3);
     return 0;
 }
 
@@ -417,23 +420,17 @@ size_t task_count(const struct host *host)
     return host->tasks->count;
 }
 
-static void weak_table(lua_State *L, const char *mode, const void *key)
-{
-    lua_newtable(L);
-    lua_createtable(L, 0, 1);
-    lua_pushstring(L, mode);
-    lua_setfield(L, -2, "__mode");
-    lua_setmetatable(L, -2);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, key);
-}
-
 static int l_tasks_open(lua_State *L)
 {
     ops_open(L);
     lua_newtable(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &anchors_key);
-    weak_table(L, "v", &handles_key);
-    weak_table(L, "k", &threads_key);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &threads_key);
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &handles_key);
     return 0;
 }
 

@@ -85,8 +85,8 @@ void task_link(struct task_link *l, struct task *t);
 /* Whether the coroutine at `index` is a task's own, or the loop's: nobody else resumes or closes it. */
 bool task_owns(lua_State *L, int index);
 
-/* Says what the running task works on, in words for asked.h. raises */
-void task_asked(lua_State *L, const char *words);
+/* Says what the running task works on, in words for asked.h: the arguments, one after the other. raises */
+void task_asked(lua_State *L);
 
 uint64_t task_id(const struct task *task);
 
@@ -105,6 +105,8 @@ bool task_deadline_set(struct task *task, uint64_t millis);
 struct task_handle {
     struct task *task; /* NULL once it has ended */
     uint64_t id;
+    int results; /* how many there are in user value 1, a table; none: no table */
+    bool told;   /* it ended after it had begun: there are results, or why it failed */
     bool failed;
     bool joined;
     bool lost; /* it ended, and memory was too short to keep how */
@@ -122,7 +124,7 @@ void task_join_add(struct task *task, struct task_join *join);
 void task_join_remove(struct task_join *join);
 
 /* limits NULL: the parent's. handle: the stack index of the task_handle that hears of the end, 0 for none.
- * raises */
+ * Below the function is the handler of what it raises, or nil: then waiters get the error itself. raises */
 struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struct task *parent,
                                 const struct task_limits *limits, int handle);
 const char *task_name(const struct task *task);

@@ -39,10 +39,12 @@ static int main_done(lua_State *L, int status, lua_KContext context)
 
 int task_main(lua_State *L)
 {
-    int nargs = lua_gettop(L) - 1;
+    int nargs = lua_gettop(L) - 2;
 
-    lua_pushcfunction(L, l_raised);
-    lua_insert(L, 1);
+    if (lua_isnil(L, 1)) {
+        lua_pushcfunction(L, l_raised);
+        lua_replace(L, 1);
+    }
     return main_done(L, lua_pcallk(L, nargs, LUA_MULTRET, 1, 0, main_done), 0);
 }
 
@@ -73,10 +75,27 @@ void task_failure_push(lua_State *L, struct task *t, int status)
     lua_setfield(L, -2, "message");
 }
 
-void task_asked(lua_State *L, const char *words)
+void task_asked(lua_State *L)
 {
     struct task *t = task_current(L);
-    char *copy = strdup(words);
+    size_t len = 0, piece;
+    int n = lua_gettop(L);
+    char *copy, *end;
+
+    for (int i = 1; i == 1 || i <= n; i++) {
+        if (lua_type(L, i) != LUA_TSTRING)
+            bind_usage(L, "task.asked(words, ...)");
+        len += lua_rawlen(L, i);
+    }
+    copy = end = malloc(len + 1);
+    for (int i = 1; copy && i <= n; i++) {
+        const char *words = lua_tolstring(L, i, &piece);
+
+        memcpy(end, words, piece);
+        end += piece;
+    }
+    if (copy)
+        *end = '\0'; /* a NUL byte in a name ends it earlier */
 
     if (!t || !copy) {
         free(copy);

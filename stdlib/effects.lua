@@ -85,7 +85,7 @@ end
 
 local function request(fname, fn)
   local name = "http." .. fname
-  return function(...)
+  local function perform(...)
     local c = asking(name)
     local given = table.pack(...)
     local args = requests.prepare(c, fname, given)
@@ -96,6 +96,16 @@ local function request(fname, fn)
     local asked = c.steps:since(2) and requests.asked(fname, given) or args
     local acts = requests.writes(fname, args) and "acts" or nil
     return c.steps:perform(name, asked, function() return fn(table.unpack(args, 1, args.n)) end, acts)
+  end
+  if not requests.reads(fname) then return perform end
+  return function(...) -- a watch asks so at each poll: nothing is packed for it
+    if asking(name).mode ~= "watch" then return perform(...) end
+    local url, options = ...
+    if type(options) == "table" then
+      options = requests.copy(options)
+      if not options then return perform(...) end -- which says what is wrong
+    end
+    return fn(url, options)
   end
 end
 
@@ -236,12 +246,11 @@ function M.require(name)
       face[fname] = effect(full, fn, kind == "write", kind == "write" and name ~= "fs")
     end
   end
+  setmetatable(face, {
+    __index = function(_, k) error(("%s has no function '%s' in policies"):format(name, tostring(k)), 2) end,
+  })
   made[name] = setmetatable({}, {
-    __index = function(_, k)
-      local v = rawget(face, k)
-      if v == nil then error(("%s has no function '%s' in policies"):format(name, tostring(k)), 2) end
-      return v
-    end,
+    __index = face,
     __newindex = function() error("modules are read-only", 2) end,
     __metatable = "module",
   })

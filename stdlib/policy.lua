@@ -13,7 +13,7 @@ local sayings, suspension, sys, task = require "engine.sayings", require "engine
 ---@field file string Chunk name: where faults and refusals point to.
 ---@field text string
 ---@field hash string sha256 of the text.
----@field make fun(env: table): fun(name: string): any Makes the file's chunk in an environment.
+---@field make fun(env: table, name: string): any Runs the file in an environment.
 ---@field suspended? Err Why it is not loaded.
 ---@field queue "latest"|"all" What waits while a run is under way: only the newest change, or each in its turn.
 ---@field first "release"|"adopt" What first sight does: release what should be, or take what runs as it is.
@@ -221,20 +221,42 @@ for library, names in pairs(LIBRARIES) do
 end
 M.LIBRARIES.math.random = random
 
--- An environment is made for each question that a policy is asked. Few policies use most libraries: a copy is made when
--- it is first named.
+-- What every environment has, but for the word `policy`.
+local GLOBALS <const> = {
+  _VERSION = _VERSION, assert = assert, error = error, getmetatable = own_metatable, ipairs = ipairs,
+  next = ordered_next, pairs = ordered_pairs, pcall = pcall, print = print_plain, rawequal = rawequal, rawget = rawget,
+  rawlen = rawlen, rawset = safe_rawset, require = effects.require, select = select,
+  setmetatable = safe_setmetatable, tonumber = tonumber, tostring = plain_tostring, type = type, xpcall = safe_xpcall,
+}
+
+-- Puts in what was not named yet, for whoever looks at the environment as a table.
+local function fill(env)
+  for name, value in next, GLOBALS do
+    if rawget(env, name) == nil then rawset(env, name, value) end
+  end
+  return env
+end
+
+-- An environment is made for each question that a policy is asked. Few policies use most of it: what is rare comes in
+-- when it is first named, a library as a copy.
 local ENVIRONMENT <const> = {
   __index = function(env, name)
-    if name == "_G" then return env end
-    local library = M.LIBRARIES[name]
-    if not library then error("undefined variable '" .. plain_tostring(name) .. "'", 2) end
-    local copy = {}
-    for k, v in next, library do copy[k] = v end
-    rawset(env, name, copy)
-    return copy
+    local value = GLOBALS[name]
+    if value == nil then
+      if name == "_G" then return fill(env) end
+      local library = M.LIBRARIES[name]
+      if not library then error("undefined variable '" .. plain_tostring(name) .. "'", 2) end
+      value = {}
+      for k, v in next, library do value[k] = v end
+    end
+    rawset(env, name, value)
+    return value
   end,
-  __newindex = function(_, name)
-    error("assignment to undeclared variable '" .. plain_tostring(name) .. "': use local", 2)
+  __newindex = function(env, name, value)
+    if GLOBALS[name] == nil then
+      error("assignment to undeclared variable '" .. plain_tostring(name) .. "': use local", 2)
+    end
+    rawset(env, name, value)
   end,
   __metatable = "environment",
 }
@@ -244,26 +266,33 @@ local ENVIRONMENT <const> = {
 ---@return table env
 function M.environment(declare)
   return setmetatable({
-    _VERSION = _VERSION, assert = assert, error = error, getmetatable = own_metatable, ipairs = ipairs,
-    next = ordered_next, pairs = ordered_pairs, pcall = pcall, policy = declare or same, print = print_plain,
-    rawequal = rawequal, rawget = rawget, rawlen = rawlen, rawset = safe_rawset, require = effects.require,
-    select = select, setmetatable = safe_setmetatable, tonumber = tonumber, tostring = plain_tostring, type = type,
-    xpcall = safe_xpcall,
+    assert = assert, ipairs = ipairs, policy = declare or same, require = effects.require,
   }, ENVIRONMENT)
 end
 
--- Compiles a text to a function that makes an instance of it in an environment.
+-- Compiles a text to a function that runs it in an environment.
 local function maker(text, file)
   local chunk, message = sys.compile(text, "@" .. file, {}) -- by itself: what follows must not lend it a meaning
   if chunk then
-    chunk, message = sys.compile("return function(_ENV) return function(...) " .. text .. "\nend end", "@" .. file, {})
+    chunk, message = sys.compile("return function(_ENV, ...) " .. text .. "\nend", "@" .. file, {})
   end
   if not chunk then return nil, message end
-  return chunk()
+  local run = chunk()
+  if not text:find("_ENV", 1, true) then return run end
+  return function(env, ...) return run(fill(env), ...) end
 end
 
 -- There is neither a watch nor a run yet: nothing may be read, and nothing may happen.
 local AT_FILE_LEVEL <const> = { mode = "file" }
+
+local WEAK <const> = { __mode = "k" }
+
+-- The file level of an instance that is made for what is asked: they share what the policy's metatables are.
+local function file_level(policy, asking)
+  if policy.suspended then error(policy.suspended, 0) end
+  asking.metas = setmetatable({}, WEAK)
+  return { mode = "file", metas = asking.metas }
+end
 
 ---A fresh instance of a policy: nothing that another one kept at file level is in it. Runs the file, so it belongs into
 ---a task with limits.
@@ -271,23 +300,21 @@ local AT_FILE_LEVEL <const> = { mode = "file" }
 ---@param asking Context What it is for.
 ---@return {watch: function, run: function} definition
 function M.instance(policy, asking)
-  if policy.suspended then error(policy.suspended, 0) end
-  asking.metas = setmetatable({}, { __mode = "k" })
-  local at_file_level = { mode = "file", metas = asking.metas }
-  return context.with(at_file_level, policy.make(M.environment()), policy.name)
+  return context.with(file_level(policy, asking), policy.make, M.environment(), policy.name)
 end
 
 -- What a task with a policy works on, for whoever it keeps waiting: a line for people, then what the next host finds if
 -- this one ends with it (engine/suspension.lua).
-local function asked(kind, policy, app, environment, words)
-  task.asked(words .. policy.name .. " (" .. policy.file .. ")" .. (app ~= "" and " for " .. app .. " " .. environment
-    or "") .. "\n" .. kind .. "\t" .. app .. "\t" .. environment .. "\t" .. policy.name .. "\t" .. policy.hash)
+local function asked(kind, policy, app, environment)
+  if kind == "load" then return task.asked("loading the policy ", policy.named, "\nload\t\t", policy.unit) end
+  task.asked("asking the policy ", policy.named, " for ", app, " ", environment, "\nwatch\t", app, "\t", environment,
+    policy.unit)
 end
 
 -- The first instance, which is checked. The text is read here, too: the constants of a long one may be chosen so that
 -- this takes for ever.
 local function first_instance(policy)
-  asked("load", policy, "", "", "loading the policy ")
+  asked("load", policy)
   local make, message = maker(policy.text, policy.file)
   if not make then error(errors.new("invalid", message), 0) end
   policy.make = make
@@ -297,7 +324,7 @@ local function first_instance(policy)
     declared = d
     return d
   end)
-  local value = context.with(AT_FILE_LEVEL, policy.make(env), policy.name)
+  local value = context.with(AT_FILE_LEVEL, policy.make, env, policy.name)
   if not declared or not rawequal(value, declared) then
     error(errors.new("invalid", "a policy file ends with: return policy { ... }"), 0)
   end
@@ -337,6 +364,7 @@ function M.compile(name, text, file, suspended)
     return nil, { file = file, line = at == file and tonumber(line) or nil, message = rest or message }
   end
   local policy = { name = name, file = file, text = text, hash = hash.sha256(text) }
+  policy.named, policy.unit = ("%s (%s)"):format(name, file), ("\t%s\t%s"):format(name, policy.hash)
   policy.suspended = suspension.why(suspended or {}, policy)
   if policy.suspended then
     policy.queue, policy.first = "latest", "release"
@@ -362,7 +390,7 @@ function M.unknown(policy)
   local chunk = sys.compile(policy.text, "@" .. policy.file, {})
   if not chunk then return {} end
   local looking <close> = task.start({ name = "words of " .. policy.name, cpu = 1, memory = 32 << 20 }, function()
-    local globals = M.environment()
+    local globals = fill(M.environment())
     rawset(globals, "_G", true)
     return require("calls").faults(chunk, policy.file,
       { globals = globals, libraries = M.LIBRARIES, modules = effects.words })
@@ -420,10 +448,11 @@ local watch_limits = {} -- by timeout: asked for at every poll
 -- The task gives itself its context: between its start and our next line it may already run. The file itself has none:
 -- at its level nothing is read and nothing happens.
 local function watch_in(policy, asking)
-  local place = asking.place
-  asked("watch", policy, place.name or "", place.environment or "", "asking the policy ")
-  local watch = M.instance(policy, asking).watch
-  context.bind(task.current(), asking)
+  local place, id = asking.place, task.current()
+  asked("watch", policy, place.name or "", place.environment or "")
+  context.bind(id, file_level(policy, asking)) -- ask forgets it, however this ends
+  local watch = policy.make(M.environment(), policy.name).watch
+  context.bind(id, asking)
   local change, reason = watch(place.face)
   M.strong(asking)
   if change == nil then return nil, reason end
@@ -444,15 +473,15 @@ function M.ask(policy, place, timeout, said)
   if suspended then return nil, suspended end
   local limits = watch_limits[timeout]
   if not limits then
-    limits = { name = "watch", cpu = M.WATCH_LIMITS.cpu, memory = M.WATCH_LIMITS.memory, timeout = timeout }
+    limits = { name = "watch", cpu = M.WATCH_LIMITS.cpu, memory = M.WATCH_LIMITS.memory, timeout = timeout,
+      handler = M.raised }
     watch_limits[timeout] = limits
   end
   local asking = { mode = "watch", place = place, said = said or sayings.new() }
-  local watching <close> = task.start(limits, xpcall, watch_in, M.raised, policy, asking)
-  local joined, ok, change, reason = pcall(watching.join, watching)
+  local watching <close> = task.start(limits, watch_in, policy, asking)
+  local joined, change, reason = pcall(watching.join, watching)
   context.forget(watching:id())
-  if not joined then error(ok, 0) end -- we were cancelled ourselves
-  if not ok then return nil, errors.clean(change) end
+  if not joined then error(change, 0) end -- we were cancelled ourselves
   if change == nil then
     if reason == nil then return nil, "nothing to do" end
     if type(reason) == "table" then return nil, errors.clean(reason) end

@@ -13,6 +13,14 @@ local core = require "core.task"
 ---@field wait fun(self: Signal, timeout?: number): boolean Waits for notify; false when the seconds passed first.
 ---@field notify fun(self: Signal) Wakes everybody who waits; kept once when nobody does.
 
+---@class TaskOptions
+---@field name? string
+---@field detached? boolean
+---@field cpu? number
+---@field memory? integer
+---@field timeout? number
+---@field handler? fun(raised: any): any
+
 local M = {}
 
 ---Starts fn(...) as a task of its own. It runs when this one waits.
@@ -26,8 +34,9 @@ end
 
 ---Starts fn(...) with options. `detached` makes it outlive this task; `cpu` (seconds) and `memory` (bytes) bound
 ---what it and its own tasks may use up, in a way that pcall cannot escape.
----`timeout` (seconds) bounds its whole life.
----@param options {name?: string, detached?: boolean, cpu?: number, memory?: integer, timeout?: number}
+---`timeout` (seconds) bounds its whole life. `handler` makes of what it raises what it fails with, as xpcall's does;
+---no limit reaches a handler, so it is a short function of the program.
+---@param options TaskOptions
 ---@param fn fun(...): ...
 ---@param ... any
 ---@return Task task
@@ -93,16 +102,17 @@ function M.signal() return core.signal() end
 
 ---Says what the running task works on, itself and its own tasks: told when it keeps the loop for too long, and noted
 ---for the next host when it takes the process down with it.
----@param words string The first line is for people.
-function M.asked(words) return core.asked(words) end
+---Takes the pieces of a text; its first line is for people.
+---@type fun(...: string)
+M.asked = core.asked
 
 ---Names the file for such notes. It is there only when a host ended with something to tell.
 ---@param path? string nil: none.
 function M.asked_file(path) return core.asked_file(path) end
 
 ---The number of the running task, nil outside of any.
----@return integer? id
-function M.current() return core.current() end
+---@type fun(): integer?
+M.current = core.current
 
 ---How many tasks are alive.
 ---@return integer

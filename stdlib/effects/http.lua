@@ -10,6 +10,10 @@ local M = {}
 -- Options that name a file: all for runs only.
 local FILES <const> = { "sink", "body_file", "ca", "cert", "key" }
 
+-- What is not for a watch.
+local RUNS_ONLY <const> = { unix = true }
+for _, option in ipairs(FILES) do RUNS_ONLY[option] = true end
+
 -- Where the options stand among the arguments, and the body.
 local AT <const> = {
   get = 2, head = 2, delete = 2, post = 3, put = 3, patch = 3, request = 1,
@@ -21,6 +25,23 @@ local function plain_copy(value)
   for k, v in next, value do copy[k] = v end
   return copy
 end
+
+---The options of a request that only reads, as a watch may have them.
+---@param options table
+---@return table? copy nil: something in them is for runs only.
+function M.copy(options)
+  local copy = { etag = nil, headers = nil, auth = nil, timeout = nil } -- room for the usual ones at once
+  for k, v in next, options do
+    if RUNS_ONLY[k] then return nil end
+    copy[k] = v
+  end
+  return copy
+end
+
+---Whether a function can do nothing but read.
+---@param fname string
+---@return boolean
+function M.reads(fname) return fname == "get" or fname == "head" end
 
 ---Checks the options of a request and puts its files where they belong.
 ---@async
@@ -64,7 +85,7 @@ function M.writes(fname, args)
     method = type(options) == "table" and rawget(options, "method") or "GET"
     if type(method) ~= "string" then return true end
   end
-  return method:lower() ~= "get" and method:lower() ~= "head"
+  return not M.reads(method:lower())
 end
 
 ---What the journal keeps of a request: enough to know it again, and no credential.

@@ -5,11 +5,11 @@
 local log = require "log"
 
 ---@class Sayings
----@field private order Decision[]
----@field private by_subject table<string, Decision>
+---@field private order? Decision[] Nothing was said: most questions end without.
+---@field private by_subject? table<string, Decision>
 ---@field private alarms integer
 ---@field private left_out integer
-local Sayings = {}
+local Sayings = { alarms = 0, left_out = 0 }
 Sayings.__index = Sayings
 
 local M = {}
@@ -23,7 +23,7 @@ local MAX_SUBJECT <const> = 300 -- bytes
 local MAX_REASONS <const> = 4   -- that are told of one subject
 
 ---@return Sayings
-function M.new() return setmetatable({ order = {}, by_subject = {}, alarms = 0, left_out = 0 }, Sayings) end
+function M.new() return setmetatable({}, Sayings) end
 
 ---A text as it is kept: without secrets, and so many bytes long. No character and no secret is cut in two.
 ---@param text string
@@ -57,6 +57,9 @@ end
 ---@param alarm? boolean
 ---@param line_of fun(): string?, integer? Where the policy said so; asked when it matters.
 function Sayings:add(subject, reason, alarm, line_of)
+  if not self.order then
+    self.order, self.by_subject = {}, {}
+  end
   subject = M.kept(subject, MAX_SUBJECT) -- as the journal has it
   local known = self.by_subject[subject]
   if not known and is_full(self, alarm) then
@@ -78,6 +81,7 @@ end
 ---@return Decision[] decisions In the order in which their subjects came up.
 function Sayings:list()
   local list = {}
+  if not self.order then return list end
   for i, d in ipairs(self.order) do
     list[i] = {
       subject = d.subject, verdict = "refused", file = d.file, line = d.line, alarm = d.alarm,

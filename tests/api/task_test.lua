@@ -18,6 +18,23 @@ test("a failure reaches the joiner as nil and an error", function()
   fails("refused", task.spawn(function() error({ code = "refused" }) end):join())
 end)
 
+test("a handler makes of what is raised what the joiner gets, and is asked where it is raised", function()
+  local where
+  local t = task.start({ handler = function(raised)
+    where = sys.traceback()
+    return { code = "script", message = "handled: " .. tostring(raised) }
+  end }, function(...)
+    local text = select("#", ...) .. ": "
+    error(text .. "boom", 0)
+  end, 1, nil)
+  eq(fails("script", t:join()).message, "handled: 2: boom")
+  check.has(where, "task_test.lua:")
+  eq({ task.start({ handler = error }, function(...) return ... end, 1, 2):join() }, { 1, 2 })
+  fails("internal", task.start({ handler = function() return "no table" end }, error, "x"):join())
+  fails("internal", task.start({ handler = error }, error, "x"):join())
+  raises("'handler' must be a function", task.start, { handler = 1 }, error)
+end)
+
 test("a script that was cut has a little time for its closers, which run to their end; endless ones do not", function()
   for _, cut in ipairs { "budget", "deadline" } do
     local closed, spun = 0, 0

@@ -38,6 +38,22 @@ test("the environment holds exactly what the golden list says", function()
   eq(table.concat(names, " "), (GOLDEN:gsub("\n", " ")))
 end)
 
+test("whoever looks at the environment as a table finds all of it, by any of its names", function()
+  for _, word in ipairs { "_G", "_ENV" } do
+    eq(ask(([[
+      local names, fresh = {}, rawget(WORD, "xpcall") ~= nil and rawget(WORD, "_VERSION") ~= nil
+      for name in next, WORD do names[#names + 1] = name end
+      table.sort(names)
+      return { key = tostring(fresh) .. " " .. table.concat(names, " ", 1, 5) } ]]):gsub("WORD", word)),
+      "true _VERSION assert error getmetatable ipairs")
+  end
+  eq(ask("print = tostring return { key = print(1) .. rawget(_G, 'print')(2) }"), "12") -- before and after a look
+  eq(ask("local g = _G; g.type = g.tostring return { key = type(3) }"), "3")
+  local _, reason = ask("_G.invented = 1")
+  has(reason, "assignment to undeclared variable 'invented'")
+  eq(ask("return { key = print == tostring and 'kept' or 'fresh' }"), "fresh")
+end)
+
 test("nothing of the host is reachable by any known way", function()
   for _, attempt in ipairs {
     "return { key = tostring(io) }", "return { key = tostring(debug) }", "return { key = tostring(package) }",
