@@ -69,8 +69,8 @@ struct task *task_ready_take(struct task_set *set);
 void task_ready_keep(struct task_set *set, struct task *t);
 void task_ready_return(struct task_set *set);
 
-/* task_main.c: task_main(handler, fn, ...) stands below all that a task runs; pushes what a failed task's waiters get:
- * why it was cut by force, or what was raised. */
+/* task_main.c: task_main(handler, fn, ...) stands below all that a task runs; pushes what a failed task's
+ * waiters get: why it was cut by force, or what was raised. */
 int task_main(lua_State *L);
 void task_failure_push(lua_State *L, struct task *t, int status);
 
