@@ -164,8 +164,8 @@ static lua_Number spawn_number(lua_State *L, const char *name)
     return value >= 0 ? value : bind_opt_number(L, 1, name, 0);
 }
 
-/* One option; its value is on top of the stack, and bind.h says what is wrong with it. False: there is none of
- * that name. */
+/* One option; its value is on top of the stack, and bind.h says what is wrong with it. False: there is none
+ * of that name. */
 static bool spawn_option(lua_State *L, const char *name, struct spawn *s)
 {
     if (strcmp(name, "name") == 0)
