@@ -21,6 +21,7 @@ sweep.run("sys.plain", function()
 end)
 sweep.run("sys.script_line", function() return sys.script_line():find("process.lua:%d") end)
 sweep.run("sys.defined", function() return sys.defined(function() end):find("process.lua:%d") end)
+sweep.run("sys.framed", function() return sys.framed(function(...) return select("#", ...) end)(1, nil) == 2 end)
 sweep.run("print", function()
   print("some", 1, nil, {})
   return true
