@@ -110,7 +110,7 @@ function M.methods:decided(approval, words)
   }
   local app = self.config.apps[approval.app]
   if app and app.environments[approval.environment] then
-    self:lane(self:place(approval.app, approval.environment)).wake:notify()
+    self:lane(self:place(approval.app, approval.environment)):rouse()
   end
 end
 

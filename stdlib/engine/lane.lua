@@ -46,10 +46,17 @@ function Lane:busy()
   return false
 end
 
+---Tells the lane that something happened here. From now on it is not at rest, although its task goes on only later:
+---who asks in between whether it is busy must not take a run that just ended for the last one.
+function Lane:rouse()
+  self.still = false
+  self.wake:notify()
+end
+
 ---Makes the lane look for work.
 function Lane:kick()
   self.asked = true
-  self.wake:notify()
+  self:rouse()
   if self.active then return end
   self.active = true
   task.start({ name = "lane " .. self.place.app.name, detached = true }, function()
@@ -177,7 +184,7 @@ function Lane:start(row, turn)
     local guard <close> = setmetatable({}, { __close = function()
       self.runs[row.id] = nil
       if self.holder == attempt then self.holder = nil end
-      self.wake:notify()
+      self:rouse()
       self.engine.idle:notify()
     end })
     local ok, err = pcall(attempt.execute, attempt, guard and turn)
@@ -209,7 +216,7 @@ end
 function Lane:give(attempt)
   self.engine.journal:take_lane(attempt.row)
   self.holder = attempt
-  self.wake:notify()
+  self:rouse()
 end
 
 ---Ends what was overtaken while it waited.

@@ -114,7 +114,7 @@ function Living:stop(grace)
   self.wake:notify()
   self.ended:notify()
   self.idle:notify()
-  for _, l in pairs(self.lanes) do l.wake:notify() end
+  for _, l in pairs(self.lanes) do l:rouse() end
 end
 
 ---Polls every app once, and finishes the runs that this starts or finds unfinished.

@@ -513,3 +513,13 @@ test("a run that is held survives its host; a policy that holds does not stop it
   s.settle()
   eq({ s.state(id), s.world:running("staging").commit }, { "done", C "d" })
 end)
+
+test("a lane that was told of something is busy until it has looked: what just ended may have queued a run", function()
+  local s = stage(staging([[run:approval { id = "x", votes = 1 }]]))
+  waiting_run(s, "a", function() return s.host.journal:approvals({ pending = true })[1] end)
+  local lane = s.host.lanes["web/staging"]
+  check.eventually(function() return not lane:busy() end)
+  lane:kick()
+  eq(lane:busy(), true)
+  check.eventually(function() return not lane:busy() end)
+end)
