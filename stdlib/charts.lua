@@ -355,7 +355,7 @@ function Repository:versions(name, options)
   local found, err = ask(self, name, time.monotonic() - age)
   if not found then
     if not errors.is(err, "not_found") or not self.good[name] then return nil, err end
-    found = { list = {}, notes = {} } -- it was there before: that is no news, but a doubt
+    found = { list = {}, notes = {} } -- it was there before: its versions count as missing for now
   end
   if found.versions and self.good[name] then return found.versions end
   local list, dropped = version.order(found.list)

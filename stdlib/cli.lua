@@ -4,34 +4,13 @@
 -- running host can be reached.
 
 local args = require "cli.args"
+local commands = require "cli.commands"
 local context = require "cli.context"
 local s = require "schema"
 
 local M = {}
 
 M.OK, M.FAILED, M.USAGE, M.DOWN = 0, 1, 2, 3
-
---- The commands, in the order of the help.
-M.commands = {
-  "run", "once", "check", "status", "history", "why", "logs", "rollback", "release", "retry", "cancel", "apply",
-  "destroy", "hold", "unhold", "approve", "reject", "exec", "repl", "version", "help",
-}
-
---- Loads a command's description.
----@param name string
----@return Command? nil: there is none of that name
-function M.command(name)
-  for _, known in ipairs(M.commands) do
-    if known == name then
-      local command = require("cli." .. name)
-      command.name = name
-      command.flags = command.flags or {}
-      command.args = command.args or {}
-      return command
-    end
-  end
-  return nil
-end
 
 local function all_flags(command)
   local flags = {}
@@ -66,9 +45,9 @@ function M.main(words)
     require("cli.help").overview(context.new(values, {}).err)
     return M.USAGE
   end
-  local command = M.command(name)
+  local command = commands.load(name)
   if not command then
-    return usage(("unknown command %s"):format(s.quote(name)), s.meant(name, M.commands))
+    return usage(("unknown command %s"):format(s.quote(name)), s.meant(name, commands.names))
   end
 
   local taken, rest

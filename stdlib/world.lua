@@ -12,26 +12,10 @@ local M = {}
 ---@field remove_images? fun(journal: Journal, cfg: Config): boolean
 ---@field notify fun(cfg: Config, names: string[], message: table): true?, Err?
 
--- The repository object of an app, with the credentials that the configuration has for its host.
-local function repository(app, cfg)
-  local address = require("git.url").parse(app.source.url)
-  local host = address and address.host
-  local known = host and (address.port and cfg.credentials[host .. ":" .. address.port] or cfg.credentials[host]) or {}
-  local username, password = known.username, known.password and assert(known.password:reveal())
-  if not password and app.source.github and cfg.github.token and host == "github.com" then
-    username, password = "x-access-token", assert(cfg.github.token:reveal())
-  end
-  return require("git").repository {
-    url = app.source.url, username = username, password = password, ca = known.ca, mirrors = cfg.state .. "/mirrors",
-    interval = app.poll, lfs = app.lfs ~= nil and app.lfs ~= false, submodules = app.submodules,
-    lfs_url = type(app.lfs) == "string" and app.lfs or nil,
-  }
-end
-
 ---@return World
 function M.real()
   return {
-    repository = repository,
+    repository = function(app, cfg) return require("git.configured").repository(app, cfg) end,
     ensure_image = function(request) return require("image").ensure(request) end,
     registry = function(name, cfg) return require("registry").repository(name, cfg) end,
     target = function(environment, cfg) return require("target").open(environment, cfg) end,

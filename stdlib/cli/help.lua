@@ -1,5 +1,5 @@
 -- moontide help: what there is, how a command is used, the reference of the configuration.
-local args = require "cli.args"
+local args, commands = require "cli.args", require "cli.commands"
 
 local M = {}
 
@@ -27,14 +27,13 @@ end
 --- Prints what there is.
 ---@param out Output
 function M.overview(out)
-  local cli = require "cli"
   out:line("moontide watches where code lives, builds what changed, puts it where it runs, checks that it works,")
   out:line("and takes it back when it does not.")
   out:line("")
   out:line(out:paint("bold", "usage: moontide COMMAND [ARGUMENTS] [FLAGS]"))
   out:line("")
   local rows = {}
-  for i, name in ipairs(cli.commands) do rows[i] = { name, cli.command(name).summary } end
+  for i, name in ipairs(commands.names) do rows[i] = { name, commands.load(name).summary } end
   pairs_of(out, rows)
   out:line("")
   out:line("flags of every command:")
@@ -95,16 +94,16 @@ M.example = "moontide help rollback"
 ---@param ctx Context
 ---@return integer exit_code
 function M.run(ctx)
-  local cli, s = require "cli", require "schema"
+  local s = require "schema"
   local name = ctx.args.COMMAND
   if name == "config" then return print_config(ctx) end
   if not name then
     M.overview(ctx.out)
     return 0
   end
-  local command = cli.command(name)
+  local command = commands.load(name)
   if not command then
-    ctx:complain(("unknown command %s"):format(s.quote(name)), s.meant(name, cli.commands))
+    ctx:complain(("unknown command %s"):format(s.quote(name)), s.meant(name, commands.names))
     return 2
   end
   M.command(ctx.out, command)

@@ -23,7 +23,7 @@ function M.repository(name, cfg)
     return errors.fail("invalid", "there is no repository to take manifests from", { op = "target.manifests",
       target = name })
   end
-  return require("world").real().repository(app, cfg)
+  return require("git.configured").repository(app, cfg)
 end
 
 -- The manifests below a folder of a checkout, by name.
