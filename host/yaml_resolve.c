@@ -1,5 +1,4 @@
-/* Plain YAML scalars as Kubernetes types them. The rules are Go's strconv with base 0, and YAML 1.1's words.
- */
+/* Plain YAML scalars. The rules of Kubernetes are Go's strconv with base 0, and YAML 1.1's words. */
 #include "yaml_resolve.h"
 
 #include <errno.h>
@@ -9,6 +8,38 @@
 #include <string.h>
 
 #define NUMBER_MAX 400 /* bytes; a longer one is text: no field holds it */
+
+/* -?(0|[1-9][0-9]*) in 64 bits. */
+static bool find_decimal(const char *text, size_t len, struct yaml_scalar *s)
+{
+    char copy[24];
+    size_t sign = len && *text == '-';
+
+    if (len == sign || len >= sizeof copy)
+        return false;
+    memcpy(copy, text, len);
+    copy[len] = '\0';
+    if (strspn(copy + sign, "0123456789") != len - sign || (copy[sign] == '0' && len > 1))
+        return false;
+    errno = 0;
+    s->integer = strtoll(copy, NULL, 10);
+    return errno == 0;
+}
+
+struct yaml_scalar yaml_resolve(const char *text, size_t len)
+{
+    struct yaml_scalar s = {.kind = YAML_IS_TEXT};
+
+#define IS(word) (len == sizeof word - 1 && memcmp(text, word, len) == 0)
+    if (IS("") || IS("null") || IS("~"))
+        s.kind = YAML_IS_NULL;
+    else if ((s.truth = IS("true")) || IS("false"))
+        s.kind = YAML_IS_BOOL;
+    else if (find_decimal(text, len, &s))
+        s.kind = YAML_IS_INT;
+#undef IS
+    return s;
+}
 
 /* Each word as it is, capitalised, or in capitals; a single letter has two spellings. */
 static bool is_word(const char *text, size_t len, const char *lower)
@@ -134,7 +165,7 @@ static bool parts_digits(const char *text, size_t at, size_t len)
            text[at + 1] <= '9';
 }
 
-struct yaml_scalar yaml_resolve(const char *text, size_t len)
+struct yaml_scalar yaml_resolve_kubernetes(const char *text, size_t len)
 {
     struct yaml_scalar s = {.kind = YAML_IS_TEXT};
     char plain[NUMBER_MAX + 1], first = len ? *text : '\0';

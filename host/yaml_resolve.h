@@ -1,5 +1,4 @@
-/* What a plain YAML scalar means in a Kubernetes object: sigs.k8s.io/yaml 1.6.0 over go.yaml.in/yaml/v2,
- * which kubectl reads manifests with. Knows no Lua, owns no memory. */
+/* What a plain YAML scalar means. Knows no Lua, owns no memory. */
 #ifndef MOONTIDE_YAML_RESOLVE_H
 #define MOONTIDE_YAML_RESOLVE_H
 
@@ -24,7 +23,13 @@ struct yaml_scalar {
     double number; /* of UINT and FLOAT; may be infinite or no number, which JSON does not know */
 };
 
+/* true, false, null, ~, nothing, and decimal integers of 64 bits; all else (0123, +1, 1_000, 0x10, 1.10)
+ * stays the text that it is. */
 struct yaml_scalar yaml_resolve(const char *text, size_t len);
+
+/* In a Kubernetes object: as sigs.k8s.io/yaml 1.6.0 over go.yaml.in/yaml/v2, which kubectl reads manifests
+ * with. */
+struct yaml_scalar yaml_resolve_kubernetes(const char *text, size_t len);
 
 #define YAML_KEY_MAX 32
 

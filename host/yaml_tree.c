@@ -1,7 +1,7 @@
 /* libyaml 0.2.5 events to a flat node list: one pass, bounded nodes and depth, no recursion.
  *
  * List or object keys and directives in bulk are refused here; typing, custom tags and aliases are not our
- * business (yaml_build.c). libyaml holds memory only inside of yaml_tree_read. */
+ * business (api_yaml.c). libyaml holds memory only inside of yaml_tree_read. */
 #include "yaml_tree.h"
 
 #include <stdlib.h>
