@@ -1,28 +1,212 @@
-/* Statements and transactions of a database: the cache, the clock of a statement, what SQLite gave up.
+/* A database: statements and their cache, transactions, opening, errors, care.
  *
- * The cache is a short list, most recently used first: a host uses some thirty statements. */
-#include "store_private.h"
+ * Everything that a script must not be able to get wrong is set here: WAL, foreign keys, no trusted schema,
+ * defensive mode, no double-quoted strings, and an authorizer that keeps transactions, ATTACH and most
+ * PRAGMAs for this module. Checked against SQLite 3.40.1. */
+#include "store.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
-#define CACHE_MAX 64
+#define CACHE_MAX 64 /* statements; a host uses some thirty */
 #define SQL_MAX   (1 << 20)
+
+/* Virtual machine steps between two looks at the clock: some ten microseconds. */
+#define PROGRESS_STEPS 2000
+
+struct cached {
+    struct cached *next; /* most recently used first */
+    sqlite3_stmt *stmt;
+    size_t len;
+    char sql[];
+};
+
+struct store {
+    sqlite3 *db;
+    struct cached *cache;
+    unsigned cached;
+    sqlite3_stmt *active; /* under way, not reset yet */
+    sqlite3_int64 changes_before;
+    sqlite3_stmt *begin, *commit, *rollback;
+    uint64_t budget_ns;
+    uint64_t deadline; /* of the statement under way, monotonic nanoseconds; 0: none */
+    bool readonly, durable;
+    bool synced;         /* synchronous is FULL now */
+    bool in_transaction; /* store_begin until store_commit or store_rollback */
+    bool internal;       /* our own SQL: the authorizer lets it pass */
+    const char *denied;  /* what the authorizer refused */
+    struct err lost;     /* why SQLite gave the transaction up */
+};
+
+static uint64_t monotonic(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static int on_progress(void *ud)
+{
+    const struct store *store = ud;
+
+    return store->deadline && monotonic() > store->deadline;
+}
 
 static void start_clock(struct store *store)
 {
-    store->deadline = store_clock() + store->budget_ns;
+    store->deadline = monotonic() + store->budget_ns;
 }
 
-/* The level cannot change inside a transaction, and changing costs; so only when it differs. */
-static bool set_synced(struct store *store, bool full, struct err *e)
+/* ---- what a script may do, and what went wrong ---- */
+
+static bool allowed_pragma(const char *name)
 {
-    if (store->synced == full)
-        return true;
-    if (!store_own_exec(store, full ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL", e))
-        return false;
-    store->synced = full;
-    return true;
+    static const char *const allowed[] = {
+        "application_id", "foreign_key_check", "freelist_count",  "incremental_vacuum",
+        "index_info",     "index_list",        "integrity_check", "optimize",
+        "page_count",     "page_size",         "quick_check",     "table_info",
+        "table_list",     "table_xinfo",       "user_version",    "wal_checkpoint",
+    };
+
+    for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++)
+        if (sqlite3_stricmp(name, allowed[i]) == 0)
+            return true;
+    return false;
+}
+
+static int on_authorize(void *ud, int action, const char *first, const char *second, const char *schema,
+                        const char *trigger)
+{
+    struct store *store = ud;
+
+    (void)second;
+    (void)schema;
+    (void)trigger;
+    if (store->internal)
+        return SQLITE_OK;
+    switch (action) {
+    case SQLITE_TRANSACTION:
+    case SQLITE_SAVEPOINT:
+        store->denied = "transactions are made by db:transaction only";
+        return SQLITE_DENY;
+    case SQLITE_ATTACH:
+    case SQLITE_DETACH:
+        store->denied = "ATTACH, DETACH and VACUUM are not allowed here";
+        return SQLITE_DENY;
+    case SQLITE_PRAGMA:
+        if (allowed_pragma(first))
+            return SQLITE_OK;
+        store->denied = "this PRAGMA is not allowed here";
+        return SQLITE_DENY;
+    default:
+        return SQLITE_OK;
+    }
+}
+
+static enum err_code store_code(int rc)
+{
+    switch (rc) {
+    case SQLITE_CONSTRAINT_UNIQUE:
+    case SQLITE_CONSTRAINT_PRIMARYKEY:
+    case SQLITE_CONSTRAINT_ROWID:
+        return ERR_EXISTS;
+    case SQLITE_IOERR_NOMEM:
+        return ERR_MEMORY;
+    default:
+        break;
+    }
+    switch (rc & 0xFF) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_PROTOCOL:
+        return ERR_BUSY;
+    case SQLITE_FULL:
+        return ERR_FULL;
+    case SQLITE_IOERR:
+    case SQLITE_CANTOPEN:
+        return ERR_IO;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+    case SQLITE_FORMAT:
+        return ERR_MISMATCH;
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+        return ERR_DENIED;
+    case SQLITE_NOMEM:
+        return ERR_MEMORY;
+    case SQLITE_INTERRUPT:
+        return ERR_BUDGET;
+    case SQLITE_TOOBIG:
+        return ERR_TOO_LARGE;
+    case SQLITE_MISUSE:
+    case SQLITE_INTERNAL:
+        return ERR_INTERNAL;
+    default:
+        return ERR_INVALID; /* bad SQL, a constraint, a wrong type */
+    }
+}
+
+/* Describes the failure that SQLite just reported; returns false. A transaction that it rolled back by itself
+ * is remembered as lost. */
+static bool fault(struct store *store, int rc, struct err *e)
+{
+    int system = sqlite3_system_errno(store->db);
+
+    if (rc == SQLITE_AUTH && store->denied)
+        err_set(e, ERR_DENIED, "%s", store->denied);
+    else if (rc == SQLITE_INTERRUPT)
+        err_set(e, ERR_BUDGET, "the statement took longer than %llu ms",
+                (unsigned long long)(store->budget_ns / 1000000));
+    else if (((rc & 0xFF) == SQLITE_IOERR || (rc & 0xFF) == SQLITE_CANTOPEN) && system &&
+             store_code(rc) == ERR_IO)
+        err_errno(e, system, sqlite3_errstr(rc));
+    else
+        err_set(e, store_code(rc), "%s", sqlite3_errmsg(store->db));
+    if (store->in_transaction && sqlite3_get_autocommit(store->db) && store->lost.code == ERR_NONE)
+        store->lost = *e;
+    return false;
+}
+
+/* ---- our own statements, which the authorizer lets pass ---- */
+
+static bool own_exec(struct store *store, const char *sql, struct err *e)
+{
+    int rc;
+
+    store->internal = true;
+    rc = sqlite3_exec(store->db, sql, NULL, NULL, NULL);
+    store->internal = false;
+    return rc == SQLITE_OK || fault(store, rc, e);
+}
+
+/* The one text that a statement of ours answers, cut to `text`. */
+static bool own_text(struct store *store, const char *sql, char text[256], struct err *e)
+{
+    sqlite3_stmt *stmt = NULL;
+    const char *value;
+    int rc;
+
+    store->internal = true;
+    rc = sqlite3_prepare_v2(store->db, sql, -1, &stmt, NULL);
+    store->internal = false;
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(stmt);
+    if (rc == SQLITE_ROW) {
+        value = (const char *)sqlite3_column_text(stmt, 0);
+        snprintf(text, 256, "%s", value ? value : "");
+    } else {
+        fault(store, rc, e);
+    }
+    sqlite3_finalize(stmt);
+    return rc == SQLITE_ROW;
 }
 
 /* Runs one of begin, commit, rollback; prepared once. */
@@ -36,11 +220,24 @@ static bool own_statement(struct store *store, sqlite3_stmt **stmt, const char *
     if (rc == SQLITE_OK)
         rc = sqlite3_step(*stmt);
     if (rc != SQLITE_DONE)
-        store_fault(store, rc, e);
+        fault(store, rc, e);
     sqlite3_reset(*stmt);
     store->internal = false;
     return rc == SQLITE_DONE;
 }
+
+/* The level cannot change inside a transaction, and changing costs; so only when it differs. */
+static bool set_synced(struct store *store, bool full, struct err *e)
+{
+    if (store->synced == full)
+        return true;
+    if (!own_exec(store, full ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL", e))
+        return false;
+    store->synced = full;
+    return true;
+}
+
+/* ---- statements ---- */
 
 static void forget(struct store *store, struct cached **link)
 {
@@ -52,28 +249,19 @@ static void forget(struct store *store, struct cached **link)
     store->cached--;
 }
 
-void store_forget_all(struct store *store)
+static void forget_all(struct store *store)
 {
     while (store->cache)
         forget(store, &store->cache);
 }
 
-static uint64_t hash_text(const char *text, size_t len)
-{
-    uint64_t hash = UINT64_C(14695981039346656037);
-
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ (unsigned char)text[i]) * UINT64_C(1099511628211);
-    return hash;
-}
-
 /* Moves the entry of this text to the front; NULL when there is none. */
-static struct cached *cache_find(struct store *store, uint64_t hash, const char *sql, size_t len)
+static struct cached *cache_find(struct store *store, const char *sql, size_t len)
 {
     for (struct cached **link = &store->cache; *link; link = &(*link)->next) {
         struct cached *entry = *link;
 
-        if (entry->hash == hash && entry->len == len && memcmp(entry->sql, sql, len) == 0) {
+        if (entry->len == len && memcmp(entry->sql, sql, len) == 0) {
             *link = entry->next;
             entry->next = store->cache;
             return store->cache = entry;
@@ -82,8 +270,7 @@ static struct cached *cache_find(struct store *store, uint64_t hash, const char 
     return NULL;
 }
 
-static struct cached *cache_add(struct store *store, uint64_t hash, const char *sql, size_t len,
-                                struct err *e)
+static struct cached *cache_add(struct store *store, const char *sql, size_t len, struct err *e)
 {
     struct cached *entry = calloc(1, sizeof *entry + len + 1), **last = &store->cache;
     const char *tail;
@@ -94,13 +281,12 @@ static struct cached *cache_add(struct store *store, uint64_t hash, const char *
         return NULL;
     }
     memcpy(entry->sql, sql, len);
-    entry->hash = hash;
     entry->len = len;
     store->denied = NULL;
     rc = sqlite3_prepare_v3(store->db, entry->sql, (int)len + 1, SQLITE_PREPARE_PERSISTENT, &entry->stmt,
                             &tail);
     if (rc != SQLITE_OK)
-        store_fault(store, rc, e);
+        fault(store, rc, e);
     else if (!entry->stmt)
         err_set(e, ERR_INVALID, "the statement is empty");
     else if (tail[strspn(tail, " \t\r\n;")])
@@ -135,7 +321,6 @@ static bool ready(struct store *store, struct err *e)
 
 sqlite3_stmt *store_prepare(struct store *store, const char *sql, size_t len, struct err *e)
 {
-    uint64_t hash = hash_text(sql, len);
     struct cached *entry;
 
     if (!ready(store, e))
@@ -144,9 +329,9 @@ sqlite3_stmt *store_prepare(struct store *store, const char *sql, size_t len, st
         err_set(e, ERR_INVALID, "the statement is too long or holds a NUL byte");
         return NULL;
     }
-    entry = cache_find(store, hash, sql, len);
+    entry = cache_find(store, sql, len);
     if (!entry)
-        entry = cache_add(store, hash, sql, len, e);
+        entry = cache_add(store, sql, len, e);
     if (!entry)
         return NULL;
     store->changes_before = sqlite3_total_changes64(store->db);
@@ -159,7 +344,7 @@ int store_step(struct store *store, struct err *e)
 
     if (rc == SQLITE_ROW || rc == SQLITE_DONE)
         return rc;
-    store_fault(store, rc, e);
+    fault(store, rc, e);
     return 0;
 }
 
@@ -191,7 +376,7 @@ bool store_exec(struct store *store, const char *sql, struct err *e)
     if (!ready(store, e))
         return false;
     rc = sqlite3_exec(store->db, sql, NULL, NULL, NULL);
-    return rc == SQLITE_OK || store_fault(store, rc, e);
+    return rc == SQLITE_OK || fault(store, rc, e);
 }
 
 /* ---- transactions ---- */
@@ -244,4 +429,187 @@ bool store_in_transaction(const struct store *store)
 bool store_durable(const struct store *store)
 {
     return store->durable;
+}
+
+/* ---- opening ---- */
+
+/* A new file is ours alone. O_EXCL matters: to close a second descriptor of a database that this process has
+ * open would drop its locks (POSIX). */
+static bool create_file(const char *path, struct err *e)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+    if (fd < 0 && errno != EEXIST) {
+        err_errno(e, errno, "cannot create the database");
+        return false;
+    }
+    if (fd >= 0)
+        close(fd);
+    return true;
+}
+
+static bool configure(struct store *store, const struct store_options *o, bool memory, struct err *e)
+{
+    sqlite3 *db = store->db;
+    char mode[256];
+
+    sqlite3_busy_timeout(db, o->busy_ms > INT_MAX ? INT_MAX : (int)o->busy_ms);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_FKEY, 1, NULL);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, NULL);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
+    sqlite3_limit(db, SQLITE_LIMIT_LENGTH, 64 << 20);
+    sqlite3_limit(db, SQLITE_LIMIT_SQL_LENGTH, 1 << 20);
+    sqlite3_limit(db, SQLITE_LIMIT_COLUMN, 200);
+    sqlite3_limit(db, SQLITE_LIMIT_VARIABLE_NUMBER, 1000);
+    sqlite3_set_authorizer(db, on_authorize, store);
+    sqlite3_progress_handler(db, PROGRESS_STEPS, on_progress, store);
+    if (o->readonly)
+        return own_exec(store, "PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY; PRAGMA schema_version",
+                        e);
+    if (!own_text(store, "PRAGMA journal_mode=WAL", mode, e))
+        return false;
+    if (strcmp(mode, memory ? "memory" : "wal") != 0) {
+        err_set(e, ERR_UNSUPPORTED, "the file system has no shared memory for SQLite's WAL mode");
+        return false;
+    }
+    store->synced = !o->durable; /* whatever it is: set_synced sets it */
+    return own_exec(store,
+                    "PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=16777216",
+                    e) &&
+           set_synced(store, o->durable, e);
+}
+
+struct store *store_open(const char *path, const struct store_options *o, struct err *e)
+{
+    bool memory = strcmp(path, ":memory:") == 0;
+    struct store *store = calloc(1, sizeof *store);
+    char *name = NULL;
+    int rc;
+
+    e->code = ERR_NONE;
+    if (!*path) {
+        err_set(e, ERR_INVALID, "the path is empty");
+        goto out;
+    }
+    /* Debian's SQLite takes "file:..." for a URI; a path never is one. */
+    if (!store || asprintf(&name, "%s%s", memory || *path == '/' ? "" : "./", path) < 0) {
+        name = NULL;
+        err_set(e, ERR_MEMORY, "no memory");
+        goto out;
+    }
+    if (!memory && !o->readonly && !create_file(path, e))
+        goto out;
+    rc = sqlite3_open_v2(name, &store->db,
+                         (o->readonly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE) | SQLITE_OPEN_NOMUTEX |
+                             SQLITE_OPEN_EXRESCODE,
+                         NULL);
+    if (!store->db)
+        err_set(e, ERR_MEMORY, "no memory");
+    else if (rc != SQLITE_OK)
+        fault(store, rc, e);
+    store->readonly = o->readonly;
+    store->durable = o->durable;
+    store->budget_ns = o->budget_ms * 1000000u;
+    if (e->code == ERR_NONE)
+        configure(store, o, memory, e);
+out:
+    free(name);
+    if (e->code == ERR_NONE)
+        return store;
+    store_close(store);
+    return NULL;
+}
+
+void store_close(struct store *store)
+{
+    if (!store)
+        return;
+    store_release(store);
+    forget_all(store);
+    sqlite3_finalize(store->begin);
+    sqlite3_finalize(store->commit);
+    sqlite3_finalize(store->rollback);
+    sqlite3_close(store->db);
+    free(store);
+}
+
+/* ---- care ---- */
+
+/* The first thing that is wrong with the file; "ok" when nothing is. */
+bool store_check(struct store *store, struct err *e)
+{
+    char said[256];
+
+    store_release(store);
+    store->deadline = 0;
+    if (!own_text(store, "PRAGMA quick_check(1)", said, e))
+        return false;
+    if (strcmp(said, "ok") == 0)
+        return true;
+    err_set(e, ERR_MISMATCH, "the database is damaged: %.200s", said);
+    return false;
+}
+
+/* Makes the directory entry of a new file last. */
+static bool sync_folder(const char *path, struct err *e)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    bool ok = fd >= 0 && fsync(fd) == 0;
+
+    if (!ok)
+        err_errno(e, folder ? errno : ENOMEM, "cannot sync the folder of the copy");
+    if (fd >= 0)
+        close(fd);
+    free(folder);
+    return ok;
+}
+
+bool store_backup(struct store *store, const char *path, struct err *e)
+{
+    sqlite3_backup *backup;
+    sqlite3 *copy = NULL;
+    char *name = NULL;
+    bool ok = false;
+    int fd, rc;
+
+    store_release(store);
+    store->deadline = 0;
+    if (store->in_transaction) {
+        err_set(e, ERR_CONFLICT, "a backup cannot be made inside a transaction");
+        return false;
+    }
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        err_errno(e, errno, "cannot create the copy");
+        return false;
+    }
+    close(fd);
+    if (asprintf(&name, "%s%s", *path == '/' ? "" : "./", path) < 0) {
+        name = NULL;
+        err_set(e, ERR_MEMORY, "no memory");
+        goto out;
+    }
+    rc = sqlite3_open_v2(name, &copy, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+    backup = rc == SQLITE_OK ? sqlite3_backup_init(copy, "main", store->db, "main") : NULL;
+    if (backup) {
+        sqlite3_backup_step(backup, -1);
+        rc = sqlite3_backup_finish(backup);
+    } else if (copy) {
+        rc = sqlite3_errcode(copy);
+    }
+    if (rc == SQLITE_OK)
+        ok = sync_folder(path, e);
+    else
+        err_set(e, store_code(rc), "%s", copy ? sqlite3_errmsg(copy) : "no memory");
+out:
+    sqlite3_close(copy);
+    free(name);
+    if (!ok)
+        unlink(path);
+    return ok;
 }
