@@ -45,7 +45,7 @@ endif
 ALL_CFLAGS  = $(BASE) $(WARN) $(CFLAGS_$(V)) $(PKG_CFLAGS) $(CFLAGS)
 ALL_LDFLAGS = $(LINK) $(LDFLAGS_$(V)) $(LDFLAGS)
 
-HOST_C   := $(wildcard host/*.c)
+HOST_C   := $(filter-out host/embed_make.c,$(wildcard host/*.c))
 HOST_O   := $(HOST_C:%.c=$(OUT)/%.o) $(OUT)/embed_table.o
 LIB_O    := $(filter-out $(OUT)/host/main.o,$(HOST_O))
 EMBEDDED := $(sort $(shell find stdlib scripts -name '*.lua' 2>/dev/null))
@@ -80,9 +80,13 @@ $(OUT)/host/version.o: $(OUT)/version.stamp
 $(OUT)/version.stamp: FORCE
 	@mkdir -p $(@D); echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
 
-# Every stdlib module and default script becomes part of the binary.
-$(OUT)/embed_table.c: host/embed.awk $(EMBEDDED) $(OUT)/embed.list
-	@printf '%s\n' $(EMBEDDED) | LC_ALL=C sort | awk -f host/embed.awk >$@
+# Every stdlib module and default script becomes part of the binary. Byte code is of one version of Lua only.
+LUA_A := $(wildcard $(shell $(CC) -print-file-name=liblua5.4.a))
+$(OUT)/embed_make: host/embed_make.c $(LUA_A) Makefile | $(BUILD)/libraries
+	@mkdir -p $(@D)
+	@$(CC) $(BASE) $(WARN) -O2 $(PKG_CFLAGS) -o $@ $< $(LUA_LIBS)
+$(OUT)/embed_table.c: $(OUT)/embed_make $(EMBEDDED) $(OUT)/embed.list
+	@printf '%s\n' $(EMBEDDED) | LC_ALL=C sort | $(OUT)/embed_make $(OUT)/embed_code >$@ || { rm -f $@; exit 1; }
 $(OUT)/embed.list: FORCE
 	@mkdir -p $(@D); echo '$(EMBEDDED)' | cmp -s - $@ || echo '$(EMBEDDED)' >$@
 $(OUT)/embed_table.o: $(OUT)/embed_table.c host/embed.h

@@ -17,7 +17,7 @@ static int l_embedded(lua_State *L)
 
     if (!embed_find(luaL_checkstring(L, 1), &e))
         return 0;
-    lua_pushlstring(L, e.data, e.len);
+    lua_pushlstring(L, e.text, e.len);
     return 1;
 }
 
@@ -46,6 +46,22 @@ static int l_compile(lua_State *L)
         return 2;
     }
     lua_pushvalue(L, 3);
+    lua_setupvalue(L, -2, 1);
+    return 1;
+}
+
+/* embedded_module(path, env): the function of an embedded module, or nil. The only byte code that is ever
+ * loaded is the binary's own: Lua does not check it. */
+static int l_embedded_module(lua_State *L)
+{
+    struct embed e;
+
+    luaL_checktype(L, 2, LUA_TTABLE);
+    if (!embed_find(luaL_checkstring(L, 1), &e) || !e.code)
+        return 0;
+    if (luaL_loadbufferx(L, e.code, e.code_len, e.path, "b") != LUA_OK)
+        return lua_error(L);
+    lua_pushvalue(L, 2);
     lua_setupvalue(L, -2, 1);
     return 1;
 }
@@ -161,9 +177,13 @@ static int l_slurp(lua_State *L)
 void load_open(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"embedded", l_embedded}, {"embedded_list", l_embedded_list},
-        {"compile", l_compile},   {"module", l_module},
-        {"slurp", l_slurp},       {NULL, NULL},
+        {"embedded", l_embedded},
+        {"embedded_list", l_embedded_list},
+        {"compile", l_compile},
+        {"embedded_module", l_embedded_module},
+        {"module", l_module},
+        {"slurp", l_slurp},
+        {NULL, NULL},
     };
 
     luaL_setfuncs(L, functions, 0);

@@ -7,8 +7,10 @@
 
 struct embed {
     const char *path; /* "stdlib/http.lua" */
-    const char *data;
+    const char *text;
     size_t len;
+    const char *code; /* a stdlib module's byte code; NULL: it has none */
+    size_t code_len;
 };
 
 /* The generated table; embed_at(i) for i < embed_count(). */

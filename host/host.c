@@ -66,7 +66,7 @@ static int l_prelude(lua_State *L)
     l_open(L);
     if (!embed_find("stdlib/prelude.lua", &prelude))
         return luaL_error(L, "stdlib/prelude.lua is not in this binary");
-    if (luaL_loadbufferx(L, prelude.data, prelude.len, "=stdlib/prelude.lua", "t") != LUA_OK)
+    if (luaL_loadbufferx(L, prelude.code, prelude.code_len, prelude.path, "b") != LUA_OK)
         return lua_error(L);
     lua_insert(L, -2);
     lua_call(L, 1, 1);

@@ -48,25 +48,23 @@ end
 
 local loaded, loading = {}, {}
 
----The text of a stdlib module and its chunk name.
----@param name string
----@return string? text
----@return string? chunkname
-local function source_of(name)
-  local path = "stdlib/" .. name:gsub("%.", "/") .. ".lua"
-  if override then
-    local file = override .. path:sub(7)
-    local text, why = sys.slurp(file)
-    if text then return text, "@" .. file end
-    if why then error(file .. " cannot be read: " .. why, 0) end
-  end
-  local text = sys.embedded(path)
-  if text then return text, "@" .. path end
-end
-
 local require_stdlib
 
 local stdlib_env = new_env(function(name) return require_stdlib(name) end)
+
+---The function of a stdlib module; nil when there is none. Raises when its file cannot be read or compiled.
+---@param name string
+---@return function?
+local function find(name)
+  local path = "stdlib/" .. name:gsub("%.", "/") .. ".lua"
+  local file = override and override .. path:sub(7)
+  local text, why
+  if file then text, why = sys.slurp(file) end
+  if why then error(file .. " cannot be read: " .. why, 0) end
+  if not text then return sys.embedded_module(path, stdlib_env) end
+  local chunk, message = sys.compile(text, "@" .. file, stdlib_env)
+  return chunk or error(message, 0)
+end
 
 function require_stdlib(name)
   local module = loaded[name]
@@ -81,18 +79,16 @@ function require_stdlib(name)
   if not name:match("^[%l%d_]+[%l%d_%.]*$") then error("bad module name '" .. name .. "'", 3) end
   -- Loading is never set aside, so whatever is marked is being loaded by who asks.
   if loading[name] then error("module '" .. name .. "' requires itself", 3) end
-  local text, chunkname = source_of(name)
-  if not text then error("module '" .. name .. "' not found", 3) end
+  local chunk = find(name)
+  if not chunk then error("module '" .. name .. "' not found", 3) end
   sys.module(loading, name, function()
     if loaded[name] ~= nil then return end -- since we looked
-    local chunk, message = sys.compile(text, chunkname, stdlib_env)
-    if not chunk then error(message, 0) end
     local value = chunk(name)
     loaded[name] = value == nil and true or value
   end)
   return loaded[name]
 end
 
-loaded.prelude = { new_env = new_env, source_of = source_of }
+loaded.prelude = { new_env = new_env, find = find }
 
 return function() return require_stdlib("main")() end

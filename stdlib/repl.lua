@@ -50,7 +50,7 @@ local function environment(extra, print_into)
       if type(name) ~= "string" then return nil end
       local value = rawget(base, name)
       if value ~= nil then return value end
-      if name:find("^%l[%l%d_]*$") and prelude.source_of(name) then return base.require(name) end
+      if name:find("^%l[%l%d_]*$") and prelude.find(name) then return base.require(name) end
       error(("undefined variable '%s'"):format(name), 2)
     end,
   })

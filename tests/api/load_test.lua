@@ -27,6 +27,12 @@ test("only text is compiled", function()
   has(syntax, "file.lua:1:")
 end)
 
+test("a module that comes as byte code tells lines and names as its text would", function()
+  local _, trace = xpcall(require("suggest").distance, sys.traceback, nil, "x")
+  has(trace:gsub(":%d+:", ":N:"), "stdlib/suggest.lua:N: attempt to get length of a nil value (local 'a')\n"
+    .. "stack traceback:\n\tstdlib/suggest.lua:N: in function <stdlib/suggest.lua:")
+end)
+
 test("a module is read as a whole, and never from what it would have to wait for", function()
   local scripts = { needs = [[require "part"]] }
   local pipe = shell(scripts, "mkfifo $DIR/part.lua && $MOONTIDE exec $DIR/needs.lua")
