@@ -8,7 +8,7 @@
 #include <string.h>
 #include <lauxlib.h>
 #include "api.h"
-#include "err.h"
+#include "err_lua.h"
 #include "text.h"
 
 /* Lua's own functions read a format in one go; this much of it takes less than a millisecond. */

@@ -4,7 +4,7 @@
 #include <lauxlib.h>
 #include "api.h"
 #include "bind.h"
-#include "err.h"
+#include "err_lua.h"
 #include "gzip.h"
 
 #define RESULT_CLASS "moontide.gzip_result"

@@ -16,7 +16,7 @@
 #include "api.h"
 #include "bind.h"
 #include "codec.h"
-#include "err.h"
+#include "err_lua.h"
 #include "work.h"
 
 #define HASHER_CLASS "hash.sha256"

@@ -6,7 +6,7 @@
 #include <string.h>
 #include "api.h"
 #include "bind.h"
-#include "err.h"
+#include "err_lua.h"
 #include "host.h"
 #include "http_answer.h"
 #include "http_job.h"

@@ -11,7 +11,7 @@
 #include <lauxlib.h>
 #include "api.h"
 #include "bind.h"
-#include "err.h"
+#include "err_lua.h"
 #include "host.h"
 #include "log.h"
 

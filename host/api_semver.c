@@ -9,7 +9,7 @@
 #include <string.h>
 #include "api.h"
 #include "bind.h"
-#include "err.h"
+#include "err_lua.h"
 #include "regexp.h"
 #include "semver.h"
 

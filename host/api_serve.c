@@ -7,7 +7,7 @@
 #include <lauxlib.h>
 #include "api.h"
 #include "bind.h"
-#include "err.h"
+#include "err_lua.h"
 #include "host.h"
 #include "serve.h"
 #include "task.h"

@@ -8,9 +8,9 @@
 #include <lauxlib.h>
 #include "api.h"
 #include "bind.h"
-#include "err.h"
+#include "err_lua.h"
 #include "store.h"
-#include "value.h"
+#include "value_lua.h"
 
 #define STORE_CLASS "moontide.store"
 #define GUARD_CLASS "moontide.store_guard"

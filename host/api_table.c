@@ -9,7 +9,7 @@
 #include <string.h>
 #include <lauxlib.h>
 #include "api.h"
-#include "err.h"
+#include "err_lua.h"
 #include "text.h"
 
 enum { READS = 1, WRITES = 2, COUNTS = 4 };

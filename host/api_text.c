@@ -6,7 +6,7 @@
 #include <string.h>
 #include <lauxlib.h>
 #include "api.h"
-#include "err.h"
+#include "err_lua.h"
 #include "pattern.h"
 #include "text.h"
 

@@ -21,8 +21,8 @@
 #include "bind.h"
 #include "buf.h"
 #include "codec.h"
-#include "err.h"
-#include "value.h"
+#include "err_lua.h"
+#include "value_lua.h"
 #include "yaml_resolve.h"
 #include "yaml_tree.h"
 

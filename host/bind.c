@@ -43,12 +43,12 @@ int bind_error(lua_State *L, const char *fmt, ...)
     lua_pushvfstring(L, fmt, args);
     va_end(args);
     lua_concat(L, 2);
-    return lua_error(L);
+    lua_error(L);
 }
 
 int bind_usage(lua_State *L, const char *usage)
 {
-    return bind_error(L, "usage: %s", usage);
+    bind_error(L, "usage: %s", usage);
 }
 
 const char *bind_text(lua_State *L, int arg, const char *usage)

@@ -1,8 +1,8 @@
 /* Helpers that every api_*.c binding uses: arguments, option tables, handles.
  *
  * All of these raise Lua errors on a programmer's mistake; they never report a failure of the environment
- * (err.h does). A table of a script is only read raw: its metamethods could free a string, or change a field,
- * whose pointer or value is kept already. */
+ * (err_lua.h does). A table of a script is only read raw: its metamethods could free a string, or change a
+ * field, whose pointer or value is kept already. */
 #ifndef MOONTIDE_BIND_H
 #define MOONTIDE_BIND_H
 
@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <lua.h>
 #include <lauxlib.h>
+#include "err_lua.h"
 
 struct host;
 
@@ -19,10 +20,10 @@ struct host *bind_host(lua_State *L);
 
 /* Raises a text with the position of the script's line: the innermost Lua function that is not
  * of the stdlib. */
-int bind_error(lua_State *L, const char *fmt, ...);
+RAISES int bind_error(lua_State *L, const char *fmt, ...);
 
 /* Raises "usage: http.get(url [, opts])" with that position. */
-int bind_usage(lua_State *L, const char *usage);
+RAISES int bind_usage(lua_State *L, const char *usage);
 
 /* A string argument without embedded NUL bytes: for paths, program arguments, header values. */
 const char *bind_text(lua_State *L, int arg, const char *usage);

@@ -1,13 +1,8 @@
-/* Failures, as plain C values and as the Lua error table.
+/* Failures as plain C values. Knows no Lua; err_lua.h turns one into the error that scripts see.
  *
- * C rooms that know no Lua describe a failure in a `struct err`. A binding turns it into the one error shape
- * that scripts see: {code=, op=, target=, message=, cause=}. The codes are a closed list; scripts compare
- * codes, never texts. */
+ * The codes are a closed list; scripts compare codes, never texts. */
 #ifndef MOONTIDE_ERR_H
 #define MOONTIDE_ERR_H
-
-#include <stdbool.h>
-#include <lua.h>
 
 #define ERR_CODES(X)                                                                                         \
     X(NONE, "none")                                                                                          \
@@ -65,25 +60,5 @@ const char *err_name(enum err_code code);
 void err_set(struct err *e, enum err_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void err_errno(struct err *e, int errnum, const char *what);
 void err_uv(struct err *e, int status, const char *what);
-
-/* Pushes the error table. `target` (a URL, a path, a program) may be NULL. Secrets never belong
- * in it. raises */
-void err_push(lua_State *L, const struct err *e, const char *op, const char *target);
-
-/* Pushes nil and the error table; returns 2, for `return err_return(...)`. raises */
-int err_return(lua_State *L, const struct err *e, const char *op, const char *target);
-
-/* Raises the error table. */
-int err_raise(lua_State *L, const struct err *e, const char *op, const char *target);
-
-/* Short forms with a formatted message. raises */
-int err_fail(lua_State *L, enum err_code code, const char *op, const char *target, const char *fmt, ...)
-    __attribute__((format(printf, 5, 6)));
-int err_throw(lua_State *L, enum err_code code, const char *op, const char *target, const char *fmt, ...)
-    __attribute__((format(printf, 5, 6)));
-
-/* Makes the metatable of error tables ("moontide.error"): __tostring, __concat, __name.
- * Called once. raises */
-void err_open(lua_State *L);
 
 #endif

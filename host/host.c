@@ -21,7 +21,7 @@
 #include "bind.h"
 #include "curl_loop.h"
 #include "embed.h"
-#include "err.h"
+#include "err_lua.h"
 #include "proc.h"
 #include "secret.h"
 #include "task.h"

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <lauxlib.h>
-#include "value.h"
+#include "value_lua.h"
 
 struct writer {
     lua_State *L;

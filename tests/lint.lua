@@ -90,7 +90,7 @@ end
 
 -- Floors of host/: a file includes only its own floor and those below. Who is not listed stands on the top one.
 local FLOORS = {
-  { "alloc", "buf", "collector", "embed", "err", "handle", "secret", "version" },
+  { "alloc", "buf", "collector", "embed", "err", "err_lua", "handle", "secret", "version" },
   { "bind" },
   { "task", "work", "watchdog", "host", "api" },
 }

@@ -4,7 +4,7 @@
 #define MOONTIDE_FUZZ_LUA_H
 
 #include <lauxlib.h>
-#include "err.h"
+#include "err_lua.h"
 #include "fuzz.h"
 #include "host.h"
 

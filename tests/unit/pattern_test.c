@@ -3,7 +3,7 @@
 #include <lauxlib.h>
 #include <lualib.h>
 #include "api.h"
-#include "err.h"
+#include "err_lua.h"
 #include "pattern.h"
 #include "text.h"
 

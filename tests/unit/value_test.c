@@ -2,7 +2,7 @@
 #include "unit.h"
 #include <lauxlib.h>
 #include <lualib.h>
-#include "value.h"
+#include "value_lua.h"
 
 static lua_State *opened(void)
 {
