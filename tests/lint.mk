@@ -4,7 +4,7 @@ LINT_C   := $(wildcard host/*.c host/*.h tests/unit/*.c tests/unit/*.h tests/fuz
 LINT_LUA := $(sort $(shell find stdlib scripts config tests -name '*.lua' 2>/dev/null))
 TIDY_C   := $(HOST_C) $(UNIT_C)
 
-.PHONY: lint lint-format lint-tidy lint-cppcheck lint-luacheck lint-house format compdb
+.PHONY: lint lint-format lint-tidy lint-cppcheck lint-luacheck lint-house lint-types format compdb
 lint: deps-build deps-lint ## clang-format, clang-tidy, cppcheck, luacheck, the rules of the house
 	@$(MAKE) -s -k lint-format lint-luacheck lint-house lint-cppcheck lint-tidy && echo "lint: clean"
 
@@ -13,6 +13,16 @@ lint-format:
 
 lint-luacheck:
 	@luacheck --no-color -q $(LINT_LUA)
+
+# Whether the annotations are true. Debian does not have the checker: it is built once, from the crate and the lock file
+# of this version, into a folder outside the tree, and needs cargo of a current Rust.
+EMMYLUA := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/moontide/emmylua_check-0.25.1
+$(EMMYLUA)/bin/emmylua_check:
+	@command -v cargo >/dev/null || { echo "lint-types: install Rust's cargo, at least 1.88: the checker is built with it"; exit 1; }
+	@echo "lint-types: building emmylua_check 0.25.1 into $(EMMYLUA), once: some minutes"
+	@CARGO_BUILD_JOBS=$(JOBS) cargo install -q --locked --version 0.25.1 --root $(EMMYLUA) emmylua_check
+lint-types: $(EMMYLUA)/bin/emmylua_check ## say where an annotation and the code differ
+	@$< . --warnings-as-errors
 
 lint-house:
 	@$(MAKE) -s -j$(JOBS) all
