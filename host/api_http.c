@@ -13,7 +13,7 @@
 #include "http_options.h"
 #include "http_stream.h"
 #include "http_url.h"
-#include "task.h"
+#include "op.h"
 
 #define URL_CLASS "moontide.http_url"
 

@@ -5,29 +5,25 @@
  * task that waits on it. */
 #include <math.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include "api.h"
 #include "bind.h"
 #include "child.h"
-#include "handle.h"
 #include "host.h"
+#include "op.h"
 #include "proc.h"
-#include "task.h"
 
 #define CLASS "moontide.child"
 
 struct proc_op {
     struct op op;
     struct handle *handle;
-    struct proc_op **place;      /* where the handle points at us */
     struct child_stream *stream; /* read: the wanted one; NULL: any */
-    uv_timer_t *timer;           /* wait: when to give up */
 };
 
 struct handle {
     struct child *child; /* NULL: closed */
-    struct proc_op *reader, *waiter, *writer;
+    struct op *reader, *waiter, *writer;
 };
 
 /* --- arguments --- */
@@ -120,12 +116,6 @@ static struct handle *open_handle(lua_State *L, int arg)
 
 /* --- waiting --- */
 
-static void op_poke(struct proc_op *op)
-{
-    if (op)
-        op_done(&op->op);
-}
-
 static bool stream_ready(const struct child_stream *s)
 {
     return s->buf.len > 0 || !s->open;
@@ -142,23 +132,12 @@ static void on_changed(struct child *child, void *data)
 {
     struct handle *h = data;
 
-    if (h->reader && read_ready(child, h->reader->stream))
-        op_poke(h->reader);
+    if (h->reader && read_ready(child, ((struct proc_op *)h->reader)->stream))
+        op_done(h->reader);
     if (child_done(child))
-        op_poke(h->waiter);
+        op_done(h->waiter);
     if (!child->writing)
-        op_poke(h->writer);
-}
-
-static void proc_op_leave(struct op *op)
-{
-    struct proc_op *po = (struct proc_op *)op;
-
-    handle_drop(po->timer);
-    po->timer = NULL;
-    if (po->place && *po->place == po)
-        *po->place = NULL;
-    po->place = NULL;
+        op_done(h->writer);
 }
 
 static void handle_end(struct handle *h)
@@ -167,32 +146,24 @@ static void handle_end(struct handle *h)
 
     h->child = NULL;
     child_close(child);
-    op_poke(h->reader);
-    op_poke(h->waiter);
-    op_poke(h->writer);
+    op_done(h->reader);
+    op_done(h->waiter);
+    op_done(h->writer);
 }
 
 /* The waiting task is cancelled or its time is up: so is the child's. */
 static void proc_op_cancel(struct op *op)
 {
-    struct proc_op *po = (struct proc_op *)op;
-
-    *po->place = NULL;
-    handle_end(po->handle);
+    handle_end(((struct proc_op *)op)->handle);
 }
 
 /* The handle itself is at stack index 1 and so outlives the op. */
-static struct proc_op *proc_op_new(lua_State *L, struct handle *h, struct proc_op **place)
+static struct proc_op *proc_op_new(lua_State *L, struct handle *h, struct op **slot)
 {
-    struct proc_op *po;
+    static const char busy[] = "another task already waits for this of the child";
+    struct proc_op *po = op_claim(L, sizeof *po, proc_op_cancel, slot, busy);
 
-    if (*place)
-        luaL_error(L, "another task already waits for this of the child");
-    po = op_new(L, sizeof *po, proc_op_cancel);
-    po->op.leave = proc_op_leave;
     po->handle = h;
-    po->place = place;
-    *place = po;
     return po;
 }
 
@@ -339,33 +310,18 @@ static int wait_finish(lua_State *L, struct op *op)
     return 1;
 }
 
-static void on_wait_over(uv_timer_t *timer)
-{
-    struct proc_op *po = timer->data;
-
-    op_poke(po);
-}
-
 /* wait([seconds]): the result table once the child has ended and its streams are read. */
 static int l_wait(lua_State *L)
 {
     struct handle *h = open_handle(L, 1);
     lua_Number limit = luaL_optnumber(L, 2, HUGE_VAL);
-    struct host *host = bind_host(L);
     struct proc_op *po = proc_op_new(L, h, &h->waiter);
 
     child_collect(h->child);
-    if (child_done(h->child)) {
+    if (child_done(h->child))
         op_done(&po->op);
-    } else if (limit < HUGE_VAL) {
-        po->timer = malloc(sizeof *po->timer);
-        if (!po->timer)
-            return luaL_error(L, "not enough memory");
-        uv_timer_init(&host->loop, po->timer);
-        po->timer->data = po;
-        uv_update_time(&host->loop);
-        uv_timer_start(po->timer, on_wait_over, bind_millis(limit), 0);
-    }
+    else if (limit < HUGE_VAL)
+        op_timeout(L, &po->op, bind_millis(limit));
     return op_wait(L, &po->op, wait_finish);
 }
 

@@ -9,6 +9,7 @@
 #include "bind.h"
 #include "err_lua.h"
 #include "host.h"
+#include "op.h"
 #include "serve.h"
 #include "task.h"
 
@@ -21,40 +22,24 @@ struct server {
     struct op *accept, *close;
 };
 
-struct server_op {
-    struct op op;
-    struct op **slot; /* where the server knows it */
-};
-
 struct request {
     struct serve_request *r; /* NULL: closed */
     struct task_link handler;
     struct op *wait; /* for room, or for the body */
 };
 
-struct request_op {
-    struct op op;
-    struct request *request;
-};
-
-static void wake(struct op *op)
-{
-    if (op)
-        op_done(op);
-}
-
 static void server_on_request(void *data)
 {
     struct server *sv = data;
 
-    wake(sv->accept);
+    op_done(sv->accept);
 }
 
 static void server_on_idle(void *data)
 {
     struct server *sv = data;
 
-    wake(sv->close);
+    op_done(sv->close);
 }
 
 static void server_on_closed(void *data)
@@ -62,8 +47,8 @@ static void server_on_closed(void *data)
     struct server *sv = data;
 
     sv->serve = NULL;
-    wake(sv->accept);
-    wake(sv->close);
+    op_done(sv->accept);
+    op_done(sv->close);
 }
 
 static bool listen_socket(lua_State *L, struct serve_socket *socket, struct err *e)
@@ -122,22 +107,9 @@ static int l_listen(lua_State *L)
     return 1;
 }
 
-static void server_op_leave(struct op *op)
+static struct op *server_op(lua_State *L, struct op **slot)
 {
-    *((struct server_op *)op)->slot = NULL;
-}
-
-static struct server_op *server_op(lua_State *L, struct op **slot)
-{
-    struct server_op *so;
-
-    if (*slot)
-        luaL_error(L, "the server is waited for already");
-    so = op_new(L, sizeof *so, NULL);
-    so->slot = slot;
-    so->op.leave = server_op_leave;
-    *slot = &so->op;
-    return so;
+    return op_claim(L, sizeof(struct op), NULL, slot, "the server is waited for already");
 }
 
 /* Takes the next request out of the queue of the server at index 1. */
@@ -159,14 +131,14 @@ static int accept_finish(lua_State *L, struct op *op)
 static int l_accept(lua_State *L)
 {
     struct server *sv = bind_self(L, 1, SERVER_CLASS);
-    struct server_op *so;
+    struct op *op;
 
     lua_settop(L, 1);
     if (!sv->serve || push_request(L, sv))
         return sv->serve ? 1 : 0;
     lua_settop(L, 1);
-    so = server_op(L, &sv->accept);
-    return op_wait(L, &so->op, accept_finish);
+    op = server_op(L, &sv->accept);
+    return op_wait(L, op, accept_finish);
 }
 
 static int close_finish(lua_State *L, struct op *op)
@@ -182,7 +154,7 @@ static int l_close(lua_State *L)
 {
     struct server *sv = bind_self(L, 1, SERVER_CLASS);
     uint64_t limit = bind_millis(luaL_optnumber(L, 2, 5));
-    struct server_op *so;
+    struct op *op;
 
     if (!sv->serve)
         return 0;
@@ -191,8 +163,8 @@ static int l_close(lua_State *L)
         serve_close(sv->serve);
         return 0;
     }
-    so = server_op(L, &sv->close);
-    return op_wait(L, &so->op, close_finish);
+    op = server_op(L, &sv->close);
+    return op_wait(L, op, close_finish);
 }
 
 /* server:stop(): at once; also __gc and __close */
@@ -219,14 +191,14 @@ static void request_on_gone(struct serve_request *r)
 
     if (q->handler.task)
         task_cancel(q->handler.task);
-    wake(q->wait);
+    op_done(q->wait);
 }
 
 static void request_on_progress(struct serve_request *r)
 {
     struct request *q = r->data;
 
-    wake(q->wait);
+    op_done(q->wait);
 }
 
 static struct request *open_request(lua_State *L)
@@ -291,24 +263,16 @@ static int push_body(lua_State *L, const struct request *q)
     return 1;
 }
 
-static void request_op_leave(struct op *op)
-{
-    ((struct request_op *)op)->request->wait = NULL;
-}
-
 static int wait_on(lua_State *L, struct request *q, op_finish finish)
 {
-    struct request_op *w = op_new(L, sizeof *w, NULL);
-
-    w->request = q;
-    w->op.leave = request_op_leave;
-    q->wait = &w->op;
-    return op_wait(L, &w->op, finish);
+    return op_wait(L, op_claim(L, sizeof(struct op), NULL, &q->wait, "the request is waited for already"),
+                   finish);
 }
 
 static int receive_finish(lua_State *L, struct op *op)
 {
-    return push_body(L, ((struct request_op *)op)->request);
+    (void)op;
+    return push_body(L, bind_self(L, 1, REQUEST_CLASS));
 }
 
 /* request:receive() -> body | nil, err. Waits until it is here; nobody has to ask for it. */
@@ -397,8 +361,9 @@ static int l_stream(lua_State *L)
 
 static int write_finish(lua_State *L, struct op *op)
 {
-    struct request *q = ((struct request_op *)op)->request;
+    struct request *q = bind_self(L, 1, REQUEST_CLASS);
 
+    (void)op;
     if (!q->r || !q->r->conn || q->r->cut)
         return err_fail(L, ERR_CLOSED, "serve.write", NULL, "the client is gone");
     lua_pushboolean(L, true);

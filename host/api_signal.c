@@ -7,7 +7,7 @@
 #include "api.h"
 #include "bind.h"
 #include "host.h"
-#include "task.h"
+#include "op.h"
 
 static const struct {
     const char *name;
@@ -17,33 +17,13 @@ static const struct {
 };
 #define SIGNALS (sizeof signal_names / sizeof *signal_names)
 
-struct signal_op {
-    struct op op;
-    struct host *host;
-    int got;
-};
-
 struct signal_set {
     uv_signal_t handles[SIGNALS];
     bool open[SIGNALS];
     unsigned pending; /* bit i: signal_names[i] arrived and nobody took it */
-    struct signal_op *waiter;
+    struct op *waiter;
     int closing;
 };
-
-static void take_signal(struct signal_set *s)
-{
-    struct signal_op *w = s->waiter;
-
-    for (unsigned i = 0; w && i < SIGNALS; i++)
-        if (s->pending & (1u << i)) {
-            s->pending &= ~(1u << i);
-            s->waiter = NULL;
-            w->got = (int)i;
-            op_done(&w->op);
-            return;
-        }
-}
 
 static void on_signal(uv_signal_t *handle, int signum)
 {
@@ -52,7 +32,7 @@ static void on_signal(uv_signal_t *handle, int signum)
     for (unsigned i = 0; i < SIGNALS; i++)
         if (signal_names[i].number == signum)
             s->pending |= 1u << i;
-    take_signal(s);
+    op_done(s->waiter);
 }
 
 /* catch(name...): from now on these signals are kept for next_signal instead of ending the process. */
@@ -88,17 +68,14 @@ static int l_catch(lua_State *L)
     return 0;
 }
 
-static void signal_leave(struct op *op)
-{
-    struct signal_op *w = (struct signal_op *)op;
-
-    if (w->host->signals && w->host->signals->waiter == w)
-        w->host->signals->waiter = NULL;
-}
-
 static int signal_finish(lua_State *L, struct op *op)
 {
-    lua_pushstring(L, signal_names[((struct signal_op *)op)->got].name);
+    struct signal_set *s = bind_host(L)->signals;
+    int i = __builtin_ctz(s->pending); /* in the order of their names */
+
+    (void)op;
+    s->pending &= s->pending - 1;
+    lua_pushstring(L, signal_names[i].name);
     return 1;
 }
 
@@ -106,16 +83,15 @@ static int signal_finish(lua_State *L, struct op *op)
 static int l_next_signal(lua_State *L)
 {
     struct host *host = bind_host(L);
-    struct signal_op *w;
+    struct signal_set *s = host->signals;
+    struct op *op;
 
-    if (!host->signals || host->signals->waiter)
-        return luaL_error(L, host->signals ? "somebody waits for signals already" : "call catch first");
-    w = op_new(L, sizeof *w, NULL);
-    w->host = host;
-    w->op.leave = signal_leave;
-    host->signals->waiter = w;
-    take_signal(host->signals);
-    return op_wait(L, &w->op, signal_finish);
+    if (!s)
+        return luaL_error(L, "call catch first");
+    op = op_claim(L, sizeof *op, NULL, &s->waiter, "somebody waits for signals already");
+    if (s->pending)
+        op_done(op);
+    return op_wait(L, op, signal_finish);
 }
 
 static void signal_closed(uv_handle_t *handle)
@@ -133,6 +109,7 @@ void signal_close_all(struct host *host)
     host->signals = NULL;
     if (!s)
         return;
+    ops_done(&s->waiter);
     for (unsigned i = 0; i < SIGNALS; i++)
         s->closing += s->open[i];
     if (s->closing == 0) {

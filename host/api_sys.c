@@ -18,7 +18,7 @@
 #include "fault.h"
 #include "handle.h"
 #include "host.h"
-#include "task.h"
+#include "op.h"
 #include "text.h"
 #include "version.h"
 

@@ -1,62 +1,17 @@
 /* core.task: tasks for scripts. Waiting: handle:join, signal:wait.
  *
  * A handle holds the task while it runs and its results afterwards (user value 1). */
-#include <stdlib.h>
 #include <string.h>
 #include "api.h"
 #include "asked.h"
 #include "bind.h"
-#include "handle.h"
 #include "host.h"
+#include "op.h"
 #include "task.h"
 
 #define SIGNAL_CLASS "moontide.signal"
 
-/* ---- a timer for waits that may time out; its memory outlives the op until libuv lets go ---- */
-
-static void drop_timer(void **timer)
-{
-    handle_drop(*timer);
-    *timer = NULL;
-}
-
-/* seconds < 0: no timeout. raises */
-static void start_timer(lua_State *L, void **timer, lua_Number seconds, uv_timer_cb on_time, void *data)
-{
-    struct host *host = bind_host(L);
-    uv_timer_t *t;
-
-    if (seconds < 0)
-        return;
-    t = malloc(sizeof *t);
-    if (!t)
-        luaL_error(L, "not enough memory");
-    uv_timer_init(&host->loop, t);
-    t->data = data;
-    *timer = t;
-    uv_update_time(&host->loop);
-    uv_timer_start(t, on_time, bind_millis(seconds), 0);
-}
-
 /* ---- join ---- */
-
-static void join_leave(struct op *op)
-{
-    struct task_join *j = (struct task_join *)op;
-
-    task_join_remove(j);
-    drop_timer(&j->timer);
-}
-
-static void join_timeout(uv_timer_t *timer)
-{
-    struct task_join *j = timer->data;
-
-    if (j) {
-        j->timed_out = true;
-        op_done(&j->op);
-    }
-}
 
 /* The results stand in the handle's user value. Stack on entry: 1 = handle. */
 static int push_results(lua_State *L)
@@ -83,9 +38,7 @@ static int push_results(lua_State *L)
 
 static int join_finish(lua_State *L, struct op *op)
 {
-    struct task_join *j = (struct task_join *)op;
-
-    if (j->timed_out)
+    if (op->timed_out)
         return err_fail(L, ERR_TIMEOUT, "task.join", NULL, "the task is still running");
     return push_results(L);
 }
@@ -94,18 +47,18 @@ static int l_join(lua_State *L)
 {
     struct task_handle *h = bind_self(L, 1, TASK_CLASS);
     lua_Number timeout = luaL_optnumber(L, 2, -1);
-    struct task_join *j;
+    struct op *op;
 
     h->joined = true;
     if (!h->task)
         return push_results(L);
     if (h->task == task_current(L))
         return luaL_error(L, "a task cannot wait for itself");
-    j = op_new(L, sizeof *j, NULL);
-    j->op.leave = join_leave;
-    task_join_add(h->task, j);
-    start_timer(L, &j->timer, timeout, join_timeout, j);
-    return op_wait(L, &j->op, join_finish);
+    op = op_new(L, sizeof *op, NULL);
+    task_join(h->task, op);
+    if (timeout >= 0)
+        op_timeout(L, op, bind_millis(timeout));
+    return op_wait(L, op, join_finish);
 }
 
 static int l_cancel(lua_State *L)
@@ -303,59 +256,14 @@ static int l_on_unhandled(lua_State *L)
 
 /* ---- signals: wait until somebody notifies; a notification without a waiter is kept, once ---- */
 
-struct wait_op {
-    struct op op;
-    struct signal *signal; /* NULL: not among the waiters of one */
-    struct wait_op *next, **link;
-    void *timer;
-    bool notified;
-};
-
 struct signal {
-    struct wait_op *waiters, **tail; /* in their order; tail is NULL as long as nobody ever waited */
+    struct op *waiters;
     bool pending;
 };
 
-static void wait_enter(struct wait_op *w, struct signal *s)
-{
-    w->signal = s;
-    w->link = s->waiters ? s->tail : &s->waiters;
-    *w->link = w;
-    s->tail = &w->next;
-}
-
-static void wait_end(struct wait_op *w)
-{
-    if (!w->signal)
-        return;
-    *w->link = w->next;
-    if (w->next)
-        w->next->link = w->link;
-    else
-        w->signal->tail = w->link;
-    w->signal = NULL;
-    w->next = NULL;
-}
-
-static void wait_leave(struct op *op)
-{
-    struct wait_op *w = (struct wait_op *)op;
-
-    wait_end(w);
-    drop_timer(&w->timer);
-}
-
-static void wait_timeout(uv_timer_t *timer)
-{
-    struct wait_op *w = timer->data;
-
-    if (w)
-        op_done(&w->op);
-}
-
 static int wait_finish(lua_State *L, struct op *op)
 {
-    lua_pushboolean(L, ((struct wait_op *)op)->notified);
+    lua_pushboolean(L, !op->timed_out);
     return 1;
 }
 
@@ -363,18 +271,17 @@ static int l_wait(lua_State *L)
 {
     struct signal *s = bind_self(L, 1, SIGNAL_CLASS);
     lua_Number timeout = luaL_optnumber(L, 2, -1);
-    struct wait_op *w = op_new(L, sizeof *w, NULL);
+    struct op *op = op_new(L, sizeof *op, NULL);
 
-    w->op.leave = wait_leave;
     if (s->pending) {
         s->pending = false;
-        w->notified = true;
-        op_done(&w->op);
+        op_done(op);
     } else {
-        wait_enter(w, s);
-        start_timer(L, &w->timer, timeout, wait_timeout, w);
+        op_enter(op, &s->waiters);
+        if (timeout >= 0)
+            op_timeout(L, op, bind_millis(timeout));
     }
-    return op_wait(L, &w->op, wait_finish);
+    return op_wait(L, op, wait_finish);
 }
 
 static int l_notify(lua_State *L)
@@ -382,13 +289,7 @@ static int l_notify(lua_State *L)
     struct signal *s = bind_self(L, 1, SIGNAL_CLASS);
 
     s->pending = !s->waiters;
-    while (s->waiters) {
-        struct wait_op *w = s->waiters;
-
-        wait_end(w);
-        w->notified = true;
-        op_done(&w->op);
-    }
+    ops_done(&s->waiters);
     return 0;
 }
 

@@ -1,34 +1,10 @@
 /* core.time: clocks and sleep. Waiting: sleep. */
-#include <stdlib.h>
 #include <time.h>
 #include "api.h"
 #include "bind.h"
-#include "handle.h"
-#include "host.h"
-#include "task.h"
+#include "op.h"
 
-struct nap {
-    struct op op;
-    uv_timer_t *timer;
-};
-
-static void nap_leave(struct op *op)
-{
-    struct nap *nap = (struct nap *)op;
-
-    handle_drop(nap->timer);
-    nap->timer = NULL;
-}
-
-static void on_time(uv_timer_t *timer)
-{
-    struct nap *nap = timer->data;
-
-    if (nap)
-        op_done(&nap->op);
-}
-
-static int nap_finish(lua_State *L, struct op *op)
+static int sleep_finish(lua_State *L, struct op *op)
 {
     (void)L;
     (void)op;
@@ -38,18 +14,10 @@ static int nap_finish(lua_State *L, struct op *op)
 static int l_sleep(lua_State *L)
 {
     uint64_t millis = bind_millis(luaL_checknumber(L, 1));
-    struct host *host = bind_host(L);
-    struct nap *nap = op_new(L, sizeof *nap, NULL);
+    struct op *op = op_new(L, sizeof *op, NULL);
 
-    nap->op.leave = nap_leave;
-    nap->timer = malloc(sizeof *nap->timer);
-    if (!nap->timer)
-        return luaL_error(L, "not enough memory");
-    uv_timer_init(&host->loop, nap->timer);
-    nap->timer->data = nap;
-    uv_update_time(&host->loop);
-    uv_timer_start(nap->timer, on_time, millis, 0);
-    return op_wait(L, &nap->op, nap_finish);
+    op_timeout(L, op, millis);
+    return op_wait(L, op, sleep_finish);
 }
 
 static lua_Number seconds(clockid_t clock)

@@ -12,9 +12,8 @@
 #include "api.h"
 #include "bind.h"
 #include "buf.h"
-#include "handle.h"
 #include "host.h"
-#include "task.h"
+#include "op.h"
 
 #define CLASS     "moontide.watch"
 #define NAMES_MAX 256
@@ -26,15 +25,9 @@ struct watch_job {
     char only[NAME_MAX + 1]; /* the one name that counts; empty: all */
 };
 
-struct watch_op {
-    struct op op;
-    struct watch *watch;
-    uv_timer_t *timer;
-};
-
 struct watch {
     struct watch_job *job; /* NULL: closed */
-    struct watch_op *waiter;
+    struct op *waiter;
     struct buf names; /* each with its NUL */
     size_t count;
     bool overflow;
@@ -76,8 +69,7 @@ static void on_event(uv_fs_event_t *event, const char *name, int events, int sta
         else
             w->count++;
     }
-    if (w->waiter)
-        op_done(&w->waiter->op);
+    op_done(w->waiter);
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -85,31 +77,13 @@ static void on_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
-static void on_timer(uv_timer_t *timer)
-{
-    struct watch_op *wo = timer->data;
-
-    if (wo)
-        op_done(&wo->op);
-}
-
-static void watch_leave(struct op *op)
-{
-    struct watch_op *wo = (struct watch_op *)op;
-
-    handle_drop(wo->timer);
-    wo->timer = NULL;
-    if (wo->watch && wo->watch->waiter == wo)
-        wo->watch->waiter = NULL;
-    wo->watch = NULL;
-}
-
 static int watch_finish(lua_State *L, struct op *op)
 {
-    struct watch *w = ((struct watch_op *)op)->watch;
+    struct watch *w = bind_self(L, 1, CLASS);
     lua_Integer n = 0;
     struct err e;
 
+    (void)op;
     if (!w->job)
         return err_fail(L, ERR_CLOSED, "fs.watch", NULL, "the watch was closed");
     if (w->status < 0) {
@@ -138,30 +112,17 @@ static int l_wait(lua_State *L)
 {
     struct watch *w = bind_self(L, 1, CLASS);
     lua_Number limit = luaL_optnumber(L, 2, HUGE_VAL);
-    struct host *host = bind_host(L);
-    struct watch_op *wo;
+    struct op *op;
 
     if (!w->job)
         return luaL_error(L, "this watch is closed");
-    if (w->waiter)
-        return luaL_error(L, "another task already waits for this watch");
     lua_settop(L, 2);
-    wo = op_new(L, sizeof *wo, NULL);
-    wo->op.leave = watch_leave;
-    wo->watch = w;
-    w->waiter = wo;
-    if (something(w)) {
-        op_done(&wo->op);
-    } else if (limit < HUGE_VAL) {
-        wo->timer = malloc(sizeof *wo->timer);
-        if (!wo->timer)
-            return luaL_error(L, "not enough memory");
-        uv_timer_init(&host->loop, wo->timer);
-        wo->timer->data = wo;
-        uv_update_time(&host->loop);
-        uv_timer_start(wo->timer, on_timer, bind_millis(limit), 0);
-    }
-    return op_wait(L, &wo->op, watch_finish);
+    op = op_claim(L, sizeof *op, NULL, &w->waiter, "another task already waits for this watch");
+    if (something(w))
+        op_done(op);
+    else if (limit < HUGE_VAL)
+        op_timeout(L, op, bind_millis(limit));
+    return op_wait(L, op, watch_finish);
 }
 
 static int l_close(lua_State *L)
@@ -175,8 +136,7 @@ static int l_close(lua_State *L)
     job->watch = NULL;
     uv_close((uv_handle_t *)&job->event, on_closed);
     buf_free(&w->names);
-    if (w->waiter)
-        op_done(&w->waiter->op);
+    op_done(w->waiter);
     return 0;
 }
 

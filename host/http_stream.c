@@ -6,18 +6,18 @@
 
 #include <string.h>
 #include "bind.h"
-#include "task.h"
+#include "op.h"
 
 #define STREAM_CLASS "moontide.http_stream"
 
 struct stream {
     struct http_job *job; /* NULL: closed */
-    struct read_op *reader;
+    struct op *reader;
 };
 
 struct read_op {
     struct op op;
-    struct stream *stream; /* NULL: closed under the reader's hands */
+    struct stream *stream;
     size_t most;
 };
 
@@ -25,8 +25,7 @@ static void on_stream_ready(struct http_job *job)
 {
     struct stream *s = job->owner;
 
-    if (s->reader)
-        op_done(&s->reader->op);
+    op_done(s->reader);
 }
 
 static void stream_close(struct stream *s)
@@ -34,11 +33,7 @@ static void stream_close(struct stream *s)
     struct http_job *job = s->job;
 
     s->job = NULL;
-    if (s->reader) {
-        s->reader->stream = NULL;
-        op_done(&s->reader->op);
-        s->reader = NULL;
-    }
+    op_done(s->reader);
     http_job_free(job);
 }
 
@@ -46,18 +41,6 @@ static int l_stream_close(lua_State *L)
 {
     stream_close(bind_self(L, 1, STREAM_CLASS));
     return 0;
-}
-
-static void read_leave(struct op *op)
-{
-    struct read_op *r = (struct read_op *)op;
-
-    if (r->stream) {
-        r->stream->reader = NULL;
-        if (r->stream->job)
-            r->stream->job->on_ready = NULL;
-    }
-    r->stream = NULL;
 }
 
 /* Waits for what `want` says; the finish function then takes it. */
@@ -68,15 +51,9 @@ static int stream_wait(lua_State *L, enum http_want want, size_t most, op_finish
 
     if (!s->job)
         return err_fail(L, ERR_CLOSED, "http.read", NULL, "the answer was closed");
-    if (s->reader)
-        return bind_error(L, "another task reads this answer already");
-    r = op_new(L, sizeof *r, NULL);
-    r->op.leave = read_leave;
+    r = op_claim(L, sizeof *r, NULL, &s->reader, "another task reads this answer already");
     r->stream = s;
     r->most = most;
-    s->reader = r;
-    s->job->owner = s;
-    s->job->on_ready = on_stream_ready;
     http_job_want(s->job, want);
     if (http_job_ready(s->job))
         op_done(&r->op);
@@ -98,7 +75,7 @@ static int read_finish(lua_State *L, struct op *op)
     const char *data;
     size_t len;
 
-    if (!r->stream)
+    if (!r->stream->job)
         return err_fail(L, ERR_CLOSED, "http.read", NULL, "the answer was closed");
     data = http_job_data(r->stream->job, &len);
     if (!len)
@@ -123,7 +100,7 @@ static int l_stream_read(lua_State *L)
 static int line_finish(lua_State *L, struct op *op)
 {
     struct read_op *r = (struct read_op *)op;
-    struct http_job *job = r->stream ? r->stream->job : NULL;
+    struct http_job *job = r->stream->job;
     const char *data, *newline;
     size_t len, line;
 
@@ -155,8 +132,8 @@ void http_stream_push(lua_State *L, struct http_job **job)
     struct stream *s = bind_new(L, sizeof *s, STREAM_CLASS);
 
     s->job = *job;
-    s->job->owner = NULL;
-    s->job->on_ready = NULL;
+    s->job->owner = s;
+    s->job->on_ready = on_stream_ready;
     *job = NULL;
 }
 

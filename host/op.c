@@ -6,29 +6,92 @@
 #include "host.h"
 #include "task_inside.h"
 
+/* ---- a task's timer: for its deadline and for the end of its wait ---- */
+
+static void on_time(uv_timer_t *timer)
+{
+    struct task *t = timer->data;
+    uint64_t now;
+
+    if (!t)
+        return;
+    now = uv_now(&t->host->loop);
+    if (t->op && !t->op->done && t->op->until && t->op->until <= now) {
+        t->op->timed_out = true;
+        op_done(t->op);
+    }
+    if (t->deadline && t->deadline <= now)
+        task_cut(t, ERR_DEADLINE);
+}
+
+/* False: no memory for it. */
+static bool timer_open(struct task *t)
+{
+    if (t->timer)
+        return true;
+    t->timer = malloc(sizeof *t->timer);
+    if (!t->timer)
+        return false;
+    uv_timer_init(&t->host->loop, t->timer);
+    t->timer->data = t;
+    return true;
+}
+
+/* Sets it to what comes first. */
+static void timer_arm(struct task *t)
+{
+    uint64_t at = t->deadline, now = uv_now(&t->host->loop);
+
+    if (t->op && t->op->until && (!at || t->op->until < at))
+        at = t->op->until;
+    if (at)
+        uv_timer_start(t->timer, on_time, at > now ? at - now : 0, 0);
+    else if (t->timer)
+        uv_timer_stop(t->timer);
+}
+
+/* The loop's time so many milliseconds from now. */
+static uint64_t timer_after(struct task *t, uint64_t millis)
+{
+    uv_update_time(&t->host->loop);
+    return uv_now(&t->host->loop) + millis;
+}
+
 /* ---- ops ---- */
 
 void op_cut(struct op *op)
 {
-    if (!op->done && op->cancel) {
-        void (*cancel)(struct op *) = op->cancel;
+    void (*cancel)(struct op *) = op->done ? NULL : op->cancel;
 
-        op->cancel = NULL;
-        cancel(op);
-    }
     op->done = true;
+    if (cancel)
+        cancel(op);
 }
 
-static void unlink_op(struct op *op)
+static void leave_waiters(struct op *op)
 {
-    if (!op->task)
+    if (!op->waiter_link)
         return;
-    if (op->task->op == op)
-        op->task->op = NULL;
+    *op->waiter_link = op->next_waiter;
+    if (op->next_waiter)
+        op->next_waiter->waiter_link = op->waiter_link;
+    op->waiter_link = NULL;
+}
+
+static void leave_task(struct op *op)
+{
+    struct task *t = op->task;
+
+    if (!t)
+        return;
+    if (t->op == op)
+        t->op = NULL;
     op->task = NULL;
     *op->link = op->next;
     if (op->next)
         op->next->link = op->link;
+    if (op->until)
+        timer_arm(t);
 }
 
 /* Calling a closer takes memory. Where there was none, an op outlives its frame and waits
@@ -39,7 +102,8 @@ void ops_orphan(struct task *t)
         struct op *op = t->ops;
 
         op_cut(op);
-        unlink_op(op);
+        leave_waiters(op);
+        leave_task(op);
     }
 }
 
@@ -55,7 +119,8 @@ static int l_op_leave(lua_State *L)
         op->leave = NULL;
         leave(op);
     }
-    unlink_op(op);
+    leave_waiters(op);
+    leave_task(op);
     return 0;
 }
 
@@ -122,6 +187,35 @@ void *op_new(lua_State *L, size_t size, void (*cancel)(struct op *op))
     return op;
 }
 
+void *op_claim(lua_State *L, size_t size, void (*cancel)(struct op *op), struct op **slot, const char *busy)
+{
+    struct op *op;
+
+    if (*slot)
+        bind_error(L, "%s", busy);
+    op = op_new(L, size, cancel);
+    op_enter(op, slot);
+    return op;
+}
+
+void op_enter(struct op *op, struct op **waiters)
+{
+    op->waiter_link = waiters;
+    op->next_waiter = *waiters;
+    if (op->next_waiter)
+        op->next_waiter->waiter_link = &op->next_waiter;
+    *waiters = op;
+}
+
+void op_timeout(lua_State *L, struct op *op, uint64_t millis)
+{
+    struct task *t = op->task;
+
+    if (!timer_open(t))
+        luaL_error(L, "not enough memory");
+    op->until = timer_after(t, millis);
+}
+
 static int op_resumed(lua_State *L, int status, lua_KContext ctx)
 {
     struct op *op = (struct op *)ctx;
@@ -138,16 +232,36 @@ int op_wait(lua_State *L, struct op *op, op_finish finish)
     if (op->done)
         return finish(L, op);
     op->task->op = op;
+    if (op->until)
+        timer_arm(op->task);
     return lua_yieldk(L, 0, (lua_KContext)op, op_resumed);
 }
 
 void op_done(struct op *op)
 {
-    if (op->done)
+    if (!op || op->done)
         return;
     op->done = true;
     if (op->task && op->task->op == op)
         task_make_ready(op->task);
+}
+
+void ops_done(struct op **waiters)
+{
+    struct op *oldest = NULL;
+
+    while (*waiters) { /* they stand in the opposite order */
+        struct op *op = *waiters;
+
+        leave_waiters(op);
+        op_enter(op, &oldest);
+    }
+    while (oldest) {
+        struct op *op = oldest;
+
+        leave_waiters(op);
+        op_done(op);
+    }
 }
 
 /* ---- cancellation and deadlines ---- */
@@ -186,41 +300,13 @@ void task_cancel(struct task *t)
     } while (c != t);
 }
 
-static void on_deadline(uv_timer_t *timer)
-{
-    struct task *t = timer->data;
-
-    if (t && t->deadline)
-        task_cut(t, ERR_DEADLINE);
-}
-
-/* Arms or stops the timer for t->deadline. False: no memory for it. */
-static bool deadline_arm(struct task *t)
-{
-    uint64_t now;
-
-    if (!t->deadline) {
-        if (t->timer)
-            uv_timer_stop(t->timer);
-        return true;
-    }
-    if (!t->timer) {
-        t->timer = malloc(sizeof *t->timer);
-        if (!t->timer)
-            return false;
-        uv_timer_init(&t->host->loop, t->timer);
-        t->timer->data = t;
-    }
-    now = uv_now(&t->host->loop);
-    uv_timer_start(t->timer, on_deadline, t->deadline > now ? t->deadline - now : 0, 0);
-    return true;
-}
-
 bool task_deadline_set(struct task *t, uint64_t millis)
 {
-    uv_update_time(&t->host->loop);
-    t->deadline = uv_now(&t->host->loop) + millis;
-    return deadline_arm(t);
+    if (!timer_open(t))
+        return false;
+    t->deadline = timer_after(t, millis);
+    timer_arm(t);
+    return true;
 }
 
 struct deadline_guard {
@@ -242,7 +328,7 @@ static int l_deadline_leave(lua_State *L)
         g->task->grace_ns = 0;
     }
     g->task->deadline = g->outer;
-    deadline_arm(g->task);
+    timer_arm(g->task);
     return 0;
 }
 
@@ -260,13 +346,13 @@ void task_deadline_enter(lua_State *L, uint64_t millis)
     g->task = t;
     g->outer = t->deadline;
     lua_toclose(L, -1);
-    uv_update_time(&t->host->loop);
-    when = uv_now(&t->host->loop) + (millis ? millis : 1);
+    if (!timer_open(t))
+        luaL_error(L, "not enough memory");
+    when = timer_after(t, millis ? millis : 1);
     g->active = true;
     if (!t->deadline || when < t->deadline) {
         t->deadline = when;
-        if (!deadline_arm(t))
-            luaL_error(L, "not enough memory");
+        timer_arm(t);
     }
 }
 

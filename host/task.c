@@ -242,12 +242,7 @@ static void task_end(struct task *t, int status, int n)
     slice_end(t);
     ops_orphan(t);
     call_protected(L, l_release, t, !told, 0);
-    while (t->joins) {
-        struct task_join *j = t->joins;
-
-        task_join_remove(j);
-        op_done(&j->op);
-    }
+    ops_done(&t->joins);
     while (t->links)
         task_link(t->links, NULL);
     handle_drop(t->timer);
@@ -378,24 +373,9 @@ void task_link(struct task_link *l, struct task *t)
     t->links = l;
 }
 
-void task_join_add(struct task *t, struct task_join *join)
+void task_join(struct task *t, struct op *op)
 {
-    join->task = t;
-    join->link = &t->joins;
-    join->next = t->joins;
-    if (join->next)
-        join->next->link = &join->next;
-    t->joins = join;
-}
-
-void task_join_remove(struct task_join *join)
-{
-    if (!join->task)
-        return;
-    *join->link = join->next;
-    if (join->next)
-        join->next->link = join->link;
-    join->task = NULL;
+    op_enter(op, &t->joins);
 }
 
 void task_set_main(struct host *host, struct task *t)

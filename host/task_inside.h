@@ -2,6 +2,8 @@
 #ifndef MOONTIDE_TASK_INSIDE_H
 #define MOONTIDE_TASK_INSIDE_H
 
+#include "err.h"
+#include "op.h"
 #include "task.h"
 
 #define OP_CLASS       "moontide.op"
@@ -21,9 +23,9 @@ struct task {
     struct task *next_ready;
     struct op *op;           /* what it waits for */
     struct op *ops;          /* all that point at it, newest first */
-    struct task_join *joins; /* who waits for its end */
+    struct op *joins;        /* who waits for its end */
     struct task_link *links; /* who else points at it */
-    uv_timer_t *timer;       /* for the deadline; own memory, freed by its close callback */
+    uv_timer_t *timer;       /* for the deadline and what it waits for; own memory, NULL until it is needed */
     uint64_t deadline;       /* loop time in ms; 0: none */
     struct task_limits limits;
     uint64_t cpu_ns;   /* of everybody who pays here */

@@ -13,7 +13,8 @@
 #define MOONTIDE_WORK_H
 
 #include <uv.h>
-#include "task.h"
+#include "err.h"
+#include "op.h"
 
 struct work {
     uv_work_t req;

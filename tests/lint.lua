@@ -92,7 +92,7 @@ end
 local FLOORS = {
   { "alloc", "buf", "collector", "embed", "err", "err_lua", "handle", "secret", "version" },
   { "bind" },
-  { "task", "work", "watchdog", "host", "api" },
+  { "loop", "op", "slice", "task", "work", "watchdog", "host", "api" },
 }
 
 local function floor_of(name)

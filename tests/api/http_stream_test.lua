@@ -23,6 +23,17 @@ test("lines come as they are sent", function()
   ok(time.monotonic() - first > 0.3) -- the last is sent 1.6 s after the first
 end)
 
+test("one task at a time reads, and the second takes nothing from the first", function()
+  local answer <close> = open("lines", { n = 3, ms = 200 })
+  eq(answer:read(), "line 1\r\n")
+  local reader = task.spawn(answer.read, answer)
+  time.sleep(0)
+  raises("another task reads", answer.read, answer)
+  eq(reader:join(), "line 2\r\n")
+  eq(answer:read(), "line 3\r\n")
+  eq(answer:read(), nil)
+end)
+
 test("many lines, in order and whole", function()
   local answer <close> = open("lines", { n = 30000 })
   local n = 0

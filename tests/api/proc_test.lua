@@ -293,6 +293,17 @@ test("wait collects what nobody reads, also after a loop was left early", functi
   ok(#result.stdout <= 1000)
 end)
 
+test("one task at a time waits for the same of a child, and the second takes nothing from the first", function()
+  local cat <close> = ok(proc.spawn { CHILD, "echo" })
+  local reader = task.spawn(cat.read, cat)
+  time.sleep(0)
+  raises("another task already waits", cat.read, cat)
+  ok(cat:write "one\n")
+  eq({ reader:join() }, { "one\n", "stdout" })
+  ok(cat:write "two\n")
+  eq({ cat:read() }, { "two\n", "stdout" })
+end)
+
 test("wait gives up after its own timeout and the child goes on", function()
   local handle <close> = ok(proc.spawn { CHILD, "stubborn" })
   fails("timeout", handle:wait(0.05))

@@ -15,7 +15,12 @@ end)
 
 test("a script in which everybody waits for everybody is told so", function()
   local dir <close> = assert(fs.temp_dir())
-  assert(fs.write(dir.path .. "/script.lua", [[require("task").signal():wait()]]))
+  assert(fs.write(dir.path .. "/script.lua", [[
+    local task = require "task"
+    local s = task.signal()
+    task.spawn(s.notify, s)
+    assert(task.deadline(600, s.wait, s, 600)) -- ends early, and leaves no timer that could wake anybody
+    s:wait()]]))
   local result = assert(proc.run { sys.exe(), "exec", dir.path .. "/script.lua", timeout = 10 })
   eq(result.code, 70)
   has(result.stderr, "deadlock")

@@ -128,6 +128,19 @@ test("an inner deadline cannot outlast the outer one", function()
   eq(e.code, "deadline")
 end)
 
+test("the end of a wait and the deadline around it do not get in each other's way", function()
+  local s, ends = task.signal(), {}
+  local _, e = pcall(task.deadline, 0.05, function()
+    for _ = 1, 2 do ends[#ends + 1] = s:wait(0.001) end
+    s:wait(600)
+  end)
+  eq({ ends, e.code }, { { false, false }, "deadline" })
+  local _, long = pcall(task.deadline, 0.02, function() s:wait(600) end)
+  eq(long.code, "deadline")
+  eq(s:wait(0.001), false) -- the deadline is over, and a wait ends by itself again
+  eq(task.deadline(600, function() return s:wait(0.001) end), false)
+end)
+
 test("pcall in a loop does not survive a deadline", function()
   local rounds = 0
   local _, e = pcall(task.deadline, 0.03, function()
