@@ -13,11 +13,11 @@ JOBS   ?= 2
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-PKGS := libcurl libuv sqlite3 yaml-0.1 libmicrohttpd libcrypto zlib
+PKGS := libcurl libuv sqlite3 yaml-0.1 libmicrohttpd libcrypto zlib libpcre2-8
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) lua5.4 2>/dev/null)
 PKG_LIBS   = $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 # The failure seam is made at link time: it reaches into archives only.
-PKG_LIBS_fault = $(patsubst -lyaml,-l:libyaml.a,$(patsubst -lsqlite3,-l:libsqlite3.a,$(PKG_LIBS)))
+PKG_LIBS_fault = $(patsubst -lpcre2-8,-l:libpcre2-8.a,$(patsubst -lyaml,-l:libyaml.a,$(patsubst -lsqlite3,-l:libsqlite3.a,$(PKG_LIBS))))
 # Lua and lua-cjson come from the distribution's static archives: no shared liblua, no loader.
 LUA_LIBS   = -l:liblua5.4-cjson.a -l:liblua5.4.a -lm -ldl
 

@@ -4,7 +4,8 @@
  *     satisfies(version, range) -> bool     glob(pattern, text) -> bool
  *     regexp(pattern) -> handle             handle:match(text) -> bool, key
  *
- * What cannot be understood is answered with nil and an error table, except by glob and match. */
+ * What cannot be understood is answered with nil and an error table, except by glob; match does so (budget)
+ * for a text that takes too many steps. */
 #include <stdio.h>
 #include <string.h>
 #include "api.h"
@@ -149,10 +150,16 @@ static int l_match(lua_State *L)
 {
     const struct regexp *re = bind_self(L, 1, REGEXP_CLASS);
     struct regexp_key key;
+    struct err e;
     size_t len;
     const char *text = luaL_checklstring(L, 2, &len);
+    bool matches = regexp_match(re, text, len, &key, &e);
 
-    lua_pushboolean(L, regexp_match(re, text, len, &key));
+    if (e.code == ERR_MEMORY)
+        return err_raise(L, &e, "semver.regexp", NULL);
+    if (e.code != ERR_NONE)
+        return err_return(L, &e, "semver.regexp", NULL);
+    lua_pushboolean(L, matches);
     if (!re->has_key)
         return 1;
     lua_pushlstring(L, key.data ? key.data : "", key.len);

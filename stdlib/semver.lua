@@ -144,7 +144,8 @@ local KEEPS = { all = {}, major = {}, minor = { major = true }, patch = { major 
 ---@field regexp table? compiled
 
 --- Reads an update policy: `all`, `major`, `minor`, `patch`, `force`, `never` (or nothing), `glob:PATTERN`
---- where `*` stands for anything, `regexp:PATTERN` in Go's syntax, `range:RANGE` as `satisfies` has it.
+--- where `*` stands for anything, `regexp:PATTERN` in Go's syntax, `range:RANGE` as `satisfies` has it. A tag for
+--- which an expression needs too many steps (as `(a*)*b` may) does not match.
 ---@param text string
 ---@return UpdatePolicy?
 ---@return Err? err code "invalid" for an unknown one, or what is wrong with the pattern
@@ -277,10 +278,12 @@ function DECIDE.glob(policy, current, candidate)
 end
 
 function DECIDE.regexp(policy, _, candidate)
-  if policy.regexp:match(candidate) then
+  local matches, err = policy.regexp:match(candidate)
+  if matches then
     return true, ("%q matches %s"):format(candidate, policy.text)
   end
-  return false, ("%q does not match %s"):format(candidate:sub(1, 80), policy.text)
+  return false, ("%q does not match %s%s"):format(candidate:sub(1, 80), policy.text,
+    matches == nil and ": " .. err.message or "")
 end
 
 -- A version that runs outside of the range gives way to any inside of it: the range was changed.

@@ -2,7 +2,7 @@
 -- api_semver.c, for stdlib/semver.lua.
 
 ---@class core.semver.Regexp
----@field match fun(self: core.semver.Regexp, text: string): boolean, string?
+---@field match fun(self: core.semver.Regexp, text: string): boolean?, (string|Err)?
 
 local M = {}
 

@@ -15,3 +15,6 @@ sweep.run("semver.allows by an expression", function()
   return semver.allows("regexp:^b-(?P<compare>\\d+)$", "b-1", "b-2")
 end)
 sweep.run("semver.candidates", function() return #semver.candidates("glob:b-*", { "b-1", "b-2" }) == 2 end)
+sweep.run("semver.candidates by an expression", function()
+  return #semver.candidates("regexp:^b-(?P<compare>\\d+)$", { "b-1", "x", "b-2" }) == 2
+end)

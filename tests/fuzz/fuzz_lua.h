@@ -1,5 +1,5 @@
-/* A Lua state for fuzz targets of bindings: our allocator, a host that is empty but for it, the error class, and
- * one core table. Each input has its own, so that a leak is found with the input that made it. */
+/* A Lua state for fuzz targets of bindings: our allocator, a host that is empty but for it, the error class,
+ * and one core table. Each input has its own, so that a leak is found with the input that made it. */
 #ifndef MOONTIDE_FUZZ_LUA_H
 #define MOONTIDE_FUZZ_LUA_H
 
@@ -31,8 +31,8 @@ static inline int fuzz_close(lua_State *L)
     return 0;
 }
 
-/* Calls core.NAME with the `args` values on top of the stack; returns how many results there are. A programmer's
- * mistake would raise: none is made here, so only the end of memory may. */
+/* Calls core.NAME with the `args` values on top of the stack; returns how many results there are. A
+ * programmer's mistake would raise: none is made here, so only the end of memory may. */
 static inline int fuzz_call(lua_State *L, const char *name, int args)
 {
     int base = lua_gettop(L) - args;
@@ -58,8 +58,8 @@ static inline const char *fuzz_code(lua_State *L)
     return lua_tostring(L, -1); /* stays on the stack */
 }
 
-/* One input in 16 once more with little memory: errors and leaks only, no result is looked at. Rarely, because Lua
- * collects garbage at every refusal. */
+/* One input in 16 once more with little memory: errors and leaks only, no result is looked at. Rarely,
+ * because Lua collects garbage at every refusal. */
 static inline void fuzz_starve(lua_State *L, const char *name, const uint8_t *data, size_t size)
 {
     size_t bytes = size ? (size_t)data[size / 2] * 16 : 0;

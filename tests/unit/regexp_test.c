@@ -7,16 +7,28 @@
 
 static struct regexp re;
 
-enum { REFUSED = 4 }; /* a bit of its own, so that & and | of answers tell the truth */
+static bool found(const char *subject, size_t len, struct regexp_key *key)
+{
+    struct err e;
+    bool yes = regexp_match(&re, subject, len, key, &e);
 
-/* 1 yes, 0 no, or REFUSED. */
+    CHECK_INT(e.code, ERR_NONE);
+    return yes;
+}
+
+/* Bits of their own, so that & and | of answers tell the truth. */
+enum { REFUSED = 4, UNDECIDED = 8 };
+
+/* 1 yes, 0 no, REFUSED or UNDECIDED. */
 static int matches(const char *pattern, const char *subject)
 {
     struct err e;
+    bool yes;
 
     if (!regexp_compile(&re, pattern, strlen(pattern), &e))
         return REFUSED;
-    return regexp_match(&re, subject, strlen(subject), NULL);
+    yes = regexp_match(&re, subject, strlen(subject), NULL, &e);
+    return e.code == ERR_NONE ? yes : e.code == ERR_BUDGET ? UNDECIDED : -1;
 }
 
 static enum err_code refusal(const char *pattern, size_t len)
@@ -34,7 +46,7 @@ static const char *key_of(const char *pattern, const char *subject)
 
     if (!regexp_compile(&re, pattern, strlen(pattern), &e))
         return "refused";
-    if (!regexp_match(&re, subject, strlen(subject), &key))
+    if (!found(subject, strlen(subject), &key))
         return "no match";
     snprintf(text, sizeof text, "%.*s", (int)key.len, key.data ? key.data : "");
     return text;
@@ -70,20 +82,20 @@ UNIT(looks_no_further_than_it_is_told)
     struct err e;
     struct regexp_key key = {"left over", 9};
 
-    CHECK(regexp_compile(&re, "a{2}", 3, &e) && regexp_match(&re, "a{2", 3, NULL)); /* just "a{2" */
-    CHECK(regexp_compile(&re, "ab", 1, &e) && regexp_match(&re, "a", 1, NULL));
+    CHECK(regexp_compile(&re, "a{2}", 3, &e) && found("a{2", 3, NULL)); /* just "a{2" */
+    CHECK(regexp_compile(&re, "ab", 1, &e) && found("a", 1, NULL));
     CHECK(regexp_compile(&re, "^(?P<compare>a)b$", 17, &e));
-    CHECK(regexp_match(&re, "abc", 2, &key) && key.len == 1);
-    CHECK(!regexp_match(&re, "abc", 1, &key) && !key.data && key.len == 0);
-    CHECK(regexp_compile(&re, "x\\b[^a]", 7, &e) && !regexp_match(&re, "xa", 2, NULL));
-    CHECK(regexp_compile(&re, "^a\\.[b]$", 9, &e) && !regexp_match(&re, "a\0b", 3, NULL) &&
-          !regexp_match(&re, "\0.b", 3, NULL) && !regexp_match(&re, "a.\0", 3, NULL));
+    CHECK(found("abc", 2, &key) && key.len == 1);
+    CHECK(!found("abc", 1, &key) && !key.data && key.len == 0);
+    CHECK(regexp_compile(&re, "x\\b[^a]", 7, &e) && !found("xa", 2, NULL));
+    CHECK(regexp_compile(&re, "^a\\.[b]$", 9, &e) && !found("a\0b", 3, NULL) && !found("\0.b", 3, NULL) &&
+          !found("a.\0", 3, NULL));
     CHECK(!regexp_compile(&re, "ab(", 3, &e) && strstr(e.message, "at byte 4"));
     CHECK(!glob_match("a*", 1, "ab", 2) && !glob_match("ab", 1, "ab", 2) && glob_match("ab", 1, "ab", 1));
     for (const char *word = "09azAZ_"; *word; word++)
-        CHECK(regexp_compile(&re, "\\b", 2, &e) && regexp_match(&re, word, 1, NULL));
+        CHECK(regexp_compile(&re, "\\b", 2, &e) && found(word, 1, NULL));
     for (const char *other = "/:`{@[-"; *other; other++)
-        CHECK(!regexp_match(&re, other, 1, NULL));
+        CHECK(!found(other, 1, NULL));
 }
 
 UNIT(matches_brackets)
@@ -153,7 +165,7 @@ UNIT(classes_hold_what_ctype_says)
             CHECK(regexp_compile(&re, pattern, strlen(pattern), &e));
             for (int c = 0; c < 256; c++) {
                 char byte = (char)c;
-                if (regexp_match(&re, &byte, 1, NULL) != ((classes[i].holds(c) != 0) ^ negated))
+                if (found(&byte, 1, NULL) != ((classes[i].holds(c) != 0) ^ negated))
                     CHECK_INT(c, -1);
             }
         }
@@ -176,15 +188,14 @@ UNIT(escapes_stand_for_one_byte)
             CHECK(regexp_compile(&re, pattern, strlen(pattern), &e));
             for (int other = 0; other < 256; other++) {
                 byte = (char)other;
-                if (regexp_match(&re, &byte, 1, NULL) != (other == c))
+                if (found(&byte, 1, NULL) != (other == c))
                     CHECK_INT(other, c);
             }
         }
         pattern[0] = '\\';
         pattern[1] = (char)c;
         byte = (char)c;
-        if (c < 128 && ispunct(c) &&
-            !(regexp_compile(&re, pattern, 2, &e) && regexp_match(&re, &byte, 1, NULL)))
+        if (c < 128 && ispunct(c) && !(regexp_compile(&re, pattern, 2, &e) && found(&byte, 1, NULL)))
             CHECK_INT(c, -1); /* each punctuation stands for itself */
         if (!(c < 128 && ispunct(c)) && c != ' ' && !strchr("xbBAzdDwWsStnrfva", c) &&
             regexp_compile(&re, pattern, 2, &e))
@@ -201,17 +212,16 @@ UNIT(ranges_hold_both_ends)
     struct err e;
 
     CHECK(regexp_compile(&re, "^[b-y]$", 7, &e));
-    CHECK(regexp_match(&re, "b", 1, NULL) && regexp_match(&re, "y", 1, NULL));
-    CHECK(!regexp_match(&re, "a", 1, NULL) && !regexp_match(&re, "z", 1, NULL) &&
-          !regexp_match(&re, "B", 1, NULL));
-    CHECK(regexp_compile(&re, "^[m-m]$", 7, &e) && regexp_match(&re, "m", 1, NULL));
-    CHECK(regexp_compile(&re, "^[\\x00-\\x02]$", 13, &e) && regexp_match(&re, "\0", 1, NULL));
-    CHECK(regexp_match(&re, "\2", 1, NULL) && !regexp_match(&re, "\3", 1, NULL));
+    CHECK(found("b", 1, NULL) && found("y", 1, NULL));
+    CHECK(!found("a", 1, NULL) && !found("z", 1, NULL) && !found("B", 1, NULL));
+    CHECK(regexp_compile(&re, "^[m-m]$", 7, &e) && found("m", 1, NULL));
+    CHECK(regexp_compile(&re, "^[\\x00-\\x02]$", 13, &e) && found("\0", 1, NULL));
+    CHECK(found("\2", 1, NULL) && !found("\3", 1, NULL));
     CHECK(regexp_compile(&re, "(?i)^[a-cx-z]$", 14, &e));
     for (const char *in = "abcxyzABCXYZ"; *in; in++)
-        CHECK(regexp_match(&re, in, 1, NULL));
+        CHECK(found(in, 1, NULL));
     for (const char *out = "dwDW[`@{"; *out; out++)
-        CHECK(!regexp_match(&re, out, 1, NULL));
+        CHECK(!found(out, 1, NULL));
     /* cut off anywhere, it is refused and nothing behind it is read */
     for (size_t len = 1; len < 30; len++)
         CHECK(regexp_compile(&re, "[a-c\\x41[:alpha:]](?P<n0_Z9>x)", len, &e) == (len == 18));
@@ -302,6 +312,36 @@ UNIT(cannot_be_made_slow_or_large)
     CHECK_INT(matches("a", text), 0);
 }
 
+UNIT(gives_up_when_a_match_costs_too_much)
+{
+    static const char *const costly[] = {"(a*)*[bc]",  "(\\w*\\W*)*[bc]",       "(?:a?){245}(?:a?){245}[bc]",
+                                         "(a|a)*[bc]", "(?:(?:a|b)|\\w)*[bc]$", ".*(?:\\B){255}[bc]"};
+    char text[REGEXP_SUBJECT_MAX + 1];
+
+    memset(text, 'a', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    for (size_t i = 0; i < sizeof costly / sizeof *costly; i++) {
+        CHECK_INT(matches(costly[i], text), UNDECIDED);
+        CHECK_INT(matches(costly[i], "aab"), 1); /* the next text is judged afresh */
+    }
+    CHECK_INT(matches("(a*)*b", text), 0); /* PCRE2 sees that there is no b */
+    CHECK_INT(matches("^[a-z]+(?:[-.][a-z]+)*-[0-9]+$", text), 0);
+}
+
+UNIT(never_shows_a_pattern_to_pcre2_as_it_is)
+{
+    CHECK_INT(matches("^a#b \t(?:c)$", "a#b \tc") & matches("^[[.a.]]$", ".]") &
+                  matches("^\\[:alpha:\\]$", "[:alpha:]"),
+              1);
+    CHECK_INT(matches("(*UTF)a", "a") & matches("(?x)a", "a") & matches("(?|a)", "a") &
+                  matches("(?>a)", "a") & matches("(?#a)", "a") & matches("(?R)", "a") &
+                  matches("(?P=n)", "a") & matches("a++", "a") & matches("(?(1)a)", "a") &
+                  matches("(?C1)", "a") & matches("\\G", "a") & matches("\\K", "a") & matches("\\R", "a") &
+                  matches("\\h", "a") & matches("\\N", "a") & matches("\\Z", "a") & matches("\\g1", "a") &
+                  matches("(?^i)a", "a") & matches("(?U)a", "a"),
+              REFUSED);
+}
+
 static unsigned random_next(unsigned *seed)
 {
     *seed = *seed * 1664525U + 1013904223U;
@@ -340,7 +380,7 @@ static size_t random_pattern(unsigned *seed, char *out, int depth)
 UNIT(agrees_with_posix)
 {
     unsigned seed = 20261123;
-    int compared = 0;
+    int compared = 0, undecided = 0;
 
     for (int i = 0; i < 20000; i++) {
         char pattern[1024], subject[9] = "";
@@ -353,7 +393,8 @@ UNIT(agrees_with_posix)
         for (unsigned n = random_next(&seed) % 8, k = 0; k < n; k++)
             subject[k] = "abcd"[random_next(&seed) % 4];
         got = matches(pattern, subject);
-        if (got != REFUSED) {
+        undecided += got == UNDECIDED;
+        if (got != REFUSED && got != UNDECIDED) {
             compared++;
             if (got != (regexec(&posix, subject, 0, NULL, 0) == 0)) {
                 printf("  differs: %s on \"%s\"\n", pattern, subject);
@@ -363,6 +404,7 @@ UNIT(agrees_with_posix)
         regfree(&posix);
     }
     CHECK(compared > 15000);
+    CHECK(undecided <= 2); /* repetitions of repetitions of repetitions */
 }
 
 static bool glob(const char *pattern, const char *subject)
@@ -396,4 +438,5 @@ UNIT(globs_are_not_slow)
 UNIT_MAIN(C(matches_go_syntax), C(looks_no_further_than_it_is_told), C(matches_brackets),
           C(classes_hold_what_ctype_says), C(escapes_stand_for_one_byte), C(ranges_hold_both_ends),
           C(prefers_like_go), C(refuses_what_it_cannot_do), C(cannot_be_made_slow_or_large),
+          C(gives_up_when_a_match_costs_too_much), C(never_shows_a_pattern_to_pcre2_as_it_is),
           C(agrees_with_posix), C(globs_know_one_wildcard), C(globs_are_not_slow))
