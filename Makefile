@@ -1,7 +1,11 @@
 # Moontide. `make` builds build/debug/moontide and links build/moontide to it; `make help` tells the rest.
 #
 # Variants (V=): debug, release, asan (AddressSanitizer and UBSan), cov (gcov), fault (allocation-failure seams).
-# Objects go to build/$(V)/; nothing else in the tree is written. Only `make deps` installs anything.
+# Objects go to build/$(V)/; nothing else in the tree is written. Only `make deps` installs anything. This file builds
+# and installs the program; what tests, measures and packs it is in tests/*.mk, which are read when it is asked for.
+
+# make's own rules cost it more than all the work that a build with nothing to do has.
+MAKEFLAGS += --no-builtin-rules
 
 V      ?= debug
 BUILD  ?= build
@@ -14,8 +18,9 @@ JOBS   ?= 2
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 PKGS := libcurl libuv sqlite3 yaml-0.1 libmicrohttpd libcrypto zlib libpcre2-8
-PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) lua5.4 2>/dev/null)
-PKG_LIBS   = $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+# Asked once, by the first recipe that wants it.
+PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) lua5.4 2>/dev/null))$(PKG_CFLAGS)
+PKG_LIBS   = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null))$(PKG_LIBS)
 # The failure seam is made at link time: it reaches into archives only.
 PKG_LIBS_fault = $(patsubst -lpcre2-8,-l:libpcre2-8.a,$(patsubst -lyaml,-l:libyaml.a,$(patsubst -lsqlite3,-l:libsqlite3.a,$(PKG_LIBS))))
 # Lua and lua-cjson come from the distribution's static archives: no shared liblua, no loader.
@@ -26,7 +31,7 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -W
 BASE := -std=c11 -D_GNU_SOURCE -fstack-protector-strong -fno-common -fPIE
 LINK := -pie -Wl,-z,relro,-z,now
 
-CFLAGS_debug   := -Og -g3 -Werror -DMOONTIDE_KILLPOINTS
+CFLAGS_debug   := -Og -g -Werror -DMOONTIDE_KILLPOINTS
 CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2
 CFLAGS_asan    := -O1 -g3 -Werror -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
                   -DMOONTIDE_KILLPOINTS
@@ -49,11 +54,9 @@ HOST_C   := $(filter-out host/embed_make.c,$(wildcard host/*.c))
 HOST_O   := $(HOST_C:%.c=$(OUT)/%.o) $(OUT)/embed_table.o
 LIB_O    := $(filter-out $(OUT)/host/main.o,$(HOST_O))
 EMBEDDED := $(sort $(shell find stdlib scripts -name '*.lua' 2>/dev/null))
-UNIT_C   := $(wildcard tests/unit/*_test.c)
-UNITS    := $(UNIT_C:tests/unit/%.c=$(OUT)/unit/%)
 
-# demo, test, check, lint, bench, fuzz and the rest are in tests/*.mk.
-.PHONY: all help units install uninstall clean test demo check bench FORCE
+PRODUCT := all help install uninstall clean
+.PHONY: $(PRODUCT) FORCE
 all: $(OUT)/moontide ## build the host (V=debug|release|asan|cov|fault)
 	@mkdir -p $(BUILD) && ln -sf $(V)/moontide $(BUILD)/moontide
 
@@ -64,14 +67,15 @@ $(OUT)/moontide: $(HOST_O)
 	@echo "  LD  $@"
 	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LUA_LIBS) $(or $(PKG_LIBS_$(V)),$(PKG_LIBS))
 
-$(OUT)/host/%.o: host/%.c Makefile | $(BUILD)/libraries
-	@mkdir -p $(@D)
-	@echo "  CC  $<"
-	@$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+$(OUT)/host/%.o: host/%.c Makefile | $(BUILD)/libraries $(OUT)/host
+	@$(info $()  CC  $<)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(OUT)/host:
+	@mkdir -p $@
 
 # Says what is missing in one line, instead of a page of headers that cannot be found.
 $(BUILD)/libraries:
-	@pkg-config --exists $(PKGS) lua5.4 2>/dev/null || { echo "libraries are missing: run 'make deps'"; exit 1; }
+	@pkg-config --exists $(PKGS) lua5.4 2>/dev/null || { echo "libraries are missing: run 'make deps-build'"; exit 1; }
 	@mkdir -p $(@D) && touch $@
 
 # The version changes with every commit: only this object depends on it.
@@ -91,12 +95,6 @@ $(OUT)/embed.list: FORCE
 	@mkdir -p $(@D); echo '$(EMBEDDED)' | cmp -s - $@ || echo '$(EMBEDDED)' >$@
 $(OUT)/embed_table.o: $(OUT)/embed_table.c host/embed.h
 	@$(CC) -std=c11 -fPIE -Ihost -c -o $@ $<
-
-units: $(UNITS)
-$(OUT)/unit/%: tests/unit/%.c tests/unit/unit.h $(LIB_O)
-	@mkdir -p $(@D)
-	@echo "  CC  $<"
-	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Ihost -o $@ $< $(LIB_O) $(LUA_LIBS) $(or $(PKG_LIBS_$(V)),$(PKG_LIBS))
 
 # One file is enough to run; the rest is what one edits and reads.
 SHARE := $(DESTDIR)$(PREFIX)/share/moontide
@@ -129,4 +127,6 @@ clean: ## remove build/ and compile_commands.json
 
 FORCE:
 -include $(HOST_C:%.c=$(OUT)/%.d)
--include tests/*.mk
+ifneq ($(filter-out $(PRODUCT),$(MAKECMDGOALS)),)
+include tests/*.mk
+endif

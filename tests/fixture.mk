@@ -2,7 +2,8 @@
 FIXTURE_C := $(wildcard tests/fixture/*.c)
 FIXTURES  := $(FIXTURE_C:tests/fixture/%.c=$(OUT)/fixture/%)
 
-all: $(FIXTURES)
+.PHONY: fixtures
+fixtures: $(FIXTURES)
 
 $(OUT)/fixture/%: tests/fixture/%.c tests/fixture.mk
 	@mkdir -p $(@D)

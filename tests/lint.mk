@@ -1,8 +1,8 @@
 # Reading without running: formatters, analysers, and the house rules that no tool knows (tests/lint.lua).
 
-LINT_C   := $(wildcard host/*.c host/*.h tests/unit/*.c tests/unit/*.h tests/fuzz/*.c tests/fixture/*.c tests/bench/*.c)
-LINT_LUA := $(sort $(shell find stdlib scripts config tests -name '*.lua' 2>/dev/null))
-TIDY_C   := $(HOST_C) $(UNIT_C)
+LINT_C    = $(wildcard host/*.c host/*.h tests/unit/*.c tests/unit/*.h tests/fuzz/*.c tests/fixture/*.c tests/bench/*.c)
+LINT_LUA  = $(sort $(shell find stdlib scripts config tests -name '*.lua' 2>/dev/null))
+TIDY_C    = $(HOST_C) $(UNIT_C)
 
 .PHONY: lint lint-format lint-tidy lint-cppcheck lint-luacheck lint-house lint-types format compdb
 lint: deps-build deps-lint ## clang-format, clang-tidy, cppcheck, luacheck, the rules of the house

@@ -2,10 +2,19 @@
 
 TEST_VARIANTS := debug asan
 
-.PHONY: test demo check sweep fault cov
+UNIT_C := $(wildcard tests/unit/*_test.c)
+UNITS  := $(UNIT_C:tests/unit/%.c=$(OUT)/unit/%)
+
+.PHONY: test units demo check sweep fault cov
 test: deps ## install what is missing, build, run every test (T="filter ..." for some)
 	@$(MAKE) -s -j$(JOBS) all units
 	@$(OUT)/moontide exec tests/run.lua $(T)
+
+units: $(UNITS) fixtures ## build the C unit tests, and the programs that tests talk to
+$(OUT)/unit/%: tests/unit/%.c tests/unit/unit.h $(LIB_O)
+	@mkdir -p $(@D)
+	@echo "  CC  $<"
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Ihost -o $@ $< $(LIB_O) $(LUA_LIBS) $(or $(PKG_LIBS_$(V)),$(PKG_LIBS))
 
 demo: deps ## the whole story with real parts, on loopback (KEEP=1 leaves it running)
 	@$(MAKE) -s -j$(JOBS) all
@@ -17,7 +26,7 @@ check: lint ## lint, then all tests in debug and asan, the allocation-failure an
 	@echo "== crashes"; $(MAKE) -s sweep
 
 fault: ## fail each allocation of each primitive in turn (V=fault)
-	@$(MAKE) -s -j$(JOBS) V=fault all
+	@$(MAKE) -s -j$(JOBS) V=fault all fixtures
 	@set -e; for f in $(wildcard tests/fault/*.lua); do $(BUILD)/fault/moontide exec $$f; done
 
 sweep: ## SIGKILL the host at every journal write and effect, restart, compare
