@@ -27,6 +27,18 @@ bool fs_read(struct fs_path at, uint64_t offset, uint64_t length, size_t max, st
 bool fs_write(struct fs_path at, const void *data, size_t len, int mode, bool sync, struct err *e);
 bool fs_append(struct fs_path at, const void *data, size_t len, int mode, bool sync, struct err *e);
 
+/* A file that is written piece by piece, and takes its name as a whole or not at all. Open it with the mode
+ * that a new file gets (the umask applies); commit or drop it once. When opening fails, nothing is open. */
+struct fs_draft {
+    int dir, fd;
+    char leaf[256]; /* the name that it will take */
+    char name[64];  /* the one that it has; empty: none */
+};
+bool fs_draft_open(struct fs_draft *d, struct fs_path at, mode_t mode, struct err *e);
+bool fs_draft_write(const struct fs_draft *d, const void *data, size_t len, struct err *e);
+bool fs_draft_commit(struct fs_draft *d, struct err *e);
+void fs_draft_drop(struct fs_draft *d);
+
 /* Appends one record per entry, sorted by name: a type letter (fs_type), the name, NUL. */
 bool fs_list(struct fs_path at, size_t max, struct buf *out, struct err *e);
 
@@ -51,14 +63,5 @@ void fs_temp_sweep(const char *parent);
 
 /* One letter for a file's type: f d l p s c b, ? for anything else. */
 char fs_type(mode_t mode);
-
-/* --- for fs_*.c --- */
-
-/* Opens a path; openat2 beneath the root when there is one. -1 with errno set. */
-int fs_open(struct fs_path at, int flags, mode_t mode);
-
-/* Opens the directory that holds the last component, which *leaf then points at (into `text`).
- * -1 with errno. */
-int fs_parent(struct fs_path at, char *text, size_t size, const char **leaf);
 
 #endif

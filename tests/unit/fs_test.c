@@ -1,4 +1,4 @@
-/* fs.c and fs_tree.c: whole writes, roots that hold, trees removed without following links. */
+/* fs.c: whole writes, roots that hold, trees removed without following links. */
 #include "unit.h"
 
 #include <dirent.h>
