@@ -14,7 +14,8 @@ void *alloc_lua(void *ud, void *ptr, size_t osize, size_t nsize)
     if (!ptr)
         osize = 0; /* then it is a type tag */
     if (nsize == 0) {
-        free(ptr);
+        if (!a->ending)
+            free(ptr);
         a->used -= osize;
         return NULL;
     }

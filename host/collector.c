@@ -17,6 +17,9 @@
 /* How much is allocated for each step. A cycle ends after a sixth of the heap was allocated anew. */
 #define PACE ((size_t)1024)
 
+/* Below this no cycle begins: what a start loads stays. */
+#define FIRST_DUE ((size_t)4 << 20)
+
 /* What the collector may take in one turn of the loop; more when garbage has piled up all the same. */
 #define TURN_NS  (3 * UINT64_C(1000000))
 #define PILED_UP ((size_t)64 << 20)
@@ -26,7 +29,7 @@ void collector_open(struct collector *c, lua_State *L, struct alloc *alloc)
     lua_gc(L, LUA_GCINC, 0, STEP_PERCENT, STEP_BYTES_LOG);
     lua_gc(L, LUA_GCSTOP);
     c->alloc = alloc;
-    c->due = alloc->used;
+    c->due = FIRST_DUE;
     c->left = TURN_NS;
 }
 

@@ -229,6 +229,9 @@ void host_close(struct host *host)
     proc_close_all(host);
     curl_loop_close(host);
     tasks_close(host);
+#if !defined(__SANITIZE_ADDRESS__) /* which would call it leaked */
+    host->alloc.ending = true;
+#endif
     lua_close(host->L);
     drain(host, false);
     if (uv_loop_close(&host->loop) == UV_EBUSY) {

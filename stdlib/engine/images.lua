@@ -26,15 +26,15 @@ local function remove(engine)
   if not ok then engine:trouble("images of older releases could not be removed", err) end
 end
 
----Removes, now and whenever a run has ended.
+---Removes, soon and whenever a run has ended.
 ---@async
 ---@param engine table
 function M.run(engine)
   if not engine.world.remove_images then return end
   while true do
+    time.sleep(PAUSE) -- a host that starts has more urgent things to do
     remove(engine)
     if not engine.images_due then signal(engine):wait(EVERY) end
-    time.sleep(PAUSE)
   end
 end
 
