@@ -31,7 +31,6 @@ void base_open(lua_State *L);
 
 /* Closers of services that have no header of their own; each accepts a host that never opened the service. */
 struct host;
-void serve_close_all(struct host *host);
 void signal_close_all(struct host *host);
 
 /* Parts of core.fs and core.sys that have rooms of their own; each adds its functions to the table on top.

@@ -66,6 +66,7 @@ static int l_request(lua_State *L)
     struct http_options o;
     struct http_url *url;
     struct request_op *r;
+    struct host *host = bind_host(L);
     struct err e = {0};
     lua_Number timeout;
 
@@ -85,7 +86,10 @@ static int l_request(lua_State *L)
     lua_setiuservalue(L, OP_AT, 1);
     lua_pushvalue(L, BODY_AT);
     lua_setiuservalue(L, OP_AT, 2);
-    r->job = http_job_new(bind_host(L), o.headers, o.bytes, &e);
+    if (!host->curl)
+        host->curl = curl_loop_open(&host->loop, &e);
+    if (host->curl)
+        r->job = http_job_new(host->curl, o.headers, o.bytes, &e);
     if (!r->job)
         return err_return(L, &e, lua_tostring(L, 1), lua_tostring(L, 3));
     http_options_headers(L, 5, &o, r->job);
@@ -160,7 +164,7 @@ static int l_mistake(lua_State *L)
 /* stats(): what the client holds, for tests and metrics. */
 static int l_stats(lua_State *L)
 {
-    struct curl_loop_stats stats = curl_loop_stats(bind_host(L));
+    struct curl_loop_stats stats = curl_loop_stats(bind_host(L)->curl);
 
     lua_createtable(L, 0, 3);
     lua_pushinteger(L, (lua_Integer)stats.active);

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <lauxlib.h>
-#include "alloc.h"
 #include "api.h"
+#include "alloc.h"
 #include "bind.h"
 #include "err_lua.h"
 #include "fault.h"

@@ -358,6 +358,7 @@ static int l_tostring(lua_State *L)
 static int l_spawn(lua_State *L)
 {
     struct child_options o = {.argv = NULL};
+    struct host *host = bind_host(L);
     struct handle *h;
     struct err e = {0};
     lua_Integer keep;
@@ -377,10 +378,13 @@ static int l_spawn(lua_State *L)
     o.grace = bind_millis(bind_opt_number(L, 1, "grace", 5));
     keep = bind_opt_integer(L, 1, "max_output", 1 << 20);
     o.keep = keep > 0 ? (size_t)keep : 0;
-    if (bind_host(L)->stopping)
+    if (host->stopping)
         return err_fail(L, ERR_CLOSED, "proc.spawn", o.argv[0], "the host is stopping");
     h = bind_new(L, sizeof *h, CLASS);
-    h->child = child_start(bind_host(L), &o, &e);
+    if (!host->procs)
+        host->procs = proc_set_open(&host->loop, &e);
+    if (host->procs)
+        h->child = child_start(host->procs, &o, &e);
     if (!h->child)
         return err_return(L, &e, "proc.spawn", o.argv[0]);
     h->child->changed = on_changed;
@@ -404,7 +408,7 @@ static const luaL_Reg metamethods[] = {
 /* count(): children that are not gone yet. */
 static int l_count(lua_State *L)
 {
-    lua_pushinteger(L, (lua_Integer)proc_count(bind_host(L)));
+    lua_pushinteger(L, (lua_Integer)proc_set_count(bind_host(L)->procs));
     return 1;
 }
 

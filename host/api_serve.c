@@ -82,6 +82,7 @@ static int l_listen(lua_State *L)
     struct serve_options o = {
         .on_request = server_on_request, .on_idle = server_on_idle, .on_closed = server_on_closed};
     struct serve_socket socket = {.fd = -1};
+    struct host *host = bind_host(L);
     struct server *sv;
     struct err e = {.code = ERR_NONE};
 
@@ -101,7 +102,7 @@ static int l_listen(lua_State *L)
     if (!listen_socket(L, &socket, &e))
         return err_return(L, &e, "serve.listen",
                           bind_opt_text(L, 1, "unix", bind_opt_text(L, 1, "address", NULL)));
-    sv->serve = serve_open(bind_host(L), &socket, &o, &e);
+    sv->serve = serve_open(&host->loop, &host->serves, &socket, &o, &e);
     if (!sv->serve)
         return err_return(L, &e, "serve.listen", NULL);
     return 1;

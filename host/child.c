@@ -13,7 +13,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "host.h"
 
 #define CHUNK     ((size_t)64 * 1024)  /* read at once */
 #define AHEAD     ((size_t)256 * 1024) /* read before somebody asks */
@@ -48,8 +47,7 @@ static void child_settle(struct child *child)
     if (!child->exited || child->out.open || child->err.open)
         return;
     uv_timer_stop(&child->timer);
-    if (child->host->procs)
-        proc_release(child->proc);
+    proc_release(child->proc);
     child->proc = NULL;
 }
 
@@ -285,7 +283,7 @@ static bool pipe_adopt(struct child *child, uv_pipe_t *pipe, int *fd, struct err
 
     if (*fd < 0)
         return false;
-    uv_pipe_init(&child->host->loop, pipe, 0);
+    uv_pipe_init(child->timer.loop, pipe, 0);
     pipe->data = child;
     child->handles++;
     status = uv_pipe_open(pipe, *fd);
@@ -305,7 +303,8 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
-static bool child_launch(struct child *child, const struct child_options *o, int theirs[3], struct err *e)
+static bool child_launch(struct child *child, struct proc_set *set, const struct child_options *o,
+                         int theirs[3], struct err *e)
 {
     struct proc_options po = {
         .argv = o->argv,
@@ -319,11 +318,11 @@ static bool child_launch(struct child *child, const struct child_options *o, int
     };
 
     child->started = uv_hrtime();
-    child->proc = proc_start(child->host, &po, e);
+    child->proc = proc_start(set, &po, e);
     if (!child->proc)
         return false;
     child->pid = proc_pid(child->proc);
-    uv_update_time(&child->host->loop);
+    uv_update_time(child->timer.loop);
     if (o->timeout)
         uv_timer_start(&child->timer, on_deadline, o->timeout, 0);
     stream_go_on(&child->out);
@@ -331,7 +330,7 @@ static bool child_launch(struct child *child, const struct child_options *o, int
     return true;
 }
 
-struct child *child_start(struct host *host, const struct child_options *o, struct err *e)
+struct child *child_start(struct proc_set *set, const struct child_options *o, struct err *e)
 {
     struct child *child = calloc(1, sizeof *child);
     int theirs[3] = {-1, -1, -1}, ours[3] = {-1, -1, -1};
@@ -341,11 +340,10 @@ struct child *child_start(struct host *host, const struct child_options *o, stru
         err_errno(e, ENOMEM, "starting a process");
         return NULL;
     }
-    child->host = host;
     child->grace = o->grace;
     child->keep = o->keep;
     child->out.child = child->err.child = child;
-    uv_timer_init(&host->loop, &child->timer);
+    uv_timer_init(proc_set_loop(set), &child->timer);
     child->timer.data = child;
     child->handles = 1;
     if (!stdio_open(&o->in, 0, &theirs[0], &ours[0], e) || !stdio_open(&o->out, 1, &theirs[1], &ours[1], e))
@@ -358,7 +356,7 @@ struct child *child_start(struct host *host, const struct child_options *o, stru
     child->err.open = pipe_adopt(child, &child->err.pipe, &ours[2], e);
     if (e->code != ERR_NONE)
         goto out;
-    ok = child_launch(child, o, theirs, e);
+    ok = child_launch(child, set, o, theirs, e);
 out:
     for (int i = 0; i < 3; i++) {
         close_fd(&theirs[i]);
@@ -430,7 +428,7 @@ void child_close_stdin(struct child *child)
 
 bool child_signal(struct child *child, int signum)
 {
-    return child->proc && child->host->procs && proc_signal(child->proc, signum);
+    return child->proc && proc_signal(child->proc, signum);
 }
 
 void child_close(struct child *child)
@@ -441,8 +439,7 @@ void child_close(struct child *child)
     child_close_stdin(child);
     stream_end(&child->out);
     stream_end(&child->err);
-    if (child->host->procs)
-        proc_release(child->proc);
+    proc_release(child->proc);
     child->proc = NULL;
     uv_close((uv_handle_t *)&child->timer, on_handle_closed);
 }

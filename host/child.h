@@ -42,8 +42,7 @@ struct child_stream {
 };
 
 struct child {
-    struct host *host;
-    struct proc *proc; /* NULL once reaped */
+    struct proc *proc; /* NULL once given up */
     pid_t pid;
     struct child_stream out, err;
     uv_pipe_t in;
@@ -60,7 +59,7 @@ struct child {
     void *data;
 };
 
-struct child *child_start(struct host *host, const struct child_options *options, struct err *e);
+struct child *child_start(struct proc_set *set, const struct child_options *options, struct err *e);
 
 /* From now on the streams that nobody claimed are read to their end, and what is over `keep` is dropped. */
 void child_collect(struct child *child);

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "host.h"
 
 #define MAX_CA_FILE   (1024 * 1024)
 #define SMALL_CA_FILE (16 * 1024)
@@ -121,17 +120,17 @@ static struct curl_ca *ca_find(struct curl_loop *loop, const char *path, struct 
     while (*link && strcmp((*link)->path, path) != 0)
         link = &(*link)->next;
     ca = *link;
-    if (ca && uv_now(&loop->host->loop) - ca->checked < 1000)
+    if (ca && uv_now(loop->uv) - ca->checked < 1000)
         return ca;
     if (ca && stat(path, &now) == 0 && same_file(&ca->seen, &now)) {
-        ca->checked = uv_now(&loop->host->loop);
+        ca->checked = uv_now(loop->uv);
         return ca;
     }
     fresh = ca_load(path, e);
     if (!fresh)
         return NULL;
     fresh->version = ++loop->ca_versions;
-    fresh->checked = uv_now(&loop->host->loop);
+    fresh->checked = uv_now(loop->uv);
     if (ca) {
         fresh->next = ca->next;
         ca_free(ca);

@@ -25,7 +25,7 @@ struct curl_side {
 #define CURL_SIDES 2 /* everybody; transfers that are `alone` */
 
 struct curl_loop {
-    struct host *host;
+    uv_loop_t *uv;
     struct curl_side sides[CURL_SIDES];
     CURLSH *share;
     struct curl_slot *by_fd; /* indexed by descriptor */
@@ -38,9 +38,6 @@ struct curl_loop {
     size_t handles; /* uv handles whose close callback has not run */
     bool closed;
 };
-
-/* NULL: no memory. */
-struct curl_loop *curl_loop_open(struct host *host);
 
 void curl_cas_free(struct curl_ca **cas);
 

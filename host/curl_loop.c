@@ -15,7 +15,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "host.h"
 
 #define KEPT_CONNECTIONS  256L /* idle connections kept open */
 #define TOTAL_CONNECTIONS 512L /* more transfers wait for one of these; streams and watches count */
@@ -119,7 +118,7 @@ static struct curl_socket *socket_add(struct curl_side *side, curl_socket_t fd, 
     s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
-    if (uv_poll_init(&loop->host->loop, &s->poll, fd) != 0) {
+    if (uv_poll_init(loop->uv, &s->poll, fd) != 0) {
         free(s);
         return NULL;
     }
@@ -327,8 +326,8 @@ static void loop_close(struct curl_loop *loop)
 static bool side_open(struct curl_loop *loop, struct curl_side *side)
 {
     side->loop = loop;
-    uv_timer_init(&loop->host->loop, &side->timer);
-    uv_idle_init(&loop->host->loop, &side->at_once);
+    uv_timer_init(loop->uv, &side->timer);
+    uv_idle_init(loop->uv, &side->at_once);
     side->timer.data = side->at_once.data = side;
     loop->handles += 2;
     side->multi = curl_multi_init();
@@ -343,16 +342,17 @@ static bool side_open(struct curl_loop *loop, struct curl_side *side)
     return true;
 }
 
-struct curl_loop *curl_loop_open(struct host *host)
+struct curl_loop *curl_loop_open(uv_loop_t *uv, struct err *e)
 {
     struct curl_loop *loop = calloc(1, sizeof *loop);
     bool ok = true;
 
+    err_set(e, ERR_MEMORY, "not enough memory for transfers");
     if (!loop || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
         free(loop);
         return NULL;
     }
-    loop->host = host;
+    loop->uv = uv;
     for (int i = 0; i < CURL_SIDES; i++)
         ok = side_open(loop, &loop->sides[i]) && ok;
     loop->share = curl_share_init();
@@ -365,13 +365,15 @@ struct curl_loop *curl_loop_open(struct host *host)
     return loop;
 }
 
-void curl_loop_close(struct host *host)
+uv_loop_t *curl_loop_uv(const struct curl_loop *loop)
 {
-    struct curl_loop *loop = host->curl;
+    return loop->uv;
+}
 
+void curl_loop_close(struct curl_loop *loop)
+{
     if (!loop)
         return;
-    host->curl = NULL;
     while (loop->taken) {
         struct curl_transfer *t = loop->taken;
 
@@ -396,14 +398,14 @@ void curl_loop_close(struct host *host)
     loop_close(loop);
 }
 
-struct curl_loop_stats curl_loop_stats(const struct host *host)
+struct curl_loop_stats curl_loop_stats(const struct curl_loop *loop)
 {
     struct curl_loop_stats stats = {0};
 
-    if (host->curl) {
-        stats.active = host->curl->active_len;
-        stats.idle = host->curl->idle_len;
-        stats.sockets = host->curl->sockets_len;
+    if (loop) {
+        stats.active = loop->active_len;
+        stats.idle = loop->idle_len;
+        stats.sockets = loop->sockets_len;
     }
     return stats;
 }

@@ -2,8 +2,8 @@
  *
  * A transfer is a pooled easy handle. Take one, set what is special about it, start it; `on_done` is called
  * once, from the loop, outside of every curl callback; then drop it. Dropping a transfer that still runs ends
- * it at once. The loop is opened with the first transfer and ended by curl_loop_close; what is dropped later
- * only frees its memory. Never call anything here from inside a curl callback. */
+ * it at once. What is dropped after curl_loop_close only frees its memory. Never call anything here from
+ * inside a curl callback. */
 #ifndef MOONTIDE_CURL_LOOP_H
 #define MOONTIDE_CURL_LOOP_H
 
@@ -11,9 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <curl/curl.h>
+#include <uv.h>
 #include "err.h"
 
-struct host;
 struct curl_loop;
 struct curl_side;
 
@@ -35,8 +35,24 @@ struct curl_transfer {
     char error[CURL_ERROR_SIZE];
 };
 
+/* NULL with *e filled: no memory. */
+struct curl_loop *curl_loop_open(uv_loop_t *uv, struct err *e);
+
+/* Ends every transfer (on_done is called with CURLE_ABORTED_BY_CALLBACK) and every connection. The loop must
+ * turn once more for the handles to be freed. Accepts NULL. */
+void curl_loop_close(struct curl_loop *loop);
+uv_loop_t *curl_loop_uv(const struct curl_loop *loop);
+
+/* For tests and metrics. Accepts NULL. */
+struct curl_loop_stats {
+    size_t active;  /* transfers under way */
+    size_t idle;    /* pooled easy handles */
+    size_t sockets; /* sockets watched, busy or kept alive */
+};
+struct curl_loop_stats curl_loop_stats(const struct curl_loop *loop);
+
 /* An idle transfer with the house's safe options set, or NULL with *e filled. */
-struct curl_transfer *curl_transfer_take(struct host *host, struct err *e);
+struct curl_transfer *curl_transfer_take(struct curl_loop *loop, struct err *e);
 
 /* Trusts the certificates in this PEM file instead of the system's (NULL: the system's). False with *e
  * filled. */
@@ -58,17 +74,5 @@ void curl_transfer_error(const struct curl_transfer *t, CURLcode result, struct 
 /* True for a numeric address that is not on the public Internet: loopback, private, link-local, shared,
  * unspecified, multicast, and what is no address at all. IPv4 inside of IPv6 is judged by its IPv4 part. */
 bool curl_address_private(const char *address);
-
-/* Ends every transfer (on_done is called with CURLE_ABORTED_BY_CALLBACK) and every connection. The loop must
- * turn once more for the handles to be freed. Does nothing when no transfer was ever taken. */
-void curl_loop_close(struct host *host);
-
-/* For tests and metrics. */
-struct curl_loop_stats {
-    size_t active;  /* transfers under way */
-    size_t idle;    /* pooled easy handles */
-    size_t sockets; /* sockets watched, busy or kept alive */
-};
-struct curl_loop_stats curl_loop_stats(const struct host *host);
 
 #endif

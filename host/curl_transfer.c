@@ -5,7 +5,6 @@
 #include "curl_inside.h"
 
 #include <stdlib.h>
-#include "host.h"
 
 #define IDLE_HANDLES   64    /* kept when nothing is under way */
 #define CONNECTION_AGE 3600L /* seconds, also of parsed authorities; then a revocation takes effect */
@@ -87,28 +86,21 @@ static struct curl_transfer *transfer_new(struct curl_loop *loop)
     return t;
 }
 
-struct curl_transfer *curl_transfer_take(struct host *host, struct err *e)
+struct curl_transfer *curl_transfer_take(struct curl_loop *loop, struct err *e)
 {
-    struct curl_transfer *t;
+    struct curl_transfer *t = loop->idle;
 
-    if (host->stopping) {
-        err_set(e, ERR_CLOSED, "the host is stopping");
-        return NULL;
-    }
-    if (!host->curl)
-        host->curl = curl_loop_open(host);
-    t = host->curl ? host->curl->idle : NULL;
     if (t) {
-        host->curl->idle = t->next;
-        host->curl->idle_len--;
-    } else if (host->curl) {
-        t = transfer_new(host->curl);
+        loop->idle = t->next;
+        loop->idle_len--;
+    } else {
+        t = transfer_new(loop);
     }
     if (!t) {
         err_set(e, ERR_MEMORY, "not enough memory for a transfer");
         return NULL;
     }
-    t->loop = host->curl;
+    t->loop = loop;
     t->prev = NULL;
     t->next = t->loop->taken;
     if (t->next)

@@ -24,6 +24,7 @@
 #include "err_lua.h"
 #include "proc.h"
 #include "secret.h"
+#include "serve.h"
 #include "task.h"
 
 static const luaL_Reg lua_libraries[] = {
@@ -225,9 +226,11 @@ void host_close(struct host *host)
     task_cancel_all(host);
     drain(host, true);
     signal_close_all(host);
-    serve_close_all(host);
-    proc_close_all(host);
-    curl_loop_close(host);
+    serve_close_all(&host->serves);
+    proc_set_close(host->procs);
+    host->procs = NULL;
+    curl_loop_close(host->curl);
+    host->curl = NULL;
     tasks_close(host);
 #if !defined(__SANITIZE_ADDRESS__) /* which would call it leaked */
     host->alloc.ending = true;

@@ -17,7 +17,7 @@
 struct task_set;   /* task.c */
 struct curl_loop;  /* curl_loop.c */
 struct proc_set;   /* proc.c */
-struct serve_set;  /* api_serve.c */
+struct serve;      /* serve.c */
 struct secrets;    /* secret.c */
 struct signal_set; /* api_signal.c */
 struct watchdog;   /* watchdog.c */
@@ -32,7 +32,7 @@ struct host {
     struct secrets *secrets;
     struct curl_loop *curl;     /* NULL until the first request */
     struct proc_set *procs;     /* NULL until the first child */
-    struct serve_set *serves;   /* NULL until the first server */
+    struct serve *serves;       /* the list of servers */
     struct signal_set *signals; /* NULL until somebody waits for one */
     int argc;
     char **argv; /* program arguments after the program's name */

@@ -9,13 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include "handle.h"
-#include "host.h"
 
 #define HIGH_WATER (256 * 1024)  /* of a streamed body: curl pauses above, */
 #define LOW_WATER  (64 * 1024)   /* and goes on below */
 #define ERROR_BODY (1024 * 1024) /* of a non-2xx answer when the body should go to a file */
 
-struct http_job *http_job_new(struct host *host, size_t headers, size_t bytes, struct err *e)
+struct http_job *http_job_new(struct curl_loop *curl, size_t headers, size_t bytes, struct err *e)
 {
     size_t nodes = headers + 2, room = bytes + 4 * headers + 64; /* what http_request.c adds is in it */
     struct http_job *job = calloc(1, sizeof *job + nodes * sizeof *job->slist + room);
@@ -28,7 +27,7 @@ struct http_job *http_job_new(struct host *host, size_t headers, size_t bytes, s
     job->slist_room = nodes;
     job->lines = (char *)(job->slist + nodes);
     job->lines_room = room;
-    job->host = host;
+    job->curl = curl;
     job->source_fd = job->sink_fd = -1;
     return job;
 }
@@ -331,7 +330,7 @@ bool http_job_head_timer(struct http_job *job, uint64_t millis)
     job->head_timer = malloc(sizeof *job->head_timer);
     if (!job->head_timer)
         return false;
-    uv_timer_init(&job->host->loop, job->head_timer);
+    uv_timer_init(curl_loop_uv(job->curl), job->head_timer);
     job->head_timer->data = job;
     uv_timer_start(job->head_timer, on_head_timeout, millis, 0);
     return true;

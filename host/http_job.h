@@ -15,8 +15,6 @@
 #include "curl_loop.h"
 #include "err.h"
 
-struct host;
-
 #define HTTP_MAX_HEAD    (64 * 1024) /* bytes of all response headers */
 #define HTTP_MAX_HEADERS 256
 #define HTTP_MAX_LINE    (1024 * 1024) /* of a streamed body */
@@ -45,7 +43,7 @@ struct http_request {
 enum http_want { HTTP_WANT_END, HTTP_WANT_HEAD, HTTP_WANT_DATA, HTTP_WANT_LINE };
 
 struct http_job {
-    struct host *host;
+    struct curl_loop *curl;
     struct curl_transfer *transfer;
     enum http_want want;
     void (*on_ready)(struct http_job *job); /* may be called more than once */
@@ -78,7 +76,7 @@ struct http_job {
 
 /* A job with room for that many request headers of that many bytes (names and values) in all: a secret is
  * never copied about. */
-struct http_job *http_job_new(struct host *host, size_t headers, size_t bytes, struct err *e);
+struct http_job *http_job_new(struct curl_loop *curl, size_t headers, size_t bytes, struct err *e);
 void http_job_free(struct http_job *job);
 
 /* Adds one request header; false when it does not fit. */

@@ -225,7 +225,7 @@ bool http_job_start(struct http_job *job, const struct http_request *r, struct e
 {
     if (!is_readable(r->cert, "certificate", e) || !is_readable(r->key, "key", e))
         return false;
-    job->transfer = curl_transfer_take(job->host, e);
+    job->transfer = curl_transfer_take(job->curl, e);
     if (!job->transfer)
         return false;
     job->transfer->data = job;

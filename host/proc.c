@@ -21,7 +21,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "guard.h"
-#include "host.h"
 
 #define STACK_SIZE ((size_t)256 * 1024) /* reserved once, touched as needed */
 #define GRACE_MS   2000                 /* between TERM and KILL when nobody waits any more */
@@ -40,7 +39,7 @@ struct launch {
 
 struct proc {
     struct proc *prev, *next;
-    struct proc_set *set;
+    struct proc_set *set; /* NULL: it has ended, only its memory is left */
     volatile pid_t *slot;
     pid_t pid;
     int pidfd;
@@ -54,7 +53,7 @@ struct proc {
 };
 
 struct proc_set {
-    struct host *host;
+    uv_loop_t *loop;
     struct guard guard;
     sigset_t changed; /* signals that may not have their standard effect in the host */
     char *stack;
@@ -159,7 +158,7 @@ static void signals_changed(sigset_t *changed)
             sigaddset(changed, s);
 }
 
-static struct proc_set *set_open(struct host *host, struct err *e)
+struct proc_set *proc_set_open(uv_loop_t *loop, struct err *e)
 {
     struct proc_set *set = calloc(1, sizeof *set);
     void *stack;
@@ -180,9 +179,8 @@ static struct proc_set *set_open(struct host *host, struct err *e)
         return NULL;
     }
     signals_changed(&set->changed);
-    set->host = host;
+    set->loop = loop;
     set->stack = stack;
-    host->procs = set;
     return set;
 }
 
@@ -228,7 +226,7 @@ static void proc_closed(uv_handle_t *handle)
 {
     struct proc *proc = handle->data;
 
-    if (--proc->closing == 0)
+    if (--proc->closing == 0 && proc->released)
         free(proc);
 }
 
@@ -239,6 +237,7 @@ static void proc_end(struct proc *proc)
         kill(-proc->pid, SIGKILL);
         waitpid(proc->pid, NULL, WNOHANG);
         guard_drop(proc->slot);
+        proc->reaped = true;
     }
     if (proc->prev)
         proc->prev->next = proc->next;
@@ -246,6 +245,7 @@ static void proc_end(struct proc *proc)
         proc->set->first = proc->next;
     if (proc->next)
         proc->next->prev = proc->prev;
+    proc->set = NULL;
     proc->closing = 2;
     uv_close((uv_handle_t *)&proc->poll, proc_closed); /* first: libuv must never watch a closed descriptor */
     uv_close((uv_handle_t *)&proc->timer, proc_closed);
@@ -295,27 +295,25 @@ static void on_pidfd(uv_poll_t *poll, int status, int events)
 
 static bool proc_watch(struct proc *proc, struct err *e)
 {
-    uv_loop_t *loop = &proc->set->host->loop;
-    int status = uv_poll_init(loop, &proc->poll, proc->pidfd);
+    int status = uv_poll_init(proc->set->loop, &proc->poll, proc->pidfd);
 
     if (status < 0) {
         err_uv(e, status, "watching a child");
         return false;
     }
-    uv_timer_init(loop, &proc->timer);
+    uv_timer_init(proc->set->loop, &proc->timer);
     proc->poll.data = proc->timer.data = proc;
     uv_poll_start(&proc->poll, UV_READABLE, on_pidfd); /* cannot fail on a handle that is open */
     return true;
 }
 
-struct proc *proc_start(struct host *host, const struct proc_options *options, struct err *e)
+struct proc *proc_start(struct proc_set *set, const struct proc_options *options, struct err *e)
 {
-    struct proc_set *set = host->procs ? host->procs : set_open(host, e);
     struct launch launch = {.options = options, .program = options->argv[0]};
     struct proc *proc = NULL;
     char path[4096];
 
-    if (!set || !guard_ensure(&set->guard, e))
+    if (!guard_ensure(&set->guard, e))
         return NULL;
     if (!strchr(launch.program, '/')) {
         if (!program_find(launch.program, options->envp, path, sizeof path)) {
@@ -381,6 +379,11 @@ void proc_release(struct proc *proc)
         return;
     proc->released = true;
     proc->on_exit = NULL;
+    if (!proc->set) {
+        if (!proc->closing)
+            free(proc);
+        return;
+    }
     if (proc_look(proc)) {
         proc_end(proc);
         return;
@@ -405,22 +408,24 @@ static void set_wait(struct proc_set *set, int milliseconds)
     }
 }
 
-size_t proc_count(const struct host *host)
+size_t proc_set_count(const struct proc_set *set)
 {
     size_t n = 0;
 
-    for (const struct proc *p = host->procs ? host->procs->first : NULL; p; p = p->next)
+    for (const struct proc *p = set ? set->first : NULL; p; p = p->next)
         n++;
     return n;
 }
 
-void proc_close_all(struct host *host)
+uv_loop_t *proc_set_loop(const struct proc_set *set)
 {
-    struct proc_set *set = host->procs;
+    return set->loop;
+}
 
+void proc_set_close(struct proc_set *set)
+{
     if (!set)
         return;
-    host->procs = NULL;
     for (struct proc *p = set->first; p; p = p->next)
         if (!proc_look(p))
             proc_signal(p, SIGTERM);

@@ -13,8 +13,7 @@
 #include <uv.h>
 #include "err.h"
 
-struct host;
-struct proc_set;
+struct proc_set; /* the guard, and every child that is not gone yet */
 struct proc;
 
 struct proc_options {
@@ -28,8 +27,19 @@ struct proc_options {
     void *data;
 };
 
+/* Starts the guard. NULL with *e filled when that fails. */
+struct proc_set *proc_set_open(uv_loop_t *loop, struct err *e);
+
+/* Ends every child and the guard; takes at most four seconds, none when no child runs. A proc that was not
+ * released has ended then, and still waits for its release. Accepts NULL. */
+void proc_set_close(struct proc_set *set);
+uv_loop_t *proc_set_loop(const struct proc_set *set);
+
+/* Children that are not gone yet, those that nobody waits for included. Accepts NULL. */
+size_t proc_set_count(const struct proc_set *set);
+
 /* Starts a child. NULL with *e filled when it cannot be started. */
-struct proc *proc_start(struct host *host, const struct proc_options *options, struct err *e);
+struct proc *proc_start(struct proc_set *set, const struct proc_options *options, struct err *e);
 pid_t proc_pid(const struct proc *proc);
 
 /* Signals the child's whole group; after exit of the leader the rest of the group is still reached. */
@@ -38,12 +48,5 @@ bool proc_signal(struct proc *proc, int signum);
 /* The caller has no more interest: on_exit is not called any more. When the child still runs its group gets
  * TERM and, two seconds later, KILL; when it ended, what is left of the group is killed. Accepts NULL. */
 void proc_release(struct proc *proc);
-
-/* Children that are not gone yet, those that nobody waits for included. */
-size_t proc_count(const struct host *host);
-
-/* Ends every child and the guard; takes at most four seconds, none when no child runs. Every struct proc is
- * gone then and host->procs is NULL. */
-void proc_close_all(struct host *host);
 
 #endif

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include "host.h"
 #include "serve_impl.h"
 
 #define SWEEP_MS 250
@@ -21,13 +20,9 @@
     2 /* sweeps in which a client may send what it came for; time would be wrong when the loop is late */
 #define RESERVE 64 /* connections over the limit that may wait for others to make room */
 
-struct serve_set {
-    struct serve *first;
-};
-
 static uint64_t loop_now(const struct serve *s)
 {
-    return uv_now(&s->host->loop);
+    return uv_now(s->tick.loop);
 }
 
 void serve_deadline(struct serve_conn *c, uint64_t ms)
@@ -270,7 +265,7 @@ static bool watch(struct serve *s)
     s->poll = info ? malloc(sizeof *s->poll) : NULL;
     if (!s->poll)
         return false;
-    if (uv_poll_init(&s->host->loop, s->poll, info->epoll_fd) != 0) {
+    if (uv_poll_init(s->tick.loop, s->poll, info->epoll_fd) != 0) {
         free(s->poll);
         s->poll = NULL;
         return false;
@@ -280,36 +275,27 @@ static bool watch(struct serve *s)
     return uv_poll_start(s->poll, UV_READABLE, on_readable) == 0;
 }
 
-static bool join_host(struct serve *s, struct host *host)
-{
-    if (!host->serves && !(host->serves = calloc(1, sizeof *host->serves)))
-        return false;
-    s->next = host->serves->first;
-    s->link = &host->serves->first;
-    if (s->next)
-        s->next->link = &s->next;
-    host->serves->first = s;
-    return true;
-}
-
-struct serve *serve_open(struct host *host, struct serve_socket *socket, const struct serve_options *options,
-                         struct err *e)
+struct serve *serve_open(uv_loop_t *loop, struct serve **all, struct serve_socket *socket,
+                         const struct serve_options *options, struct err *e)
 {
     struct serve *s = calloc(1, sizeof *s);
 
-    if (!s || !join_host(s, host)) {
-        free(s);
+    if (!s) {
         serve_socket_close(socket);
         err_set(e, ERR_MEMORY, "out of memory");
         return NULL;
     }
-    s->host = host;
+    s->next = *all;
+    s->link = all;
+    if (s->next)
+        s->next->link = &s->next;
+    *all = s;
     s->options = *options;
     s->socket = *socket;
     s->tail = &s->head;
     s->last = &s->conns;
-    uv_timer_init(&host->loop, &s->tick);
-    uv_timer_init(&host->loop, &s->sweep);
+    uv_timer_init(loop, &s->tick);
+    uv_timer_init(loop, &s->sweep);
     s->tick.data = s->sweep.data = s;
     s->handles = 2;
     s->daemon = start_daemon(s);
@@ -368,12 +354,8 @@ void serve_close(struct serve *s)
     s->options.on_closed(s->options.data);
 }
 
-void serve_close_all(struct host *host)
+void serve_close_all(struct serve **all)
 {
-    if (!host->serves)
-        return;
-    while (host->serves->first)
-        serve_close(host->serves->first);
-    free(host->serves);
-    host->serves = NULL;
+    while (*all)
+        serve_close(*all);
 }

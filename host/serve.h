@@ -14,11 +14,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <uv.h>
 #include "buf.h"
 #include "err.h"
 #include "serve_socket.h"
 
-struct host;
 struct serve;
 struct serve_conn;
 struct MHD_Response;
@@ -77,9 +77,10 @@ struct serve_request {
     bool whole, receiving, reading; /* its body is here; it was asked for; it may come */
 };
 
-/* Takes the socket over. NULL with *e filled: it is closed then. */
-struct serve *serve_open(struct host *host, struct serve_socket *socket, const struct serve_options *options,
-                         struct err *e);
+/* Takes the socket over, and puts the server into the list `all`. NULL with *e filled: the socket is closed
+ * then. */
+struct serve *serve_open(uv_loop_t *loop, struct serve **all, struct serve_socket *socket,
+                         const struct serve_options *options, struct err *e);
 uint16_t serve_port(const struct serve *s);
 
 /* The oldest request that nobody took, or NULL. The caller must release it. */
@@ -123,7 +124,7 @@ bool serve_field_ok(const char *name, size_t name_len, const char *value, size_t
 /* Ends everything at once; the memory goes when the loop has turned. NULL is harmless. */
 void serve_close(struct serve *s);
 
-/* Closes every server; called by host_close. */
-void serve_close_all(struct host *host);
+/* Closes every server of the list. */
+void serve_close_all(struct serve **all);
 
 #endif

@@ -19,8 +19,7 @@ struct serve_conn {
 };
 
 struct serve {
-    struct host *host;
-    struct serve *next, **link; /* in the host's list */
+    struct serve *next, **link; /* in the list of all */
     struct serve_options options;
     struct serve_socket socket;
     struct MHD_Daemon *daemon;

@@ -5,6 +5,8 @@
  * aside and ended there; where it cannot be, the hook stays armed at every instruction. Budgets count
  * processor time; a machine with much else to do takes nothing of them.
  */
+#include "task_inside.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +14,6 @@
 #include "asked.h"
 #include "bind.h"
 #include "host.h"
-#include "task_inside.h"
 #include "watchdog.h"
 
 /* How much processor time a limited script may take where it cannot be set aside: in a metamethod that a C

@@ -3,6 +3,7 @@
 #define MOONTIDE_TASK_INSIDE_H
 
 #include "err.h"
+#include <lua.h>
 #include "op.h"
 #include "task.h"
 

@@ -3,6 +3,8 @@
  * Lua turns hooks off while one runs, and only a protected call turns them on again after an error that a
  * hook raised. So what a task runs stands inside of one: its pending closers, too, are scripts that the
  * watchdog reaches. */
+#include "task_inside.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +12,6 @@
 #include "asked.h"
 #include "bind.h"
 #include "host.h"
-#include "task_inside.h"
 
 /* What was raised, as its waiters get it: our error table as it is, anything else as an internal error. */
 static int l_raised(lua_State *L)

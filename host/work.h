@@ -14,6 +14,7 @@
 
 #include <uv.h>
 #include "err.h"
+#include <lua.h>
 #include "op.h"
 
 struct work {

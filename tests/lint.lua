@@ -1,10 +1,12 @@
 -- The rules of the house that no tool knows: moontide exec tests/lint.lua. Prints each fault as FILE:LINE: why.
 --
--- The flow in short: api_* files never include each other; low rooms never look up; C tables are reached only by
--- the stdlib module that wraps them; scripts see neither; nothing anywhere starts a shell.
+-- The flow in short: api_* files never include each other; the floor of host/ knows no Lua (lint/floor.lua); C tables
+-- are reached only by the stdlib module that wraps them; scripts see neither; nothing anywhere starts a shell.
 local fs = require "fs"
+local floor = require "lint.floor"
 
 local faults = 0
+local host = {} -- the lines of each of its files, by name
 
 local function fault(path, line, text, ...)
   faults = faults + 1
@@ -88,20 +90,21 @@ local function check_text(path, kind, product)
   return lines
 end
 
--- Floors of host/: a file includes only its own floor and those below. Who is not listed stands on the top one.
-local FLOORS = {
-  { "alloc", "buf", "collector", "embed", "err", "err_lua", "handle", "secret", "version" },
+-- Headers above the floor, lowest first: each includes only its own level and those below. Who is not listed stands on
+-- the top one.
+local LEVELS = {
+  { "err_lua", "collector" },
   { "bind" },
-  { "loop", "op", "slice", "task", "work", "watchdog", "host", "api" },
+  { "op", "task", "work", "watchdog", "host", "api" },
 }
 
-local function floor_of(name)
-  for level, names in ipairs(FLOORS) do
+local function level_of(name)
+  for level, names in ipairs(LEVELS) do
     for _, known in ipairs(names) do
       if known == name then return level end
     end
   end
-  return #FLOORS + 1
+  return #LEVELS + 1
 end
 
 local function check_includes(path, lines)
@@ -111,18 +114,12 @@ local function check_includes(path, lines)
     if other and name:find("^api_") and other:find("^api_") and other ~= name then
       fault(path, i, "api files never include each other")
     end
-    if other and path:find("%.h$") and floor_of(other) > floor_of(name) then
+    if other and path:find("%.h$") and not floor.holds(host, other .. ".h") and level_of(other) > level_of(name) then
       fault(path, i, "%s.h stands below %s.h and may not look up", name, other)
     end
     local opened = line:match("luaopen_core_(%l+)")
     if opened and name ~= "host" and name ~= "api" and name ~= "task" and name ~= "api_" .. opened then
       fault(path, i, "only host.c lists the libraries")
-    end
-  end
-  local head = table.concat(lines, " ", 1, math.min(#lines, 12))
-  if head:find("[Kk]nows no Lua") then
-    for i, line in ipairs(lines) do
-      if line:find("#include <l%l+%.h>") then fault(path, i, "this room says that it knows no Lua") end
     end
   end
 end
@@ -142,9 +139,11 @@ local function check_core(path, lines, allowed)
 end
 
 for _, suffix in ipairs { ".c", ".h" } do
-  for _, path in ipairs(files("host", suffix)) do check_includes(path, check_text(path, "c", true)) end
+  for _, path in ipairs(files("host", suffix)) do host[path:match "[^/]+$"] = check_text(path, "c", true) end
   for _, path in ipairs(files("tests", suffix)) do check_text(path, "c", false) end
 end
+for name, lines in pairs(host) do check_includes("host/" .. name, lines) end
+for _, found in ipairs(floor.faults(host)) do fault("host/" .. found[1], found[2], "%s", found[3]) end
 for _, path in ipairs(files("stdlib", ".lua")) do check_core(path, check_text(path, "lua", true), true) end
 for _, path in ipairs(files("scripts", ".lua")) do check_core(path, check_text(path, "lua", true), false) end
 for _, path in ipairs(files("config", ".lua")) do check_text(path, "lua", true) end

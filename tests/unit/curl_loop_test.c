@@ -13,7 +13,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "curl_loop.h"
-#include "host.h"
 
 /* ---- a name whose resolution takes two seconds: what a dead DNS server looks like ---- */
 
@@ -65,23 +64,26 @@ static void server_start(void)
     close(out[0]);
 }
 
-/* ---- a host with nothing but a loop ---- */
+/* ---- a loop and curl on it ---- */
 
-static struct host host;
+static uv_loop_t uv;
+static struct curl_loop *curl;
 
-static void open_host(void)
+static void open_curl(void)
 {
-    memset(&host, 0, sizeof host);
-    uv_loop_init(&host.loop);
+    struct err e;
+
+    uv_loop_init(&uv);
+    curl = curl_loop_open(&uv, &e);
+    CHECK(curl != NULL);
 }
 
-static void close_host(void)
+static void close_curl(void)
 {
-    curl_loop_close(&host);
-    CHECK(host.curl == NULL);
-    for (int i = 0; i < 100 && uv_loop_alive(&host.loop); i++)
-        uv_run(&host.loop, UV_RUN_NOWAIT);
-    CHECK_INT(uv_loop_close(&host.loop), 0);
+    curl_loop_close(curl);
+    for (int i = 0; i < 100 && uv_loop_alive(&uv); i++)
+        uv_run(&uv, UV_RUN_NOWAIT);
+    CHECK_INT(uv_loop_close(&uv), 0);
 }
 
 struct get {
@@ -133,7 +135,7 @@ static void begin_url(struct get *g, const char *url)
     struct err e = {0};
 
     snprintf(g->url, sizeof g->url, "%s", url);
-    g->t = curl_transfer_take(&host, &e);
+    g->t = curl_transfer_take(curl, &e);
     CHECK(g->t != NULL);
     if (!g->t)
         return;
@@ -161,7 +163,7 @@ static bool finish_within(struct get *g, unsigned ms)
     uint64_t until = uv_hrtime() + (uint64_t)ms * 1000000;
 
     while (!g->done && uv_hrtime() < until) {
-        uv_run(&host.loop, UV_RUN_NOWAIT);
+        uv_run(&uv, UV_RUN_NOWAIT);
         usleep(200);
     }
     return g->done > 0;
@@ -197,24 +199,22 @@ UNIT(gets_a_page)
 {
     struct get g;
 
-    open_host();
+    open_curl();
     get(&g, "/etag");
     CHECK_INT(g.result, CURLE_OK);
     CHECK_INT(g.status, 200);
     CHECK_STR(g.body, "first");
     CHECK_INT(g.done, 1);
-    CHECK_INT(curl_loop_stats(&host).active, 0);
+    CHECK_INT(curl_loop_stats(curl).active, 0);
     curl_transfer_drop(g.t);
-    CHECK_INT(curl_loop_stats(&host).idle, 1);
-    close_host();
+    CHECK_INT(curl_loop_stats(curl).idle, 1);
+    close_curl();
 }
 
-UNIT(opens_nothing_before_the_first_transfer)
+UNIT(none_is_none)
 {
-    open_host();
-    CHECK(host.curl == NULL);
-    CHECK_INT(curl_loop_stats(&host).sockets, 0);
-    close_host();
+    CHECK_INT(curl_loop_stats(NULL).sockets, 0);
+    curl_loop_close(NULL);
 }
 
 static unsigned server_connections(void)
@@ -234,7 +234,7 @@ UNIT(keeps_connections_and_handles)
     unsigned before;
     int fds;
 
-    open_host();
+    open_curl();
     before = server_connections();
     fds = open_fds();
     for (int i = 0; i < 100; i++) {
@@ -244,9 +244,9 @@ UNIT(keeps_connections_and_handles)
     }
     CHECK_INT(server_connections(), before);
     CHECK_INT(open_fds(), fds);
-    CHECK_INT(curl_loop_stats(&host).idle, 1);
-    CHECK_INT(curl_loop_stats(&host).sockets, 1);
-    close_host();
+    CHECK_INT(curl_loop_stats(curl).idle, 1);
+    CHECK_INT(curl_loop_stats(curl).sockets, 1);
+    close_curl();
 }
 
 UNIT(memory_follows_concurrency)
@@ -254,33 +254,33 @@ UNIT(memory_follows_concurrency)
     enum { MANY = 100 };
     static struct get many[MANY];
 
-    open_host();
+    open_curl();
     for (int i = 0; i < MANY; i++)
         begin(&many[i], "/delay?ms=50");
-    CHECK_INT(curl_loop_stats(&host).active, MANY);
+    CHECK_INT(curl_loop_stats(curl).active, MANY);
     for (int i = 0; i < MANY; i++) {
         CHECK(finish_within(&many[i], 5000));
         CHECK_STR(many[i].body, "late");
         curl_transfer_drop(many[i].t);
     }
-    CHECK_INT(curl_loop_stats(&host).active, 0);
-    CHECK(curl_loop_stats(&host).idle <= 64);
-    close_host();
+    CHECK_INT(curl_loop_stats(curl).active, 0);
+    CHECK(curl_loop_stats(curl).idle <= 64);
+    close_curl();
 }
 
 UNIT(a_dropped_transfer_is_gone_at_once)
 {
     struct get g;
 
-    open_host();
+    open_curl();
     begin(&g, "/delay?ms=300");
     turn(50);
     curl_transfer_drop(g.t);
-    CHECK_INT(curl_loop_stats(&host).active, 0);
-    CHECK_INT(curl_loop_stats(&host).sockets, 0);
+    CHECK_INT(curl_loop_stats(curl).active, 0);
+    CHECK_INT(curl_loop_stats(curl).sockets, 0);
     turn(400);
     CHECK_INT(g.done, 0);
-    close_host();
+    close_curl();
 }
 
 /* A server whose backlog is full: connecting to it never ends. */
@@ -308,7 +308,7 @@ UNIT(a_connection_that_never_was_leaves_nothing)
     char url[64];
     int fds[5], before;
 
-    open_host();
+    open_curl();
     never_connects(fds, sizeof fds / sizeof *fds, url, sizeof url);
     get(&g, "/etag"); /* opens what the loop needs */
     curl_transfer_drop(g.t);
@@ -330,23 +330,23 @@ UNIT(a_connection_that_never_was_leaves_nothing)
         curl_transfer_drop(g.t);
     }
     turn(20);
-    CHECK_INT(curl_loop_stats(&host).sockets, 1);
+    CHECK_INT(curl_loop_stats(curl).sockets, 1);
     CHECK_INT(open_fds(), before);
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         close(fds[i]);
-    close_host();
+    close_curl();
 }
 
 UNIT(may_be_dropped_in_on_done)
 {
     struct get g;
 
-    open_host();
+    open_curl();
     begin(&g, "/etag");
     g.drop_inside = true;
     CHECK(finish_within(&g, 5000));
-    CHECK_INT(curl_loop_stats(&host).idle, 1);
-    close_host();
+    CHECK_INT(curl_loop_stats(curl).idle, 1);
+    close_curl();
 }
 
 UNIT(forgets_what_the_last_one_asked)
@@ -355,9 +355,9 @@ UNIT(forgets_what_the_last_one_asked)
     struct curl_slist *secret = curl_slist_append(NULL, "X-Secret: MOONCANARY");
     struct err e = {0};
 
-    open_host();
+    open_curl();
     memset(&g, 0, sizeof g);
-    g.t = curl_transfer_take(&host, &e);
+    g.t = curl_transfer_take(curl, &e);
     curl_easy_setopt(g.t->easy, CURLOPT_HTTPHEADER, secret);
     curl_easy_setopt(g.t->easy, CURLOPT_USERPWD, "u:MOONCANARY");
     curl_easy_setopt(g.t->easy, CURLOPT_POSTFIELDS, "MOONCANARY");
@@ -367,14 +367,14 @@ UNIT(forgets_what_the_last_one_asked)
     CHECK(!strstr(g.body, "MOONCANARY") && !strstr(g.body, "Authorization"));
     curl_transfer_drop(g.t);
     curl_slist_free_all(secret);
-    close_host();
+    close_curl();
 }
 
 UNIT(pauses_and_resumes)
 {
     struct get g;
 
-    open_host();
+    open_curl();
     begin(&g, "/bytes?n=100000");
     g.pause = true;
     turn(100);
@@ -384,13 +384,13 @@ UNIT(pauses_and_resumes)
     CHECK(finish_within(&g, 5000));
     CHECK_INT(g.total, 100000);
     curl_transfer_drop(g.t);
-    close_host();
+    close_curl();
 }
 
 /* Whether the loop has something to do right now. */
 static bool loop_busy(void)
 {
-    struct pollfd p = {.fd = uv_backend_fd(&host.loop), .events = POLLIN};
+    struct pollfd p = {.fd = uv_backend_fd(&uv), .events = POLLIN};
 
     return poll(&p, 1, 0) > 0;
 }
@@ -399,7 +399,7 @@ UNIT(nothing_spins_over_idle_and_paused_connections)
 {
     struct get g;
 
-    open_host();
+    open_curl();
     get(&g, "/abrupt"); /* the server closes the connection that we keep */
     curl_transfer_drop(g.t);
     turn(50);
@@ -410,7 +410,7 @@ UNIT(nothing_spins_over_idle_and_paused_connections)
     CHECK(!g.pause);
     CHECK(!loop_busy());
     curl_transfer_drop(g.t);
-    close_host();
+    close_curl();
 }
 
 UNIT(tells_failures_apart)
@@ -430,7 +430,7 @@ UNIT(tells_failures_apart)
     };
     struct get g;
 
-    open_host();
+    open_curl();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char path[256] = "";
 
@@ -442,7 +442,7 @@ UNIT(tells_failures_apart)
             printf("  %s: %d %s\n", path, g.result, g.err.message);
         curl_transfer_drop(g.t);
     }
-    close_host();
+    close_curl();
 }
 
 UNIT(refused_and_unreachable)
@@ -456,7 +456,7 @@ UNIT(refused_and_unreachable)
     /* bound, not listening: refused, and nobody else takes it */
     CHECK_INT(bind(fd, (struct sockaddr *)&in, sizeof in), 0);
     CHECK_INT(getsockname(fd, (struct sockaddr *)&in, &len), 0);
-    open_host();
+    open_curl();
     snprintf(url, sizeof url, "http://127.0.0.1:%d/", ntohs(in.sin_port));
     begin_url(&g, url);
     CHECK(finish_within(&g, 5000));
@@ -464,7 +464,7 @@ UNIT(refused_and_unreachable)
     CHECK(strstr(g.err.message, "127.0.0.1") != NULL);
     curl_transfer_drop(g.t);
     close(fd);
-    close_host();
+    close_curl();
 }
 
 UNIT(other_protocols_and_userinfo_are_refused)
@@ -472,7 +472,7 @@ UNIT(other_protocols_and_userinfo_are_refused)
     static const char *const urls[] = {"file:///etc/passwd", "ftp://127.0.0.1/", "gopher://127.0.0.1/",
                                        "telnet://127.0.0.1/", "scp://127.0.0.1/x"};
 
-    open_host();
+    open_curl();
     for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
         struct get g = {0};
 
@@ -482,7 +482,7 @@ UNIT(other_protocols_and_userinfo_are_refused)
         CHECK_INT(g.total, 0);
         curl_transfer_drop(g.t);
     }
-    close_host();
+    close_curl();
 }
 
 UNIT(environment_proxies_are_ignored)
@@ -491,11 +491,11 @@ UNIT(environment_proxies_are_ignored)
 
     setenv("http_proxy", "http://127.0.0.1:1/", 1);
     setenv("all_proxy", "http://127.0.0.1:1/", 1);
-    open_host();
+    open_curl();
     get(&g, "/etag");
     CHECK_INT(g.result, CURLE_OK);
     curl_transfer_drop(g.t);
-    close_host();
+    close_curl();
     unsetenv("http_proxy");
     unsetenv("all_proxy");
 }
@@ -505,14 +505,14 @@ UNIT(a_dead_resolver_does_not_stop_the_loop)
     struct get g = {0};
     uint64_t start;
 
-    open_host();
+    open_curl();
     begin_url(&g, "http://slow.test/");
     turn(100);
     CHECK_INT(atomic_load(&slow_lookups), 1);
     start = uv_hrtime();
     curl_transfer_drop(g.t);
     CHECK((uv_hrtime() - start) / 1000000 < 100);
-    close_host();
+    close_curl();
     CHECK((uv_hrtime() - start) / 1000000 < 300);
     sleep(2); /* let the thread end, for the leak check */
 }
@@ -521,19 +521,19 @@ UNIT(unknown_names_are_dns)
 {
     struct get g = {0};
 
-    open_host();
+    open_curl();
     begin_url(&g, "http://unknown.test/");
     CHECK(finish_within(&g, 5000));
     CHECK_STR(err_name(g.err.code), "dns");
     curl_transfer_drop(g.t);
-    close_host();
+    close_curl();
 }
 
 UNIT(public_only_refuses_private_addresses)
 {
     struct get g, before;
 
-    open_host();
+    open_curl();
     get(&before, "/etag"); /* leaves a kept connection: it must not be a way around */
     curl_transfer_drop(before.t);
     for (int i = 0; i < 2; i++) {
@@ -548,7 +548,7 @@ UNIT(public_only_refuses_private_addresses)
     get(&g, "/caught");
     CHECK_INT(g.status, 404); /* nothing of it was sent */
     curl_transfer_drop(g.t);
-    close_host();
+    close_curl();
 }
 
 UNIT(knows_private_addresses)
@@ -607,7 +607,7 @@ UNIT(sockets_are_close_on_exec)
     struct get g;
     int leaking = 0;
 
-    open_host();
+    open_curl();
     get(&g, "/etag");
     for (int fd = 3; fd < 64; fd++) {
         struct sockaddr_storage a = {0};
@@ -618,7 +618,7 @@ UNIT(sockets_are_close_on_exec)
     }
     CHECK_INT(leaking, 0);
     curl_transfer_drop(g.t);
-    close_host();
+    close_curl();
 }
 
 UNIT(closing_ends_what_runs_and_frees_what_is_dropped_later)
@@ -626,12 +626,12 @@ UNIT(closing_ends_what_runs_and_frees_what_is_dropped_later)
     struct get running, finished;
     int fds = open_fds();
 
-    open_host();
+    open_curl();
     get(&finished, "/etag");
     begin(&running, "/endless");
     turn(50);
     CHECK(running.total > 0);
-    close_host();
+    close_curl();
     CHECK_INT(running.done, 1);
     CHECK_INT(running.result, CURLE_ABORTED_BY_CALLBACK);
     CHECK_STR(err_name(running.err.code), "closed");
@@ -641,22 +641,11 @@ UNIT(closing_ends_what_runs_and_frees_what_is_dropped_later)
     CHECK_INT(open_fds(), fds);
 }
 
-UNIT(a_stopping_host_starts_nothing)
-{
-    struct err e = {0};
-
-    open_host();
-    host.stopping = true;
-    CHECK(curl_transfer_take(&host, &e) == NULL);
-    CHECK_STR(err_name(e.code), "closed");
-    close_host();
-}
-
 int main(void)
 {
     static const struct unit_case cases[] = {
         C(gets_a_page),
-        C(opens_nothing_before_the_first_transfer),
+        C(none_is_none),
         C(keeps_connections_and_handles),
         C(memory_follows_concurrency),
         C(a_dropped_transfer_is_gone_at_once),
@@ -675,7 +664,6 @@ int main(void)
         C(knows_private_addresses),
         C(sockets_are_close_on_exec),
         C(closing_ends_what_runs_and_frees_what_is_dropped_later),
-        C(a_stopping_host_starts_nothing),
     };
     int failed;
 

@@ -9,28 +9,37 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "child.h"
-#include "host.h"
 #include "proc.h"
 
 /* The kernel's argv is not const, but nobody writes to it. */
 #define T(text) ((char *)(uintptr_t)(text))
 
-static struct host host;
+static uv_loop_t loop;
+static struct proc_set *set;
 
 static void set_up(void)
 {
-    memset(&host, 0, sizeof host);
+    struct err e;
+
     signal(SIGPIPE, SIG_IGN);
-    uv_loop_init(&host.loop);
+    uv_loop_init(&loop);
+    set = proc_set_open(&loop, &e);
+    CHECK(set != NULL);
+}
+
+static void close_set(void)
+{
+    proc_set_close(set);
+    set = NULL;
 }
 
 /* Closes everything; the loop must be empty then: no handle was forgotten. */
 static void tear_down(void)
 {
-    proc_close_all(&host);
-    for (int i = 0; i < 100 && uv_loop_alive(&host.loop); i++)
-        uv_run(&host.loop, UV_RUN_NOWAIT);
-    CHECK_INT(uv_loop_close(&host.loop), 0);
+    close_set();
+    for (int i = 0; i < 100 && uv_loop_alive(&loop); i++)
+        uv_run(&loop, UV_RUN_NOWAIT);
+    CHECK_INT(uv_loop_close(&loop), 0);
     CHECK_INT(waitpid(-1, NULL, WNOHANG), -1); /* neither child nor zombie is left */
     CHECK_INT(errno, ECHILD);
 }
@@ -92,7 +101,7 @@ static bool run_start(struct run *run, char **argv, char **envp, struct child_op
         more.out.kind = STDIO_PIPE;
     more.keep = more.keep ? more.keep : 65536;
     run->err.code = ERR_NONE;
-    run->child = child_start(&host, &more, &run->err);
+    run->child = child_start(set, &more, &run->err);
     if (!run->child)
         return false;
     run->child->changed = on_changed;
@@ -104,7 +113,7 @@ static void run_finish(struct run *run)
 {
     child_collect(run->child);
     while (!child_done(run->child))
-        uv_run(&host.loop, UV_RUN_ONCE);
+        uv_run(&loop, UV_RUN_ONCE);
 }
 
 UNIT(exit_status)
@@ -136,7 +145,7 @@ UNIT(not_found)
     CHECK(run_start(&run, fine, NULL, (struct child_options){0})); /* the guard is there from now on */
     run_finish(&run);
     child_close(run.child);
-    uv_run(&host.loop, UV_RUN_NOWAIT);
+    uv_run(&loop, UV_RUN_NOWAIT);
     before = count_fds();
     CHECK(!run_start(&run, missing, NULL, (struct child_options){0}));
     CHECK_INT(run.err.code, ERR_NOT_FOUND);
@@ -147,7 +156,7 @@ UNIT(not_found)
     CHECK(!run_start(&run, fine, NULL, (struct child_options){.cwd = "/proc/nonexistent"}));
     CHECK_INT(run.err.code, ERR_NOT_FOUND);
     CHECK(strstr(run.err.message, "working directory") != NULL);
-    uv_run(&host.loop, UV_RUN_NOWAIT);
+    uv_run(&loop, UV_RUN_NOWAIT);
     CHECK_INT(count_fds(), before);
     tear_down();
 }
@@ -287,12 +296,12 @@ UNIT(closing_ends_the_group)
     set_up();
     CHECK(run_start(&run, argv, NULL, (struct child_options){0}));
     while (run.child->out.buf.len == 0)
-        uv_run(&host.loop, UV_RUN_ONCE);
+        uv_run(&loop, UV_RUN_ONCE);
     leader = run.child->pid;
     inner = atoi(run.child->out.buf.data);
     child_close(run.child);
-    for (int i = 0; i < 300 && uv_loop_alive(&host.loop); i++) {
-        uv_run(&host.loop, UV_RUN_NOWAIT);
+    for (int i = 0; i < 300 && uv_loop_alive(&loop); i++) {
+        uv_run(&loop, UV_RUN_NOWAIT);
         usleep(10000);
     }
     CHECK(!alive(leader));
@@ -300,7 +309,7 @@ UNIT(closing_ends_the_group)
     tear_down();
 }
 
-UNIT(host_close_ends_all)
+UNIT(closing_the_set_ends_all)
 {
     char *argv[] = {T("sh"), T("-c"), T("trap '' TERM; echo ok; while :; do sleep 1; done"), NULL};
     struct run run[3];
@@ -311,9 +320,9 @@ UNIT(host_close_ends_all)
         CHECK(run_start(&run[i], argv, NULL, (struct child_options){0}));
         pids[i] = run[i].child->pid;
         while (run[i].child->out.buf.len == 0)
-            uv_run(&host.loop, UV_RUN_ONCE);
+            uv_run(&loop, UV_RUN_ONCE);
     }
-    proc_close_all(&host);
+    close_set();
     for (int i = 0; i < 3; i++) {
         CHECK(!alive(pids[i]));
         child_close(run[i].child); /* handles that Lua lets go of only now */
@@ -335,7 +344,7 @@ UNIT(writing)
     child_collect(run.child);
     CHECK(child_write(run.child, big, sizeof big, &run.err));
     while (run.child->writing)
-        uv_run(&host.loop, UV_RUN_ONCE);
+        uv_run(&loop, UV_RUN_ONCE);
     CHECK_INT(run.child->write_status, 0);
     child_close_stdin(run.child);
     CHECK(!child_write(run.child, "x", 1, &run.err));
@@ -357,7 +366,7 @@ UNIT(writing_to_a_deaf_child)
     CHECK(run_start(&run, argv, NULL, (struct child_options){.in = {.kind = STDIO_PIPE}}));
     CHECK(child_write(run.child, big, sizeof big, &run.err));
     while (run.child->writing)
-        uv_run(&host.loop, UV_RUN_ONCE);
+        uv_run(&loop, UV_RUN_ONCE);
     CHECK_INT(run.child->write_status, UV_EPIPE);
     run_finish(&run);
     child_close(run.child);
@@ -375,7 +384,7 @@ UNIT(backpressure)
     CHECK(run_start(&run, argv, NULL, (struct child_options){0}));
     child_claim(&run.child->out, true);
     for (int i = 0; i < 20; i++) {
-        uv_run(&host.loop, UV_RUN_NOWAIT);
+        uv_run(&loop, UV_RUN_NOWAIT);
         usleep(5000);
     }
     CHECK(run.child->out.buf.len < 400000);
@@ -385,7 +394,7 @@ UNIT(backpressure)
         buf_skip(&run.child->out.buf, run.child->out.buf.len);
         child_took(&run.child->out);
         if (run.child->out.open)
-            uv_run(&host.loop, UV_RUN_ONCE);
+            uv_run(&loop, UV_RUN_ONCE);
     }
     CHECK_INT(got, 2000000);
     run_finish(&run);
@@ -408,7 +417,7 @@ UNIT(a_thousand_spawns)
         if (i == 10)
             before = count_fds();
     }
-    uv_run(&host.loop, UV_RUN_NOWAIT);
+    uv_run(&loop, UV_RUN_NOWAIT);
     CHECK(count_fds() <= before);
     tear_down();
 }
@@ -426,7 +435,7 @@ static int starve(void)
         return 1;
     run_finish(&run);
     child_close(run.child);
-    uv_run(&host.loop, UV_RUN_NOWAIT);
+    uv_run(&loop, UV_RUN_NOWAIT);
     before = count_fds();
     for (rlim_t n = 3; n < 40; n++) {
         limit.rlim_cur = n;
@@ -440,7 +449,7 @@ static int starve(void)
         } else {
             refused += run.err.code == ERR_FULL;
         }
-        uv_run(&host.loop, UV_RUN_NOWAIT);
+        uv_run(&loop, UV_RUN_NOWAIT);
         limit.rlim_cur = 1024;
         setrlimit(RLIMIT_NOFILE, &limit);
         if (count_fds() != before)
@@ -471,7 +480,7 @@ static void killed_host(int *to_us)
     if (!run_start(&run, argv, NULL, (struct child_options){0}))
         _exit(1);
     while (run.child->out.buf.len == 0)
-        uv_run(&host.loop, UV_RUN_ONCE);
+        uv_run(&loop, UV_RUN_ONCE);
     if (write(*to_us, run.child->out.buf.data, run.child->out.buf.len) < 0)
         _exit(1);
     for (;;)
@@ -634,7 +643,7 @@ UNIT(guard_has_a_name_and_nothing_else)
 
 UNIT_MAIN(C(exit_status), C(not_found), C(path_skips_relative_entries), C(nothing_is_inherited),
           C(low_descriptors), C(output_beyond_the_limit_is_dropped), C(timeout_ends_the_group),
-          C(grandchild_holds_the_pipe), C(closing_ends_the_group), C(host_close_ends_all), C(writing),
+          C(grandchild_holds_the_pipe), C(closing_ends_the_group), C(closing_the_set_ends_all), C(writing),
           C(writing_to_a_deaf_child), C(backpressure), C(a_thousand_spawns), C(no_descriptors_left),
           C(killed_host_leaves_nobody), C(host_killed_while_spawning), C(guard_is_replaced),
           C(guard_has_a_name_and_nothing_else))

@@ -3,7 +3,6 @@
  * The server runs on the main thread's loop; a test's client side runs in a thread of its own and blocks as
  * it likes. Paths: /hold is never answered, /stream is answered piece by piece, all else at once. */
 #include "unit.h"
-#include "host.h"
 #include "serve.h"
 
 #include <arpa/inet.h>
@@ -23,7 +22,8 @@
 #define HELD_MAX 100
 
 static struct {
-    struct host host;
+    uv_loop_t loop;
+    struct serve *all;
     struct serve *serve;
     uv_async_t wake;
     uint16_t port;
@@ -49,7 +49,7 @@ static double seconds(void)
 static void on_request(void *data)
 {
     (void)data;
-    uv_stop(&t.host.loop);
+    uv_stop(&t.loop);
 }
 
 static void on_idle(void *data)
@@ -67,7 +67,7 @@ static void on_closed(void *data)
 static void on_wake(uv_async_t *async)
 {
     (void)async;
-    uv_stop(&t.host.loop);
+    uv_stop(&t.loop);
 }
 
 static void on_gone(struct serve_request *r)
@@ -94,7 +94,7 @@ static void on_room(struct serve_request *r)
 static void on_body(struct serve_request *r)
 {
     t.ready[t.ready_count++] = r;
-    uv_stop(&t.host.loop);
+    uv_stop(&t.loop);
 }
 
 /* A client that leaves while its body is awaited. */
@@ -158,7 +158,7 @@ static void turn(uv_run_mode mode)
 {
     struct serve_request *r;
 
-    uv_run(&t.host.loop, mode);
+    uv_run(&t.loop, mode);
     while (t.serve && (r = serve_next(t.serve)))
         take(r);
     while (t.ready_count) {
@@ -185,8 +185,8 @@ static struct serve_options options(void)
 static void open_loop(void)
 {
     memset(&t, 0, sizeof t);
-    CHECK(uv_loop_init(&t.host.loop) == 0);
-    uv_async_init(&t.host.loop, &t.wake, on_wake);
+    CHECK(uv_loop_init(&t.loop) == 0);
+    uv_async_init(&t.loop, &t.wake, on_wake);
 }
 
 static void open_tcp(struct serve_options o)
@@ -196,7 +196,7 @@ static void open_tcp(struct serve_options o)
 
     open_loop();
     CHECK(serve_socket_tcp(&socket, "127.0.0.1", 0, &e));
-    t.serve = serve_open(&t.host, &socket, &o, &e);
+    t.serve = serve_open(&t.loop, &t.all, &socket, &o, &e);
     CHECK(t.serve != NULL);
     t.port = serve_port(t.serve);
     CHECK(t.port > 0);
@@ -204,16 +204,16 @@ static void open_tcp(struct serve_options o)
 
 static void close_all(void)
 {
-    serve_close_all(&t.host);
+    serve_close_all(&t.all);
     CHECK(t.serve == NULL);
     while (t.ready_count)
         serve_release(t.ready[--t.ready_count]);
     for (int i = 0; i < t.held_count; i++)
         serve_release(t.held[i]);
     uv_close((uv_handle_t *)&t.wake, NULL);
-    while (uv_run(&t.host.loop, UV_RUN_NOWAIT))
+    while (uv_run(&t.loop, UV_RUN_NOWAIT))
         ;
-    CHECK(uv_loop_close(&t.host.loop) == 0);
+    CHECK(uv_loop_close(&t.loop) == 0);
 }
 
 static void client_thread(void *client)
@@ -1188,7 +1188,7 @@ UNIT(other_users_are_turned_away)
     make_folder();
     open_loop();
     CHECK(serve_socket_unix(&s, path, NULL, &e));
-    t.serve = serve_open(&t.host, &s, &o, &e);
+    t.serve = serve_open(&t.loop, &t.all, &s, &o, &e);
     CHECK(t.serve != NULL);
     with_client(client_users);
     CHECK_INT(t.seen, 1);
