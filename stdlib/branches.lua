@@ -41,7 +41,7 @@ local EARLY <const> = 0.01 -- seconds that the loop's timers, which count millis
 ---@field err? Err
 
 ---@class Branches
----@field private steps Steps
+---@field steps Steps
 ---@field private holder? Branch Who has the turn.
 ---@field private all table<Branch, boolean>
 ---@field private ready BranchWait[] Woken by the run itself.
@@ -82,8 +82,10 @@ function Branches:begin(branch) self.holder = branch end
 local function wait_of(branch) return { branch = branch, signal = task.signal() } end
 
 -- The deadline that passes first.
+---@param branch Branch
+---@return Deadline?
 local function nearest(branch)
-  local found
+  local found ---@type Deadline?
   for _, d in ipairs(branch.deadlines) do
     if not found or d.last < found.last then found = d end
   end
@@ -131,7 +133,7 @@ end
 function Branches:next()
   if self.ready[1] then return table.remove(self.ready, 1) end
   if self:replaying() then
-    local event = self.script[self.at]
+    local event = assert(self.script)[self.at]
     local wait = self:follow(event)
     if not wait or wait.dropped or wait.granted then
       self:astray(event)
@@ -212,7 +214,7 @@ end
 -- The nearest deadline has passed: recorded, and raised.
 ---@private
 function Branches:cut(branch)
-  local deadline = nearest(branch)
+  local deadline = assert(nearest(branch))
   local err = errors.new("deadline", "not done within " .. time.words(deadline.seconds), { op = "task.deadline" })
   deadline.over = self.steps:cut(deadline.path, err)
   error(deadline.over, 0)
@@ -278,7 +280,7 @@ function Branches:outside(fn, ...)
   end
   -- Whether it was cancelled itself, and not only what it called: then this wait is, too.
   if not results[1] and errors.is(results[2], "cancelled") and not pcall(time.sleep, 0) then
-    branch.over = results[2]
+    branch.over = results[2] --[[@as Err]]
     error(results[2], 0)
   end
   local wait = wait_of(branch)
@@ -309,7 +311,8 @@ end
 function Branches:finish()
   self:closed()
   if self:replaying() and not self.steps.over then
-    local event = self.script[self.at]
+    local event = assert(self.script)[self.at]
+    assert(event)
     self.steps.over = errors.new("diverged",
       ("step %s, %s, ended before and was not asked for now"):format(event.path, event.name), { op = "recover" })
     error(self.steps.over, 0)
@@ -319,7 +322,6 @@ end
 -- ---- what the run does within itself ----
 
 -- Waits until `wake` is called for the list; not when it need not, which is asked in the same moment.
----@private
 ---@async
 function Branches:wait_in(list, need_not)
   local wait = wait_of(self:here())
@@ -396,7 +398,7 @@ end)
 function Branches:closed()
   local branch, started = next(self.closing)
   while branch do
-    tasks.joined(self.steps, branch, started)
+    tasks.joined(self.steps, branch, started --[[@as Task]])
     branch, started = next(self.closing)
   end
 end

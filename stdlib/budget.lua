@@ -60,6 +60,8 @@ function M.new(key, limit)
   return budget
 end
 
+---@class BudgetSlot
+---@field private budget? Budget
 local Slot = {}
 Slot.__index = Slot
 
@@ -121,6 +123,7 @@ end
 ---@return table? slot closable
 ---@return Err? err carries retry_after (seconds) while held; code "busy" when the queue is too slow
 ---@nodiscard
+---@return_overload nil, Err
 function Budget:enter(timeout, part)
   local err = held(self, part)
   if err then return nil, err end
@@ -172,12 +175,15 @@ function Budget:failed(err, most, part)
   if till > by.held_until then by.held_until, by.held_by = till, err end
 end
 
+---@return number
+local function clamped(seconds) return math.max(MIN_HOLD, math.min(MAX_HOLD, seconds)) --[[@as number]] end
+
 ---Holds everybody back because the server asked for it. Jitter is added, so that not all return at once.
 ---@param seconds Seconds clamped to 1 s .. 1 h
 ---@return Seconds held for how long
 function Budget:hold(seconds)
   if seconds ~= seconds then seconds = MIN_HOLD end
-  seconds = math.max(MIN_HOLD, math.min(MAX_HOLD, seconds)) * (1 + math.random() / 10)
+  seconds = clamped(seconds) * (1 + math.random() / 10)
   local till = time.monotonic() + seconds
   if till > self.held_until then self.held_until, self.held_by = till, nil end
   return seconds
@@ -196,22 +202,23 @@ local MONTHS = { Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6, Jul = 7, 
 ---@param value string
 ---@return number? seconds
 local function http_date(value)
-  local day, month, year, hour, minute, second =
+  local day, name, year, hour, minute, second =
     value:match "^%a%a%a, (%d%d) (%a%a%a) (%d%d%d%d) (%d%d):(%d%d):(%d%d) GMT$"
   if not day then
-    day, month, year, hour, minute, second = value:match "^%a+, (%d%d)%-(%a%a%a)%-(%d%d) (%d%d):(%d%d):(%d%d) GMT$"
+    day, name, year, hour, minute, second = value:match "^%a+, (%d%d)%-(%a%a%a)%-(%d%d) (%d%d):(%d%d):(%d%d) GMT$"
     year = year and (tonumber(year) < 70 and "20" or "19") .. year
   end
   if not day then
-    month, day, hour, minute, second, year =
+    name, day, hour, minute, second, year =
       value:match "^%a%a%a (%a%a%a) ([ %d]%d) (%d%d):(%d%d):(%d%d) (%d%d%d%d)$"
   end
-  month = MONTHS[month]
-  if not month then return nil end
-  local y, m = tonumber(year), month
+  local m = MONTHS[name]
+  if not m then return nil end
+  local function number(digits) return assert(math.tointeger(tonumber(digits))) end
+  local y = number(year)
   if m <= 2 then y, m = y - 1, m + 12 end
-  local days = 365 * y + y // 4 - y // 100 + y // 400 + (153 * (m - 3) + 2) // 5 + tonumber(day) - 719469
-  return days * 86400 + tonumber(hour) * 3600 + tonumber(minute) * 60 + tonumber(second)
+  local days = 365 * y + y // 4 - y // 100 + y // 400 + (153 * (m - 3) + 2) // 5 + number(day) - 719469
+  return days * 86400 + number(hour) * 3600 + number(minute) * 60 + number(second)
 end
 
 ---Reads a Retry-After value: seconds or an HTTP date.
@@ -220,15 +227,10 @@ end
 ---@return Seconds? seconds clamped to 1 s .. 1 h; nil when there is none
 function M.retry_after(value, now)
   if type(value) ~= "string" then return nil end
-  local seconds = value:match "^%s*(%d+)%s*$"
-  if seconds then
-    seconds = #seconds > 9 and MAX_HOLD or tonumber(seconds)
-  else
-    local at = http_date(value)
-    if not at then return nil end
-    seconds = at - (now or time.now())
-  end
-  return math.max(MIN_HOLD, math.min(MAX_HOLD, seconds))
+  local digits = value:match "^%s*(%d+)%s*$"
+  if digits then return clamped(#digits > 9 and MAX_HOLD or tonumber(digits) --[[@as integer]]) end
+  local at = http_date(value)
+  return at and clamped(at - (now or time.now()))
 end
 
 M.http_date = http_date

@@ -127,6 +127,7 @@ end
 ---@param options? HttpOptions
 ---@return HttpAnswer? answer
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:get(url, options) return self:send("GET", url, options) end
 
 ---@async
@@ -135,6 +136,7 @@ function Repository:get(url, options) return self:send("GET", url, options) end
 ---@param options? HttpOptions
 ---@return HttpAnswer? answer
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:send(method, url, options)
   local auth, err = credentials(self)
   if err then return nil, err end
@@ -201,13 +203,13 @@ local function poll_index(self)
   if answer.status ~= 200 then return nil, self:failure(answer) end
   local found
   found, err = read_index(answer, wanted, old)
-  if not found then
+  if not found then ---@cast err Err
     err.target = err.target or self.url
     return nil, err
   end
   local ok
   ok, err = judge_index(self, found)
-  if not ok and not self:insists("", err.message) then return nil, err end
+  if not ok and not self:insists("", err and err.message) then return nil, err end
   self.doubts[""] = nil
   found.wanted, found.lists = wanted, {}
   found.etag, found.modified = answer.headers.etag, answer.headers["last-modified"]
@@ -347,6 +349,7 @@ end
 ---@return ChartVersion[]? versions with `dropped`: what stands there and is no version that can be installed, in words;
 ---and with `held`: a GitHeld of those that the repository lists no more, and that count as there for now
 ---@return Err? err not_found when there is no such chart; mismatch when an index is not believed
+---@return_overload nil, Err
 function Repository:versions(name, options)
   if not version.is_name(name) then error("usage: repository:versions(name [, {interval=, max_age=}])", 2) end
   self.wanted[name] = true
@@ -376,6 +379,7 @@ end
 ---@param options? {interval?: Seconds, max_age?: Seconds}
 ---@return string? digest nil without an error: the repository tells none
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:digest(name, entry, options)
   if entry.digest or entry.missing or self.kind ~= "oci" then return entry.digest end
   local interval = options and options.interval or INTERVAL

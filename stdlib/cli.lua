@@ -71,7 +71,7 @@ function M.main(words)
   if command.rest then
     ctx.rest = table.move(words, rest, #words, 1, {})
   elseif #taken > #command.args then
-    return usage(("%s is one word too many"):format(s.quote(taken[#command.args + 1])), nil, command)
+    return usage(("%s is one word too many"):format(s.quote(assert(taken[#command.args + 1]))), nil, command)
   end
   return command.run(ctx)
 end

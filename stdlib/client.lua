@@ -11,6 +11,7 @@ local TIMEOUT = 30 -- seconds for one answer; a rollback is accepted at once and
 
 ---@class Client: StatusSource
 ---@field state string
+---@field socket string
 local Client = {}
 Client.__index = Client
 
@@ -57,6 +58,7 @@ end
 ---@param options table? More options of http.request.
 ---@return HttpAnswer? response
 ---@return Err? err Has `down` when no host answers.
+---@return_overload nil, Err
 function Client:request(method, path, body, options)
   local request = {
     method = method, url = "http://moontide" .. path, unix = self.socket, timeout = TIMEOUT,
@@ -83,11 +85,12 @@ end
 ---@param options table? More options of http.request.
 ---@return any? value
 ---@return Err? err Has `down` when no host answers.
+---@return_overload nil, Err
 function Client:call(method, path, body, options)
   local response, err = self:request(method, path, body, options)
   if not response then return nil, err end
   if response.status ~= 200 then return received(response.status, response.body) end
-  return json.decode(response.body)
+  return json.decode(response.body or "")
 end
 
 local function query(path, fields)
@@ -102,12 +105,14 @@ end
 ---@async
 ---@return Status?
 ---@return Err? err err.down: no host can be reached
+---@return_overload nil, Err
 function Client:status() return self:call("GET", "/v1/status") end
 
 ---@async
 ---@param filter HistoryQuery
 ---@return History?
 ---@return Err? err
+---@return_overload nil, Err
 function Client:history(filter) return self:call("GET", query("/v1/history", filter)) end
 
 ---@async
@@ -115,6 +120,7 @@ function Client:history(filter) return self:call("GET", query("/v1/history", fil
 ---@param policy string?
 ---@return Why?
 ---@return Err? err
+---@return_overload nil, Err
 function Client:why(app, policy) return self:call("GET", query("/v1/why", { app = app, policy = policy })) end
 
 ---@async
@@ -122,6 +128,7 @@ function Client:why(app, policy) return self:call("GET", query("/v1/why", { app 
 ---@param offset integer
 ---@return RunLog?
 ---@return Err? err
+---@return_overload nil, Err
 function Client:run_log(id, offset)
   return self:call("GET", query(("/v1/runs/%d/log"):format(id), { offset = offset }))
 end
@@ -135,6 +142,7 @@ end
 ---@param on_object fun(object: table): boolean? true ends it early
 ---@return true?
 ---@return Err? err
+---@return_overload nil, Err
 function Client:stream(method, path, body, on_object)
   local response, err = self:request(method, path, body, { stream = true })
   if not response then return nil, err end
@@ -153,12 +161,14 @@ function Client:stream(method, path, body, on_object)
     local ok, line = pcall(next_line)
     if not ok then
       if not errors.is(line) or errors.is(line, "cancelled") or errors.is(line, "deadline") then error(line, 0) end
-      return nil, line
+      return nil, line --[[@as Err]]
     end
     if not line then return true end
     if line ~= "" then
       local object, wrong = json.decode(line)
-      if type(object) ~= "table" then return nil, wrong end
+      if type(object) ~= "table" then
+        return nil, wrong or errors.new("protocol", "the host sent a line that is no object", { op = "control" })
+      end
       if object.error and not object.state then return received(200, line) end
       if on_object(object) then return true end
     end
@@ -172,6 +182,7 @@ end
 ---@param on_piece fun(piece: RunLog)
 ---@return true?
 ---@return Err? err "reset": the host went away before the end
+---@return_overload nil, Err
 function Client:follow(id, offset, on_piece)
   local finished = false
   local ok, err = self:stream("GET", query(("/v1/runs/%d/log"):format(id), { offset = offset, follow = 1 }), nil,
@@ -206,6 +217,7 @@ Client.hold, Client.unhold, Client.approve, Client.reject = act "hold", act "unh
 ---@param order {run: integer, by: string, reason: string?}
 ---@return RunInfo?
 ---@return Err? err
+---@return_overload nil, Err
 function Client:cancel(order)
   return self:call("POST", ("/v1/runs/%d/cancel"):format(order.run), { reason = order.reason, by = order.by })
 end
@@ -214,11 +226,13 @@ end
 ---@param app string?
 ---@return PollResult?
 ---@return Err? err
+---@return_overload nil, Err
 function Client:poll(app) return self:call("POST", "/v1/poll", { app = app }, { timeout = 300 }) end
 
 ---@async
 ---@return ReloadResult?
 ---@return Err? err err.faults: why the new files were refused
+---@return_overload nil, Err
 function Client:reload() return self:call("POST", "/v1/reload", {}) end
 
 -- ---- with or without a host ----
@@ -227,6 +241,8 @@ function Client:reload() return self:call("POST", "/v1/reload", {}) end
 ---@field down boolean the host could not be reached: answers come from its state
 ---@field client Client
 ---@field config Config? names what the state alone does not know
+---@field state string
+---@field journal? Journal
 local Reader = {}
 
 -- The same questions, asked of a journal that no host has open.

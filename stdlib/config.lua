@@ -107,11 +107,11 @@ end
 local function decode_yaml(text, file)
   local value, marks = require("yaml").decode(text, { marks = true })
   if value == nil then
-    local err = marks
-    if type(err) ~= "table" then return one(file, "is empty") end
+    local err = marks --[[@as Err?]]
+    if not err then return one(file, "is empty") end
     return one(file, (err.message:gsub("^line %d+, ", "")), err.line) -- the line stands before it
   end
-  return value, lines.yaml(marks)
+  return value, lines.yaml(marks --[[@as YamlMarks]])
 end
 
 local DECODERS = { lua = decode_lua, json = decode_json, yaml = decode_yaml, yml = decode_yaml }
@@ -122,12 +122,15 @@ local DECODERS = { lua = decode_lua, json = decode_json, yaml = decode_yaml, yml
 ---@param path string
 ---@return any value nil: it cannot be read
 ---@return (fun(keys: any[]): integer?)|Fault[] line finds the line of a key path; or what is wrong
+---@return_overload nil, Fault[]
+---@return_overload any, fun(keys: any[]): integer?
 function M.parse(text, path)
   local decode = DECODERS[path:match("%.(%a+)$")]
   if not decode then
     return one(path, "is of no known kind", nil, "a configuration ends in .lua, .json, .yaml or .yml")
   end
-  return decode(text, path)
+  local value, line = decode(text, path)
+  return value, line
 end
 
 local function by_line(a, b)
@@ -188,10 +191,10 @@ function M.load(path, options)
   local written, wrong = require("text").of_file(text)
   if not written then return one(path, wrong) end
   local value, found = M.parse(written, path)
-  if value == nil then return nil, found end
+  if value == nil then return nil, found --[=[@as Fault[]]=] end
   local dir = M.absolute(path):match("^(.*)/[^/]*$")
   return M.check(value, {
-    file = path, line = found, dir = dir == "" and "/" or dir,
+    file = path, line = found --[[@as function]], dir = dir == "" and "/" or dir,
     scripts = options and options.scripts, state = options and options.state,
   })
 end

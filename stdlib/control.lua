@@ -25,7 +25,7 @@ function M.socket(state)
 end
 
 --- Where the control socket of a host is. Hosts that may share a state folder have one each, by their names.
----@param config Config
+---@param config {state: string, control?: string, leader?: LeaderConfig}
 ---@return string
 function M.door(config)
   if config.control then return config.control end
@@ -355,7 +355,7 @@ end
 
 ---@class Control
 ---@field port integer? of the TCP door
----@field private doors {handler: fun, gate: fun, public_handler: fun} Who answers now.
+---@field private doors {handler: serve.Handler, gate: serve.Gate, public_handler: serve.Handler} Who answers now.
 ---@field private socket serve.Server
 ---@field private public serve.Server?
 ---@field private listens string? Where the TCP door is, and by which names.
@@ -431,6 +431,7 @@ end
 ---@param config Config
 ---@return Control?
 ---@return Err? err "busy": another host runs on this state
+---@return_overload nil, Err
 function M.open(engine, config)
   local self = setmetatable({}, Control)
   self:switch(engine)

@@ -66,6 +66,7 @@ end
 ---@param options EngineOptions
 ---@return Engine? engine
 ---@return Err? err busy: another host runs on this state.
+---@return_overload nil, Err
 function M.open(options)
   local config = options.config
   local function unusable(err)
@@ -337,6 +338,7 @@ end
 ---@async
 ---@return ReloadResult? result
 ---@return Err? err
+---@return_overload nil, Err
 function Engine:reload()
   local config, faults = self.load()
   local policies

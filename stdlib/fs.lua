@@ -31,6 +31,7 @@ local M = {}
 ---@param opts {max: integer?, root: string?, offset: integer?, length: integer?}?
 ---@return string?
 ---@return Err? err
+---@return_overload nil, Err
 function M.read(path, opts)
   return raw.read(path, opts)
 end
@@ -45,6 +46,7 @@ end
 ---@param opts {mode: integer?, root: string?, sync: boolean?}?
 ---@return true?
 ---@return Err? err
+---@return_overload nil, Err
 function M.write(path, data, opts)
   return raw.write(path, data, opts)
 end
@@ -56,6 +58,7 @@ end
 ---@param opts {mode: integer?, root: string?, sync: boolean?}?
 ---@return true?
 ---@return Err? err
+---@return_overload nil, Err
 function M.append(path, data, opts)
   return raw.append(path, data, opts)
 end
@@ -118,6 +121,7 @@ end
 ---@param opts {parents: boolean?, mode: integer?, root: string?}?
 ---@return true?
 ---@return Err? err
+---@return_overload nil, Err
 function M.mkdir(path, opts)
   return raw.mkdir(path, opts)
 end
@@ -129,6 +133,7 @@ end
 ---@param opts {recursive: boolean?, root: string?}?
 ---@return true?
 ---@return Err? err "not_found" when there is nothing
+---@return_overload nil, Err
 function M.remove(path, opts)
   return raw.remove(path, opts)
 end
@@ -140,6 +145,7 @@ end
 ---@param opts {follow: boolean?, root: string?}?
 ---@return FileStat?
 ---@return Err? err
+---@return_overload nil, Err
 function M.stat(path, opts)
   return raw.stat(path, opts)
 end
@@ -151,6 +157,7 @@ end
 ---@param opts {root: string?}?
 ---@return boolean? found nil when it cannot be told
 ---@return Err? err
+---@return_overload nil, Err
 function M.exists(path, opts)
   local found, err = raw.stat(path, opts)
   if found then
@@ -169,6 +176,7 @@ end
 ---@param opts {root: string?, replace: boolean?, sync: boolean?}?
 ---@return true?
 ---@return Err? err
+---@return_overload nil, Err
 function M.rename(from, to, opts)
   return raw.rename(from, to, opts)
 end
@@ -186,6 +194,7 @@ end
 ---@param opts {shared: boolean?, root: string?}?
 ---@return Lock?
 ---@return Err? err "busy" when somebody else holds it
+---@return_overload nil, Err
 function M.lock(path, opts)
   return raw.lock(path, opts)
 end
@@ -200,6 +209,7 @@ end
 ---@param path string
 ---@return Watch?
 ---@return Err? err
+---@return_overload nil, Err
 function M.watch(path)
   return raw.watch(path)
 end
@@ -226,6 +236,7 @@ local swept = {} ---@type table<string, boolean> where the leavings of killed pr
 ---@param opts {dir: string?, prefix: string?}? dir: where (TMPDIR or /tmp); prefix of its name ("moontide-")
 ---@return TempDir?
 ---@return Err? err
+---@return_overload nil, Err
 function M.temp_dir(opts)
   opts = sys.plain(opts) or {}
   for key in pairs(opts) do
@@ -253,6 +264,7 @@ end
 ---@param ... string
 ---@return string?
 ---@return Err? err "denied" or "invalid"
+---@return_overload nil, Err
 function M.join(root, ...)
   local function refuse(code, why, name)
     return errors.fail(code, why, { op = "fs.join", target = name })

@@ -157,7 +157,7 @@ end
 ---@field url string the address without a password
 ---@field interval Seconds
 ---@field private source GitSource
----@field private mirror GitMirror?
+---@field mirror GitMirror?
 ---@field private opts GitOptions
 ---@field private depth integer among submodules
 ---@field private wholes table<string, string> commits to what they are with LFS files and submodules
@@ -220,6 +220,7 @@ end
 ---@param opts {max_age: Seconds?}? 0 asks anew
 ---@return GitSnapshot? snapshot shared: not to be changed
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:refs(opts)
   -- Younger than a part of the interval, and not always the same part: callers with the same interval share
   -- an answer, but nobody ever waits two intervals for news, and many repositories drift apart.
@@ -247,6 +248,7 @@ end
 ---@param branch string?
 ---@return {key: string, commit: string, ref: string, branch: string, reason: string, at: Wall}?
 ---@return Err? err code "not_found" when there is no such branch
+---@return_overload nil, Err
 function Repository:head(branch)
   if branch ~= nil and type(branch) ~= "string" then error("usage: repo:head([branch])", 2) end
   local snapshot, err = self:refs()
@@ -294,6 +296,7 @@ end
 ---@param commit string full id
 ---@return true?
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:fetch(commit)
   return present(self, "usage: repo:fetch(commit)", commit)
 end
@@ -303,6 +306,7 @@ end
 ---@param commit string full id
 ---@return string[]? lines for the log of a run
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:left_out(commit)
   local ok, err = present(self, "usage: repo:left_out(commit)", commit)
   if not ok then return nil, err end
@@ -318,6 +322,7 @@ end
 ---@param commit string full id
 ---@return string? commit
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:whole(commit)
   local ok, err = present(self, "usage: repo:whole(commit)", commit)
   if not ok then return nil, err end
@@ -351,6 +356,7 @@ function Repository:objects() return self.mirror end
 ---@param b string full id
 ---@return boolean?
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:is_ancestor(a, b)
   local ok, err = present(self, "usage: repo:is_ancestor(a, b)", a, b)
   if not ok then return nil, err end
@@ -363,6 +369,7 @@ end
 ---@param b string full id
 ---@return GitComparison?
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:compare(a, b)
   local ok, err = present(self, "usage: repo:compare(a, b)", a, b)
   if not ok then return nil, err end
@@ -374,6 +381,7 @@ end
 ---@param commit string full id
 ---@return integer?
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:count(commit)
   local ok, err = present(self, "usage: repo:count(commit)", commit)
   if not ok then return nil, err end
@@ -387,6 +395,7 @@ end
 ---@param limit integer? 50 by default
 ---@return GitCommit[]?
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:log(a, b, limit)
   local usage = "usage: repo:log(a, b [, limit])"
   local ok, err
@@ -402,6 +411,7 @@ end
 ---@param opts {to: string, path: string?, timeout: Seconds?} to: the file; path: the folder to take as the root
 ---@return {path: string, size: integer, files: integer}?
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:archive(commit, opts)
   local usage = "usage: repo:archive(commit, { to = FILE, path = FOLDER })"
   if type(opts) ~= "table" or type(opts.to) ~= "string" then error(usage, 2) end
@@ -417,6 +427,7 @@ end
 ---@param opts {path: string?, symlinks: boolean?, timeout: Seconds?}? symlinks=false makes links plain files
 ---@return {path: string, files: integer}?
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:checkout(commit, dir, opts)
   local usage = "usage: repo:checkout(commit, folder [, { path =, symlinks = }])"
   if type(dir) ~= "string" or dir:sub(1, 1) ~= "/" then error(usage .. ": needs an absolute folder", 2) end
@@ -432,6 +443,7 @@ end
 ---@param opts {max: integer?}? largest size in bytes, 1 MiB by default
 ---@return string?
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:read(commit, path, opts)
   local usage = "usage: repo:read(commit, path [, { max = }])"
   if type(path) ~= "string" then error(usage, 2) end

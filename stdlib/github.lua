@@ -45,7 +45,7 @@ end
 ---@field name string
 ---@field private account GitHubAccount
 ---@field private feed GitHubFeed
----@field private base string path in the API; follows renames
+---@field base string path in the API; follows renames
 ---@field private position integer? number of the last event handed out
 local Repository = {}
 Repository.__index = Repository
@@ -109,6 +109,7 @@ end
 ---@async
 ---@return GitHubEvent[]?
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:events()
   local ok, err = self.feed:refresh(self.base)
   if not ok then return nil, err end
@@ -156,6 +157,7 @@ end
 ---@param head string full id
 ---@return GitComparison? comparison with .missing
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:compare(base, head)
   if not (refs.id_format(base) and refs.id_format(head)) then
     error("usage: gh:compare(base, head): needs full commit ids", 2)
@@ -191,6 +193,7 @@ local STATUS = { error = true, failure = true, pending = true, success = true }
 ---@param status {state: string, context: string?, description: string?, url: string?}
 ---@return true?
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:set_status(commit, status)
   local usage = "usage: gh:set_status(commit, { state = 'pending'|'success'|'failure'|'error', context =, "
     .. "description =, url = })"
@@ -230,6 +233,7 @@ end
 ---@param opts {environment: string, description: string?, production: boolean?, key: string?}
 ---@return integer? id
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:deploy(commit, opts)
   if not refs.id_format(commit) or type(opts) ~= "table" or type(opts.environment) ~= "string" then
     error("usage: gh:deploy(commit, { environment =, description =, production =, key = })", 2)
@@ -265,6 +269,7 @@ local DEPLOYMENT = { error = true, failure = true, inactive = true, in_progress 
 ---@param status {state: string, description: string?, log_url: string?, environment_url: string?}
 ---@return true?
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:set_deployment_status(id, status)
   local usage = "usage: gh:set_deployment_status(id, { state = 'queued'|'in_progress'|'success'|'failure'|"
     .. "'error'|'inactive'|'pending', description =, log_url =, environment_url = })"

@@ -12,6 +12,7 @@ local M = {}
 ---@param options? {max?: integer} Bytes that may come out, 32 MiB by default.
 ---@return string? text
 ---@return Err? err code `invalid` when it is none or breaks off, `too_large`
+---@return_overload nil, Err
 function M.decode(bytes, options) return core.decode(bytes, options) end
 
 ---Compresses a text.
@@ -19,6 +20,7 @@ function M.decode(bytes, options) return core.decode(bytes, options) end
 ---@param text string
 ---@return string? bytes
 ---@return Err? err
+---@return_overload nil, Err
 function M.encode(text) return core.encode(text) end
 
 return M

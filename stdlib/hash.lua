@@ -71,6 +71,7 @@ end
 ---@return string? bytes
 ---@return Err? err code "invalid"
 ---@nodiscard
+---@return_overload nil, Err
 function M.unhex(text)
   return core.unhex(text)
 end
@@ -88,6 +89,7 @@ end
 ---@return string? bytes
 ---@return Err? err code "invalid"
 ---@nodiscard
+---@return_overload nil, Err
 function M.unbase64(text)
   return core.unbase64(text)
 end
@@ -105,6 +107,7 @@ end
 ---@return string? bytes
 ---@return Err? err code "invalid"
 ---@nodiscard
+---@return_overload nil, Err
 function M.unbase64url(text)
   return core.unbase64url(text)
 end

@@ -200,6 +200,7 @@ end
 ---@async
 ---@return HttpAnswer?
 ---@return Err? err
+---@return_overload nil, Err
 local function perform(method, url, opts)
   local op = ops[method] or "http.request"
   local at = parsed[url]
@@ -256,6 +257,7 @@ end
 ---@param opts HttpOptions?
 ---@return HttpAnswer?
 ---@return Err? err
+---@return_overload nil, Err
 function M.get(url, opts)
   return without_body("GET", url, opts)
 end
@@ -266,6 +268,7 @@ end
 ---@param opts HttpOptions?
 ---@return HttpAnswer?
 ---@return Err? err
+---@return_overload nil, Err
 function M.head(url, opts)
   return without_body("HEAD", url, opts)
 end
@@ -277,6 +280,7 @@ end
 ---@param opts HttpOptions?
 ---@return HttpAnswer?
 ---@return Err? err
+---@return_overload nil, Err
 function M.post(url, body, opts)
   return with_body("POST", url, body, opts)
 end
@@ -288,6 +292,7 @@ end
 ---@param opts HttpOptions?
 ---@return HttpAnswer?
 ---@return Err? err
+---@return_overload nil, Err
 function M.put(url, body, opts)
   return with_body("PUT", url, body, opts)
 end
@@ -299,6 +304,7 @@ end
 ---@param opts HttpOptions?
 ---@return HttpAnswer?
 ---@return Err? err
+---@return_overload nil, Err
 function M.patch(url, body, opts)
   return with_body("PATCH", url, body, opts)
 end
@@ -309,6 +315,7 @@ end
 ---@param opts HttpOptions?
 ---@return HttpAnswer?
 ---@return Err? err
+---@return_overload nil, Err
 function M.delete(url, opts)
   return perform("DELETE", url, check("DELETE", url, opts))
 end
@@ -318,6 +325,7 @@ end
 ---@param opts HttpOptions
 ---@return HttpAnswer?
 ---@return Err? err
+---@return_overload nil, Err
 function M.request(opts)
   opts = plain(opts)
   if type(opts) ~= "table" or type(opts.url) ~= "string" then mistake(request_usage) end
@@ -335,6 +343,7 @@ end
 ---@param allowed integer[]? further statuses that are fine
 ---@return HttpAnswer?
 ---@return Err? err with `status`, and `retry_after` in seconds when the server named it
+---@return_overload nil, Err
 function M.expect(answer, err, allowed)
   if not answer then return nil, err end
   local status = answer.status
@@ -374,6 +383,7 @@ end
 ---@return HttpAddress?
 ---@return Err? err
 ---@nodiscard
+---@return_overload nil, Err
 function M.resolve(url, base)
   local at, err = core.url(url, base)
   if not at then

@@ -92,6 +92,7 @@ local documented = methods
 ---Decodes the body as JSON.
 ---@return any? value
 ---@return Err? err
+---@return_overload nil, Err
 function documented:json()
   if not self.body then error("usage: answer:json() needs the whole body, not a stream", 2) end
   local value, err = require("json").decode(self.body)
@@ -115,6 +116,7 @@ end
 ---@param most integer? bytes, at most (64 KiB)
 ---@return string? data nil at the end
 ---@return Err? err when it broke off
+---@return_overload nil, Err
 function documented:read(most)
   local data, err = stream_of(self, "read"):read(most)
   if err then return nil, broken(self, err) end
@@ -146,6 +148,7 @@ Answer.__close = documented.close
 ---@param rel string such as "next"
 ---@return string? url absolute; nil when there is none
 ---@return Err? err when it leads to another origin, where the same credentials must not go
+---@return_overload nil, Err
 function documented:link(rel)
   for _, value in ipairs(self.headers:all("link")) do
     for target, parameters in value:gmatch("<([^<>]*)>([^,<]*)") do

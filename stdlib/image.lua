@@ -164,6 +164,7 @@ end
 ---@param request ImageRequest
 ---@return ImageFound? image
 ---@return Err? err
+---@return_overload nil, Err
 function M.ensure(request)
   local name = request.app.image
   local where = registry.repository(name, request.cfg)

@@ -48,6 +48,7 @@ end
 ---@param options? {readonly?: boolean, fresh?: boolean} fresh: it may be begun anew where there was one
 ---@return Journal? journal
 ---@return Err? err not_found: readonly, and there is none.
+---@return_overload nil, Err
 function M.open(dir, options)
   local readonly = options and options.readonly
   local path = dir .. "/journal.db"

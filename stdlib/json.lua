@@ -33,6 +33,7 @@ M.null = core.null
 ---@return any value
 ---@return Err? err Code `invalid` or `too_large`; `err.offset`, `err.line` and `err.column` say where,
 ---  counted from 1, in bytes.
+---@return_overload nil, Err
 function M.decode(text, options)
   return core.decode(text, options)
 end
@@ -46,6 +47,7 @@ end
 ---@return string? text
 ---@return Err? err Code `invalid` (a function, NaN, a hole, invalid UTF-8, ...) or `too_large`, with the place in
 ---  the value; a cycle is too deep.
+---@return_overload nil, Err
 function M.encode(value, options)
   return core.encode(value, options)
 end

@@ -30,8 +30,8 @@ local PATCHES <const> = {
 ---@field namespace string where things are that do not say where
 ---@field counters {requests: integer, retries: integer, watches: integer, relists: integer} since it was opened
 ---@field package access KubernetesAccess
----@field package known {minor: integer?, reached: boolean?, pages_until: number?, groups: table} about the server
----@field package patience {timeout: Seconds?, attempts: integer?}
+---@field known {minor: integer?, reached: boolean?, pages_until: number?, groups: table} about the server
+---@field patience {timeout: Seconds?, attempts: integer?}
 local Client = {}
 Client.__index = Client
 
@@ -58,6 +58,7 @@ end
 ---@param cfg Config?
 ---@return KubernetesClient?
 ---@return Err? err
+---@return_overload nil, Err
 function M.open(name, cfg)
   local config = name
   if type(name) == "string" then

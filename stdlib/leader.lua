@@ -54,6 +54,7 @@ end
 ---@param config Config
 ---@return {options: table, close: fun()}? lead `options` of engine.open; `close` gives the lead back.
 ---@return Err? err busy: another host acts.
+---@return_overload nil, Err
 function M.take(config)
   local e = M.open(config)
   local leads, err = e:try()

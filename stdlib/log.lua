@@ -138,6 +138,7 @@ local M = logger { sinks = {} }
 ---@param value string
 ---@return true?
 ---@return Err? err
+---@return_overload nil, Err
 function M.secret(value)
   if type(value) ~= "string" then error("usage: log.secret(value)", 2) end
   return core.secret(value)
@@ -164,6 +165,7 @@ end
 ---@param value string
 ---@return true?
 ---@return Err? err
+---@return_overload nil, Err
 function M.passing_secret(value)
   if type(value) ~= "string" then error("usage: log.passing_secret(value)", 2) end
   local done, err = core.secret(value)

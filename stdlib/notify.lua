@@ -99,6 +99,7 @@ end
 ---@param message Message
 ---@return true? ok
 ---@return Err? err The first failure.
+---@return_overload nil, Err
 function M.send(cfg, names, message)
   local failure
   for _, name in ipairs(names) do

@@ -9,10 +9,10 @@ local time, words = require "time", require "words"
 ---@field branch string
 ---@field accept string Version policy: all, major, minor, patch, ...
 ---@field package face Place What a policy gets: the fields above and the methods.
----@field package app AppConfig
----@field package config EnvironmentConfig
----@field package engine table
----@field package retrying? boolean A person tries again what failed: what is known of failures does not count.
+---@field app AppConfig
+---@field config EnvironmentConfig
+---@field engine table
+---@field retrying? boolean A person tries again what failed: what is known of failures does not count.
 local Place = {}
 Place.__index = Place
 

@@ -262,6 +262,7 @@ local Handle = {}
 ---@param timeout number? seconds; when they are over the child goes on and the error's code is "timeout"
 ---@return ProcResult?
 ---@return Err? err
+---@return_overload nil, Err
 function Handle:wait(timeout)
   self.raw:close_stdin()
   local answer, err = self.raw:wait(timeout)
@@ -285,6 +286,7 @@ end
 ---@param data string
 ---@return true?
 ---@return Err? err "closed" when the child does not read any more
+---@return_overload nil, Err
 function Handle:write(data)
   local done, err = self.raw:write(data)
   if not done then
@@ -381,6 +383,7 @@ end
 ---@param spec ProcSpec
 ---@return ProcHandle?
 ---@return Err? err "not_found" when there is no such program
+---@return_overload nil, Err
 function M.spawn(spec)
   local options, fault = translate(spec, "pipe", true)
   if not options then
@@ -427,6 +430,7 @@ end
 ---@param spec ProcSpec
 ---@return ProcResult?
 ---@return Err? err "not_found" when there is no such program, "timeout" (with `result`) when it took too long
+---@return_overload nil, Err
 function M.run(spec)
   local options, on_line = translate(spec, "null", false)
   if not options then
@@ -461,6 +465,7 @@ end
 ---@param err Err?
 ---@return ProcResult?
 ---@return Err? err with the result in its field `result`
+---@return_overload nil, Err
 function M.check(result, err)
   if not result or result.ok then
     return result, err

@@ -78,6 +78,7 @@ local function address(self, ref) return ("/v2/%s/manifests/%s"):format(self.pat
 ---@param ref string A tag or a digest.
 ---@return Manifest? manifest
 ---@return Err? err not_found, mismatch, ...
+---@return_overload nil, Err
 function Repository:manifest(ref)
   local ok, err = manifests.check_reference(ref, about(self, "manifest"))
   if not ok then return nil, err end
@@ -105,6 +106,7 @@ end
 ---@param ref string
 ---@return string? digest
 ---@return Err? err not_found when there is no such tag.
+---@return_overload nil, Err
 function Repository:digest(ref)
   local ok, err = manifests.check_reference(ref, about(self, "digest"))
   if not ok then return nil, err end
@@ -163,6 +165,7 @@ end
 ---@param tag string
 ---@return true? ok
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:tag(digest, tag)
   local ok, err = check_target(self, "tag", digest, tag)
   if not ok then return nil, err end
@@ -211,6 +214,7 @@ end
 ---@param digest string
 ---@return table<string, string>? labels
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:labels(digest)
   local manifest, err = self:manifest(digest)
   if not manifest then return nil, err end
@@ -277,6 +281,7 @@ end
 ---@async
 ---@return string[]? tags
 ---@return Err? err not_found when the repository is not there, or has no tags yet
+---@return_overload nil, Err
 function Repository:tags()
   local path = ("/v2/%s/tags/list"):format(self.path)
   local list, seen, last = {}, {}, time.monotonic() + LIST_TIME
@@ -307,6 +312,7 @@ end
 ---@param digest string
 ---@return true? ok
 ---@return Err? err not_found; unsupported when this registry does not allow it
+---@return_overload nil, Err
 function Repository:delete(digest)
   if not manifests.is_digest(digest) then error("usage: repository:delete(digest)", 2) end
   local answer, err = self:call("DELETE", address(self, digest), {})
@@ -360,6 +366,7 @@ end
 ---@param tag string
 ---@return true? ok
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:copy_from(from, digest, tag)
   if from.base ~= self.base then
     return fail(self, "copy", "unsupported", "the other repository is in another registry")
@@ -379,6 +386,7 @@ end
 ---@async
 ---@return string? value for anonymous too
 ---@return Err? err
+---@return_overload nil, Err
 function Repository:engine_auth()
   local auth, err = token.credentials(self)
   if err then return nil, err end

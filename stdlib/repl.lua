@@ -65,7 +65,6 @@ function M.open(extra)
   return self
 end
 
----@private
 function Session:print(text)
   if not self.on_output or self.printed > OUTPUT then return end
   self.printed = self.printed + #text

@@ -44,6 +44,7 @@ end
 ---@param what string
 ---@return Workload? workload
 ---@return Err? err
+---@return_overload nil, Err
 function M.workload(what)
   local word, name = what:match("^(%a+)/(.+)$")
   local known = word and KINDS[word:lower()]

@@ -7,10 +7,10 @@ local context, effects, errors, facade, log, targets, time, words = require "con
 ---@field app string
 ---@field environment string
 ---@field place Place
----@field package steps Steps
----@field package world World
----@field package row table
----@field package hooks table
+---@field steps Steps
+---@field world World
+---@field row table
+---@field hooks table
 local Run = {}
 Run.__index = Run
 
@@ -20,7 +20,7 @@ Run.__index = Run
 ---@field digest string
 ---@field image string "repository@sha256:..."
 ---@field built boolean Built by this run, not found.
----@field package run Run
+---@field run Run
 local Image = {}
 Image.__index = Image
 

@@ -10,17 +10,46 @@ local M = {}
 
 ---@class Shape
 ---@field what string the type in words, for messages and the reference
----@field doc string?
----@field default any as a person would write it
----@field required boolean?
----@field example string? Lua source of a typical value
----@field hint string? suggestion of a fault about the type
+---@field doc? string
+---@field default? any as a person would write it
+---@field required? boolean
+---@field example? string Lua source of a typical value
+---@field hint? string suggestion of a fault about the type
+---@field plural? string the type in words, of several
+---@field name? string how the reference writes the key of a map
+---@field verify? fun(value: any, at: Cursor): any asked last; gives the value
+---@field accept fun(self: Shape, value: any, at: Cursor): any the normalised value, or nil and a fault
+---@field min? number
+---@field max? number
+---@field multiline? boolean
+---@field key? Shape of a map
+---@field item? Shape of a map and a list
+---@field fields? SchemaField[] of a record
+---@field kinds? SchemaField[] of a variant
+---@field default_kind? string
+---@field shapes? SchemaChoice[] of `either`
+local Shape = {}
+Shape.__index = Shape
+
+---@class SchemaField a name and its shape
+---@field [1] string
+---@field [2] Shape
+
+---@class SchemaChoice which values it takes, and what they must be
+---@field [1] fun(value: any): boolean
+---@field [2] Shape
+
+---@class CursorSource
+---@field file string
+---@field faults Fault[]
+---@field line fun(keys: any[]): integer?
+---@field resolve? fun(path: string): string a path that is relative to the configuration, as an absolute one
+---@field missing? fun(path: string): string? why a file cannot be read
 
 ---@class Cursor where in the data the check is; a link to the one above, since most are never asked for their path
----@field above Cursor?
+---@field above? Cursor
 ---@field key any
----@field source {file: string, faults: Fault[], line: fun(keys: any[]): integer?}
-
+---@field source CursorSource
 local Cursor = {}
 Cursor.__index = Cursor
 
@@ -124,9 +153,10 @@ local function wrong(shape, value, at)
     shape.hint or (shape.example and "for example " .. shape.example))
 end
 
-local Shape = {}
-Shape.__index = Shape
 
+---@param options? table
+---@param fields table
+---@return Shape
 local function shape(options, fields)
   local s = setmetatable(fields, Shape)
   for key, value in pairs(options or {}) do s[key] = value end
@@ -221,12 +251,12 @@ function M.seconds(value)
   end
   if type(value) ~= "string" or #value > 32 then return nil end
   -- YAML leaves 0.5 as the text that it is.
-  if value:find("^%d+%.?%d*$") then return tonumber(value) + 0.0 end
-  local total, rest = 0, value
+  if value:find("^%d+%.?%d*$") then return tonumber(value) --[[@as number]] + 0.0 end
+  local total, rest = 0, value ---@type number, string
   repeat
     local number, unit, tail = rest:match("^(%d+%.?%d*)(%a+)(.*)$")
-    if not number or not UNITS[unit] then return nil end
-    total, rest = total + tonumber(number) * UNITS[unit], tail
+    if not number or not UNITS[unit] then return nil end ---@cast tail string
+    total, rest = total + tonumber(number) --[[@as number]] * UNITS[unit], tail
   until rest == ""
   return total
 end
@@ -351,7 +381,7 @@ function M.map(key, item, options)
 end
 
 --- A table with known keys. `fields` is a list of {name, shape}, in the order of the reference.
----@param fields {[1]: string, [2]: Shape}[]
+---@param fields SchemaField[]
 ---@param options table?
 ---@return Shape
 function M.record(fields, options)
@@ -384,7 +414,7 @@ function M.record(fields, options)
 end
 
 --- A record whose keys depend on its `kind`.
----@param kinds {[1]: string, [2]: Shape}[] records by kind, without the kind itself
+---@param kinds SchemaField[] records by kind, without the kind itself
 ---@param options table?
 ---@return Shape
 function M.variant(kinds, options)
@@ -413,7 +443,7 @@ function M.variant(kinds, options)
 end
 
 --- The first shape whose `takes(value)` says yes; the last one otherwise.
----@param shapes {[1]: fun(value: any): boolean, [2]: Shape}[]
+---@param shapes SchemaChoice[]
 ---@param options table?
 ---@return Shape
 function M.either(shapes, options)

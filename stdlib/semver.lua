@@ -39,6 +39,7 @@ end
 ---@return Version?
 ---@return Err? err code "invalid" or "too_large"
 ---@nodiscard
+---@return_overload nil, Err
 function M.parse(text)
   if type(text) ~= "string" then
     error("usage: semver.parse(text)", 2)
@@ -51,6 +52,7 @@ end
 ---@return Version?
 ---@return Err? err
 ---@nodiscard
+---@return_overload nil, Err
 function M.tag(text)
   if type(text) ~= "string" then
     error("usage: semver.tag(text)", 2)
@@ -69,6 +71,7 @@ end
 ---@return integer? order -1, 0 or 1
 ---@return Err? err
 ---@nodiscard
+---@return_overload nil, Err
 function M.compare(a, b)
   local usage = "semver.compare(a, b)"
   return core.compare(text_of(a, usage), text_of(b, usage))
@@ -84,6 +87,7 @@ end
 ---@return boolean?
 ---@return Err? err when either cannot be understood
 ---@nodiscard
+---@return_overload nil, Err
 function M.satisfies(version, range)
   local usage = "semver.satisfies(version, range)"
   if type(range) ~= "string" then
@@ -114,6 +118,7 @@ end
 ---@return (Version|string)[]?
 ---@return Err? err when one of them is no version
 ---@nodiscard
+---@return_overload nil, Err
 function M.sort(versions)
   local keys = {}
   for i, version in ipairs(versions) do
@@ -150,6 +155,7 @@ local KEEPS = { all = {}, major = {}, minor = { major = true }, patch = { major 
 ---@return UpdatePolicy?
 ---@return Err? err code "invalid" for an unknown one, or what is wrong with the pattern
 ---@nodiscard
+---@return_overload nil, Err
 function M.policy(text)
   if type(text) ~= "string" then
     error("usage: semver.policy(text)", 2)
@@ -349,6 +355,7 @@ end
 ---@return string[]?
 ---@return Err? err
 ---@nodiscard
+---@return_overload nil, Err
 function M.candidates(policy, tags)
   local err
   if type(policy) == "string" then

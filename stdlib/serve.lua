@@ -47,10 +47,11 @@ local M = {}
 --- streams: `write` waits while the client is slow; when the client is gone the task is cancelled
 
 ---@alias serve.Handler fun(request: serve.Request): serve.Answer
+---@alias serve.Gate fun(request: serve.Request): serve.Answer?
 
 ---@class serve.Options
 ---@field handler serve.Handler
----@field gate? fun(request: serve.Request): serve.Answer? Asked first, with the head alone: an answer ends the request
+---@field gate? serve.Gate Asked first, with the head alone: an answer ends the request
 --- before its body is read
 ---@field address? string An IP address ("127.0.0.1"); beyond loopback the handler must ask who it is
 ---@field port? integer 0: a free one
@@ -251,6 +252,7 @@ end
 ---@param options serve.Options
 ---@return serve.Server? server A closable handle
 ---@return Err? err "busy": the port or the socket is in use; "denied": the socket's place is not safe
+---@return_overload nil, Err
 function M.listen(options)
   options = sys.plain(options)
   if type(options) ~= "table" or type(options.handler) ~= "function"

@@ -29,8 +29,8 @@ local policy, record, schema, sys, task, time = require "policy", require "recor
 ---@field over? Err Why the run goes no further; sticky: pcall in a policy does not get past it.
 ---@field broken? Err The journal could not be read or written: nothing was decided, the run goes on later.
 ---@field private forked? boolean It has had more than one branch.
----@field private branches table<integer, Branch>
----@field private turns? Branches nil in the first edition: branches went on as they came.
+---@field branches table<integer, Branch>
+---@field turns? Branches nil in the first edition: branches went on as they came.
 local Steps = {}
 Steps.__index = Steps
 

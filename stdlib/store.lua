@@ -48,6 +48,7 @@ local M = {}
 ---@param options? StoreOptions
 ---@return Store? db
 ---@return Err? err
+---@return_overload nil, Err
 function M.open(path, options)
   return core.open(path, options)
 end

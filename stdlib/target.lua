@@ -82,6 +82,7 @@ end
 ---@param map table<string, string|Secret>
 ---@return table<string, string>? env
 ---@return Err? err
+---@return_overload nil, Err
 function M.variables(map)
   local env = {}
   for name, value in pairs(map) do

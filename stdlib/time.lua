@@ -30,6 +30,7 @@ function M.iso(seconds) return core.iso(seconds or core.now()) end
 ---@param text string
 ---@return number? seconds
 ---@return Err? err
+---@return_overload nil, Err
 function M.parse_iso(text)
   if type(text) ~= "string" then error("usage: time.parse_iso(text)", 2) end
   local y, mo, d, h, mi, s, rest = text:match("^(%d%d%d%d)%-(%d%d)%-(%d%d)[Tt ](%d%d):(%d%d):(%d%d)(.*)$")

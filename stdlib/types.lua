@@ -297,10 +297,6 @@
 
 -- The configuration after config.load: defaults filled in, durations in seconds, files as absolute paths.
 
----@class Secret opaque: tostring is "[secret env NAME]"
----@field reveal fun(self): string?, Err? reads it now and registers it for redaction
----@field kind "env"|"file"
----@field name string
 
 ---@class RegistryConfig
 ---@field host string "ghcr.io", "127.0.0.1:5000"
@@ -345,6 +341,7 @@
 ---@field cpu string job
 ---@field memory string job
 ---@field keep Seconds job
+---@field classic boolean? docker: without BuildKit; not in the reference
 ---@field network string?
 ---@field command string[]?
 ---@field env table<string, string>

@@ -80,6 +80,7 @@ end
 ---@param request VerifyRequest
 ---@return true? ok
 ---@return Err? err unhealthy: the last attempt's reason.
+---@return_overload nil, Err
 function M.run(list, request)
   for _, check in ipairs(list) do
     local ok, err = true, nil

@@ -51,6 +51,7 @@ end
 ---@param options? {max?: integer} Bytes of text, 16 MiB by default.
 ---@return string? text
 ---@return Err? err
+---@return_overload nil, Err
 function M.encode(value, options)
   return core.encode(value, options)
 end
@@ -61,6 +62,7 @@ end
 ---@param options? {max?: integer}
 ---@return string? text
 ---@return Err? err
+---@return_overload nil, Err
 function M.encode_all(values, options)
   return core.encode_all(values, options)
 end

@@ -12,6 +12,7 @@ function M.available(cfg) return command.available("buildah", cfg) end
 ---@param request BuildRequest
 ---@return string? digest
 ---@return Err? err
+---@return_overload nil, Err
 function M.build(request) return command.build("buildah", request) end
 
 return M

@@ -128,6 +128,7 @@ end
 ---@param request BuildRequest
 ---@return string? digest
 ---@return Err? err
+---@return_overload nil, Err
 function M.build(request)
   local auth <close>, problem = logins.folder(request, "config.json")
   if auth == nil then return nil, problem end

@@ -37,6 +37,7 @@ end
 ---@param hooks BuildHooks
 ---@return string? kind
 ---@return Err? err
+---@return_overload nil, Err
 function M.kind(cfg, hooks)
   if cfg.builder.kind ~= "auto" then return cfg.builder.kind end
   local kind = remembered(cfg)
@@ -49,9 +50,10 @@ function M.kind(cfg, hooks)
     if there == nil then return nil, err end
     if there then
       local file = file_of(cfg)
-      local ok, problem = true, nil
-      if file then ok, problem = fs.write(file, candidate .. "\n") end
-      if not ok then return nil, problem end
+      if file then
+        local ok, problem = fs.write(file, candidate .. "\n")
+        if not ok then return nil, problem end
+      end
       chosen[cfg.builder] = candidate
       local words = ("builder.kind is auto: from now on images are built with %s%s"):format(candidate,
         file and " (kept in " .. file .. ")" or "")

@@ -128,6 +128,7 @@ end
 ---@param request BuildRequest
 ---@return string? digest
 ---@return Err? err
+---@return_overload nil, Err
 function M.build(kind, request)
   local ok, err = fs.mkdir(request.work .. "/empty")
   if not ok then return nil, err end

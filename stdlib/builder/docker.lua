@@ -32,10 +32,11 @@ end
 ---@param cfg Config
 ---@return boolean? available nil: docker belongs here, but its engine does not answer
 ---@return Err? err
+---@return_overload nil, Err
 function M.available(cfg)
   if cfg.builder.command then return false end -- a program is for the other builders
   local answers, err = api.answers(socket(cfg))
-  if answers then return true end
+  if not err then return answers end
   local why = belongs_here(cfg)
   if not why then return false end
   err.message = ("%s (%s; another builder is chosen with builder.kind)"):format(err.message, why)
@@ -153,13 +154,14 @@ end
 ---@param request BuildRequest
 ---@return string? digest
 ---@return Err? err
+---@return_overload nil, Err
 function M.build(request)
   local speaks, ok, err
   speaks, err = api.version(socket(request.cfg))
   if not speaks then return nil, of("image.build", err) end
-  local classic = request.cfg.builder.classic or tonumber(speaks:match("%d+$")) < BUILDKIT_SINCE
+  local classic = request.cfg.builder.classic or tonumber(speaks:match("%d+$")) --[[@as number]] < BUILDKIT_SINCE
   ok, err = in_time(request, "image.build", run_build, request, classic and 1 or 2)
-  if not ok and errors.is(err, "failed") and tostring(err.message):lower():find("buildkit", 1, true) then
+  if not ok and err and err.code == "failed" and tostring(err.message):lower():find("buildkit", 1, true) then
     log.info("the engine has no BuildKit; building the classic way")
     ok, err = in_time(request, "image.build", run_build, request, 1)
   end

@@ -40,7 +40,8 @@ end
 function M.answer(path)
   local name = path:match("^/contexts/(%x+)%.tar$")
   local file = name and offered[name]
-  local stat = file and fs.stat(file)
+  if not file then return nil end
+  local stat = fs.stat(file)
   if not stat then return nil end
   return {
     status = 200, headers = { ["Content-Type"] = "application/x-tar", ["Cache-Control"] = "no-store" },

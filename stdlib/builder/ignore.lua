@@ -75,7 +75,7 @@ function M.compile(text)
     end
   end
   local seen = {} -- folder -> which rules fit it or a folder above it, and so everything in it
-  local decide
+  local decide ---@type fun(path: string, fitting: table)
   local function above(path)
     local folder = path:match("^(.*)/[^/]*$")
     if not folder then return {} end
@@ -107,6 +107,7 @@ end
 ---@param keep string The Dockerfile: a builder needs it even when it is named.
 ---@return integer? left_out entries
 ---@return Err? err
+---@return_overload nil, Err
 function M.apply(text, from, to, keep)
   local excluded, err = M.compile(text)
   if not excluded then return nil, err end

@@ -90,10 +90,10 @@ local function class(text, at)
       at = at + 2
     else
       local low, high
-      low, at = one_of_class(text, at)
+      low, at = one_of_class(text, at) ---@cast at integer
       high = low
       if text:byte(at) == 45 and at < #text and text:byte(at + 1) ~= 93 then -- -
-        high, at = one_of_class(text, at + 1)
+        high, at = one_of_class(text, at + 1) ---@cast at integer
         if high < low then bad "a range in '[...]' that runs backwards" end
       end
       set[#set + 1], set[#set + 2] = low, high
@@ -295,7 +295,7 @@ end
 local function run(list, path)
   local chars = characters(path)
   local last, held = #list + 1, list[1] ~= nil and list[1].at == "A"
-  local states, seen
+  local states, seen ---@type integer[], table<integer, boolean>
   local function enter(state, position)
     if seen[state] then return end
     seen[state] = true

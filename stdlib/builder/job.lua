@@ -144,7 +144,7 @@ local function until_started(b, jobs, pods, name)
       return (state.running or state.terminated or hopeless) and found
     end, LOOK)
     local why, hopeless = obstacle(pod or pod_of(pods))
-    if hopeless then return fail(b, "failed", ("the build cannot start: %s"):format(text.clean(why, 500))) end
+    if why and hopeless then return fail(b, "failed", ("the build cannot start: %s"):format(text.clean(why, 500))) end
     if pod then return pod end
     local _, job = next(jobs:items())
     if not job then return fail(b, "not_found", ("somebody deleted the job %s"):format(b.name)) end
@@ -235,6 +235,7 @@ end
 ---@param request BuildRequest
 ---@return string? digest
 ---@return Err? err
+---@return_overload nil, Err
 function M.build(request)
   local config = request.cfg.builder
   local client, err = kubernetes.open(config.cluster or "default", request.cfg)

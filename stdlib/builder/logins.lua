@@ -18,7 +18,7 @@ function M.folder(request, name)
   local auths = {}
   for host, known in pairs(request.cfg.registries) do
     if known.username then
-      local password, err = known.password:reveal()
+      local password, err = assert(known.password):reveal()
       if password then
         local word = hash.base64(known.username .. ":" .. password)
         log.secret(word)
@@ -32,7 +32,7 @@ function M.folder(request, name)
   if not next(auths) then return false end
   local folder, err = fs.temp_dir { dir = request.work, prefix = "auth-" }
   if not folder then return nil, err end
-  local text, mode = json.encode { auths = auths }, 384 -- 0600
+  local text, mode = assert(json.encode { auths = auths }), 384 -- 0600
   local ok
   ok, err = fs.write(folder.path .. "/" .. name, text, { mode = mode, sync = false })
   if ok then return folder end

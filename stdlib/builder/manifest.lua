@@ -22,6 +22,7 @@ local CAPABILITIES <const> = {
 ---@param cfg Config
 ---@return string? base
 ---@return Err? err
+---@return_overload nil, Err
 function M.base(cfg)
   if cfg.builder.url then return (cfg.builder.url:gsub("/+$", "")) end
   local ip = sys.env "POD_IP"

@@ -12,6 +12,7 @@ function M.available(cfg) return command.available("podman", cfg) end
 ---@param request BuildRequest
 ---@return string? digest
 ---@return Err? err
+---@return_overload nil, Err
 function M.build(request) return command.build("podman", request) end
 
 return M

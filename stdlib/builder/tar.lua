@@ -14,15 +14,15 @@ local function broken(path, why)
 end
 
 -- A window on a file, so that a small entry costs no call of its own.
+---@return fun(at: integer, length: integer): string?, Err?
 local function reader(path, size)
   local text, start = "", 0
   return function(at, length)
     if at + length > size then return broken(path, "ends early") end
     if at < start or at + length > start + #text then
-      local err
-      text, err = fs.read(path, { offset = at, length = math.min(math.max(length, PIECE), size - at) })
-      if not text then return nil, err end
-      start = at
+      local read, err = fs.read(path, { offset = at, length = math.min(math.max(length, PIECE), size - at) })
+      if not read then return nil, err end
+      text, start = read, at
     end
     return text:sub(at - start + 1, at - start + length)
   end
@@ -44,7 +44,7 @@ local function until_nul(field) return field:match("^[^\0]*") end
 function M.pax_path(records)
   local at, path = 1, nil
   while at <= #records do
-    local length = tonumber(records:match("^(%d+) ", at))
+    local length = math.tointeger(tonumber(records:match("^(%d+) ", at)))
     if not length or length < 5 or at + length - 1 > #records then break end
     local key, value = records:sub(at, at + length - 2):match("^%d+ ([^=]+)=(.*)$")
     if key == "path" then path = value end
@@ -102,6 +102,7 @@ end
 ---@param keep fun(path: string): boolean Of folders without the slash at the end.
 ---@return integer? left_out
 ---@return Err? err
+---@return_overload nil, Err
 function M.filter(from, to, keep)
   local stat, err = fs.stat(from)
   if not stat then return nil, err end

@@ -5,16 +5,21 @@
 -- 3 logs {1 vertex, 4 msg}. Unknown fields are skipped; a message that does not parse is ignored.
 local M = {}
 
+---@param bytes string
+---@param at integer
+---@return integer? value
+---@return integer next
 local function varint(bytes, at)
   local value, shift = 0, 0
   while shift < 64 do
     local b = bytes:byte(at)
-    if not b then return nil end
+    if not b then break end
     value = value | (b & 0x7f) << shift
     at = at + 1
     if b < 0x80 then return value, at end
     shift = shift + 7
   end
+  return nil, at
 end
 
 -- Calls each(field, value) for every field: varints as numbers, delimited fields as strings.

@@ -80,6 +80,7 @@ end
 ---@return ArchiveEntry[]? entries
 ---@return Err? err denied for paths and kinds that no chart has; invalid; too_large
 ---@nodiscard
+---@return_overload nil, Err
 function M.read(packed)
   if #packed > MAX_PACKED then return fail("too_large", "the archive is larger than 10 MiB") end
   local bytes, err = gzip.decode(packed, { max = MAX_UNPACKED })
@@ -116,6 +117,7 @@ end
 ---@return string? packed
 ---@return Err? err
 ---@nodiscard
+---@return_overload nil, Err
 function M.write(entries, mtime)
   local parts = {}
   for _, entry in ipairs(entries) do

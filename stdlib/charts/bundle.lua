@@ -33,6 +33,7 @@ end
 ---@return Bundle? bundle
 ---@return Err? err
 ---@nodiscard
+---@return_overload nil, Err
 function M.make(parts)
   local sorted, versions = {}, {}
   for i, part in ipairs(parts) do
@@ -66,6 +67,7 @@ end
 ---@return table<string, ChartPart>? parts By the charts' names.
 ---@return Err? err
 ---@nodiscard
+---@return_overload nil, Err
 function M.read(text)
   if type(text) ~= "string" then error("usage: bundle.read(text)", 2) end
   local parts, count = {}, 0
@@ -87,6 +89,7 @@ end
 ---@return table<string, string>? versions
 ---@return Err? err
 ---@nodiscard
+---@return_overload nil, Err
 function M.versions(text)
   local parts, err = M.read(text)
   if not parts then return nil, err end

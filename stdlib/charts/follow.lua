@@ -57,7 +57,7 @@ end
 -- How a version stands to the one that runs: above 0 is newer, also when nothing runs.
 local function order_of(entry, current)
   local running = current and semver.tag(current.version)
-  return running and semver.compare(semver.tag(entry.version), running) or 1
+  return running and semver.compare(assert(semver.tag(entry.version)), running) or 1
 end
 
 -- One chart: asks its repository, and says of each version that matters what it is.
@@ -113,6 +113,7 @@ end
 ---@param place Place
 ---@return FollowedChart[]? charts
 ---@return Err? err
+---@return_overload nil, Err
 function M.all(place)
   if not place.app.charts then
     return errors.fail("invalid", place.name .. " follows no charts: name them in its `charts`", { op = "charts" })
@@ -161,7 +162,7 @@ end
 ---@param world World
 ---@param cfg Config
 function M.expire(app, world, cfg)
-  for _, chart in pairs(app.charts) do world.charts(chart.repository, cfg):expire() end
+  for _, chart in pairs(app.charts or {}) do world.charts(chart.repository, cfg):expire() end
 end
 
 -- The part of a bundle for one chart that a person named, or that stays as it is.
@@ -193,13 +194,14 @@ end
 ---@param text string
 ---@return Bundle? bundle
 ---@return Err? err
+---@return_overload nil, Err
 function M.compose(place, text)
   local wanted = bundle.versions(text)
   if not wanted then
     return errors.fail("invalid", "say which versions: CHART=VERSION ...", { op = "release", target = place.name })
   end
   for name in pairs(wanted) do
-    if not place.app.charts[name] then
+    if not (place.app.charts or {})[name] then
       return errors.fail("not_found", ("%s follows no chart %s"):format(place.name, name), { op = "release" })
     end
   end

@@ -22,12 +22,21 @@ local MAX_PIECES <const> = 4096     -- of one line: a server may send byte by by
 ---@field sums? table<string, string> Digests of the texts of the entries, so that the same text is read once.
 ---@field ended boolean It has the keys that generators write behind the entries.
 
+---@class ChartIndexReader
+---@field charts integer
+---@field ended boolean
+---@field package pending string[]
+---@field package parts string[]
+---@field package phase string
+---@field package indent? integer
+---@field package name? string
+---@field package kept table<string, string>
 local Reader = {}
 Reader.__index = Reader
 
 ---Makes a reader of one index.
 ---@param wanted table<string, any> The names to keep.
----@return table reader
+---@return ChartIndexReader reader
 function M.reader(wanted)
   return setmetatable({
     wanted = wanted, phase = "head", pending = {}, waiting = 0, size = 0, charts = 0, ended = false, parts = {},
@@ -59,7 +68,7 @@ local function hold(self, piece, limit, what)
   return true
 end
 
-local handlers = {}
+local handlers = {} ---@type table<string, fun(self: ChartIndexReader, line: string): true?, Err?>
 
 -- Everything before `entries:`. What begins as JSON, or has its entries in the same line, is read whole.
 function handlers.head(self, line)
@@ -136,6 +145,7 @@ end
 ---@param piece string
 ---@return true? ok
 ---@return Err? err
+---@return_overload nil, Err
 function Reader:feed(piece)
   self.size = self.size + #piece
   if self.size > MAX_BYTES then
@@ -204,6 +214,7 @@ end
 ---@param before? ChartIndex The index that was read before this one.
 ---@return ChartIndex? index
 ---@return Err? err protocol when this is no index, or when it breaks off
+---@return_overload nil, Err
 function Reader:close(before)
   local last = table.concat(self.pending)
   if last ~= "" then
@@ -249,7 +260,8 @@ function M.resolve(base, url)
   if type(url) ~= "string" or #url > 2000 or url:find("[%c%s\"<>\\]") then return nil end
   if url:find("^https?://[^/]") then return url end
   if url:find("^%a[%w+.-]*:") or url == "" then return nil end
-  local origin, path = base:match("^(%a+://[^/?#]+)([^?#]*)")
+  local origin, path = base:match("^(%a+://[^/?#]+)([^?#]*)") ---@cast path string
+  ---@cast origin string
   if url:find("^//") then return origin:match("^%a+:") .. url end
   if url:find("^/") then return origin .. url end
   return origin .. path:gsub("/+$", "") .. "/" .. url

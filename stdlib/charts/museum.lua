@@ -14,7 +14,7 @@ local MAX_PREFIXES <const> = 8 -- parts of a path; GitLab puts seven before its 
 ---@param url string Without a slash at the end.
 ---@return string[] bases
 function M.bases(url)
-  local origin, path = url:match("^(%a+://[^/?#]+)([^?#]*)")
+  local origin, path = url:match("^(%a+://[^/?#]+)([^?#]*)") ---@cast path string
   local parts, bases = {}, {}
   for part in path:gmatch("[^/]+") do parts[#parts + 1] = part end
   for i = 0, math.min(#parts, MAX_PREFIXES) do

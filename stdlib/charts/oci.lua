@@ -44,6 +44,7 @@ end
 ---@param name string
 ---@return {list: ChartVersion[], notes: string[]}?
 ---@return Err? err
+---@return_overload nil, Err
 function M.versions(repo, name)
   local tags, err = M.registry(repo, name):tags()
   if not tags then
@@ -70,6 +71,7 @@ end
 ---@param entry ChartVersion
 ---@return string? app_version
 ---@return Err? err
+---@return_overload nil, Err
 function M.app_version(repo, name, entry)
   local where = M.registry(repo, name)
   local manifest, err = where:manifest(entry.tag or M.tag(entry.version))
@@ -90,6 +92,7 @@ end
 ---@param entry ChartVersion
 ---@return string? digest
 ---@return Err? err
+---@return_overload nil, Err
 function M.digest(repo, name, entry) return M.registry(repo, name):digest(entry.tag or M.tag(entry.version)) end
 
 return M

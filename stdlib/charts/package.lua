@@ -78,16 +78,16 @@ local function logins(request, home)
   end
   for host, known in pairs(request.cfg.registries) do
     if known.username then
-      local password, err = known.password:reveal()
+      local password, err = assert(known.password):reveal()
       if not password then return nil, err end
       auths[host] = { auth = hash.base64(known.username .. ":" .. password) }
     end
   end
   for _, entry in pairs(auths) do log.secret(entry.auth) end
   local all = { apiVersion = "", generated = "0001-01-01T00:00:00Z", repositories = repositories }
-  local ok, err = fs.write(home .. "/repositories.yaml", json.encode(all), { mode = PRIVATE, sync = false })
+  local ok, err = fs.write(home .. "/repositories.yaml", assert(json.encode(all)), { mode = PRIVATE, sync = false })
   if not ok then return nil, err end
-  return fs.write(home .. "/registry.json", json.encode { auths = auths }, { mode = PRIVATE, sync = false })
+  return fs.write(home .. "/registry.json", assert(json.encode { auths = auths }), { mode = PRIVATE, sync = false })
 end
 
 -- Runs helm; what it says goes into the run's log.
@@ -163,6 +163,7 @@ end
 ---@param request PackageRequest
 ---@return PackagedChart?
 ---@return Err? err exit with helm's last words, invalid when it is no chart
+---@return_overload nil, Err
 function M.build(request)
   local chart, err = metadata(request)
   if not chart then return nil, err end
@@ -194,9 +195,10 @@ end
 
 ---The name of a chart in the repository at a commit.
 ---@async
----@param request PackageRequest
+---@param request {repo: GitRepository, commit: string, path: string}
 ---@return string? name
 ---@return Err? err
+---@return_overload nil, Err
 function M.name(request)
   local chart, err = metadata(request)
   return chart and chart.name, err

@@ -5,17 +5,8 @@ local may_be_missing = require("registry").may_be_missing
 
 local M = {}
 
----@class PublishRequest
----@field app AppConfig
----@field cfg Config
----@field repo GitRepository
+---@class PublishRequest: PackageRequest
 ---@field world World
----@field commit string
----@field path? string Of one chart.
----@field version? string
----@field app_version? string
----@field work string
----@field hooks BuildHooks
 
 -- ---- the next version of a branch ----
 
@@ -57,8 +48,9 @@ end
 ---@param request PublishRequest
 ---@return string? version
 ---@return Err? err
+---@return_overload nil, Err
 function M.version(request)
-  local publish = request.app.publish
+  local publish = assert(request.app.publish)
   local repo = request.world.charts(publish.to, request.cfg)
   local count, err = request.repo:count(request.commit)
   if not count then return nil, err end
@@ -84,8 +76,9 @@ end
 ---@param request PublishRequest
 ---@return PushedChart?
 ---@return Err? err
+---@return_overload nil, Err
 function M.chart(request)
-  local repo = request.world.charts(request.app.publish.to, request.cfg)
+  local repo = request.world.charts(assert(request.app.publish).to, request.cfg)
   local chart, err = package.build(request)
   if not chart then return nil, err end
   request.hooks.progress(("pushing %s %s"):format(chart.name, chart.version))
@@ -101,6 +94,7 @@ end
 ---@param tag string "v1.2.0"
 ---@return string? version
 ---@return Err? err
+---@return_overload nil, Err
 function M.of_tag(tag)
   local parsed, err = require("semver").tag(tag)
   return parsed and parsed.text, err

@@ -154,11 +154,11 @@ local function push_oci(repo, chart)
   if not config then return nil, err end
   layer, err = where:push_blob(chart.bytes)
   if not layer then return nil, err end
-  local manifest = json.encode {
+  local manifest = assert(json.encode {
     schemaVersion = 2, mediaType = MANIFEST, annotations = annotations(chart),
     config = { mediaType = CONFIG, digest = config, size = #about },
     layers = json.array { { mediaType = LAYER, digest = layer, size = #chart.bytes } },
-  }
+  })
   digest, err = where:push_manifest(manifest, MANIFEST, tag)
   return digest and { found = false, digest = digest } or nil, err
 end
@@ -169,6 +169,7 @@ end
 ---@param chart PackagedChart
 ---@return PushedChart?
 ---@return Err? err conflict when the version is there with other contents; unsupported when nothing takes charts there
+---@return_overload nil, Err
 function M.push(repo, chart)
   local pushed, err
   if repo.kind == "oci" then pushed, err = push_oci(repo, chart) else pushed, err = push_museum(repo, chart) end

@@ -17,6 +17,9 @@ M.STAGING = ">=0.0.0-staging.0 <0.0.1-0"
 ---@field missing? boolean The repository lists it no more, and it counts as there for now.
 ---@field tag? string In an OCI registry: the tag.
 
+---@class ChartVersions: ChartVersion[]
+---@field held? GitHeld Those that the repository lists no more, and that count as there for now.
+
 ---Tells whether a text can be a chart's name, in a URL and on disk.
 ---@param name any
 ---@return boolean
@@ -27,7 +30,7 @@ end
 ---Keeps what is a version, newest first. Those of equal precedence (they differ in build metadata) are in the order of
 ---their texts, so that the same list always comes out the same.
 ---@param list ChartVersion[]
----@return ChartVersion[] versions
+---@return ChartVersions versions
 ---@return string[] dropped What was no version, cleaned; at most 20 of them.
 function M.order(list)
   local kept, parsed, dropped, seen = {}, {}, {}, {}
@@ -59,6 +62,7 @@ end
 ---@return ChartRule? rule
 ---@return Err? err
 ---@nodiscard
+---@return_overload nil, Err
 function M.rule(text)
   if type(text) ~= "string" then error("usage: version.rule(text)", 2) end
   local exact = text:match("^version:(.*)$")
@@ -77,18 +81,19 @@ end
 ---@return boolean
 function M.fits(rule, version)
   if rule.exact then return version == rule.exact end
-  local kind = rule.policy.kind
+  local policy = assert(rule.policy)
+  local kind = policy.kind
   if kind ~= "range" and kind ~= "glob" and kind ~= "regexp" then return kind ~= "never" end
   -- What comes before everything in the alphabet, and is no version, stands in nobody's way.
-  return semver.allows(rule.policy, "", version) or false
+  return semver.allows(policy, "", version) or false
 end
 
 -- Whether a version may be the first that runs.
 local function may_begin(rule, version)
   if not M.fits(rule, version) then return false, ("it does not fit %s"):format(rule.text) end
-  local kind = rule.exact and "exact" or rule.policy.kind
+  local kind = rule.policy and rule.policy.kind
   local upwards = kind == "major" or kind == "minor" or kind == "patch"
-  if upwards and #semver.tag(version).pre > 0 then
+  if upwards and #assert(semver.tag(version)).pre > 0 then
     return false, "it is a pre-release, and nothing runs yet that it could follow"
   end
   return true, ("%s asks for it"):format(rule.text)
@@ -104,10 +109,11 @@ end
 ---@return boolean allowed
 ---@return string reason In words.
 function M.allows(rule, current, candidate, match_prerelease)
-  local kind = rule.exact and "exact" or rule.policy.kind
+  local policy = rule.policy
+  local kind = policy and policy.kind
   if not current then return may_begin(rule, candidate) end
-  if kind == "all" or kind == "major" or kind == "minor" or kind == "patch" then
-    local allowed, reason = semver.allows(rule.policy, current, candidate, { match_prerelease = match_prerelease })
+  if policy and (kind == "all" or kind == "major" or kind == "minor" or kind == "patch") then
+    local allowed, reason = semver.allows(policy, current, candidate, { match_prerelease = match_prerelease })
     return allowed or false, tostring(reason)
   elseif not M.fits(rule, candidate) then
     return false, ("it does not fit %s"):format(rule.text)
@@ -116,7 +122,7 @@ function M.allows(rule, current, candidate, match_prerelease)
   if kind == "force" or not running or not M.fits(rule, current) then
     return candidate ~= current, ("%s asks for it"):format(rule.text)
   end
-  local order = semver.compare(semver.tag(candidate), running)
+  local order = assert(semver.compare(assert(semver.tag(candidate)), running))
   if order > 0 then return true, ("%s is above %s"):format(candidate, current) end
   return false, ("%s is %s %s"):format(candidate, order < 0 and "below" or "no newer than", current)
 end

@@ -14,19 +14,23 @@ local M = {}
 ---@field hidden boolean?
 
 ---@class Argument
----@field name string in capitals
+---@field name string In capitals.
 ---@field optional boolean?
 ---@field doc string
 
 ---@class Command
----@field name string
 ---@field summary string
+---@field rest boolean? everything after the arguments belongs to somebody else, flags too
+---@field example? string
+---@field more string? further text of its help
+---@field run fun(ctx: CommandContext): integer
+---@field args? Argument[]
+---@field flags? Flag[]
+
+---@class LoadedCommand: Command
+---@field name string
 ---@field args Argument[]
 ---@field flags Flag[]
----@field rest boolean? everything after the arguments belongs to somebody else, flags too
----@field example string
----@field more string? further text of its help
----@field run fun(ctx: Context): integer
 
 --- Flags that every command takes.
 ---@type Flag[]
@@ -75,10 +79,12 @@ end
 ---@return string[]? taken
 ---@return string|integer next_or_message
 ---@return string? suggestion
+---@return_overload nil, string, string?
+---@return_overload string[], integer
 function M.parse(words, first, flags, values, stop)
   local taken, i, plain = {}, first, false
   while i <= #words do
-    local word = words[i]
+    local word = words[i] --[[@as string]]
     if not plain and word == "--" then
       plain = true
       if stop(taken) then return taken, i + 1 end
@@ -118,7 +124,7 @@ function M.parse(words, first, flags, values, stop)
 end
 
 --- One line of how a command is used.
----@param command Command
+---@param command LoadedCommand
 ---@return string
 function M.usage(command)
   local parts = { "moontide " .. command.name }

@@ -23,6 +23,7 @@ return {
       ctx.err:line(ctx.err:paint("red", count(#faults, "fault")))
       return 2
     end
+    assert(config)
     local environments = 0
     for _, app in ipairs(config.app_list) do environments = environments + #app.environment_list end
     ctx.out:line(("%s %s: %s, %s"):format(ctx.out:paint("green", "ok"), require("term").clean(config.file),

@@ -9,7 +9,7 @@ M.names = {
 
 --- Loads a command's description.
 ---@param name string
----@return Command? nil: there is none of that name
+---@return LoadedCommand? nil: there is none of that name
 function M.load(name)
   for _, known in ipairs(M.names) do
     if known == name then

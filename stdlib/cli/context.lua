@@ -6,7 +6,7 @@ local term = require "term"
 
 local M = {}
 
----@class Context
+---@class CommandContext
 ---@field flags table<string, any>
 ---@field args table<string, string> by name; the numbered ones are the words
 ---@field rest string[] what belongs to a script
@@ -21,7 +21,7 @@ local DEFAULT_STATE = "/var/lib/moontide"
 --- Makes a context.
 ---@param flags table<string, any>
 ---@param args string[]
----@return Context
+---@return CommandContext
 function M.new(flags, args)
   local json = flags.output == "json"
   return setmetatable({

@@ -22,7 +22,7 @@ return {
     local env = require("sandbox").exec_env(dir == "" and "/" or dir or ".")
     local chunk, message = sys.compile(text, "@" .. path, env)
     if not chunk then
-      ctx:complain(message)
+      ctx:complain(message --[[@as string]])
       return 2
     end
     local ok, result = xpcall(chunk, function(raised)

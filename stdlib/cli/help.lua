@@ -33,7 +33,7 @@ function M.overview(out)
   out:line(out:paint("bold", "usage: moontide COMMAND [ARGUMENTS] [FLAGS]"))
   out:line("")
   local rows = {}
-  for i, name in ipairs(commands.names) do rows[i] = { name, commands.load(name).summary } end
+  for i, name in ipairs(commands.names) do rows[i] = { name, assert(commands.load(name)).summary } end
   pairs_of(out, rows)
   out:line("")
   out:line("flags of every command:")
@@ -45,7 +45,7 @@ end
 
 --- Prints how one command is used.
 ---@param out Output
----@param command Command
+---@param command LoadedCommand
 function M.command(out, command)
   out:line(("moontide %s: %s"):format(command.name, command.summary))
   out:line("")
@@ -91,7 +91,7 @@ M.flags = { { name = "markdown", doc = "with config: as a Markdown table" } }
 M.example = "moontide help rollback"
 
 --- Runs `moontide help`.
----@param ctx Context
+---@param ctx CommandContext
 ---@return integer exit_code
 function M.run(ctx)
   local s = require "schema"

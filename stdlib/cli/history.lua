@@ -18,7 +18,7 @@ return {
       local config = ctx:load_config()
       err = config and require("unknown").asked(config.app_list, query)
     end
-    if err then return ctx:fail(err) end
+    if err or not history then return ctx:fail(assert(err)) end
     if ctx.json then
       ctx:print_json(history)
     elseif #history.runs == 0 then

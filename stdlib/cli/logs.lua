@@ -41,7 +41,7 @@ return {
     local last ---@type RunInfo
     while true do
       local piece, err = reader:run_log(id, offset)
-      if not piece then return ctx:fail(err) end
+      if not piece then return ctx:fail(assert(err)) end
       print_piece(ctx, piece)
       offset, last = piece.next, piece.run
       if piece.done or #piece.entries == 0 then break end

@@ -7,7 +7,7 @@ local M = {}
 
 --- Follows a run to its end on the terminal.
 ---@async
----@param ctx Context
+---@param ctx CommandContext
 ---@param host Client
 ---@param run RunInfo
 ---@return integer exit_code
@@ -33,7 +33,7 @@ end
 
 --- Gives an order that starts a run.
 ---@async
----@param ctx Context
+---@param ctx CommandContext
 ---@param verb "rollback"|"release"|"retry"|"apply"|"destroy"
 ---@param what string?
 ---@param versions table<string, string>?
@@ -55,7 +55,7 @@ end
 
 --- Gives an order about holding.
 ---@async
----@param ctx Context
+---@param ctx CommandContext
 ---@param verb "hold"|"unhold"
 ---@return integer exit_code
 function M.hold(ctx, verb)
@@ -76,7 +76,7 @@ end
 
 --- Orders a run to end.
 ---@async
----@param ctx Context
+---@param ctx CommandContext
 ---@return integer exit_code
 function M.cancel(ctx)
   local id = #ctx.args.RUN <= 15 and ctx.args.RUN:find("^%d+$") and math.tointeger(tonumber(ctx.args.RUN))
@@ -97,7 +97,7 @@ end
 
 --- Gives an order about what waits for approval.
 ---@async
----@param ctx Context
+---@param ctx CommandContext
 ---@param verb "approve"|"reject"
 ---@return integer exit_code
 function M.approval(ctx, verb)

@@ -74,7 +74,6 @@ function Input:fill()
 end
 
 ---The next line without its end; nil at the end of the input. The last one may lack its newline.
----@private
 function Input:line()
   while true do
     local line, rest = self.pending:match("^([^\n]*)\n(.*)$")
@@ -90,7 +89,6 @@ function Input:line()
   end
 end
 
----@private
 function Input:bytes(count)
   while #self.pending < count do
     if not self:fill() then return nil end
@@ -140,7 +138,7 @@ local function talk(ctx, evaluator, interrupts, where)
     code = code and code .. "\n" .. line or line
     if code:find("%S") then
       local reply, err = evaluate(evaluator, interrupts, code, timeout, function(text) ctx.out:write(text) end)
-      if not reply then
+      if not reply then ---@cast err Err
         ctx:fail(err)
         if err.down or not tty then return err.down and 3 or 1 end
         code = nil
@@ -192,7 +190,7 @@ local function serve_frames(ctx, evaluator, interrupts)
       local reply, err = evaluate(evaluator, interrupts, code, ctx.flags.timeout, function(text)
         output[#output + 1] = text
       end)
-      if not reply then
+      if not reply then ---@cast err Err
         reply = { state = "error", message = tostring(err), code = err.code }
         if err.down then
           frame(ctx, reply)

@@ -48,7 +48,7 @@ return {
   run = function(ctx)
     local reader = ctx:reader()
     local status, err = reader:status()
-    if not status then return ctx:fail(err) end
+    if not status then return ctx:fail(assert(err)) end
     local apps = {}
     for _, app in ipairs(status.apps) do
       if not ctx.args.APP or app.name == ctx.args.APP then apps[#apps + 1] = app end

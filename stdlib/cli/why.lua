@@ -43,7 +43,7 @@ return {
   example = "moontide why web production",
   run = function(ctx)
     local why, err = ctx:reader():why(ctx.args.APP, ctx.args.POLICY)
-    if not why then return ctx:fail(err) end
+    if not why then return ctx:fail(assert(err)) end
     if ctx.json then ctx:print_json(why) else print_why(ctx.out, why, time.now()) end
     return 0
   end,

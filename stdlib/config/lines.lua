@@ -21,8 +21,13 @@ local function unescape(text)
   return (text:gsub("\\(.)", function(c) return ESCAPES[c] or c end))
 end
 
--- The tokens of Lua or JSON text: {kind, text, line}, kind one of name, string, number, or the punctuation
--- itself.
+-- The tokens of Lua or JSON text.
+---@class LineToken
+---@field kind string One of name, string, number, or the punctuation itself.
+---@field text string
+---@field line integer
+
+---@return LineToken[]
 local function tokenize(text)
   local tokens, at, line, size = {}, 1, 1, #text
   local function add(kind, value, from, to)
@@ -79,6 +84,10 @@ local OPENS = { ["function"] = true, ["do"] = true, ["if"] = true, ["repeat"] = 
 local CLOSES = { ["end"] = true, ["until"] = true }
 local BRACKETS = { ["("] = 1, ["{"] = 1, ["["] = 1, [")"] = -1, ["}"] = -1, ["]"] = -1 }
 
+---@class LineScan
+---@field tokens LineToken[]
+---@field at integer
+---@field names table<string, LineNode|boolean>
 local Scan = {}
 Scan.__index = Scan
 
@@ -168,7 +177,7 @@ end
 function Scan:assignment()
   local _, name = self:peek()
   local line = self.tokens[self.at].line
-  local target, key = nil, name
+  local target, key = nil, name ---@type table?, string
   local at = self.at + 1
   while true do
     local token, second, third = self.tokens[at], self.tokens[at + 1], self.tokens[at + 2]

@@ -10,7 +10,7 @@ local M = {}
 ---@return string? registry nil: the tools' default, Docker Hub
 ---@return string repository
 function M.split_image(image)
-  local first, rest = image:match("^([^/]+)/(.+)$")
+  local first, rest = image:match("^([^/]+)/(.+)$") ---@cast rest string
   if first and (first:find("[.:]") or first == "localhost") then return first, rest end
   return nil, image
 end
@@ -21,7 +21,7 @@ end
 function M.host(text)
   local host, port = text:match("^(%[[%x:.]+%])(.*)$")
   if not host then
-    host, port = text:match("^([^:]*)(.*)$")
+    host, port = text:match("^([^:]*)(.*)$") ---@cast host string
     if #host > 253 then return "the host is longer than 253 bytes" end
     if not (host .. "."):find("^[%w]") then return "the host must start with a letter or digit" end
     for label in (host .. "."):gmatch("(.-)%.") do
@@ -30,6 +30,7 @@ function M.host(text)
       end
     end
   end
+  ---@cast port string
   if port ~= "" and not M.port(port:match("^:(%d+)$")) then return "the port must be 1 to 65535" end
   return nil
 end
@@ -148,7 +149,7 @@ end
 ---@return string? wrong never repeats the URL, it may hold a secret
 ---@return string? suggestion
 function M.http_url(url)
-  local scheme, authority = url:match("^(%a[%w+.-]*)://([^/?#]*)")
+  local scheme, authority = url:match("^(%a[%w+.-]*)://([^/?#]*)") ---@cast authority string
   if not scheme then return "is not a URL", 'for example "https://host/path"' end
   if scheme ~= "http" and scheme ~= "https" then return "must start with http:// or https://" end
   if url:find("[%c%s\127\"<>\\]") then return "holds characters that no URL may hold" end
@@ -174,7 +175,7 @@ function M.git_url(url)
     end
     return wrong, suggestion
   end
-  local scheme, authority = url:match("^(%a[%w+.-]*)://([^/]*)")
+  local scheme, authority = url:match("^(%a[%w+.-]*)://([^/]*)") ---@cast authority string
   if scheme == "file" then return authority ~= "" and "a file URL has three slashes" or nil end
   if scheme == "ssh" then
     local user, host = authority:match("^(.*)@(.-)$")
@@ -258,9 +259,9 @@ end
 function M.published(text)
   local ports, protocol = text:match("^([^/]*)/(%a+)$")
   ports, protocol = ports or text, protocol or "tcp"
-  local address, host, container = ports:match("^(.+):(%d+):(%d+)$")
-  if not address then host, container = ports:match("^(%d+):(%d+)$") end
-  host, container = M.port(host), M.port(container)
+  local address, outer, inner = ports:match("^(.+):(%d+):(%d+)$")
+  if not address then outer, inner = ports:match("^(%d+):(%d+)$") end
+  local host, container = M.port(outer), M.port(inner)
   if not host or not container or (protocol ~= "tcp" and protocol ~= "udp") then return nil end
   if address and (M.host(address) or address:find("[^%]]:%d+$")) then return nil end
   return { address = address, host = host, container = container, protocol = protocol }

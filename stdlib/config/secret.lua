@@ -8,11 +8,13 @@ local sys = require "sys"
 
 local M = {}
 
----@class Secret
+---@class Secret Opaque: as text it is "[secret env NAME]".
+---@field kind "env"|"file"
+---@field name string
 local Secret = {}
 
 -- What a secret knows, apart from the object: walking or encoding the object shows nothing to leak.
-local known = setmetatable({}, { __mode = "k" })
+local known = setmetatable({}, { __mode = "k" }) ---@type table<table, {[string]: string}>
 
 -- The log's filter refuses shorter values, since it would blank ordinary text.
 local SHORTEST, LARGEST = 4, 65536
@@ -42,6 +44,7 @@ end
 --- Tells secrets from other values.
 ---@param value any
 ---@return boolean
+---@return_cast value Secret
 function M.is(value)
   return type(value) == "table" and known[value] ~= nil
 end
@@ -50,6 +53,7 @@ end
 ---@async
 ---@return string?
 ---@return Err? err
+---@return_overload nil, Err
 function Secret:reveal()
   local errors = require "errors"
   local me = assert(known[self], "usage: secret:reveal()")
@@ -77,6 +81,7 @@ end
 ---@param value string|Secret|nil
 ---@return string?
 ---@return Err? err
+---@return_overload nil, Err
 function M.text(value)
   if M.is(value) then return value:reveal() end
   return value

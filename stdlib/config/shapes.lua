@@ -3,8 +3,6 @@ local names = require "config.names"
 local s = require "schema"
 local secret = require "config.secret"
 
-local M = {}
-
 ---Makes a verifier of a check that answers with what is wrong.
 ---@param check fun(value: any): string?, string? What is wrong, and a suggestion.
 ---@return fun(value: any, at: Cursor): any
@@ -103,7 +101,7 @@ local function inside(doc, default)
 end
 
 ---An http or https address.
----@param doc string
+---@param doc? string
 ---@param options table?
 ---@return Shape
 local function url(doc, options)
@@ -128,21 +126,8 @@ local function plain_env(doc)
   return s.map(variable, argument, { doc = doc, default = {}, name = "NAME" })
 end
 
-for name, shape in pairs {
-  with = with,
-  text = text,
-  is = is,
-  plain = plain,
-  host_key = host_key,
-  argument = argument,
-  variable = variable,
-  command = command,
-  file = file,
-  folder_path = folder_path,
-  inside = inside,
-  url = url,
-  env_map = env_map,
-  plain_env = plain_env,
-} do M[name] = shape end
-
-return M
+return {
+  with = with, text = text, is = is, plain = plain, host_key = host_key, argument = argument, variable = variable,
+  command = command, file = file, folder_path = folder_path, inside = inside, url = url, env_map = env_map, plain_env
+  = plain_env,
+}

@@ -22,7 +22,8 @@ local size = function(doc)
     verify = function(value, at)
       local number, unit = value:match("^(%d+)([kmg]?)$")
       if not number or #number > 12 then return at:fault("is not a size", 'for example "64m" or "1g"') end
-      return math.tointeger(tonumber(number)) * ({ [""] = 1, k = 1024, m = 1048576, g = 1073741824 })[unit]
+      local factors <const> = { [""] = 1, k = 1024, m = 1048576, g = 1073741824 }
+      return math.tointeger(tonumber(number)) --[[@as integer]] * factors[unit]
     end,
   })
 end

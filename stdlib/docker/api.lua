@@ -111,6 +111,7 @@ end
 ---@param socket string
 ---@return string? version "1.41"
 ---@return Err? err
+---@return_overload nil, Err
 function M.version(socket)
   if not versions[socket] then
     local found, err = ask(socket)
@@ -136,6 +137,7 @@ end
 ---@param call DockerCall
 ---@return HttpAnswer? answer
 ---@return Err? err
+---@return_overload nil, Err
 function M.request(socket, call)
   local version, err = M.version(socket)
   if not version then return nil, err end

@@ -95,6 +95,7 @@ end
 ---@param fn fun(spec: any): ProcResult?, Err?
 ---@return ProcResult?
 ---@return Err? err
+---@return_overload nil, Err
 function M.step(c, spec, fn)
   local prepared = M.prepare(c, spec)
   local on_line = type(prepared) == "table" and prepared.on_line

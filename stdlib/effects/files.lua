@@ -76,6 +76,7 @@ local AGAIN <const> = {
 ---@param before? integer The file's length then.
 ---@return true? done
 ---@return Err? err
+---@return_overload nil, Err
 function M.again(place, fname, fn, args, before)
   local function call(others)
     local with = others or args

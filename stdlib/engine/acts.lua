@@ -26,6 +26,7 @@ end
 ---@param act Act
 ---@return Place? place
 ---@return Err? err
+---@return_overload nil, Err
 local function one_place(self, act)
   local list, err = places_of(self, act)
   if not list then return nil, err end
@@ -118,6 +119,7 @@ end
 ---@param act Act
 ---@return Approval? approval
 ---@return Err? err conflict: nothing waits.
+---@return_overload nil, Err
 function M.methods:approve(act)
   local found, err = pending(self, act)
   if not found then return nil, err end
@@ -130,6 +132,7 @@ end
 ---@param act Act
 ---@return Approval? approval
 ---@return Err? err conflict: nothing waits.
+---@return_overload nil, Err
 function M.methods:reject(act)
   local found, err = pending(self, act)
   if not found then return nil, err end
@@ -194,6 +197,7 @@ local ENDS_WITHIN <const> = 10 -- seconds that an order to cancel waits to see t
 ---@param act {run: integer, by: string, reason: string?}
 ---@return RunInfo?
 ---@return Err? err conflict: it has ended.
+---@return_overload nil, Err
 function M.methods:cancel(act)
   local about = { op = "cancel", target = "run " .. tostring(act.run) }
   local row = math.type(act.run) == "integer" and self.journal:run_by_id(act.run)

@@ -34,6 +34,7 @@ function Answers:history(query) return view.history(self.journal, query, self) e
 ---@param name? string A policy's or an environment's name.
 ---@return Why? why
 ---@return Err? err
+---@return_overload nil, Err
 function Answers:why(app, name) return view.why(self.journal, app, name, self.config, self) end
 
 ---@async
@@ -41,6 +42,7 @@ function Answers:why(app, name) return view.why(self.journal, app, name, self.co
 ---@param offset integer
 ---@return RunLog? log
 ---@return Err? err
+---@return_overload nil, Err
 function Answers:run_log(id, offset) return view.run_log(self.journal, id, offset, self) end
 
 ---What happened lately.

@@ -46,6 +46,7 @@ end
 ---@param where string "file:line" of the watch.
 ---@return table? change A copy.
 ---@return Err? err invalid
+---@return_overload nil, Err
 function M.of(change, file, where)
   local function fail(message)
     return errors.fail("invalid", "watch must return " .. message, { op = "watch", target = file, where = where })

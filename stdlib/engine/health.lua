@@ -56,6 +56,7 @@ end
 ---@param release table
 ---@return boolean? well false: unhealthy; nil: not known, or not yet.
 ---@return Err? err What the last look found.
+---@return_overload nil, Err
 function M.judge(engine, at, release)
   local state = engine:app_state(at.app.name)
   state.looks = state.looks or {}

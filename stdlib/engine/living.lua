@@ -73,6 +73,7 @@ end
 ---@async
 ---@return true? ok
 ---@return Err? err Why it must not: see abandon.
+---@return_overload nil, Err
 function Living:run()
   local tasks <close> = setmetatable({}, { __close = function(list)
     for _, t in ipairs(list) do t:cancel() end
@@ -121,6 +122,7 @@ end
 ---@async
 ---@return {ok: boolean, runs: RunInfo[]}? result
 ---@return Err? err
+---@return_overload nil, Err
 function Living:once()
   self.once_only, self.ready = true, true
   self:tell_last_end()

@@ -51,6 +51,7 @@ end
 ---@param act Act With `versions`: table<string, string>?
 ---@return RunInfo?
 ---@return Err? err
+---@return_overload nil, Err
 function M.apply(self, act)
   local p, err = named(self, act, "apply")
   if not p then return nil, err end
@@ -92,6 +93,7 @@ end
 ---@param act Act
 ---@return RunInfo?
 ---@return Err? err conflict: there is nothing to try again.
+---@return_overload nil, Err
 function M.retry(self, act)
   local p, err = acts.one_place(self, act)
   if not p then return nil, err end
@@ -127,6 +129,7 @@ end
 ---@param act Act
 ---@return RunInfo?
 ---@return Err? err denied: the environment is protected; unsupported: its target cannot
+---@return_overload nil, Err
 function M.destroy(self, act)
   local p, err = named(self, act, "destroy")
   if not p then return nil, err end

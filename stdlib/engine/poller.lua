@@ -39,6 +39,7 @@ end
 ---@param compiled Policy
 ---@return integer? run A change that was accepted.
 ---@return Err? err
+---@return_overload nil, Err
 function M.decide(engine, place, compiled)
   return engine:alone(("decide %s %s"):format(place.app.name, place.environment), function()
     return decide(engine, place, compiled)

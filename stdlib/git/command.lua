@@ -154,6 +154,7 @@ end
 ---@param call GitCall
 ---@return ProcResult?
 ---@return Err? err
+---@return_overload nil, Err
 function M.run(op, args, call)
   local result, err = proc.run(M.command(args, call))
   if not result then
@@ -178,6 +179,7 @@ end
 ---@param call? GitCall
 ---@return ProcResult?
 ---@return Err? err
+---@return_overload nil, Err
 function M.run_at(mirror, op, commit, args, call)
   call = call or {}
   call.dir = mirror:path(refs.id_format(commit))

@@ -22,6 +22,7 @@ local run = command.run_at
 ---@param path string?
 ---@return string? path "" is the root
 ---@return Err? err code "invalid"
+---@return_overload nil, Err
 function M.tree_path(path)
   local clean = (path or ""):gsub("^%./", ""):gsub("/+$", "")
   if clean == "." then clean = "" end
@@ -48,6 +49,7 @@ end
 ---@param path string
 ---@return GitEntry?
 ---@return Err? err
+---@return_overload nil, Err
 function M.entry(mirror, commit, path)
   local op = "git.entry"
   local listed, err = run(mirror, op, commit, { "ls-tree", "-z", "-l", "--full-tree", commit, "--", path })
@@ -81,6 +83,7 @@ end
 ---@param each fun(mode: string, kind: string, oid: string, size: integer, path: string): boolean?, Err? nil ends it
 ---@return true?
 ---@return Err? err
+---@return_overload nil, Err
 function M.entries(mirror, op, commit, tree, each)
   local child <close>, err = proc.spawn(command.command({ "ls-tree", "-r", "-l", "-z", "--full-tree", tree },
     { dir = mirror:path(refs.id_format(commit)), timeout = 600 }))
@@ -126,6 +129,7 @@ end
 ---@param tree string
 ---@return string? commit
 ---@return Err? err
+---@return_overload nil, Err
 function M.commit_of(mirror, op, commit, tree)
   local dated, err = run(mirror, op, commit, { "log", "-1", "--no-patch", "--format=%ct", commit, "--" })
   if not dated then return nil, err end
@@ -145,6 +149,7 @@ end
 ---@param opts {to: string, path: string?, timeout: Seconds?} to: file that appears only when it is complete
 ---@return {path: string, size: integer, files: integer}?
 ---@return Err? err
+---@return_overload nil, Err
 function M.archive(mirror, commit, opts)
   local op = "git.archive"
   local path, err = M.tree_path(opts.path)
@@ -182,6 +187,7 @@ end
 ---@param opts {path: string?, symlinks: boolean?, timeout: Seconds?}
 ---@return {path: string, files: integer}?
 ---@return Err? err
+---@return_overload nil, Err
 function M.checkout(mirror, commit, dir, opts)
   local op = "git.checkout"
   local path, err = M.tree_path(opts.path)
@@ -217,6 +223,7 @@ end
 ---@param max integer? largest size, 1 MiB by default
 ---@return string?
 ---@return Err? err
+---@return_overload nil, Err
 function M.read(mirror, commit, path, max)
   local op = "git.read"
   max = max or 1024 * 1024

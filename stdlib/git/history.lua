@@ -15,6 +15,7 @@ local run = command.run_at
 ---@param b string
 ---@return boolean?
 ---@return Err? err
+---@return_overload nil, Err
 function M.is_ancestor(mirror, a, b)
   local result, err = run(mirror, "git.is_ancestor", a, { "merge-base", "--is-ancestor", a, b },
     { exits = { [1] = true } })
@@ -47,6 +48,7 @@ end
 ---@param b string
 ---@return GitComparison?
 ---@return Err? err
+---@return_overload nil, Err
 function M.compare(mirror, a, b)
   local result, err = run(mirror, "git.compare", a,
     { "rev-list", "--left-right", "--count", a .. "..." .. b, "--" })
@@ -64,6 +66,7 @@ end
 ---@param commit string
 ---@return integer?
 ---@return Err? err
+---@return_overload nil, Err
 function M.count(mirror, commit)
   local result, err = run(mirror, "git.count", commit, { "rev-list", "--count", commit, "--" })
   if not result then return nil, err end
@@ -92,6 +95,7 @@ local FORMAT = "--format=%H%x00%an%x00%ae%x00%at%x00%ct%x00%s"
 ---@param limit integer? 50 by default
 ---@return GitCommit[]?
 ---@return Err? err
+---@return_overload nil, Err
 function M.log(mirror, a, b, limit)
   local result, err = run(mirror, "git.log", b,
     { "log", "-z", "--no-color", "--no-decorate", "--no-notes", "--no-patch",

@@ -157,6 +157,7 @@ end
 ---@param dir string where they may be put
 ---@return table<string, string>? paths by their oid
 ---@return Err? err
+---@return_overload nil, Err
 function M.fetch(source, pointers, dir)
   local paths = {}
   if source.url.scheme == "file" and not source.api then

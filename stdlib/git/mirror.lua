@@ -34,9 +34,9 @@ local ATTRIBUTES = "* -export-ignore -export-subst -ident -text -eol -filter -wo
 ---@field list fun(): GitSnapshot?, Err? fresh references, for servers that do not give a commit by its id
 ---@field timeout Seconds of one transfer
 ---@field max_pack integer bytes
----@field private turns Budget one writer at a time
+---@field turns Budget one writer at a time
 ---@field private swept table<string, boolean> formats in whose folder no stale locks can be
----@field private known table<string, boolean> commits that are here with all of their history
+---@field known table<string, boolean> commits that are here with all of their history
 ---@field private fetches integer
 local Mirror = {}
 Mirror.__index = Mirror
@@ -284,6 +284,7 @@ end
 ---@param commit string full id
 ---@return true?
 ---@return Err? err code "not_found" when the server does not have it
+---@return_overload nil, Err
 function Mirror:fetch(commit)
   local format = refs.id_format(commit)
   local path = self:path(format)

@@ -236,6 +236,7 @@ end
 ---@param pause fun()? called now and then while the list of version 0 is long
 ---@return GitCaps?
 ---@return Err? err
+---@return_overload nil, Err
 function M.parse_advertisement(body, pause)
   local kind, following, first, last = pktline.scan(body, 1)
   if not kind then return nil, following end
@@ -281,6 +282,7 @@ end
 ---@param pause fun()? called now and then while the list is long
 ---@return GitSnapshot?
 ---@return Err? err
+---@return_overload nil, Err
 function M.parse_ls_refs(body, format, pause)
   local snapshot = new_snapshot(format)
   local seen_head = false
@@ -322,6 +324,7 @@ end
 ---@param pause fun()? called now and then while the list is long
 ---@return GitSnapshot?
 ---@return Err? err
+---@return_overload nil, Err
 function M.parse_ls_remote(output, pause)
   local snapshot, target
   local last, lines = {}, 0

@@ -321,6 +321,7 @@ end
 ---@param opts FetchOptions
 ---@return true?
 ---@return Err? err code "not_found" when the server does not give one of the ids
+---@return_overload nil, Err
 function Endpoint:fetch(opts)
   local op = "git.fetch"
   local caps, err = self.caps, nil

@@ -96,6 +96,7 @@ end
 ---@return GitUrl?
 ---@return Err? err code "invalid" or "unsupported"
 ---@nodiscard
+---@return_overload nil, Err
 function M.parse(text)
   if type(text) ~= "string" then error("usage: git.parse_url(text)", 2) end
   if #text > 2048 then return errors.fail("invalid", "the address is too long", { op = "git.url" }) end

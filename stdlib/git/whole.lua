@@ -94,6 +94,7 @@ end
 ---@param commit string
 ---@return GitRefers?
 ---@return Err? err
+---@return_overload nil, Err
 function M.refers(mirror, commit)
   local submodules, err = submodules_of(mirror, commit)
   if not submodules then return nil, err end
@@ -306,6 +307,7 @@ end
 ---@param options WholeOptions
 ---@return string? commit another one, or the same
 ---@return Err? err
+---@return_overload nil, Err
 function M.make(mirror, commit, options)
   local refers, err = M.refers(mirror, commit)
   if not refers then return nil, err end

@@ -118,6 +118,7 @@ end
 ---@param base string path of the repository in the API
 ---@return true?
 ---@return Err? err
+---@return_overload nil, Err
 function Feed:refresh(base)
   if time.monotonic() < self.next_at then return true end
   -- Set before waiting, so that others who look meanwhile do not ask too.

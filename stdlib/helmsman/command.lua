@@ -70,6 +70,7 @@ end
 ---@param call HelmsmanCall
 ---@return HelmsmanResult? result
 ---@return Err? err
+---@return_overload nil, Err
 function Command:run(argv, call)
   local home, err = folders(self)
   if not home then return nil, err end
@@ -111,6 +112,7 @@ end
 ---@param call HelmsmanCall
 ---@return HelmsmanResult? result
 ---@return Err? err timeout: it was ended; what it was doing may be half done
+---@return_overload nil, Err
 function Command:call(act, call)
   local argv = table.move(self.config.command, 1, #self.config.command, 1, {})
   for _, word in ipairs(flags.make(self.config, act)) do argv[#argv + 1] = word end
@@ -123,6 +125,7 @@ end
 ---@param call HelmsmanCall
 ---@return HelmsmanResult? result
 ---@return Err? err
+---@return_overload nil, Err
 function Command:helm(words, call)
   return self:run({ "helm", table.unpack(words) }, call)
 end

@@ -54,6 +54,7 @@ end
 ---@param own fun(name: string): boolean
 ---@return {others: string[], own: string[]}? names "namespace/name"
 ---@return Err? err
+---@return_overload nil, Err
 function M.working(client, context, namespace, cronjob, own)
   local query = cronjob and {} or { labelSelector = CONTEXT_LABEL .. "=" .. label(context) }
   local found, err = client:list(kubernetes.path("job", namespace), query)
@@ -269,6 +270,7 @@ end
 ---@param call HelmsmanCall
 ---@return HelmsmanResult? result
 ---@return Err? err timeout: the Job was deleted; what it was doing may be half done
+---@return_overload nil, Err
 function Job:call(act, call)
   local last = time.monotonic() + call.timeout
   local name, container = begin(self, act, call)

@@ -73,6 +73,7 @@ end
 ---@param root string? Where the service account's files are.
 ---@return true? ok
 ---@return Err? err
+---@return_overload nil, Err
 function M.write(path, name, cfg, root)
   local config = cfg.clusters and cfg.clusters[name] or name == "default" and {} or nil
   if not config then

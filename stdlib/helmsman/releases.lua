@@ -61,6 +61,7 @@ end
 ---@param namespaces string[] Where to look; empty: everywhere.
 ---@return HelmRevision[]? releases
 ---@return Err? err denied: we may not look
+---@return_overload nil, Err
 function M.of_context(client, context, namespaces)
   local all, err = list(client, namespaces, "owner=helm,HELMSMAN_CONTEXT=" .. context)
   return all and newest(all), err
@@ -73,6 +74,7 @@ end
 ---@param name string
 ---@return HelmRevision[]? revisions
 ---@return Err? err
+---@return_overload nil, Err
 function M.history(client, namespace, name)
   local all, err = list(client, { namespace }, "owner=helm,name=" .. name)
   if not all then return nil, err end
@@ -104,6 +106,7 @@ end
 ---@param r HelmRevision
 ---@return {name: string, version: string}? chart
 ---@return Err? err
+---@return_overload nil, Err
 function M.chart(client, r)
   local secret, err = client:get(kubernetes.path("secret", r.namespace, r.secret))
   if not secret then return nil, err end
@@ -126,6 +129,7 @@ end
 ---@param context string
 ---@return true? ok
 ---@return Err? err
+---@return_overload nil, Err
 function M.mark(client, history, context)
   for _, r in ipairs(history) do
     if r.context ~= context then

@@ -18,6 +18,7 @@ local TEXT <const> = "A journal was begun here: journal.db. While this file is t
 ---@param fresh? boolean A person says that it may be begun anew.
 ---@return true? ok
 ---@return Err? err not_found: it is gone or empty; conflict: it has another name, too.
+---@return_overload nil, Err
 function M.check(dir, path, fresh)
   local stat, err = fs.stat(path, { follow = false })
   if not stat and err.code ~= "not_found" then return nil, err end
@@ -37,6 +38,7 @@ end
 ---@param dir string
 ---@return true? ok
 ---@return Err? err
+---@return_overload nil, Err
 function M.put(dir)
   if fs.exists(dir .. "/" .. NAME) then return true end
   return fs.write(dir .. "/" .. NAME, TEXT)

@@ -208,6 +208,7 @@ M.version = #M.migrations
 ---@param path string For messages.
 ---@return true? ok
 ---@return Err? err unsupported: the journal was written by a newer Moontide.
+---@return_overload nil, Err
 function M.migrate(db, path)
   local row, err = db:row("PRAGMA user_version")
   if err then return nil, err end

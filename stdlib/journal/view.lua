@@ -179,6 +179,7 @@ end
 ---@param engine? table
 ---@return History? history
 ---@return Err? err not_found: there is no such app or environment, and was none. Only a running host knows.
+---@return_overload nil, Err
 function M.history(journal, query, engine)
   local limit = math.max(1, math.min(query.limit or 20, 1000))
   local runs = infos(journal, engine, [[SELECT id FROM runs WHERE (?1 IS NULL OR app = ?1)
@@ -196,6 +197,7 @@ end
 ---@param engine? table
 ---@return Why? why
 ---@return Err? err
+---@return_overload nil, Err
 function M.why(journal, name, filter, config, engine)
   local app
   local apps = config and config.app_list or known_apps(journal)
@@ -254,6 +256,7 @@ end
 ---@param engine? table
 ---@return RunLog? log
 ---@return Err? err
+---@return_overload nil, Err
 function M.run_log(journal, id, offset, engine)
   local row = journal:run_by_id(id)
   if not row then return unknown.run(id, "logs") end

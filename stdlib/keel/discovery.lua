@@ -26,8 +26,8 @@ local CALM <const> = 0.2 -- seconds in which a burst of changes becomes one
 ---@class KeelSource: AppSource
 ---@field private part KeelConfig
 ---@field private cfg Config
----@field private reflectors Reflector[]
----@field private known table<string, {app: AppConfig, fingerprint: string}>
+---@field reflectors Reflector[]
+---@field known table<string, {app: AppConfig, fingerprint: string}>
 ---@field private changed Signal
 local Source = {}
 Source.__index = Source
@@ -61,6 +61,7 @@ end
 ---@param world World
 ---@return KeelSource? source
 ---@return Err? err
+---@return_overload nil, Err
 function M.open(part, cfg, world)
   local client, err = world.cluster(part.cluster, cfg)
   if not client then return nil, err end
@@ -86,7 +87,6 @@ end
 
 ---A workload is another one now. What its policies ask next is answered with what it is. Most changes are news of its
 ---status or of its images, and make no other app.
----@private
 function Source:note(kind, workload, old)
   local known = workload and self.known[workload.namespace .. "/" .. workload.name]
   if known and known.app.workloads[kind] then

@@ -132,6 +132,7 @@ end
 ---@param workload? KeelWorkload Whose pull secrets may be used.
 ---@return string[]? tags
 ---@return Err? err
+---@return_overload nil, Err
 function M.tags(engine, app, name, since, workload)
   local registry, who = secrets.registry(engine, memory(engine), name, workload)
   return shared(engine, ("tags %s%s"):format(name, who), app, since, function(answer)
@@ -158,6 +159,7 @@ end
 ---@param workload? KeelWorkload Whose pull secrets may be used.
 ---@return string? digest
 ---@return Err? err
+---@return_overload nil, Err
 function M.digest(engine, app, name, tag, since, workload)
   local registry, who = secrets.registry(engine, memory(engine), name, workload)
   return shared(engine, ("digest %s:%s%s"):format(name, tag, who), app, since, function()

@@ -97,6 +97,7 @@ end
 ---@param text string
 ---@return KeelSchedule?
 ---@return Err? err invalid
+---@return_overload nil, Err
 function M.parse(text)
   if type(text) ~= "string" then error("usage: schedule.parse(text)", 2) end
   if #text > MAX_TEXT then return fail(text, "it is too long") end

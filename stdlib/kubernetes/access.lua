@@ -18,7 +18,7 @@ M.reread = 60
 ---@class KubernetesAccess
 ---@field server string
 ---@field namespace string
----@field package base string the server as requests name it: the name that its certificate proves
+---@field base string the server as requests name it: the name that its certificate proves
 ---@field package ca string?
 ---@field package cert string?
 ---@field package key string?
@@ -71,6 +71,7 @@ end
 ---@param root string? where the service account's files are
 ---@return KubernetesAccess?
 ---@return Err? err
+---@return_overload nil, Err
 function M.in_cluster(root)
   local host, port = sys.env "KUBERNETES_SERVICE_HOST", sys.env "KUBERNETES_SERVICE_PORT"
   if not host or host == "" or not port or port == "" then return nil end
@@ -174,6 +175,7 @@ end
 ---@param context string?
 ---@return KubernetesAccess?
 ---@return Err? err
+---@return_overload nil, Err
 function M.kubeconfig(files, context)
   local said, err = kubeconfig.load(files, context)
   if not said then return nil, err end
@@ -198,6 +200,7 @@ end
 ---@param config ClusterConfig
 ---@return KubernetesAccess?
 ---@return Err? err
+---@return_overload nil, Err
 function M.open(config)
   local access, err
   if config.kubeconfig then
@@ -238,6 +241,7 @@ end
 ---@async
 ---@return HttpOptions?
 ---@return Err? err
+---@return_overload nil, Err
 function Access:options()
   local said = self.said or {}
   local ok, err = true, nil

@@ -69,6 +69,7 @@ end
 ---@param request KubernetesRequest
 ---@return table?
 ---@return Err? err
+---@return_overload nil, Err
 function M.decode(text, request)
   local object, err = json.decode(text, { null_as_nil = not request.nulls, max = request.max_body or MAX_BODY })
   if type(object) ~= "table" then

@@ -107,6 +107,7 @@ end
 ---@param cluster table the cluster's entry in the kubeconfig
 ---@return KubeCredential?
 ---@return Err? err timeout, not_found with the hint how to install it, failed, protocol
+---@return_overload nil, Err
 function M.run(exec, cluster)
   local env = { KUBERNETES_EXEC_INFO = info(exec, cluster) }
   for name, value in pairs(exec.env) do env[name] = value end

@@ -33,7 +33,7 @@ M.longest_pause = 30
 ---@field synced boolean the list is complete; false only until the first one is
 ---@field err KubernetesErr? why it is not being followed at the moment
 ---@field at number when the cluster was last heard of (monotonic)
----@field package client KubernetesClient
+---@field client KubernetesClient
 ---@field package path string
 ---@field package query table
 ---@field package values table<string, any>
@@ -287,6 +287,7 @@ function Reflector:items() return self.values end
 ---@param timeout Seconds? none
 ---@return any value
 ---@return Err? err timeout; what keeps it from following, when that will not mend by itself; closed
+---@return_overload nil, Err
 function Reflector:wait(fn, timeout)
   local signal = task.signal()
   local _ <close> = setmetatable({}, { __close = function() self.waiters[signal] = nil end })

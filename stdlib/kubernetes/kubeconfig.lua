@@ -208,6 +208,7 @@ end
 ---@param context string? default: the current one
 ---@return KubeAccess?
 ---@return Err? err
+---@return_overload nil, Err
 function M.load(files, context)
   local merged, err = read_all(files)
   if not merged then return nil, err end

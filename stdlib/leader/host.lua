@@ -35,7 +35,6 @@ local UNFINISHED <const> = 75 -- exit status, as the dead man's switch has it
 local Host = {}
 Host.__index = Host
 
----@private
 function Host:note(text, level)
   self.options.on_event { at = time.now(), event = "host", level = level or "info", text = text }
 end
@@ -226,6 +225,7 @@ end
 ---@param options HostOptions
 ---@return integer? exit_status
 ---@return Err? err
+---@return_overload nil, Err
 function M.run(options)
   local self, err = started(options)
   if not self then return nil, err end

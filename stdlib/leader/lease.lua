@@ -69,12 +69,14 @@ end
 ---@async
 ---@return LeaseRecord? record
 ---@return Err? err
+---@return_overload nil, Err
 function Lease:get() return answer(self.client:get(self.path)) end
 
 ---@async
 ---@param record LeaseRecord
 ---@return LeaseRecord? record
 ---@return Err? err
+---@return_overload nil, Err
 function Lease:create(record)
   return answer(self.client:create(self.folder, object_of(self, record)))
 end
@@ -83,6 +85,7 @@ end
 ---@param record LeaseRecord
 ---@return LeaseRecord? record
 ---@return Err? err
+---@return_overload nil, Err
 function Lease:update(record)
   return answer(self.client:replace(self.path, object_of(self, record)))
 end

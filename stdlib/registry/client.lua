@@ -26,7 +26,7 @@ local CODES <const> = {
 ---@field host string "127.0.0.1:5101"
 ---@field path string "team/web"
 ---@field plain boolean it speaks http
----@field package base string
+---@field base string
 ---@field config RegistryConfig
 local Client = {}
 
@@ -76,6 +76,7 @@ end
 ---The registry's own address.
 ---@return HttpAddress? address
 ---@return Err? err invalid: its name is no host's
+---@return_overload nil, Err
 function Client:address() return http.resolve(self.base) end
 
 ---Where a header of an answer leads, as a path of this registry. A proxy that speaks TLS for a registry makes it name
@@ -108,6 +109,7 @@ end
 ---@param call RegistryCall
 ---@return HttpAnswer? answer
 ---@return Err? err
+---@return_overload nil, Err
 function Client:call(method, path, call)
   local scopes = call.scopes or { ("repository:%s:%s"):format(self.path, actions(method)) }
   local own, wrong = self:address()

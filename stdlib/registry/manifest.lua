@@ -41,6 +41,7 @@ end
 ---@param fields table op and target
 ---@return true? ok
 ---@return Err? err
+---@return_overload nil, Err
 function M.check_reference(ref, fields)
   if M.is_tag(ref) or M.is_digest(ref) then return true end
   local shown = tostring(ref):gsub("%c", "?"):sub(1, 140)
@@ -68,6 +69,7 @@ end
 ---@param fields table op and target
 ---@return Manifest?
 ---@return Err? err
+---@return_overload nil, Err
 function M.parse(body, content_type, expected, fields)
   local digest = "sha256:" .. hash.sha256(body)
   if expected and expected ~= digest then

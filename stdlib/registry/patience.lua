@@ -40,6 +40,7 @@ end
 ---@param attempt fun(): HttpAnswer?, Err?
 ---@return HttpAnswer?
 ---@return Err? err
+---@return_overload nil, Err
 function M.call(server, attempt)
   local share, pause = budget.of("registry " .. server, AT_ONCE), FIRST_PAUSE
   for i = 1, ATTEMPTS do

@@ -57,6 +57,7 @@ end
 ---@param where ImageRegistry
 ---@return HttpAuth? auth nil without err: there are none
 ---@return Err? err
+---@return_overload nil, Err
 function M.credentials(where)
   local config = where.config
   if not config.username then return nil end
@@ -142,6 +143,7 @@ end
 ---@param refused string? A token that was just refused: not that one again.
 ---@return string? token
 ---@return Err? err
+---@return_overload nil, Err
 function M.get(where, ask, scopes, refused)
   local auth, err = M.credentials(where)
   if err then return nil, err end

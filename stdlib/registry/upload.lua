@@ -17,6 +17,7 @@ M.methods = Upload
 ---@param bytes string
 ---@return string? digest
 ---@return Err? err
+---@return_overload nil, Err
 function Upload:push_blob(bytes)
   local digest = "sha256:" .. hash.sha256(bytes)
   local scopes = { ("repository:%s:pull,push"):format(self.path) }
@@ -47,6 +48,7 @@ end
 ---@param tag string
 ---@return string? digest
 ---@return Err? err
+---@return_overload nil, Err
 function Upload:push_manifest(body, media_type, tag)
   local answer, err = self:call("PUT", ("/v2/%s/manifests/%s"):format(self.path, tag),
     { headers = { ["Content-Type"] = media_type }, body = body })
@@ -60,6 +62,7 @@ end
 ---@param digest string
 ---@return string? bytes
 ---@return Err? err
+---@return_overload nil, Err
 function Upload:blob(digest)
   local answer, err = self:call("GET", ("/v2/%s/blobs/%s"):format(self.path, digest), { max_body = MAX_BLOB })
   if not answer then return nil, err end

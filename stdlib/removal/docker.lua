@@ -37,6 +37,7 @@ end
 ---@param kept KeptImages
 ---@return integer? removed
 ---@return Err? err
+---@return_overload nil, Err
 function M.images(socket, kept)
   local list, err = call(socket, "GET", "/images/json")
   if not list then return nil, err end
@@ -70,6 +71,7 @@ end
 ---@param state string The state folder.
 ---@return integer? bytes
 ---@return Err? err
+---@return_overload nil, Err
 function M.cache(socket, state)
   local ours = builds.load(state)
   if ours:empty() then return 0 end

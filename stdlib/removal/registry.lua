@@ -109,6 +109,7 @@ end
 ---@param config Config
 ---@return integer? removed
 ---@return Err? err
+---@return_overload nil, Err
 function M.images(repository, kept, journal, config)
   local where = registries.repository(kept.repositories[repository].name, config)
   if not where.config.delete or refusing[where.base] then return 0 end

@@ -71,6 +71,7 @@ end
 ---@param kept KeptImages
 ---@return integer? removed
 ---@return Err? err
+---@return_overload nil, Err
 function M.images(store, kept)
   local images, err = list(store)
   if not images then return nil, err end

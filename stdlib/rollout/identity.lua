@@ -12,6 +12,7 @@ local known = {} ---@type table<string, string>
 ---@param state string
 ---@return string? id
 ---@return Err? err
+---@return_overload nil, Err
 function M.of(state)
   if known[state] then return known[state] end
   local path = state .. "/identity"

@@ -53,6 +53,7 @@ end
 ---@param namespace string
 ---@return table? job
 ---@return Err? err
+---@return_overload nil, Err
 function M.make(source, request, name, namespace)
   local template = source.kind == "CronJob" and dig(source, "spec", "jobTemplate") or source
   local spec = type(template) == "table" and template.spec
@@ -148,7 +149,6 @@ function Job:fail(words, said)
     { op = "verify", target = self.check.job })
 end
 
----@private
 function Job:progress(words)
   if self.words == words or not self.request.hooks then return end
   self.words = words
@@ -174,7 +174,6 @@ function Job:cronjob(name)
 end
 
 ---Finds the Job of this release, or makes it.
----@private
 function Job:ensure()
   local job, err = self.client:get(self.path)
   if job or not errors.is(err, "not_found") then return job, err end
@@ -269,7 +268,6 @@ local function values(reflector)
 end
 
 ---Follows it to its end.
----@private
 function Job:follow()
   local changed = task.signal()
   local options = { on_change = function() changed:notify() end }
@@ -301,6 +299,7 @@ end
 ---@param request VerifyRequest With `cfg`.
 ---@return true? ok
 ---@return Err? err unhealthy, with the last lines of its log.
+---@return_overload nil, Err
 function M.prove(check, request)
   local client, err = kubernetes.open(check.cluster or "default", request.cfg)
   if not client then return nil, err end

@@ -70,6 +70,7 @@ end
 ---@param files {path: string, text: string}[]
 ---@return ManifestObject[]? list In the order in which they are to be applied.
 ---@return Err? err
+---@return_overload nil, Err
 function M.read(files)
   local list, seen = {}, {}
   for _, file in ipairs(files) do
@@ -104,6 +105,7 @@ end
 ---@param namespace string
 ---@return ManifestObject? found
 ---@return Err? err
+---@return_overload nil, Err
 function M.place(list, workload, namespace)
   local found
   for _, entry in ipairs(list) do

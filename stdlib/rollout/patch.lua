@@ -49,6 +49,7 @@ local function in_words(names) return #names > 0 and table.concat(names, ", ") o
 ---@param choice ContainerChoice
 ---@return {containers: table[], initContainers: table[]}? chosen The objects themselves.
 ---@return Err? err invalid: it has others.
+---@return_overload nil, Err
 function M.choose(object, choice)
   local what = M.name(object)
   local template = rollout.template(object)
@@ -137,6 +138,7 @@ end
 ---@param who Deliverer
 ---@return true? ok
 ---@return Err? err conflict; `generation`: the one that was found, when it is higher.
+---@return_overload nil, Err
 function M.fence(object, request, who)
   local id, release = M.annotation(object, "state"), counted(M.annotation(object, "release"))
   if not id then return true end

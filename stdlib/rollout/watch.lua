@@ -277,7 +277,6 @@ local function lost(reflector)
   if err and reflector.failures >= FAILURES and (err.code == "denied" or err.code == "unauthorized") then return err end
 end
 
----@private
 function Watch:run(object)
   local last = time.monotonic() + self.timeout
   local followed <close>, problem = self:follow(object)
@@ -329,6 +328,7 @@ end
 ---@param options RolloutWatch
 ---@return true? ok
 ---@return Err? err unhealthy, with the reasons of the pods and the last words of one that crashed.
+---@return_overload nil, Err
 function M.wait(options)
   local self = setmetatable({ since = {}, freed = {}, pulls = {} }, Watch)
   for k, v in pairs(options) do self[k] = v end

@@ -25,6 +25,7 @@ local CODES <const> = {
 ---@param options? {headers?: table, timeout?: number, stream?: boolean, max_body?: integer}
 ---@return HttpAnswer? answer
 ---@return Err? err
+---@return_overload nil, Err
 function Engine:call(method, path, body, options)
   options = options or {}
   local answer, err = api.request(self.socket, {
@@ -44,6 +45,7 @@ end
 ---@param labels table<string, string>
 ---@return table[]? containers
 ---@return Err? err
+---@return_overload nil, Err
 function Engine:list(labels)
   local wanted = {}
   for k, v in pairs(labels) do wanted[#wanted + 1] = k .. "=" .. v end
@@ -57,6 +59,7 @@ end
 ---@param id string A container.
 ---@return table? container nil with not_found when it is gone.
 ---@return Err? err
+---@return_overload nil, Err
 function Engine:inspect(id)
   local answer, err = self:call("GET", ("/containers/%s/json"):format(id))
   if not answer then return nil, err end
@@ -70,6 +73,7 @@ end
 ---@param hooks? table
 ---@return true? ok
 ---@return Err? err
+---@return_overload nil, Err
 function Engine:pull(image, auth, hooks)
   local there, err = self:call("GET", ("/images/%s/json"):format(image))
   if there then return true end

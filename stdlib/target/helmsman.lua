@@ -71,6 +71,7 @@ end
 
 ---@return HelmsmanMemory? memory
 ---@return Err? err
+---@return_overload nil, Err
 local function remembered(self)
   local body, err = fs.read(self.memory, { max = 4 << 20 })
   if not body then
@@ -385,6 +386,7 @@ end
 ---@param request TargetRequest
 ---@return true? ok
 ---@return Err? err
+---@return_overload nil, Err
 function Helmsman:destroy(request)
   return perform(self, request, "plan destroy", "destroy", function(memory)
     memory.applied = nil

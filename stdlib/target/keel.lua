@@ -19,7 +19,7 @@ local DEFAULT <const> = "@every 1m"
 ---@field cfg Config
 ---@field workload Workload
 ---@field what string "deployment/web"
----@field package client? KubernetesClient
+---@field client? KubernetesClient
 local Keel = { follows = true }
 Keel.__index = Keel
 
@@ -27,6 +27,7 @@ Keel.__index = Keel
 ---@param cfg Config
 ---@return KeelTarget? target
 ---@return Err? err
+---@return_overload nil, Err
 function M.open(environment, cfg)
   local config = environment.target
   local workload, err = rollout.workload(config.workload)
@@ -136,6 +137,7 @@ end
 ---@private
 ---@return table? plan
 ---@return Err? err
+---@return_overload nil, Err
 function Keel:plan(object, request)
   local ref = reference.parse(request.image)
   if not ref then return self:fail("invalid", "'%s' is no image", request.image) end

@@ -22,7 +22,7 @@ local LONG_UNREADY <const> = 30 -- seconds without any ready pod after which a r
 ---@field cfg Config
 ---@field workload Workload
 ---@field what string "deployment/web"
----@field package client? KubernetesClient
+---@field client? KubernetesClient
 ---@field package who? Deliverer
 local Kubernetes = {}
 Kubernetes.__index = Kubernetes
@@ -31,6 +31,7 @@ Kubernetes.__index = Kubernetes
 ---@param cfg Config
 ---@return KubernetesTarget? target
 ---@return Err? err
+---@return_overload nil, Err
 function M.open(environment, cfg)
   local config = environment.target
   local workload, err = rollout.workload(config.workload)
@@ -170,6 +171,7 @@ end
 ---@param request TargetRequest
 ---@return {containers: table[], initContainers: table[]}? chosen
 ---@return Err? err
+---@return_overload nil, Err
 function Kubernetes:choose(object, request)
   return patch.choose(object, (request.containers or request.init_containers) and request or self.config)
 end

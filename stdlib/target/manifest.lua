@@ -68,6 +68,7 @@ end
 ---@param options {path: string, container?: string, image: string, labels: table<string, string>}
 ---@return Manifest? manifest
 ---@return Err? err
+---@return_overload nil, Err
 function M.render(text, options)
   local documents, err = yaml.decode_all(text, { kubernetes = true })
   if not documents then return fault(options.path, "%s", err.message) end

@@ -17,6 +17,7 @@ local MAX_FILES <const> = 200
 ---@param cfg Config
 ---@return table? repo
 ---@return Err? err
+---@return_overload nil, Err
 function M.repository(name, cfg)
   local app = cfg.apps[name]
   if not app or not app.source then
@@ -151,6 +152,7 @@ end
 ---@param request TargetRequest
 ---@return table? workload
 ---@return Err? err
+---@return_overload nil, Err
 function M.apply(target, request)
   local path = target.config.manifests
   local repo, err = M.repository(target.environment.app, target.cfg)

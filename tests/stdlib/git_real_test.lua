@@ -1,4 +1,5 @@
 -- References of real repositories over real HTTP, compared with what git itself says.
+---@diagnostic disable: access-invisible -- sets clocks and counters behind the words, instead of waiting
 local check = require "check"
 local command = require "git.command"
 local fs = require "fs"

@@ -1,4 +1,5 @@
 -- GitHub: what is asked, how often, and what is made of the answers. Against the stand-in of fixture/github.lua.
+---@diagnostic disable: access-invisible -- sets clocks and counters behind the words, instead of waiting
 local check = require "check"
 local fixture = require "fixture.github"
 local github = require "github"
