@@ -1,4 +1,4 @@
-/* The host: opens everything in order, turns the loop, closes everything in the reverse order.
+/* The host: opens everything in order, closes everything in the reverse order.
  *
  * The only list of libraries. Lua's own are opened by an allow-list: no package, io, os or debug. */
 #include "host.h"
@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 #include <lauxlib.h>
 #include <lualib.h>
@@ -22,6 +21,7 @@
 #include "curl_loop.h"
 #include "embed.h"
 #include "err_lua.h"
+#include "loop.h"
 #include "proc.h"
 #include "secret.h"
 #include "serve.h"
@@ -171,19 +171,10 @@ int host_run(struct host *host)
         fprintf(stderr, "moontide: %s\n", lua_tostring(host->L, -1));
         return 70;
     }
-    while (!task_main_ended(host)) {
-        bool more = task_run_ready(host);
-
-        if (task_main_ended(host))
-            break;
-        if (!more && !uv_loop_alive(&host->loop)) {
-            fprintf(stderr,
-                    "moontide: deadlock: every task waits, and nothing that could wake one is under way\n");
-            return 70;
-        }
-        host->turning = true;
-        uv_run(&host->loop, more ? UV_RUN_NOWAIT : UV_RUN_ONCE);
-        host->turning = false;
+    if (!loop_run(host)) {
+        fprintf(stderr,
+                "moontide: deadlock: every task waits, and nothing that could wake one is under way\n");
+        return 70;
     }
     /* Whose reader went away wanted no more (`moontide history | head`); anything else was lost. */
     if (host->output_lost && host->output_lost != EPIPE) {
@@ -192,25 +183,6 @@ int host_run(struct host *host)
             return 1;
     }
     return host->exit_code;
-}
-
-/* Lets cancelled tasks run their closers and closed handles finish: at most about two seconds. */
-static void drain(struct host *host, bool tasks)
-{
-    uint64_t until = uv_hrtime() + UINT64_C(2000000000);
-
-    while (uv_hrtime() < until) {
-        bool more = tasks && task_run_ready(host);
-
-        if (tasks ? task_count(host) == 0 : !uv_loop_alive(&host->loop))
-            break;
-        uv_run(&host->loop, UV_RUN_NOWAIT);
-        if (!more && uv_loop_alive(&host->loop)) {
-            struct timespec pause = {.tv_nsec = 200000};
-
-            nanosleep(&pause, NULL);
-        }
-    }
 }
 
 static void close_leftover(uv_handle_t *handle, void *arg)
@@ -224,7 +196,7 @@ void host_close(struct host *host)
 {
     host->stopping = true;
     task_cancel_all(host);
-    drain(host, true);
+    loop_drain(host);
     signal_close_all(host);
     serve_close_all(&host->serves);
     proc_set_close(host->procs);
@@ -236,7 +208,7 @@ void host_close(struct host *host)
     host->alloc.ending = true;
 #endif
     lua_close(host->L);
-    drain(host, false);
+    loop_drain(host);
     if (uv_loop_close(&host->loop) == UV_EBUSY) {
         uv_walk(&host->loop, close_leftover, NULL);
         uv_run(&host->loop, UV_RUN_NOWAIT);

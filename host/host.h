@@ -39,7 +39,6 @@ struct host {
     int exit_code;
     int output_lost;  /* errno of the first failed write to standard output; 0: none */
     unsigned loading; /* modules that are being loaded: nobody else gets a turn */
-    bool turning;     /* inside of uv_run: what becomes ready ends the turn */
     bool stopping;    /* host_close has begun: no new work */
 };
 

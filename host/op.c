@@ -1,10 +1,14 @@
-/* Ops: how a task waits, how a wait is ended from outside, and how long it may last. */
-#include <stdio.h>
+/* Waiting: ops, who stands where and what ends a wait; timeouts and deadlines, by one timer a task. */
+#include "op.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include "bind.h"
 #include "host.h"
-#include "task_inside.h"
+#include "task_private.h"
+
+#define OP_CLASS       "moontide.op"
+#define DEADLINE_CLASS "moontide.deadline"
 
 /* ---- a task's timer: for its deadline and for the end of its wait ---- */
 
@@ -124,37 +128,6 @@ static int l_op_leave(lua_State *L)
     return 0;
 }
 
-const char *task_cut_text(enum err_code why)
-{
-    switch (why) {
-    case ERR_DEADLINE:
-        return "the time allowed for this is over";
-    case ERR_BUDGET:
-        return "the script used up its processor time";
-    case ERR_MEMORY:
-        return "the script used up its memory";
-    default:
-        return "the task was cancelled";
-    }
-}
-
-int task_raise_cut(lua_State *L, enum err_code why)
-{
-    struct err e = {.code = why};
-    struct task *t = task_current(L);
-    lua_Debug ar;
-
-    if (t)
-        slice_told(t);
-    snprintf(e.message, sizeof e.message, "%s", task_cut_text(why));
-    err_push(L, &e, "task", NULL);
-    if (bind_script_line(L, &ar)) {
-        lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
-        lua_setfield(L, -2, "where");
-    }
-    return lua_error(L);
-}
-
 void *op_new(lua_State *L, size_t size, void (*cancel)(struct op *op))
 {
     struct task *t = task_current(L);
@@ -243,7 +216,7 @@ void op_done(struct op *op)
         return;
     op->done = true;
     if (op->task && op->task->op == op)
-        task_make_ready(op->task);
+        loop_ready(op->task);
 }
 
 void ops_done(struct op **waiters)
@@ -264,41 +237,7 @@ void ops_done(struct op **waiters)
     }
 }
 
-/* ---- cancellation and deadlines ---- */
-
-/* A cancel takes the place of a deadline, which may end only a part of what the task does. */
-void task_cut(struct task *t, enum err_code why)
-{
-    if (t->ended || (t->cut && (t->cut != ERR_DEADLINE || why == ERR_DEADLINE)))
-        return;
-    t->cut = why;
-    if (t->op)
-        op_cut(t->op);
-    if (t != t->host->tasks->running)
-        task_make_ready(t);
-}
-
-/* What is below a felled task was cancelled with it, so that a chain that ends link by link is walked once.
- */
-void task_cancel(struct task *t)
-{
-    struct task *c = t;
-
-    do {
-        bool below = !c->felled && c->first_child;
-
-        c->felled = true;
-        task_cut(c, ERR_CANCELLED);
-        if (below) {
-            c = c->first_child;
-            continue;
-        }
-        while (c != t && !c->next_sibling)
-            c = c->parent;
-        if (c != t)
-            c = c->next_sibling;
-    } while (c != t);
-}
+/* ---- deadlines ---- */
 
 bool task_deadline_set(struct task *t, uint64_t millis)
 {

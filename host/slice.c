@@ -5,7 +5,7 @@
  * aside and ended there; where it cannot be, the hook stays armed at every instruction. Budgets count
  * processor time; a machine with much else to do takes nothing of them.
  */
-#include "task_inside.h"
+#include "task_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,14 +3,17 @@
  * A task's thread is anchored in a registry table; its struct lives from spawn to end. Code here
  * runs on the loop, outside of any protected call, so everything that may raise happens in a coroutine or
  * inside a protected function. */
+#include "task.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <lauxlib.h>
+#include "asked.h"
 #include "bind.h"
 #include "handle.h"
 #include "host.h"
-#include "task_inside.h"
+#include "task_private.h"
 #include "watchdog.h"
 
 /* In the registry: thread -> true, id -> handle (weak). */
@@ -42,9 +45,43 @@ static void leave_family(struct task *t)
 
 /* ---- spawn ---- */
 
-static void push_registry_table(lua_State *L, const void *key)
+/* What was raised, as its waiters get it: our error table as it is, anything else as an internal error. */
+static int l_raised(lua_State *L)
 {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, key);
+    lua_settop(L, 1);
+    if (lua_istable(L, 1))
+        return 1;
+    luaL_tolstring(L, 1, NULL); /* no table, so that nothing of a script runs here */
+    err_push(L, &(struct err){.code = ERR_INTERNAL}, "task", bind_host(L)->tasks->running->name);
+    lua_insert(L, -2);
+    lua_setfield(L, -2, "message");
+    luaL_traceback(L, L, NULL, 1);
+    lua_setfield(L, -2, "traceback");
+    return 1;
+}
+
+static int main_done(lua_State *L, int status, lua_KContext context)
+{
+    (void)context;
+    if (status != LUA_OK && status != LUA_YIELD) {
+        bind_host(L)->tasks->running->failure = status;
+        return 1;
+    }
+    return lua_gettop(L) - 1;
+}
+
+/* task_main(handler, fn, ...) stands below all that a task runs. Lua turns hooks off while one runs, and only
+ * a protected call turns them on again after an error that a hook raised: inside of one the pending closers,
+ * too, are scripts that the watchdog reaches. */
+static int task_main(lua_State *L)
+{
+    int nargs = lua_gettop(L) - 2;
+
+    if (lua_isnil(L, 1)) {
+        lua_pushcfunction(L, l_raised);
+        lua_replace(L, 1);
+    }
+    return main_done(L, lua_pcallk(L, nargs, LUA_MULTRET, 1, 0, main_done), 0);
 }
 
 struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struct task *parent,
@@ -63,12 +100,12 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
     if (!lua_checkstack(co, nargs + LUA_MINSTACK))
         luaL_error(L, "too many arguments");
     if (handle) {
-        push_registry_table(L, &handles_key);
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &handles_key);
         lua_pushvalue(L, handle);
         lua_rawseti(L, -2, (lua_Integer)id);
         lua_pop(L, 1);
     }
-    push_registry_table(L, &threads_key);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &threads_key);
     lua_pushvalue(L, -2);
     lua_pushboolean(L, true);
     lua_rawset(L, -3); /* handler fn args thread threads */
@@ -103,7 +140,7 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
     lua_pushcfunction(co, task_main);
     lua_xmove(L, co, nargs + 2);
     lua_sethook(co, NULL, 0, 0);
-    task_make_ready(t);
+    loop_ready(t);
     return t;
 }
 
@@ -114,7 +151,102 @@ struct task *task_spawn(lua_State *L, int nargs, const char *name, struct task *
     return task_spawn_limited(L, nargs, name, parent, NULL, 0);
 }
 
+/* ---- cut and cancelled ---- */
+
+static const char *cut_text(enum err_code why)
+{
+    switch (why) {
+    case ERR_DEADLINE:
+        return "the time allowed for this is over";
+    case ERR_BUDGET:
+        return "the script used up its processor time";
+    case ERR_MEMORY:
+        return "the script used up its memory";
+    default:
+        return "the task was cancelled";
+    }
+}
+
+int task_raise_cut(lua_State *L, enum err_code why)
+{
+    struct err e = {.code = why};
+    struct task *t = task_current(L);
+    lua_Debug ar;
+
+    if (t)
+        slice_told(t);
+    snprintf(e.message, sizeof e.message, "%s", cut_text(why));
+    err_push(L, &e, "task", NULL);
+    if (bind_script_line(L, &ar)) {
+        lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
+        lua_setfield(L, -2, "where");
+    }
+    lua_error(L);
+}
+
+/* A cancel takes the place of a deadline, which may end only a part of what the task does. */
+void task_cut(struct task *t, enum err_code why)
+{
+    if (t->ended || (t->cut && (t->cut != ERR_DEADLINE || why == ERR_DEADLINE)))
+        return;
+    t->cut = why;
+    if (t->op)
+        op_cut(t->op);
+    if (t != t->host->tasks->running)
+        loop_ready(t);
+}
+
+/* What is below a felled task was cancelled with it, so that a chain that ends link by link is walked once.
+ */
+void task_cancel(struct task *t)
+{
+    struct task *c = t;
+
+    do {
+        bool below = !c->felled && c->first_child;
+
+        c->felled = true;
+        task_cut(c, ERR_CANCELLED);
+        if (below) {
+            c = c->first_child;
+            continue;
+        }
+        while (c != t && !c->next_sibling)
+            c = c->parent;
+        if (c != t)
+            c = c->next_sibling;
+    } while (c != t);
+}
+
 /* ---- the end of a task ---- */
+
+/* What the waiters of a task that failed get: why it was cut by force, or what was raised. */
+static void push_failure(lua_State *L, struct task *t, int status)
+{
+    lua_State *co = t->co;
+    enum err_code why = status == LUA_ERRMEM ? ERR_MEMORY : t->cut;
+
+    if (why == ERR_MEMORY || why == ERR_BUDGET || t->stopped) {
+        struct err e = {.code = why};
+
+        snprintf(e.message, sizeof e.message, "%s", cut_text(why));
+        err_push(L, &e, "task", t->name);
+        if (t->cut_at) {
+            lua_pushstring(L, t->cut_at);
+            lua_setfield(L, -2, "where");
+        }
+        return;
+    }
+    luaL_checkstack(co, 2, "failure");
+    if (lua_istable(co, -1)) {
+        lua_xmove(co, L, 1);
+        return;
+    }
+    lua_xmove(co, L, 1); /* a text of Lua's own, for which it calls no handler */
+    err_push(L, &(struct err){.code = ERR_INTERNAL}, "task", t->name); /* text err */
+    lua_insert(L, -2);
+    lua_setfield(L, -2, "message");
+}
 
 static void unhandled(lua_State *L, struct task *t, int failure)
 {
@@ -139,11 +271,11 @@ static int l_end(lua_State *L)
 
     if (!t->started)
         return 0; /* cancelled before it began: a handle without results says so */
-    push_registry_table(L, &handles_key);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &handles_key);
     if (lua_rawgeti(L, -1, (lua_Integer)t->id) == LUA_TUSERDATA)
         handle = lua_touserdata(L, -1); /* handles handle */
     if (failed) {
-        task_failure_push(L, t, status); /* ... err */
+        push_failure(L, t, status); /* ... err */
         if (!handle && !t->joins && t->cut == ERR_NONE)
             unhandled(L, t, lua_gettop(L));
         n = 1;
@@ -175,7 +307,7 @@ static int l_release(lua_State *L)
     struct task *t = lua_touserdata(L, 1);
     bool lost = lua_tointeger(L, 2) != 0;
 
-    push_registry_table(L, &handles_key);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &handles_key);
     if (lua_rawgeti(L, -1, (lua_Integer)t->id) == LUA_TUSERDATA) {
         struct task_handle *handle = lua_touserdata(L, -1);
 
@@ -184,7 +316,7 @@ static int l_release(lua_State *L)
     } else if (lost) {
         fprintf(stderr, "moontide: task %s ended, and there is not enough memory to say how\n", t->name);
     }
-    push_registry_table(L, &threads_key);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &threads_key);
     lua_settop(t->co, 0); /* with an error left on it, it would look like one that can be resumed */
     lua_pushthread(t->co);
     lua_xmove(t->co, L, 1);
@@ -260,7 +392,7 @@ static void task_end(struct task *t, int status, int n)
     free(t);
 }
 
-static void task_resume(struct task *t)
+void task_resume(struct task *t)
 {
     int status, nresults = 0, nargs = t->started ? 0 : t->nargs;
 
@@ -287,40 +419,11 @@ static void task_resume(struct task *t)
     /* No op: the hook gave the turn away, or the script yielded by itself. Cut or done meanwhile:
      * go on too. */
     if (!t->op || t->op->done)
-        task_make_ready(t);
+        loop_ready(t);
     else if (t->cut) {
         op_cut(t->op);
-        task_make_ready(t);
+        loop_ready(t);
     }
-}
-
-bool task_run_ready(struct host *host)
-{
-    struct task_set *set = host->tasks;
-    struct task *last, *t;
-
-    /* Only those that were ready when we began: what they wake runs after the loop's next turn. */
-    if (!set->ready)
-        return false;
-    slice_turn(set);
-    collector_turn(&host->collector);
-    last = set->ready;
-    while (last->next_ready)
-        last = last->next_ready;
-    do {
-        bool final;
-
-        t = task_ready_take(set);
-        final = t == last;
-        if (slice_had_turn(set, t))
-            task_ready_keep(set, t); /* others of its script had it */
-        else
-            task_resume(t);
-        if (final)
-            break;
-    } while (set->ready);
-    task_ready_return(set);
-    return set->ready != NULL;
 }
 
 /* ---- the rest of the contract ---- */
@@ -349,11 +452,43 @@ bool task_owns(lua_State *L, int index)
     if (lua_tothread(L, index) == bind_host(L)->L)
         return true;
     lua_pushvalue(L, index);
-    push_registry_table(L, &threads_key);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &threads_key);
     lua_insert(L, -2);
     owns = lua_rawget(L, -2) != LUA_TNIL;
     lua_pop(L, 2);
     return owns;
+}
+
+void task_asked(lua_State *L)
+{
+    struct task *t = task_current(L);
+    size_t len = 0, piece;
+    int n = lua_gettop(L);
+    char *copy, *end;
+
+    for (int i = 1; i == 1 || i <= n; i++) {
+        if (lua_type(L, i) != LUA_TSTRING)
+            bind_usage(L, "task.asked(words, ...)");
+        len += lua_rawlen(L, i);
+    }
+    copy = end = malloc(len + 1);
+    for (int i = 1; copy && i <= n; i++) {
+        const char *words = lua_tolstring(L, i, &piece);
+
+        memcpy(end, words, piece);
+        end += piece;
+    }
+    if (copy)
+        *end = '\0'; /* a NUL byte in a name ends it earlier */
+
+    if (!t || !copy) {
+        free(copy);
+        luaL_error(L, t ? "not enough memory" : "only a task works on something");
+    }
+    if (t->payer == t)
+        asked_begin(copy);
+    free(t->asked);
+    t->asked = copy;
 }
 
 void task_link(struct task_link *l, struct task *t)
@@ -382,11 +517,6 @@ void task_set_main(struct host *host, struct task *t)
 {
     host->tasks->main = t;
     host->tasks->main_ended = false;
-}
-
-bool task_main_ended(const struct host *host)
-{
-    return host->tasks->main_ended;
 }
 
 void task_cancel_all(struct host *host)
@@ -420,7 +550,6 @@ bool tasks_open(struct host *host)
 
     if (!set)
         return false;
-    task_ready_open(set);
     host->tasks = set;
     host->alloc.over = slice_exhausted;
     host->alloc.over_arg = host;

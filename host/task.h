@@ -48,7 +48,6 @@ uint64_t task_id(const struct task *task);
 
 /* Ends the host's wait for it: the loop returns when this task has ended. */
 void task_set_main(struct host *host, struct task *task);
-bool task_main_ended(const struct host *host);
 
 /* For api_task.c: the scope of a deadline. Enter pushes a to-be-closed guard that restores the outer
  * deadline. */
@@ -81,9 +80,6 @@ const char *task_name(const struct task *task);
 /* Makes the task machinery of a host; frees it when every task has ended. */
 bool tasks_open(struct host *host);
 void tasks_close(struct host *host);
-
-/* Runs everything that is ready, once. Returns true when more became ready meanwhile. Called by the loop. */
-bool task_run_ready(struct host *host);
 
 /* Cancels every task; used before the state closes. */
 void task_cancel_all(struct host *host);

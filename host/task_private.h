@@ -1,14 +1,11 @@
-/* What task.c, op.c and slice.c share, and nobody else may know: the insides of a task. */
-#ifndef MOONTIDE_TASK_INSIDE_H
-#define MOONTIDE_TASK_INSIDE_H
+/* What task.c, op.c, slice.c and loop.c share: the insides of a task. For nobody else. */
+#ifndef MOONTIDE_TASK_PRIVATE_H
+#define MOONTIDE_TASK_PRIVATE_H
 
-#include "err.h"
 #include <lua.h>
+#include "err_lua.h"
 #include "op.h"
 #include "task.h"
-
-#define OP_CLASS       "moontide.op"
-#define DEADLINE_CLASS "moontide.deadline"
 
 struct task {
     uint64_t id;
@@ -48,13 +45,17 @@ struct task {
     char name[40];
 };
 
+struct task_queue {
+    struct task *first, *last;
+};
+
 struct task_set {
     struct task *all;
-    struct task *ready, **ready_tail;
-    struct task *kept, **kept_tail; /* ready, but not in this turn */
+    struct task_queue ready;
     struct task *running;
     struct task *main;
     bool main_ended;
+    bool polling; /* inside of uv_run: what becomes ready ends it */
     uint64_t last_id;
     size_t count;
     uint64_t turn;        /* of the loop, counted */
@@ -65,38 +66,37 @@ struct task_set {
     bool raised; /* the slice's task was cut in it */
 };
 
-/* task_ready.c: the queue; what a turn passes over, and puts back in front at its end. */
-void task_ready_open(struct task_set *set);
-void task_make_ready(struct task *t);
-struct task *task_ready_take(struct task_set *set);
-void task_ready_keep(struct task_set *set, struct task *t);
-void task_ready_return(struct task_set *set);
+/* loop.c: the task is to have a slice in the next turn. Safe on one that has ended or is on the queue. */
+void loop_ready(struct task *t);
 
-/* task_main.c: task_main(handler, fn, ...) stands below all that a task runs; pushes what a failed task's
- * waiters get: why it was cut by force, or what was raised. */
-int task_main(lua_State *L);
-void task_failure_push(lua_State *L, struct task *t, int status);
+/* task.c: gives the task a slice. */
+void task_resume(struct task *t);
 
-/* op.c: ends a wait from outside; what a cut task raises, and its words; the metatables. */
-void op_cut(struct op *op);
-void ops_orphan(struct task *t); /* the task ends: none of its ops may point at it any more */
-int task_raise_cut(lua_State *L, enum err_code why);
-const char *task_cut_text(enum err_code why);
-void ops_open(lua_State *L);
+/* task.c: ends the task's wait, and soon itself, for that reason; what it raises then, and its words. */
 void task_cut(struct task *t, enum err_code why);
+RAISES int task_raise_cut(lua_State *L, enum err_code why);
 
-/* slice.c: around all slices of a turn; around each resume; the hook of one that lasts too long; its closers'
- * time begins when it is told that it was cut; who pays for
- * a new task (NULL: itself), which raises when the payer has too many; budgets of what is left when a payer
- * ends. */
+/* op.c: the classes; ends a wait from outside; the task ends, and none of its ops may point at it any more.
+ */
+void ops_open(lua_State *L);
+void op_cut(struct op *op);
+void ops_orphan(struct task *t);
+
+/* slice.c: around all slices of a turn; whether those that pay together have had a slice's time in it. */
 void slice_turn(struct task_set *set);
-/* Whether those that pay together have had a slice's time in this turn. */
 bool slice_had_turn(const struct task_set *set, const struct task *t);
+
+/* slice.c: around each resume; the hook of one that lasts too long; what the allocator calls that refuses. */
 void slice_begin(struct task *t);
 void slice_end(struct task *t);
 void slice_over(lua_State *L, lua_Debug *ar);
-void slice_told(struct task *t);
 void slice_exhausted(void *host);
+
+/* slice.c: the task was told that it is cut: the time of its closers begins. */
+void slice_told(struct task *t);
+
+/* slice.c: who pays for a new task (NULL: itself), which raises when the payer has too many; makes it so;
+ * what is left when a payer ends pays for itself. */
 struct task *slice_payer(lua_State *L, struct task *parent);
 void slice_pay(struct task *t, struct task *payer);
 void slice_orphan(struct task *t);
