@@ -15,6 +15,8 @@
 #include "curl_loop.h"
 #include "err.h"
 
+struct fs_draft;
+
 #define HTTP_MAX_HEAD    (64 * 1024) /* bytes of all response headers */
 #define HTTP_MAX_HEADERS 256
 #define HTTP_MAX_LINE    (1024 * 1024) /* of a streamed body */
@@ -69,8 +71,7 @@ struct http_job {
 
     int source_fd; /* the request's body, when it is a file */
     off_t source_at, source_len;
-    int sink_fd;
-    char *sink_path, *sink_temp;
+    struct fs_draft *sink;  /* of a 2xx answer's body; NULL: none */
     uv_timer_t *head_timer; /* of a stream; freed by its close callback */
 };
 
@@ -105,19 +106,7 @@ void http_job_consume(struct http_job *job, size_t len);
 /* Ends the exchange with a failure of the owner's choice. */
 void http_job_fail(struct http_job *job, enum err_code code, const char *message);
 
-/* http_job.c: curl's callbacks, and the limit for a stream's head (false: no memory). */
+/* curl's callback for a line of the response's head; here for its fuzz target. */
 size_t http_on_header(char *line, size_t size, size_t count, void *data);
-size_t http_on_body(char *bytes, size_t size, size_t count, void *data);
-void http_on_done(struct curl_transfer *t, CURLcode result);
-bool http_job_head_timer(struct http_job *job, uint64_t millis);
-
-/* http_files.c: where bodies come from and go to. */
-bool http_source_open(struct http_job *job, const char *path, struct err *e);
-size_t http_source_read(char *to, size_t size, size_t count, void *data);
-int http_source_seek(void *data, curl_off_t offset, int origin);
-bool http_sink_open(struct http_job *job, const char *path, struct err *e);
-bool http_sink_write(struct http_job *job, const char *data, size_t len);
-bool http_sink_commit(struct http_job *job);
-void http_files_close(struct http_job *job);
 
 #endif

@@ -212,7 +212,7 @@ test("HTTP/2 is spoken where it is offered, many requests on one connection", fu
   local function post(size)
     return ok(http.post(here.url .. "/", ("x"):rep(size), { ca = path "ca.crt", auth = { bearer = "b" } })).body
   end
-  eq({ post(1000), post(100000) }, { "1.1 Bearer b", "1.1 Bearer b" }) -- see http_request.c
+  eq({ post(1000), post(100000) }, { "1.1 Bearer b", "1.1 Bearer b" }) -- see http_job.c
 end)
 
 test("a paused stream does not hold up its neighbours", function()

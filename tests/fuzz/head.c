@@ -56,7 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static lua_State *L;
     static struct curl_transfer transfer;
-    struct http_job job = {.source_fd = -1, .sink_fd = -1, .transfer = &transfer};
+    struct http_job job = {.source_fd = -1, .transfer = &transfer};
     struct fuzz_input in = {(const char *)data, (const char *)data + size};
 
     if (!L) {
