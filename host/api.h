@@ -21,22 +21,21 @@ int luaopen_core_task(lua_State *L);
 int luaopen_core_time(lua_State *L);
 int luaopen_core_yaml(lua_State *L);
 
-/* Budgeted string matching and bounded table functions over the stock libraries (api_text.c). raises */
-void text_open(lua_State *L);
-void format_open(lua_State *L);
-void tables_open(lua_State *L);
+/* Budgeted string matching and bounded table functions over the stock libraries (api_text.c). */
+void text_register(lua_State *L);
+void format_register(lua_State *L);
+void tables_register(lua_State *L);
 
-/* setmetatable, print, and the coroutine functions that the watchdog needs to know of (api_base.c). raises */
-void base_open(lua_State *L);
+/* setmetatable, print, and the coroutine functions that the watchdog needs to know of (api_base.c). */
+void base_register(lua_State *L);
 
 /* Closers of services that have no header of their own; each accepts a host that never opened the service. */
 struct host;
 void signal_close_all(struct host *host);
 
-/* Parts of core.fs and core.sys that have rooms of their own; each adds its functions to the table on top.
- * raises */
-void hold_open(lua_State *L);  /* api_hold.c: fs.lock, temp_dir */
-void watch_open(lua_State *L); /* api_watch.c: fs.watch */
-void load_open(lua_State *L);  /* api_load.c: sys.embedded, compile, module, slurp */
+/* Parts of core.fs and core.sys that have rooms of their own; each adds its functions to the table on top. */
+void hold_register(lua_State *L);  /* api_hold.c: fs.lock, temp_dir */
+void watch_register(lua_State *L); /* api_watch.c: fs.watch */
+void load_register(lua_State *L);  /* api_load.c: sys.embedded, compile, module, slurp */
 
 #endif

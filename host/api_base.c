@@ -235,7 +235,7 @@ static int l_print(lua_State *L)
 static const luaL_Reg coroutine_functions[] = {
     {"close", l_close}, {"create", l_create}, {"resume", l_resume}, {"wrap", l_wrap}, {NULL, NULL}};
 
-void base_open(lua_State *L)
+void base_register(lua_State *L)
 {
     lua_pushcfunction(L, l_setmetatable);
     lua_setglobal(L, "setmetatable");

@@ -87,7 +87,7 @@ static int l_packing(lua_State *L)
     return lua_tocfunction(L, lua_upvalueindex(1))(L);
 }
 
-void format_open(lua_State *L)
+void format_register(lua_State *L)
 {
     static const char *const packing[] = {"pack", "unpack", "packsize"};
 

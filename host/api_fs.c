@@ -382,7 +382,7 @@ static const luaL_Reg functions[] = {
 int luaopen_core_fs(lua_State *L)
 {
     luaL_newlib(L, functions);
-    hold_open(L);
-    watch_open(L);
+    hold_register(L);
+    watch_register(L);
     return 1;
 }

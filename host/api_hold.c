@@ -249,8 +249,8 @@ static const luaL_Reg lock_metamethods[] = {
 static const luaL_Reg temp_methods[] = {{"path", l_temp_path}, {"close", l_temp_close}, {NULL, NULL}};
 static const luaL_Reg temp_metamethods[] = {{"__gc", l_temp_close}, {"__close", l_temp_close}, {NULL, NULL}};
 
-/* Adds the functions to the table on top. raises */
-void hold_open(lua_State *L)
+/* Adds the functions to the table on top. */
+void hold_register(lua_State *L)
 {
     bind_class(L, LOCK_CLASS, lock_methods, lock_metamethods);
     bind_class(L, TEMP_CLASS, temp_methods, temp_metamethods);

@@ -185,7 +185,7 @@ int luaopen_core_http(lua_State *L)
         {"mistake", l_mistake}, {"stats", l_stats}, {NULL, NULL},
     };
 
-    http_stream_open(L);
+    http_stream_register(L);
     bind_class(L, URL_CLASS, none, url_meta);
     luaL_newlib(L, functions);
     return 1;

@@ -173,8 +173,8 @@ static int l_slurp(lua_State *L)
     return 1;
 }
 
-/* Adds the functions to the table on top. raises */
-void load_open(lua_State *L)
+/* Adds the functions to the table on top. */
+void load_register(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"embedded", l_embedded},

@@ -18,7 +18,7 @@ static const struct {
 #define SIGNALS (sizeof signal_names / sizeof *signal_names)
 
 struct signal_set {
-    uv_signal_t handles[SIGNALS];
+    uv_signal_t uv_handles[SIGNALS];
     bool open[SIGNALS];
     unsigned pending; /* bit i: signal_names[i] arrived and nobody took it */
     struct op *waiter;
@@ -56,11 +56,11 @@ static int l_catch(lua_State *L)
         luaL_argcheck(L, i < SIGNALS, arg, "TERM, INT, HUP, USR1 or USR2");
         if (s->open[i])
             continue;
-        status = uv_signal_init(&host->loop, &s->handles[i]);
+        status = uv_signal_init(&host->loop, &s->uv_handles[i]);
         if (status == 0) {
-            s->handles[i].data = s;
+            s->uv_handles[i].data = s;
             s->open[i] = true;
-            status = uv_signal_start(&s->handles[i], on_signal, signal_names[i].number);
+            status = uv_signal_start(&s->uv_handles[i], on_signal, signal_names[i].number);
         }
         if (status != 0)
             return luaL_error(L, "cannot catch %s: %s", name, uv_strerror(status));
@@ -118,7 +118,7 @@ void signal_close_all(struct host *host)
     }
     for (unsigned i = 0; i < SIGNALS; i++)
         if (s->open[i])
-            uv_close((uv_handle_t *)&s->handles[i], signal_closed);
+            uv_close((uv_handle_t *)&s->uv_handles[i], signal_closed);
 }
 
 int luaopen_core_signal(lua_State *L)

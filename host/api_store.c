@@ -1,8 +1,8 @@
 /* core.store: SQLite databases for scripts, over store.c. Nothing here waits: statements are short and
  * bounded, and a transaction is a zone in which waiting is refused.
  *
- * Each call puts the database's guard into its frame as a to-be-closed value, so that a statement is reset on
- * every path; the guard is made once per database. */
+ * Each call puts the database's scope into its frame as a to-be-closed value, so that a statement is reset on
+ * every path; the scope is made once per database. */
 #include <stdlib.h>
 #include <string.h>
 #include <lauxlib.h>
@@ -13,7 +13,7 @@
 #include "value_lua.h"
 
 #define STORE_CLASS "moontide.store"
-#define GUARD_CLASS "moontide.store_guard"
+#define SCOPE_CLASS "moontide.store_scope"
 #define BLOB_CLASS  "moontide.blob"
 
 #define OPEN_USAGE        "store.open(path [, {readonly, durable, busy_timeout, budget, max_rows}])"
@@ -26,7 +26,7 @@ struct handle {
     char *path;
 };
 
-struct guard {
+struct scope {
     struct handle *database;
 };
 
@@ -129,7 +129,7 @@ static bool push_row(lua_State *L, sqlite3_stmt *stmt, int names, int columns)
 
 /* ---- statements ---- */
 
-/* Takes (db, sql, ...), leaves the statement ready to step and the guard in the frame, on top of the stack.
+/* Takes (db, sql, ...), leaves the statement ready to step and the scope in the frame, on top of the stack.
  * NULL: *e says why. */
 static sqlite3_stmt *start(lua_State *L, struct handle *self, const char *usage, struct err *e)
 {
@@ -344,11 +344,11 @@ static int l_tostring(lua_State *L)
     return 1;
 }
 
-/* Leaves a call: the statement is reset whatever happened. The guard finds its database by a plain pointer:
- * the database holds the guard, and is the first argument of the call that is left. */
-static int l_guard_close(lua_State *L)
+/* Leaves a call: the statement is reset whatever happened. The scope finds its database by a plain pointer:
+ * the database holds the scope, and is the first argument of the call that is left. */
+static int l_scope_close(lua_State *L)
 {
-    struct handle *self = ((struct guard *)bind_self(L, 1, GUARD_CLASS))->database;
+    struct handle *self = ((struct scope *)bind_self(L, 1, SCOPE_CLASS))->database;
 
     self->calling = false;
     if (self->store)
@@ -362,7 +362,7 @@ static int l_open(lua_State *L)
     const char *path = bind_text(L, 1, OPEN_USAGE);
     struct store_options options;
     struct handle *self;
-    struct guard *guard;
+    struct scope *scope;
     struct err e;
 
     bind_options(L, 2, OPEN_USAGE, known);
@@ -372,8 +372,8 @@ static int l_open(lua_State *L)
     options.budget_ms = bind_millis(bind_opt_number(L, 2, "budget", 2));
     self = bind_new(L, sizeof *self, STORE_CLASS);
     self->max_rows = bind_opt_integer(L, 2, "max_rows", 100000);
-    guard = bind_new(L, sizeof *guard, GUARD_CLASS);
-    guard->database = self;
+    scope = bind_new(L, sizeof *scope, SCOPE_CLASS);
+    scope->database = self;
     lua_setiuservalue(L, -2, 1);
     self->path = strdup(path);
     if (!self->path)
@@ -410,8 +410,8 @@ static const luaL_Reg metamethods[] = {
     {"__tostring", l_tostring},
     {NULL, NULL},
 };
-static const luaL_Reg guard_metamethods[] = {
-    {"__close", l_guard_close},
+static const luaL_Reg scope_metamethods[] = {
+    {"__close", l_scope_close},
     {NULL, NULL},
 };
 static const luaL_Reg none[] = {{NULL, NULL}};
@@ -424,7 +424,7 @@ static const luaL_Reg functions[] = {
 int luaopen_core_store(lua_State *L)
 {
     bind_class(L, STORE_CLASS, methods, metamethods);
-    bind_class(L, GUARD_CLASS, none, guard_metamethods);
+    bind_class(L, SCOPE_CLASS, none, scope_metamethods);
     bind_class(L, BLOB_CLASS, none, none);
     luaL_newlib(L, functions);
     return 1;

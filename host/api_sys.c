@@ -16,10 +16,10 @@
 #include "bind.h"
 #include "deadman.h"
 #include "fault.h"
-#include "handle.h"
 #include "host.h"
 #include "op.h"
 #include "text.h"
+#include "uv_handle.h"
 #include "version.h"
 
 /* ---- the process ---- */
@@ -137,7 +137,7 @@ static void read_leave(struct op *op)
 {
     struct read_op *r = (struct read_op *)op;
 
-    handle_drop(r->poll);
+    uv_handle_drop(r->poll);
     r->poll = NULL;
 }
 
@@ -432,7 +432,7 @@ int luaopen_core_sys(lua_State *L)
     };
 
     luaL_newlib(L, functions);
-    load_open(L);
+    load_register(L);
     lua_pushstring(L, moontide_version);
     lua_setfield(L, -2, "version");
     return 1;

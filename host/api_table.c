@@ -330,7 +330,7 @@ static const luaL_Reg functions[] = {
     {"sort", l_sort},     {"unpack", l_unpack}, {NULL, NULL},
 };
 
-void tables_open(lua_State *L)
+void tables_register(lua_State *L)
 {
     lua_getglobal(L, "table");
     luaL_setfuncs(L, functions, 0);

@@ -197,7 +197,7 @@ static int l_deadline_done(lua_State *L, int status, lua_KContext base)
     return lua_gettop(L) - (int)base;
 }
 
-/* deadline(seconds, fn, ...): the guard goes on top, then copies of fn and its arguments. */
+/* deadline(seconds, fn, ...): the scope goes on top, then copies of fn and its arguments. */
 static int l_deadline(lua_State *L)
 {
     uint64_t millis = bind_millis(luaL_checknumber(L, 1));
@@ -205,7 +205,7 @@ static int l_deadline(lua_State *L)
 
     luaL_checktype(L, 2, LUA_TFUNCTION);
     luaL_checkstack(L, top + 4, "too many arguments");
-    task_deadline_enter(L, millis); /* seconds fn ... guard */
+    task_deadline_enter(L, millis); /* seconds fn ... scope */
     for (int i = 2; i <= top; i++)
         lua_pushvalue(L, i);
     lua_callk(L, nargs, LUA_MULTRET, top + 1, l_deadline_done);

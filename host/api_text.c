@@ -434,7 +434,7 @@ static const luaL_Reg functions[] = {
     {"gsub", l_gsub}, {"rep", l_rep},     {NULL, NULL},
 };
 
-void text_open(lua_State *L)
+void text_register(lua_State *L)
 {
     lua_getglobal(L, "string");
     luaL_setfuncs(L, functions, 0);

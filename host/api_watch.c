@@ -190,7 +190,7 @@ static int l_watch(lua_State *L)
 static const luaL_Reg methods[] = {{"wait", l_wait}, {"close", l_close}, {NULL, NULL}};
 static const luaL_Reg metamethods[] = {{"__gc", l_close}, {"__close", l_close}, {NULL, NULL}};
 
-void watch_open(lua_State *L)
+void watch_register(lua_State *L)
 {
     bind_class(L, CLASS, methods, metamethods);
     lua_pushcfunction(L, l_watch);

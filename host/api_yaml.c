@@ -47,7 +47,7 @@ struct reader {
     bool kubernetes; /* scalars mean what kubectl takes them for */
 };
 
-/* Pushes the value of the node. False: b->err, and the stack holds leftovers. raises (memory only) */
+/* Pushes the value of the node. False: b->err, and the stack holds leftovers. */
 static bool build_value(lua_State *L, struct reader *b, uint32_t at);
 
 static bool fault(struct reader *b, uint32_t at, enum err_code code, const char *what)

@@ -31,7 +31,7 @@ static void on_handle_closed(uv_handle_t *handle)
 {
     struct child *child = handle->data;
 
-    if (--child->handles == 0 && child->closed)
+    if (--child->uv_handles == 0 && child->closed)
         child_free(child);
 }
 
@@ -285,7 +285,7 @@ static bool pipe_adopt(struct child *child, uv_pipe_t *pipe, int *fd, struct err
         return false;
     uv_pipe_init(child->timer.loop, pipe, 0);
     pipe->data = child;
-    child->handles++;
+    child->uv_handles++;
     status = uv_pipe_open(pipe, *fd);
     if (status < 0) {
         uv_close((uv_handle_t *)pipe, on_handle_closed);
@@ -345,7 +345,7 @@ struct child *child_start(struct proc_set *set, const struct child_options *o, s
     child->out.child = child->err.child = child;
     uv_timer_init(proc_set_loop(set), &child->timer);
     child->timer.data = child;
-    child->handles = 1;
+    child->uv_handles = 1;
     if (!stdio_open(&o->in, 0, &theirs[0], &ours[0], e) || !stdio_open(&o->out, 1, &theirs[1], &ours[1], e))
         goto out;
     if (o->err.kind != STDIO_MERGED && !stdio_open(&o->err, 2, &theirs[2], &ours[2], e))

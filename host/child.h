@@ -1,7 +1,8 @@
 /* One child with its three streams: buffers, backpressure, the deadline, and when it is really over.
  *
  * Knows no Lua. Owned by whoever called child_start, until child_close; the memory lives on until the loop
- * has let go of its handles. `changed` is called on the loop whenever a field here may have a new value. */
+ * has let go of its uv handles. `changed` is called on the loop whenever a field here may have a new value.
+ */
 #ifndef MOONTIDE_CHILD_H
 #define MOONTIDE_CHILD_H
 
@@ -53,8 +54,8 @@ struct child {
     uint64_t started, ended; /* ns on the monotonic clock */
     uint64_t grace;
     size_t keep;
-    unsigned handles; /* of libuv, still open */
-    char spill[512];  /* where bytes go that there is no memory for */
+    unsigned uv_handles; /* still open */
+    char spill[512];     /* where bytes go that there is no memory for */
     void (*changed)(struct child *child, void *data);
     void *data;
 };

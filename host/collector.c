@@ -24,7 +24,7 @@
 #define TURN_NS  (3 * UINT64_C(1000000))
 #define PILED_UP ((size_t)64 << 20)
 
-void collector_open(struct collector *c, lua_State *L, struct alloc *alloc)
+void collector_init(struct collector *c, lua_State *L, struct alloc *alloc)
 {
     lua_gc(L, LUA_GCINC, 0, STEP_PERCENT, STEP_BYTES_LOG);
     lua_gc(L, LUA_GCSTOP);

@@ -18,7 +18,7 @@ struct collector {
 };
 
 /* Takes the collector over from Lua. */
-void collector_open(struct collector *c, lua_State *L, struct alloc *alloc);
+void collector_init(struct collector *c, lua_State *L, struct alloc *alloc);
 
 /* A turn of the loop begins, or a slice goes on that nobody can interrupt. */
 void collector_turn(struct collector *c);

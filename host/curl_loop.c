@@ -69,13 +69,13 @@ struct curl_loop {
     struct curl_ca *cas; /* own authorities, read from files */
     uint64_t ca_versions;
     size_t idle_len, active_len, sockets_len;
-    size_t handles; /* uv handles whose close callback has not run */
+    size_t uv_handles; /* those whose close callback has not run */
     bool closed;
 };
 
 static void loop_free(struct curl_loop *loop)
 {
-    if (!loop->closed || loop->handles)
+    if (!loop->closed || loop->uv_handles)
         return;
     free(loop->by_fd);
     free(loop);
@@ -175,7 +175,7 @@ static struct curl_socket *socket_add(struct curl_side *side, curl_socket_t fd, 
     s->dev = st.st_dev;
     s->ino = st.st_ino;
     loop->by_fd[fd] = s;
-    loop->handles++;
+    loop->uv_handles++;
     loop->sockets_len++;
     s->want = want; /* curl, which knows sockets by their numbers, will not ask again for what it has asked */
     socket_arm(s, want);
@@ -188,7 +188,7 @@ static void on_socket_closed(uv_handle_t *handle)
     struct curl_loop *loop = s->side->loop;
 
     free(s);
-    loop->handles--;
+    loop->uv_handles--;
     loop_free(loop);
 }
 
@@ -450,7 +450,7 @@ static void on_handle_closed(uv_handle_t *handle)
     struct curl_side *side = handle->data;
     struct curl_loop *loop = side->loop;
 
-    loop->handles--;
+    loop->uv_handles--;
     loop_free(loop);
 }
 
@@ -485,7 +485,7 @@ static bool side_open(struct curl_loop *loop, struct curl_side *side)
     uv_timer_init(loop->uv, &side->timer);
     uv_idle_init(loop->uv, &side->at_once);
     side->timer.data = side->at_once.data = side;
-    loop->handles += 2;
+    loop->uv_handles += 2;
     side->multi = curl_multi_init();
     if (!side->multi)
         return false;
@@ -503,9 +503,9 @@ struct curl_loop *curl_loop_open(uv_loop_t *uv, struct err *e)
     struct curl_loop *loop = calloc(1, sizeof *loop);
     bool ok = true;
 
-    err_set(e, ERR_MEMORY, "not enough memory for transfers");
     if (!loop || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
         free(loop);
+        err_set(e, ERR_MEMORY, "not enough memory for transfers");
         return NULL;
     }
     loop->uv = uv;
@@ -514,6 +514,7 @@ struct curl_loop *curl_loop_open(uv_loop_t *uv, struct err *e)
     loop->share = curl_share_init();
     if (!ok || !loop->share) {
         loop_close(loop);
+        err_set(e, ERR_MEMORY, "not enough memory for transfers");
         return NULL;
     }
     /* Names are shared by all transfers of a multi; TLS sessions are not, unless they are asked to be. */

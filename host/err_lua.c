@@ -101,7 +101,7 @@ static int l_concat(lua_State *L)
     return 1;
 }
 
-void err_open(lua_State *L)
+void err_register(lua_State *L)
 {
     static const luaL_Reg metamethods[] = {
         {"__tostring", l_tostring},

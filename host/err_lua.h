@@ -35,6 +35,6 @@ RAISES int err_throw(lua_State *L, enum err_code code, const char *op, const cha
                      ...) __attribute__((format(printf, 5, 6)));
 
 /* Makes the metatable of error tables ("moontide.error"): __tostring, __concat, __name. Called once. */
-void err_open(lua_State *L);
+void err_register(lua_State *L);
 
 #endif

@@ -32,7 +32,7 @@ static const luaL_Reg lua_libraries[] = {
     {LUA_STRLIBNAME, luaopen_string}, {LUA_MATHLIBNAME, luaopen_math},    {LUA_UTF8LIBNAME, luaopen_utf8},
 };
 
-static int l_open(lua_State *L)
+static int l_register(lua_State *L)
 {
     const luaL_Reg core[] = {
         {"fs", luaopen_core_fs},     {"gzip", luaopen_core_gzip},     {"hash", luaopen_core_hash},
@@ -46,11 +46,11 @@ static int l_open(lua_State *L)
         luaL_requiref(L, lua_libraries[i].name, lua_libraries[i].func, 1);
         lua_pop(L, 1);
     }
-    err_open(L);
-    text_open(L);
-    format_open(L);
-    tables_open(L);
-    base_open(L);
+    err_register(L);
+    text_register(L);
+    format_register(L);
+    tables_register(L);
+    base_register(L);
     lua_newtable(L);
     for (size_t i = 0; i < sizeof core / sizeof *core; i++) {
         lua_pushcfunction(L, core[i].func);
@@ -64,7 +64,7 @@ static int l_prelude(lua_State *L)
 {
     struct embed prelude;
 
-    l_open(L);
+    l_register(L);
     if (!embed_find("stdlib/prelude.lua", &prelude))
         return luaL_error(L, "stdlib/prelude.lua is not in this binary");
     if (luaL_loadbufferx(L, prelude.code, prelude.code_len, prelude.path, "b") != LUA_OK)
@@ -138,7 +138,7 @@ bool host_open(struct host *host, int argc, char **argv, const char **message)
     }
     *(struct host **)lua_getextraspace(host->L) = host;
     lua_atpanic(host->L, on_panic);
-    collector_open(&host->collector, host->L, &host->alloc);
+    collector_init(&host->collector, host->L, &host->alloc);
     host->secrets = secrets_open();
     if (!host->secrets) {
         *message = "not enough memory for secrets";

@@ -7,11 +7,11 @@
 
 /* Pushes {status=, elapsed=, http_version=, url=, body=, [1] = raw headers}; the URL is the string at
  * `url`. A redirecting status has location= (true when there are several) and peer_private=
- * as well. raises */
+ * as well. */
 void http_answer_push(lua_State *L, const struct http_job *job, int url);
 
 /* Pushes {map, repeated or nil, names} of raw headers: map has each name's first value, repeated the lists of
- * all values, names the order. raises */
+ * all values, names the order. */
 void http_answer_headers(lua_State *L, const char *raw, size_t len);
 
 #endif

@@ -16,7 +16,7 @@
 #include <unistd.h>
 #include "codec.h"
 #include "fs.h"
-#include "handle.h"
+#include "uv_handle.h"
 #include "version.h"
 
 #define HIGH_WATER (256 * 1024)  /* of a streamed body: curl pauses above, */
@@ -43,7 +43,7 @@ struct http_job *http_job_new(struct curl_loop *curl, size_t headers, size_t byt
 
 static void head_timer_stop(struct http_job *job)
 {
-    handle_drop(job->head_timer);
+    uv_handle_drop(job->head_timer);
     job->head_timer = NULL;
 }
 

@@ -137,7 +137,7 @@ void http_stream_push(lua_State *L, struct http_job **job)
     *job = NULL;
 }
 
-void http_stream_open(lua_State *L)
+void http_stream_register(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         {"read", l_stream_read},

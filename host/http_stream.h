@@ -5,10 +5,10 @@
 #include <lua.h>
 #include "http_job.h"
 
-/* Pushes a handle that owns *job from then on (*job becomes NULL). raises */
+/* Pushes a handle that owns *job from then on (*job becomes NULL). */
 void http_stream_push(lua_State *L, struct http_job **job);
 
-/* Makes the handle's class. raises */
-void http_stream_open(lua_State *L);
+/* Makes the handle's class. */
+void http_stream_register(lua_State *L);
 
 #endif

@@ -13,7 +13,7 @@ struct json_style {
 };
 
 /* Appends the value at `index` to `out`, whose `max` is the limit of the text. False: *e says what cannot be
- * written and where in the value. The caller owns `out`, also when this raises. raises (memory only) */
+ * written and where in the value. The caller owns `out`, also when this raises. */
 bool json_write(lua_State *L, int index, const struct json_style *style, struct buf *out, struct err *e);
 
 #endif

@@ -248,7 +248,7 @@ bool task_deadline_set(struct task *t, uint64_t millis)
     return true;
 }
 
-struct deadline_guard {
+struct deadline_scope {
     struct task *task;
     uint64_t outer; /* the deadline to put back */
     bool active;
@@ -256,7 +256,7 @@ struct deadline_guard {
 
 static int l_deadline_leave(lua_State *L)
 {
-    struct deadline_guard *g = lua_touserdata(L, 1);
+    struct deadline_scope *g = lua_touserdata(L, 1);
 
     if (!g->active)
         return 0;
@@ -274,7 +274,7 @@ static int l_deadline_leave(lua_State *L)
 void task_deadline_enter(lua_State *L, uint64_t millis)
 {
     struct task *t = task_current(L);
-    struct deadline_guard *g;
+    struct deadline_scope *g;
     uint64_t when;
 
     if (!t)
@@ -295,12 +295,12 @@ void task_deadline_enter(lua_State *L, uint64_t millis)
     }
 }
 
-void ops_open(lua_State *L)
+void ops_register(lua_State *L)
 {
     static const luaL_Reg op_meta[] = {{"__close", l_op_leave}, {"__gc", l_op_leave}, {NULL, NULL}};
-    static const luaL_Reg guard_meta[] = {{"__close", l_deadline_leave}, {NULL, NULL}};
+    static const luaL_Reg scope_meta[] = {{"__close", l_deadline_leave}, {NULL, NULL}};
     static const luaL_Reg none[] = {{NULL, NULL}};
 
     bind_class(L, OP_CLASS, none, op_meta);
-    bind_class(L, DEADLINE_CLASS, none, guard_meta);
+    bind_class(L, DEADLINE_CLASS, none, scope_meta);
 }

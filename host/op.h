@@ -65,12 +65,12 @@ void *op_claim(lua_State *L, size_t size, void (*cancel)(struct op *op), struct 
 void op_enter(struct op *op, struct op **waiters);
 
 /* Ends the wait so many milliseconds from now, if nothing else does: `timed_out` is set, and finish called.
- * For before op_wait. raises */
+ * For before op_wait. */
 void op_timeout(lua_State *L, struct op *op, uint64_t millis);
 
 /* Parks the running task until op_done, the timeout or a cancellation; but for the last, finish is called
  * then inside the resumed coroutine. Use as `return op_wait(...)`. When the op is done already, finish is
- * called at once. raises */
+ * called at once. */
 int op_wait(lua_State *L, struct op *op, op_finish finish);
 
 /* The work is complete: the task is put on the ready queue. Never touches Lua. Safe on an op that is done,

@@ -1,5 +1,5 @@
 /* Matching of Lua patterns: the budgeted loop that replaces the C library's recursion. */
-#include "pattern_items.h"
+#include "pattern_private.h"
 #include <string.h>
 
 /* One attempt from one place of the text. */

@@ -3,7 +3,7 @@
  * Whether a capture is open at some place depends on the text before it alone, so captures, back references
  * and all faults are settled here. Faults become items, because stock Lua reports them only when it gets
  * there. */
-#include "pattern_items.h"
+#include "pattern_private.h"
 #include <string.h>
 
 struct compiler {

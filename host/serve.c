@@ -254,7 +254,7 @@ static void on_handle_closed(uv_handle_t *handle)
 
     if (handle->type == UV_POLL)
         free(handle);
-    if (--s->handles == 0)
+    if (--s->uv_handles == 0)
         free(s);
 }
 
@@ -271,7 +271,7 @@ static bool watch(struct serve *s)
         return false;
     }
     s->poll->data = s;
-    s->handles++;
+    s->uv_handles++;
     return uv_poll_start(s->poll, UV_READABLE, on_readable) == 0;
 }
 
@@ -297,7 +297,7 @@ struct serve *serve_open(uv_loop_t *loop, struct serve **all, struct serve_socke
     uv_timer_init(loop, &s->tick);
     uv_timer_init(loop, &s->sweep);
     s->tick.data = s->sweep.data = s;
-    s->handles = 2;
+    s->uv_handles = 2;
     s->daemon = start_daemon(s);
     if (s->daemon && watch(s))
         return s;

@@ -25,7 +25,7 @@ struct serve {
     struct MHD_Daemon *daemon;
     uv_poll_t *poll;
     uv_timer_t tick, sweep;
-    unsigned handles;                   /* of libuv, not closed yet */
+    unsigned uv_handles;                /* not closed yet */
     struct serve_conn *conns, **last;   /* the oldest first */
     struct serve_request *head, **tail; /* requests that nobody took */
     size_t running;

@@ -11,9 +11,9 @@
 #include <lauxlib.h>
 #include "asked.h"
 #include "bind.h"
-#include "handle.h"
 #include "host.h"
 #include "task_private.h"
+#include "uv_handle.h"
 #include "watchdog.h"
 
 /* In the registry: thread -> true, id -> handle (weak). */
@@ -377,7 +377,7 @@ static void task_end(struct task *t, int status, int n)
     ops_done(&t->joins);
     while (t->links)
         task_link(t->links, NULL);
-    handle_drop(t->timer);
+    uv_handle_drop(t->timer);
     if (t->prev)
         t->prev->next = t->next;
     else
@@ -532,7 +532,7 @@ size_t task_count(const struct host *host)
 
 static int l_tasks_open(lua_State *L)
 {
-    ops_open(L);
+    ops_register(L);
     lua_newtable(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &threads_key);
     lua_newtable(L);

@@ -20,7 +20,7 @@ struct task_limits {
 };
 
 /* Starts a task from the function and its `nargs` arguments on top of L (pops them). It first runs on the
- * next turn of the loop. The task ends with its parent (NULL: lives on its own). raises */
+ * next turn of the loop. The task ends with its parent (NULL: lives on its own). */
 struct task *task_spawn(lua_State *L, int nargs, const char *name, struct task *parent);
 
 /* Ends a task: its wait raises ERR_CANCELLED now and at each later wait. What it started, or starts from then
@@ -41,7 +41,7 @@ void task_link(struct task_link *l, struct task *t);
 /* Whether the coroutine at `index` is a task's own, or the loop's: nobody else resumes or closes it. */
 bool task_owns(lua_State *L, int index);
 
-/* Says what the running task works on, in words for asked.h: the arguments, one after the other. raises */
+/* Says what the running task works on, in words for asked.h: the arguments, one after the other. */
 void task_asked(lua_State *L);
 
 uint64_t task_id(const struct task *task);
@@ -49,7 +49,7 @@ uint64_t task_id(const struct task *task);
 /* Ends the host's wait for it: the loop returns when this task has ended. */
 void task_set_main(struct host *host, struct task *task);
 
-/* For api_task.c: the scope of a deadline. Enter pushes a to-be-closed guard that restores the outer
+/* For api_task.c: the scope of a deadline. Enter pushes a to-be-closed value that restores the outer
  * deadline. */
 void task_deadline_enter(lua_State *L, uint64_t millis);
 
@@ -72,7 +72,7 @@ struct task_handle {
 void task_join(struct task *task, struct op *op);
 
 /* limits NULL: the parent's. handle: the stack index of the task_handle that hears of the end, 0 for none.
- * Below the function is the handler of what it raises, or nil: then waiters get the error itself. raises */
+ * Below the function is the handler of what it raises, or nil: then waiters get the error itself. */
 struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struct task *parent,
                                 const struct task_limits *limits, int handle);
 const char *task_name(const struct task *task);

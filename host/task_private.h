@@ -78,7 +78,7 @@ RAISES int task_raise_cut(lua_State *L, enum err_code why);
 
 /* op.c: the classes; ends a wait from outside; the task ends, and none of its ops may point at it any more.
  */
-void ops_open(lua_State *L);
+void ops_register(lua_State *L);
 void op_cut(struct op *op);
 void ops_orphan(struct task *t);
 

@@ -18,11 +18,10 @@
 #define TABLE_SORT_MAX  (1 << 18)          /* ... and table.sort */
 
 /* Lets an armed watchdog act when a C function is about to take long: runs Lua instructions, since hooks fire
- * at nothing else. C functions can call each other without any in between, as in s:gsub(p, string.find).
- * raises */
+ * at nothing else. C functions can call each other without any in between, as in s:gsub(p, string.find). */
 void text_pulse(lua_State *L);
 
-/* The same where the task may be set aside: then the C function goes on in k. raises */
+/* The same where the task may be set aside: then the C function goes on in k. */
 void text_pulse_k(lua_State *L, lua_KContext context, lua_KFunction k);
 
 #endif

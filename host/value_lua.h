@@ -10,11 +10,12 @@
 #include <lua.h>
 #include "value.h"
 
-/* Pushes the one null of this Lua state. raises (memory only) */
+/* Pushes the one null of this Lua state; tells whether a value is it (never raises). */
 void value_push_null(lua_State *L);
 bool value_is_null(lua_State *L, int index);
 
-/* Marks the table at `index` as a list, so that it stays one when it is empty. raises */
+/* Marks the table at `index` as a list, so that it stays one when it is empty; tells whether
+ * it is marked (never raises). */
 void value_mark_array(lua_State *L, int index);
 bool value_is_array(lua_State *L, int index);
 
@@ -27,8 +28,7 @@ enum value_shape {
 };
 
 /* Tells what the table is, by raw access; *count is the number of its entries. One with a metatable is
- * replaced at `index` by a plain copy (bind.h), so that its keys live while it is on the stack. raises
- * (memory only) */
+ * replaced at `index` by a plain copy (bind.h), so that its keys live while it is on the stack. */
 enum value_shape value_shape(lua_State *L, int index, size_t *count);
 
 /* In words, for an error message; NULL for the two good shapes. */
@@ -40,7 +40,7 @@ struct value_key {
 };
 
 /* Pushes a userdata that holds the `count` keys of an object, sorted by their bytes. The keys live while the
- * table is on the stack unchanged. raises (memory only) */
+ * table is on the stack unchanged. */
 const struct value_key *value_keys(lua_State *L, int index, size_t count);
 
 /* Prints the number at `index` as JSON and YAML want it: whole numbers without a fraction, whether Lua holds

@@ -17,7 +17,7 @@ static inline lua_State *fuzz_lua(lua_CFunction opener)
 
     HOLDS(L);
     *(struct host **)lua_getextraspace(L) = &fuzz_host;
-    err_open(L);
+    err_register(L);
     lua_pushcfunction(L, opener);
     lua_call(L, 0, 1);
     return L;

@@ -49,10 +49,10 @@ static lua_State *state_open(void)
 
     HOLDS(L);
     luaL_openlibs(L);
-    err_open(L);
+    err_register(L);
     HOLDS(luaL_dostring(L, "stock = {} for k, v in pairs(string) do stock[k] = v end") == LUA_OK);
-    text_open(L);
-    tables_open(L);
+    text_register(L);
+    tables_register(L);
     HOLDS(luaL_dostring(L, COMPARE) == LUA_OK);
     return L;
 }

@@ -15,7 +15,7 @@ static lua_State *open_state(void)
     collector = (struct collector){0};
     L = lua_newstate(alloc_lua, &alloc);
     luaL_openlibs(L);
-    collector_open(&collector, L, &alloc);
+    collector_init(&collector, L, &alloc);
     return L;
 }
 

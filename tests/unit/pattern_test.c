@@ -13,13 +13,13 @@ static lua_State *state_open(void)
     lua_State *L = luaL_newstate();
 
     luaL_openlibs(L);
-    err_open(L);
+    err_register(L);
     if (luaL_dostring(L, "stock_string, stock_table = {}, {}\n"
                          "for k, v in pairs(string) do stock_string[k] = v end\n"
                          "for k, v in pairs(table) do stock_table[k] = v end\n"))
         abort();
-    text_open(L);
-    tables_open(L);
+    text_register(L);
+    tables_register(L);
     return L;
 }
 

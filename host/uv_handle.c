@@ -1,5 +1,5 @@
 /* libuv handles with memory of their own. */
-#include "handle.h"
+#include "uv_handle.h"
 
 #include <stdlib.h>
 #include <uv.h>
@@ -9,7 +9,7 @@ static void on_closed(uv_handle_t *handle)
     free(handle);
 }
 
-void handle_drop(void *handle)
+void uv_handle_drop(void *handle)
 {
     uv_handle_t *h = handle;
 

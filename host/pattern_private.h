@@ -1,6 +1,6 @@
 /* The items that pattern_compile.c writes and pattern.c matches. Nobody else includes this. */
-#ifndef MOONTIDE_PATTERN_ITEMS_H
-#define MOONTIDE_PATTERN_ITEMS_H
+#ifndef MOONTIDE_PATTERN_PRIVATE_H
+#define MOONTIDE_PATTERN_PRIVATE_H
 
 #include "pattern.h"
 
