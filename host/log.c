@@ -1,5 +1,5 @@
 /* Lines: their two formats, and the limit on repeating them. Called by api_log.c only; writing is
- * log_write.c's duty. The buffers belong to the struct log and are kept from line to line. */
+ * the duty of log_out.c. The buffers belong to the struct log and are kept from line to line. */
 #include "log.h"
 
 #include <stdio.h>

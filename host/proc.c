@@ -143,8 +143,8 @@ static bool program_find(const char *name, char *const *envp, char *out, size_t 
     return false;
 }
 
-/* The signals that are handled or ignored now, and those that the host may handle later (api_sys.c). To look
- * at all of them for each child would cost as much as everything else that we add to a spawn. */
+/* The signals that are handled or ignored now, and those that the host may handle later (api_signal.c). To
+ * look at all of them for each child would cost as much as everything else that we add to a spawn. */
 static void signals_changed(sigset_t *changed)
 {
     static const int later[] = {SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGCHLD, SIGPIPE, SIGWINCH};

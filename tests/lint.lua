@@ -66,11 +66,24 @@ end
 
 local OPEN = { "TO" .. "DO", "FIX" .. "ME", "XX" .. "X", "HA" .. "CK" }
 
+-- Files of others that a comment of ours may name.
+local OTHERS <const> = { ["sysexits.h"] = true, ["lua.c"] = true }
+
+-- A comment of host/ names only files that are there: C files by their name, modules by their path.
+local function check_names(path, i, line, code)
+  local comment = code:find "%S" and (line:match "/%*.*" or "") or line
+  for name, kind in comment:gmatch "([%w_/]+%.(%l+))%f[^%w_]" do
+    local there = (kind == "c" or kind == "h") and "host/" .. name or kind == "lua" and name:find "/" and name
+    if there and not OTHERS[name] and not fs.exists(there) then fault(path, i, "names %s, which is not there", name) end
+  end
+end
+
 local function check_text(path, kind, product)
   local lines, inside = lines_of(path), false
   for i, line in ipairs(lines) do
     local code
     code, inside = without_comment(line, kind, inside)
+    if product and kind == "c" then check_names(path, i, line, code) end
     for _, rule in ipairs(product and BANNED[kind] or {}) do
       local found = code:match(rule[1])
       if found and not (rule.except and found:find(rule.except, 1, true)) then
@@ -142,6 +155,7 @@ for _, suffix in ipairs { ".c", ".h" } do
   for _, path in ipairs(files("host", suffix)) do host[path:match "[^/]+$"] = check_text(path, "c", true) end
   for _, path in ipairs(files("tests", suffix)) do check_text(path, "c", false) end
 end
+for i, line in ipairs(lines_of "host/README.md") do check_names("host/README.md", i, line, "") end
 for name, lines in pairs(host) do check_includes("host/" .. name, lines) end
 for _, found in ipairs(floor.faults(host)) do fault("host/" .. found[1], found[2], "%s", found[3]) end
 for _, path in ipairs(files("stdlib", ".lua")) do check_core(path, check_text(path, "lua", true), true) end
