@@ -5,7 +5,7 @@
 #include <ctype.h>
 #include <lauxlib.h>
 #include <lua.h>
-#include "http_answer.h"
+#include "api.h"
 #include "http_job.h"
 
 static void check_pairs(const struct http_job *job)
@@ -33,7 +33,10 @@ static void check_lua(lua_State *L, const struct http_job *job)
     lua_Integer names;
     size_t values = 0;
 
-    http_answer_headers(L, job->head.data ? job->head.data : "", job->head.len);
+    luaopen_core_http(L);
+    lua_getfield(L, -1, "headers");
+    lua_pushlstring(L, job->head.data ? job->head.data : "", job->head.len);
+    lua_call(L, 1, 1);
     lua_rawgeti(L, -1, 3);
     names = (lua_Integer)lua_rawlen(L, -1);
     for (lua_Integer i = 1; i <= names; i++) {
