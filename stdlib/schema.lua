@@ -8,6 +8,9 @@ local suggest = require "suggest"
 
 local M = {}
 
+-- Faults that are told: enough to keep a person busy; a hostile file cannot make the list grow without end.
+local MOST <const> = 200
+
 ---@class Shape
 ---@field what string the type in words, for messages and the reference
 ---@field doc? string
@@ -25,11 +28,11 @@ local M = {}
 ---@field key? Shape of a map
 ---@field item? Shape of a map and a list
 ---@field fields? SchemaField[] of a record
+---@field known? table<any, boolean> keys of a record
 ---@field kinds? SchemaField[] of a variant
 ---@field default_kind? string
 ---@field shapes? SchemaChoice[] of `either`
 local Shape = {}
-Shape.__index = Shape
 
 ---@class SchemaField a name and its shape
 ---@field [1] string
@@ -111,14 +114,33 @@ function Cursor:keys()
   return keys
 end
 
+-- A cursor on trial only counts: most data is right, and where nothing is wrong nobody asks for a path.
+local Trial = setmetatable({}, { __index = Cursor })
+Trial.__index = Trial
+
+--- A cursor that tells only whether something is wrong. What is wrong is found by a second check with the real one.
+---@return Cursor
+function Cursor:trial()
+  return setmetatable({ source = setmetatable({ faults = {} }, { __index = self.source }) }, Trial)
+end
+
+function Trial:trial() return self end
+
+function Trial:child() return self end
+
+function Trial:fault()
+  self.source.faults[#self.source.faults + 1] = true
+  return nil
+end
+
 --- Records a fault here.
 ---@param message string
 ---@param suggestion string?
 ---@return nil
 function Cursor:fault(message, suggestion)
-  local faults, keys = self.source.faults, self:keys()
-  -- Enough to keep a person busy; a hostile file cannot make the list grow without end.
-  if #faults >= 200 then return nil end
+  local faults = self.source.faults
+  if #faults >= MOST then return nil end
+  local keys = self:keys()
   faults[#faults + 1] = {
     file = self.source.file,
     line = self.source.line(keys),
@@ -158,9 +180,9 @@ end
 ---@param fields table
 ---@return Shape
 local function shape(options, fields)
-  local s = setmetatable(fields, Shape)
-  for key, value in pairs(options or {}) do s[key] = value end
-  return s
+  fields.check = Shape.check -- by no metatable: most of what is asked of a shape is not there
+  for key, value in pairs(options or {}) do fields[key] = value end
+  return fields
 end
 
 --- Checks and normalises a value. Nil means that faults were recorded (or that nothing was there and may be
@@ -336,13 +358,21 @@ function M.list(item, options)
   })
 end
 
-local function sorted_keys(value)
-  local keys = {}
-  for key in next, value do keys[#keys + 1] = key end
-  table.sort(keys, function(a, b)
-    if type(a) == type(b) and (type(a) == "string" or type(a) == "number") then return a < b end
-    return type(a) < type(b)
-  end)
+local function before_any(a, b)
+  if type(a) == type(b) and (type(a) == "string" or type(a) == "number") then return a < b end
+  return type(a) < type(b)
+end
+
+-- In order; those that are `known` are left out.
+local function sorted_keys(value, known)
+  local keys, names = {}, true
+  for key in next, value do
+    if not known or not known[key] then
+      keys[#keys + 1] = key
+      names = names and type(key) == "string"
+    end
+  end
+  table.sort(keys, not names and before_any or nil)
   return keys
 end
 
@@ -359,19 +389,22 @@ function M.map(key, item, options)
     name = "NAME",
     accept = function(self, value, at)
       if type(value) ~= "table" then return wrong(self, value, at) end
-      local out, count = {}, 0
+      local out, count, trial = {}, 0, at:trial()
       for _, name in ipairs(sorted_keys(value)) do
         count = count + 1
         if count > (self.max or 10000) then
           at:fault(("has more than %d entries"):format(self.max or 10000))
           break
         end
-        local here = at:child(name)
         if type(name) ~= "string" then
-          here:fault("must be named: the key is " .. kind_of(name), self.hint)
+          at:child(name):fault("must be named: the key is " .. kind_of(name), self.hint)
         else
-          local good = key:check(name, here)
-          local item_value = item:check(rawget(value, name), here)
+          local given, before = rawget(value, name), #trial.source.faults
+          local good, item_value = key:check(name, trial), item:check(given, trial)
+          if #trial.source.faults > before and trial ~= at and #at.source.faults < MOST then
+            local here = at:child(name)
+            good, item_value = key:check(name, here), item:check(given, here)
+          end
           if good ~= nil then out[good] = item_value end
         end
       end
@@ -385,28 +418,38 @@ end
 ---@param options table?
 ---@return Shape
 function M.record(fields, options)
-  local names, known = {}, {}
+  local names, shapes, known = {}, {}, {}
+  local needed, settled = {}, {} -- what is checked although it is left out; defaults that were checked once
   for i, field in ipairs(fields) do
-    names[i], known[field[1]] = field[1], field[2]
+    names[i], shapes[i], known[field[1]] = field[1], field[2], true
+    needed[i] = field[2].required or field[2].default ~= nil
     assert(field[2].doc, "a key without doc does not exist: " .. field[1])
   end
   return shape(options, {
     what = "a table",
     fields = fields,
+    known = known,
     accept = function(self, value, at)
       if type(value) ~= "table" then return wrong(self, value, at) end
-      for _, key in ipairs(sorted_keys(value)) do
-        if not known[key] then
-          local word = type(key) == "string" and M.quote(key) or tostring(key)
-          at:child(key):fault(("unknown key %s"):format(word), M.meant(key, names)
-            or "known keys: " .. table.concat(names, ", "))
-        end
+      for _, key in ipairs(sorted_keys(value, known)) do
+        local word = type(key) == "string" and M.quote(key) or tostring(key)
+        at:child(key):fault(("unknown key %s"):format(word), M.meant(key, names)
+          or "known keys: " .. table.concat(names, ", "))
       end
-      local out = {}
-      for _, field in ipairs(fields) do
-        local name, one = field[1], field[2]
-        local given = rawget(value, name)
-        if given ~= nil or one.required or one.default ~= nil then out[name] = one:check(given, at:child(name)) end
+      local out, raw = {}, getmetatable(value) ~= nil
+      for i = 1, #names do
+        local name = names[i]
+        local given
+        if raw then given = rawget(value, name) else given = value[name] end
+        if given ~= nil then
+          out[name] = shapes[i]:check(given, at:child(name))
+        elseif settled[i] ~= nil then
+          out[name] = settled[i]
+        elseif needed[i] then
+          local usual = shapes[i]:check(nil, at:child(name))
+          out[name] = usual
+          if type(usual) ~= "table" then settled[i] = usual end
+        end
       end
       return out
     end,
@@ -414,12 +457,15 @@ function M.record(fields, options)
 end
 
 --- A record whose keys depend on its `kind`.
----@param kinds SchemaField[] records by kind, without the kind itself
+---@param kinds SchemaField[] records by kind, to which the key `kind` is added
 ---@param options table?
 ---@return Shape
 function M.variant(kinds, options)
   local names, known = {}, {}
-  for i, kind in ipairs(kinds) do names[i], known[kind[1]] = kind[1], kind[2] end
+  for i, kind in ipairs(kinds) do
+    names[i], known[kind[1]] = kind[1], kind[2]
+    kind[2].known.kind = true
+  end
   return shape(options, {
     what = "a table with a kind",
     kinds = kinds,
@@ -433,9 +479,7 @@ function M.variant(kinds, options)
         return here:fault(("unknown kind %s: must be one of %s"):format(M.quote(kind), table.concat(names, ", ")),
           M.meant(kind, names))
       end
-      local rest = {}
-      for key, item in next, value do if key ~= "kind" then rest[key] = item end end
-      local out = known[kind]:check(rest, at)
+      local out = known[kind]:check(value, at)
       if type(out) == "table" then out.kind = kind end
       return out
     end,
