@@ -53,7 +53,7 @@ static bool put_byte(struct reader *r, int byte)
 {
     char text[8];
 
-    snprintf(text, sizeof text, "\\x%02x", (unsigned)byte);
+    snprintf(text, sizeof text, "\\x%02x", byte & 0xff);
     return put(r, text);
 }
 
