@@ -23,8 +23,8 @@ PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) lua5.4 2>/
 PKG_LIBS   = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null))$(PKG_LIBS)
 # The failure seam is made at link time: it reaches into archives only.
 PKG_LIBS_fault = $(patsubst -lpcre2-8,-l:libpcre2-8.a,$(patsubst -lyaml,-l:libyaml.a,$(patsubst -lsqlite3,-l:libsqlite3.a,$(PKG_LIBS))))
-# Lua and lua-cjson come from the distribution's static archives: no shared liblua, no loader.
-LUA_LIBS   = -l:liblua5.4-cjson.a -l:liblua5.4.a -lm -ldl
+# Lua comes from the distribution's static archive: no shared liblua, no loader.
+LUA_LIBS   = -l:liblua5.4.a -lm -ldl
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Wcast-qual \
         -Wformat=2 -Wundef -Wwrite-strings

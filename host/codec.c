@@ -1,6 +1,5 @@
-/* Hexadecimal and base64. */
+/* Hexadecimal, UTF-8 and base64. */
 #include "codec.h"
-#include <stdint.h>
 
 static const char SYMBOLS[2][65] = {"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
                                     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"};
@@ -16,7 +15,7 @@ void hex_encode(char *out, const void *data, size_t len)
     }
 }
 
-static int hex_digit(char c)
+int hex_digit(char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -39,6 +38,17 @@ bool hex_decode(void *out, const char *text, size_t len)
         *to++ = (uint8_t)(high << 4 | low);
     }
     return true;
+}
+
+size_t utf8_encode(char out[4], uint32_t code)
+{
+    size_t len = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    static const unsigned char lead[] = {0, 0, 0xC0, 0xE0, 0xF0};
+
+    for (size_t i = len; --i > 0; code >>= 6)
+        out[i] = (char)(0x80 | (code & 0x3F));
+    out[0] = (char)(lead[len] | code);
+    return len;
 }
 
 size_t base64_encoded(size_t len)

@@ -1,9 +1,10 @@
-/* Bytes as text: hexadecimal and base64. Knows no Lua, owns no memory. */
+/* Bytes as text: hexadecimal, UTF-8 and base64. Knows no Lua, owns no memory. */
 #ifndef MOONTIDE_CODEC_H
 #define MOONTIDE_CODEC_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Writes 2 * len lower-case digits, no terminator. */
 void hex_encode(char *out, const void *data, size_t len);
@@ -11,6 +12,12 @@ void hex_encode(char *out, const void *data, size_t len);
 /* Reads `len` digits of either case into len / 2 bytes. False: an odd length, or something
  * else than digits. */
 bool hex_decode(void *out, const char *text, size_t len);
+
+/* The value of a digit of either case, -1 when it is none. */
+int hex_digit(char c);
+
+/* Writes a code point up to U+10FFFF in UTF-8; returns how many bytes, 1 to 4. */
+size_t utf8_encode(char out[4], uint32_t code);
 
 enum base64_kind {
     BASE64,    /* + and /, padded */

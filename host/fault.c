@@ -20,7 +20,7 @@ char *__wrap_strdup(const char *text);
 char *__wrap_strndup(const char *text, size_t len);
 
 static uint64_t left; /* allocations until the failure; 0: none planned */
-static bool failing, keep_failing, paused;
+static bool failing, keep_failing;
 
 uint64_t fault_allocations(uint64_t n, bool onwards)
 {
@@ -32,15 +32,8 @@ uint64_t fault_allocations(uint64_t n, bool onwards)
     return before;
 }
 
-void fault_pause(bool pause)
-{
-    paused = pause;
-}
-
 static bool refuse(void)
 {
-    if (paused)
-        return false;
     if (failing)
         return keep_failing;
     if (left == 0 || --left > 0)
@@ -109,11 +102,6 @@ uint64_t fault_allocations(uint64_t n, bool onwards)
     (void)n;
     (void)onwards;
     return 0;
-}
-
-void fault_pause(bool pause)
-{
-    (void)pause;
 }
 
 #endif

@@ -51,8 +51,9 @@ bool value_is_null(lua_State *L, int index)
     return same;
 }
 
-static void push_array_meta(lua_State *L)
+void value_push_mark(lua_State *L)
 {
+    luaL_checkstack(L, 3, "array");
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &array_key) != LUA_TNIL)
         return;
     lua_pop(L, 1);
@@ -68,8 +69,7 @@ static void push_array_meta(lua_State *L)
 void value_mark_array(lua_State *L, int index)
 {
     index = lua_absindex(L, index);
-    luaL_checkstack(L, 3, "array");
-    push_array_meta(L);
+    value_push_mark(L);
     lua_setmetatable(L, index);
 }
 

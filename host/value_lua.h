@@ -14,6 +14,9 @@
 void value_push_null(lua_State *L);
 bool value_is_null(lua_State *L, int index);
 
+/* Pushes the metatable that marks lists. */
+void value_push_mark(lua_State *L);
+
 /* Marks the table at `index` as a list, so that it stays one when it is empty; tells whether
  * it is marked (never raises). */
 void value_mark_array(lua_State *L, int index);

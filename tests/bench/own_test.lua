@@ -41,3 +41,8 @@ test("releases run their steps, and polls without news start nothing", function(
   eq(#list, 2)
   ok(list[1] > 0)
 end)
+
+test("JSON texts are read and timed", function()
+  local list = ok(json.decode(own("json", lab.write(lab.dir() .. "/1.json", '{"a":[1,2.5,"x"]}'))))
+  ok(#list == 1 and list[1] > 0)
+end)

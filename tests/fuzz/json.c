@@ -1,5 +1,4 @@
-/* JSON: whatever is read can be written; what is written reads back as the same text. cjson never disagrees
- * with our scanner about what is JSON. */
+/* JSON: whatever is read can be written; what is written reads back as the same text. */
 #include "fuzz_lua.h"
 #include "api.h"
 
