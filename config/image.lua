@@ -4,7 +4,7 @@
 -- come from this machine's Debian packages; which shared libraries they need is what the loader itself says. Each
 -- package that something came from leaves its licence below /usr/share/doc and a line in the list of packages there.
 -- --with adds a program that has to be called from inside, such as buildctl.
-local fs, hash, json, proc, sys = require "fs", require "hash", require "json", require "proc", require "sys"
+local fs, hash, json, proc, sys = require "fs", require "hash", require "json", require "proc", require "base.sys"
 
 -- git works on mirrors and unpacks commits; over https and http Moontide speaks to servers itself, so git's own
 -- helpers for that, and with them a second TLS library, stay out. ssh is for git@host:path sources.

@@ -65,8 +65,8 @@ static int l_prelude(lua_State *L)
     struct embed prelude;
 
     l_register(L);
-    if (!embed_find("stdlib/prelude.lua", &prelude))
-        return luaL_error(L, "stdlib/prelude.lua is not in this binary");
+    if (!embed_find("stdlib/base/prelude.lua", &prelude))
+        return luaL_error(L, "stdlib/base/prelude.lua is not in this binary");
     if (luaL_loadbufferx(L, prelude.code, prelude.code_len, prelude.path, "b") != LUA_OK)
         return lua_error(L);
     lua_insert(L, -2);

@@ -5,9 +5,9 @@
 -- code "denied". Use it for every name that comes from outside.
 
 local errors = require "errors"
-local facade = require "facade"
+local facade = require "base.facade"
 local raw = require "core.fs"
-local sys = require "sys"
+local sys = require "base.sys"
 
 local M = {}
 

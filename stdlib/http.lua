@@ -9,10 +9,10 @@
 --     local tags = "https://api.example.com/tags"
 --     local answer = assert(http.expect(http.get(tags, { auth = { bearer = token } })))
 --     for _, tag in ipairs(answer:json()) do print(tag.name) end
-local answers = require "http_answer"
+local answers = require "base.http_answer"
 local core = require "core.http"
 local errors = require "errors"
-local plain = require("sys").plain
+local plain = require("base.sys").plain
 
 local M = {}
 

@@ -8,9 +8,9 @@
 -- Objects are plain tables as the API documents them, except that null is absent and metadata.managedFields is
 -- left out. A resourceVersion is opaque. Rules: client-go, and the API concepts page of Kubernetes.
 local errors = require "errors"
-local access, call, follow = require "kubernetes.access", require "kubernetes.call", require "kubernetes.follow"
-local kinds, logs, resources = require "kubernetes.kinds", require "kubernetes.logs", require "kubernetes.resources"
-local watch = require "kubernetes.watch"
+local access, call, follow = require "cluster.access", require "cluster.call", require "cluster.follow"
+local kinds, logs, resources = require "cluster.kinds", require "cluster.logs", require "cluster.resources"
+local watch = require "cluster.watch"
 
 local M = {}
 

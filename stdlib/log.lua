@@ -13,8 +13,8 @@
 --- Writing to a file or a terminal may block for as long as they do; a pipe that nobody reads holds up the
 --- host for at most 50 ms, then lines are lost and the next one that gets through says how many.
 local core = require "core.log"
-local facade = require "facade"
-local sys = require "sys"
+local facade = require "base.facade"
+local sys = require "base.sys"
 
 ---@alias log.Level "debug"|"info"|"warn"|"error"
 

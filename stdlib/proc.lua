@@ -5,9 +5,9 @@
 -- timeout, and with the host. What the program itself leaves running in its group ends a second after it.
 
 local errors = require "errors"
-local facade = require "facade"
+local facade = require "base.facade"
 local raw = require "core.proc"
-local sys = require "sys"
+local sys = require "base.sys"
 
 local plain = sys.plain
 local M = {}

@@ -10,7 +10,7 @@
 --- and are never rounded, and all functions take time linear in their input.
 local core = require "core.semver"
 local errors = require "errors"
-local sys = require "sys"
+local sys = require "base.sys"
 
 local M = {}
 

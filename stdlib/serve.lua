@@ -20,11 +20,11 @@
 --- host of a foreign name (421), and writing requests that a page of another origin sent (403).
 local core = require "core.serve"
 local errors = require "errors"
-local facade = require "facade"
+local facade = require "base.facade"
 local log = require "log"
-local router = require "serve.router"
-local sys = require "sys"
-local target = require "serve.target"
+local router = require "base.router"
+local sys = require "base.sys"
+local target = require "base.request_target"
 local task = require "task"
 local time = require "time"
 
@@ -179,7 +179,7 @@ end
 
 local function with_trace(raised)
   if errors.is(raised) then return raised end
-  return errors.new("internal", tostring(raised), { traceback = require("sys").traceback() })
+  return errors.new("internal", tostring(raised), { traceback = require("base.sys").traceback() })
 end
 
 local function handle(raw, options)

@@ -4,7 +4,7 @@
 -- ends, nothing of the cluster outlives it. `make cluster-up` starts it in the background and follows with `wait`.
 local base = require "lab.base"
 local fs, json, proc, sys, task, time =
-  require "fs", require "json", require "proc", require "sys", require "task", require "time"
+  require "fs", require "json", require "proc", require "base.sys", require "task", require "time"
 
 local word, dir = ...
 local started = time.monotonic()

@@ -4,8 +4,8 @@
 --
 -- A git server, an OCI registry, a container engine and Moontide itself start in a scratch folder; real commits become
 -- real containers. --keep leaves everything running, to push to. Everything goes when it ends, also on Ctrl-C.
-local fs, proc, sys = require "fs", require "proc", require "sys"
-local task, term, time = require "task", require "term", require "time"
+local fs, proc, sys = require "fs", require "proc", require "base.sys"
+local task, term, time = require "task", require "people.terminal", require "time"
 local base, lab = require "lab.base", require "lab"
 
 local keep = false
@@ -80,7 +80,7 @@ local function start_host()
     exe(), "run", "--config", P.dir .. "/moontide.lua", "--state", P.dir .. "/state", "-o", "json",
     stdout = { file = P.dir .. "/host.log", append = true }, stderr = "stdout", stdin = false,
   })
-  P.client = require("client").open(P.dir .. "/state")
+  P.client = require("people.client").open(P.dir .. "/state")
   base.eventually("moontide answers", 10, function() return P.client:status() end)
   return time.monotonic() - started
 end

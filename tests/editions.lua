@@ -7,7 +7,7 @@
 -- itself; its host is killed right after the journal knew of a step and before it knew how the step ended, or right
 -- after a value was recorded. Once made, a fixture is never made again.
 local editions, fs, json, proc, store, sys = require "fixture.editions", require "fs", require "json", require "proc",
-  require "store", require "sys"
+  require "store", require "base.sys"
 
 local edition, app, name, dir = ...
 

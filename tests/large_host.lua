@@ -3,9 +3,9 @@
 --
 -- A real bare repository with that many tags, asked through the git program; a simulated target. Beside the host a task
 -- gets a turn each time the loop comes round, and looks how much processor time has gone since its last one.
-local fs, git, json, lab, proc, sim = require "fs", require "git", require "json", require "lab", require "proc",
-  require "sim"
-local sys, task, time = require "sys", require "task", require "time"
+local fs, git, json, lab = require "fs", require "sources.git", require "json", require "lab"
+local proc, sim = require "proc", require "sim"
+local sys, task, time = require "base.sys", require "task", require "time"
 local git_tags, registry_tags = tonumber((...)), tonumber((select(2, ...)))
 
 local dir = assert(fs.temp_dir())
@@ -79,7 +79,7 @@ host:close()
 local tags = {}
 for i = 1, registry_tags do tags[i] = ("%d.%d.%d"):format(i // 1000, i // 10 % 100, i % 10) end
 part("registry tags", function()
-  local candidates = require "keel.candidates"
+  local candidates = require "extensions.keel.candidates"
   local settings = { policy = require("semver").policy "minor", match_prerelease = true }
   candidates.judge(settings, "1.0.0", tags)
 end)

@@ -1,6 +1,6 @@
 -- A host of leader_test.lua: `moontide run` with `leader`, in a simulated world whose targets are real programs.
 -- Started, stopped and killed by that test; what it is comes from a file.
-local fs, json, sim, sys = require "fs", require "json", require "sim", require "sys"
+local fs, json, sim, sys = require "fs", require "json", require "sim", require "base.sys"
 local file = ...
 local o = assert(json.decode(fs.read(file)))
 
@@ -27,9 +27,9 @@ local function configuration()
 end
 
 local world = sim.open(o.world):world()
-world.target = function(environment, cfg) return require("target").open(environment, cfg) end
+world.target = function(environment, cfg) return require("targets").open(environment, cfg) end
 sys.catch("TERM", "INT", "HUP")
-local status, err = require("leader.host").run {
+local status, err = require("hosts.host").run {
   config = configuration(), load = configuration, world = world,
   on_event = function(event) print(json.encode { at = event.at, event = event.event, text = event.text, run = event.run,
     state = event.state }) end,

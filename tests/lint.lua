@@ -141,7 +141,7 @@ end
 local BOOT = { prelude = true, main = true, errors = true, sandbox = true }
 
 local function check_core(path, lines, allowed)
-  local name = path:match("^stdlib/(.+)%.lua$")
+  local name = path:match("^stdlib/.-([^/]+)%.lua$")
   for i, line in ipairs(lines) do
     local code = line:gsub("%-%-.*$", "")
     local core = code:match("require%s*%(?%s*[\"']core%.(%l+)")

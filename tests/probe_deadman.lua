@@ -1,5 +1,5 @@
 -- Sets the dead man's switch and then does what it is told: busy, asleep, stopped; alive sets it again and again.
-local sys, time = require "sys", require "time"
+local sys, time = require "base.sys", require "time"
 local what = ...
 assert(sys.deadman(0.3))
 print("set")

@@ -8,13 +8,13 @@ local fs, proc, time = require "fs", require "proc", require "time"
 local filters = { ... }
 local LIMIT = 3600 -- seconds a file may take
 -- Under CI a file that failed runs once more, alone as all do: when it then passes, it is named and the run goes on.
-local again = require("sys").env "CI" == "true"
+local again = require("base.sys").env "CI" == "true"
 local INHERIT = {
   "PATH", "HOME", "XDG_CACHE_HOME", "MOONTIDE_CLUSTER", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "CI",
   "GOPROXY", "MOONTIDE_KEEL", "MOONTIDE_HELMSMAN", "MOONTIDE_CHARTMUSEUM",
 }
 
-local exe = require("sys").exe()
+local exe = require("base.sys").exe()
 local units = exe:gsub("/[^/]+$", "") .. "/unit"
 
 local function wanted(path)

@@ -4,7 +4,7 @@
 -- that changes something adds a line to `effects`, written by the world, never by Moontide. The real parts keep it
 -- honest: the same story is told with them by the demo.
 local errors, fs, hash, json, refs, task, time = require "errors", require "fs", require "hash", require "json",
-  require "git.refs", require "task", require "time"
+  require "sources.git.refs", require "task", require "time"
 
 local M = {}
 
@@ -63,7 +63,7 @@ function Sim:messages() return self:look().messages end
 local function digest_of(commit) return "sha256:" .. hash.sha256("image of " .. commit) end
 
 local function simulated_repository(sim)
-  local believed, seen_text = require("git.belief").new("sim"), nil
+  local believed, seen_text = require("sources.git.belief").new("sim"), nil
   local repo = { belief = believed }
   function repo.refs()
     local w = sim:look()

@@ -7,7 +7,7 @@
 -- the world ends as if nothing had happened; each rollout and build happened once; nothing is unfinished or needs a
 -- person; the database is sound; every effect has an earlier intent.
 local fs, json, proc, sim = require "fs", require "json", require "proc", require "sim"
-local store, sys, time = require "store", require "sys", require "time"
+local store, sys, time = require "store", require "base.sys", require "time"
 
 local options = {}
 for _, word in ipairs { ... } do options[word] = true end

@@ -1,6 +1,6 @@
 -- What builds images: the keys of `builder`.
 local names = require "config.names"
-local s = require "schema"
+local s = require "base.schema"
 local shapes = require "config.shapes"
 
 local with, text, command, file = shapes.with, shapes.text, shapes.command, shapes.file

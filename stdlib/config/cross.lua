@@ -1,10 +1,10 @@
 -- What no single key of a configuration shows: names that must exist elsewhere, things that only one may
 -- have, and the values that one key inherits from another.
 
-local charts = require "config.charts"
+local charts = require "extensions.charts.config"
 local names = require "config.names"
-local s = require "schema"
-local sys = require "sys"
+local s = require "base.schema"
+local sys = require "base.sys"
 
 local M = {}
 
@@ -164,7 +164,7 @@ end
 ---@param config table the normalised configuration; keys may be missing where there were faults
 ---@param at Cursor the cursor of the whole
 function M.check(config, at)
-  local socket = config.state and require("control").door(config)
+  local socket = config.state and require("people.control").door(config)
   if socket and #socket > SOCKET_PATH then
     local most = SOCKET_PATH - (config.control and 0 or #socket - #config.state)
     at:child(config.control and "control" or "state"):fault(

@@ -1,6 +1,6 @@
 -- The reference of the configuration, printed from the shapes that check it: it cannot be out of date.
 
-local inspect = require "inspect"
+local inspect = require "base.inspect"
 local reference = require "config.reference"
 
 local M = {}

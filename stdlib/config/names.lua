@@ -114,7 +114,7 @@ end
 function M.job(text)
   local name = text:match("^cronjob/(.+)$")
   if name then
-    return not require("rollout").is_name(name) and "is not the name of a CronJob" or nil
+    return not require("cluster.rollout").is_name(name) and "is not the name of a CronJob" or nil
   end
   local wrong, suggestion = M.inside(text)
   if wrong then return wrong, suggestion end
@@ -242,13 +242,13 @@ function M.accept(policy)
   if kind == "glob" or kind == "regexp" then
     return rest == "" and kind .. ": needs a pattern" or nil
   elseif kind == "range" or kind == "version" then
-    local rule, err = require("charts.version").rule(policy)
+    local rule, err = require("extensions.charts.version").rule(policy)
     return not rule and ("has no %s that can be understood: %s"):format(kind, err.message) or nil
   end
   for _, known in ipairs(POLICIES) do
     if policy == known and not known:find(":$") then return nil end
   end
-  local schema = require "schema"
+  local schema = require "base.schema"
   return "is not a version policy: all, major, minor, patch, force, range:RANGE, glob:PATTERN or regexp:PATTERN; for "
     .. "charts also staging and version:VERSION", schema.meant(policy, POLICIES)
 end

@@ -3,10 +3,10 @@
 -- This is the one place, with shapes.lua and targets.lua below it. config.lua checks by it, `moontide help config` and
 -- config/reference.md print it.
 
-local charts = require "config.charts"
+local charts = require "extensions.charts.config"
 local health = require "engine.health"
 local names = require "config.names"
-local s = require "schema"
+local s = require "base.schema"
 local secret = require "config.secret"
 local shapes = require "config.shapes"
 local targets = require "config.targets"
@@ -272,7 +272,7 @@ M.config = s.record({
       return { address = address:match("^%[(.*)%]$") or address, port = number }
     end,
   }) },
-  { "api", require("config.helmsman").api },
+  { "api", require("extensions.helmsman.config").api },
   { "hosts", s.list(s.text { what = "a host", verify = with(names.host), plural = "hosts" },
     { doc = "Names by which people and probes reach `listen`, beside addresses and localhost.", default = {} }) },
   { "registries", s.map(host_key, registry, { doc = "How to log in to image registries.", default = {},

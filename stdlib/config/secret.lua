@@ -3,8 +3,8 @@
 -- A secret is read anew at each use, so a rotated file or variable counts at once. Whatever is read is
 -- registered with the log's filter before anybody can write it.
 
-local s = require "schema"
-local sys = require "sys"
+local s = require "base.schema"
+local sys = require "base.sys"
 
 local M = {}
 

@@ -1,6 +1,6 @@
 -- Shapes that several rooms of the configuration share: texts, files, addresses, commands, environments.
 local names = require "config.names"
-local s = require "schema"
+local s = require "base.schema"
 local secret = require "config.secret"
 
 ---Makes a verifier of a check that answers with what is wrong.

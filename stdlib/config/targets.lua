@@ -1,6 +1,6 @@
 -- Where a release runs: the kinds of targets and their keys.
 local names = require "config.names"
-local s = require "schema"
+local s = require "base.schema"
 local shapes = require "config.shapes"
 
 local with, text, argument, command, file = shapes.with, shapes.text, shapes.argument, shapes.command, shapes.file
@@ -33,7 +33,7 @@ local container_name = with(function(value)
 end)
 
 local workload = with(function(value)
-  local known, err = require("rollout").workload(value)
+  local known, err = require("cluster.rollout").workload(value)
   if not known then return "is no workload", err.message:match(": (.+)$") end
 end)
 
@@ -96,7 +96,7 @@ return {
       default = "30s", min = 0 } },
     { "timeout", s.duration { doc = "Time for a rollout.", default = "10m", min = 1 } },
   }, { doc = "A workload of a Kubernetes cluster." }) },
-  require("config.helmsman").target,
+  require("extensions.helmsman.config").target,
   { "keel", s.record({
     { "cluster", text("Cluster it runs in: a name of `clusters`.", { default = "default" }) },
     { "namespace", text("Namespace. Default: the cluster's.",

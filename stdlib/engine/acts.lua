@@ -1,6 +1,6 @@
 -- What people ask of the engine: hold, unhold, roll back, release. Each becomes a row of the journal first.
-local errors, time, unknown = require "errors", require "time", require "unknown"
-local place = require "place"
+local errors, time, unknown = require "errors", require "time", require "base.unknown"
+local place = require "policy.place"
 local view = require "journal.view"
 
 local M = { methods = {} }
@@ -232,7 +232,7 @@ end
 
 -- What a person asks for of an app that follows charts: `api=1.2.3 web=2.0.0`.
 local function resolve_charts(p, what)
-  local set, err = require("charts.follow").compose(p, what)
+  local set, err = require("extensions.charts.follow").compose(p, what)
   return set and { title = set.version, data = { set = set } }, err
 end
 

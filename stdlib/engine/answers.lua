@@ -1,5 +1,5 @@
 -- What the engine answers when somebody asks how it is: health, status, history, why, logs and metrics.
-local present, sys, view = require "engine.present", require "sys", require "journal.view"
+local present, sys, view = require "engine.present", require "base.sys", require "journal.view"
 
 ---@class EngineState
 local Answers = {}

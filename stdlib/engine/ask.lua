@@ -1,5 +1,5 @@
 -- Asking: what a policy says of a place now. The first of the three parts of a decision; it changes nothing.
-local errors, log, policy, sayings = require "errors", require "log", require "policy", require "engine.sayings"
+local errors, log, policy, sayings = require "errors", require "log", require "policy.load", require "engine.sayings"
 
 local M = {}
 

@@ -2,8 +2,9 @@
 --
 -- It finishes with the policy text and the edition of the words that the run started with. Each attempt is counted
 -- before it is made; the fourth is not made: what crashed the host three times is quarantined.
-local errors, log, policy, run_words, runlog, steps, task, time = require "errors", require "log", require "policy",
-  require "run", require "engine.runlog", require "steps", require "task", require "time"
+local errors, log, policy = require "errors", require "log", require "policy.load"
+local run_words, runlog, steps = require "policy.run", require "engine.runlog", require "policy.steps"
+local task, time = require "task", require "time"
 local view = require "journal.view"
 
 local M = {}

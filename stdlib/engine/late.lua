@@ -1,5 +1,5 @@
 -- What somebody else rolled out late: a release was given up for a time because keel had not acted, and then it did.
-local targets, time = require "target", require "time"
+local targets, time = require "targets", require "time"
 
 local M = {}
 
@@ -18,7 +18,7 @@ function M.look(engine, place)
   local target = engine.world.target(targets.about(place.config, newest), engine.config)
   local running = target and target:current()
   if not running or running.digest ~= newest.digest or running.healthy ~= true then return end
-  local what = require("place").called(newest)
+  local what = require("policy.place").called(newest)
   if open then
     if not journal:hasten(open.id) then return end
     engine:lane(place):kick()

@@ -1,7 +1,7 @@
 -- The engine at work: it goes on with what was interrupted, polls and runs until it is told to stop, then parks.
 local errors, fs, poller, task, time = require "errors", require "fs", require "engine.poller", require "task",
   require "time"
-local images, outages, reporter, sources = require "engine.images", require "engine.outages", require "engine.reporter",
+local images, outages, reporter, sources = require "engine.images", require "engine.outages", require "tell.reporter",
   require "engine.sources"
 local view = require "journal.view"
 

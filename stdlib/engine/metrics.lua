@@ -1,5 +1,5 @@
 -- What /metrics shows. Labels are names from the configuration and fixed words, never anything from outside.
-local sys, task, time = require "sys", require "task", require "time"
+local sys, task, time = require "base.sys", require "task", require "time"
 
 local M = {}
 

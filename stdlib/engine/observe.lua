@@ -1,6 +1,6 @@
 -- Observing: what an app's source looks like now, for the policies that are asked next. First sight and new tags are
 -- remembered, a piece at a time: however many there are, others get their turns.
-local errors, parted, time = require "errors", require "parted", require "time"
+local errors, parted, time = require "errors", require "base.parted", require "time"
 
 local M = {}
 
@@ -137,7 +137,7 @@ end
 function M.observe(engine, app, state)
   if app.follows == "git" then return observe_git(engine, app, state) end
   local ok, problem, held = true, nil, nil -- its policies look for themselves, and find what was asked for here
-  if app.charts then ok, problem, held = require("charts.follow").poll(app, engine.world, engine.config) end
+  if app.charts then ok, problem, held = require("extensions.charts.follow").poll(app, engine.world, engine.config) end
   state.error = problem
   if ok then state.polled_at, state.held = time.now(), held end
 end

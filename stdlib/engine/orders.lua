@@ -1,8 +1,9 @@
 -- What scripts and people order of a whole environment: that it is as it should be, or that it is no more. Each
 -- becomes a run like any other.
 local errors, time = require "errors", require "time"
-local acts, ask, judge, places = require "engine.acts", require "engine.ask", require "engine.judge", require "place"
-local targets, view = require "target", require "journal.view"
+local acts, ask, judge = require "engine.acts", require "engine.ask", require "engine.judge"
+local places = require "policy.place"
+local targets, view = require "targets", require "journal.view"
 
 local M = {}
 

@@ -23,7 +23,7 @@ local ROOMS <const> = { "keel" }
 function M.policies(config)
   local names = {}
   for _, key in ipairs(ROOMS) do
-    for _, name in ipairs(config[key] and require(key .. ".discovery").policies(config[key]) or {}) do
+    for _, name in ipairs(config[key] and require("extensions." .. key .. ".discovery").policies(config[key]) or {}) do
       names[#names + 1] = name
     end
   end
@@ -121,7 +121,7 @@ end
 -- Follows one source for as long as its part of the configuration stays.
 local function follow(engine, key)
   local config = engine.config
-  local source, err = require(key .. ".discovery").open(config[key], config, engine.world)
+  local source, err = require("extensions." .. key .. ".discovery").open(config[key], config, engine.world)
   if not source then error(err, 0) end
   local guard <close> = setmetatable({}, { __close = function() source:close() end })
   assert(guard)
@@ -161,7 +161,8 @@ function M.once(engine)
   local ok = true
   for _, key in ipairs(ROOMS) do
     if engine.config[key] then
-      local source, err = require(key .. ".discovery").open(engine.config[key], engine.config, engine.world)
+      local source, err = require("extensions." .. key .. ".discovery")
+        .open(engine.config[key], engine.config, engine.world)
       if source then
         ok = look(engine, key, source) and ok
         source:close()

@@ -1,5 +1,5 @@
 -- What is not as it should be at a place, although nothing is under way there: for status and why.
-local settings = require "target.settings"
+local settings = require "targets.settings"
 
 local M = {}
 

@@ -2,9 +2,9 @@
 -- state of a host that is down give the same answers; the host adds what only it knows.
 local errors, json, log, runlog = require "errors", require "json", require "log", require "engine.runlog"
 local suspension = require "engine.suspension"
-local without_credentials = require("text").without_credentials
+local without_credentials = require("base.text").without_credentials
 local problems, retention = require "journal.problems", require "journal.retention"
-local unknown = require "unknown"
+local unknown = require "base.unknown"
 
 local M = {}
 
@@ -96,7 +96,7 @@ function M.environment(journal, app, environment, engine)
   local state, reason = "idle", nil
   local approval = open and open.state == "running" and M.waits_for(journal, open) or nil
   if approval then
-    state, reason = "waiting", ("%s %s"):format(open.title, require("approval").words(approval))
+    state, reason = "waiting", ("%s %s"):format(open.title, require("policy.approval").words(approval))
   elseif open and open.state == "running" and not (hold and (attempt_of(engine, open) or {}).held) then
     state, reason = "running", open.title
   elseif hold then

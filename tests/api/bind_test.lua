@@ -3,7 +3,8 @@
 local check = require "check"
 local fs, gzip, http, json, log, proc = require "fs", require "gzip", require "http", require "json", require "log",
   require "proc"
-local semver, store, sys, task, yaml = require "semver", require "store", require "sys", require "task", require "yaml"
+local semver, store, sys, task = require "semver", require "store", require "base.sys", require "task"
+local yaml = require "yaml"
 local httpd = require "fixture.httpd"
 local test, eq, ok, raises = check.test, check.eq, check.ok, check.raises
 

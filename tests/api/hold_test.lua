@@ -1,6 +1,6 @@
 -- fs.lock and fs.temp_dir: held until let go, by whatever way.
 local check = require "check"
-local fs, proc, sys, task, time = require "fs", require "proc", require "sys", require "task", require "time"
+local fs, proc, sys, task, time = require "fs", require "proc", require "base.sys", require "task", require "time"
 local test, eq, ok, fails, raises = check.test, check.eq, check.ok, check.fails, check.raises
 
 local function scratch()

@@ -1,6 +1,6 @@
 -- http: one request against the scripted server: methods, headers, bodies, limits, time, cancellation.
 local check = require "check"
-local fs, http, sys, task, time = require "fs", require "http", require "sys", require "task", require "time"
+local fs, http, sys, task, time = require "fs", require "http", require "base.sys", require "task", require "time"
 local httpd = require "fixture.httpd"
 local test, eq, ok, fails, raises, has = check.test, check.eq, check.ok, check.fails, check.raises, check.has
 

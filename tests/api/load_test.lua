@@ -1,6 +1,6 @@
 -- sys, as far as it loads: embedded files, chunks of text, modules and their files.
 local check = require "check"
-local fs, proc, sys = require "fs", require "proc", require "sys"
+local fs, proc, sys = require "fs", require "proc", require "base.sys"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 
 -- Runs a shell's line; $MOONTIDE is this program and $DIR a folder with the given scripts.

@@ -2,7 +2,7 @@
 local check = require "check"
 local errors, fs, hash, json = require "errors", require "fs", require "hash", require "json"
 local log = require "log"
-local proc, sys, task, time = require "proc", require "sys", require "task", require "time"
+local proc, sys, task, time = require "proc", require "base.sys", require "task", require "time"
 local test, eq, ok, fails, raises, has = check.test, check.eq, check.ok, check.fails, check.raises, check.has
 
 -- Runs code in a process of its own; returns what it wrote to stderr, and the result.

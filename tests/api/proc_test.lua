@@ -1,7 +1,7 @@
 -- proc: what a child gets, what comes back, and that nothing of it outlives its task, its handle or its host.
 local check = require "check"
-local fs, json, proc, sys, task, time = require "fs", require "json", require "proc", require "sys", require "task",
-  require "time"
+local fs, json, proc, sys = require "fs", require "json", require "proc", require "base.sys"
+local task, time = require "task", require "time"
 local test, eq, ok, fails, raises, has = check.test, check.eq, check.ok, check.fails, check.raises, check.has
 
 -- What it does when asked is told in tests/fixture/child.c.

@@ -1,7 +1,7 @@
 -- serve: what a handler gets and gives, and what becomes of it when things go wrong.
 local check = require "check"
 local errors, fs, http, json = require "errors", require "fs", require "http", require "json"
-local log, proc, serve, sys = require "log", require "proc", require "serve", require "sys"
+local log, proc, serve, sys = require "log", require "proc", require "serve", require "base.sys"
 local task, time = require "task", require "time"
 local test, eq, ok, fails, raises, has = check.test, check.eq, check.ok, check.fails, check.raises, check.has
 

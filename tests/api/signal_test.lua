@@ -1,11 +1,11 @@
 -- Signals from outside: caught ones are kept and handed out, the others do what they always do.
 local check = require "check"
-local fs, proc, sys, time = require "fs", require "proc", require "sys", require "time"
+local fs, proc, sys, time = require "fs", require "proc", require "base.sys", require "time"
 local test, eq = check.test, check.eq
 
 local READY <const> = [[
   local path, sent = ...
-  local fs, sys, task, time = require "fs", require "sys", require "task", require "time"
+  local fs, sys, task, time = require "fs", require "base.sys", require "task", require "time"
   local function ready() assert(fs.write(path, "")) end
 ]]
 

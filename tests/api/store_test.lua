@@ -1,7 +1,7 @@
 -- store: values in and out, rows, transactions that take everything back, limits, and the ways files can be wrong.
 local check = require "check"
 local errors, fs, json, lab = require "errors", require "fs", require "json", require "lab"
-local proc, store, sys = require "proc", require "store", require "sys"
+local proc, store, sys = require "proc", require "store", require "base.sys"
 local task, time = require "task", require "time"
 local test, eq, ok, fails, raises, has = check.test, check.eq, check.ok, check.fails, check.raises, check.has
 

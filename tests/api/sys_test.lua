@@ -1,6 +1,6 @@
 -- sys: what the process tells of itself, and what scripts cannot reach.
 local check = require "check"
-local fs, proc, sys = require "fs", require "proc", require "sys"
+local fs, proc, sys = require "fs", require "proc", require "base.sys"
 local test, eq, ok, has, raises = check.test, check.eq, check.ok, check.has, check.raises
 
 test("the process knows itself", function()
@@ -34,7 +34,7 @@ local function shell(scripts, line)
 end
 
 test("output that is lost is a failure, however it was printed; a reader that had enough is none", function()
-  local printing = { hello = [[print "hello"]], writing = [[require("sys").write(1, "hello\n")]] }
+  local printing = { hello = [[print "hello"]], writing = [[require("base.sys").write(1, "hello\n")]] }
   for name in pairs(printing) do
     local run = "$MOONTIDE exec $DIR/" .. name .. ".lua"
     local full = shell(printing, run .. " >/dev/full")
@@ -57,7 +57,7 @@ test("a file that is opened never takes the place of a closed standard descripto
     local lock = assert(fs.lock(... .. "/lock"))
     local db = assert(require("store").open(... .. "/db"))
     print "stray"
-    require("sys").write(2, "stray")
+    require("base.sys").write(2, "stray")
     assert(db:exec "CREATE TABLE t (a)")
     assert(db:check())
     lock:close()
@@ -74,7 +74,7 @@ end)
 
 test("one task reads a descriptor at a time; a second is told, and nobody stands still", function()
   local script = [[
-    local sys, task, time = require "sys", require "task", require "time"
+    local sys, task, time = require "base.sys", require "task", require "time"
     local first = task.spawn(sys.read, 0)
     time.sleep(0)
     print(select(2, pcall(sys.read, 0)))
@@ -86,13 +86,13 @@ test("one task reads a descriptor at a time; a second is told, and nobody stands
   has(result.stdout, "another task already reads descriptor 0")
   has(result.stdout, "3\tline\n")
   eq(result.code, 0)
-  eq(shell({ read = [[print((require("sys").read(0)))]] }, "$MOONTIDE exec $DIR/read.lua </dev/null").stdout, "nil\n")
-  eq(shell({ read = [[print((require("sys").read(0)))]] }, "$MOONTIDE exec $DIR/read.lua <$DIR/read.lua").stdout,
-    [[print((require("sys").read(0)))]] .. "\n")
+  local read = [[print((require("base.sys").read(0)))]]
+  eq(shell({ read = read }, "$MOONTIDE exec $DIR/read.lua </dev/null").stdout, "nil\n")
+  eq(shell({ read = read }, "$MOONTIDE exec $DIR/read.lua <$DIR/read.lua").stdout, read .. "\n")
 end)
 
 test("scripts do not reach the tables of C, nor what only the host may", function()
-  for _, name in ipairs { "core.sys", "core.http", "prelude" } do
+  for _, name in ipairs { "core.sys", "core.http", "base.prelude" } do
     raises("not for scripts", require, name)
   end
   raises("undefined variable 'io'", function() return io end) -- luacheck: ignore

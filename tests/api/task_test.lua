@@ -1,6 +1,6 @@
 -- core.task and the loop: waiting, cancelling, deadlines, limits, fairness.
 local check = require "check"
-local fs, proc, sys, task, time = require "fs", require "proc", require "sys", require "task", require "time"
+local fs, proc, sys, task, time = require "fs", require "proc", require "base.sys", require "task", require "time"
 local test, eq, ok, fails, raises = check.test, check.eq, check.ok, check.fails, check.raises
 
 test("a task's results reach whoever joins it, also twice and late", function()

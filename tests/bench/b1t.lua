@@ -7,7 +7,7 @@ local fs = require "fs"
 local cage = require "lab.cage"
 local kit = require "bench.kit"
 local lab = require "lab"
-local sys = require "sys"
+local sys = require "base.sys"
 
 local BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 local INFLIGHT = 8

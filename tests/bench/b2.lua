@@ -1,5 +1,5 @@
 -- B2: what a host holds in memory while nothing happens, with 0, 100 and 1,000 apps polled each minute.
-local fs, proc, sys, time = require "fs", require "proc", require "sys", require "time"
+local fs, proc, sys, time = require "fs", require "proc", require "base.sys", require "time"
 local apps = require "bench.apps"
 local kit = require "bench.kit"
 local lab = require "lab"

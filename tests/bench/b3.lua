@@ -1,5 +1,5 @@
 -- B3: from exec to the first byte of the first request, with 1, 100 and 10,000 apps to look after.
-local sys = require "sys"
+local sys = require "base.sys"
 local apps = require "bench.apps"
 local kit = require "bench.kit"
 local lab = require "lab"

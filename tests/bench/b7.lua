@@ -8,7 +8,7 @@
 -- the pods of every workload twice at each look; unlike keel it may ask more than five times a second, or it would not
 -- know all repositories before the bench is over. So its figures are better than keel's own.
 local fs, json, proc, sys, task, time =
-  require "fs", require "json", require "proc", require "sys", require "task", require "time"
+  require "fs", require "json", require "proc", require "base.sys", require "task", require "time"
 local cluster, tools = require "cluster.lab", require "cluster.tools"
 local kit = require "bench.kit"
 local lab = require "lab"

@@ -1,6 +1,6 @@
 -- B8: how long the loop is kept at a time when git lists 150,000 tags, and a registry 8,225; and when the production
 -- policy judges and sorts 100,000 new ones.
-local json, sys = require "json", require "sys"
+local json, sys = require "json", require "base.sys"
 local kit = require "bench.kit"
 
 return function()

@@ -1,5 +1,5 @@
 -- What every benchmark needs: interleaved rounds, one instrument for all peers, medians, ratios, raw output.
-local fs, json, proc, sys, time = require "fs", require "json", require "proc", require "sys", require "time"
+local fs, json, proc, sys, time = require "fs", require "json", require "proc", require "base.sys", require "time"
 local lab = require "lab"
 
 local M = { quick = false }

@@ -2,7 +2,7 @@
 --
 -- Each poll is what the engine does for a place: a task that asks a compiled policy, in the policies' environment,
 -- with their limits and their deadline. The policy asks for its URL with the ETag of last time: unchanged.
-local policy, task, time = require "policy", require "task", require "time"
+local policy, task, time = require "policy.load", require "task", require "time"
 
 local POLICY = [[
 local http = require "http"

@@ -3,7 +3,7 @@
 --
 -- The shipped production policy is asked of a repository with so many tags, all of them new: it judges each and sorts
 -- them. Meanwhile another task wants a turn each millisecond.
-local policy, semver, sys, task, time = require "policy", require "semver", require "sys", require "task",
+local policy, semver, sys, task, time = require "policy.load", require "semver", require "base.sys", require "task",
   require "time"
 
 local count = tonumber((...))

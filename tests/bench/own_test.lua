@@ -1,7 +1,7 @@
 -- Our own sides of the benchmarks still do what they measure: a bench that nobody runs for a week must not rot.
 local check = require "check"
 local lab = require "lab"
-local json, serve, sys = require "json", require "serve", require "sys"
+local json, serve, sys = require "json", require "serve", require "base.sys"
 local test, eq, ok = check.test, check.eq, check.ok
 
 local function own(name, ...)

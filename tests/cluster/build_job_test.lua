@@ -2,7 +2,8 @@
 -- commands of its containers, against a real registry.
 local check, cluster, lab = require "check", require "cluster.lab", require "lab"
 local fs, kubernetes, task, time = require "fs", require "kubernetes", require "task", require "time"
-local handover, job, manifest = require "builder.handover", require "builder.job", require "builder.manifest"
+local handover, job = require "images.builder.handover", require "images.builder.job"
+local manifest = require "images.builder.manifest"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
 local COMMIT <const> = ("a1b2"):rep(10)
@@ -30,7 +31,7 @@ local function request_of(options)
     output = function(stream, line) r.lines[#r.lines + 1] = stream .. ": " .. line end,
     progress = function(text) r.progress[#r.progress + 1] = text end,
   }
-  r.registry = require("registry").repository(name, r.cfg)
+  r.registry = require("images.registry").repository(name, r.cfg)
   return r
 end
 
@@ -178,11 +179,11 @@ test("the containers' own commands build and push, from a context that this host
   r.archive = lab.dir("context") .. "/context.tar"
   lab.run { "tar", "-C", files, "-cf", r.archive, "." }
   r.name = where.host .. "/team/real:sha-" .. COMMIT
-  r.registry = require("registry").repository(where.host .. "/team/real", r.cfg)
+  r.registry = require("images.registry").repository(where.host .. "/team/real", r.cfg)
   r.cfg.builder.authorities = nil
   local engine = { health = function() return { live = true, ready = true } end, metrics = function() return {} end }
   local door <close> = ok(require("serve").listen { address = "127.0.0.1", port = 0,
-    handler = require("control").public_handler(engine) })
+    handler = require("people.control").public_handler(engine) })
   local name = handover.name()
   local offer <close> = handover.offer(name, r.archive)
   local base = "http://127.0.0.1:" .. door.port
@@ -255,7 +256,7 @@ local function in_a_real_pod(privileged)
   lab.run { "tar", "-C", files, "-cf", r.archive, "." }
   local engine = { health = function() return { live = true, ready = true } end, metrics = function() return {} end }
   local door <close> = ok(require("serve").listen { address = "127.0.0.1", port = 0,
-    handler = require("control").public_handler(engine) })
+    handler = require("people.control").public_handler(engine) })
   r.cfg.builder.url = "http://127.0.0.1:" .. door.port
   on_real_node()
   local digest, err = job.build(r)

@@ -22,12 +22,12 @@ test("buildkit without our certificate, or not there, is told as it is", functio
   fails("not_found", w.registry:digest("sha-" .. commit))
   w.cfg.builder = good
   eq(ok(w.ensure(commit)).built, true)
-  eq(require("builder.buildkit").available { builder = good }, true)
+  eq(require("images.builder.buildkit").available { builder = good }, true)
 end, 120)
 
 test("what buildctl says is read line by line, whatever it is", function()
   local out, progress = {}, {}
-  local line, words = require("builder.buildkit").reader {
+  local line, words = require("images.builder.buildkit").reader {
     output = function(stream, text) out[#out + 1] = stream .. " " .. text end,
     progress = function(text) progress[#progress + 1] = text end,
   }

@@ -10,7 +10,7 @@
 --   museum:put("web", "1.2.3", bytes)     -- as if somebody had uploaded it
 --   museum.log                            -- "GET /api/charts/web", ... in order
 local check = require "check"
-local archive, base, tools = require "charts.archive", require "lab.base", require "cluster.tools"
+local archive, base, tools = require "extensions.charts.archive", require "lab.base", require "cluster.tools"
 local errors, fs, gzip, hash, http, json, semver, serve, time, yaml = require "errors", require "fs", require "gzip",
   require "hash", require "http", require "json", require "semver", require "serve", require "time", require "yaml"
 

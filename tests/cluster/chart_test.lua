@@ -113,7 +113,7 @@ test("the schema knows every top-level key of the configuration, but those that 
   local schema = ok(json.decode(ok(fs.read(CHART .. "/values.schema.json"))))
   local known = schema.properties.config.properties
   local own = { state = true, listen = true, scripts = true }
-  local printed = lab.run { require("sys").exe(), "help", "config", "--markdown" }
+  local printed = lab.run { require("base.sys").exe(), "help", "config", "--markdown" }
   local count = 0
   for key in printed:gmatch("\n| `([%w_]+)` |") do
     eq(known[key] ~= nil, not own[key], key)

@@ -5,7 +5,7 @@
 local check = require "check"
 local base, cluster, lab, tools = require "lab.base", require "cluster.lab", require "lab", require "cluster.tools"
 local chart_museum = require "cluster.chart_museum"
-local errors, json, kubernetes, targets = require "errors", require "json", require "kubernetes", require "target"
+local errors, json, kubernetes, targets = require "errors", require "json", require "kubernetes", require "targets"
 local secret = require "config.secret"
 local sim = require "sim"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
@@ -71,7 +71,7 @@ local function open()
   cfg.apps.shop = shop
   table.insert(cfg.app_list, shop)
   s.sim = sim.open(dir .. "/world")
-  local world, real = s.sim:world(), require("world").real()
+  local world, real = s.sim:world(), require("engine.world").real()
   local simulated = world.target
   world.repository, world.charts = real.repository, real.charts
   world.target = function(at, config) return at.app == "shop" and targets.open(at, config) or simulated(at, config) end

@@ -1,7 +1,8 @@
 -- Charts with the real helm and the real registry: what we read, package and push is what Helm reads, packages and
 -- pushes; and the stand-in for ChartMuseum is one to Helm. No cluster is asked.
 local check = require "check"
-local archive, charts, oci = require "charts.archive", require "charts", require "charts.oci"
+local archive, charts = require "extensions.charts.archive", require "extensions.charts"
+local oci = require "extensions.charts.oci"
 local lab, tools = require "lab", require "cluster.tools"
 local chart_museum = require "cluster.chart_museum"
 local fs, hash, http, json, proc, yaml = require "fs", require "hash", require "http", require "json", require "proc",
@@ -129,10 +130,10 @@ local function publisher(repo, to, cfg, state)
   local app = { name = "shop", follows = "git", poll = 30, image = "registry.invalid/shop", source = { url = repo.url },
     publish = { charts = { "charts/web" }, to = to, version = "0.0.0-staging.{count}", command = { HELM },
       timeout = 60 } }
-  local world = require("world").real()
+  local world = require("engine.world").real()
   local words = {}
   return {
-    app = app, cfg = cfg, world = world, work = state .. "/work", repo = require("git").repository {
+    app = app, cfg = cfg, world = world, work = state .. "/work", repo = require("sources.git").repository {
       url = repo.url, mirrors = state .. "/mirrors" },
     hooks = { output = function(_, line) table.insert(words, line) end, progress = function() end }, words = words,
   }
@@ -140,7 +141,7 @@ end
 
 local function publish(request, commit, version, app_version)
   request.commit, request.path, request.version, request.app_version = commit, "charts/web", version, app_version
-  return require("charts.publish").chart(request)
+  return require("extensions.charts.publish").chart(request)
 end
 
 -- A museum with a login that has the chart which others need.
@@ -249,7 +250,7 @@ test("staging and production publish a repository's charts; a branch that is res
   app.source, app.publish = { url = repo.url }, publisher(repo, main, cfg, dir).app.publish
   cfg.chart_repositories = { main = main }
   local world = sim.open(dir .. "/world"):world()
-  local real = require("world").real()
+  local real = require("engine.world").real()
   world.repository, world.charts = real.repository, real.charts
   local engine = ok(require("engine").open { config = cfg, world = world, load = function() return cfg end })
   check.defer(function() engine:close() end)

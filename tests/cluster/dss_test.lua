@@ -3,8 +3,8 @@
 local check = require "check"
 local base, cluster, tools = require "lab.base", require "cluster.lab", require "cluster.tools"
 local museums = require "cluster.chart_museum"
-local fs, http, json, proc, sys, yaml = require "fs", require "http", require "json", require "proc", require "sys",
-  require "yaml"
+local fs, http, json, proc = require "fs", require "http", require "json", require "proc"
+local sys, yaml = require "base.sys", require "yaml"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 
 local REPOSITORIES <const> = {

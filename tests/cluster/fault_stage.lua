@@ -2,7 +2,7 @@
 -- and whose staging is a Deployment of a real API server. Between both a wire that can be told to do harm.
 local base, check = require "lab.base", require "check"
 local http, json, serve, sim, task = require "http", require "json", require "serve", require "sim", require "task"
-local kubernetes, targets = require "kubernetes", require "target"
+local kubernetes, targets = require "kubernetes", require "targets"
 
 local M = {}
 

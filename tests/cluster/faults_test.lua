@@ -54,7 +54,7 @@ test("409: somebody writes between our reading and our writing; one rollout, and
 end)
 
 test("a watch that is cut at every byte of an event follows its rollout all the same", function()
-  local follow = require "kubernetes.follow"
+  local follow = require "cluster.follow"
   local before, most = follow.first_pause, follow.longest_pause
   check.defer(function() follow.first_pause, follow.longest_pause = before, most end)
   follow.first_pause, follow.longest_pause = 0.0005, 0.001

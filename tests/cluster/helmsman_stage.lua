@@ -1,8 +1,8 @@
 -- What the cluster's tests of helmsman begin with: small charts, desired state files, a namespace, a target.
 local base, cluster, tools = require "lab.base", require "cluster.lab", require "cluster.tools"
-local bundle = require "charts.bundle"
+local bundle = require "extensions.charts.bundle"
 local check = require "check"
-local json, kubernetes, targets = require "json", require "kubernetes", require "target"
+local json, kubernetes, targets = require "json", require "kubernetes", require "targets"
 local ok = check.ok
 
 local M = {}

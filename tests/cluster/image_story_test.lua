@@ -2,7 +2,7 @@
 -- token of the chart's service account with exactly the chart's rights, the chart's configuration, a real API server;
 -- a real BuildKit builds, and where there is a real node, real pods answer.
 local check, cluster, lab = require "check", require "cluster.lab", require "lab"
-local fs, http, json, registry_of = require "fs", require "http", require "json", require "registry"
+local fs, http, json, registry_of = require "fs", require "http", require "json", require "images.registry"
 local box = require "image.box"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 

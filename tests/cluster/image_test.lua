@@ -77,7 +77,7 @@ test("git, names, TLS and a writable state work inside", function()
   lab.write(dir .. "/ca.pem", ok(fs.read(secure.ca)), 420)
   lab.write(dir .. "/script.lua", ([[
 local fs, http = require "fs", require "http"
-local repo = require("git").repository { url = %q, mirrors = "/var/lib/moontide/mirrors" }
+local repo = require("sources.git").repository { url = %q, mirrors = "/var/lib/moontide/mirrors" }
 assert(repo:fetch(%q))
 assert(repo:archive(%q, { to = "/tmp/context.tar" }))
 print("archived " .. assert(fs.stat("/tmp/context.tar")).size)

@@ -1,7 +1,7 @@
 -- Jobs as checks of a release, in the real cluster: kwok plays their pods.
 local check = require "check"
 local cluster = require "cluster.lab"
-local base, task, time, verify = require "lab.base", require "task", require "time", require "verify"
+local base, task, time, verify = require "lab.base", require "task", require "time", require "checks.verify"
 local kit = require "cluster.targets"
 local digest, image, open = kit.digest, kit.image, kit.open
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has

@@ -82,7 +82,7 @@ local function beside(s, world)
     end
     return cfg
   end
-  local real, parts = require("world").real(), world:world()
+  local real, parts = require("engine.world").real(), world:world()
   parts.registry, parts.target, parts.verify, parts.cluster = real.registry, real.target, real.verify, real.cluster
   parts.ensure_image = function(request)
     local digest = s.push("sha-" .. request.commit, request.commit)
@@ -146,7 +146,7 @@ end)
 
 test("beside keel: what it would never act on is told before anybody waits, and its absence is noticed", function()
   local s = stage()
-  local target = require "target"
+  local target = require "targets"
   local digest = s.push("staging", "one")
   s.push("1.0.0", "one")
   kit.kubelet(s.c, s.ns, s.registry)
@@ -209,7 +209,7 @@ test("beside keel: taking back moves the tag and waits for keel, whatever the ba
   local hand = kit.kubelet(s.c, s.ns, s.registry)
   s.web("web", "staging", { policy = "force", matchTag = "true" })
   local function open()
-    return assert(require("target").open({ app = "web", name = "x", target = { kind = "keel", cluster = "default",
+    return assert(require("targets").open({ app = "web", name = "x", target = { kind = "keel", cluster = "default",
       namespace = s.ns, workload = "deployment/web", containers = {}, timeout = 60, patience = 0 } },
       { clusters = clusters(s), registries = {}, state = folder() }))
   end
@@ -235,7 +235,7 @@ test("beside keel: taking back moves the tag and waits for keel, whatever the ba
     output = function() end, progress = function(words) said[#said + 1] = words end } }
   local target = open()
   ok(target:apply(back))
-  eq(require("registry").repository(s.repo, { registries = {} }):digest("staging"), one)
+  eq(require("images.registry").repository(s.repo, { registries = {} }):digest("staging"), one)
   local waiting = task.spawn(function() return target:wait(back) end)
   s.eventually("it waits", function() return said[1] end)
   has(said[1], "keel has not acted")

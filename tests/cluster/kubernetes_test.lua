@@ -1,7 +1,7 @@
 -- The client of the Kubernetes API against a real API server.
 local check = require "check"
 local cluster = require "cluster.lab"
-local access, kubernetes = require "kubernetes.access", require "kubernetes"
+local access, kubernetes = require "cluster.access", require "kubernetes"
 local http, json, task, time = require "http", require "json", require "task", require "time"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
@@ -202,10 +202,10 @@ test("a service account's files are a way in", function()
   local ns = c:namespace "kube"
   local token = c:service_account(ns, "pod", { { resources = { "configmaps" }, verbs = { "list" } } })
   local dir = c:pod_secrets(token, ns)
-  local sys, proc = require "sys", require "proc"
+  local sys, proc = require "base.sys", require "proc"
   local base = require "lab.base"
   local script = base.write(base.dir("script") .. "/pod.lua", [[
-local access, kubernetes = require "kubernetes.access", require "kubernetes"
+local access, kubernetes = require "cluster.access", require "kubernetes"
 local client = kubernetes.client(assert(access.in_cluster(...)))
 local list = assert(client:list(kubernetes.path("configmap", client.namespace)))
 print(client.namespace, #list.items)

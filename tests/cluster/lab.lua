@@ -12,7 +12,7 @@
 local base = require "lab.base"
 local check = require "check"
 local fs, hash, http, json, proc, sys =
-  require "fs", require "hash", require "http", require "json", require "proc", require "sys"
+  require "fs", require "hash", require "http", require "json", require "proc", require "base.sys"
 local planes, stages, tools = require "cluster.plane", require "cluster.stages", require "cluster.tools"
 
 local M = {}

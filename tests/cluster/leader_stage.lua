@@ -4,7 +4,7 @@
 -- Moontide says.
 local base, check, cluster = require "lab.base", require "check", require "cluster.lab"
 local fs, http, json, proc, serve, sim, sys, time = require "fs", require "http", require "json", require "proc",
-  require "serve", require "sim", require "sys", require "time"
+  require "serve", require "sim", require "base.sys", require "time"
 
 local M = { DURATION = 4, RENEW = 2.5, RETRY = 0.5 }
 
@@ -115,7 +115,8 @@ function Host:get(path)
 end
 
 function Host:status()
-  return assert(require("client").open(self.state, ("%s/control-%s.sock"):format(self.state, self.name)):status()).host
+  return assert(require("people.client").open(self.state,
+    ("%s/control-%s.sock"):format(self.state, self.name)):status()).host
 end
 
 -- What the programs wrote: { at, what, host, environment, commit }.

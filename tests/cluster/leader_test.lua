@@ -1,7 +1,7 @@
 -- Several hosts and one Lease of a real API server: who dies, is stopped, is cut off or says goodbye, and who acts
 -- then.
 local base, check, kubernetes = require "lab.base", require "check", require "kubernetes"
-local election, fs, hash, lease = require "leader.election", require "fs", require "hash", require "leader.lease"
+local election, fs, hash, lease = require "hosts.election", require "fs", require "hash", require "hosts.lease"
 local stages, task, time = require "cluster.leader_stage", require "task", require "time"
 local test, eq, ok = check.test, check.eq, check.ok
 
@@ -35,7 +35,7 @@ test("a standby is alive and ready, not active, and says who leads; the leader i
   eq(leader.leader.generation, 1)
   eq(s:lease().holderIdentity, leader.leader.identity)
   eq(fs.exists(b.state .. "/journal.db"), false) -- a standby has nothing of the state open
-  local err = check.fails("busy", require("client").open(b.state, b.state .. "/control-b.sock"):hold {
+  local err = check.fails("busy", require("people.client").open(b.state, b.state .. "/control-b.sock"):hold {
     app = "web", by = "me" })
   check.has(err.message, "ask the one that acts: a_")
 end)
@@ -67,7 +67,7 @@ test("SIGKILL, two state folders: the standby starts clean, and rolls out again 
   s:await("end", "one")
   s.world:tag("v1.0.0", "one")
   s:await("end", "one", 20, 2)
-  ok(require("client").open(a.state, a.state .. "/control-a.sock"):hold {
+  ok(require("people.client").open(a.state, a.state .. "/control-a.sock"):hold {
     app = "web", environment = "production", by = "ann" })
   time.sleep(RETRY * 2) -- what a successor should know goes with the next renewal
   local killed = time.now()
@@ -81,7 +81,7 @@ test("SIGKILL, two state folders: the standby starts clean, and rolls out again 
   s:await("end", "two")
   time.sleep(1)
   eq(s:count "begin", 3) -- production is held, by somebody who told the other host
-  local door = require("client").open(b.state, b.state .. "/control-b.sock")
+  local door = require("people.client").open(b.state, b.state .. "/control-b.sock")
   eq(assert(door:status()).apps[1].environments[2].hold.by, "ann")
   ok(door:unhold { app = "web", environment = "production", by = "ann" })
   s:await("end", "two", 20, 2)
@@ -259,7 +259,8 @@ test("once acts only when no other host does, and gives the lead back", function
     apps = { web = { source = "%s/nothing.git", image = "127.0.0.1:1/team/web", environments = { staging = {
       target = { kind = "command", apply = { "/bin/true" } } } } } } }]]):format(dir, s.kubeconfig, s.ns, dir))
   local function once()
-    return assert(require("proc").run { require("sys").exe(), "once", "--config", dir .. "/moontide.lua", timeout = 60,
+    return assert(require("proc").run { require("base.sys").exe(), "once",
+      "--config", dir .. "/moontide.lua", timeout = 60,
       stderr = "stdout" })
   end
   local a = s:start("a", { work = 50 })

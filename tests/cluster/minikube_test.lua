@@ -51,7 +51,7 @@ local function only_form(c, argv)
         has(c:kubectl { verb, "--help" }, "Usage:")
         ok(c:kubectl { "get", "-n", argv[2], argv[i + 1]:find("/") and argv[i + 1] or "svc" })
         local inner = table.concat(argv, " "):match("%-%- moontide (%S+)")
-        if inner then ok(fs.exists("stdlib/cli/" .. inner .. ".lua"), inner) end
+        if inner then ok(fs.exists("stdlib/people/cli/" .. inner .. ".lua"), inner) end
         return true
       end
     end
@@ -108,7 +108,7 @@ test("the configuration of the page is one that Moontide takes", function()
     if object.kind == "ConfigMap" and object.data["moontide.json"] then found = object.data["moontide.json"] end
   end
   local file = lab.write(lab.dir("config") .. "/moontide.json", ok(found))
-  lab.run { require("sys").exe(), "check", "--config", file }
+  lab.run { require("base.sys").exe(), "check", "--config", file }
   local config = ok(json.decode(found))
   eq(config.apps.hello.source, "https://github.com/somebody/hello.git")
   eq(config.state, "/var/lib/moontide/state")

@@ -1,6 +1,6 @@
 -- An image that runs a script with our own program: the program, the libraries that it is linked to, the script.
 local base, lab = require "lab.base", require "lab"
-local fs, sys = require "fs", require "sys"
+local fs, sys = require "fs", require "base.sys"
 
 local function read(path) return assert(fs.read(path, { max = 256 << 20 })) end
 

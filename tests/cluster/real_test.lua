@@ -1,7 +1,7 @@
 -- The real node: real containers from a real registry, with addresses of their own.
 local check = require "check"
 local base, lab = require "lab.base", require "lab"
-local fs, sys = require "fs", require "sys"
+local fs, sys = require "fs", require "base.sys"
 local cluster = require "cluster.lab"
 local test, eq, has = check.test, check.eq, check.has
 
@@ -68,7 +68,7 @@ end
 -- What the container runs: asks the API server who it is, as any client in a pod does.
 local ASK <const> = [[
 local fs, http, json = require "fs", require "http", require "json"
-local sys = require "sys"
+local sys = require "base.sys"
 local dir = "/var/run/secrets/kubernetes.io/serviceaccount"
 local url = ("https://%s:%s/apis/authentication.k8s.io/v1/selfsubjectreviews"):format(
   sys.env "KUBERNETES_SERVICE_HOST", sys.env "KUBERNETES_SERVICE_PORT")

@@ -2,7 +2,7 @@
 local check = require "check"
 local base, lab = require "lab.base", require "lab"
 local cluster = require "cluster.lab"
-local fs, proc, sys = require "fs", require "proc", require "sys"
+local fs, proc, sys = require "fs", require "proc", require "base.sys"
 local test, eq, has = check.test, check.eq, check.has
 
 local function command(word, dir) return { sys.exe(), "exec", "tests/cluster.lua", word, dir } end

@@ -85,7 +85,7 @@ function()
     }
     local real = host.world.target
     host.world.target = function(environment, cfg)
-      if environment.name == "staging" then return require("target").open(environment, cfg) end
+      if environment.name == "staging" then return require("targets").open(environment, cfg) end
       return real(environment, cfg)
     end
     hosts[i] = { engine = host, done = task.spawn(function() return host:run() end) }

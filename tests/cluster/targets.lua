@@ -1,7 +1,7 @@
 -- What the tests of the kubernetes target begin with: a target on a namespace of its own, requests, a repository.
 local check = require "check"
 local cluster = require "cluster.lab"
-local base, lab, targets, time = require "lab.base", require "lab", require "target", require "time"
+local base, lab, targets, time = require "lab.base", require "lab", require "targets", require "time"
 local ok = check.ok
 
 local M = {}

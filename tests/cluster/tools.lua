@@ -4,7 +4,7 @@
 -- A program is built again when what it comes from changed: its module files, its package, its flags.
 local base = require "lab.base"
 local fs, hash, proc, sys, task, time =
-  require "fs", require "hash", require "proc", require "sys", require "task", require "time"
+  require "fs", require "hash", require "proc", require "base.sys", require "task", require "time"
 
 local M = {}
 

@@ -1,5 +1,5 @@
 -- Fails each allocation of a log line, a redaction and a new secret in turn: the call may fail, the next one works.
-local errors, log, sys = require "errors", require "log", require "sys"
+local errors, log, sys = require "errors", require "log", require "base.sys"
 
 local function is_memory(raised)
   return errors.is(raised, "memory") or tostring(raised):find("not enough memory", 1, true) ~= nil

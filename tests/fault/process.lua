@@ -1,5 +1,5 @@
 -- Every allocation that the questions about the process and the program need, failed in turn.
-local errors, sys = require "errors", require "sys"
+local errors, sys = require "errors", require "base.sys"
 local sweep = require "lib.sweep"
 
 sweep.run("sys.args, env", function() return #sys.args() > 0 and (sys.env "PATH" or true) end)

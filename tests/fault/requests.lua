@@ -1,6 +1,6 @@
 -- Every allocation that HTTP requests need, failed in turn: in our rooms, in Lua, in libuv. libcurl's own memory is
 -- its own business (its torture tests), except that it must not be left behind.
-local fs, http, proc, sys = require "fs", require "http", require "proc", require "sys"
+local fs, http, proc, sys = require "fs", require "http", require "proc", require "base.sys"
 local sweep = require "lib.sweep"
 
 local server <close> = assert(proc.spawn { sys.exe():gsub("/[^/]+$", "") .. "/fixture/httpd" })

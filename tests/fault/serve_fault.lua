@@ -1,5 +1,5 @@
 -- Fails each allocation while a server opens, answers and streams: that request may fail, the next one works.
-local errors, fs, http, serve, sys = require "errors", require "fs", require "http", require "serve", require "sys"
+local errors, fs, http, serve, sys = require "errors", require "fs", require "http", require "serve", require "base.sys"
 local time = require "time"
 
 local failures = 0

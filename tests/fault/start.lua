@@ -2,7 +2,7 @@
 -- fortieth part further on, alone and with all that follow. It must say what is wrong and end with 70, or work.
 --
 -- With an argument, only that one: moontide exec tests/fault/start.lua 1234+
-local proc, sys = require "proc", require "sys"
+local proc, sys = require "proc", require "base.sys"
 
 local function start(plan)
   return assert(proc.run {

@@ -1,6 +1,7 @@
 -- Every allocation that tasks, waits, deadlines, clocks and signals need, failed in turn. A task that could not be
 -- started never runs, and one that ended says how, or that memory ran out: never that it was something else.
-local errors, proc, sys, task, time = require "errors", require "proc", require "sys", require "task", require "time"
+local errors, proc, sys, task = require "errors", require "proc", require "base.sys", require "task"
+local time = require "time"
 local sweep = require "lib.sweep"
 
 local wrong = {}

@@ -7,7 +7,7 @@
 
 static const char script[] =
     "local require = ...\n"
-    "local config, inspect = require 'config', require 'inspect'\n"
+    "local config, inspect = require 'config.load', require 'base.inspect'\n"
     "local function load_once(text, name)\n"
     "  local value, found = config.parse(text, name)\n"
     "  if value == nil then return nil, found end\n"
@@ -32,7 +32,7 @@ static const char script[] =
     "  return function()\n"
     "    local ok, err = pcall(check, text, name)\n"
     "    if ok then return 0 end\n"
-    "    require('sys').write(2, tostring(err) .. '\\n')\n"
+    "    require('base.sys').write(2, tostring(err) .. '\\n')\n"
     "    return 1\n"
     "  end\n"
     "end\n";

@@ -9,7 +9,7 @@
 
 static const char script[] =
     "local require = ...\n"
-    "local pktline, refs = require 'pktline', require 'git.refs'\n"
+    "local pktline, refs = require 'sources.git.pktline', require 'sources.git.refs'\n"
     "local CODES = { protocol = true, failed = true, unsupported = true, too_large = true }\n"
     "local function slow(bytes)\n"
     "  local frames = {}\n"

@@ -6,11 +6,11 @@
 local check = require "check"
 local fixture = require "fixture.github"
 local fs = require "fs"
-local github = require "github"
+local github = require "sources.github"
 local http = require "http"
 local lab = require "lab"
 local proc = require "proc"
-local sys = require "sys"
+local sys = require "base.sys"
 local test, eq, ok = check.test, check.eq, check.ok
 
 local SPEC, PROXY = "@octokit/openapi@23.0.2", "@stoplight/prism-cli@5.14.2"

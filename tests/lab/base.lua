@@ -1,6 +1,6 @@
 -- Ground floor of the lab: scratch folders, ports, programs that run or serve, and the end of it all.
 local errors, fs, proc, serve, sys, task, time =
-  require "errors", require "fs", require "proc", require "serve", require "sys", require "task", require "time"
+  require "errors", require "fs", require "proc", require "serve", require "base.sys", require "task", require "time"
 
 local M = {}
 

@@ -5,8 +5,8 @@
 local check = require "check"
 local lab = require "lab"
 local errors, fs, hash, http, registry, task, time = require "errors", require "fs", require "hash", require "http",
-  require "registry", require "task", require "time"
-local image = require "image"
+  require "images.registry", require "task", require "time"
+local image = require "images.image"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
 local M = {}
@@ -66,7 +66,7 @@ function M.world(kind, where, name)
     name = name, image = where.host .. "/team/" .. name, dockerfile = "Dockerfile", context = ".",
     source = { url = source.url }, build = { args = {}, timeout = 60 },
   }
-  w.repo = require("git").repository { url = source.url, mirrors = lab.dir("mirrors") }
+  w.repo = require("sources.git").repository { url = source.url, mirrors = lab.dir("mirrors") }
   w.hooks = {
     output = function(_, line) w.lines[#w.lines + 1] = line end,
     progress = function(text) w.progress[#w.progress + 1] = text end,

@@ -2,7 +2,7 @@
 -- the cluster's tools (tests/cluster/buildkit/go.mod).
 local base = require "lab.base"
 local cage = require "lab.cage"
-local fs, sys = require "fs", require "sys"
+local fs, sys = require "fs", require "base.sys"
 
 local M = {}
 
@@ -51,7 +51,7 @@ function M.open()
       "--oci-worker-snapshotter", "native", "--containerd-worker=false", "--allow-insecure-entitlement", "network.host",
       "--otel-socket-path", dir .. "/otel.sock", "--cdi-disabled",
     }),
-    ready = function() return require("builder.buildkit").available { builder = builder } end,
+    ready = function() return require("images.builder.buildkit").available { builder = builder } end,
     within = 60,
   }
   base.on_close(function()

@@ -1,7 +1,7 @@
 -- `make demo` tells its whole story, and leaves nothing behind: it is the first thing that a newcomer types.
 local check = require "check"
 local docker = require "lab.docker"
-local proc, sys = require "proc", require "sys"
+local proc, sys = require "proc", require "base.sys"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 
 test("the demo tells its whole story", function()

@@ -1,6 +1,6 @@
 -- A moontide host of its own for a test: a configuration, a process, and ways to look at both.
 local base = require "lab.base"
-local fs, proc, sys = require "fs", require "proc", require "sys"
+local fs, proc, sys = require "fs", require "proc", require "base.sys"
 
 local M = {}
 
@@ -44,7 +44,7 @@ function Host:start()
   base.on_close(function()
     if self.process then self.process:kill("KILL") end
   end)
-  self.client = require("client").open(self.state)
+  self.client = require("people.client").open(self.state)
   base.eventually("moontide answers", 100, function() return self.client:status() end)
   return self
 end

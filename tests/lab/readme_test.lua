@@ -8,7 +8,7 @@
 local check = require "check"
 local base = require "lab.base"
 local cage = require "lab.cage"
-local fs, proc, sys = require "fs", require "proc", require "sys"
+local fs, proc, sys = require "fs", require "proc", require "base.sys"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 
 local WRITTEN <const> = { "/etc", "/var", "/srv", "/root", "/usr/local" }

@@ -1,6 +1,6 @@
 -- A host that releases again and again: what it leaves in docker and in the registry does not grow.
 local check = require "check"
-local base, hosts, lab, registry = require "lab.base", require "lab.host", require "lab", require "registry"
+local base, hosts, lab, registry = require "lab.base", require "lab.host", require "lab", require "images.registry"
 local test, eq, ok = check.test, check.eq, check.ok
 
 local CONFIG <const> = [[

@@ -1,5 +1,5 @@
 -- Starts labs in processes of their own that a test can kill.
-local json, proc, sys = require "json", require "proc", require "sys"
+local json, proc, sys = require "json", require "proc", require "base.sys"
 local lab = require "lab"
 
 local M = {}

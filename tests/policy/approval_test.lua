@@ -2,7 +2,7 @@
 local check = require "check"
 local fs, hash, json, sim, task, time = require "fs", require "hash", require "json", require "sim", require "task",
   require "time"
-local control = require "control"
+local control = require "people.control"
 local test, eq, ok, fails = check.test, check.eq, check.ok, check.fails
 
 local SCRIPT <const> = [[

@@ -1,6 +1,6 @@
 -- What `check` finds in a policy without running it: words that nothing has, each with its line and what was meant.
 local check = require "check"
-local fs, policy, sys = require "fs", require "policy", require "sys"
+local fs, policy, sys = require "fs", require "policy.load", require "base.sys"
 require "engine" -- with the words of places and runs
 local test, eq, ok = check.test, check.eq, check.ok
 

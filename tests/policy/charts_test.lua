@@ -1,8 +1,8 @@
 -- The charts policy: the real one, on an engine whose target is simulated and whose repositories are the stand-in of
 -- ChartMuseum, so that what is followed is followed as it comes over the wire.
 local check = require "check"
-local bundle, errors, fs, hash, json, time = require "charts.bundle", require "errors", require "fs", require "hash",
-  require "json", require "time"
+local bundle, errors, fs = require "extensions.charts.bundle", require "errors", require "fs"
+local hash, json, time = require "hash", require "json", require "time"
 local chart_museum = require "cluster.chart_museum"
 local sim = require "sim"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
@@ -42,7 +42,7 @@ local function story(accepts, options)
     }
   end
   local world = self.sim:world()
-  world.charts = function(where, cfg) return require("charts").repository(where, cfg) end
+  world.charts = function(where, cfg) return require("extensions.charts").repository(where, cfg) end
   world.verify = function(_, request)
     if self.trouble and self.trouble(request.version) then
       return errors.fail("unhealthy", "the check got status 500", { op = "verify" })

@@ -2,7 +2,7 @@
 -- steps, and the world is as if nothing had happened. The journals were made by those releases (tests/editions.lua).
 local check = require "check"
 local editions, fs, json, steps, store, time = require "fixture.editions", require "fs", require "json",
-  require "steps", require "store", require "time"
+  require "policy.steps", require "store", require "time"
 local test, eq, ok = check.test, check.eq, check.ok
 
 local FOLDER <const> = "tests/fixture/editions/"

@@ -1,9 +1,9 @@
 -- What calls hand out to policies: each is walked, taken apart and filled with forgeries, and whoever calls next must
 -- see nothing of it. The list is golden: a word or a function without a line here fails the test.
 local check = require "check"
-local ask, effects, facade, fs, json, sim = require "engine.ask", require "effects", require "facade", require "fs",
-  require "json", require "sim"
-local policy = require "policy"
+local ask, effects, facade = require "engine.ask", require "policy.effects", require "base.facade"
+local fs, json, sim = require "fs", require "json", require "sim"
+local policy = require "policy.load"
 local chart_museum, herds, httpd = require "cluster.chart_museum", require "fixture.herd", require "fixture.httpd"
 local test, eq, ok = check.test, check.eq, check.ok
 
@@ -233,7 +233,7 @@ local function probes(...)
 end
 
 local function shape(kind)
-  require(kind == "place" and "place" or "run")
+  require("policy." .. kind)
   local found = facade.shape(kind)
   local all = { table.unpack(found.fields) }
   table.move(found.methods, 1, #found.methods, #all + 1, all)
@@ -371,11 +371,12 @@ test("so it is with charts that are followed", function()
   local cfg = { chart_repositories = {}, credentials = {}, registries = {} }
   local engine = {
     config = cfg, journal = { live = function() end },
-    world = { charts = function(where) return require("charts").repository(where, cfg) end },
+    world = { charts = function(where) return require("extensions.charts").repository(where, cfg) end },
   }
   local app = { name = "shop", poll = 60,
     charts = { api = { name = "api", chart = "api", repository = { url = museum.url } } } }
-  local place = require("place").new(engine, app, { name = "staging", accept = "minor", match_prerelease = true })
+  local place = require("policy.place").new(engine, app,
+    { name = "staging", accept = "minor", match_prerelease = true })
   local told = asked_twice(place, [[
     probe("charts", function() return place:charts() end)
     probe("bundle", function() return place:bundle { { name = "api", version = "1.3.0" } } end)]])

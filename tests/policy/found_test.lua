@@ -21,7 +21,7 @@ local function stage()
   world:push("main", "a")
   local host = sim.host(world, dir.path .. "/state", { scripts = dir.path .. "/scripts" })
   check.defer(function() pcall(host.close, host) end)
-  host.policies.finds = assert(require("policy").load({ "finds" }, dir.path .. "/scripts")).finds
+  host.policies.finds = assert(require("policy.load").load({ "finds" }, dir.path .. "/scripts")).finds
   host.config.keel = {}
   return host
 end

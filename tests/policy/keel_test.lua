@@ -157,7 +157,7 @@ test("who finds something new wakes the others of the repository", function()
   local host = open(herd)
   sim.settle(host)
   herd:push(REPO, "1.0.1", "two")
-  require("keel.looks").expire(host)
+  require("extensions.keel.looks").expire(host)
   require("engine.poller").poll(host, host.config.apps["shop/b"])
   eq({ host.hurry["shop/a"], host.hurry["shop/b"], host.hurry["shop/c"] }, { true, nil, true })
 end)
@@ -396,7 +396,7 @@ test("what is no image is no candidate, and why says what it is", function()
 end)
 
 test("only nodes that would take the pod matter: taints, tolerations, labels, and closed ones", function()
-  local eligible = require("keel.platforms").eligible
+  local eligible = require("extensions.keel.platforms").eligible
   local function taint(key, effect, text) return { key = key, effect = effect, value = text } end
   local function node(...) return { name = "one", labels = { zone = "a" }, taints = { ... } } end
   local gpu, size = taint("gpu", "NoSchedule", "yes"), taint("size", "NoSchedule", "5")
@@ -523,7 +523,7 @@ test("keel's API changes how many votes a workload's updates need, also of what 
   herd:push(REPO, "1.0.1", "one")
   local host = open(herd)
   host.config.api = { token = { reveal = function() return "word" end } }
-  local handle = require("control").public_handler(host)
+  local handle = require("people.control").public_handler(host)
   local function put(votes)
     return handle { method = "PUT", path = "/v1/approvals", query = {}, headers = { authorization = "Bearer word" },
       body = json.encode { identifier = "deployment/shop/web", provider = "kubernetes", votesRequired = votes } }.status
@@ -647,7 +647,7 @@ test("a stranger's pull secret neither gets another's answer nor spoils it", fun
 end)
 
 test("a workload that cannot be understood takes no other along", function()
-  local workloads = require "keel.workload"
+  local workloads = require "extensions.keel.workload"
   for _, word in ipairs { "keep", "app" } do
     local right = workloads[word]
     check.defer(function() workloads[word] = right end)
@@ -683,7 +683,7 @@ test("what is wrong with a workload is news once, not at every poll", function()
   ok(before < 10, before)
   ok(why(host, "shop/web", "keel.sh/notify"):find("no notifier n1, n2", 1, true))
   for _ = 1, 3 do
-    require("keel.looks").expire(host)
+    require("extensions.keel.looks").expire(host)
     sim.settle(host)
   end
   eq(told(), before)
@@ -758,10 +758,10 @@ test("schedules: an interval is the app's, a cron line is due when it says", fun
   local poller = require "engine.poller"
   poller.poll(host, host.config.apps["shop/yearly"])
   eq(herd.asked.tags, 1) -- the first look is due
-  for _, answer in pairs(require("keel.looks").memory(host).answers) do answer.at = answer.at - 3600 end
+  for _, answer in pairs(require("extensions.keel.looks").memory(host).answers) do answer.at = answer.at - 3600 end
   poller.poll(host, host.config.apps["shop/often"])
   eq(herd.asked.tags, 2)
-  require("keel.looks").memory(host).answers = {}
+  require("extensions.keel.looks").memory(host).answers = {}
   poller.poll(host, host.config.apps["shop/wrong"])
   ok(why(host, "shop/wrong", "keel.sh/pollSchedule"):find("is not a schedule", 1, true))
 end)

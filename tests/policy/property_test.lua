@@ -4,9 +4,9 @@
 --
 -- No process is killed for it: what a kill would leave is copied at each of the places where the crash sweep may kill.
 local check = require "check"
-local editions, effects, fs, groups, json = require "fixture.editions", require "effects", require "fs",
+local editions, effects, fs, groups, json = require "fixture.editions", require "policy.effects", require "fs",
   require "fixture.words", require "json"
-local proc, run_words, serve, sys = require "proc", require "run", require "serve", require "sys"
+local proc, run_words, serve, sys = require "proc", require "policy.run", require "serve", require "base.sys"
 local test, eq, ok = check.test, check.eq, check.ok
 
 require("log").configure { level = "error", burst = 1 } -- the words of log are tried, too

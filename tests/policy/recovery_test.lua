@@ -1,6 +1,6 @@
 -- Durable runs: what a killed host does when it comes back, seen through policies of our own in a simulated world.
 local check = require "check"
-local fs, proc, sim, sys, time = require "fs", require "proc", require "sim", require "sys", require "time"
+local fs, proc, sim, sys, time = require "fs", require "proc", require "sim", require "base.sys", require "time"
 local errors = require "errors"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 
@@ -106,7 +106,7 @@ test("a run keeps the edition of the words that it began with; the next one has 
   eq({ s.last().state, s.last().edition }, { "done", 1 })
   s.world:push("main", "b")
   sim.settle(s.host)
-  eq({ s.last().state, s.last().edition }, { "done", require("steps").EDITION })
+  eq({ s.last().state, s.last().edition }, { "done", require("policy.steps").EDITION })
 end)
 
 test("what crashes the host three times is set aside, and the other environment goes on", function()

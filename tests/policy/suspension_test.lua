@@ -1,8 +1,8 @@
 -- What cannot be interrupted: the host ends with a line that names it, the next one knows, and after three such ends
 -- that policy alone is not asked any more.
 local check = require "check"
-local fs, policy, proc, sim, sys, time = require "fs", require "policy", require "proc", require "sim", require "sys",
-  require "time"
+local fs, policy, proc, sim = require "fs", require "policy.load", require "proc", require "sim"
+local sys, time = require "base.sys", require "time"
 local task = require "task"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 

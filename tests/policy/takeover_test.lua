@@ -250,7 +250,7 @@ end)
 
 -- ---- what a host hands over ----
 
-local memo = require "leader.memo"
+local memo = require "hosts.memo"
 
 test("holds and bad releases are handed over; nothing bad goes out again, and who unheld did so for good", function()
   local s = stage { rollback = "rollback" }
@@ -286,7 +286,7 @@ end)
 test("a memo of the same state, of the past, or of nonsense changes nothing", function()
   local s = stage()
   ok(s.host:hold { app = "web", environment = "production", by = "ann" })
-  local own = assert(require("rollout.identity").of(s.host.state))
+  local own = assert(require("cluster.rollout.identity").of(s.host.state))
   eq(memo.take(s.host, { [memo.KEY] = memo.write(s.host, own) }), 0)
   eq(memo.take(s.host, nil), 0)
   local json = require "json"

@@ -1,5 +1,5 @@
 -- Budgets: nobody crowds a server, nobody ignores its wishes, nobody is forgotten in the queue.
-local budget = require "budget"
+local budget = require "base.budget"
 local check = require "check"
 local errors = require "errors"
 local task = require "task"

@@ -1,7 +1,8 @@
 -- Charts on their way out: archives that are the same bytes each time, hostile ones, and pushes that come twice.
 local check = require "check"
-local archive, charts, oci, publish, push = require "charts.archive", require "charts", require "charts.oci",
-  require "charts.publish", require "charts.push"
+local archive, charts = require "extensions.charts.archive", require "extensions.charts"
+local oci, publish = require "extensions.charts.oci", require "extensions.charts.publish"
+local push = require "extensions.charts.push"
 local fs, gzip, hash, json, proc, serve, yaml = require "fs", require "gzip", require "hash", require "json",
   require "proc", require "serve", require "yaml"
 local chart_museum = require "cluster.chart_museum"

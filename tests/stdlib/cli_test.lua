@@ -1,8 +1,8 @@
 -- The command line from the outside: the program itself, against hosts and engines of the test's own.
 local check = require "check"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
-local control = require "control"
-local fs, json, proc, sys, task = require "fs", require "json", require "proc", require "sys", require "task"
+local control = require "people.control"
+local fs, json, proc, sys, task = require "fs", require "json", require "proc", require "base.sys", require "task"
 local fake = require "stdlib.fake_engine"
 
 local exe = sys.exe()
@@ -354,11 +354,11 @@ return {
 
 local function project(more)
   local dir = folder()
-  ok(fs.mkdir(dir .. "/stdlib"))
+  ok(fs.mkdir(dir .. "/stdlib/engine", { parents = true }))
   ok(fs.mkdir(dir .. "/scripts"))
   ok(fs.mkdir(dir .. "/state", { mode = 448 }))
   write(dir .. "/scripts/staging.lua", "return {}")
-  write(dir .. "/stdlib/engine.lua", ENGINE)
+  write(dir .. "/stdlib/engine/init.lua", ENGINE)
   write(dir .. "/stdlib/fake.lua", ok(fs.read "tests/stdlib/fake_engine.lua"))
   write(dir .. "/moontide.lua", CONFIG:format(more or ""))
   return dir, function(...)
@@ -376,7 +376,7 @@ test("check prints every fault of configuration and policies, and touches nothin
   r = run("check")
   eq(r.code, 2)
   has(r.stderr, "scripts/staging.lua:3: every is missing")
-  write(dir .. "/stdlib/engine.lua", "return { check = function() return {} end }")
+  write(dir .. "/stdlib/engine/init.lua", "return { check = function() return {} end }")
   r = run("check")
   eq(r.code, 0)
   has(r.stdout, "1 app, 1 environment")
@@ -452,7 +452,7 @@ end)
 test("status, history, why and logs read the state of a host that is down", function()
   local dir, run = project()
   ok(fs.mkdir(dir .. "/stdlib/journal"))
-  write(dir .. "/stdlib/journal.lua", [[
+  write(dir .. "/stdlib/journal/init.lua", [[
     return { open = function(state, options)
       assert(options.readonly)
       if not require("fs").exists(state .. "/journal.db") then

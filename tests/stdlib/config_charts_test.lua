@@ -1,6 +1,6 @@
 -- What the configuration says of charts: repositories, what is followed, what is published, and what cannot be.
 local check = require "check"
-local config, secret = require "config", require "config.secret"
+local config, secret = require "config.load", require "config.secret"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 
 local function environments(accept)

@@ -1,7 +1,7 @@
 -- Configurations: what is filled in, every fault with its line, and input that nobody should write.
 local check = require "check"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
-local config = require "config"
+local config = require "config.load"
 local fs = require "fs"
 
 local function folder()
@@ -238,7 +238,7 @@ test("values of the wrong type say what they must be", function()
 end)
 
 test("durations", function()
-  local s = require "schema"
+  local s = require "base.schema"
   for text, seconds in pairs {
     ["30s"] = 30, ["1h30m"] = 5400, ["500ms"] = 0.5, ["2d"] = 172800, ["0.5"] = 0.5, ["1w"] = 604800,
   } do
@@ -286,7 +286,7 @@ test("secrets must be there, and stay closed until they are revealed", function(
   ok(c, faults and faults[1] and config.describe(faults[1]))
   local password = c.registries["127.0.0.1:5101"].password
   eq(tostring(password), ("[secret file %s/password]"):format(dir))
-  ok(not require("inspect").text(c.registries):find("hush", 1, true))
+  ok(not require("base.inspect").text(c.registries):find("hush", 1, true))
   eq(next(password), nil)
   eq(password:reveal(), "hush-hush-1")
   eq(require("log").redact("it is hush-hush-1!"), "it is [redacted]!")

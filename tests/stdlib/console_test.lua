@@ -1,7 +1,7 @@
 -- What the running host shows: lines and progress for a person, JSON for a machine, secrets and escapes for nobody.
 local check = require "check"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
-local console, json, log, term = require "console", require "json", require "log", require "term"
+local console, json, log, term = require "people.console", require "json", require "log", require "people.terminal"
 
 local function open(tty, form)
   local parts = {}

@@ -1,8 +1,8 @@
 -- The control API, health and metrics, over real sockets in front of an engine of the test's own.
 local check = require "check"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
-local client = require "client"
-local control = require "control"
+local client = require "people.client"
+local control = require "people.control"
 local fs, http, json, task, time = require "fs", require "http", require "json", require "task", require "time"
 local fake = require "stdlib.fake_engine"
 

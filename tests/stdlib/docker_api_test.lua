@@ -2,8 +2,8 @@
 -- refuse as they do, and the real one.
 local check = require "check"
 local lab = require "lab"
-local api, engines, fs, serve = require "docker.api", require "target.engine", require "fs", require "serve"
-local choice, errors = require "builder.choice", require "errors"
+local api, engines, fs, serve = require "containers.api", require "containers.engine", require "fs", require "serve"
+local choice, errors = require "images.builder.choice", require "errors"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
 -- An engine that speaks versions from `oldest` to `newest` and refuses others as dockerd does.

@@ -1,8 +1,8 @@
 -- The door for scripts on the TCP port: who comes in, what may be asked for, what is told.
 local check = require "check"
-local control, secret = require "control", require "config.secret"
+local control, secret = require "people.control", require "config.secret"
 local fs, http, json, task, time = require "fs", require "http", require "json", require "task", require "time"
-local lab, proc, token = require "lab", require "proc", require "control.token"
+local lab, proc, token = require "lab", require "proc", require "people.control.token"
 local fake, happened = require "stdlib.fake_engine", require "engine.happened"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 
@@ -35,7 +35,7 @@ local function open(options)
 end
 
 test("the name of a build's context is one that nobody can guess, whoever wrote it into a Job", function()
-  local handover = require "builder.handover"
+  local handover = require "images.builder.handover"
   eq(handover.is_name(handover.name()), true)
   for _, weak in ipairs { "a", ("a"):rep(63), ("a"):rep(65), ("g"):rep(64), false } do
     eq(handover.is_name(weak), false)

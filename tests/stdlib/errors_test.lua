@@ -1,7 +1,7 @@
 -- What may pass and what may not: one judge for errors, statuses and the words of other programs.
 local check = require "check"
 local errors, json = require "errors", require "json"
-local failure, network = require "builder.failure", require "errors.network"
+local failure, network = require "images.builder.failure", require "base.network"
 local test, eq = check.test, check.eq
 
 test("whether an error may pass is told by its code, its status, or by whoever made it", function()

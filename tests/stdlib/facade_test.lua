@@ -1,6 +1,7 @@
 -- Handles: what a call hands out is its fields and methods, and never the class that all of its kind share.
 local check = require "check"
-local errors, facade, fs, hash, http = require "errors", require "facade", require "fs", require "hash", require "http"
+local errors, facade, fs, hash = require "errors", require "base.facade", require "fs", require "hash"
+local http = require "http"
 local json, log, proc, semver = require "json", require "log", require "proc", require "semver"
 local serve, store, task, yaml = require "serve", require "store", require "task", require "yaml"
 local httpd = require "fixture.httpd"

@@ -55,7 +55,8 @@ end
 function M:history(query)
   local fine, err = self:note("history", query)
   if not fine then return nil, err end
-  if query.app and query.app ~= "web" then return require("unknown").app({ { name = "web" } }, query.app, "history") end
+  if query.app and query.app ~= "web" then return
+    require("base.unknown").app({ { name = "web" } }, query.app, "history") end
   return { runs = self.runs or {
     M.run_info {
       id = 43, state = "failed", ended_at = NOW - 10, error = { code = "unhealthy", message = "it answers 500" },
@@ -67,7 +68,7 @@ end
 function M:why(app, policy)
   local fine, err = self:note("why", { app, policy })
   if not fine then return nil, err end
-  if app ~= "web" then return require("unknown").app({ { name = "web" } }, app, "why") end
+  if app ~= "web" then return require("base.unknown").app({ { name = "web" } }, app, "why") end
   return { app = app, environments = self.environments, decisions = {
     { at = NOW - 5, count = 12, app = app, environment = "production", policy = "production", verdict = "refused",
       subject = "v2.0.0-rc.1", reason = "a pre-release may not follow v1.3.9", file = "scripts/production.lua",
@@ -85,7 +86,7 @@ function M:finish(state)
 end
 
 function M:run_log(id, offset)
-  if id ~= 42 then return require("unknown").run(id, "logs") end
+  if id ~= 42 then return require("base.unknown").run(id, "logs") end
   local entries = {}
   for i = offset + 1, math.min(#self.log, offset + 1000) do entries[#entries + 1] = self.log[i] end
   return {

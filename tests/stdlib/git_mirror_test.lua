@@ -2,7 +2,7 @@
 ---@diagnostic disable: access-invisible -- sets clocks and counters behind the words, instead of waiting
 local check = require "check"
 local fs = require "fs"
-local git = require "git"
+local git = require "sources.git"
 local hash = require "hash"
 local lab = require "lab"
 local lab_git = require "lab.git"

@@ -1,16 +1,16 @@
 -- References of real repositories over real HTTP, compared with what git itself says.
 ---@diagnostic disable: access-invisible -- sets clocks and counters behind the words, instead of waiting
 local check = require "check"
-local command = require "git.command"
+local command = require "sources.git.command"
 local fs = require "fs"
-local git = require "git"
+local git = require "sources.git"
 local lab = require "lab"
 local lab_git = require "lab.git"
-local pktline = require "pktline"
+local pktline = require "sources.git.pktline"
 local proc = require "proc"
-local refs = require "git.refs"
+local refs = require "sources.git.refs"
 local relay = require "fixture.relay"
-local sys = require "sys"
+local sys = require "base.sys"
 local task = require "task"
 local time = require "time"
 local test, eq, ok, fails = check.test, check.eq, check.ok, check.fails

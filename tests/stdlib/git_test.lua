@@ -1,8 +1,8 @@
 -- Addresses, names, advertisements and lists of references: what honest servers say and what liars try.
 local check = require "check"
-local pktline = require "pktline"
-local refs = require "git.refs"
-local url = require "git.url"
+local pktline = require "sources.git.pktline"
+local refs = require "sources.git.refs"
+local url = require "sources.git.url"
 local test, eq, ok, fails = check.test, check.eq, check.ok, check.fails
 local line, FLUSH = pktline.line, pktline.FLUSH
 

@@ -1,13 +1,13 @@
 -- Submodules and Git LFS: real repositories, files that the real git-lfs client put there, and servers that lie.
 local check = require "check"
 local fs = require "fs"
-local git = require "git"
+local git = require "sources.git"
 local lab = require "lab"
 local lab_git = require "lab.git"
 local fixture = require "fixture.lfs"
-local lfs = require "git.lfs"
-local url = require "git.url"
-local whole = require "git.whole"
+local lfs = require "sources.git.lfs"
+local url = require "sources.git.url"
+local whole = require "sources.git.whole"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
 local server = lab.git {}

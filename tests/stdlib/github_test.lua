@@ -2,7 +2,7 @@
 ---@diagnostic disable: access-invisible -- sets clocks and counters behind the words, instead of waiting
 local check = require "check"
 local fixture = require "fixture.github"
-local github = require "github"
+local github = require "sources.github"
 local task = require "task"
 local time = require "time"
 local test, eq, ok, fails, raises = check.test, check.eq, check.ok, check.fails, check.raises

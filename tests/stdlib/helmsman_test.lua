@@ -3,7 +3,8 @@ local check = require "check"
 local kubeapi = require "fixture.kubeapi"
 local lab = require "lab"
 local errors, fs, json, task, time = require "errors", require "fs", require "json", require "task", require "time"
-local flags, output, plans = require "helmsman.flags", require "helmsman.output", require "helmsman.plan"
+local flags, output = require "extensions.helmsman.flags", require "extensions.helmsman.output"
+local plans = require "extensions.helmsman.plan"
 local secret = require "config.secret"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
@@ -41,7 +42,7 @@ local function stage(body, more, helm)
   for key, value in pairs(more or {}) do config[key] = value end
   local cfg = { state = dir .. "/state", dir = dir, clusters = { lab = { kubeconfig = api.kubeconfig } } }
   local function again()
-    local t = require("target").open({ name = "staging", app = "web", target = config, verify = {} }, cfg)
+    local t = require("targets").open({ name = "staging", app = "web", target = config, verify = {} }, cfg)
     t.pending_wait = 0.5
     return t
   end
@@ -324,7 +325,7 @@ test("a host without notes takes over what runs, when that is all of the app's c
     chart = "frontend 2.0.0" })
   local now = ok(t:current())
   eq({ now.version, now.image }, { "api=1.2.3 front=2.0.0", "api=1.2.3 front=2.0.0" })
-  eq(now.digest, require("charts.bundle").make({ { name = "api", version = "1.2.3" },
+  eq(now.digest, require("extensions.charts.bundle").make({ { name = "api", version = "1.2.3" },
     { name = "front", version = "2.0.0" } }).digest)
   for _, broken in ipairs { "", "AAAA", require("hash").base64("no gzip") } do
     api.objects["/api/v1/namespaces/shop/secrets/sh.helm.release.v1.api.v3"].data = { release = broken }
@@ -490,7 +491,7 @@ test("labels of a release that anybody may have written break nothing", function
     labels.name, labels.version, labels.status = "api", "3", "pending-upgrade"
     local object = { metadata = { name = "sh.helm.release.v1.api.v3", namespace = "shop", labels = labels } }
     local client = { list = function(_, _, _, options) return { items = { options.keep(object) } } end }
-    local r = ok(require("helmsman.releases").of_context(client, "web", {}))[1]
+    local r = ok(require("extensions.helmsman.releases").of_context(client, "web", {}))[1]
     ok(time.iso(r.at))
     return r.at
   end

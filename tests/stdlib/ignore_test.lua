@@ -4,7 +4,7 @@
 local check = require "check"
 local lab = require "lab"
 local fs, json = require "fs", require "json"
-local ignore, tar = require "builder.ignore", require "builder.tar"
+local ignore, tar = require "images.builder.ignore", require "images.builder.tar"
 local test, eq, ok, fails = check.test, check.eq, check.ok, check.fails
 
 local function excluded(text, path) return ok(ignore.compile(text))(path) end

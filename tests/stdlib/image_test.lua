@@ -98,8 +98,8 @@ test("a builder that is not there is told, and auto takes the first that is", fu
   local auto = { kind = "auto", socket = "/nonexistent/docker.sock", env = podman.env,
     command = podman.command }
   eq(chosen(auto), true)
-  eq(require("builder.buildah").available { builder = auto }, false)
-  eq(require("builder.podman").available { builder = auto }, true)
+  eq(require("images.builder.buildah").available { builder = auto }, false)
+  eq(require("images.builder.podman").available { builder = auto }, true)
   local docker = builders.kinds.docker()
-  if docker then eq(require("builder.docker").available { builder = docker }, true) end
+  if docker then eq(require("images.builder.docker").available { builder = docker }, true) end
 end, 60)

@@ -1,7 +1,7 @@
 -- Values as text: readable, bounded, and without anybody's control characters.
 local check = require "check"
 local test, eq, ok = check.test, check.eq, check.ok
-local inspect = require "inspect"
+local inspect = require "base.inspect"
 
 test("prints plain values as Lua reads them", function()
   eq(inspect.text(nil), "nil")

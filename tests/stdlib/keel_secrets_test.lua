@@ -1,7 +1,7 @@
 -- Credentials that workloads bring along: what is rotated away is forgotten, with what was answered to it.
 local check = require "check"
-local hash, json, log, looks, secrets = require "hash", require "json", require "log", require "keel.looks",
-  require "keel.secrets"
+local hash, json, log, looks, secrets = require "hash", require "json", require "log", require "extensions.keel.looks",
+  require "extensions.keel.secrets"
 local test, eq = check.test, check.eq
 
 local WORKLOAD <const> = { namespace = "shop", settings = { pull_secret = "pull" }, pull_secrets = {} }

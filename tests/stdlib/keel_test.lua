@@ -1,8 +1,8 @@
 -- The rules of keel, as tables: which annotation wins, what a policy allows, when a schedule is due.
 local check = require "check"
-local annotations, candidates = require "keel.annotations", require "keel.candidates"
-local reference, schedule = require "keel.reference", require "keel.schedule"
-local semver, time, workload = require "semver", require "time", require "keel.workload"
+local annotations, candidates = require "extensions.keel.annotations", require "extensions.keel.candidates"
+local reference, schedule = require "extensions.keel.reference", require "extensions.keel.schedule"
+local semver, time, workload = require "semver", require "time", require "extensions.keel.workload"
 local test, eq, ok, fails = check.test, check.eq, check.ok, check.fails
 
 -- ---- which annotation wins ----

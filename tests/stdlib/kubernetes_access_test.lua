@@ -1,10 +1,10 @@
 -- How a cluster is reached: kubeconfigs, tokens that change, exec plugins of every kind. No secret is in an error.
 local check = require "check"
 local apiserver = require "fixture.apiserver"
-local access, exec = require "kubernetes.access", require "kubernetes.exec"
+local access, exec = require "cluster.access", require "cluster.exec"
 local fs, hash, json, log = require "fs", require "hash", require "json", require "log"
 local kubernetes = require "kubernetes"
-local proc, sys, task, time = require "proc", require "sys", require "task", require "time"
+local proc, sys, task, time = require "proc", require "base.sys", require "task", require "time"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 local object, status = apiserver.object, apiserver.status
 
@@ -323,7 +323,7 @@ test("a pod finds its cluster by its environment and its service account's files
   ok(fs.write(root .. "/token", CANARY .. "\n"))
   ok(fs.write(root .. "/namespace", "shop\n"))
   local script = api:file("in_pod.lua", [[
-local access, sys = require "kubernetes.access", require "sys"
+local access, sys = require "cluster.access", require "base.sys"
 local way, err = access.in_cluster(...)
 if not way then print(err and err.code or "no pod") return end
 local options = assert(way:options())

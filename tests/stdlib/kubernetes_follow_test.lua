@@ -2,7 +2,7 @@
 local check = require "check"
 local apiserver = require "fixture.apiserver"
 local kubernetes, task, time = require "kubernetes", require "task", require "time"
-local follow = require "kubernetes.follow"
+local follow = require "cluster.follow"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 local status, object, event, stream = apiserver.status, apiserver.object, apiserver.event, apiserver.stream
 local config_map = apiserver.config_map

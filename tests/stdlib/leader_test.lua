@@ -1,7 +1,7 @@
 -- The election's rules: one holder at a time, whatever clocks, answers and processes do. No cluster: a store in memory.
 local check = require "check"
 local test, eq, ok, raises = check.test, check.eq, check.ok, check.raises
-local election = require "leader.election"
+local election = require "hosts.election"
 local errors, task, time = require "errors", require "task", require "time"
 
 -- A store as the API server is one: an update works only on the version that was read. `fault(word)` may spoil a call:
@@ -447,7 +447,7 @@ test("a standby tells strangers who acts, and only the operator what the API ser
   function store.get() return nil, problem end
   local a = candidate(store, "a", time.monotonic)
   a:try()
-  local s = require("leader.standby").new({ state = "/var/lib/moontide" }, a)
+  local s = require("hosts.standby").new({ state = "/var/lib/moontide" }, a)
   s.trouble = "the state could not be opened: /var/lib/moontide is locked"
   local told = s:health().reason
   eq(told, "standby; nobody acts; the last look at the Lease failed; the state could not be opened")

@@ -2,7 +2,7 @@
 local check = require "check"
 local lab = require "lab"
 local errors, json, log, serve, time = require "errors", require "json", require "log", require "serve", require "time"
-local notify, secret = require "notify", require "config.secret"
+local notify, secret = require "tell.notify", require "config.secret"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
 -- A receiver that answers with answer(count); what it got, and its address with a path that is a secret.

@@ -1,5 +1,5 @@
 -- Large tables in parts: what is put in is found, gone through and taken out, and the parts stay small.
-local check, parted = require "check", require "parted"
+local check, parted = require "check", require "base.parted"
 local eq, ok, test = check.eq, check.ok, check.test
 
 local function name(i) return "refs/tags/v1." .. i // 100 .. "." .. i % 100 end

@@ -1,6 +1,6 @@
 -- Frames: what is made can be read, in one piece or byte by byte, and nothing else can.
 local check = require "check"
-local pktline = require "pktline"
+local pktline = require "sources.git.pktline"
 local test, eq, fails, raises = check.test, check.eq, check.fails, check.raises
 
 -- Frames of a stream, cut into pieces of `size` bytes.

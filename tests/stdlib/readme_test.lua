@@ -1,6 +1,6 @@
 -- The pages say what is so: the reference of the configuration is the one that `moontide help config` prints.
 local check = require "check"
-local fs, proc, sys = require "fs", require "proc", require "sys"
+local fs, proc, sys = require "fs", require "proc", require "base.sys"
 
 check.test("the reference of the configuration is the program's own", function()
   local printed = assert(proc.run { sys.exe(), "help", "config", "--markdown" })

@@ -2,7 +2,7 @@
 local check = require "check"
 local base, lab = require "lab.base", require "lab"
 local fs, hash, json, registry, serve, task, time = require "fs", require "hash", require "json",
-  require "registry", require "serve", require "task", require "time"
+  require "images.registry", require "serve", require "task", require "time"
 local secret = require "config.secret"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
@@ -187,7 +187,7 @@ test("what is in a repository besides images is told from them, and said", funct
       ok(not err.message:find("%c"), err.message)
     end
   end
-  local of_tag = require("registry.content").of_tag
+  local of_tag = require("images.registry.content").of_tag
   local hex = ("0123456789abcdef"):rep(4)
   for suffix, what in pairs { [".sig"] = "a signature", [".att"] = "an attestation", [".sbom"] = "an SBOM",
     [""] = "a list", [".other"] = "something" } do
@@ -819,7 +819,7 @@ test("a redirect to another host carries no credentials", function()
 end)
 
 test("challenges are read in all their forms", function()
-  local read = require("registry.token").challenge
+  local read = require("images.registry.token").challenge
   eq(read 'Bearer realm="https://a/t",service="s",scope="repository:a:pull,push"',
     { scheme = "bearer", realm = "https://a/t", service = "s", scope = "repository:a:pull,push" })
   eq(read 'bearer  realm = "https://a/t" , service=s', { scheme = "bearer", realm = "https://a/t",

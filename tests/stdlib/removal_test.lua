@@ -3,9 +3,10 @@
 local check = require "check"
 local lab = require "lab"
 local builders = require "lab.builders"
-local hash, journal, json, registry = require "hash", require "journal", require "json", require "registry"
-local builds, keep, listed = require "removal.builds", require "removal.keep", require "removal.listed"
-local removal = require "removal.all"
+local hash, journal, json, registry = require "hash", require "journal", require "json", require "images.registry"
+local builds, keep = require "images.removal.builds", require "images.removal.keep"
+local listed = require "images.removal.listed"
+local removal = require "images.removal.all"
 local test, eq, ok = check.test, check.eq, check.ok
 
 local function digest(text) return "sha256:" .. hash.sha256(text) end

@@ -1,7 +1,7 @@
 -- What the prompt evaluates, and how each command is bounded.
 local check = require "check"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
-local repl = require "repl"
+local repl = require "people.prompt"
 local task, time = require "task", require "time"
 
 local function eval(code, options)
@@ -51,7 +51,7 @@ end)
 test("the C tables and Lua's dangerous libraries are out of reach", function()
   for _, code in ipairs {
     "os.exit()", "io.open('/etc/passwd')", "debug.getregistry()", "package.loaded", "require 'core.sys'",
-    "require 'prelude'", "dofile('/etc/passwd')", "loadfile('/etc/passwd')", "load(string.dump(function() end))()",
+    "require 'base.prelude'", "dofile('/etc/passwd')", "loadfile('/etc/passwd')", "load(string.dump(function() end))()",
   } do eq(eval(code).state, "error", code) end
 end)
 

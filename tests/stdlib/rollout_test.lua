@@ -1,9 +1,9 @@
 -- Rollouts without a cluster: how far one is, why pods do not run, what is written into a workload, and who may.
 local check = require "check"
 local json = require "json"
-local manifest, patch, pods_of, rollout, watch = require "rollout.manifest", require "rollout.patch",
-  require "rollout.pods", require "rollout", require "rollout.watch"
-local event = require "rollout.event"
+local manifest, patch, pods_of, rollout, watch = require "cluster.rollout.manifest", require "cluster.rollout.patch",
+  require "cluster.rollout.pods", require "cluster.rollout", require "cluster.rollout.watch"
+local event = require "cluster.rollout.event"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
 local function digest(letter) return "sha256:" .. letter:rep(64) end
@@ -423,7 +423,7 @@ test("manifests that reach further than their app, or that nobody can apply, are
     local place = ok(manifest.place(ok(read(odd:format(spec))), shop, "shop"))
     fails("invalid", patch.choose(place.object, { containers = { "a" } }))
     local job = { kind = "Job", metadata = { name = "x", labels = "x" }, spec = place.object.spec }
-    local made, err = require("rollout.job").make(job, { app = "web", environment = "e" }, "n", "shop")
+    local made, err = require("checks.job").make(job, { app = "web", environment = "e" }, "n", "shop")
     if made then eq(spec, "none of these is a pod") end
     fails("invalid", made, err)
   end
@@ -455,7 +455,7 @@ end)
 
 -- ---- jobs ----
 
-local job = require "rollout.job"
+local job = require "checks.job"
 
 local function check_request(more)
   local r = { app = "web", environment = "staging", commit = ("c"):rep(40), digest = digest "a", image = image "a",

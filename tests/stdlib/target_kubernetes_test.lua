@@ -2,7 +2,7 @@
 local check = require "check"
 local base = require "lab.base"
 local errors, json, log, task, time = require "errors", require "json", require "log", require "task", require "time"
-local kubernetes, targets = require "kubernetes", require "target"
+local kubernetes, targets = require "kubernetes", require "targets"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
 local function digest(letter) return "sha256:" .. letter:rep(64) end

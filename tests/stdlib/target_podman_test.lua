@@ -2,7 +2,7 @@
 local check = require "check"
 local app, lab, yaml = require "lab.app", require "lab", require "yaml"
 local fs, time = require "fs", require "time"
-local manifest = require "target.manifest"
+local manifest = require "targets.manifest"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
 -- ---- the YAML ----
@@ -125,7 +125,7 @@ local function place(more)
   }
   local cfg = { dir = dir, state = dir .. "/state", registries = more and more.registries or {} }
   return {
-    dir = dir, port = port, podman = podman, target = require("target").open(environment, cfg),
+    dir = dir, port = port, podman = podman, target = require("targets").open(environment, cfg),
     environment = environment, cfg = cfg,
   }
 end

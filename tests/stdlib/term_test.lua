@@ -1,7 +1,7 @@
 -- Tables, times, colours and progress.
 local check = require "check"
 local test, eq, ok = check.test, check.eq, check.ok
-local term = require "term"
+local term = require "people.terminal"
 
 local function output(options)
   local parts = {}
@@ -108,11 +108,11 @@ test("reading leaves a descriptor in the mode that others share", function()
   local fs, proc = require "fs", require "proc"
   local dir <close> = ok(fs.temp_dir())
   ok(fs.write(dir.path .. "/read.lua", [[
-    local term, fs = require "term", require "fs"
+    local term, fs = require "people.terminal", require "fs"
     local function mode() return fs.read("/proc/self/fdinfo/0"):match("flags:%s*(%d+)") end
     local before = mode()
     print(term.read(0), term.read(0), mode() == before)]]))
-  local child = ok(proc.spawn { require("sys").exe(), "exec", dir.path .. "/read.lua" })
+  local child = ok(proc.spawn { require("base.sys").exe(), "exec", dir.path .. "/read.lua" })
   check.defer(function() child:kill() end)
   ok(child:write("hello"))
   child:close_stdin()

@@ -1,6 +1,6 @@
 -- Text from outside: nothing foul comes through, nothing honest is lost.
 local check = require "check"
-local text = require "text"
+local text = require "base.text"
 local test, eq, ok = check.test, check.eq, check.ok
 
 test("honest text passes unchanged", function()

@@ -2,7 +2,7 @@
 local check = require "check"
 local lab = require "lab"
 local log, serve, task, time = require "log", require "serve", require "task", require "time"
-local verify = require "verify"
+local verify = require "checks.verify"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
 -- A server that answers with answer(count) and its address.

@@ -1,5 +1,5 @@
 -- The half of tasks.lua that reads from its standard input: writes "more" for each text that it wants.
-local sys = require "sys"
+local sys = require "base.sys"
 local sweep = require "sweep"
 
 sweep.run("sys.read", function()

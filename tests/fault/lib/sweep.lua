@@ -2,7 +2,7 @@
 --
 -- Whatever the primitive answers is fine, as long as it answers: nothing may crash, leak or hang, and the next
 -- call must work. The sanitizers of the fault build see what Lua cannot.
-local fs, sys, time = require "fs", require "sys", require "time"
+local fs, sys, time = require "fs", require "base.sys", require "time"
 
 local M = {}
 

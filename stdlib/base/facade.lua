@@ -1,0 +1,72 @@
+-- Facades: what a script may see of an object of ours: the named fields and methods, and no way to change anything.
+--
+-- A facade is an empty table; all of one kind share a metatable and their methods, so that ten thousand of them cost
+-- little. A table with a metatable of its class would hand out the class itself: `handle.__index.read = forged`.
+local sys = require "base.sys"
+
+local M = {}
+
+local shapes = {} ---@type table<string, {fields: string[], methods: string[]}>
+
+---@class FacadeEvents
+---@field close? fun(object: table) When a variable marked <close> ends.
+---@field tostring? fun(object: table): string
+---@field framed? table<string, true> Methods that ask who called them: a tail call leaves its line there, too.
+
+---Makes a kind of facade.
+---@param kind string What getmetatable and messages call it.
+---@param fields string[]
+---@param methods table<string, function> The methods of the class behind it, by the names that scripts may call.
+---@param events? FacadeEvents
+---@return fun(object: table): table of Makes the facade of an object.
+function M.kind(kind, fields, methods, events)
+  local visible, face, names = {}, {}, {}
+  local objects = setmetatable({}, { __mode = "k" }) -- facade -> the object behind it
+  for _, name in ipairs(fields) do visible[name] = true end
+  for name, method in pairs(methods) do
+    names[#names + 1] = name
+    local framed = events and events.framed and events.framed[name]
+    face[name] = function(self, ...)
+      local object = objects[self]
+      if not object then error(("call it as %s:%s(...)"):format(kind, name), framed and 3 or 2) end
+      return method(object, ...)
+    end
+    if framed then face[name] = sys.framed(face[name]) end
+  end
+  table.sort(names)
+  shapes[kind] = { fields = fields, methods = names }
+  local meta = {
+    __index = function(self, name)
+      local method = face[name]
+      if method then return method end
+      if visible[name] then return objects[self][name] end
+    end,
+    __newindex = function(_, name) error(("%s cannot be changed (field %s)"):format(kind, tostring(name)), 2) end,
+    __metatable = kind,
+  }
+  local close, text = events and events.close, events and events.tostring
+  if close then meta.__close = function(self) close(objects[self]) end end
+  if text then meta.__tostring = function(self) return text(objects[self]) end end
+  return function(object)
+    local facade = setmetatable({}, meta)
+    objects[facade] = object
+    return facade
+  end
+end
+
+---The fields and methods of a kind, in order, for whoever proves something of each.
+---@param kind string
+---@return {fields: string[], methods: string[]}
+function M.shape(kind) return shapes[kind] end
+
+---Picks methods of a class by name.
+---@param class table
+---@param names string[]
+---@return table<string, function>
+function M.methods(class, names)
+  local picked = {}
+  for _, name in ipairs(names) do picked[name] = assert(class[name], name) end
+  return picked
+end
+
+return M

@@ -1,0 +1,97 @@
+-- Verification: a release proves itself by checks, in order, each within its time.
+--
+-- A probe is one HTTP request, a command one run of a program; both are tried again until they succeed or their time
+-- is over. An attempt gets no more time than is left, so a hanging release costs its time and not more. A job of a
+-- Kubernetes cluster (rollout/job.lua) runs once.
+local errors, http, log, proc, text, time =
+  require "errors", require "http", require "log", require "proc", require "base.text", require "time"
+local last_words = require("targets").last_words
+
+local M = {}
+
+local ATTEMPT <const> = 10 -- seconds for one probe
+local SHORTEST <const> = 0.05
+local MAX_BODY <const> = 1 << 20
+
+local function probe(check, left)
+  local answer, err = http.get(check.http, { timeout = math.min(ATTEMPT, left), redirects = 0, max_body = MAX_BODY })
+  if not answer then return nil, ("%s: %s"):format(check.http, err.message) end
+  local first = text.clean((answer.body or ""):match("^[^\r\n]*") or "", 120)
+  if answer.status ~= check.status then
+    return nil, ("%s answered %d instead of %d%s"):format(check.http, answer.status, check.status,
+      first ~= "" and ": " .. first or "")
+  end
+  if check.contains and not answer.body:find(check.contains, 1, true) then
+    return nil, ("%s does not say '%s'%s"):format(check.http, check.contains, first ~= "" and " but: " .. first or "")
+  end
+  return true
+end
+
+local function command(check, left, request)
+  local argv = { timeout = left, stdin = false, env = {
+    APP = request.app, ENVIRONMENT = request.environment, VERSION = request.version, COMMIT = request.commit,
+    DIGEST = request.digest,
+  } }
+  for i, arg in ipairs(check.command) do argv[i] = arg end
+  if request.hooks then argv.on_line = function(line, stream) request.hooks.output(stream, line) end end
+  local result, err = proc.run(argv)
+  if not result then return nil, ("%s: %s"):format(check.command[1], err.message) end
+  if result.ok then return true end
+  local said = last_words(result.stderr:match("%S") and result.stderr or result.stdout, 1)
+  return nil, ("%s ended with %s%s"):format(check.command[1], result.signal or "exit status " .. result.code,
+    said ~= "" and ": " .. said or "")
+end
+
+-- Tries one check until its time is over.
+local function prove(check, request)
+  local within = request.within and math.min(request.within, check.within) or check.within
+  local last, attempts = time.monotonic() + within, 0
+  while true do
+    attempts = attempts + 1
+    local left = math.max(SHORTEST, last - time.monotonic())
+    local ok, reason
+    if check.http then ok, reason = probe(check, left) else ok, reason = command(check, left, request) end
+    if ok then return true end
+    if time.monotonic() + check.every > last then
+      return errors.fail("unhealthy", log.redact(("%s (%d attempt%s in %s)"):format(reason, attempts,
+        attempts == 1 and "" or "s", time.words(within))), { op = "verify", target = check.http or check.command[1] })
+    end
+    if request.hooks then request.hooks.progress(log.redact(reason)) end
+    time.sleep(check.every)
+  end
+end
+
+---@class VerifyRequest
+---@field app string
+---@field environment string
+---@field version? string
+---@field commit? string
+---@field digest? string
+---@field image? string "repository@sha256:..."
+---@field run? integer
+---@field release? integer
+---@field cfg? Config Without it jobs are passed over: whoever only looks starts none.
+---@field hooks? table
+---@field within? Seconds At most that long for each check, when it is less than its own time.
+
+---Runs the checks, one after the other; the first that does not succeed in its time ends them.
+---@async
+---@param list VerifyConfig[]
+---@param request VerifyRequest
+---@return true? ok
+---@return Err? err unhealthy: the last attempt's reason.
+---@return_overload nil, Err
+function M.run(list, request)
+  for _, check in ipairs(list) do
+    local ok, err = true, nil
+    if not check.job then
+      ok, err = prove(check, request)
+    elseif request.cfg then
+      ok, err = require("checks.job").prove(check, request)
+    end
+    if not ok then return nil, err end
+  end
+  return true
+end
+
+return M

@@ -1,0 +1,215 @@
+-- One call of the API: authenticated, repeated when that is right, its refusals as errors.
+--
+-- Repeated are: what asks for it by Retry-After (429 and 5xx, ten times; client-go's rest/with_retry.go); what
+-- never reached the server; and, when doing it twice does no harm, what broke off on the way.
+local errors, http, json = require "errors", require "http", require "json"
+local task, time = require "task", require "time"
+local failure = require "cluster.failure"
+
+local M = {}
+
+local TIMEOUT <const>, MAX_BODY <const> = 60, 16 << 20
+local REFUSAL_TIME <const>, REFUSAL_MAX <const> = 5, 1 << 20
+local ASKED <const>, LONGEST_ASKED <const> = 10, 60
+-- A server that answered before is given the time of a restart, another one is soon said to be away.
+local ATTEMPTS <const>, FIRST_ATTEMPTS <const> = 9, 4
+local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.25, 5
+-- An API server that comes up answers before it knows roles and accounts: 403 and 401 for what is allowed a moment
+-- later. So many seconds after it was out of reach that is not believed.
+local COMING_UP <const> = 10
+
+-- The server has not seen the request; or nobody can tell.
+local UNSENT <const> = { refused = true, unreachable = true, dns = true }
+
+---@class KubernetesRequest
+---@field method "GET"|"POST"|"PUT"|"PATCH"|"DELETE"|nil GET by default
+---@field path string below the server's address
+---@field query table<string, string|number|boolean>?
+---@field body table|string|nil a table is sent as JSON
+---@field content_type string? of the body
+---@field accept string?
+---@field timeout Seconds? of one attempt; of a stream until its headers
+---@field idle_timeout Seconds? longest silence of a stream
+---@field max_body integer? bytes
+---@field attempts integer? how often at most; 1: never again
+---@field stream boolean? the answer is handed out while it comes: an HttpAnswer to read and close
+---@field raw boolean? the body as text, not decoded
+---@field nulls boolean? json.null for null; without it null is absent, as it is to the API server
+---@field managed_fields boolean? keep metadata.managedFields, which is most of many objects
+---@field repeatable boolean? doing it twice does no harm; default: reading does none
+
+---Writes a query, sorted, so that equal calls have equal URLs.
+---@param query table?
+---@return string with its question mark, or ""
+function M.query(query)
+  local parts = {}
+  for name, value in pairs(query or {}) do
+    if value ~= false or name == "force" then
+      parts[#parts + 1] = http.escape(name) .. "=" .. http.escape(tostring(value))
+    end
+  end
+  if not parts[1] then return "" end
+  table.sort(parts)
+  return "?" .. table.concat(parts, "&")
+end
+
+-- managedFields says who wrote what, takes more room than the rest, and must not be sent back.
+local function strip(object)
+  local meta = object.metadata
+  if type(meta) == "table" then meta.managedFields = nil end
+  local items = object.items
+  for _, item in ipairs(type(items) == "table" and items or {}) do
+    meta = type(item) == "table" and item.metadata
+    if type(meta) == "table" then meta.managedFields = nil end
+  end
+end
+
+---Decodes an object of the API.
+---@param text string
+---@param request KubernetesRequest
+---@return table?
+---@return Err? err
+---@return_overload nil, Err
+function M.decode(text, request)
+  local object, err = json.decode(text, { null_as_nil = not request.nulls, max = request.max_body or MAX_BODY })
+  if type(object) ~= "table" then
+    return errors.fail("protocol", "the cluster's answer is no JSON object", { op = "kubernetes", cause = err })
+  end
+  if not request.managed_fields then strip(object) end
+  return object
+end
+
+local function body_of(request)
+  local body = request.body
+  if type(body) ~= "table" then return body end
+  return json.encode(body)
+end
+
+-- Headers that impersonate, and what the body is.
+local function headers_of(request, body, options)
+  local headers = { Accept = request.accept or "application/json" }
+  for name, value in pairs(options.headers or {}) do headers[name] = value end
+  if body then headers["Content-Type"] = request.content_type or "application/json" end
+  return headers
+end
+
+-- The body of a refusal. That of a stream has no time of its own.
+local function read_all(answer)
+  if answer.body then return answer.body end
+  local parts, len = {}, 0
+  local fine, why = pcall(task.deadline, REFUSAL_TIME, function()
+    while len < REFUSAL_MAX do
+      local piece = answer:read()
+      if not piece then break end
+      parts[#parts + 1], len = piece, len + #piece
+    end
+  end)
+  answer:close()
+  if not fine and not errors.is(why, "deadline") then error(why, 0) end
+  return table.concat(parts)
+end
+
+local function send(client, request, body, options)
+  client.counters.requests = client.counters.requests + 1
+  local patience = client.patience
+  local stream = request.stream
+  return http.request {
+    method = request.method or "GET", url = options.base .. request.path .. M.query(request.query), body = body,
+    headers = headers_of(request, body, options), auth = options.auth, ca = options.ca, cert = options.cert,
+    key = options.key, insecure = options.insecure, connect_to = options.connect_to, redirects = 0,
+    stream = stream, timeout = request.timeout or patience.timeout or TIMEOUT,
+    idle_timeout = stream and request.idle_timeout or nil,
+    max_body = not stream and (request.max_body or MAX_BODY) or nil,
+  }
+end
+
+-- Whether an error says that a resourceVersion is of another time line: waiting does not help then.
+local function too_new(err)
+  for _, cause in ipairs(err.causes or {}) do
+    if cause.reason == "ResourceVersionTooLarge" then return true end
+  end
+  return false
+end
+
+-- Whether nothing of the request got out. A handshake that breaks off is a server that goes or comes; only about a
+-- certificate there is nothing to hope for.
+local function unsent(err)
+  return UNSENT[err.code] or err.code == "tls" and not err.message:lower():find("certificate", 1, true)
+end
+
+-- How long to wait before the next attempt; nil: there is none.
+local function pause_after(client, request, call, err, tries)
+  local status, asked = err.status, err.retry_after
+  if too_new(err) then return nil end
+  if status and asked and errors.passing(status) then
+    return call.asked < ASKED and asked <= LONGEST_ASKED and asked or nil, true
+  end
+  local away = client.known.away
+  local coming_up = (status == 401 or status == 403) and away and time.monotonic() - away < COMING_UP
+  local again = unsent(err) or coming_up or call.repeatable and errors.passing(status or err)
+  local most = request.attempts or client.known.reached and ATTEMPTS or FIRST_ATTEMPTS
+  if not again or tries >= most then return nil end
+  return math.min(FIRST_PAUSE * 2 ^ (tries - 1), LONGEST_PAUSE) * (0.75 + math.random() / 2)
+end
+
+-- One attempt: the good answer, or the error; and whether it is of no use to try again.
+local function attempt(client, request, body, call)
+  local options, err = client.access:options()
+  if not options then return nil, err, true end
+  local answer
+  answer, err = send(client, request, body, options)
+  if answer and answer.status == 401 and client.access:refused(options) then
+    answer:close()
+    options, err = client.access:options()
+    if not options then return nil, err, true end
+    answer, err = send(client, request, body, options)
+  end
+  if not answer then
+    err.op = call.op
+    if unsent(err) then err.passing = true end
+    if client.known.reached then client.known.away = time.monotonic() end
+    return nil, err
+  end
+  client.known.reached = true
+  if answer.status // 100 == 2 then return answer end
+  return nil, failure.of_answer(answer, read_all(answer), call)
+end
+
+---Makes a call. Gives the decoded object, the text with `raw`, or the answer itself with `stream`.
+---@async
+---@param client KubernetesClient
+---@param op string for messages
+---@param request KubernetesRequest
+---@return any
+---@return KubernetesErr? err
+function M.perform(client, op, request)
+  local path, method = request.path, request.method or "GET"
+  if type(path) ~= "string" or path:sub(1, 1) ~= "/" or path:find("[?#%c%s]") then
+    error("usage: the path of an object starts with a slash and has no query", 3)
+  end
+  local body, err = body_of(request)
+  if err then return nil, err end
+  local call = { op = "kubernetes." .. op, target = client.server .. path, method = method, path = path, asked = 0 }
+  call.repeatable = request.repeatable or request.repeatable == nil and method == "GET"
+  local most = request.attempts or client.patience.attempts
+  for tries = 1, math.huge do
+    local answer, final
+    answer, err, final = attempt(client, request, body, call)
+    if answer then
+      if request.stream then return answer end
+      if request.raw then return answer.body end
+      local object
+      object, err = M.decode(answer.body, request)
+      if not object then err.op, err.target = call.op, call.target end
+      return object, err
+    end
+    local pause, asked
+    if not final then pause, asked = pause_after(client, request, call, err, tries) end
+    if not pause or most and tries >= most then return nil, err end
+    if asked then call.asked = call.asked + 1 end
+    client.counters.retries = client.counters.retries + 1
+    time.sleep(pause)
+  end
+end
+
+return M

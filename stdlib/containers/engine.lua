@@ -1,0 +1,123 @@
+-- The Docker Engine's API as far as a target needs it: containers, pulls, logs. Errors carry the engine's own words.
+local api, errors, json, text = require "containers.api", require "errors", require "json", require "base.text"
+local escape, network, targets = require("http").escape, require "base.network", require "targets"
+
+local M = {}
+
+---@class DockerEngine
+---@field socket string
+local Engine = {}
+Engine.__index = Engine
+
+---@param socket string
+---@return DockerEngine
+function M.open(socket) return setmetatable({ socket = socket }, Engine) end
+
+local CODES <const> = {
+  [400] = "invalid", [401] = "unauthorized", [403] = "denied", [404] = "not_found", [409] = "conflict",
+}
+
+---One call. Statuses below 400 are answers, the others errors.
+---@async
+---@param method string
+---@param path string
+---@param body? table Sent as JSON.
+---@param options? {headers?: table, timeout?: number, stream?: boolean, max_body?: integer}
+---@return HttpAnswer? answer
+---@return Err? err
+---@return_overload nil, Err
+function Engine:call(method, path, body, options)
+  options = options or {}
+  local answer, err = api.request(self.socket, {
+    method = method, path = path, body = body, headers = options.headers, timeout = options.timeout,
+    stream = options.stream, max_body = options.max_body,
+  })
+  if not answer then return nil, err end
+  if answer.status < 400 then return answer end
+  -- Its 500 says anything from a port that is taken to a registry that is out of reach.
+  local words = api.words(answer)
+  return errors.fail(CODES[answer.status] or network.code(words) or "failed", words,
+    { op = "docker", target = path:match("^[^?]*"), status = answer.status })
+end
+
+---The containers that carry labels, running or not.
+---@async
+---@param labels table<string, string>
+---@return table[]? containers
+---@return Err? err
+---@return_overload nil, Err
+function Engine:list(labels)
+  local wanted = {}
+  for k, v in pairs(labels) do wanted[#wanted + 1] = k .. "=" .. v end
+  table.sort(wanted)
+  local answer, err = self:call("GET", "/containers/json?all=1&filters=" .. escape(json.encode { label = wanted }))
+  if not answer then return nil, err end
+  return answer:json()
+end
+
+---@async
+---@param id string A container.
+---@return table? container nil with not_found when it is gone.
+---@return Err? err
+---@return_overload nil, Err
+function Engine:inspect(id)
+  local answer, err = self:call("GET", ("/containers/%s/json"):format(id))
+  if not answer then return nil, err end
+  return answer:json()
+end
+
+---Pulls by digest, unless the image is there. The engine checks the digest itself.
+---@async
+---@param image string "repository@sha256:..."
+---@param auth string X-Registry-Auth
+---@param hooks? table
+---@return true? ok
+---@return Err? err
+---@return_overload nil, Err
+function Engine:pull(image, auth, hooks)
+  local there, err = self:call("GET", ("/images/%s/json"):format(image))
+  if there then return true end
+  if not errors.is(err, "not_found") then return nil, err end
+  local repository, digest = image:match("^(.-)@(.+)$")
+  local path = ("/images/create?fromImage=%s&tag=%s"):format(escape(repository), escape(digest))
+  local answer <close>, problem = self:call("POST", path, nil,
+    { headers = { ["X-Registry-Auth"] = auth }, stream = true, timeout = 1800 })
+  if not answer then return nil, problem end
+  for line in answer:lines() do
+    local event = json.decode(line)
+    if type(event) == "table" then
+      if event.error then
+        return errors.fail(network.code(tostring(event.error)) or "failed", text.clean(tostring(event.error), 500),
+          { op = "docker.pull", target = image })
+      end
+      if hooks and event.id and event.status then
+        hooks.progress(("pulling %s: %s"):format(tostring(event.id), tostring(event.status)))
+      end
+    end
+  end
+  there, err = self:call("GET", ("/images/%s/json"):format(image))
+  return there and true, err
+end
+
+---The last lines of a container's output, clean and without secrets.
+---@async
+---@param id string
+---@param count integer
+---@return string
+function Engine:tail(id, count)
+  local answer = self:call("GET", ("/containers/%s/logs?stdout=1&stderr=1&tail=%d"):format(id, count))
+  if not answer then return "" end
+  local body, at = answer.body, 1
+  if body:match("^[\0\1\2]\0\0\0") then -- frames of 8 header bytes; a container with a terminal has none
+    local parts = {}
+    while at + 8 <= #body + 1 do
+      local len = (">I4"):unpack(body, at + 4)
+      parts[#parts + 1] = body:sub(at + 8, at + 7 + len)
+      at = at + 8 + len
+    end
+    body = table.concat(parts)
+  end
+  return targets.last_words(body, count)
+end
+
+return M

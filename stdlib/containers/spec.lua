@@ -1,0 +1,84 @@
+-- What a container of the Docker Engine is made of: the body of /containers/create, from the configuration.
+--
+-- Its labels tell whose it is and what it holds; its name ends with the number of the release that it serves now.
+-- The fingerprint covers everything that a new container would get: one that has it need not be made again.
+local hash, json = require "hash", require "json"
+local targets = require "targets"
+
+local M = {}
+
+local PREFIX <const> = "moontide."
+M.PREFIX = PREFIX
+
+---A label of ours.
+---@param container table As the engine lists it.
+---@param key string
+---@return string?
+function M.label(container, key) return container.Labels and container.Labels[PREFIX .. key] end
+
+---The release that a container serves: the number at the end of its name.
+---@param container table
+---@return integer release 0 when a person renamed it.
+function M.release(container)
+  local name = container.Names and container.Names[1] or ""
+  return math.tointeger(tonumber(name:match("%-(%d+)$"))) or 0
+end
+
+---@param container table
+---@return string name
+function M.name(container) return (container.Names and container.Names[1] or ""):gsub("^/", "") .. "" end
+
+local function ports_of(config)
+  local bindings, exposed = {}, {}
+  for _, text in ipairs(config.ports) do
+    local address, host, inside, protocol = text:match("^(.-):?(%d+):(%d+)/?(%a*)$")
+    local key = inside .. "/" .. (protocol ~= "" and protocol or "tcp")
+    exposed[key] = json.decode("{}")
+    bindings[key] = bindings[key] or {}
+    table.insert(bindings[key], { HostIp = address, HostPort = host })
+  end
+  return next(bindings) and bindings, next(exposed) and exposed
+end
+
+local function env_of(config)
+  local variables, err = targets.variables(config.env)
+  if not variables then return nil, err end
+  local env = {}
+  for name, value in pairs(variables) do env[#env + 1] = name .. "=" .. value end
+  table.sort(env)
+  return env
+end
+
+---The body that creates the container of a release.
+---@async
+---@param environment EnvironmentConfig
+---@param request table As for Target.apply.
+---@return table? body
+---@return string|Err fingerprint
+function M.describe(environment, request)
+  local config = environment.target
+  local env, err = env_of(config)
+  if not env then return nil, err end
+  local bindings, exposed = ports_of(config)
+  local labels = {}
+  for k, v in pairs(config.labels) do labels[k] = v end
+  for k, v in pairs { app = environment.app, environment = environment.name, commit = request.commit,
+    version = request.version, digest = request.digest } do
+    labels[PREFIX .. k] = v
+  end
+  local body = {
+    Image = request.image, Cmd = config.command, User = config.user, Labels = labels, Env = #env > 0 and env or nil,
+    ExposedPorts = exposed or nil, StopTimeout = math.floor(config.stop_timeout),
+    HostConfig = {
+      NetworkMode = config.network, PortBindings = bindings or nil, Memory = config.memory,
+      Binds = #config.volumes > 0 and config.volumes or nil,
+    },
+  }
+  local fingerprint = hash.sha256(json.encode(body)):sub(1, 32)
+  labels[PREFIX .. "fingerprint"] = fingerprint
+  labels[PREFIX .. "release"] = tostring(request.release) -- the one it was made for
+  body.HostConfig.RestartPolicy = { Name = config.restart } -- changed in place, so no part of the fingerprint
+  return body, fingerprint
+end
+
+return M

@@ -1,0 +1,391 @@
+-- The engine: apps, their policies and lanes, and what people ask of them. It decides nothing: policies do.
+local errors, fs, journal, log, poller, policy, sys, task, time = require "errors", require "fs", require "journal",
+  require "log", require "engine.poller", require "policy.load", require "base.sys", require "task", require "time"
+local acts, images, lane, reporter, sources = require "engine.acts", require "engine.images", require "engine.lane",
+  require "tell.reporter", require "engine.sources"
+local health, outages, suspension = require "engine.health", require "engine.outages", require "engine.suspension"
+local place, view = require "policy.place", require "journal.view"
+
+local M = {}
+
+---@class EngineState: Engine
+---@field config Config
+---@field journal Journal
+---@field policies table<string, Policy>
+---@field state string The state folder.
+---@field world World
+---@field host string Who this host is, for people and for annotations.
+---@field generation integer Rises with every host that works on this state or holds the lease: what it writes outside
+--- bears it, and a target refuses a lower one than it has seen.
+---@field draining boolean No new runs and polls.
+---@field stopping boolean What still runs is being parked.
+---@field fence? fun(): boolean Whether this host may act now, when that may end.
+---@field leader? fun(): LeaderStatus With several hosts.
+---@field outrank? fun(generation: integer): integer? Raises this host's generation to at least that, if it leads.
+---@field before_close? fun() The journal's last moment.
+---@field unfinished? boolean Some run did not end when run() did.
+---@field lost? Err Why it must not act any more: another host does.
+---@field tellers table<table, true> Tasks that tell the outside of runs.
+---@field follow? fun(before: Config, config: Config): string[] Brings what lies outside of the engine to a new
+--- configuration; tells what was done.
+local Engine = {}
+Engine.__index = Engine
+
+-- The names of all policies that a configuration uses. Rollback is always there: a person may ask for one.
+local function policy_names(config)
+  local seen, names = {}, {}
+  local function add(name)
+    if name and not seen[name] then
+      seen[name] = true
+      names[#names + 1] = name
+    end
+  end
+  add("rollback")
+  for _, name in ipairs(sources.policies(config)) do add(name) end
+  for _, app in ipairs(config.app_list) do
+    for _, environment in ipairs(app.environment_list) do
+      add(environment.policy)
+      add(environment.rollback)
+      if require("targets").destroys(environment.target.kind) then add "destroy" end
+    end
+  end
+  return names
+end
+
+---Loads the policies of a configuration and tells what is wrong with them; touches nothing.
+---@async
+---@param config Config
+---@return Fault[] faults
+function M.check(config)
+  local _, faults = policy.load(policy_names(config), config.scripts)
+  return faults or {}
+end
+
+---Opens the state folder and loads the policies. One host at a time may hold a state folder.
+---@async
+---@param options EngineOptions
+---@return Engine? engine
+---@return Err? err busy: another host runs on this state.
+---@return_overload nil, Err
+function M.open(options)
+  local config = options.config
+  local function unusable(err)
+    local words = errors.is(err, "busy")
+        and ("another moontide runs on the state folder %s; stop it, or use --state with another one")
+          :format(config.state)
+      or ("the state folder %s cannot be used: %s; run as a user who may write there, or name another one (--state "
+        .. "DIR, or `state` in the configuration)"):format(config.state, err.message)
+    return nil, errors.new(err.code, words, { op = "engine.open", target = config.state, cause = err })
+  end
+  local ok, err = fs.mkdir(config.state, { parents = true, mode = 448 }) -- 0700
+  if not ok then return unusable(err) end
+  local lock
+  lock, err = fs.lock(config.state .. "/lock")
+  if not lock then return unusable(err) end
+  local book
+  book, err = journal.open(config.state, { fresh = options.fresh })
+  if not book then
+    lock:close()
+    return nil, err
+  end
+  local last_end = suspension.begin(book, config.state)
+  local suspensions = suspension.of(book)
+  local policies, faults = policy.load(policy_names(config), config.scripts, suspensions)
+  if not policies then
+    book:close()
+    lock:close()
+    err = errors.new("invalid", "the policies have faults: " .. faults[1].message, { op = "engine.open" })
+    err.faults = faults
+    return nil, err
+  end
+  local host = options.host or sys.hostname()
+  local taken, generation = pcall(book.take_turn, book, host, options.generation)
+  if not taken then
+    book:close()
+    lock:close()
+    return nil, errors.wrap(generation)
+  end
+  local self = setmetatable({
+    host = host, generation = generation, fence = options.fence, leader = options.leader, outrank = options.outrank,
+    tellers = {},
+    config = config, load = options.load, on_event = options.on_event or function() end, lock = lock, journal = book,
+    policies = policies, suspensions = suspensions, last_end = last_end,
+    state = config.state, world = options.world or require("engine.world").real(),
+    lanes = {}, places = {}, repositories = {}, app_states = {}, said = {}, hurry = {}, locks = {}, found = {},
+    happened = require("engine.happened").new(),
+    app_edition = 1, -- another number: other apps
+    patience = 300, -- seconds that a run waits for a target out of reach before it is tried again later
+    looking = {}, look_every = health.EVERY, outages = outages.of(book), outage_after = outages.AFTER,
+    counters = { polls = 0, poll_errors = 0, runs = {} },
+    idle = task.signal(), wake = task.signal(), ended = task.signal(), reloaded = task.signal(),
+    draining = false, stopping = false, ready = false, started_at = time.now(), loaded_at = time.now(),
+  }, Engine)
+  self.repl_env = { engine = self, config = config, apps = config.apps }
+  return self
+end
+
+---Gives the state folder back.
+function Engine:close()
+  if self.before_close then self.before_close() end
+  task.asked_file(nil)
+  self.journal:close()
+  self.lock:close()
+end
+
+-- ---- what the rooms below ask for ----
+
+---Shows an event to whoever watches the host.
+---@param event Event
+function Engine:emit(event)
+  event.at = event.at or time.now()
+  event.text = log.redact(event.text)
+  self.happened:add(event)
+  self.on_event(event)
+end
+
+---Something went wrong that no run or decision tells of.
+---@param what string
+---@param err any
+function Engine:trouble(what, err)
+  if errors.is(err) and rawget(err, "fenced") then self:abandon(err) end
+  local text = ("%s: %s"):format(what, tostring(err))
+  self:emit { event = "note", level = "error", text = text, error = errors.plain(err) }
+end
+
+---@param name string The app.
+---@return table state What polling knows of an app, in memory.
+function Engine:app_state(name)
+  local state = self.app_states[name]
+  if not state then
+    state = { polling = false }
+    self.app_states[name] = state
+  end
+  return state
+end
+
+---@param app string
+---@param environment string
+---@return Place
+function Engine:place(app, environment)
+  local key = app .. "/" .. environment
+  if not self.places[key] then
+    local config = self.config.apps[app]
+    self.places[key] = place.new(self, config, config.environments[environment])
+  end
+  return self.places[key]
+end
+
+---@param at Place
+---@return Lane
+function Engine:lane(at)
+  local key = at.app.name .. "/" .. at.environment
+  local found = self.lanes[key]
+  if not found then
+    found = lane.new(self, at)
+    self.lanes[key] = found
+  end
+  found.place = at -- after a reload the place is a new one
+  return found
+end
+
+---Forgets what is kept for apps that are gone.
+function Engine:tidy()
+  for key, l in pairs(self.lanes) do
+    local app = self.config.apps[l.place.app.name]
+    local there = app and app.environments[l.place.environment]
+    if not there and not l.active and not next(l.runs) then self.lanes[key] = nil end
+  end
+  if self.config.keel then require("extensions.keel.looks").tidy(self) end
+end
+
+---The repository of an app, opened once.
+---@param app AppConfig
+---@return table repository
+function Engine:repository(app)
+  local repo = self.repositories[app]
+  if not repo then
+    repo = self.world.repository(app, self.config)
+    self.repositories[app] = repo -- by the table: after a reload it is another one
+  end
+  return repo
+end
+
+---The repository of an app whose last look worked; raises what it failed with.
+---@param app AppConfig
+function Engine:seen_repository(app)
+  local state = self:app_state(app.name)
+  if state.error then error(state.error, 0) end
+  return self:repository(app)
+end
+
+---Calls fn while nobody else does so under the same key: two environments that need one image build it once.
+---@async
+---@param key string
+---@param fn fun(): ...
+---@return ...
+function Engine:alone(key, fn)
+  local holder = self.locks[key]
+  while holder do
+    holder:wait()
+    holder = self.locks[key]
+  end
+  local lock = task.signal()
+  self.locks[key] = lock
+  local guard <close> = setmetatable({}, { __close = function()
+    self.locks[key] = nil
+    lock:notify()
+  end })
+  assert(guard)
+  return fn()
+end
+
+---A release went out and proved itself: its rollback policy watches it from now on.
+---@param at Place
+---@param id integer The release.
+function Engine:released(at, id)
+  local r = self.journal:release_by_id(id)
+  self:emit {
+    event = "note", level = "info", app = at.app.name, environment = at.environment, run = r.run,
+    text = ("%s runs (%s)"):format(place.called(r), r.digest),
+  }
+end
+
+---Asks the rollback policy at once instead of at the next poll: a run failed, or something does not look well.
+---@async
+---@param at Place
+function Engine:ask_rollback(at)
+  local compiled = at.config.rollback and self.policies[at.config.rollback]
+  if not compiled or self.draining then return end
+  local ok, err = pcall(poller.decide, self, at, compiled)
+  if not ok and not self.stopping then self:trouble("asking the rollback policy failed", err) end
+end
+
+---How the branch came to where it is, for people; nil when it did not move since we know it.
+---@async
+---@param app AppConfig
+---@param branch string
+---@param commit string
+function Engine:explain(app, branch, commit)
+  local state = self:app_state(app.name)
+  local before = state.previous_head
+  local short = place.short
+  if not before or before == commit then return nil end
+  state.explained = state.explained or {}
+  local known = state.explained[before .. commit]
+  if known then return known end
+  local word = reporter.explain(self, app, before, commit)
+  known = ("%s %s from %s to %s"):format(branch, word, short(before), short(commit))
+  state.explained = { [before .. commit] = known }
+  return known
+end
+
+---Who pushed a commit, when the forge told us.
+---@param app AppConfig
+---@param commit string
+function Engine:pusher(app, commit)
+  local hub = self:app_state(app.name).hub
+  local event = hub and hub:pushed("refs/heads/" .. app.branch, commit)
+  return event and event.actor
+end
+
+---Tells the forge and the channels how a run began or ended.
+---@param at Place
+---@param row table The run.
+---@param state string
+---@param err? Err
+---@param again? integer The run that tries again.
+function Engine:report(at, row, state, err, again)
+  if state ~= "running" then images.wake(self) end
+  reporter.report(self, at, row, state, err, again)
+end
+
+---Tells people of a decision that needs them.
+---@param at Place
+---@param decision Decision
+function Engine:alarm(at, decision) reporter.alarm(self, at, decision) end
+
+-- ---- what people ask for ----
+
+---Polls one app, or all, right now.
+---@async
+---@param name? string All apps when there is none.
+function Engine:poll(name)
+  local apps, ids, failure = {}, {}, nil
+  if name and not self.config.apps[name] then return require("base.unknown").app(self.config.app_list, name, "poll") end
+  if self.config.keel then require("extensions.keel.looks").expire(self) end -- once: its answers are shared
+  for _, app in ipairs(self.config.app_list) do
+    if not name or app.name == name then
+      apps[#apps + 1] = app.name
+      if app.follows == "git" then self:repository(app):expire() end
+      if app.charts then require("extensions.charts.follow").expire(app, self.world, self.config) end
+      local ok, runs = pcall(poller.poll, self, app)
+      if ok then
+        table.move(runs, 1, #runs, #ids + 1, ids)
+      elseif errors.is(runs, "cancelled") then
+        error(runs, 0)
+      else
+        failure = failure or runs -- the other apps are polled all the same
+      end
+    end
+  end
+  if failure then error(failure, 0) end
+  local changes = {}
+  for i, id in ipairs(ids) do changes[i] = view.run_info(self.journal, self.journal:run_by_id(id)) end
+  return { apps = apps, changes = changes }
+end
+
+---Loads configuration and policies again, all or nothing.
+---@async
+---@return ReloadResult? result
+---@return Err? err
+---@return_overload nil, Err
+function Engine:reload()
+  local config, faults = self.load()
+  local policies
+  if config then policies, faults = policy.load(policy_names(config), config.scripts, self.suspensions) end
+  if not policies or not config then
+    local err = errors.new("invalid",
+      ("%d faults; the configuration that was loaded before stays: %s"):format(#faults, faults[1].message),
+      { op = "reload" })
+    err.faults = faults
+    self.reload_error = err.message
+    return nil, err
+  end
+  if config.state ~= self.state then
+    self.reload_error = "the state folder cannot change while the host runs"
+    return errors.fail("conflict", self.reload_error, { op = "reload", target = config.state })
+  end
+  sources.keep(self, config)
+  local changed, before = acts.differences(self, config, policies), self.config
+  self.config, self.policies, self.places, self.repositories = config, policies, {}, {}
+  self.app_edition = self.app_edition + 1
+  self.repl_env.config, self.repl_env.apps = config, config.apps
+  for _, state in pairs(self.app_states) do state.snapshot = nil end
+  for name in pairs(self.app_states) do
+    if not config.apps[name] then self.app_states[name] = nil end
+  end
+  for unit in pairs(self.said) do
+    if not config.apps[unit:match("^(.+)/[^/]+/[^/]+$")] then self.said[unit] = nil end
+  end
+  if self.follow then
+    for _, words in ipairs(self.follow(before, config)) do changed[#changed + 1] = words end
+  end
+  self:tidy()
+  self.reload_error, self.loaded_at = nil, time.now()
+  self.wake:notify()
+  self.reloaded:notify()
+  task.start({ name = "resuming", detached = true }, self.recover, self) -- it may wait for runs to end
+  self:emit {
+    event = "reload", level = "info", text = #changed > 0 and table.concat(changed, "; ") or "nothing changed",
+  }
+  return { apps = #config.app_list, policies = #policy_names(config), changed = changed }
+end
+
+for _, room in ipairs {
+  acts.methods, suspension.methods,
+  require "engine.answers", require "engine.lead", require "engine.living", require "engine.orders",
+} do
+  for name, method in pairs(room) do Engine[name] = method end
+end
+
+return M

@@ -1,0 +1,144 @@
+-- Charts in the configuration: repositories, the charts that an app follows, and those that it publishes.
+local names = require "config.names"
+local s = require "base.schema"
+local secret = require "config.secret"
+local shapes = require "config.shapes"
+
+local M = {}
+
+local command, file, inside, is, plain, text = shapes.command, shapes.file, shapes.inside, shapes.is, shapes.plain,
+  shapes.text
+
+local function login(value, at)
+  if (value.username == nil) ~= (value.password == nil) then
+    local missing = value.username and "password" or "username"
+    return at:fault(("has no %s"):format(missing), 'username = "...", password = { env = "NAME" }')
+  end
+  if value.token and value.username then return at:fault("has a token and a username: one of them counts") end
+  if value.token and value.url and value.url:find("^oci://") then
+    return at:fault("has a token, but a registry takes a username and a password")
+  end
+  return value
+end
+
+M.repository = s.record({
+  { "url", text("Its address: https://..., or oci://REGISTRY/PATH.", {
+    required = true, what = "the address of a chart repository", verify = shapes.with(names.chart_url) }) },
+  { "kind", s.choice({ "museum", "index", "oci" },
+    { doc = "Default: by the address; ChartMuseum's API is looked for, and index.yaml read when there is none." }) },
+  { "username", text("Who we are there. Left out: anonymous, or the login in `registries` for oci.") },
+  { "password", secret.shape { doc = "Password of that user." } },
+  { "token", secret.shape { doc = "Sent as a bearer token." } },
+  { "ca", file "CA certificate (PEM) of a repository with its own authority." },
+  { "plain_http", s.boolean { doc = "With oci: speak http instead of https.", default = false } },
+}, { plural = "chart repositories", verify = login })
+
+local accept = s.text { what = "a version policy", plural = "version policies", verify = shapes.with(names.accept) }
+
+-- An address, or a name of chart_repositories: cross.lua knows which.
+local function where(doc)
+  return text(doc, { required = true, what = "a chart repository", example = '"https://charts.example.com"' })
+end
+
+M.charts = s.map(plain, s.record({
+  { "repository", where "Where it is: an address, or a name in `chart_repositories`." },
+  { "chart", text("Its name there. Default: the name here.", { verify = function(value, at)
+    if not require("extensions.charts.version").is_name(value) then return at:fault("is not the name of a chart") end
+    return value
+  end }) },
+  { "accept", s.either({
+    { is "string", accept }, { is "table", s.map(plain, accept, { name = "ENV" }) },
+  }, { doc = "Its own version policy, for all environments or by their names. Default: the environment's." }) },
+}, { plural = "charts" }), {
+  doc = "Charts that are released together, instead of source and image.", name = "CHART", max = 100,
+})
+
+M.publish = s.record({
+  { "charts", s.list(inside "Folder of a chart.", { doc = "Folders of charts in the checkout.", required = true,
+    min = 1, example = '{ "charts/web" }' }) },
+  { "to", where "Where they go: an address, or a name in `chart_repositories`." },
+  { "version", text("Version of the branch's charts; {count} is a number that grows with each commit. Those of a tag"
+    .. " have its version.", { default = "0.0.0-staging.{count}", verify = function(value, at)
+    local tried = value:gsub("{count}", "1", 1)
+    if tried == value then return at:fault("must hold {count}", '"0.0.0-staging.{count}"') end
+    if not require("semver").parse(tried) then return at:fault("makes no version: " .. s.quote(tried)) end
+    return value
+  end }) },
+  { "command", command("Helm.", { default = { "helm" }, example = '{ "helm" }' }) },
+  { "timeout", s.duration { doc = "Time to package and push one chart.", default = "5m", min = 1 } },
+}, { doc = "Charts in the repository that are packaged and pushed with each release." })
+
+-- An app follows a git repository, or charts: says what is missing, and what does not belong to it.
+local function settle(app, at)
+  app.follows = app.charts and "charts" or "git"
+  if not app.charts then
+    for _, key in ipairs { "source", "image" } do
+      local here = at:child(key)
+      if app[key] == nil and not here:faulty() then
+        here:fault("is missing", "for example " .. (key == "source" and '"https://github.com/team/web.git"'
+          or '"ghcr.io/team/web"'))
+      end
+    end
+    return
+  end
+  for _, key in ipairs { "source", "image", "publish" } do
+    if app[key] ~= nil then at:child(key):fault("does not belong to an app that follows charts") end
+  end
+  if next(app.charts) == nil then at:child("charts"):fault("is empty: nothing would ever be released") end
+  for _, key in ipairs { "branch", "dockerfile", "context", "build" } do app[key] = nil end
+end
+
+-- The repository that a text means; records a fault when it means none.
+local function resolve(config, value, at)
+  local named = config.chart_repositories or {}
+  if named[value] then return named[value] end
+  if not value:find("://", 1, true) then
+    local known = {}
+    for name in pairs(named) do known[#known + 1] = name end
+    table.sort(known)
+    return at:fault(("there is no chart repository %s"):format(s.quote(value)), s.meant(value, known)
+      or "name it in `chart_repositories`, or write its address")
+  end
+  local wrong, suggestion = names.chart_url(value)
+  if wrong then return at:fault(wrong, suggestion) end
+  return require("extensions.charts").config(value, config)
+end
+
+local function check_chart(chart, app, config, at)
+  chart.chart = chart.chart or chart.name
+  chart.repository = resolve(config, chart.repository, at:child("repository"))
+  for name in pairs(type(chart.accept) == "table" and chart.accept or {}) do
+    if not (app.environments or {})[name] then
+      at:child("accept"):child(name):fault(("there is no environment %s"):format(s.quote(name)))
+    end
+  end
+end
+
+---Fills in what an app's charts inherit, and finds their repositories.
+---@param app table
+---@param config table
+---@param at Cursor The app's.
+function M.cross(app, config, at)
+  settle(app, at)
+  for name, repository in pairs(config.chart_repositories or {}) do repository.name = name end
+  if app.publish and app.publish.to then
+    app.publish.to = resolve(config, app.publish.to, at:child("publish"):child("to"))
+  end
+  local addresses, seen = {}, {}
+  for name, chart in pairs(app.charts or {}) do
+    chart.name = name
+    if chart.repository then check_chart(chart, app, config, at:child("charts"):child(name)) end
+    local url = chart.repository and chart.repository.url
+    if url and not seen[url] then seen[url], addresses[#addresses + 1] = true, url end
+  end
+  table.sort(addresses)
+  if app.charts then app.source = { url = table.concat(addresses, " ") } end
+  for name, environment in pairs(app.environments or {}) do
+    local rule = environment.accept
+    if not app.charts and rule and (rule == "staging" or rule:find("^version:")) then
+      at:child("environments"):child(name):child("accept"):fault(("%s is a policy for charts"):format(s.quote(rule)))
+    end
+  end
+end
+
+return M

@@ -1,0 +1,188 @@
+-- What the registry says, asked once for all workloads of a repository.
+--
+-- A thousand workloads of ten repositories ask ten times in an interval. Who asks says how old an answer may be;
+-- whoever gets a new one that differs wakes the others, so that they need not wait for their turn. Only those share an
+-- answer who come with the same credentials: what one namespace may see is not for another, nor is its refusal.
+local candidates, errors = require "extensions.keel.candidates", require "errors"
+local secrets, task, time = require "extensions.keel.secrets", require "task", require "time"
+
+local M = {}
+
+local SHARED <const> = 0.9   -- of an interval: who comes later in the same one takes what is there
+local DOUBTS <const> = 3     -- how often a much shorter list must come before it is news
+local MOST_IMAGES <const> = 1000 -- whose platforms are remembered
+local ENOUGH <const> = 4     -- tags from which on a list can be much shorter
+
+local of_engine = setmetatable({}, { __mode = "k" }) ---@type table<table, table>
+
+---Everything that is remembered for an engine, in memory only.
+---@param engine table
+---@return table
+local function memory(engine)
+  local m = of_engine[engine]
+  if not m then
+    m = { answers = {}, due = {}, platforms = {}, baselines = {}, asked = 0 }
+    of_engine[engine] = m
+  end
+  return m
+end
+
+---@param engine table
+---@return table memory
+function M.memory(engine) return memory(engine) end
+
+-- The other apps that asked this are polled at once.
+local function wake_others(engine, answer, app)
+  for name in pairs(answer.users) do
+    if name ~= app and engine.config.apps[name] then engine.hurry[name] = true end
+  end
+  engine.wake:notify()
+end
+
+-- Waits while somebody else asks the same; then the answer is fresh enough for both.
+local function shared(engine, key, app, since, ask, same)
+  local m = memory(engine)
+  local answer = m.answers[key]
+  if not answer then
+    answer = { users = {}, at = -math.huge }
+    m.answers[key] = answer
+  end
+  answer.users[app] = true
+  while answer.asking do
+    answer.asking:wait()
+    if answer.at >= since then break end
+  end
+  if answer.at >= since then return answer.value, answer.err end
+  local signal = task.signal()
+  answer.asking = signal
+  local guard <close> = setmetatable({}, { __close = function()
+    answer.asking = nil
+    signal:notify()
+  end })
+  assert(guard)
+  m.asked = m.asked + 1
+  local at, value, err = time.monotonic(), ask(answer)
+  if errors.is(err, "cancelled") then return nil, err end
+  local known = answer.value ~= nil
+  local changed = value ~= nil and known and not same(answer.value, value)
+  -- A registry that is down has not forgotten its tags, but nobody may decide by what it said before.
+  answer.at, answer.err, answer.value = at, err, value
+  answer.last = value or answer.last
+  if changed then wake_others(engine, answer, app) end
+  return value, err
+end
+
+---From when on an answer must be for a place, by its schedule: for "@every", an interval ago; for a cron line, the last
+---moment that it names. The first look is always due.
+---@param engine table
+---@param place string Name of app and environment.
+---@param schedule KeelSchedule
+---@return number since Monotonic.
+function M.since(engine, place, schedule)
+  local now, due = time.monotonic(), memory(engine).due
+  if schedule.every then return now - schedule.every * SHARED end
+  local entry = due[place]
+  if entry and entry.text == schedule.text and time.now() < entry.next then return entry.since end
+  due[place] = { text = schedule.text, next = schedule:next(time.now()), since = now }
+  return now
+end
+
+---Forgets what was asked for apps that are gone, and credentials that nobody uses any more.
+---@param engine table
+function M.tidy(engine)
+  local m, apps = memory(engine), engine.config.apps
+  for key, answer in pairs(m.answers) do
+    local used = answer.asking ~= nil
+    for name in pairs(answer.users) do
+      if apps[name] then used = true else answer.users[name] = nil end
+    end
+    if not used then m.answers[key] = nil end
+  end
+  for place in pairs(m.due) do
+    if not apps[place:match("^(.+)/[^/]+$") or place] then m.due[place] = nil end
+  end
+  local images = 0
+  for _ in pairs(m.platforms) do images = images + 1 end
+  if images > MOST_IMAGES then m.platforms = {} end
+  secrets.tidy(m)
+end
+
+---Makes every place due, for who asks for a look now.
+---@param engine table
+function M.expire(engine)
+  local m = memory(engine)
+  m.due = {}
+  for _, answer in pairs(m.answers) do answer.at = -math.huge end
+end
+
+local function same_list(a, b)
+  if #a ~= #b then return false end
+  for i, v in ipairs(a) do
+    if b[i] ~= v then return false end
+  end
+  return true
+end
+
+---All tags of a repository.
+---@async
+---@param engine table
+---@param app string Who asks.
+---@param name string The repository, as images name it.
+---@param since number Monotonic: an answer from then on will do.
+---@param workload? KeelWorkload Whose pull secrets may be used.
+---@return string[]? tags
+---@return Err? err
+---@return_overload nil, Err
+function M.tags(engine, app, name, since, workload)
+  local registry, who = secrets.registry(engine, memory(engine), name, workload)
+  return shared(engine, ("tags %s%s"):format(name, who), app, since, function(answer)
+    local tags, err = registry:tags()
+    if not tags then return nil, err end
+    local before = answer.last
+    if before and #before >= ENOUGH and #tags < #before / 2 and (answer.doubts or 0) < DOUBTS then
+      answer.doubts = (answer.doubts or 0) + 1
+      local words = ("the registry lists %d tags of %s where it had %d: not believed yet"):format(#tags, name, #before)
+      return errors.fail("mismatch", words, { op = "registry.tags", target = name })
+    end
+    answer.doubts = nil
+    return tags
+  end, same_list)
+end
+
+---The digest that a tag points to.
+---@async
+---@param engine table
+---@param app string
+---@param name string
+---@param tag string
+---@param since number Monotonic.
+---@param workload? KeelWorkload Whose pull secrets may be used.
+---@return string? digest
+---@return Err? err
+---@return_overload nil, Err
+function M.digest(engine, app, name, tag, since, workload)
+  local registry, who = secrets.registry(engine, memory(engine), name, workload)
+  return shared(engine, ("digest %s:%s%s"):format(name, tag, who), app, since, function()
+    return registry:digest(tag)
+  end, function(a, b) return a == b end)
+end
+
+---The tags that a policy looks at, best first; sorted once for each list and policy.
+---@param engine table
+---@param policy UpdatePolicy
+---@param tags string[] As `tags` gave them.
+---@return string[]
+function M.ordered(engine, policy, tags)
+  local m = memory(engine)
+  m.orders = m.orders or setmetatable({}, { __mode = "k" })
+  local orders = m.orders[tags]
+  if not orders then
+    orders = {}
+    m.orders[tags] = orders
+  end
+  local kind = (policy.regexp or policy.pattern) and policy.text or policy.kind == "force" and "force" or "semver"
+  orders[kind] = orders[kind] or candidates.order(policy, tags)
+  return orders[kind]
+end
+
+return M

@@ -1,0 +1,260 @@
+-- `moontide run` with `leader`: stands by, acts while it holds the Lease, stands by again.
+--
+-- A standby has nothing of the state folder open but its own door. When it wins it opens the state, finishes what the
+-- host before it had begun, and polls. When it could not renew in time it stops acting at once: no further effects,
+-- runs parked, children ended, state closed, all before the Lease runs out for the others; a timer of the kernel ends
+-- the process if that does not succeed (sys.deadman). It then stands by in the same process: a host that ended instead
+-- would be started again ever later by whoever supervises it, and be missing when the API server comes back.
+local errors, proc, sys, task = require "errors", require "proc", require "base.sys", require "task"
+local time = require "time"
+local control, leader, memo, standby = require "people.control", require "hosts.leader", require "hosts.memo",
+  require "hosts.standby"
+
+local M = {}
+
+local GRACE <const> = 20 -- seconds that runs get when the host is told to stop; a pod has 30 by default
+local LOCKED <const> = 120 -- seconds that the lock of a host that is gone may linger on a network file system
+local LOCK_PAUSE <const>, LOCK_WORDS <const> = 0.5, 10
+local CHILDREN <const> = 2.2 -- seconds from the end of a host to that of its last child (host/guard.c)
+local RELEASE <const> = 5
+local UNFINISHED <const> = 75 -- exit status, as the dead man's switch has it
+
+---@class HostOptions
+---@field config Config
+---@field load fun(): Config?, Fault[]?
+---@field on_event fun(event: Event)
+---@field next_signal? fun(): string Waits for TERM, INT or HUP.
+---@field election? Election
+---@field world? World
+
+---@class TurnHost
+---@field config Config
+---@field election Election
+---@field engine? Engine
+---@field lost? Err
+---@field stopping boolean
+local Host = {}
+Host.__index = Host
+
+function Host:note(text, level)
+  self.options.on_event { at = time.now(), event = "host", level = level or "info", text = text }
+end
+
+-- ---- signals ----
+
+-- Loads the configuration again, for the next time that this host acts.
+local function reload(self)
+  if self.engine then return self.engine:reload() end
+  local config, faults = self.options.load()
+  if config then
+    local problems = require("engine").check(config)
+    if #problems > 0 then config, faults = nil, problems end
+  end
+  if not config then
+    local err = errors.new("invalid",
+      ("%d faults; the configuration that was loaded before stays: %s"):format(#faults, faults[1].message),
+      { op = "reload" })
+    err.faults = faults
+    return nil, err
+  end
+  local changed = self.doors:follow(self.config, config)
+  self.config, self.standby.config = config, config
+  return { apps = #config.app_list, policies = 0, changed = changed }
+end
+
+local function obey_signals(self)
+  local next_signal = self.options.next_signal or sys.next_signal
+  while true do
+    if next_signal() == "HUP" then
+      local done, err = reload(self)
+      if done then
+        self:note("configuration and policies were loaded again")
+        if not self.engine then -- a working engine tells it itself
+          for _, words in ipairs(done.changed) do self:note(words) end
+        end
+      else
+        self:note("the reload was refused, the old configuration stays: " .. tostring(err), "error")
+        for _, fault in ipairs(err.faults or {}) do self:note(require("config.load").describe(fault), "error") end
+      end
+    else
+      self:note(not self.engine and "stopping" or self.stopping and "stopping at once"
+        or "stopping: runs may finish or park")
+      local grace = self.stopping and 0 or GRACE
+      self.stopping, self.standby.stopping = true, true
+      self.election.wake:notify()
+      self.changed:notify()
+      if self.engine then self.engine:stop(grace) end
+    end
+  end
+end
+
+-- ---- one turn ----
+
+-- When the process must be gone at the latest, so that its children are before somebody else begins.
+local function switch_after(self)
+  local e = self.election
+  local reserve = math.min(CHILDREN, (e.duration - e.renew) / 2)
+  return math.max(0.001, e:left() - reserve)
+end
+
+-- What our successor should know stands in the Lease, written with the next renewal.
+local function hand_over(self)
+  local annotations, engine = self.election.store.annotations, self.engine
+  if not annotations or not engine or not self.state_id then return end
+  local ok, text = pcall(memo.write, engine, self.state_id)
+  if ok then annotations[memo.KEY] = text else engine:trouble("what a successor should know cannot be read", text) end
+end
+
+local function keep(self)
+  local armed = true
+  local err = self.election:keep(function()
+    local set = sys.deadman(switch_after(self))
+    if armed and not set then
+      self:note("the kernel gives this process no timer: should it hang while it leads, nothing ends it in time",
+        "error")
+    end
+    armed = set
+    hand_over(self)
+  end)
+  self.lost = err
+  self.changed:notify()
+  if self.engine then self.engine:abandon(err) end
+end
+
+local function open(self)
+  local e = self.election
+  return require("engine").open {
+    config = self.config, fresh = self.options.fresh,
+    load = self.options.load, on_event = self.options.on_event, world = self.options.world,
+    generation = e.generation, host = e.identity,
+    fence = function() return e:acting() end,
+    leader = function() return leader.status(e) end,
+    outrank = function(generation) return e:raise(generation) and e.generation end,
+  }
+end
+
+-- Opens the state. The lock of a dead host is gone with its process; that of one on another machine goes when the file
+-- server has noticed.
+local function take_over(self)
+  local began, said = time.monotonic(), 0
+  while true do
+    local engine, err = open(self)
+    if engine and (self.lost or self.stopping) then
+      engine:close()
+      return nil, self.lost or errors.new("cancelled", "told to stop")
+    end
+    if engine then return engine end
+    local waited = time.monotonic() - began
+    if not errors.is(err, "busy") or self.lost or self.stopping or waited > LOCKED then return nil, err end
+    if waited >= said then
+      said = waited + LOCK_WORDS
+      self:note(("the state folder %s is still locked by another host; waiting %s more for it"):format(
+        self.config.state, time.words(LOCKED - waited)), "warn")
+    end
+    self.changed:wait(LOCK_PAUSE)
+  end
+end
+
+-- Nothing of this turn may be left when the next one begins: not even a child that nobody waits for any more.
+local function settled(engine)
+  local last = time.monotonic() + 30 -- the dead man's switch is faster
+  while proc.count() > 0 and time.monotonic() < last do time.sleep(0.02) end
+  return proc.count() == 0 and not (engine and engine.unfinished)
+end
+
+-- From the won election to the standby. Returns why the turn ended badly, if it did.
+local function turn(self)
+  local e = self.election
+  self.lost = nil
+  self:note(("leads from now on: %s, generation %d"):format(e.identity, e.generation))
+  local left = e.observed.object and e.observed.object.metadata.annotations
+  local keeping <close> = task.spawn(keep, self)
+  local engine, err = take_over(self)
+  if engine then
+    self.standby.trouble = nil
+    local taken, problem = pcall(memo.take, engine, left)
+    if not taken then engine:trouble("what the host before handed over could not be taken", problem) end
+    engine.before_close = function() hand_over(self) end
+    self.state_id = require("cluster.rollout.identity").of(self.config.state)
+    if e.generation < engine.generation then e:raise(engine.generation) end -- the journal knew of later ones
+    self.engine = engine
+    engine.follow = function(before, now) return self.doors:follow(before, now) end
+    if self.lost then engine:abandon(self.lost) end
+    self.doors:switch(engine)
+    if self.stopping then engine:stop(GRACE) end
+    local ok
+    ok, err = engine:run()
+    if ok then err = nil end
+    self.config = engine.config
+  end
+  self.standby.config = self.config
+  self.engine = nil
+  self.doors:switch(self.standby)
+  keeping:cancel()
+  if not settled(engine) then return err, true end
+  sys.deadman()
+  if e.leading then e:release(RELEASE) end
+  if e.store.annotations then e.store.annotations[memo.KEY] = nil end -- at our next turn it would be an old story
+  return err
+end
+
+-- ---- all of them ----
+
+local function stand_by(self)
+  if self.election:acquire(function() return self.stopping end) then return true end
+  return false
+end
+
+local function started(options)
+  local self = setmetatable({ options = options, config = options.config, stopping = false, changed = task.signal() },
+    Host)
+  self.election = options.election or leader.open(options.config)
+  self.election.on_change = function(holder)
+    if holder and holder ~= self.election.identity then self:note("stands by: " .. holder .. " leads") end
+    if not holder then self:note("nobody leads") end
+  end
+  self.standby = standby.new(options.config, self.election)
+  self.standby.reload = function() return reload(self) end
+  local doors, err = control.open(self.standby, options.config)
+  if not doors then return nil, err end
+  self.doors = doors
+  return self
+end
+
+---Runs the host until it is told to stop.
+---@async
+---@param options HostOptions
+---@return integer? exit_status
+---@return Err? err
+---@return_overload nil, Err
+function M.run(options)
+  local self, err = started(options)
+  if not self then return nil, err end
+  local signals <close> = task.spawn(obey_signals, self)
+  assert(signals)
+  self:note(("stands by as %s"):format(self.election.identity))
+  local status = 0
+  while not self.stopping do
+    if stand_by(self) then
+      local problem, unfinished = turn(self)
+      if unfinished then
+        self:note("what this host did could not be ended in time: the process ends", "error")
+        status = UNFINISHED
+        break
+      end
+      if problem and not self.stopping then
+        local lost = self.lost ~= nil or problem.op == "leader"
+        self:note(lost and "does not lead any more, and stands by: " .. tostring(problem)
+          or "could not act and gives the lead back: " .. tostring(problem), "error")
+        if not lost then -- another host may have better luck, before this one tries again
+          self.standby.trouble = "the state could not be opened: " .. problem.message
+          self.changed:wait(self.election.duration)
+        end
+      end
+    end
+  end
+  self.doors:close()
+  return status
+end
+
+return M

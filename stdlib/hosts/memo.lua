@@ -1,0 +1,102 @@
+-- What a host hands to its successor in the Lease itself, for when they do not share a state folder: who holds what,
+-- and which releases proved bad. Without it a hold would be gone, and a bad release out again, because a host died.
+local json, rollout_identity = require "json", require "cluster.rollout.identity"
+
+local M = {}
+
+M.KEY = "moontide/handed-over" -- an annotation of the Lease
+
+local MOST <const> = 16 << 10
+local MOST_HOLDS <const>, MOST_BAD <const> = 100, 50
+
+---Writes it.
+---@param engine table
+---@param state_id string
+---@return string json
+function M.write(engine, state_id)
+  local journal = engine.journal
+  local memo = {
+    state = state_id, generation = engine.generation,
+    holds = journal:rows([[SELECT app, environment, "by", substr(reason, 1, 200) AS reason FROM holds
+      ORDER BY at DESC LIMIT ?]], MOST_HOLDS),
+    bad = journal:rows([[SELECT app, environment, version, commit_id AS "commit", digest,
+      substr(reason, 1, 100) AS reason FROM releases WHERE state = 'bad' ORDER BY id DESC LIMIT ?]], MOST_BAD),
+  }
+  local text = assert(json.encode(memo))
+  while #text > MOST and #memo.bad > 0 do -- a hold matters more
+    table.remove(memo.bad)
+    text = assert(json.encode(memo))
+  end
+  return #text <= MOST and text or ""
+end
+
+local function text_of(value) return type(value) == "string" and #value <= 500 and value or nil end
+
+local function entries(list, place_of)
+  local out = {}
+  for _, item in ipairs(type(list) == "table" and list or {}) do
+    if type(item) == "table" and #out < MOST_HOLDS and place_of(text_of(item.app), text_of(item.environment)) then
+      out[#out + 1] = {
+        app = item.app, environment = item.environment, by = text_of(item.by), reason = text_of(item.reason),
+        version = text_of(item.version), commit = text_of(item.commit), digest = text_of(item.digest),
+      }
+    end
+  end
+  return out
+end
+
+-- Holds as the memo has them: also without those that this state remembers from an earlier turn of its own.
+local function take_holds(engine, list)
+  local journal, wanted, taken = engine.journal, {}, 0
+  for _, hold in ipairs(list) do wanted[hold.app .. "/" .. hold.environment] = true end
+  for _, hold in ipairs(journal:rows("SELECT app, environment FROM holds")) do
+    if not wanted[hold.app .. "/" .. hold.environment] then journal:unhold(hold.app, hold.environment) end
+  end
+  for _, hold in ipairs(list) do
+    taken = taken + journal:hold(hold.app, hold.environment, hold.by or "somebody", hold.reason)
+  end
+  return taken
+end
+
+local function take_bad(engine, list)
+  local journal, taken = engine.journal, 0
+  journal:synced("handed", function()
+    for i = #list, 1, -1 do
+      local bad = list[i]
+      if bad.digest and not journal:known_bad(bad.app, bad.environment, bad.digest) then
+        bad.state, bad.handed = "bad", true
+        journal:add_release(bad)
+        taken = taken + 1
+      end
+    end
+    return true
+  end)
+  return taken
+end
+
+---Takes what the host before handed over into the journal, unless it is the journal where it came from.
+---@async
+---@param engine table
+---@param annotations table<string, string>? Of the Lease, as that host left them.
+---@return integer taken
+function M.take(engine, annotations)
+  local text = type(annotations) == "table" and annotations[M.KEY]
+  if type(text) ~= "string" or #text > MOST then return 0 end
+  local memo, own = json.decode(text), rollout_identity.of(engine.state)
+  if type(memo) ~= "table" or not own or memo.state == own then return 0 end
+  local before = engine.journal:row("SELECT coalesce(max(generation), 0) AS n FROM turns WHERE generation < ?",
+    engine.generation).n
+  if math.type(memo.generation) ~= "integer" or memo.generation <= before then return 0 end
+  local function place_of(app, environment)
+    local known = app and engine.config.apps[app]
+    return known and environment and known.environments[environment]
+  end
+  local taken = take_holds(engine, entries(memo.holds, place_of)) + take_bad(engine, entries(memo.bad, place_of))
+  if taken > 0 then
+    engine:emit { event = "note", level = "info",
+      text = ("took over from the host before: holds and bad releases, %d"):format(taken) }
+  end
+  return taken
+end
+
+return M

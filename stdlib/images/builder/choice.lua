@@ -1,0 +1,69 @@
+-- Which builder `auto` means: chosen once, said, and kept in the state folder.
+--
+-- An engine that is down for a while is no reason to build with another one: its images would come from another cache
+-- and another storage, and its errors would name programs that nobody here knows of.
+local errors, fs, log = require "errors", require "fs", require "log"
+
+local M = {}
+
+-- Asked in this order.
+local KINDS <const> = { "docker", "buildah", "podman" }
+
+local chosen = setmetatable({}, { __mode = "k" }) ---@type table<table, string> by the configuration's `builder`
+
+local function file_of(cfg) return cfg.state and cfg.state .. "/builder" or nil end
+
+-- What was chosen before; nil when nothing was.
+local function remembered(cfg)
+  if chosen[cfg.builder] then return chosen[cfg.builder] end
+  local text = file_of(cfg) and fs.read(file_of(cfg), { max = 64 })
+  local word = text and text:match("^%s*(%a+)%s*$")
+  for _, kind in ipairs(KINDS) do
+    if word == kind then return kind end
+  end
+end
+
+---The kind of builder in use; nil when `auto` has chosen none yet.
+---@param cfg Config
+---@return string? kind
+function M.known(cfg)
+  if cfg.builder.kind ~= "auto" then return cfg.builder.kind end
+  return remembered(cfg)
+end
+
+---The kind of builder to use.
+---@async
+---@param cfg Config
+---@param hooks BuildHooks
+---@return string? kind
+---@return Err? err
+---@return_overload nil, Err
+function M.kind(cfg, hooks)
+  if cfg.builder.kind ~= "auto" then return cfg.builder.kind end
+  local kind = remembered(cfg)
+  if kind then
+    chosen[cfg.builder] = kind
+    return kind
+  end
+  for _, candidate in ipairs(KINDS) do
+    local there, err = require("images.builder." .. candidate).available(cfg)
+    if there == nil then return nil, err end
+    if there then
+      local file = file_of(cfg)
+      if file then
+        local ok, problem = fs.write(file, candidate .. "\n")
+        if not ok then return nil, problem end
+      end
+      chosen[cfg.builder] = candidate
+      local words = ("builder.kind is auto: from now on images are built with %s%s"):format(candidate,
+        file and " (kept in " .. file .. ")" or "")
+      hooks.output("stdout", words)
+      log.info(words)
+      return candidate
+    end
+  end
+  return errors.fail("not_found", "there is no builder: start docker, or install buildah or podman, or name"
+    .. " one in the configuration", { op = "image.build" })
+end
+
+return M

@@ -1,0 +1,92 @@
+-- moontide run: the host. Opens the engine and the control doors, obeys signals, shows events.
+local sys = require "base.sys"
+local task = require "task"
+
+local GRACE = 30 -- seconds that runs get to finish or park when the host is told to stop
+
+-- Opens the engine for run and once. The configuration is loaded again at each reload, with the flags
+-- applied.
+local function open(ctx, console, config, more)
+  local options = {
+    config = config, fresh = ctx.flags.fresh, load = function() return ctx:load_config() end,
+    on_event = function(event) console:event(event) end,
+  }
+  for name, value in pairs(more or {}) do options[name] = value end
+  local engine, err = require("engine").open(options)
+  if not engine then return nil, ctx:fail(err) end
+  return engine, config
+end
+
+local function note(console, text, level)
+  console:event { at = require("time").now(), event = "host", level = level or "info", text = text }
+end
+
+-- TERM and INT stop, HUP reloads. A second TERM or INT stops without grace.
+local function obey_signals(engine, console)
+  local asked = false
+  while true do
+    local signal = sys.next_signal()
+    if signal == "HUP" then
+      local done, err = engine:reload()
+      if done then
+        note(console, "configuration and policies were loaded again")
+      else
+        note(console, "the reload was refused, the old configuration stays: " .. tostring(err), "error")
+        for _, fault in ipairs(err.faults or {}) do note(console, require("config.load").describe(fault), "error") end
+      end
+    else
+      note(console, asked and "stopping at once" or "stopping: runs may finish or park")
+      local grace = asked and 0 or GRACE
+      asked = true
+      task.start({ name = "stop", detached = true }, function() engine:stop(grace) end)
+    end
+  end
+end
+
+-- One of several hosts.
+local function stand(ctx, console, config)
+  local faults = require("engine").check(config)
+  if #faults > 0 then
+    for _, fault in ipairs(faults) do ctx:show_fault(fault) end
+    return 2
+  end
+  local status, err = require("hosts.host").run {
+    config = config, fresh = ctx.flags.fresh, load = function() return ctx:load_config() end,
+    on_event = function(event) console:event(event) end,
+  }
+  console:close()
+  return status or ctx:fail(err)
+end
+
+---@type Command
+return {
+  summary = "run the host: watch, build, release",
+  flags = { { name = "fresh", doc = "begin a new journal where there was one that is gone" } },
+  example = "moontide run --config config/moontide.lua",
+  more = "SIGTERM stops it cleanly, SIGHUP loads configuration and policies again. On a terminal it shows what it"
+    .. " does; otherwise it writes one line of JSON per event.",
+  open = open,
+  note = note,
+  run = function(ctx)
+    local console = require("people.console").open(ctx.out, ctx.flags.output)
+    sys.catch("TERM", "INT", "HUP")
+    local asked = ctx:config()
+    if not asked then return 2 end
+    if asked.leader then return stand(ctx, console, asked) end
+    local engine, config = open(ctx, console, asked)
+    if not engine then return config end
+    local control, err = require("people.control").open(engine, config)
+    if not control then
+      engine:close()
+      return ctx:fail(err)
+    end
+    engine.follow = function(before, now) return control:follow(before, now) end
+    local signals <close> = task.spawn(obey_signals, engine, console)
+    local ok, failure = engine:run()
+    signals:cancel()
+    control:close()
+    console:close()
+    if not ok then return ctx:fail(failure) end
+    return 0
+  end,
+}

@@ -1,0 +1,27 @@
+-- The word of policies about approvals.
+local schema = require "base.schema"
+
+local M = { place = {}, run = {} }
+
+---Waits until enough people agree; a restart of the host does not begin the wait again. Raises "denied" when somebody
+---rejects it, "deadline" when nobody comes in time; ends as superseded when something newer is waiting.
+---@async
+---@param run Run
+---@param request {votes: integer, deadline?: Seconds|string, id?: string, title?: string, digest?: string,
+--- from?: string, to?: string} id: what people approve, the change's key unless told.
+function M.run.approval(run, request)
+  local given = type(request) == "table" and request or {}
+  local deadline = given.deadline and schema.seconds(given.deadline)
+  if math.type(given.votes) ~= "integer" or not deadline and given.deadline ~= nil
+    or given.id ~= nil and type(given.id) ~= "string" then
+    error("usage: run:approval { votes = 2 [, deadline = \"1h30m\", id =, title =, digest =, from =, to =] }", 3)
+  end
+  if given.votes > 0 then
+    require("policy.approval").wait(run, {
+      id = given.id or run.row.key or run.row.title, votes = given.votes, deadline = deadline, title = given.title,
+      digest = given.digest, from = given.from, to = given.to,
+    })
+  end
+end
+
+return M

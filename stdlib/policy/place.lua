@@ -1,0 +1,276 @@
+-- A place: an app in one environment, as policies see it. `watch(place)` reads here; nothing changes anything.
+local context, effects, facade = require "policy.context", require "policy.effects", require "base.facade"
+local fs = require "fs"
+local health, observe, semver = require "engine.health", require "engine.observe", require "semver"
+local time, words = require "time", require "policy.words"
+
+---@class Place
+---@field name string The app's name.
+---@field environment string
+---@field branch string
+---@field accept string Version policy: all, major, minor, patch, ...
+---@field package face Place What a policy gets: the fields above and the methods.
+---@field app AppConfig
+---@field config EnvironmentConfig
+---@field engine table
+---@field retrying? boolean A person tries again what failed: what is known of failures does not count.
+local Place = {}
+Place.__index = Place
+
+local M = {}
+
+---A commit as people read it.
+---@param commit? string
+---@return string
+local function short(commit) return commit and commit:sub(1, 7) or "?" end
+M.short = short
+
+---A release as people read it: what was adopted may have neither version nor commit.
+---@param release {version?: string, commit?: string, digest?: string}
+---@return string
+local function called(release)
+  if release.version or release.commit then return release.version or short(release.commit) end
+  return release.digest and release.digest:sub(1, 19) or "?"
+end
+M.called = called
+
+local face_of ---@type fun(place: Place): table
+
+---@param engine table
+---@param app AppConfig
+---@param environment EnvironmentConfig
+---@return Place
+function M.new(engine, app, environment)
+  local self = setmetatable({
+    engine = engine, app = app, name = app.name, environment = environment.name, branch = app.branch,
+    accept = environment.accept, config = environment,
+  }, Place)
+  self.face = face_of(self)
+  return self
+end
+
+---Gives the value back, or raises the error of a failure.
+---@generic T
+---@param value? T
+---@param err? any
+---@return T value
+local function raise(value, err)
+  if value == nil and err ~= nil then error(err, 0) end
+  return value
+end
+
+---The commit that the branch points at now, as a change.
+---@async
+---@return {key: string, commit: string, title: string, by?: string}
+function Place:head()
+  local head = raise(self.engine:seen_repository(self.app):head(self.branch))
+  return {
+    key = head.commit, commit = head.commit, title = ("%s at %s"):format(self.branch, short(head.commit)),
+    reason = self.engine:explain(self.app, self.branch, head.commit), by = self.engine:pusher(self.app, head.commit),
+  }
+end
+
+-- Whether a tag is a newer version than that one.
+local function above(name, last)
+  local version = semver.tag(name)
+  return version ~= nil and semver.compare(version, last) > 0
+end
+
+-- Why a tag that was seen at a moment is no news: somebody went back to what runs now after it came.
+local function passed(name, seen, back)
+  if not seen or seen > back.at then return nil end
+  local version = back.version and semver.tag(back.version)
+  if version and not above(name, version) then return nil end
+  if not back.digest then return ("it was there when run %d began: %s"):format(back.run, back.title) end
+  if back.by then return ("it was there when %s put %s here by run %d"):format(back.by, called(back), back.run) end
+  return ("it was there when run %d went back to %s"):format(back.run, called(back))
+end
+
+---Why a version is no news here, if so: somebody went back to what runs now after it came.
+---@param version string A tag's name.
+---@return string? reason
+function Place:passed_over(version)
+  local journal = self.engine.journal
+  local back = not self.retrying and journal:gone_back(self.app.name, self.environment)
+  return back and passed(version, journal:tag_seen(self.app.name, version), back) or nil
+end
+
+---Every tag of the repository, with what we know of it: `was` when it moved since we first saw it, `old` when it was
+---there before Moontide was, `passed` (why, in words) when somebody went back to what runs here after it came. Those
+---that came since are first.
+---@async
+---@return {name: string, commit: string, was?: string, old: boolean, passed?: string}[]
+function Place:tags()
+  local repo, journal = self.engine:seen_repository(self.app), self.engine.journal
+  local known, since, before = observe.known(self.engine, self.app), {}, {}
+  local inherited = journal:inherited(self.app.name, self.environment)
+  local last = inherited and inherited.version and semver.tag(inherited.version)
+  local back = not self.retrying and journal:gone_back(self.app.name, self.environment) or nil
+  for _, tag in ipairs(raise(repo:tags())) do
+    local k = known[tag.name]
+    local old = k ~= nil and k.first_sight and not (last and above(tag.name, last))
+    local list = old and before or since
+    list[#list + 1] = {
+      name = tag.name, commit = tag.commit, was = k and k.commit ~= tag.commit and k.commit or nil, old = old,
+      passed = not old and back and k and passed(tag.name, k.at, back) or nil,
+    }
+  end
+  for _, tag in ipairs(before) do since[#since + 1] = tag end
+  return since
+end
+
+---The release that runs here, as the target reported it; nil when there is none.
+---@return {id: integer, version?: string, commit?: string, digest?: string, at: number}?
+function Place:current()
+  local live = self.engine.journal:live(self.app.name, self.environment)
+  if live then
+    return {
+      id = live.id, version = live.version, commit = live.commit, digest = live.digest, image = live.image,
+      at = live.at,
+    }
+  end
+end
+
+---What runs, looked up once for each question that a policy is asked: it may ask for every tag.
+function Place:current_now()
+  local c = context.current()
+  if not c or c.mode ~= "watch" then return self:current() end
+  if c.running == nil then c.running = self:current() or false end
+  return c.running
+end
+
+---Whether a tag may follow the one that runs, by the environment's `accept` and `match_prerelease`.
+---@param candidate string The tag's name.
+---@return boolean allowed
+---@return string reason In words.
+function Place:allows(candidate)
+  local current = self:current_now()
+  if not current or not current.version then return true, "nothing with a version runs yet" end
+  local allowed, reason = semver.allows(self.accept, current.version, candidate,
+    { match_prerelease = self.config.match_prerelease })
+  return allowed or false, tostring(reason)
+end
+
+local ENDED_BADLY <const> = { failed = true, quarantined = true, diverged = true, cancelled = true }
+
+---The run that already tried this key here, when it failed or was cancelled, or when its release was taken back.
+---@param key string
+---@return {id: integer, how: "failed"|"was cancelled"|"was taken back", error: string}?
+function Place:failed(key)
+  if self.retrying then return nil end
+  local run = self.engine.journal:run_of_key(self.app.name, self.environment, key)
+  if run and ENDED_BADLY[run.state] then
+    local how = run.state == "cancelled" and "was cancelled" or "failed"
+    return { id = run.id, how = how, error = run.error and run.error.message or run.state }
+  end
+  local reason = run and self.engine.journal:taken_back(run.id)
+  if reason then return { id = run.id, how = "was taken back", error = reason } end
+end
+
+-- Keeps what a policy turns down with the question that it was asked.
+local function turn_down(subject, alarm, reason, ...)
+  local c = context.current()
+  local said = c and c.said
+  if not said then error("a candidate is turned down while a policy is asked: inside of watch", 4) end
+  subject, reason = tostring(subject), tostring(reason)
+  if subject == "" then error("usage: place:refuse(subject, reason, ...): the subject is empty", 4) end
+  if select("#", ...) > 0 then reason = reason:format(...) end
+  said:add(subject, reason, alarm, effects.caller)
+end
+
+---Turns a candidate down; `moontide why` shows the reason with the line that said so. One decision a subject: what is
+---said again of one joins what was said before.
+---@param subject string "v1.2.0"
+---@param reason string
+---@param ... any For string.format.
+function Place.refuse(_, subject, reason, ...) turn_down(subject, nil, reason, ...) end
+
+---Turns a candidate down that should worry people: logged as a warning and told to everybody once.
+---@param subject string
+---@param reason string A format.
+---@param ... any
+function Place.alarm(_, subject, reason, ...) turn_down(subject, true, reason, ...) end
+
+-- Why a release that failed is not taken back: somebody else has the place now, or it never ran. nil: it is.
+local function untouched(self, release)
+  local run = release.run and self.engine.journal:run_by_id(release.run)
+  local code = run and run.error and run.error.code
+  local note = ("%s was not finished (%s); nothing is taken back"):format(called(release), release.reason or code)
+  if code == "conflict" or code == "busy" then return note end
+  if code == "unhealthy" then return nil end
+  local target = self.engine.world.target(require("targets").about(self.config, release), self.engine.config)
+  if not target then return note end
+  local running, err = target:current()
+  if err then
+    return ("%s was not finished (%s), and the target does not tell what runs: %s"):format(called(release),
+      release.reason or code, err.message)
+  end
+  local live = self.engine.journal:live(self.name, self.environment, release)
+  if not running then return not live and note or nil end
+  return live and running.digest == live.digest and live.digest ~= release.digest and note or nil
+end
+
+---The newest release here, when it ran and failed, or turned unhealthy while it is still watched.
+---@async
+---@return {key: string, release: integer, reason: string, version?: string, commit?: string}?
+---@return string? reason Why there is nothing to do.
+function Place:bad_release()
+  local journal, note = self.engine.journal, nil
+  local newest = journal:newest_release(self.name, self.environment)
+  if not newest then return nil, "nothing has been released here yet" end
+  if newest.state == "failed" or newest.state == "cancelled" then
+    note = untouched(self, newest)
+    if note then newest = journal:live(self.name, self.environment, newest) end -- what ran before is still watched
+    if not newest then return nil, note end
+  end
+  local name = called(newest)
+  local change = { release = newest.id, version = newest.version, commit = newest.commit, digest = newest.digest }
+  if newest.state == "failed" or newest.state == "cancelled" then
+    change.reason = newest.reason or "it failed its checks"
+  elseif newest.state == "live" and newest.run and time.now() - newest.at < self.config.watch_for then
+    local well, err = health.judge(self.engine, self, newest)
+    if well ~= false then
+      local until_when = time.iso(newest.at + self.config.watch_for)
+      if well then return nil, note or ("%s is healthy, and watched until %s"):format(name, until_when) end
+      return nil, ("%s is watched until %s: %s"):format(name, until_when, err and err.message or "nobody can tell")
+    end
+    change.reason = err and err.message or "it turned unhealthy"
+  elseif newest.state == "live" then
+    return nil, note or name .. " runs"
+  else
+    return nil, ("the newest release, %s, is %s%s"):format(name, newest.state, newest.reason and ": " .. newest.reason
+      or "")
+  end
+  if newest.restored == 1 then
+    self:alarm(name, "it was itself put back by a rollback, and fails too (%s): a person must look", change.reason)
+    return nil, "a rollback failed: " .. change.reason
+  end
+  change.key = ("release %d"):format(newest.id)
+  change.title = "take back " .. name
+  return change
+end
+
+---The last release that was good here before another one; nil when there is none.
+---@param id integer
+---@return {id: integer, version?: string, commit?: string, digest: string, image: string}?
+function Place:good_before(id)
+  local bad = self.engine.journal:release_by_id(id)
+  return bad and self.engine.journal:good_before(self.app.name, self.environment, id, bad.digest)
+end
+
+---The folder where this app's policies may keep files.
+---@async
+---@return string path
+function Place:folder()
+  local path = ("%s/files/%s"):format(self.engine.state, self.app.name)
+  raise(fs.mkdir(path, { parents = true }))
+  return path
+end
+
+M.raise = raise
+
+face_of = facade.kind("place", { "name", "environment", "branch", "accept" }, words.add("place", facade.methods(Place, {
+  "head", "tags", "current", "allows", "failed", "refuse", "alarm", "bad_release", "good_before",
+})), { framed = { refuse = true, alarm = true } })
+
+return M

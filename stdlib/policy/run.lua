@@ -1,0 +1,399 @@
+-- A run: what `run(run, change)` of a policy works with. Every word here is a step, or rows of our own journal.
+local context, effects, errors, facade, log, targets, time, words = require "policy.context", require "policy.effects",
+  require "errors", require "base.facade", require "log", require "targets", require "time", require "policy.words"
+
+---@class Run
+---@field id integer
+---@field app string
+---@field environment string
+---@field place Place
+---@field steps Steps
+---@field world World
+---@field row table
+---@field hooks table
+local Run = {}
+Run.__index = Run
+
+---@class Image
+---@field repository string
+---@field commit string
+---@field digest string
+---@field image string "repository@sha256:..."
+---@field built boolean Built by this run, not found.
+---@field run Run
+local Image = {}
+Image.__index = Image
+
+local M = {}
+
+-- Step data tables must not carry what is not data.
+local IMAGE_FIELDS <const> = { "repository", "commit", "digest", "image", "built" }
+
+local function must(value, err)
+  if value == nil then error(err or errors.new("internal", "a word gave nothing"), 0) end
+  return value
+end
+
+local image_face, run_face ---@type fun(object: table): table
+
+local function as_image(run, data)
+  local image = setmetatable({ run = run }, Image)
+  for _, k in ipairs(IMAGE_FIELDS) do image[k] = data[k] end
+  image.face = image_face(image)
+  return image.face
+end
+
+---The image of a commit: found in the registry by its `sha-<commit>` tag, built and pushed when it is not there.
+---@async
+---@param commit string Full commit id.
+---@param options? {version?: string}
+---@return Image image
+function Run:image(commit, options)
+  if type(commit) ~= "string" or not commit:match("^%x+$") then error("usage: run:image(commit [, {version=}])", 2) end
+  local version = options and options.version
+  local data = self.steps:perform("image", { commit = commit, version = version }, function()
+    local place, engine = self.place, self.place.engine
+    return engine:alone("image " .. place.app.image .. " " .. commit, function()
+      return must(self.world.ensure_image {
+        app = place.app, cfg = engine.config, repo = engine:repository(place.app), commit = commit,
+        version = version, work = engine.state .. "/work", hooks = self.hooks,
+      })
+    end)
+  end, "waits")
+  return as_image(self, data)
+end
+
+---Points a tag of the registry at this image. Moving it again to where it points already does nothing.
+---@async
+---@param name string "staging", "v1.2.0"
+---@return Image self
+function Image:tag(name)
+  local run = self.run
+  run.steps:perform("tag", { image = self.image, tag = name }, function()
+    return must(run.world.registry(self.repository, run.place.engine.config):tag(self.digest, name))
+  end, "acts") -- whoever follows the tag rolls it out
+  return self.face
+end
+
+-- Refusals of an API server that has just come up and has not read its grants yet: asked again for some seconds.
+local NO_GRANT_YET <const> = { denied = true, unauthorized = true }
+local COMING_UP <const> = 4
+
+-- Asks the target until it answers or patience is over.
+local function patiently(self, ask)
+  local pause, since = 1, {}
+  while true do
+    local value, err = ask()
+    local refused = err and err.status ~= nil and NO_GRANT_YET[err.code] or false
+    if value ~= nil or not err or not errors.passing(err) and not refused then return must(value, err) end
+    local patience = self.place.engine.patience
+    if refused then patience = math.min(patience, COMING_UP) end
+    since[refused] = since[refused] or time.monotonic()
+    if time.monotonic() + pause - since[refused] > patience then return must(value, err) end
+    self:log("the target cannot be reached, trying again: %s", err.message)
+    time.sleep(pause)
+    pause = math.min(pause * 2, 15)
+  end
+end
+
+-- Whether a host before this state left just this running. A target that knows generations, or whose things bear the
+-- number of their release, takes it over by itself, without rolling anything out; any other would start it anew. What
+-- a person orders is done: the configuration may be another one.
+local function runs_already(self, target, request)
+  if target.takes_over or self.kind ~= "change" and self.by then return false end
+  local live = not target.follows and self.place.engine.journal:live(self.app, self.environment, request)
+  if not live or live.adopted == 0 or live.digest ~= request.digest then return false end
+  local now = target:current()
+  if not now or now.digest ~= request.digest or now.healthy == false or now.generation then return false end
+  self:log("it runs already: nothing to roll out")
+  return true
+end
+
+-- Applies, waits, verifies; raises what failed.
+local function put(self, request)
+  local place, world = self.place, self.world
+  local function target() return must(world.target(targets.about(place.config, request), place.engine.config)) end
+  -- What the target is told besides what the step is known by: it may be another after a crash.
+  local function told()
+    local engine = place.engine
+    local all = {
+      hooks = self.hooks, run = self.id, by = self.by, generation = engine.generation, host = engine.host,
+      since = self.row.queued_at,
+    }
+    for name, value in pairs(request) do all[name] = value end
+    return all
+  end
+  self.steps:perform("apply", request, function()
+    return patiently(self, function()
+      local there = target()
+      if runs_already(self, there, request) then return true end
+      local ok, err = there:apply(told())
+      -- Somebody's generation is higher. Only the host that holds the lead may take a higher one yet.
+      if not ok and errors.is(err, "conflict") and err.generation and place.engine.outrank
+        and place.engine:rise(err.generation + 1) then
+        return there:apply(told())
+      end
+      return ok, err
+    end)
+  end)
+  self.steps:perform("wait", { digest = request.digest }, function()
+    return patiently(self, function() return target():wait(told()) end)
+  end)
+  -- Whether there are checks is recorded: after a crash the configuration may be another one.
+  if self.steps:value("checks", {}, function() return #place.config.verify end) > 0 then
+    self.steps:perform("verify", { digest = request.digest }, function()
+      local ok, err = world.verify(place.config.verify, {
+        app = place.app.name, environment = place.environment, version = request.version, commit = request.commit,
+        digest = request.digest, image = request.image, run = self.id, release = request.release,
+        cfg = place.engine.config, hooks = self.hooks,
+      })
+      if ok then return true end
+      -- While the target is out of reach no check tells anything of the release.
+      local where = target()
+      local _, away = where:current()
+      if errors.passing(away) then error(away, 0) end
+      if where.failed then where:failed(told(), err.message) end
+      return must(ok, err)
+    end)
+  end
+end
+
+---@class ReleaseOptions
+---@field version? string
+---@field restored? boolean
+---@field versions? table<string, string> Of charts.
+---@field containers? string[] With init_containers: those that get the image, instead of the configuration's.
+---@field init_containers? string[]
+---@field cause? string What the target's own history says of it (kubernetes.io/change-cause).
+---@field pod_annotations? table<string, string>
+
+-- What the target is asked for besides the image.
+local PASSED_ON <const> = { "version", "restored", "versions", "containers", "init_containers", "cause",
+  "pod_annotations" }
+
+---Rolls an image out by digest, waits until the target reports it, and lets it prove itself. A release that fails is
+---recorded as failed and raises; the rollback policy hears of it at once. One that a transient error stops is recorded
+---as unfinished, and the run is tried again.
+---@async
+---@param image Image|{digest: string, image: string, commit?: string}
+---@param options? ReleaseOptions
+function Run:release(image, options)
+  if type(image) ~= "table" or not image.digest then error("usage: run:release(image [, {version=}])", 2) end
+  options = options or {}
+  self.steps:ready(true)
+  local whole <close> = self.steps:counting "busy" -- nobody passes between its steps
+  local place, journal, run_id = self.place, self.place.engine.journal, self.id
+  local id = self.steps:value("release", { image = image.image, version = options.version }, function()
+    return journal:add_release {
+      app = self.app, environment = self.environment, run = run_id, version = options.version, commit = image.commit,
+      digest = image.digest, image = image.image, restored = options.restored, containers = options.containers,
+      init_containers = options.init_containers,
+      settings = not place.app.found and require("targets.settings").of(place.config.target) or nil,
+    }
+  end, true)
+  assert(whole)
+  local request = { image = image.image, digest = image.digest, commit = image.commit, release = id }
+  for _, name in ipairs(PASSED_ON) do request[name] = options[name] end
+  local ok, err = pcall(put, self, request)
+  if not ok then
+    err = errors.wrap(err)
+    if err.code == "cancelled" or err.code == "diverged" or place.engine.stopping then error(err, 0) end
+    -- What may pass makes nothing bad: the release is neither good nor bad, and the run is tried again.
+    self.steps:value("release failed", { release = id }, function()
+      return journal:set_release(id, errors.passing(err) and "unfinished" or "failed", err.message)
+    end, true)
+    err.release = id
+    error(err, 0)
+  end
+  self.steps:value("release live", { release = id }, function() return journal:set_release(id, "live") end, true)
+  place.engine:released(place, id)
+  self.steps:perform("settle", { digest = image.digest }, function()
+    local target = must(self.world.target(targets.about(place.config, request), place.engine.config))
+    return must(target:settle {
+      digest = image.digest, release = id, restored = options.restored, hooks = self.hooks,
+    })
+  end)
+end
+
+---Puts an earlier release back: its digest is rolled out again, nothing is built.
+---@async
+---@param release {id: integer, version?: string, commit?: string, digest: string, image: string, containers?: string[],
+--- init_containers?: string[]}
+function Run:restore(release)
+  self:release(release, {
+    version = release.version, restored = true, containers = release.containers,
+    init_containers = release.init_containers,
+  })
+end
+
+---Marks a release as bad, so that its digest is not put back by a later rollback.
+---@param id integer
+---@param reason string
+function Run:mark_bad(id, reason)
+  local journal = self.place.engine.journal
+  self.steps:value("mark bad", { release = id }, function()
+    local release = journal:release_by_id(id)
+    if not release or release.app ~= self.app or release.environment ~= self.environment then
+      error(errors.new("not_found", ("%s %s has no release %s"):format(self.app, self.environment, tostring(id)),
+        { op = "run:mark_bad" }), 0)
+    end
+    return journal:set_release(id, "bad", reason)
+  end, true)
+end
+
+---The last good release before another one; nil when there is none.
+---@param id integer
+---@return {id: integer, version?: string, commit?: string, digest: string, image: string}?
+function Run:good_before(id)
+  return self.steps:value("good before", { release = id }, function() return self.place:good_before(id) end)
+end
+
+---Whether another release went out here after this one.
+---@param id integer
+---@return boolean
+function Run:overtaken(id)
+  return self.steps:value("overtaken", { release = id }, function()
+    return self.place.engine.journal:followed(self.app, self.environment, id)
+  end)
+end
+
+---Holds this environment: changes wait until somebody says unhold.
+---@param reason string
+function Run:hold(reason)
+  local journal = self.place.engine.journal
+  self.steps:perform("hold", { reason = reason }, function()
+    journal:hold(self.app, self.environment, "policy " .. self.row.policy, reason)
+    return true
+  end)
+end
+
+-- What a policy wants to be told or logged.
+local function said(word, text, ...)
+  local ok, message = true, text
+  if select("#", ...) > 0 and type(text) == "string" then ok, message = pcall(string.format, text, ...) end
+  if not ok then error(("run:%s(%q): %s"):format(word, text, message), 3) end
+  if type(message) == "string" or type(message) == "number" then return tostring(message) end
+  if errors.is(message) then return tostring(message) end
+  error(("usage: run:%s(text, ...); the text is a %s"):format(word, type(message)), 3)
+end
+
+---Tells people, over the channels that the environment names. A channel that fails does not fail the run.
+---@async
+---@param text string
+---@param ... any For string.format.
+function Run:notify(text, ...)
+  local config, steps = self.place.config, self.steps
+  if steps:since(2) then text = said("notify", text, ...) elseif select("#", ...) > 0 then text = text:format(...) end
+  -- Whether there was a channel when an older edition passed here is told by what it recorded.
+  if not steps:since(2) and #config.notify == 0 and steps:upcoming() ~= "notify" then return self:log(text) end
+  steps:perform("notify", { text = text }, function()
+    if #config.notify == 0 then
+      self:log(text)
+      return true
+    end
+    local ok, err = self.world.notify(self.place.engine.config, config.notify, {
+      level = "info", title = ("%s %s"):format(self.app, self.environment), text = text, app = self.app,
+      environment = self.environment, run = self.id,
+    })
+    if not ok then log.warn("a notification failed", { app = self.app, error = tostring(err) }) end
+    return ok and true or false
+  end)
+end
+
+---Writes a line to the run's log.
+---@param text string
+---@param ... any For string.format.
+function Run:log(text, ...)
+  text = said("log", text, ...)
+  self.steps.emit { kind = "note", level = "info", text = text }
+end
+
+---Waits; a restart of the host does not begin the wait again.
+---@async
+---@param seconds Seconds|string 90, or "1m30s".
+function Run:sleep(seconds) self.steps:sleep(effects.seconds("run:sleep", seconds)) end
+
+---The wall clock, as this run first saw it.
+---@return number seconds
+function Run.now(_) return effects.require("time").now() end
+
+---Runs functions side by side; the first failure ends the others and is raised.
+---@async
+---@param fns (fun(): any)[]
+---@return any[] results
+function Run.all(_, fns) return effects.require("task").all(fns) end
+
+---Performs your own effect as one step: recorded, answered from the journal after a crash. It must be idempotent,
+---and return plain data.
+---@async
+---@param name string
+---@param args any What it depends on; nil when there is nothing.
+---@param fn fun(attempt: integer): any
+---@return any
+function Run:step(name, args, fn)
+  if type(name) ~= "string" or type(fn) ~= "function" then
+    error("usage: run:step(name, args, fn); args may be nil", 2)
+  end
+  return self.steps:perform("step " .. name, args, fn, "acts")
+end
+
+---@param row table The journal's row.
+---@param place Place
+---@param steps Steps
+---@param world World
+---@param hooks table
+---@return Run
+function M.new(row, place, steps, world, hooks)
+  return setmetatable({
+    id = row.id, row = row, app = row.app, environment = row.environment, place = place, steps = steps, world = world,
+    hooks = hooks, by = row.by, kind = row.kind,
+  }, Run)
+end
+
+-- What watch returned: the journal keeps what it has words for beside the rest.
+local function change_of(run)
+  local row, change = run.row, {}
+  for key, value in pairs(row.change) do change[key] = value end
+  if run.steps:since(2) then
+    for _, key in ipairs { "key", "title", "by", "reason" } do
+      if change[key] == nil then change[key] = row[key] end
+    end
+  end
+  return change
+end
+
+---Runs a policy's `run` inside the current task.
+---@async
+---@param policy Policy
+---@param run Run
+function M.execute(policy, run)
+  require("task").asked(("run %d of the policy %s (%s) for %s %s\nrun"):format(run.id, policy.name, policy.file,
+    run.app, run.environment))
+  local asking = { mode = "run", place = run.place, steps = run.steps, edition = run.steps.edition }
+  local perform = require("policy.load").instance(policy, asking).run
+  context.with(asking, perform, run_face(run), change_of(run))
+  run.steps:finish()
+  require("policy.load").strong(asking, run.steps)
+end
+
+local IMAGE_WORDS <const> = facade.methods(Image, { "tag" })
+local RUN_WORDS <const> = words.add("run", facade.methods(Run, {
+  "image", "release", "restore", "mark_bad", "good_before", "overtaken", "hold", "notify", "log", "sleep", "now",
+  "all", "step",
+}))
+
+image_face = facade.kind("image", IMAGE_FIELDS, IMAGE_WORDS)
+run_face = facade.kind("run", { "id", "app", "environment", "by", "kind" }, RUN_WORDS)
+
+---What a run's policy may call: "run:image", "image:tag", ..., sorted.
+---@return string[]
+function M.words()
+  local names = {}
+  for kind, methods in pairs { run = RUN_WORDS, image = IMAGE_WORDS } do
+    for name in pairs(methods) do names[#names + 1] = kind .. ":" .. name end
+  end
+  table.sort(names)
+  return names
+end
+
+return M

@@ -1,0 +1,125 @@
+-- What is believed of a repository when its list of references shrinks.
+--
+-- A server that restores a backup, a proxy that cuts a list and a repository that was emptied all look like "somebody
+-- deleted the releases". Names that are missing from such an answer stay as they were, for a while; everything else in
+-- it is news: branches that moved, tags that came. Answers that stay so are believed in the end, name by name, counted
+-- from when each went missing. An answer without any reference is never believed.
+local log = require "log"
+local parted = require "base.parted"
+local refs = require "sources.git.refs"
+local time = require "time"
+
+local M = {}
+
+local LOOKS <const> = 3      -- answers that lack a name before it is believed to be gone
+local HELD_FOR <const> = 600 -- seconds before it is
+local NAMED <const> = 5      -- of the missing ones in messages
+
+---What is held back, for people.
+---@class GitHeld
+---@field complaint string "2 of 4 tags are gone"
+---@field names string[] some of the missing references
+---@field count integer of them
+---@field since number wall seconds
+---@field till number? wall seconds; nil: as long as the answer is empty
+
+---@class GitBelief
+---@field snapshot GitSnapshot? what is believed
+---@field private url string
+---@field private gone table<string, {since: number, at: number, looks: integer}> missing names that are held back
+---@field private empty boolean the last answer had no reference at all
+local Belief = {}
+Belief.__index = Belief
+
+---@param url string For the log.
+---@return GitBelief
+function M.new(url) return setmetatable({ url = url, gone = parted.table(), empty = false }, Belief) end
+
+local function is_over(batch) return batch.looks >= LOOKS and time.monotonic() - batch.since >= HELD_FOR end
+
+-- Counts a look at the names that are missing, once for each batch.
+local function look(self)
+  local seen = {}
+  for _, batch in pairs(self.gone) do
+    if not seen[batch] then
+      seen[batch] = true
+      batch.looks = batch.looks + 1
+    end
+  end
+end
+
+---What is held back now, in words that do not change while nothing does.
+---@private
+function Belief:held(complaint)
+  local names, since, till = {}, math.huge, 0
+  for name, batch in pairs(self.gone) do
+    names[#names + 1] = name
+    since, till = math.min(since, batch.at), math.max(till, batch.at + HELD_FOR)
+  end
+  if #names == 0 then return nil end
+  table.sort(names)
+  return {
+    complaint = complaint, names = table.move(names, 1, NAMED, 1, {}), count = #names, since = since,
+    till = not self.empty and till or nil,
+  }
+end
+
+---Takes a new answer.
+---@param answer GitSnapshot It becomes what is believed: what is held back is added to it.
+---@return GitSnapshot snapshot
+function Belief:take(answer)
+  local before = self.snapshot
+  local complaint = before and refs.shrunk(before, answer)
+  self.snapshot, self.empty = answer, answer.heads + answer.tags == 0
+  local was_held = not parted.empty(self.gone)
+  if not complaint then
+    self.gone = parted.table()
+    return answer
+  end
+  look(self)
+  local batch = { since = time.monotonic(), at = time.now(), looks = 1 }
+  local gone, kept = parted.table(), parted.table()
+  for name, ref in pairs(before.refs) do
+    local known = self.gone[name] or batch
+    if not answer.refs[name] and (self.empty or not is_over(known)) then gone[name], kept[name] = known, ref end
+  end
+  self.gone = gone
+  if parted.empty(gone) then
+    log.warn("a repository stays without the references that it lost; the answer is believed now",
+      { url = self.url, why = complaint })
+    return answer
+  end
+  refs.keep(answer, kept, before)
+  answer.held = self:held(complaint)
+  if not was_held then
+    log.warn("a repository lost references; what is missing stays as it was for now",
+      { url = self.url, why = complaint })
+  end
+  return answer
+end
+
+---The same answer came again.
+---@return GitSnapshot snapshot Another one when something that was held back is believed now.
+function Belief:again()
+  local snapshot = self.snapshot
+  look(self)
+  if not snapshot.held or self.empty then return snapshot end
+  local over = parted.table()
+  for name, batch in pairs(self.gone) do
+    if is_over(batch) then over[name] = true end
+  end
+  if parted.empty(over) then return snapshot end
+  for name in pairs(over) do self.gone[name] = nil end
+  local complaint = snapshot.held.complaint
+  log.warn("a repository stays without the references that it lost; the answer is believed now",
+    { url = self.url, why = complaint })
+  self.snapshot = refs.without(snapshot, over)
+  self.snapshot.held = self:held(complaint)
+  return self.snapshot
+end
+
+---Says what the repository looked like when nothing was asked yet: from what an earlier host remembered.
+---@param snapshot GitSnapshot
+function Belief:expect(snapshot) self.snapshot = self.snapshot or snapshot end
+
+return M

@@ -1,0 +1,455 @@
+-- Where code lives: references of any git remote, and the commits behind them.
+--
+--     local repo = git.repository { url = "https://git.example.com/web.git", mirrors = "/var/lib/mirrors" }
+--     local head = assert(repo:head "main")          -- { commit = ..., ref = "refs/heads/main", ... }
+--     assert(repo:archive(head.commit, { to = "/tmp/web.tar" }))
+--
+-- All repository objects of one address and one set of credentials share their polls: one request per
+-- interval, however many apps and policies ask. Over HTTP references come by protocol version 2 in this
+-- process (git/smart.lua); file and ssh remotes are asked through the git program.
+
+local belief = require "sources.git.belief"
+local budget = require "base.budget"
+local command = require "sources.git.command"
+local content = require "sources.git.content"
+local errors = require "errors"
+local hash = require "hash"
+local history = require "sources.git.history"
+local log = require "log"
+local mirror = require "sources.git.mirror"
+local refs = require "sources.git.refs"
+local smart = require "sources.git.smart"
+local task = require "task"
+local time = require "time"
+local url = require "sources.git.url"
+local whole = require "sources.git.whole"
+
+local M = {}
+
+---Reads the address of a repository; see git/url.lua for what is accepted.
+M.parse_url = url.parse
+
+local MAX_QUIET = 300
+
+---@class GitSource one remote with one set of credentials, shared by its repository objects
+---@field url GitUrl
+---@field endpoint SmartEndpoint?
+---@field timeout Seconds
+---@field interval Seconds the shortest interval of those who ask
+---@field last {asked: number, snapshot: GitSnapshot?, err: Err?}?
+---@field belief GitBelief what is believed of its answers
+---@field fingerprint string?
+---@field denial Err?
+---@field denials integer refused credentials in a row
+---@field quiet_until number monotonic; not asked before, because of them
+---@field flight table?
+---@field mirrors table<string, GitMirror>
+local Source = {}
+Source.__index = Source
+
+local sources = setmetatable({}, { __mode = "v" })
+
+local function source_of(address, opts)
+  local key = table.concat({ address.text, opts.username or "", opts.ca or "",
+    opts.password and hash.sha256(opts.password) or "" }, "\0")
+  local source = sources[key]
+  if not source then
+    source = setmetatable({ url = address, timeout = opts.timeout or 30, interval = opts.interval or 30,
+      mirrors = {}, belief = belief.new(address.text), denials = 0, quiet_until = -math.huge }, Source)
+    if address.scheme == "http" or address.scheme == "https" then
+      source.endpoint = smart.endpoint { url = address, username = opts.username, password = opts.password,
+        ca = opts.ca, timeout = source.timeout, interval = source.interval }
+    end
+    sources[key] = source
+  end
+  source.interval = math.min(source.interval, opts.interval or 30)
+  if source.endpoint then source.endpoint.interval = source.interval end
+  return source
+end
+
+---References through the git program; the same contract as SmartEndpoint:ls_refs.
+---@private
+function Source:ls_remote(known)
+  local share = budget.of(self.url.origin, 4)
+  local slot <close>, err = share:enter(nil, self.url.text)
+  if not slot then return nil, err end
+  local result
+  result, err = command.run("git.ls_remote",
+    { "ls-remote", "--quiet", "--symref", "--", self.url.text, "HEAD", "refs/heads/*", "refs/tags/*" },
+    { protocol = self.url.scheme, timeout = self.timeout, max_output = 64 * 1024 * 1024 })
+  if not result then
+    err.target = self.url.text
+    if self.url.scheme == "ssh" and err.code ~= "not_found" then share:failed(err, self.interval, self.url.text) end
+    return nil, err
+  end
+  share:succeeded(self.url.text)
+  local fingerprint = hash.sha256(result.stdout)
+  if fingerprint == known then return true, known end
+  local snapshot
+  snapshot, err = refs.parse_ls_remote(result.stdout, function() time.sleep(0) end)
+  if not snapshot then return nil, err end
+  snapshot.at = time.now()
+  return snapshot, fingerprint
+end
+
+-- Servers lock accounts out after some wrong passwords, and asking more often makes none right: twice the pause
+-- each time, up to five minutes. New credentials come with a new source.
+local function note_denial(self, err)
+  if err.code ~= "unauthorized" then
+    self.denials = 0
+    return
+  end
+  self.denials = self.denials + 1
+  self.quiet_until = time.monotonic() + math.min(self.interval * 2 ^ math.min(self.denials - 1, 16), MAX_QUIET)
+  self.denial = err
+end
+
+---@private
+function Source:poll()
+  if time.monotonic() < self.quiet_until then return nil, self.denial end
+  local snapshot, fingerprint
+  if self.endpoint then
+    snapshot, fingerprint = self.endpoint:ls_refs(self.fingerprint)
+  else
+    snapshot, fingerprint = self:ls_remote(self.fingerprint)
+  end
+  if not snapshot then
+    note_denial(self, fingerprint)
+    return nil, fingerprint
+  end
+  self.denials = 0
+  self.fingerprint = fingerprint
+  if snapshot ~= true then return self.belief:take(snapshot) end
+  local known = self.belief:again()
+  known.at = time.now()
+  return known
+end
+
+-- One flight at a time. A leader that is cancelled lands without an answer; one of those who wait takes over.
+local flight_meta = {
+  __close = function(flight)
+    flight.source.flight = nil
+    for _, signal in ipairs(flight.waiting) do signal:notify() end
+  end,
+}
+
+---An answer that was asked for at `limit` (monotonic) or later.
+---@private
+function Source:refs(limit)
+  while true do
+    local last = self.last
+    if last and last.asked >= limit then return last.snapshot, last.err end
+    local flight = self.flight
+    if not flight then break end
+    local signal = task.signal()
+    table.insert(flight.waiting, signal)
+    signal:wait(self.timeout * 2)
+  end
+  local flight <close> = setmetatable({ source = self, waiting = {} }, flight_meta)
+  self.flight = flight
+  local answer = { asked = time.monotonic() }
+  answer.snapshot, answer.err = self:poll()
+  self.last = answer
+  return answer.snapshot, answer.err
+end
+
+---@class GitRepository
+---@field url string the address without a password
+---@field interval Seconds
+---@field private source GitSource
+---@field mirror GitMirror?
+---@field private opts GitOptions
+---@field private depth integer among submodules
+---@field private wholes table<string, string> commits to what they are with LFS files and submodules
+local Repository = {}
+Repository.__index = Repository
+
+local OPTIONS = { url = "string", username = "string", password = "string", ca = "string", mirrors = "string",
+  interval = "number", timeout = "number", lfs = "boolean", lfs_url = "string", submodules = "boolean",
+  depth = "number" }
+local USAGE = "usage: git.repository{ url =, username =, password =, ca =, mirrors =, interval =, timeout =, lfs =, "
+  .. "lfs_url =, submodules = }"
+
+---@class GitOptions
+---@field url string
+---@field username string?
+---@field password string?
+---@field ca string? file of certificates to trust instead of the system's
+---@field mirrors string? folder of bare mirrors; without it only references can be asked for
+---@field interval Seconds? between two requests, 30 by default
+---@field timeout Seconds? of one request for references, 30 by default
+---@field lfs boolean? archives and checkouts hold the files of Git LFS instead of their pointers
+---@field lfs_url string? of the LFS server, where it is not the repository's own
+---@field submodules boolean? archives and checkouts hold the files of submodules
+---@field depth integer? how many repositories this one is a submodule below; for ourselves
+
+---Makes a repository object. Does no I/O.
+---@param opts GitOptions
+---@return GitRepository
+---@nodiscard
+function M.repository(opts)
+  if type(opts) ~= "table" then error(USAGE, 2) end
+  for name, value in pairs(opts) do
+    if type(value) ~= OPTIONS[name] then error(("%s: bad option %s"):format(USAGE, tostring(name)), 2) end
+  end
+  if not opts.url then error(USAGE, 2) end
+  local address, err = url.parse(opts.url)
+  if not address then error(("%s: %s"):format(USAGE, err.message), 2) end
+  if opts.username and opts.username:find "[%c:]" then
+    error(USAGE .. ": a user name holds no colon and no control characters", 2)
+  end
+  if opts.password then
+    log.secret(opts.password)
+    log.secret(hash.base64((opts.username or address.user or "git") .. ":" .. opts.password))
+  end
+  local source = source_of(address, opts)
+  local self = setmetatable({ url = address.text, interval = opts.interval or 30, source = source, opts = opts,
+    depth = opts.depth or 0, wholes = {} }, Repository)
+  if opts.mirrors then
+    self.mirror = source.mirrors[opts.mirrors] or mirror.new {
+      mirrors = opts.mirrors, url = address, endpoint = source.endpoint,
+      list = function() return source:refs(time.monotonic()) end,
+    }
+    source.mirrors[opts.mirrors] = self.mirror
+  end
+  return self
+end
+
+---Gets the references: a shared answer that is younger than the interval, or a new one.
+---@async
+---@param opts {max_age: Seconds?}? 0 asks anew
+---@return GitSnapshot? snapshot shared: not to be changed
+---@return Err? err
+---@return_overload nil, Err
+function Repository:refs(opts)
+  -- Younger than a part of the interval, and not always the same part: callers with the same interval share
+  -- an answer, but nobody ever waits two intervals for news, and many repositories drift apart.
+  local age = opts and opts.max_age or self.interval * (0.6 + math.random() / 5)
+  return self.source:refs(time.monotonic() - age)
+end
+
+---Makes the next question ask the server, whatever is known: something told us that there is news.
+function Repository:expire()
+  self.source.last = nil
+end
+
+---Tells what the repository looked like before anything was asked of it, so that a first answer that lost much of that
+---is noticed. Without effect once there was an answer.
+---@param branch string
+---@param head? string a commit
+---@param tags table<string, string> name to commit
+function Repository:expect(branch, head, tags)
+  if self.source.belief.snapshot then return end
+  self.source.belief:expect(refs.snapshot({ [branch] = head }, tags, head and branch))
+end
+
+---Gets what a branch is at; without a name, the branch that the server's HEAD names.
+---@async
+---@param branch string?
+---@return {key: string, commit: string, ref: string, branch: string, reason: string, at: Wall}?
+---@return Err? err code "not_found" when there is no such branch
+---@return_overload nil, Err
+function Repository:head(branch)
+  if branch ~= nil and type(branch) ~= "string" then error("usage: repo:head([branch])", 2) end
+  local snapshot, err = self:refs()
+  if not snapshot then return nil, err end
+  local name = branch and (branch:sub(1, 11) == "refs/heads/" and branch or "refs/heads/" .. branch)
+    or snapshot.head
+  local ref = name and snapshot.refs[name]
+  if not ref then
+    local message = snapshot.heads + snapshot.tags == 0 and "the repository is empty"
+      or name and "there is no branch " .. name:sub(12)
+      or "the server does not say which branch is the main one"
+    return errors.fail("not_found", message, { op = "git.head", target = self.url })
+  end
+  local short = name:sub(12)
+  return { key = ref.commit, commit = ref.commit, ref = name, branch = short, at = snapshot.at,
+    reason = ("%s is at %s"):format(short, ref.commit:sub(1, 10)) }
+end
+
+---Lists the tags in the order of their names. The list belongs to the snapshot and is made once: it is not to be
+---changed.
+---@async
+---@return {name: string, oid: string, commit: string, annotated: boolean}[]?
+---@return Err? err
+function Repository:tags()
+  local snapshot, err = self:refs()
+  if not snapshot then return nil, err end
+  return refs.tag_list(snapshot)
+end
+
+-- Checks the ids that a word was called with, and has their commits in the mirror.
+local function present(self, usage, ...)
+  if not self.mirror then error(usage .. ": this repository has no `mirrors` folder", 3) end
+  for i = 1, select("#", ...) do
+    if not refs.id_format((select(i, ...))) then error(usage .. ": needs full commit ids", 3) end
+  end
+  for i = 1, select("#", ...) do
+    local ok, err = self.mirror:fetch((select(i, ...)))
+    if not ok then return nil, err end
+  end
+  return true
+end
+
+---Makes sure that a commit with its whole history is in the mirror. The words below do this by themselves.
+---@async
+---@param commit string full id
+---@return true?
+---@return Err? err
+---@return_overload nil, Err
+function Repository:fetch(commit)
+  return present(self, "usage: repo:fetch(commit)", commit)
+end
+
+---Tells what archives and checkouts of a commit lack: submodules and files of Git LFS that nobody asked for.
+---@async
+---@param commit string full id
+---@return string[]? lines for the log of a run
+---@return Err? err
+---@return_overload nil, Err
+function Repository:left_out(commit)
+  local ok, err = present(self, "usage: repo:left_out(commit)", commit)
+  if not ok then return nil, err end
+  local refers
+  refers, err = whole.refers(self.mirror, commit)
+  if not refers then return nil, err end
+  return whole.left_out(refers, self.opts)
+end
+
+---Gives the commit that holds what this one refers to, as far as `lfs` and `submodules` ask for it. The words that
+---write or read files do this by themselves.
+---@async
+---@param commit string full id
+---@return string? commit
+---@return Err? err
+---@return_overload nil, Err
+function Repository:whole(commit)
+  local ok, err = present(self, "usage: repo:whole(commit)", commit)
+  if not ok then return nil, err end
+  local opts, address = self.opts, self.source.url
+  if not (opts.lfs or opts.submodules) then return commit end
+  local made = self.wholes[commit]
+  if made then return made end
+  made, err = whole.make(self.mirror, commit, {
+    url = address, depth = self.depth,
+    lfs = opts.lfs and { url = address, api = opts.lfs_url, username = opts.username or address.user,
+      password = opts.password, ca = opts.ca } or nil,
+    submodule = opts.submodules and function(at, own)
+      return M.repository {
+        url = at.text, username = own and opts.username or nil, password = own and opts.password or nil,
+        ca = own and opts.ca or nil, mirrors = opts.mirrors, timeout = opts.timeout, lfs = opts.lfs, submodules = true,
+        depth = self.depth + 1,
+      }
+    end or nil,
+  })
+  if made then self.wholes[commit] = made end
+  return made, err
+end
+
+---The mirror with this repository's objects, for a repository that it is a submodule of.
+---@return GitMirror
+function Repository:objects() return self.mirror end
+
+---Tells whether `a` is an ancestor of `b`, or `b` itself.
+---@async
+---@param a string full id
+---@param b string full id
+---@return boolean?
+---@return Err? err
+---@return_overload nil, Err
+function Repository:is_ancestor(a, b)
+  local ok, err = present(self, "usage: repo:is_ancestor(a, b)", a, b)
+  if not ok then return nil, err end
+  return history.is_ancestor(self.mirror, a, b)
+end
+
+---Compares two commits as a branch would move from `a` to `b`: push, reset or force.
+---@async
+---@param a string full id
+---@param b string full id
+---@return GitComparison?
+---@return Err? err
+---@return_overload nil, Err
+function Repository:compare(a, b)
+  local ok, err = present(self, "usage: repo:compare(a, b)", a, b)
+  if not ok then return nil, err end
+  return history.compare(self.mirror, a, b)
+end
+
+---Counts the commits that lead to one, itself among them.
+---@async
+---@param commit string full id
+---@return integer?
+---@return Err? err
+---@return_overload nil, Err
+function Repository:count(commit)
+  local ok, err = present(self, "usage: repo:count(commit)", commit)
+  if not ok then return nil, err end
+  return history.count(self.mirror, commit)
+end
+
+---Lists the commits that `b` has and `a` has not, newest first.
+---@async
+---@param a string? full id; nil: from the beginning
+---@param b string full id
+---@param limit integer? 50 by default
+---@return GitCommit[]?
+---@return Err? err
+---@return_overload nil, Err
+function Repository:log(a, b, limit)
+  local usage = "usage: repo:log(a, b [, limit])"
+  local ok, err
+  if a then ok, err = present(self, usage, a, b) else ok, err = present(self, usage, b) end
+  if not ok then return nil, err end
+  return history.log(self.mirror, a, b, limit)
+end
+
+---Writes a tar of exactly one commit: no attribute leaves files out or changes them, and the same commit
+---always gives the same bytes.
+---@async
+---@param commit string full id
+---@param opts {to: string, path: string?, timeout: Seconds?} to: the file; path: the folder to take as the root
+---@return {path: string, size: integer, files: integer}?
+---@return Err? err
+---@return_overload nil, Err
+function Repository:archive(commit, opts)
+  local usage = "usage: repo:archive(commit, { to = FILE, path = FOLDER })"
+  if type(opts) ~= "table" or type(opts.to) ~= "string" then error(usage, 2) end
+  local from, err = self:whole(commit)
+  if not from then return nil, err end
+  return content.archive(self.mirror, from, opts)
+end
+
+---Writes the files of one commit into a new or empty folder.
+---@async
+---@param commit string full id
+---@param dir string
+---@param opts {path: string?, symlinks: boolean?, timeout: Seconds?}? symlinks=false makes links plain files
+---@return {path: string, files: integer}?
+---@return Err? err
+---@return_overload nil, Err
+function Repository:checkout(commit, dir, opts)
+  local usage = "usage: repo:checkout(commit, folder [, { path =, symlinks = }])"
+  if type(dir) ~= "string" or dir:sub(1, 1) ~= "/" then error(usage .. ": needs an absolute folder", 2) end
+  local from, err = self:whole(commit)
+  if not from then return nil, err end
+  return content.checkout(self.mirror, from, dir, opts or {})
+end
+
+---Reads one small regular file of a commit.
+---@async
+---@param commit string full id
+---@param path string
+---@param opts {max: integer?}? largest size in bytes, 1 MiB by default
+---@return string?
+---@return Err? err
+---@return_overload nil, Err
+function Repository:read(commit, path, opts)
+  local usage = "usage: repo:read(commit, path [, { max = }])"
+  if type(path) ~= "string" then error(usage, 2) end
+  local from, err = self:whole(commit)
+  if not from then return nil, err end
+  return content.read(self.mirror, from, path, opts and opts.max)
+end
+
+return M

@@ -1,0 +1,123 @@
+-- Targets: where an image runs. Each kind answers current, apply, wait and settle with what the target itself
+-- reports.
+local errors, log, text = require "errors", require "log", require "base.text"
+
+local M = {}
+
+---@class Running What a target itself reports.
+---@field digest? string
+---@field commit? string
+---@field version? string
+---@field image? string
+---@field state? string
+---@field healthy? boolean nil: it cannot tell
+---@field release? integer
+---@field foreign? boolean Somebody else put another image there since.
+---@field generation? integer Of the host that wrote it.
+---@field host? string Who that was.
+
+---@class TargetRequest
+---@field image string "repository@sha256:..."
+---@field digest string
+---@field commit? string
+---@field version? string
+---@field release integer
+---@field containers? string[] kubernetes: with init_containers, those that get it instead of the configuration's.
+---@field init_containers? string[]
+---@field cause? string kubernetes: what kubernetes.io/change-cause is to say.
+---@field pod_annotations? table<string, string> kubernetes: onto the pod template.
+---@field restored? boolean It was good here before, and is to come back as it was.
+---@field versions? table<string, string> Of charts, for targets that put several out at once.
+---@field run? integer
+---@field by? string Who caused it.
+---@field generation? integer Of the host. A target that can remember it writes it beside the release, and refuses a
+--- lower one than it finds: err `conflict` whose field `generation` is the one that it found.
+---@field host? string Who the host is, for people.
+---@field since? Wall When this was decided: what another host wrote after that is not undone.
+---@field timeout? Seconds For wait.
+---@field hooks? {output: fun(stream: string, line: string), progress: fun(text: string)}
+
+---@class Target
+---@field follows? boolean Somebody else rolls out: asked for what runs already, it starts nothing anew.
+---@field current fun(self): Running?, Err? Nothing runs: nil without an error.
+---@field apply fun(self, request: TargetRequest): true?, Err? Accepted, not proved; asking again changes nothing.
+---@field wait fun(self, request: TargetRequest): true?, Err? Until it runs; else unhealthy, with its last words.
+---@field settle fun(self, request: TargetRequest): true?, Err? It proved itself: older than the one before may go.
+---@field takes_over? boolean apply finds what a host before this state left running, and makes it this release's.
+---@field failed? fun(self, request: TargetRequest, why: string) It did not pass its checks.
+
+---Whether targets of a kind can be taken down by an order.
+---@param kind string
+---@return boolean
+function M.destroys(kind) return kind == "helmsman" end
+
+---Whether somebody else rolls out what targets of a kind are told, when he comes to it.
+---@param kind string
+---@return boolean
+function M.follows(kind) return kind == "keel" end
+
+---An environment as one release sees it: with the release's own containers, where it names some (a workload with
+---several images), so that what its target says is about them.
+---@param environment EnvironmentConfig
+---@param about ReleasePart
+---@return EnvironmentConfig
+function M.about(environment, about)
+  if not about.containers and not about.init_containers then return environment end
+  local target = {}
+  for key, value in pairs(environment.target) do target[key] = value end
+  target.containers, target.init_containers = about.containers or {}, about.init_containers or {}
+  return setmetatable({ target = target }, { __index = environment })
+end
+
+-- Kinds that are no module of this folder.
+local ELSEWHERE <const> = { helmsman = "extensions.helmsman.target", keel = "extensions.keel.target" }
+
+---Opens the target of an environment.
+---@param environment EnvironmentConfig
+---@param cfg Config
+---@return Target
+function M.open(environment, cfg)
+  local kind = environment.target.kind
+  return require(ELSEWHERE[kind] or "targets." .. kind).open(environment, cfg)
+end
+
+---The environment variables of a configuration as texts; revealing a secret registers it with the log's filter.
+---@async
+---@param map table<string, string|Secret>
+---@return table<string, string>? env
+---@return Err? err
+---@return_overload nil, Err
+function M.variables(map)
+  local env = {}
+  for name, value in pairs(map) do
+    local plain, err = require("config.secret").text(value)
+    if plain == nil then return nil, err end
+    env[name] = plain
+  end
+  return env
+end
+
+---What a program or a container said, fit for an error: the last lines, clean, without secrets.
+---@param output string
+---@param lines integer
+---@return string
+function M.last_words(output, lines)
+  local list = {}
+  for line in log.redact(output):gmatch("[^\r\n]+") do
+    if line:match("%S") then list[#list + 1] = text.clean(line, 300) end
+  end
+  return table.concat(list, " | ", math.max(1, #list - lines + 1))
+end
+
+---Fails with what went wrong and, when there are any, the last words of who should know.
+---@param code string
+---@param what string
+---@param said string?
+---@param fields table
+---@return nil, Err err
+function M.complain(code, what, said, fields)
+  if said and said ~= "" then what = what .. "; it said: " .. said end
+  return errors.fail(code, log.redact(what), fields)
+end
+
+return M
