@@ -223,7 +223,7 @@
 ---@field help string
 ---@field samples MetricSample[]
 
--- What the control API and the command line call. The running host answers with engine.lua; journal.open(dir,
+-- What the control API and the command line call. The running host answers with engine/init.lua; journal.open(dir,
 -- {readonly=true}) answers the first four when the host is down (status then has no `host`). Failures are
 -- `nil, err`; an unknown app, environment or run is "not_found", an act that the present state forbids is
 -- "conflict" (hold what is held, unhold what is not, roll back what has no earlier release).
@@ -277,7 +277,7 @@
 ---@field leader nil|fun(): LeaderStatus
 ---@field outrank nil|fun(generation: integer): integer? raises this host's generation to at least that, if it may
 ---@field fence nil|fun(): boolean whether this host may act now; asked before each effect
----@field on_event fun(event: Event)? shows what happens (console.lua); must not wait, must not raise
+---@field on_event fun(event: Event)? shows what happens (people/console.lua); must not wait, must not raise
 
 ---@class Event something a person who watches the host wants to see
 ---@field at Wall

@@ -1,4 +1,4 @@
--- Signals as values to wait for; sys.lua offers them to the rest of the program.
+-- Signals as values to wait for; base/sys.lua offers them to the rest of the program.
 local core = require "core.signal"
 
 local M = {}

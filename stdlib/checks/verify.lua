@@ -2,7 +2,7 @@
 --
 -- A probe is one HTTP request, a command one run of a program; both are tried again until they succeed or their time
 -- is over. An attempt gets no more time than is left, so a hanging release costs its time and not more. A job of a
--- Kubernetes cluster (rollout/job.lua) runs once.
+-- Kubernetes cluster (checks/job.lua) runs once.
 local errors, http, log, proc, text, time =
   require "errors", require "http", require "log", require "proc", require "base.text", require "time"
 local last_words = require("targets").last_words

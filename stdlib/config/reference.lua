@@ -1,6 +1,6 @@
 -- Every key of a configuration: what it means, what it may be, what it is when it is left out.
 --
--- This is the one place, with shapes.lua and targets.lua below it. config.lua checks by it, `moontide help config` and
+-- This is the one place, with shapes.lua and targets.lua below it. load.lua checks by it, `moontide help config` and
 -- config/reference.md print it.
 
 local charts = require "extensions.charts.config"

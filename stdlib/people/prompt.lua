@@ -2,7 +2,7 @@
 --
 -- A session is an environment of its own over the public API. Each command runs as a task with a deadline,
 -- a processor budget and a cap on what it prints; a client that goes away takes its command with it. The
--- prompt that people type into is cli/repl.lua.
+-- prompt that people type into is people/cli/repl.lua.
 
 local errors = require "errors"
 local hash = require "hash"

@@ -2,7 +2,7 @@
 --
 -- The environment is built from nothing: no io, os, debug, load, coroutine or collectgarbage; pairs iterates in a
 -- fixed order; the clock and random numbers come from the journal inside a run. Every public module is there, with
--- its effects journaled (effects.lua).
+-- its effects journaled (policy/effects/init.lua).
 local changes, context, effects = require "engine.change", require "policy.context", require "policy.effects"
 local errors, hash, log = require "errors", require "hash", require "log"
 local sayings, suspension, sys, task = require "engine.sayings", require "engine.suspension", require "base.sys",

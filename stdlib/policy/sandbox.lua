@@ -1,7 +1,7 @@
 -- Environments for scripts that are not part of the program.
 --
 -- exec_env: for people's own scripts, tests and the prompt: the whole public API, plus modules beside the script.
--- Policies get a stricter one, made in policy.lua.
+-- Policies get a stricter one, made in policy/load.lua.
 local prelude = require "base.prelude"
 local sys = require "core.sys"
 

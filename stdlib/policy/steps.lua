@@ -398,7 +398,7 @@ end
 
 -- ---- branches, from the second edition on ----
 
----How the waits of the run ended, for branches.lua.
+---How the waits of the run ended, for policy/branches.lua.
 ---@return table[] script
 ---@return integer seq The last number.
 function Steps:script()
@@ -450,7 +450,7 @@ function Steps:fork(fn, ...)
   return branch, self.turns:start(branch, self.branches, function(...) return context.with(here, fn, ...) end, ...)
 end
 
--- Waits in a list of branches.lua, at most so long.
+-- Waits in a list of policy/branches.lua, at most so long.
 ---@private
 function Steps:pause(name, given, list, need_not)
   local seconds = type(given) == "number" and given < 0 and 0 or schema.seconds(given)

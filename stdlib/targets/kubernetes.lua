@@ -1,7 +1,7 @@
 -- The kubernetes target: a workload of a cluster gets the image by digest, and its rollout is followed by watch.
 --
 -- Either a workload that somebody else made (exactly the named containers are patched), or the manifests of the app's
--- repository at the released commit (target/manifests.lua). What we wrote stands in annotations on the workload, so
+-- repository at the released commit (targets/manifests.lua). What we wrote stands in annotations on the workload, so
 -- that every call finds out from the cluster what was done: after a crash at any point the way is walked again. Writes
 -- bear the resourceVersion that was read: somebody else's change in between is looked at, never overwritten unseen.
 local errors, json, kubernetes, log, rollout, text, time = require "errors", require "json", require "kubernetes",

@@ -1,8 +1,8 @@
 -- Manifests for the kubernetes target: what the app's repository says at the released commit, by server-side apply.
 --
 -- The workload's image is replaced by digest before anything is sent. Objects are applied in the order of
--- rollout/manifest.lua, each one a whole: fields that went out of a manifest go out of the object. An object that went
--- out of the folder stays in the cluster: deleting is left to people.
+-- cluster/rollout/manifest.lua, each one a whole: fields that went out of a manifest go out of the object. An object
+-- that went out of the folder stays in the cluster: deleting is left to people.
 local errors, fs, text = require "errors", require "fs", require "base.text"
 local manifest, patch = require "cluster.rollout.manifest", require "cluster.rollout.patch"
 local dig = require("cluster.rollout").dig

@@ -286,7 +286,7 @@ local function ask(name, spin)
     return require(name)
   end)
 end
-local NAMES <const> = { "target.kubernetes", "target.helmsman", "config", "target.docker", "git", "cli", "keel.looks" }
+local NAMES <const> = { "targets.kubernetes", "config.load", "targets.docker", "sources.git", "people.cli" }
 for i, name in ipairs(NAMES) do
   local asked, first = {}, nil
   for j = 1, 4 do asked[j] = ask(name, 0.0048 - (i + j) % 4 * 0.0005) end

@@ -233,7 +233,7 @@ local function probes(...)
 end
 
 local function shape(kind)
-  require("policy." .. kind)
+  require(kind == "place" and "policy.place" or "policy.run")
   local found = facade.shape(kind)
   local all = { table.unpack(found.fields) }
   table.move(found.methods, 1, #found.methods, #all + 1, all)

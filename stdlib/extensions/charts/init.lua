@@ -354,7 +354,7 @@ function Repository:versions(name, options)
   if not version.is_name(name) then error("usage: repository:versions(name [, {interval=, max_age=}])", 2) end
   self.wanted[name] = true
   local interval = options and options.interval or INTERVAL
-  local age = options and options.max_age or interval * (0.6 + math.random() / 5) -- as git.lua has it
+  local age = options and options.max_age or interval * (0.6 + math.random() / 5) -- as sources/git/init.lua has it
   local found, err = ask(self, name, time.monotonic() - age)
   if not found then
     if not errors.is(err, "not_found") or not self.good[name] then return nil, err end

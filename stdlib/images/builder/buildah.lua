@@ -1,4 +1,4 @@
--- Builds and pushes with buildah. See builder/command.lua.
+-- Builds and pushes with buildah. See images/builder/command.lua.
 local command = require "images.builder.command"
 
 local M = {}

@@ -1,6 +1,6 @@
 -- Builds in a cluster: buildah in a Kubernetes Job, one for each image that is to be made.
 --
--- Two containers without a shell: `build` fetches the context from this host (builder/handover.lua: exactly the commit,
+-- Two containers without a shell: `build` fetches the context from this host (handover.lua: exactly the commit,
 -- without what .dockerignore names, so no git credentials leave the host) and builds it, then `push` pushes. A failed
 -- build therefore never pushes. The Job's name is made of what is built: a host that comes back finds the one under
 -- way and goes on with it. Finished ones go after `keep`; one that ended before we looked is made again.

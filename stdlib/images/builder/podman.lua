@@ -1,4 +1,4 @@
--- Builds and pushes with podman. See builder/command.lua.
+-- Builds and pushes with podman. See images/builder/command.lua.
 local command = require "images.builder.command"
 
 local M = {}

@@ -1,7 +1,7 @@
 -- The host's two doors: the control API on a unix socket in its state, and health and metrics on a TCP port.
 --
 -- Whoever may open the socket is the operator: it lies in a folder of mode 0700 and has mode 0600 itself.
--- The TCP door tells nothing that matters to a stranger; who has the API's token may order (control/door.lua).
+-- The TCP door tells nothing that matters to a stranger; who has the API's token may order (people/control/door.lua).
 
 local approvals = require "people.control.approvals"
 local door = require "people.control.door"

@@ -2,7 +2,7 @@
 --
 -- A watch only reads: GET and HEAD over the network, files of its app's own folder, no command, no UNIX socket, no file
 -- as an option. In a run, reading and writing are steps, and values that differ each time (the clock, random bytes)
--- are recorded; a command (effects/commands.lua) may do what the host's user may. Pure functions pass through.
+-- are recorded; a command (policy/effects/commands.lua) may do what the host's user may. Pure functions pass through.
 local commands, context = require "policy.effects.commands", require "policy.context"
 local files, requests = require "policy.effects.files", require "policy.effects.http"
 local schema, sys = require "base.schema", require "base.sys"

@@ -6,7 +6,7 @@
 --
 -- All repository objects of one address and one set of credentials share their polls: one request per
 -- interval, however many apps and policies ask. Over HTTP references come by protocol version 2 in this
--- process (git/smart.lua); file and ssh remotes are asked through the git program.
+-- process (sources/git/smart.lua); file and ssh remotes are asked through the git program.
 
 local belief = require "sources.git.belief"
 local budget = require "base.budget"
@@ -26,7 +26,7 @@ local whole = require "sources.git.whole"
 
 local M = {}
 
----Reads the address of a repository; see git/url.lua for what is accepted.
+---Reads the address of a repository; see sources/git/url.lua for what is accepted.
 M.parse_url = url.parse
 
 local MAX_QUIET = 300

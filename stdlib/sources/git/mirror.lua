@@ -1,7 +1,7 @@
 -- A bare mirror of one repository: holds whole histories of the commits that somebody asked for.
 --
 -- The mirror is a cache: it can be deleted at any time and is rebuilt when it is broken. Over HTTP the pack
--- comes through this process (git/smart.lua) into `git index-pack`, so that credentials are never in an
+-- comes through this process (sources/git/smart.lua) into `git index-pack`, so that credentials are never in an
 -- argument list, an environment or a file of a child; file and ssh repositories, which have no secrets of
 -- ours, use `git fetch`. Only one task of one host changes a mirror at a time; reading needs no lock.
 
