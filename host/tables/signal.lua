@@ -1,5 +1,5 @@
 ---@meta core.signal
--- api_signal.c, for stdlib/signal.lua.
+-- api_signal.c, for stdlib/base/signal.lua.
 
 ---@class core.signal
 ---@field catch fun(...: "TERM"|"INT"|"HUP"|"USR1"|"USR2")

@@ -1,5 +1,5 @@
 ---@meta core.sys
--- api_sys.c and api_load.c, for stdlib/sys.lua and what is loaded before it.
+-- api_sys.c and api_load.c, for stdlib/base/sys.lua and what is loaded before it.
 
 ---@class core.sys
 ---@field version string

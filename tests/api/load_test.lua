@@ -28,9 +28,9 @@ test("only text is compiled", function()
 end)
 
 test("a module that comes as byte code tells lines and names as its text would", function()
-  local _, trace = xpcall(require("suggest").distance, sys.traceback, nil, "x")
-  has(trace:gsub(":%d+:", ":N:"), "stdlib/suggest.lua:N: attempt to get length of a nil value (local 'a')\n"
-    .. "stack traceback:\n\tstdlib/suggest.lua:N: in function <stdlib/suggest.lua:")
+  local _, trace = xpcall(require("base.suggest").distance, sys.traceback, nil, "x")
+  has(trace:gsub(":%d+:", ":N:"), "stdlib/base/suggest.lua:N: attempt to get length of a nil value (local 'a')\n"
+    .. "stack traceback:\n\tstdlib/base/suggest.lua:N: in function <stdlib/base/suggest.lua:")
 end)
 
 test("a module is read as a whole, and never from what it would have to wait for", function()
