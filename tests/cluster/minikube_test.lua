@@ -51,7 +51,7 @@ local function only_form(c, argv)
         has(c:kubectl { verb, "--help" }, "Usage:")
         ok(c:kubectl { "get", "-n", argv[2], argv[i + 1]:find("/") and argv[i + 1] or "svc" })
         local inner = table.concat(argv, " "):match("%-%- moontide (%S+)")
-        if inner then ok(fs.exists("stdlib/people/cli/" .. inner .. ".lua"), inner) end
+        if inner then ok(require("people.cli.commands").load(inner), inner) end
         return true
       end
     end

@@ -1,5 +1,11 @@
--- The commands of the command line: which there are, and the module of each, cli/NAME.lua, loaded when it is asked for.
+-- The commands of the command line: which there are, and where each is described, loaded when it is asked for.
 local M = {}
+
+-- Orders to the running host are in verbs.lua; every other command is a file of its own.
+local VERBS <const> = {
+  rollback = true, release = true, retry = true, cancel = true, apply = true, destroy = true, hold = true,
+  unhold = true, approve = true, reject = true,
+}
 
 --- The commands, in the order of the help.
 M.names = {
@@ -13,7 +19,7 @@ M.names = {
 function M.load(name)
   for _, known in ipairs(M.names) do
     if known == name then
-      local command = require("people.cli." .. name)
+      local command = VERBS[name] and require("people.cli.verbs")[name] or require("people.cli." .. name)
       command.name = name
       command.flags = command.flags or {}
       command.args = command.args or {}
