@@ -43,32 +43,43 @@ local function policies_of(config, at)
   return found
 end
 
--- The values of a map in the order of the file; what has no line of its own comes last, by name.
+-- The values of a map, which know their names, in the order of the file; what has no line of its own comes last, by
+-- name.
 local function in_order(map, at)
   local list = {}
-  for name, value in pairs(map) do list[#list + 1] = { name = name, value = value } end
-  for _, item in ipairs(list) do item.line = at.source.line(at:child(item.name):keys()) or math.huge end
+  for _, value in pairs(map) do list[#list + 1] = value end
+  if #list < 2 then return list end
+  local lines, keys = {}, at:keys()
+  local last = #keys + 1
+  for _, value in ipairs(list) do
+    keys[last] = value.name
+    lines[value] = at.source.line(keys) or math.huge
+  end
   table.sort(list, function(a, b)
-    if a.line ~= b.line then return a.line < b.line end
+    local first, second = lines[a], lines[b]
+    if first ~= second then return first < second end
     return a.name < b.name
   end)
-  for i, item in ipairs(list) do list[i] = item.value end
   return list
 end
 
--- Remembers who has something that only one may have.
-local function claimer(what)
+-- Remembers who has something that only one may have: a place, or its key `name`.
+local function claimer(what, name)
   local taken = {}
   return function(key, at, hint)
     local other = taken[key]
-    if other then return at:fault(("%s is already taken by %s"):format(what, other), hint) end
-    taken[key] = s.path(at:keys())
+    if not other then
+      taken[key] = at
+      return
+    end
+    if name then at, other = at:child(name), other:child(name) end
+    at:fault(("%s is already taken by %s"):format(what, s.path(other:keys())), hint)
   end
 end
 
 local function check_docker(target, env, here, claim)
   target.name = target.name or ("%s-%s"):format(env.app, env.name)
-  claim.container(target.socket .. " " .. target.name, here:child("name"), "give each its own name")
+  claim.container(target.socket .. " " .. target.name, here, "give each its own name")
   for i, text in ipairs(target.ports or {}) do
     local port = names.published(text)
     if port then
@@ -78,12 +89,14 @@ local function check_docker(target, env, here, claim)
   end
 end
 
+-- The cluster that the key `cluster` of a place names.
 local function check_cluster(name, config, at)
   if name == nil or name == "default" or config.clusters and config.clusters[name] then return end
   local known = { "default" }
   for other in pairs(config.clusters or {}) do known[#known + 1] = other end
   table.sort(known)
-  at:fault(("there is no cluster %s"):format(s.quote(name)), s.meant(name, known) or "name it in `clusters` at the top")
+  at:child("cluster"):fault(("there is no cluster %s"):format(s.quote(name)), s.meant(name, known)
+    or "name it in `clusters` at the top")
 end
 
 local function check_target(env, config, at, claim)
@@ -91,19 +104,18 @@ local function check_target(env, config, at, claim)
   if not target then return end
   local here = at:child("target")
   if target.kind == "docker" then check_docker(target, env, here, claim) end
-  check_cluster(target.cluster, config, here:child("cluster"))
+  check_cluster(target.cluster, config, here)
   if target.workload then
     claim.workload(("%s %s %s"):format(target.cluster or "default", target.namespace or "", target.workload),
-      here:child("workload"), "two environments would replace each other's releases")
+      here, "two environments would replace each other's releases")
   end
   if target.kind == "helmsman" and #target.only + #target.groups == 0 then
-    claim.context(("%s %s"):format(target.cluster, target.context), here:child("context"),
+    claim.context(("%s %s"):format(target.cluster, target.context), here,
       "two environments would undo each other's releases")
   end
   for i, probe in ipairs(env.verify or {}) do
     if probe.job then
-      local place = at:child("verify"):child(i)
-      check_cluster(probe.cluster, config, place:child("cluster"))
+      check_cluster(probe.cluster, config, at:child("verify"):child(i))
       if not probe.cluster then
         probe.cluster, probe.namespace = target.cluster or "default", probe.namespace or target.namespace
       end
@@ -111,14 +123,15 @@ local function check_target(env, config, at, claim)
   end
 end
 
--- Names of a list that `notify` does not know.
+-- Names of a place's list `notify` that the configuration's does not know.
 local function unknown_notifiers(config, list, at)
+  if not list or #list == 0 then return end
   local notifiers = {}
   for name in pairs(config.notify or {}) do notifiers[#notifiers + 1] = name end
   table.sort(notifiers)
-  for i, name in ipairs(list or {}) do
+  for i, name in ipairs(list) do
     if not contains(notifiers, name) then
-      at:child(i):fault(("there is no notifier %s"):format(s.quote(name)), s.meant(name, notifiers)
+      at:child("notify"):child(i):fault(("there is no notifier %s"):format(s.quote(name)), s.meant(name, notifiers)
         or "name it in `notify` at the top")
     end
   end
@@ -141,16 +154,16 @@ local function check_keel(config, at, known)
   if type(keel) ~= "table" then return end
   local here = at:child("keel")
   check_policies(config, known, here, "policy", keel.policy, "rollback", keel.rollback)
-  unknown_notifiers(config, keel.notify, here:child("notify"))
-  check_cluster(keel.cluster, config, here:child("cluster"))
+  unknown_notifiers(config, keel.notify, here)
+  check_cluster(keel.cluster, config, here)
 end
 
 local function check_environment(env, config, at, known, claim)
   if env.policy == nil then env.policy = env.name end
   if env.protected == nil then env.protected = env.name == "production" end
   check_policies(config, known, at, "policy", env.policy, "rollback", env.rollback)
-  unknown_notifiers(config, env.notify, at:child("notify"))
-  if env.host then claim.host(env.host:lower(), at:child("host"), "two environments cannot be found at one place") end
+  unknown_notifiers(config, env.notify, at)
+  if env.host then claim.host(env.host:lower(), at, "two environments cannot be found at one place") end
   for i, probe in ipairs(env.verify or {}) do
     if probe.every and probe.within and probe.every > probe.within then
       at:child("verify"):child(i):child("every"):fault("is longer than within: there would be one attempt only")
@@ -179,9 +192,9 @@ function M.check(config, at)
   end
   local known = policies_of(config, at)
   local claim = {
-    host = claimer "this host", port = claimer "this port", container = claimer "this container name",
-    image = claimer "this image repository", workload = claimer "this workload",
-    context = claimer "this helmsman context",
+    host = claimer("this host", "host"), port = claimer "this port", container = claimer("this container name", "name"),
+    image = claimer("this image repository", "image"), workload = claimer("this workload", "workload"),
+    context = claimer("this helmsman context", "context"),
   }
   check_keel(config, at, known)
   if config.apps == nil and config.keel then config.apps = {} end
@@ -190,13 +203,15 @@ function M.check(config, at)
   end
   local apps = type(config.apps) == "table" and config.apps or {}
   for name, app in pairs(apps) do app.name = name end
-  config.app_list = in_order(apps, at:child("apps"))
+  for name, repository in pairs(config.chart_repositories or {}) do repository.name = name end
+  local all = at:child("apps")
+  config.app_list = in_order(apps, all)
   for _, app in ipairs(config.app_list) do
-    local here = at:child("apps"):child(app.name)
+    local here = all:child(app.name)
     app.poll = app.poll or config.poll
     charts.cross(app, config, here)
     if app.image then
-      claim.image(app.image, here:child("image"), "two apps would move each other's tags")
+      claim.image(app.image, here, "two apps would move each other's tags")
     end
     local environments = type(app.environments) == "table" and app.environments or {}
     local list = here:child("environments")

@@ -1,7 +1,7 @@
 -- Shapes: how often they look, and that what they give belongs to who asked.
 local check = require "check"
 local test, eq = check.test, check.eq
-local s = require "schema"
+local s = require "base.schema"
 
 local function source_line(keys) return #keys end
 

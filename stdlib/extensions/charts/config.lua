@@ -68,16 +68,15 @@ M.publish = s.record({
   { "timeout", s.duration { doc = "Time to package and push one chart.", default = "5m", min = 1 } },
 }, { doc = "Charts in the repository that are packaged and pushed with each release." })
 
+local NEEDED <const> = { { "source", '"https://github.com/team/web.git"' }, { "image", '"ghcr.io/team/web"' } }
+
 -- An app follows a git repository, or charts: says what is missing, and what does not belong to it.
 local function settle(app, at)
   app.follows = app.charts and "charts" or "git"
   if not app.charts then
-    for _, key in ipairs { "source", "image" } do
-      local here = at:child(key)
-      if app[key] == nil and not here:faulty() then
-        here:fault("is missing", "for example " .. (key == "source" and '"https://github.com/team/web.git"'
-          or '"ghcr.io/team/web"'))
-      end
+    for _, needed in ipairs(NEEDED) do
+      local here = app[needed[1]] == nil and at:child(needed[1])
+      if here and not here:faulty() then here:fault("is missing", "for example " .. needed[2]) end
     end
     return
   end
@@ -114,25 +113,29 @@ local function check_chart(chart, app, config, at)
   end
 end
 
+-- The addresses of the repositories of an app's charts.
+local function addresses_of(app, config, at)
+  local addresses, seen = {}, {}
+  for name, chart in pairs(app.charts) do
+    chart.name = name
+    if chart.repository then check_chart(chart, app, config, at:child(name)) end
+    local url = chart.repository and chart.repository.url
+    if url and not seen[url] then seen[url], addresses[#addresses + 1] = true, url end
+  end
+  table.sort(addresses)
+  return table.concat(addresses, " ")
+end
+
 ---Fills in what an app's charts inherit, and finds their repositories.
 ---@param app table
 ---@param config table
 ---@param at Cursor The app's.
 function M.cross(app, config, at)
   settle(app, at)
-  for name, repository in pairs(config.chart_repositories or {}) do repository.name = name end
   if app.publish and app.publish.to then
     app.publish.to = resolve(config, app.publish.to, at:child("publish"):child("to"))
   end
-  local addresses, seen = {}, {}
-  for name, chart in pairs(app.charts or {}) do
-    chart.name = name
-    if chart.repository then check_chart(chart, app, config, at:child("charts"):child(name)) end
-    local url = chart.repository and chart.repository.url
-    if url and not seen[url] then seen[url], addresses[#addresses + 1] = true, url end
-  end
-  table.sort(addresses)
-  if app.charts then app.source = { url = table.concat(addresses, " ") } end
+  if app.charts then app.source = { url = addresses_of(app, config, at:child("charts")) } end
   for name, environment in pairs(app.environments or {}) do
     local rule = environment.accept
     if not app.charts and rule and (rule == "staging" or rule:find("^version:")) then
