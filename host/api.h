@@ -33,9 +33,7 @@ void base_register(lua_State *L);
 struct host;
 void signal_close_all(struct host *host);
 
-/* Parts of core.fs and core.sys that have rooms of their own; each adds its functions to the table on top. */
-void hold_register(lua_State *L);  /* api_hold.c: fs.lock, temp_dir */
-void watch_register(lua_State *L); /* api_watch.c: fs.watch */
-void load_register(lua_State *L);  /* api_load.c: sys.embedded, compile, module, slurp */
+/* The part of core.sys that has a module of its own; adds its functions to the table on top. */
+void load_register(lua_State *L); /* api_load.c: sys.embedded, compile, module, slurp */
 
 #endif
