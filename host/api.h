@@ -23,7 +23,6 @@ int luaopen_core_yaml(lua_State *L);
 
 /* Budgeted string matching and bounded table functions over the stock libraries (api_text.c). */
 void text_register(lua_State *L);
-void format_register(lua_State *L);
 void tables_register(lua_State *L);
 
 /* setmetatable, print, and the coroutine functions that the watchdog needs to know of (api_base.c). */

@@ -292,7 +292,7 @@ static int l_whole(lua_State *L)
     return lua_gettop(L);
 }
 
-/* steady(fn): what string.format asks about values that would show as an address; see api_format.c. */
+/* steady(fn): what string.format asks about values that would show as an address; see api_text.c. */
 static int l_steady(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);

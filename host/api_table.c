@@ -1,7 +1,7 @@
 /* table.concat, insert, move, remove, sort and unpack, within limits.
  *
  * The C library's loops follow whatever __len answers and whatever range they are given, so a table without
- * elements can hold the host for ever. These answer the same, refuse spans over TABLE_SPAN_MAX with code
+ * elements can hold the host for ever. These answer the same, refuse spans over SPAN_MAX with code
  * "too_large", and sort stably without asking the clock, so that a replayed run finds the same order. */
 #include <limits.h>
 #include <stdbool.h>
@@ -11,6 +11,9 @@
 #include "api.h"
 #include "err_lua.h"
 #include "text.h"
+
+#define SPAN_MAX (1 << 20) /* elements that one function may visit */
+#define SORT_MAX (1 << 18) /* ... and sort */
 
 enum { READS = 1, WRITES = 2, COUNTS = 4 };
 
@@ -63,7 +66,7 @@ static int l_insert(lua_State *L)
     if (lua_gettop(L) == 3) {
         at = luaL_checkinteger(L, 2);
         luaL_argcheck(L, (lua_Unsigned)at - 1 < (lua_Unsigned)end, 2, "position out of bounds");
-        check_span(L, at, end, TABLE_SPAN_MAX, "table.insert");
+        check_span(L, at, end, SPAN_MAX, "table.insert");
         for (lua_Integer i = end; i > at; i--)
             element_copy(L, 1, i - 1, 1, i);
     } else if (lua_gettop(L) != 2) {
@@ -79,7 +82,7 @@ static int l_remove(lua_State *L)
 
     if (at != len)
         luaL_argcheck(L, (lua_Unsigned)at - 1 <= (lua_Unsigned)len, 2, "position out of bounds");
-    check_span(L, at, len, TABLE_SPAN_MAX, "table.remove");
+    check_span(L, at, len, SPAN_MAX, "table.remove");
     lua_geti(L, 1, at);
     for (; at < len; at++)
         element_copy(L, 1, at + 1, 1, at);
@@ -99,7 +102,7 @@ static int l_move(lua_State *L)
         lua_Integer steps;
 
         luaL_argcheck(L, from > 0 || last < LUA_MAXINTEGER + from, 3, "too many elements to move");
-        check_span(L, from, last, TABLE_SPAN_MAX, "table.move");
+        check_span(L, from, last, SPAN_MAX, "table.move");
         steps = last - from;
         luaL_argcheck(L, to <= LUA_MAXINTEGER - steps, 4, "destination wrap around");
         if (to > last || to <= from || (target != 1 && !lua_compare(L, 1, target, LUA_OPEQ))) {
@@ -131,7 +134,7 @@ static int l_concat(lua_State *L)
     luaL_optstring(L, 2, "");
     from = luaL_optinteger(L, 3, 1);
     last = luaL_optinteger(L, 4, last);
-    check_span(L, from, last, TABLE_SPAN_MAX, "table.concat");
+    check_span(L, from, last, SPAN_MAX, "table.concat");
     lua_settop(L, 2);
     luaL_buffinit(L, &out);
     for (lua_Unsigned i = 0; from <= last && i <= (lua_Unsigned)last - (lua_Unsigned)from; i++) {
@@ -314,7 +317,7 @@ static int l_sort(lua_State *L)
         return 0;
     if (!lua_isnoneornil(L, 2))
         luaL_checktype(L, 2, LUA_TFUNCTION);
-    check_span(L, 1, len, TABLE_SORT_MAX, "table.sort");
+    check_span(L, 1, len, SORT_MAX, "table.sort");
     lua_settop(L, SORT_LESS);
     lua_createtable(L, (int)len, 0);
     s = lua_newuserdatauv(L, sizeof *s + 2 * (size_t)len * sizeof *s->order, 0);

@@ -48,7 +48,6 @@ static int l_register(lua_State *L)
     }
     err_register(L);
     text_register(L);
-    format_register(L);
     tables_register(L);
     base_register(L);
     lua_newtable(L);

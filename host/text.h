@@ -14,8 +14,6 @@
 #define TEXT_STEPS      10000000 /* steps of one pattern call, and TEXT_STEPS_BYTE more per byte of text */
 #define TEXT_STEPS_BYTE 4
 #define TEXT_MAX        ((size_t)64 << 20) /* bytes that string.rep, string.gsub, table.concat may make */
-#define TABLE_SPAN_MAX  (1 << 20)          /* elements that one table function may visit */
-#define TABLE_SORT_MAX  (1 << 18)          /* ... and table.sort */
 
 /* Lets an armed watchdog act when a C function is about to take long: runs Lua instructions, since hooks fire
  * at nothing else. C functions can call each other without any in between, as in s:gsub(p, string.find). */
