@@ -535,7 +535,7 @@ static bool write_string(struct writer *w, const char *text, size_t len, bool ke
         err_set(&w->err, ERR_TOO_LARGE, "the text is longer than %zu bytes", w->text.max);
         return false;
     }
-    if (value_utf8(text, len) != len)
+    if (utf8_prefix(text, len) != len)
         return write_fault(w, ERR_INVALID, "is not valid UTF-8");
     return write_scalar(w, text, len, string_style(text, len, key));
 }

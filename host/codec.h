@@ -16,6 +16,13 @@ bool hex_decode(void *out, const char *text, size_t len);
 /* The value of a digit of either case, -1 when it is none. */
 int hex_digit(char c);
 
+/* Reads one character; returns its bytes, 0 when they are not UTF-8 (a surrogate, an overlong form, beyond
+ * U+10FFFF). */
+size_t utf8_decode(const char *text, size_t left, uint32_t *code);
+
+/* Length of the longest valid prefix. */
+size_t utf8_prefix(const char *text, size_t len);
+
 /* Writes a code point up to U+10FFFF in UTF-8; returns how many bytes, 1 to 4. */
 size_t utf8_encode(char out[4], uint32_t code);
 

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <lauxlib.h>
 #include "codec.h"
+#include "json_text.h"
 #include "value_lua.h"
 
 enum { WAITING = 16 }; /* entries on the stack */
@@ -61,50 +62,6 @@ static void skip_space(struct reader *r)
         r->at++;
 }
 
-/* Four hexadecimal digits; -1 when they are not. */
-static int hex4(const char *s)
-{
-    int value = 0;
-
-    for (int i = 0; i < 4; i++) {
-        int digit = hex_digit(s[i]);
-
-        if (digit < 0)
-            return -1;
-        value = value * 16 + digit;
-    }
-    return value;
-}
-
-/* Reads the escape at r->at, a backslash, into `out`. Returns how many bytes it stands for; 0 after a fault.
- * A lone surrogate has no UTF-8 and is refused. */
-static size_t read_escape(struct reader *r, char out[4])
-{
-    static const char letters[] = "\"\\/bfnrt", bytes[] = "\"\\/\b\f\n\r\t";
-    const char *letter = r->at[1] ? strchr(letters, r->at[1]) : NULL;
-    int unit, low = -1;
-
-    if (letter) {
-        *out = bytes[letter - letters];
-        r->at += 2;
-        return 1;
-    }
-    if (r->at + 1 == r->end)
-        return fault(r, "unfinished escape");
-    unit = r->at[1] == 'u' ? hex4(r->at + 2) : -1;
-    if (unit < 0)
-        return fault(r, "unknown escape");
-    r->at += 6;
-    if (unit >> 11 != 0xD800 >> 11)
-        return utf8_encode(out, (uint32_t)unit);
-    if (unit < 0xDC00 && r->at[0] == '\\' && r->at[1] == 'u')
-        low = hex4(r->at + 2);
-    if (low >> 10 != 0xDC00 >> 10)
-        return fault_at(r, r->at - 6, ERR_INVALID, "lone surrogate");
-    r->at += 6;
-    return utf8_encode(out, 0x10000 + ((uint32_t)(unit & 0x3FF) << 10 | (uint32_t)(low & 0x3FF)));
-}
-
 /* Moves over bytes that stand for themselves, up to a quote or backslash. */
 static bool skip_plain(struct reader *r)
 {
@@ -122,7 +79,7 @@ static bool skip_plain(struct reader *r)
 
             while ((unsigned char)r->at[run] >= 0x80)
                 run++;
-            valid = value_utf8(r->at, run);
+            valid = utf8_prefix(r->at, run);
             r->at += valid;
             if (valid < run)
                 return fault(r, "invalid UTF-8");
@@ -138,15 +95,16 @@ static bool read_escaped(struct reader *r, const char *start)
 
     luaL_buffinit(r->L, &out);
     for (;;) {
-        size_t n;
+        size_t n, used;
 
         luaL_addlstring(&out, start, (size_t)(r->at - start));
         if (*r->at == '"')
             break;
-        n = read_escape(r, bytes);
+        n = json_unescape(bytes, r->at, (size_t)(r->end - r->at), &used);
         if (!n)
-            return false;
+            return fault(r, used ? "unknown escape or lone surrogate" : "unfinished escape");
         luaL_addlstring(&out, bytes, n);
+        r->at += used;
         start = r->at;
         if (!skip_plain(r))
             return false;

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <lauxlib.h>
+#include "codec.h"
+#include "json_text.h"
 #include "value_lua.h"
 
 struct writer {
@@ -30,15 +32,19 @@ static bool fault(struct writer *w, enum err_code code, const char *what)
     return false;
 }
 
-static bool put(struct writer *w, const char *text, size_t len)
+/* The text has no room for `len` more bytes, or the machine none. */
+static bool full(struct writer *w, size_t len)
 {
-    if (buf_add(w->out, text, len))
-        return true;
     if (w->out->max && w->out->len + len > w->out->max)
         err_set(w->err, ERR_TOO_LARGE, "the text is longer than %zu bytes", w->out->max);
     else
         err_set(w->err, ERR_MEMORY, "no memory");
     return false;
+}
+
+static bool put(struct writer *w, const char *text, size_t len)
+{
+    return buf_add(w->out, text, len) || full(w, len);
 }
 
 static bool put_line(struct writer *w)
@@ -50,51 +56,11 @@ static bool put_line(struct writer *w)
     return !w->style.pretty || (put(w, "\n", 1) && put(w, spaces, 2 * (size_t)w->path.depth));
 }
 
-static bool put_escape(struct writer *w, unsigned char c)
-{
-    static const char letters[] = {['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r'};
-    char text[8];
-
-    if (c == '"' || c == '\\')
-        return put(w, (char[]){'\\', (char)c}, 2);
-    if (c < sizeof letters && letters[c])
-        return put(w, (char[]){'\\', letters[c]}, 2);
-    snprintf(text, sizeof text, "\\u%04x", c);
-    return put(w, text, 6);
-}
-
 static bool write_string(struct writer *w, const char *text, size_t len)
 {
-    size_t done = 0, i = 0;
-
-    if (!put(w, "\"", 1))
-        return false;
-    while (i < len) {
-        unsigned char c = (unsigned char)text[i];
-
-        if (c >= 0x80) {
-            size_t run = 1, valid;
-
-            while (i + run < len && (unsigned char)text[i + run] >= 0x80)
-                run++;
-            valid = value_utf8(text + i, run);
-            i += valid;
-            if (valid == run)
-                continue;
-            if (!w->style.clean)
-                return fault(w, ERR_INVALID, "is not valid UTF-8");
-            if (!put(w, text + done, i - done) || !put(w, "\xEF\xBF\xBD", 3))
-                return false;
-            done = ++i;
-        } else if (c < 0x20 || c == '"' || c == '\\') {
-            if (!put(w, text + done, i - done) || !put_escape(w, c))
-                return false;
-            done = ++i;
-        } else {
-            i++;
-        }
-    }
-    return put(w, text + done, len - done) && put(w, "\"", 1);
+    if (!w->style.clean && utf8_prefix(text, len) < len)
+        return fault(w, ERR_INVALID, "is not valid UTF-8");
+    return json_quote(w->out, text, len, NULL) || full(w, 6 * len + 2);
 }
 
 static bool write_number(struct writer *w, int index)

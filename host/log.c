@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "json_text.h"
 #include "log_out.h"
 #include "log_text.h"
 
@@ -76,7 +77,7 @@ static bool clean(struct log *log, const char *text, size_t len)
 
 static bool put_json(struct log *log, struct buf *out, const char *text, size_t len)
 {
-    return clean(log, text, len) && log_json(out, log->clean.data, log->clean.len);
+    return clean(log, text, len) && json_quote(out, log->clean.data, log->clean.len, log_hidden);
 }
 
 static bool put_plain(struct log *log, struct buf *out, const char *text, size_t len, bool quote)
@@ -107,7 +108,7 @@ static bool json_field(struct log *log, const struct log_field *f, struct buf *o
     /* A number in which a secret was found is no number any more. */
     if (f->bare && log->clean.len == f->len && memcmp(log->clean.data, f->text, f->len) == 0)
         return buf_add(out, f->text, f->len);
-    return log_json(out, log->clean.data, log->clean.len);
+    return json_quote(out, log->clean.data, log->clean.len, log_hidden);
 }
 
 bool log_object(struct log *log, const struct log_event *event, struct buf *out)

@@ -4,29 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
-
-size_t log_utf8(const char *text, size_t left, uint32_t *code)
-{
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    unsigned char c = (unsigned char)text[0];
-    size_t n = c < 0x80                ? 1
-               : c >= 0xc2 && c < 0xe0 ? 2
-               : c >= 0xe0 && c < 0xf0 ? 3
-               : c >= 0xf0 && c < 0xf5 ? 4
-                                       : 0;
-
-    if (n == 0 || n > left)
-        return 0;
-    *code = n == 1 ? c : c & (0x7fu >> n);
-    for (size_t i = 1; i < n; i++) {
-        if (((unsigned char)text[i] & 0xc0) != 0x80)
-            return 0;
-        *code = *code << 6 | ((unsigned char)text[i] & 0x3fu);
-    }
-    if (*code < least[n] || *code > 0x10ffff || (*code >= 0xd800 && *code < 0xe000))
-        return 0;
-    return n;
-}
+#include "codec.h"
 
 bool log_hidden(uint32_t code)
 {
@@ -42,49 +20,6 @@ bool log_hidden(uint32_t code)
         if (code >= ranges[i][0] && code <= ranges[i][1])
             return true;
     return false;
-}
-
-static bool json_escape(struct buf *out, uint32_t code)
-{
-    switch (code) {
-    case '\n':
-        return buf_text(out, "\\n");
-    case '\t':
-        return buf_text(out, "\\t");
-    case '\r':
-        return buf_text(out, "\\r");
-    case '"':
-        return buf_text(out, "\\\"");
-    case '\\':
-        return buf_text(out, "\\\\");
-    }
-    if (code < 0x10000)
-        return buf_printf(out, "\\u%04x", code);
-    code -= 0x10000;
-    return buf_printf(out, "\\u%04x\\u%04x", 0xd800 + (code >> 10), 0xdc00 + (code & 0x3ff));
-}
-
-bool log_json(struct buf *out, const char *text, size_t len)
-{
-    size_t from = 0, n;
-    bool ok = buf_add(out, "\"", 1);
-
-    for (size_t at = 0; ok && at < len; at += n) {
-        uint32_t code;
-
-        n = log_utf8(text + at, len - at, &code);
-        if (n && code != '"' && code != '\\' && !log_hidden(code))
-            continue;
-        if (!n)
-            code = 0xfffd;
-        ok = at == from || buf_add(out, text + from, at - from);
-        ok = ok && json_escape(out, code);
-        n = n ? n : 1;
-        from = at + n;
-    }
-    if (len > from)
-        ok = ok && buf_add(out, text + from, len - from);
-    return ok && buf_add(out, "\"", 1);
 }
 
 static bool plain_escape(struct buf *out, uint32_t code)
@@ -121,7 +56,7 @@ bool log_plain(struct buf *out, const char *text, size_t len, bool quote)
     for (size_t at = 0; ok && at < len; at += n) {
         uint32_t code;
 
-        n = log_utf8(text + at, len - at, &code);
+        n = utf8_decode(text + at, len - at, &code);
         if (n && !log_hidden(code) && !(quote && code == '"'))
             continue;
         if (!n)
@@ -144,6 +79,6 @@ size_t log_cut(const char *text, size_t len, size_t max)
         return len;
     for (size_t back = 0; back < 4 && back < max; back++)
         if (((unsigned char)text[max - back] & 0xc0) != 0x80)
-            return log_utf8(text + max - back, len - max + back, &code) ? max - back : max;
+            return utf8_decode(text + max - back, len - max + back, &code) ? max - back : max;
     return max;
 }

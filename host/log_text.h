@@ -8,14 +8,8 @@
 #include <stdint.h>
 #include "buf.h"
 
-/* Decodes one character; returns its bytes, 0 when they are not UTF-8. */
-size_t log_utf8(const char *text, size_t left, uint32_t *code);
-
 /* Control characters, direction marks, and what is invisible: never printed as they are. */
 bool log_hidden(uint32_t code);
-
-/* Appends a quoted JSON string: hidden characters as \uXXXX, bytes that are not UTF-8 as U+FFFD. */
-bool log_json(struct buf *out, const char *text, size_t len);
 
 /* Appends for eyes: hidden characters as \n, \x1b, \u202e, other bytes as \xff. With `quote` the text gets
  * quotes where it would otherwise be ambiguous (empty, with spaces, quotes or =). */

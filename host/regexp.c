@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "codec.h"
 
 /* What one match may cost: steps times bytes of compiled pattern, since a step may walk through all of it,
  * and KiB of memory. It is a few milliseconds at most; a usual match takes a thousandth of it. */
@@ -75,16 +76,11 @@ static bool take(struct reader *r, const char *text)
 static int take_hex(struct reader *r)
 {
     bool braces = take(r, "{");
-    char digits[3] = "";
-    size_t count = 0;
-    unsigned value;
+    int value = 0, count = 0;
 
-    while (r->at < r->end && count < 2 && isxdigit((unsigned char)*r->at))
-        digits[count++] = *r->at++;
-    if (braces ? count == 0 || !take(r, "}") : count != 2)
-        return -1;
-    sscanf(digits, "%x", &value);
-    return (int)value;
+    for (; r->at < r->end && count < 2 && hex_digit(*r->at) >= 0; count++)
+        value = value * 16 + hex_digit(*r->at++);
+    return (braces ? count > 0 && take(r, "}") : count == 2) ? value : -1;
 }
 
 /* Writes what follows a backslash. *byte is the byte that it stands for, -1 for a class. */

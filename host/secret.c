@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include "codec.h"
 #include "secret_unit.h"
 
 #define KEY_LEN     4
@@ -191,21 +192,6 @@ static bool add_form(struct secrets *s, const char *bytes, size_t len)
     return true;
 }
 
-/* The base64 characters that the value alone determines when `shift` other bytes stand before it: a character
- * holds 6 bits, and those that share one with a neighbour are left out. */
-static size_t base64_core(const char *value, size_t len, size_t shift, const char *digits, char *out)
-{
-    size_t count = 0;
-
-    for (size_t bit = (shift * 8 + 5) / 6 * 6 - shift * 8; bit + 6 <= len * 8; bit += 6) {
-        unsigned hi = (unsigned char)value[bit / 8];
-        unsigned lo = bit / 8 + 1 < len ? (unsigned char)value[bit / 8 + 1] : 0;
-
-        out[count++] = digits[(hi << 8 | lo) >> (10 - bit % 8) & 63];
-    }
-    return count;
-}
-
 /* Only counts; secrets_drop then removes what is of no use. */
 static bool drop_form(struct secrets *s, const char *bytes, size_t len)
 {
@@ -216,19 +202,23 @@ static bool drop_form(struct secrets *s, const char *bytes, size_t len)
     return true;
 }
 
+/* The base64 characters that the value alone determines when `shift` other bytes stand before it: a character
+ * holds 6 bits, and those that share one with a neighbour are left out. */
 static bool each_base64(struct secrets *s, const char *value, size_t len, form_fn fn)
 {
-    static const char *const alphabets[] = {
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
-    };
-    size_t room = len / 3 * 4 + 4;
-    char *text = malloc(room);
-    bool ok = text != NULL;
+    size_t room = base64_encoded(len + 2), padded = len + 2;
+    char *plain = calloc(1, padded), *text = malloc(room);
+    bool ok = plain && text;
 
     for (size_t shift = 0; ok && shift < 3; shift++)
-        for (size_t a = 0; ok && a < 2; a++)
-            ok = fn(s, text, base64_core(value, len, shift, alphabets[a], text));
+        for (enum base64_kind kind = BASE64; ok && kind <= BASE64_URL; kind++) {
+            size_t from = (shift * 8 + 5) / 6, to = (shift + len) * 8 / 6;
+
+            memcpy(plain + shift, value, len);
+            base64_encode(text, plain, shift + len, kind);
+            ok = fn(s, text + from, to - from);
+        }
+    wipe_free(plain, padded);
     wipe_free(text, room);
     return ok;
 }

@@ -1,6 +1,6 @@
 -- B9's own side: moontide exec tests/bench/own_json.lua FILE... Prints the microseconds of processor time in which each
 -- text is read, the best of several times, as a list. peer_json.lua does the same.
-local fs, json, sys = require "fs", require "json", require "sys"
+local fs, json, sys = require "fs", require "json", require "base.sys"
 
 local took = {}
 for i, path in ipairs { ... } do

@@ -1,6 +1,8 @@
 /* Log lines: one event is one line whatever the text, secrets stay out, a stuck reader does not
  * hold us up. */
 #include "unit.h"
+#include "codec.h"
+#include "json_text.h"
 #include "log.h"
 #include "log_text.h"
 
@@ -18,7 +20,7 @@ static void json(const char *text, size_t len, const char *want)
 {
     struct buf out = {0};
 
-    CHECK(log_json(&out, text, len));
+    CHECK(json_quote(&out, text, len, log_hidden));
     CHECK_STR(out.data, want);
     buf_free(&out);
 }
@@ -120,7 +122,7 @@ UNIT(one_line_per_event)
             for (size_t at = 0, n; at < out.len; at += n) {
                 uint32_t code = 0;
 
-                n = log_utf8(out.data + at, out.len - at, &code);
+                n = utf8_decode(out.data + at, out.len - at, &code);
                 CHECK(n > 0 && (code == '\n' || !log_hidden(code)));
                 if (!n)
                     break;

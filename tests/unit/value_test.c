@@ -1,4 +1,4 @@
-/* What JSON, YAML and SQLite agree on: null, lists, shapes of tables, key order, numbers, UTF-8, paths. */
+/* What JSON, YAML and SQLite agree on: null, lists, shapes of tables, key order, numbers, paths. */
 #include "unit.h"
 #include <lauxlib.h>
 #include <lualib.h>
@@ -122,53 +122,6 @@ UNIT(prints_numbers_that_read_back)
     lua_close(L);
 }
 
-/* Against a reference that knows only the definition: decode, then look at the code point. */
-static bool valid(const unsigned char *s, size_t len)
-{
-    static const unsigned long least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t n = s[0] < 0x80 ? 1 : s[0] >> 5 == 6 ? 2 : s[0] >> 4 == 14 ? 3 : s[0] >> 3 == 30 ? 4 : 0;
-    unsigned long point = n == 1 ? s[0] : s[0] & (0xFFu >> (n + 1));
-
-    if (!n || n != len)
-        return false;
-    for (size_t i = 1; i < n; i++) {
-        if (s[i] >> 6 != 2)
-            return false;
-        point = point << 6 | (s[i] & 0x3F);
-    }
-    return point >= least[n] && point <= 0x10FFFF && (point < 0xD800 || point > 0xDFFF);
-}
-
-static size_t valid_prefix(const unsigned char *s, size_t len)
-{
-    size_t i = 0, n = 1;
-
-    while (i < len && n) {
-        for (n = 4; n && (n > len - i || !valid(s + i, n)); n--)
-            ;
-        i += n;
-    }
-    return i;
-}
-
-UNIT(knows_utf8)
-{
-    static const unsigned char tails[11] = {'a', 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC3, 0xFF};
-    size_t wrong = 0;
-
-    for (unsigned i = 0; i < 256 * 256; i++)
-        for (unsigned j = 0; j < 11 * 11; j++) {
-            unsigned char s[] = {(unsigned char)(i >> 8), (unsigned char)i, tails[j / 11], tails[j % 11]};
-
-            wrong += value_utf8((char *)s, 4) != valid_prefix(s, 4);
-        }
-    CHECK_INT(wrong, 0);
-    CHECK_INT(value_utf8("", 0), 0);
-    CHECK_INT(value_utf8("ab\xFFz", 4), 2);
-    CHECK_INT(value_utf8("\xF0\x9F\x98\x80!", 5), 5);
-    CHECK_INT(value_utf8("a\xF0\x9F\x98", 4), 1);
-}
-
 UNIT(prints_paths_for_people)
 {
     struct value_path path = {0};
@@ -189,4 +142,4 @@ UNIT(prints_paths_for_people)
 }
 
 UNIT_MAIN(C(tells_lists_from_objects), C(has_one_null), C(sorts_keys_by_bytes),
-          C(prints_numbers_that_read_back), C(knows_utf8), C(prints_paths_for_people))
+          C(prints_numbers_that_read_back), C(prints_paths_for_people))
