@@ -44,7 +44,7 @@ void loop_ready(struct task *t)
 
 /* ---- a turn ---- */
 
-/* Resumes what was ready when it began, once; what they wake has its slice after libuv's next look. True:
+/* Resumes what was ready when it began, once; what they wake has its slice after the next poll. True:
  * more is ready. */
 static bool run_ready(struct host *host)
 {

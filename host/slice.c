@@ -72,7 +72,7 @@ static uint64_t own_ns(const struct task *t)
     return t->own_ns + slice_ns(set, uv_hrtime() - set->slice_start, processor_ns());
 }
 
-void slice_told(struct task *t)
+void slice_grace(struct task *t)
 {
     if (!t->grace_ns)
         t->grace_ns = own_ns(t) + GRACE_NS;
@@ -157,7 +157,7 @@ void slice_over(lua_State *L, lua_Debug *ar)
     if (!t->cut) {
         t->cut = over_limit(L, t, used);
         if (t->cut && t->ended) /* its closers have their time, however long the processor was another's */
-            slice_told(t);
+            slice_grace(t);
     }
     if (t->cut && (!t->grace_ns || grace_over(t, used))) {
         bool may_yield = t->grace_ns && L == t->co && lua_isyieldable(L);
@@ -172,14 +172,14 @@ void slice_over(lua_State *L, lua_Debug *ar)
         if (may_yield && set->raised && uv_hrtime() - set->slice_start > RAISING_NS) {
             /* What a deadline cuts may be a part of the task, so it is unwound; very many pcalls take turns.
              */
-            t->pressed = true;
+            t->unwinding = true;
             lua_yield(L, 0);
             return;
         }
         set->raised = true;
         if (t->grace_ns) /* at every instruction, so that pcall in a loop does not survive */
             lua_sethook(L, slice_over, LUA_MASKCOUNT, 1);
-        slice_told(t);
+        slice_grace(t);
         cut_here(L, t);
         watchdog_again(host->watchdog);
         task_raise_cut(L, t->cut);
@@ -209,9 +209,9 @@ void slice_begin(struct task *t)
     asked_begin(t->payer->asked);
     watchdog_begin(host->watchdog, t->co);
     set->raised = false;
-    if (t->stopped || t->pressed)
+    if (t->stopped || t->unwinding)
         lua_sethook(t->co, slice_over, LUA_MASKCOUNT, 1);
-    t->pressed = false;
+    t->unwinding = false;
 }
 
 /* What the slice that ends has used. */

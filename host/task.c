@@ -121,8 +121,8 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
     t->host = host;
     t->co = co;
     adopt(parent, t);
-    if (parent && parent->felled) {
-        t->felled = true;
+    if (parent && parent->subtree_cancelled) {
+        t->subtree_cancelled = true;
         t->cut = ERR_CANCELLED;
     }
     if (limits)
@@ -174,7 +174,7 @@ int task_raise_cut(lua_State *L, enum err_code why)
     lua_Debug ar;
 
     if (t)
-        slice_told(t);
+        slice_grace(t);
     snprintf(e.message, sizeof e.message, "%s", cut_text(why));
     err_push(L, &e, "task", NULL);
     if (bind_script_line(L, &ar)) {
@@ -196,16 +196,16 @@ void task_cut(struct task *t, enum err_code why)
         loop_ready(t);
 }
 
-/* What is below a felled task was cancelled with it, so that a chain that ends link by link is walked once.
- */
+/* Where subtree_cancelled is set, all below was cancelled before: a chain that ends link by link is walked
+ * once. */
 void task_cancel(struct task *t)
 {
     struct task *c = t;
 
     do {
-        bool below = !c->felled && c->first_child;
+        bool below = !c->subtree_cancelled && c->first_child;
 
-        c->felled = true;
+        c->subtree_cancelled = true;
         task_cut(c, ERR_CANCELLED);
         if (below) {
             c = c->first_child;

@@ -49,8 +49,8 @@ uint64_t task_id(const struct task *task);
 /* Ends the host's wait for it: the loop returns when this task has ended. */
 void task_set_main(struct host *host, struct task *task);
 
-/* For api_task.c: the scope of a deadline. Enter pushes a to-be-closed value that restores the outer
- * deadline. */
+/* For api_task.c: begins the scope of a deadline: a to-be-closed value, pushed here, that restores the outer
+ * one. */
 void task_deadline_enter(lua_State *L, uint64_t millis);
 
 /* Bounds the whole life of a task that has not begun. False: no memory for its timer. */

@@ -9,40 +9,47 @@
 
 struct task {
     uint64_t id;
+    char name[40];
     struct host *host;
     lua_State *co;
-    struct task *parent;
-    struct task *first_child;
-    struct task *prev_sibling, *next_sibling;
+    struct task *prev, *next; /* all tasks */
+    struct task *parent, *first_child, *prev_sibling, *next_sibling;
+    struct task_link *links; /* who points at it from outside */
+
+    /* its life (task.c) */
+    int nargs; /* of the first call */
+    bool started, ended;
+    enum err_code cut;      /* why it must end; ERR_NONE while it need not */
+    bool subtree_cancelled; /* it was cancelled with all below it; what it starts from then on is, too */
+    int failure;            /* the status of what was raised; LUA_OK: nothing was */
+    char *asked;            /* what it works on, for whoever it keeps waiting (asked.h); NULL: nothing */
+    struct op *joins;       /* who waits for its end */
+
+    /* its place in the queue (loop.c) */
+    struct task *next_ready;
+    bool queued;
+
+    /* what it waits for (op.c) */
+    struct op *op;
+    struct op *ops;    /* all that point at it, newest first */
+    uv_timer_t *timer; /* for the deadline and the end of a wait; own memory, NULL until it is needed */
+    uint64_t deadline; /* loop time in ms; 0: none */
+
+    /* what it uses (slice.c) */
+    struct task_limits limits;
     struct task *payer;  /* whose budget it uses up: itself, or the limited ancestor */
     struct task *payees; /* who pays here, itself included */
     struct task *next_payee, **payee_link;
-    struct task *prev, *next; /* all tasks */
-    struct task *next_ready;
-    struct op *op;           /* what it waits for */
-    struct op *ops;          /* all that point at it, newest first */
-    struct op *joins;        /* who waits for its end */
-    struct task_link *links; /* who else points at it */
-    uv_timer_t *timer;       /* for the deadline and what it waits for; own memory, NULL until it is needed */
-    uint64_t deadline;       /* loop time in ms; 0: none */
-    struct task_limits limits;
-    uint64_t cpu_ns;   /* of everybody who pays here */
+    unsigned paid_for; /* how many they are */
+    uint64_t cpu_ns;   /* processor time of all who pay here */
     uint64_t turn;     /* the last of the loop's in which one of them ran */
     uint64_t turn_ns;  /* what they used in it */
     size_t grown;      /* bytes they added to the Lua state, at least */
-    enum err_code cut; /* why it must end; ERR_NONE while it need not */
-    uint64_t own_ns;   /* ... by itself */
-    uint64_t grace_ns; /* of that, when its closers must end, too; 0: it was not told yet */
-    char *asked;       /* what it works on, for whoever it keeps waiting (asked.h); NULL: nothing */
+    uint64_t own_ns;   /* processor time of this task alone */
+    uint64_t grace_ns; /* of that, when its closers must have ended, too; 0: their time has not begun */
     char *cut_at;      /* the line that was cut: "scripts/staging.lua:7" */
-    int failure;       /* the status of what was raised; LUA_OK: nothing was */
-    int nargs;
-    unsigned paid_for; /* tasks alive whose payer this is, itself included */
-    bool queued, started, ended;
-    bool stopped; /* it was set aside for good: the time for its closers is over */
-    bool pressed; /* it gave its turn away while its deadline unwinds it: the next slice goes on with that */
-    bool felled;  /* it was cancelled with all below it; what it starts from then on is, too */
-    char name[40];
+    bool stopped;      /* it was set aside for good: the time for its closers is over */
+    bool unwinding;    /* it gave its turn away amid a deadline's errors: the next slice goes on with them */
 };
 
 struct task_queue {
@@ -51,19 +58,23 @@ struct task_queue {
 
 struct task_set {
     struct task *all;
-    struct task_queue ready;
-    struct task *running;
+    size_t count;
+    uint64_t last_id;
     struct task *main;
     bool main_ended;
+    struct task *running;
+
+    /* loop.c */
+    struct task_queue ready;
     bool polling; /* inside of uv_run: what becomes ready ends it */
-    uint64_t last_id;
-    size_t count;
+
+    /* slice.c */
     uint64_t turn;        /* of the loop, counted */
     uint64_t slice_start; /* by the wall */
     uint64_t known_ns;    /* the loop's processor time when it was last asked for */
     uint64_t since_ns;    /* what slices were charged since then */
-    size_t slice_used;
-    bool raised; /* the slice's task was cut in it */
+    size_t slice_used;    /* bytes of the Lua state when the slice began */
+    bool raised;          /* the slice's task was cut in it */
 };
 
 /* loop.c: the task is to have a slice in the next turn. Safe on one that has ended or is on the queue. */
@@ -92,8 +103,8 @@ void slice_end(struct task *t);
 void slice_over(lua_State *L, lua_Debug *ar);
 void slice_exhausted(void *host);
 
-/* slice.c: the task was told that it is cut: the time of its closers begins. */
-void slice_told(struct task *t);
+/* slice.c: the cut is raised: the time of the task's closers begins. */
+void slice_grace(struct task *t);
 
 /* slice.c: who pays for a new task (NULL: itself), which raises when the payer has too many; makes it so;
  * what is left when a payer ends pays for itself. */
