@@ -673,12 +673,7 @@ static const luaL_Reg lock_metamethods[] = {
 };
 
 static const luaL_Reg temp_methods[] = {{"path", l_temp_path}, {"close", l_temp_close}, {NULL, NULL}};
-static const luaL_Reg temp_metamethods[] = {{"__gc", l_temp_close}, {"__close", l_temp_close}, {NULL, NULL}};
-
 static const luaL_Reg watch_methods[] = {{"wait", l_watch_wait}, {"close", l_watch_close}, {NULL, NULL}};
-static const luaL_Reg watch_metamethods[] = {
-    {"__gc", l_watch_close}, {"__close", l_watch_close}, {NULL, NULL}};
-
 static const luaL_Reg functions[] = {
     {"read", l_read}, {"write", l_write},       {"append", l_append}, {"list", l_list},
     {"stat", l_stat}, {"mkdir", l_mkdir},       {"remove", l_remove}, {"rename", l_rename},
@@ -688,8 +683,8 @@ static const luaL_Reg functions[] = {
 int luaopen_core_fs(lua_State *L)
 {
     bind_class(L, LOCK_CLASS, lock_methods, lock_metamethods);
-    bind_class(L, TEMP_CLASS, temp_methods, temp_metamethods);
-    bind_class(L, WATCH_CLASS, watch_methods, watch_metamethods);
+    bind_closable(L, TEMP_CLASS, temp_methods, l_temp_close);
+    bind_closable(L, WATCH_CLASS, watch_methods, l_watch_close);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -70,10 +70,8 @@ static int l_free(lua_State *L)
 int luaopen_core_gzip(lua_State *L)
 {
     const luaL_Reg functions[] = {{"decode", l_decode}, {"encode", l_encode}, {NULL, NULL}};
-    const luaL_Reg methods[] = {{NULL, NULL}};
-    const luaL_Reg meta[] = {{"__gc", l_free}, {"__close", l_free}, {NULL, NULL}};
 
-    bind_class(L, RESULT_CLASS, methods, meta);
+    bind_closable(L, RESULT_CLASS, NULL, l_free);
     luaL_newlib(L, functions);
     return 1;
 }

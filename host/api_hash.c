@@ -298,8 +298,6 @@ static int l_random(lua_State *L)
 
 static const luaL_Reg methods[] = {{"update", l_update}, {"hex", l_hex}, {"close", l_close}, {NULL, NULL}};
 
-static const luaL_Reg metamethods[] = {{"__gc", l_close}, {"__close", l_close}, {NULL, NULL}};
-
 static const luaL_Reg functions[] = {
     {"sha256", l_sha256},
     {"sha256_file", l_sha256_file},
@@ -318,7 +316,7 @@ static const luaL_Reg functions[] = {
 
 int luaopen_core_hash(lua_State *L)
 {
-    bind_class(L, HASHER_CLASS, methods, metamethods);
+    bind_closable(L, HASHER_CLASS, methods, l_close);
     luaL_newlib(L, functions);
     return 1;
 }

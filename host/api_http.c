@@ -689,20 +689,13 @@ int luaopen_core_http(lua_State *L)
         {"close", l_stream_close},
         {NULL, NULL},
     };
-    static const luaL_Reg stream_meta[] = {
-        {"__gc", l_stream_close},
-        {"__close", l_stream_close},
-        {NULL, NULL},
-    };
-    static const luaL_Reg url_meta[] = {{"__gc", l_url_gc}, {"__close", l_url_gc}, {NULL, NULL}};
-    static const luaL_Reg none[] = {{NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"request", l_request}, {"url", l_url},     {"headers", l_headers},
         {"mistake", l_mistake}, {"stats", l_stats}, {NULL, NULL},
     };
 
-    bind_class(L, STREAM_CLASS, stream_methods, stream_meta);
-    bind_class(L, URL_CLASS, none, url_meta);
+    bind_closable(L, STREAM_CLASS, stream_methods, l_stream_close);
+    bind_closable(L, URL_CLASS, NULL, l_url_gc);
     luaL_newlib(L, functions);
     return 1;
 }

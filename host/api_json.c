@@ -112,19 +112,13 @@ static int l_text_close(lua_State *L)
     return 0;
 }
 
-static const luaL_Reg no_methods[] = {{NULL, NULL}};
-static const luaL_Reg text_metamethods[] = {
-    {"__gc", l_text_close},
-    {"__close", l_text_close},
-    {NULL, NULL},
-};
 static const luaL_Reg functions[] = {
     {"decode", l_decode}, {"encode", l_encode}, {"array", l_array}, {"is_array", l_is_array}, {NULL, NULL},
 };
 
 int luaopen_core_json(lua_State *L)
 {
-    bind_class(L, TEXT_CLASS, no_methods, text_metamethods);
+    bind_closable(L, TEXT_CLASS, NULL, l_text_close);
     luaL_newlib(L, functions);
     value_push_null(L);
     lua_setfield(L, -2, "null");

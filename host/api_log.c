@@ -389,16 +389,6 @@ static const luaL_Reg redactor_methods[] = {
     {NULL, NULL},
 };
 
-static const luaL_Reg redactor_metamethods[] = {
-    {"__gc", l_redactor_gc},
-    {"__close", l_redactor_gc},
-    {NULL, NULL},
-};
-
-static const luaL_Reg service_methods[] = {
-    {NULL, NULL},
-};
-
 static const luaL_Reg service_metamethods[] = {
     {"__gc", l_service_gc},
     {NULL, NULL},
@@ -414,8 +404,8 @@ int luaopen_core_log(lua_State *L)
 {
     struct service *s;
 
-    bind_class(L, REDACTOR_CLASS, redactor_methods, redactor_metamethods);
-    bind_class(L, SERVICE_CLASS, service_methods, service_metamethods);
+    bind_closable(L, REDACTOR_CLASS, redactor_methods, l_redactor_gc);
+    bind_class(L, SERVICE_CLASS, NULL, service_metamethods);
     luaL_newlibtable(L, functions);
     s = bind_new(L, sizeof *s, SERVICE_CLASS);
     log_init(&s->log, STDERR_FILENO, bind_host(L)->secrets);

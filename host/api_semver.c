@@ -168,8 +168,6 @@ static int l_match(lua_State *L)
 
 static const luaL_Reg methods[] = {{"match", l_match}, {NULL, NULL}};
 
-static const luaL_Reg metamethods[] = {{NULL, NULL}};
-
 static const luaL_Reg functions[] = {
     {"parse", l_parse}, {"compare", l_compare}, {"satisfies", l_satisfies},
     {"glob", l_glob},   {"regexp", l_regexp},   {NULL, NULL},
@@ -177,7 +175,7 @@ static const luaL_Reg functions[] = {
 
 int luaopen_core_semver(lua_State *L)
 {
-    bind_class(L, REGEXP_CLASS, methods, metamethods);
+    bind_class(L, REGEXP_CLASS, methods, NULL);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -413,22 +413,10 @@ static const luaL_Reg server_methods[] = {
     {"accept", l_accept}, {"close", l_close}, {"stop", l_stop}, {"port", l_port}, {NULL, NULL},
 };
 
-static const luaL_Reg server_metamethods[] = {
-    {"__gc", l_stop},
-    {"__close", l_stop},
-    {NULL, NULL},
-};
-
 static const luaL_Reg request_methods[] = {
     {"bind", l_bind},     {"read", l_read},           {"receive", l_receive},
     {"reply", l_reply},   {"stream", l_stream},       {"write", l_request_write},
     {"finish", l_finish}, {"close", l_request_close}, {NULL, NULL},
-};
-
-static const luaL_Reg request_metamethods[] = {
-    {"__gc", l_request_close},
-    {"__close", l_request_close},
-    {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {
@@ -438,8 +426,8 @@ static const luaL_Reg functions[] = {
 
 int luaopen_core_serve(lua_State *L)
 {
-    bind_class(L, SERVER_CLASS, server_methods, server_metamethods);
-    bind_class(L, REQUEST_CLASS, request_methods, request_metamethods);
+    bind_closable(L, SERVER_CLASS, server_methods, l_stop);
+    bind_closable(L, REQUEST_CLASS, request_methods, l_request_close);
     luaL_newlib(L, functions);
     return 1;
 }

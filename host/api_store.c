@@ -414,7 +414,6 @@ static const luaL_Reg scope_metamethods[] = {
     {"__close", l_scope_close},
     {NULL, NULL},
 };
-static const luaL_Reg none[] = {{NULL, NULL}};
 static const luaL_Reg functions[] = {
     {"open", l_open},
     {"blob", l_blob},
@@ -424,8 +423,8 @@ static const luaL_Reg functions[] = {
 int luaopen_core_store(lua_State *L)
 {
     bind_class(L, STORE_CLASS, methods, metamethods);
-    bind_class(L, SCOPE_CLASS, none, scope_metamethods);
-    bind_class(L, BLOB_CLASS, none, none);
+    bind_class(L, SCOPE_CLASS, NULL, scope_metamethods);
+    bind_class(L, BLOB_CLASS, NULL, NULL);
     luaL_newlib(L, functions);
     return 1;
 }

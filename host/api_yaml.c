@@ -821,17 +821,6 @@ static int l_reader_close(lua_State *L)
     return 0;
 }
 
-static const luaL_Reg no_methods[] = {{NULL, NULL}};
-static const luaL_Reg reader_metamethods[] = {
-    {"__gc", l_reader_close},
-    {"__close", l_reader_close},
-    {NULL, NULL},
-};
-static const luaL_Reg writer_metamethods[] = {
-    {"__gc", l_writer_close},
-    {"__close", l_writer_close},
-    {NULL, NULL},
-};
 static const luaL_Reg functions[] = {
     {"decode", l_decode}, {"decode_all", l_decode_all}, {"encode", l_encode}, {"encode_all", l_encode_all},
     {NULL, NULL},
@@ -839,8 +828,8 @@ static const luaL_Reg functions[] = {
 
 int luaopen_core_yaml(lua_State *L)
 {
-    bind_class(L, READER_CLASS, no_methods, reader_metamethods);
-    bind_class(L, WRITER_CLASS, no_methods, writer_metamethods);
+    bind_closable(L, READER_CLASS, NULL, l_reader_close);
+    bind_closable(L, WRITER_CLASS, NULL, l_writer_close);
     luaL_newlib(L, functions);
     return 1;
 }

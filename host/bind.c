@@ -255,13 +255,22 @@ uint64_t bind_millis(lua_Number seconds)
 void bind_class(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *metamethods)
 {
     luaL_newmetatable(L, name);
-    luaL_setfuncs(L, metamethods, 0);
+    if (metamethods)
+        luaL_setfuncs(L, metamethods, 0);
     lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
+    if (methods)
+        luaL_setfuncs(L, methods, 0);
     lua_setfield(L, -2, "__index");
     lua_pushstring(L, name);
     lua_setfield(L, -2, "__metatable");
     lua_pop(L, 1);
+}
+
+void bind_closable(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction close)
+{
+    const luaL_Reg metamethods[] = {{"__gc", close}, {"__close", close}, {NULL, NULL}};
+
+    bind_class(L, name, methods, metamethods);
 }
 
 void *bind_new(lua_State *L, size_t size, const char *name)

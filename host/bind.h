@@ -53,8 +53,11 @@ bool bind_opt_bool(lua_State *L, int arg, const char *name, bool fallback);
 uint64_t bind_millis(lua_Number seconds);
 
 /* Registers a handle class: its metatable gets `methods` as __index, the metamethods, __name and __metatable.
- * Leaves the stack as it was. */
+ * Either may be NULL. Leaves the stack as it was. */
 void bind_class(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *metamethods);
+
+/* The same for handles whose only metamethods are __close and __gc, which are one function. */
+void bind_closable(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction close);
 
 /* A zeroed userdata of the class on top of the stack: create it, then acquire the resource into it. */
 void *bind_new(lua_State *L, size_t size, const char *name);

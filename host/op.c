@@ -297,10 +297,7 @@ void task_deadline_enter(lua_State *L, uint64_t millis)
 
 void ops_register(lua_State *L)
 {
-    static const luaL_Reg op_meta[] = {{"__close", l_op_leave}, {"__gc", l_op_leave}, {NULL, NULL}};
     static const luaL_Reg scope_meta[] = {{"__close", l_deadline_leave}, {NULL, NULL}};
-    static const luaL_Reg none[] = {{NULL, NULL}};
-
-    bind_class(L, OP_CLASS, none, op_meta);
-    bind_class(L, DEADLINE_CLASS, none, scope_meta);
+    bind_closable(L, OP_CLASS, NULL, l_op_leave);
+    bind_class(L, DEADLINE_CLASS, NULL, scope_meta);
 }

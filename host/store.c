@@ -110,48 +110,40 @@ static int on_authorize(void *ud, int action, const char *first, const char *sec
     }
 }
 
+/* Bad SQL, a constraint and a wrong type are invalid. */
 static enum err_code store_code(int rc)
 {
-    switch (rc) {
-    case SQLITE_CONSTRAINT_UNIQUE:
-    case SQLITE_CONSTRAINT_PRIMARYKEY:
-    case SQLITE_CONSTRAINT_ROWID:
-        return ERR_EXISTS;
-    case SQLITE_IOERR_NOMEM:
-        return ERR_MEMORY;
-    default:
-        break;
-    }
-    switch (rc & 0xFF) {
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-    case SQLITE_PROTOCOL:
-        return ERR_BUSY;
-    case SQLITE_FULL:
-        return ERR_FULL;
-    case SQLITE_IOERR:
-    case SQLITE_CANTOPEN:
-        return ERR_IO;
-    case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-    case SQLITE_FORMAT:
-        return ERR_MISMATCH;
-    case SQLITE_READONLY:
-    case SQLITE_PERM:
-    case SQLITE_AUTH:
-        return ERR_DENIED;
-    case SQLITE_NOMEM:
-        return ERR_MEMORY;
-    case SQLITE_INTERRUPT:
-        return ERR_BUDGET;
-    case SQLITE_TOOBIG:
-        return ERR_TOO_LARGE;
-    case SQLITE_MISUSE:
-    case SQLITE_INTERNAL:
-        return ERR_INTERNAL;
-    default:
-        return ERR_INVALID; /* bad SQL, a constraint, a wrong type */
-    }
+    static const struct {
+        int rc; /* extended, or for all of its kind */
+        enum err_code code;
+    } known[] = {
+        {SQLITE_CONSTRAINT_UNIQUE, ERR_EXISTS},
+        {SQLITE_CONSTRAINT_PRIMARYKEY, ERR_EXISTS},
+        {SQLITE_CONSTRAINT_ROWID, ERR_EXISTS},
+        {SQLITE_IOERR_NOMEM, ERR_MEMORY},
+        {SQLITE_BUSY, ERR_BUSY},
+        {SQLITE_LOCKED, ERR_BUSY},
+        {SQLITE_PROTOCOL, ERR_BUSY},
+        {SQLITE_FULL, ERR_FULL},
+        {SQLITE_IOERR, ERR_IO},
+        {SQLITE_CANTOPEN, ERR_IO},
+        {SQLITE_CORRUPT, ERR_MISMATCH},
+        {SQLITE_NOTADB, ERR_MISMATCH},
+        {SQLITE_FORMAT, ERR_MISMATCH},
+        {SQLITE_READONLY, ERR_DENIED},
+        {SQLITE_PERM, ERR_DENIED},
+        {SQLITE_AUTH, ERR_DENIED},
+        {SQLITE_NOMEM, ERR_MEMORY},
+        {SQLITE_INTERRUPT, ERR_BUDGET},
+        {SQLITE_TOOBIG, ERR_TOO_LARGE},
+        {SQLITE_MISUSE, ERR_INTERNAL},
+        {SQLITE_INTERNAL, ERR_INTERNAL},
+    };
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i].rc == rc || known[i].rc == (rc & 0xFF))
+            return known[i].code;
+    return ERR_INVALID;
 }
 
 /* Describes the failure that SQLite just reported; returns false. A transaction that it rolled back by itself
