@@ -20,7 +20,7 @@
 
 const char *const log_level_names[LOG_LEVELS + 1] = {"debug", "info", "warn", "error", NULL};
 
-static uint64_t now_ms(void)
+uint64_t log_now(void)
 {
     struct timespec t;
 
@@ -160,16 +160,32 @@ static void trim(struct buf *b)
         buf_free(b);
 }
 
+static bool put(struct log *log, const struct log_event *event)
+{
+    log->line.len = 0;
+    return (log->human ? human_line : log_object)(log, event, &log->line) && buf_add(&log->line, "\n", 1) &&
+           log_out(log, log->line.data, log->line.len);
+}
+
+/* Says how many lines were lost, if any were. False: still nobody reads. */
+static bool put_lost(struct log *log)
+{
+    char count[24];
+    struct log_field field = {.name = "lost", .name_len = 4, .text = count, .bare = true};
+    struct log_event event = {
+        .level = LOG_WARN, .message = "log lines were lost", .len = 19, .fields = &field, .count = 1};
+
+    field.len = (size_t)snprintf(count, sizeof count, "%llu", (unsigned long long)log->lost);
+    if (log->lost && !put(log, &event))
+        return false;
+    log->lost = 0;
+    return true;
+}
+
 /* Formats and writes without any limit. */
 static void put_event(struct log *log, const struct log_event *event)
 {
-    bool (*format)(struct log *, const struct log_event *, struct buf *) =
-        log->human ? human_line : log_object;
-
-    log->line.len = 0;
-    if (format(log, event, &log->line) && buf_add(&log->line, "\n", 1))
-        log_out(log, log->line.data, log->line.len);
-    else
+    if (!put_lost(log) || !put(log, event))
         log->lost++;
     trim(&log->line);
     trim(&log->clean);
@@ -227,7 +243,7 @@ static void begin_window(struct log *log, struct log_repeat *r, const struct log
 /* Whether the event may be written; counts it otherwise. */
 static bool admit(struct log *log, const struct log_event *e)
 {
-    uint64_t hash = event_hash(e), now = now_ms();
+    uint64_t hash = event_hash(e), now = log_now();
     struct log_repeat *r;
 
     if (!log->burst)
@@ -258,7 +274,7 @@ void log_fini(struct log *log)
 {
     for (size_t i = 0; log->repeats && i < LOG_REPEATS; i++)
         tell_dropped(log, &log->repeats[i]);
-    log_out_lost(log);
+    put_lost(log);
     free(log->repeats);
     log->repeats = NULL;
     buf_free(&log->line);

@@ -10,19 +10,10 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PATIENCE_MS 50   /* for one line */
 #define SULK_MS     5000 /* how long there is no patience after it was in vain */
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static bool writable(struct log *log, uint64_t until)
 {
@@ -30,7 +21,7 @@ static bool writable(struct log *log, uint64_t until)
     int n;
 
     do {
-        uint64_t now = now_ms();
+        uint64_t now = log_now();
 
         n = poll(&p, 1, now < until ? (int)(until - now) : 0);
     } while (n < 0 && errno == EINTR);
@@ -53,10 +44,10 @@ static ssize_t put_some(struct log *log, const char *data, size_t len, uint64_t 
     return n;
 }
 
-/* False: not all of it went out. */
 static bool put(struct log *log, const char *data, size_t len)
 {
-    uint64_t now = now_ms(), until = now - log->stuck_at < SULK_MS && log->stuck_at ? now : now + PATIENCE_MS;
+    uint64_t now = log_now(),
+             until = now - log->stuck_at < SULK_MS && log->stuck_at ? now : now + PATIENCE_MS;
 
     while (len) {
         ssize_t n = put_some(log, data, len, until);
@@ -66,38 +57,14 @@ static bool put(struct log *log, const char *data, size_t len)
             len -= (size_t)n;
             log->torn = data[-1] != '\n';
         } else if (n < 0 && errno != EINTR && !(errno == EAGAIN && writable(log, until))) {
-            log->stuck_at = now_ms();
+            log->stuck_at = log_now();
             return false;
         }
     }
     return true;
 }
 
-void log_out_lost(struct log *log)
+bool log_out(struct log *log, const char *line, size_t len)
 {
-    struct buf line = {0};
-    unsigned long long lost = log->lost;
-    char date[32];
-    time_t now = time(NULL);
-    struct tm tm;
-
-    if (!lost || (log->torn && !put(log, "\n", 1)))
-        return;
-    gmtime_r(&now, &tm);
-    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    if ((log->human ? buf_printf(&line, "%.8s warn  log lines were lost lost=%llu\n", date + 11, lost)
-                    : buf_printf(&line,
-                                 "{\"time\":\"%s\",\"level\":\"warn\",\"message\":\"log lines were lost\","
-                                 "\"lost\":%llu}\n",
-                                 date, lost)) &&
-        put(log, line.data, line.len))
-        log->lost = 0;
-    buf_free(&line);
-}
-
-void log_out(struct log *log, const char *line, size_t len)
-{
-    log_out_lost(log);
-    if (log->lost || (log->torn && !put(log, "\n", 1)) || !put(log, line, len))
-        log->lost++;
+    return (!log->torn || put(log, "\n", 1)) && put(log, line, len);
 }

@@ -2,13 +2,15 @@
 #ifndef MOONTIDE_LOG_OUT_H
 #define MOONTIDE_LOG_OUT_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include "log.h"
 
-/* Writes a whole line, or counts it as lost. */
-void log_out(struct log *log, const char *line, size_t len);
+/* Writes a whole line. False: not all of it went out. */
+bool log_out(struct log *log, const char *line, size_t len);
 
-/* Says how many lines were lost, if any were and somebody reads again. */
-void log_out_lost(struct log *log);
+/* Milliseconds that never jump. */
+uint64_t log_now(void);
 
 #endif
