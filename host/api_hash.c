@@ -1,18 +1,20 @@
 /* Digests and encodings for Lua: core.hash over libcrypto, wrapped by stdlib/hash.lua.
  *
- * Only sha256_file waits (on the thread pool). A hasher owns its EVP context until it is
- * closed or collected. */
+ * Only sha256_file waits (on the thread pool). SHA-256 is asked for by its plain functions, which cannot
+ * fail: the first digest through EVP loads providers and configuration, 2 MiB and a millisecond that a host
+ * without TLS does not need. */
+#define OPENSSL_API_COMPAT 0x10100000L
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <openssl/rand.h>
+#include <openssl/sha.h>
 #include "api.h"
 #include "bind.h"
 #include "codec.h"
@@ -32,10 +34,13 @@ static int push_digest(lua_State *L, const unsigned char digest[DIGEST])
     return 1;
 }
 
-/* libcrypto fails only when memory is used up or when it is broken. */
-static int crypto_failed(lua_State *L, const char *op)
+static void digest_of(unsigned char digest[DIGEST], const void *data, size_t len)
 {
-    return err_throw(L, ERR_MEMORY, op, NULL, "libcrypto failed");
+    SHA256_CTX context;
+
+    SHA256_Init(&context);
+    SHA256_Update(&context, data, len);
+    SHA256_Final(digest, &context);
 }
 
 static int l_sha256(lua_State *L)
@@ -44,8 +49,7 @@ static int l_sha256(lua_State *L)
     const char *data = luaL_checklstring(L, 1, &len);
     unsigned char digest[DIGEST];
 
-    if (!EVP_Digest(data, len, digest, NULL, EVP_sha256(), NULL))
-        return crypto_failed(L, "hash.sha256");
+    digest_of(digest, data, len);
     return push_digest(L, digest);
 }
 
@@ -57,19 +61,20 @@ static int l_hmac_sha256(lua_State *L)
 
     luaL_argcheck(L, key_len <= INT_MAX, 1, "the key is too long");
     if (!HMAC(EVP_sha256(), key, (int)key_len, (const unsigned char *)data, len, digest, NULL))
-        return crypto_failed(L, "hash.hmac_sha256");
+        return err_throw(L, ERR_MEMORY, "hash.hmac_sha256", NULL, "libcrypto failed");
     return push_digest(L, digest);
 }
 
 struct hasher {
-    EVP_MD_CTX *context;
+    SHA256_CTX context;
+    bool closed;
 };
 
 static struct hasher *hasher_self(lua_State *L)
 {
     struct hasher *h = bind_self(L, 1, HASHER_CLASS);
 
-    luaL_argcheck(L, h->context, 1, "the hasher is closed");
+    luaL_argcheck(L, !h->closed, 1, "the hasher is closed");
     return h;
 }
 
@@ -77,9 +82,7 @@ static int l_new(lua_State *L)
 {
     struct hasher *h = bind_new(L, sizeof *h, HASHER_CLASS);
 
-    h->context = EVP_MD_CTX_new();
-    if (!h->context || !EVP_DigestInit_ex(h->context, EVP_sha256(), NULL))
-        return crypto_failed(L, "hash.new");
+    SHA256_Init(&h->context);
     return 1;
 }
 
@@ -89,8 +92,7 @@ static int l_update(lua_State *L)
     size_t len;
     const char *data = luaL_checklstring(L, 2, &len);
 
-    if (!EVP_DigestUpdate(h->context, data, len))
-        return crypto_failed(L, "hash.update");
+    SHA256_Update(&h->context, data, len);
     lua_settop(L, 1);
     return 1;
 }
@@ -98,21 +100,18 @@ static int l_update(lua_State *L)
 /* The digest of what was given so far; more may follow. */
 static int l_hex(lua_State *L)
 {
-    struct hasher *h = hasher_self(L);
+    SHA256_CTX copy = hasher_self(L)->context;
     unsigned char digest[DIGEST];
-    EVP_MD_CTX *copy = EVP_MD_CTX_new();
-    bool done = copy && EVP_MD_CTX_copy_ex(copy, h->context) && EVP_DigestFinal_ex(copy, digest, NULL);
 
-    EVP_MD_CTX_free(copy);
-    return done ? push_digest(L, digest) : crypto_failed(L, "hash.hex");
+    SHA256_Final(digest, &copy);
+    return push_digest(L, digest);
 }
 
 static int l_close(lua_State *L)
 {
     struct hasher *h = bind_self(L, 1, HASHER_CLASS);
 
-    EVP_MD_CTX_free(h->context);
-    h->context = NULL;
+    h->closed = true;
     return 0;
 }
 
@@ -123,9 +122,10 @@ struct file_work {
     long long size;
 };
 
-/* Feeds the whole file to the context. Anything but a regular file is refused: it might never end. */
-static bool digest_file(struct file_work *w, int fd, EVP_MD_CTX *context, void *chunk)
+/* The digest of the whole file. Anything but a regular file is refused: it might never end. */
+static bool digest_file(struct file_work *w, int fd, void *chunk)
 {
+    SHA256_CTX context;
     struct stat st;
     ssize_t got;
 
@@ -137,6 +137,7 @@ static bool digest_file(struct file_work *w, int fd, EVP_MD_CTX *context, void *
         err_set(&w->work.err, ERR_INVALID, "not a regular file");
         return false;
     }
+    SHA256_Init(&context);
     while ((got = read(fd, chunk, READ_CHUNK)) != 0) {
         if (got < 0 && errno == EINTR)
             continue;
@@ -145,37 +146,30 @@ static bool digest_file(struct file_work *w, int fd, EVP_MD_CTX *context, void *
             return false;
         }
         w->size += got;
-        if (!EVP_DigestUpdate(context, chunk, (size_t)got))
-            break;
+        SHA256_Update(&context, chunk, (size_t)got);
     }
-    if (got != 0 || !EVP_DigestFinal_ex(context, w->digest, NULL)) {
-        err_set(&w->work.err, ERR_MEMORY, "libcrypto failed");
-        return false;
-    }
+    SHA256_Final(w->digest, &context);
     return true;
 }
 
 static void file_run(struct work *work)
 {
     struct file_work *w = (struct file_work *)work;
-    EVP_MD_CTX *context = EVP_MD_CTX_new();
     void *chunk = malloc(READ_CHUNK);
-    int fd = -1;
+    int fd;
 
-    if (!context || !chunk || !EVP_DigestInit_ex(context, EVP_sha256(), NULL)) {
+    if (!chunk) {
         err_set(&work->err, ERR_MEMORY, "no memory");
-        goto out;
+        return;
     }
     fd = open(w->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0)
+    if (fd < 0) {
         err_errno(&work->err, errno, "cannot open the file");
-    else
-        digest_file(w, fd, context, chunk);
-out:
-    if (fd >= 0)
+    } else {
+        digest_file(w, fd, chunk);
         close(fd);
+    }
     free(chunk);
-    EVP_MD_CTX_free(context);
 }
 
 static void file_destroy(struct work *work)
@@ -290,8 +284,14 @@ static int l_random(lua_State *L)
 
     luaL_argcheck(L, n >= 0 && n <= RANDOM_MAX, 1, "from 0 to 1048576 bytes");
     to = luaL_buffinitsize(L, &out, (size_t)n);
-    if (n > 0 && RAND_bytes((unsigned char *)to, (int)n) != 1)
-        return err_throw(L, ERR_INTERNAL, "hash.random", NULL, "the system has no random numbers");
+    for (size_t have = 0; have < (size_t)n;) {
+        ssize_t got = getrandom(to + have, (size_t)n - have, 0);
+
+        if (got < 0 && errno != EINTR)
+            return err_throw(L, ERR_INTERNAL, "hash.random", NULL, "the system has no random numbers");
+        if (got > 0)
+            have += (size_t)got;
+    }
     luaL_pushresultsize(&out, (size_t)n);
     return 1;
 }

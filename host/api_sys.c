@@ -80,6 +80,12 @@ static int l_exe(lua_State *L)
     return 1;
 }
 
+static int l_settle(lua_State *L)
+{
+    collector_settle(&bind_host(L)->collector);
+    return 0;
+}
+
 /* memory(): bytes resident in the process, bytes held by Lua, Lua's peak. */
 static int l_memory(lua_State *L)
 {
@@ -408,6 +414,7 @@ int luaopen_core_sys(lua_State *L)
         {"cwd", l_cwd},
         {"exe", l_exe},
         {"memory", l_memory},
+        {"settle", l_settle},
         {"isatty", l_isatty},
         {"width", l_width},
         {"write", l_write},

@@ -7,7 +7,9 @@
  * then is paid later. */
 #include "collector.h"
 
+#include <malloc.h>
 #include <uv.h>
+#include "embed.h"
 
 /* The work of one step, as Lua takes it: so much percent of so many bytes (a logarithm). About 1,000 fields
  * of tables, or 20 microseconds. */
@@ -19,6 +21,9 @@
 
 /* Below this no cycle begins: what a start loads stays. */
 #define FIRST_DUE ((size_t)4 << 20)
+
+/* What is owed at each look while the program settles: as much as a turn's time allows. */
+#define SETTLING ((size_t)256 << 20)
 
 /* What the collector may take in one turn of the loop; more when garbage has piled up all the same. */
 #define TURN_NS  (3 * UINT64_C(1000000))
@@ -38,18 +43,23 @@ void collector_turn(struct collector *c)
     c->left = TURN_NS * (1 + c->alloc->used / (c->due + PILED_UP));
 }
 
+void collector_settle(struct collector *c)
+{
+    c->settling = true;
+}
+
 void collector_pay(struct collector *c, lua_State *L)
 {
     uint64_t began, used = 0;
 
     if (!c->cycle) {
-        if (c->alloc->used < c->due)
+        if (c->alloc->used < c->due && !c->settling)
             return;
         c->cycle = true;
         c->seen = c->alloc->grown;
         c->owed = PACE;
     }
-    c->owed += c->alloc->grown - c->seen;
+    c->owed += c->settling ? SETTLING : c->alloc->grown - c->seen;
     c->seen = c->alloc->grown;
     if (c->owed < PACE || c->left == 0)
         return;
@@ -59,6 +69,12 @@ void collector_pay(struct collector *c, lua_State *L)
         if (lua_gc(L, LUA_GCSTEP, 0)) { /* the cycle has ended */
             c->cycle = false;
             c->due = c->alloc->used * 4 / 3;
+            c->owed = 0;
+            if (c->settling) {
+                c->settling = false;
+                malloc_trim(0);
+                embed_release();
+            }
             break;
         }
         used = uv_hrtime() - began;

@@ -15,10 +15,15 @@ struct collector {
     size_t owed;   /* allocated during this cycle, and not paid for yet */
     uint64_t left; /* nanoseconds that it may still take in this turn of the loop */
     bool cycle;    /* one is under way */
+    bool settling; /* its end gives memory back to the system */
 };
 
 /* Takes the collector over from Lua. */
 void collector_init(struct collector *c, lua_State *L, struct alloc *alloc);
+
+/* The start is over, or something like it: runs a cycle at once, in turns, and gives what is free then, and
+ * the pages of modules that were loaded, back to the system. */
+void collector_settle(struct collector *c);
 
 /* A turn of the loop begins, or a slice goes on that nobody can interrupt. */
 void collector_turn(struct collector *c);

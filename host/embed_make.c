@@ -41,13 +41,16 @@ static int compile(lua_State *L, struct file *file, FILE *code)
     return 0;
 }
 
+/* Byte code lies apart from the texts: what of it is read brings no page of them into memory. */
 static void print_file(int i, const struct file *file, const char *code)
 {
-    printf("__asm__(\".section .rodata\\n\"\n"
+    printf("__asm__(\".section .rodata.embed_text,\\\"a\\\"\\n\"\n"
            "        \"text_%d: .incbin \\\"%s\\\"\\ntext_end_%d: .byte 0\\n\"\n",
            i, file->name, i);
     if (file->code_len > 0)
-        printf("        \"code_%d: .incbin \\\"%s\\\", %ld, %ld\\n\"\n", i, code, file->code, file->code_len);
+        printf("        \".section .rodata.embed_code,\\\"a\\\"\\n\"\n"
+               "        \"code_%d: .incbin \\\"%s\\\", %ld, %ld\\n\"\n",
+               i, code, file->code, file->code_len);
     printf("        \".previous\\n\");\nextern const char text_%d[], text_end_%d[]", i, i);
     printf(file->code_len > 0 ? ", code_%d[];\n" : ";\n", i);
 }

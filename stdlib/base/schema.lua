@@ -124,10 +124,16 @@ function Cursor:trial()
   return setmetatable({ source = setmetatable({ faults = {} }, { __index = self.source }) }, Trial)
 end
 
+--- Itself.
+---@return Cursor
 function Trial:trial() return self end
 
+--- Itself: it knows no place.
+---@return Cursor
 function Trial:child() return self end
 
+--- Counts a fault.
+---@return nil
 function Trial:fault()
   self.source.faults[#self.source.faults + 1] = true
   return nil

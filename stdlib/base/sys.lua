@@ -37,6 +37,10 @@ M.exe = sys.exe
 ---@type fun(): integer, integer, integer
 M.memory = sys.memory
 
+---A start is over: what it left behind is collected in the next turns, and free memory goes back to the system.
+---@type fun()
+M.settle = sys.settle
+
 ---"file:line" of a caller; "" when it is unknown.
 ---@type fun(level?: integer): string
 M.where = sys.where

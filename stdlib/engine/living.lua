@@ -1,12 +1,14 @@
 -- The engine at work: it goes on with what was interrupted, polls and runs until it is told to stop, then parks.
-local errors, fs, poller, task, time = require "errors", require "fs", require "engine.poller", require "task",
-  require "time"
+local errors, fs, poller, sys, task, time = require "errors", require "fs", require "engine.poller", require "base.sys",
+  require "task", require "time"
 local images, outages, reporter, sources = require "engine.images", require "engine.outages", require "tell.reporter",
   require "engine.sources"
 local view = require "journal.view"
 
 ---@class EngineState
 local Living = {}
+
+local SETTLED <const> = 10 -- seconds after which a start and its first polls are over
 
 ---Lanes with unfinished runs begin: those that were interrupted go on before anything new is looked at. Several runs
 ---may have been under way when the host crashed twice, and only one of them can be the reason: such suspects go on
@@ -57,6 +59,12 @@ local function housekeeping(self)
   end
 end
 
+-- When the first polls are over, what they and the start needed is given back.
+local function settle()
+  time.sleep(SETTLED)
+  sys.settle()
+end
+
 local function cancel_lanes(self)
   self.stopping = true
   for _, l in pairs(self.lanes) do
@@ -79,7 +87,7 @@ function Living:run()
     for _, t in ipairs(list) do t:cancel() end
   end })
   for i, room in ipairs {
-    self.recover, housekeeping, images.run, reporter.follow, sources.run, outages.run, poller.run,
+    self.recover, housekeeping, images.run, reporter.follow, sources.run, outages.run, poller.run, settle,
   } do
     tasks[i] = task.spawn(room, self)
   end

@@ -78,4 +78,22 @@ UNIT(nothing_is_paid_while_little_was_allocated)
     lua_close(L);
 }
 
-UNIT_MAIN(C(a_large_allocation_is_not_paid_for_at_once), C(nothing_is_paid_while_little_was_allocated))
+UNIT(what_settles_is_collected_although_little_was_allocated)
+{
+    lua_State *L = open_state();
+    int turns = 0;
+
+    CHECK(holds(L, "weak = setmetatable({}, { __mode = 'k' }) weak[{}] = true return true"));
+    collector_settle(&collector);
+    do {
+        collector_turn(&collector);
+        collector_pay(&collector, L);
+    } while (collector.settling && ++turns < 1000);
+    CHECK(!collector.settling && !collector.cycle);
+    CHECK(holds(L, "return next(weak) == nil"));
+    CHECK(collector.due > alloc.used);
+    lua_close(L);
+}
+
+UNIT_MAIN(C(a_large_allocation_is_not_paid_for_at_once), C(nothing_is_paid_while_little_was_allocated),
+          C(what_settles_is_collected_although_little_was_allocated))
