@@ -88,7 +88,7 @@ static void transfer_stop(struct curl_transfer *t)
 {
     curl_multi_remove_handle(t->side->multi, t->easy);
     t->active = false;
-    t->loop->active_len--;
+    t->side->loop->active_len--;
 }
 
 /* Hands out every result. A message dies with its handle's removal, so it is copied first. */
@@ -529,13 +529,9 @@ uv_loop_t *curl_loop_uv(const struct curl_loop *loop)
 
 static void transfer_unlink(struct curl_transfer *t)
 {
-    if (t->prev)
-        t->prev->next = t->next;
-    else
-        t->loop->taken = t->next;
+    *t->link = t->next;
     if (t->next)
-        t->next->prev = t->prev;
-    t->prev = t->next = NULL;
+        t->next->link = t->link;
 }
 
 void curl_loop_close(struct curl_loop *loop)
@@ -654,11 +650,11 @@ struct curl_transfer *curl_transfer_take(struct curl_loop *loop, struct err *e)
         return NULL;
     }
     t->loop = loop;
-    t->prev = NULL;
-    t->next = t->loop->taken;
+    t->next = loop->taken;
+    t->link = &loop->taken;
     if (t->next)
-        t->next->prev = t;
-    t->loop->taken = t;
+        t->next->link = &t->next;
+    loop->taken = t;
     t->error[0] = '\0';
     if (!t->dressed && !set_defaults(t)) {
         err_set(e, ERR_MEMORY, "not enough memory for a transfer");

@@ -18,9 +18,9 @@ struct curl_loop;
 struct curl_side;
 
 struct curl_transfer {
-    CURL *easy;             /* NULL once the loop is closed */
-    struct curl_loop *loop; /* NULL once the loop is closed */
-    struct curl_transfer *prev, *next;
+    CURL *easy;                         /* NULL once the loop is closed */
+    struct curl_loop *loop;             /* NULL once the loop is closed */
+    struct curl_transfer *next, **link; /* in the list of those that were taken */
     void (*on_done)(struct curl_transfer *t, CURLcode result);
     struct curl_side *side; /* whose connections it may use; from start on */
     void *data;             /* the owner's */

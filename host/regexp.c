@@ -103,11 +103,11 @@ static bool take_escape(struct reader *r, bool in_brackets, int *byte)
     }
     letter = c ? strchr(letters, c) : NULL;
     if (letter)
-        *byte = bytes[letter - letters];
+        *byte = (unsigned char)bytes[letter - letters];
     else if (c == 'x')
         *byte = take_hex(r);
     else if ((unsigned char)c < 128 && ispunct((unsigned char)c))
-        *byte = c;
+        *byte = (unsigned char)c;
     else
         return refuse(r, ERR_UNSUPPORTED, "an escape that is not supported");
     return *byte < 0 ? refuse(r, ERR_INVALID, "\\x needs two hexadecimal digits") : put_byte(r, *byte);

@@ -155,6 +155,14 @@ for _, suffix in ipairs { ".c", ".h" } do
   for _, path in ipairs(files("host", suffix)) do host[path:match "[^/]+$"] = check_text(path, "c", true) end
   for _, path in ipairs(files("tests", suffix)) do check_text(path, "c", false) end
 end
+-- A header belongs to the .c file of its name, or is the private one of several; these belong to api_*.c.
+local SHARED <const> = { ["api.h"] = true, ["text.h"] = true }
+for name in pairs(host) do
+  local own = name:match "^(.+)%.h$"
+  if own and not host[own .. ".c"] and not own:find "_private$" and not SHARED[name] then
+    fault("host/" .. name, 1, "has no .c file of its name: a private header ends in _private.h")
+  end
+end
 for i, line in ipairs(lines_of "host/README.md") do check_names("host/README.md", i, line, "") end
 for name, lines in pairs(host) do check_includes("host/" .. name, lines) end
 for _, found in ipairs(floor.faults(host)) do fault("host/" .. found[1], found[2], "%s", found[3]) end
