@@ -29,7 +29,8 @@ local MOST <const> = 200
 ---@field item? Shape of a map and a list
 ---@field fields? SchemaField[] of a record
 ---@field known? table<any, boolean> keys of a record
----@field kinds? SchemaField[] of a variant
+---@field kinds? SchemaKind[] of a variant
+---@field cross? function of a kind of targets: checks what no single key shows
 ---@field default_kind? string
 ---@field shapes? SchemaChoice[] of `either`
 local Shape = {}
@@ -37,6 +38,10 @@ local Shape = {}
 ---@class SchemaField a name and its shape
 ---@field [1] string
 ---@field [2] Shape
+
+---@class SchemaKind a kind of a variant, and its record
+---@field [1] string
+---@field [2] Shape|fun(): Shape
 
 ---@class SchemaChoice which values it takes, and what they must be
 ---@field [1] fun(value: any): boolean
@@ -462,16 +467,26 @@ function M.record(fields, options)
   })
 end
 
+--- The record of one kind of a variant, which may be made when it is first asked for.
+---@param kind SchemaKind
+---@return Shape
+function M.kind(kind)
+  local record = kind[2]
+  if type(record) == "function" then
+    record = record()
+    kind[2] = record
+  end
+  record.known.kind = true
+  return record
+end
+
 --- A record whose keys depend on its `kind`.
----@param kinds SchemaField[] records by kind, to which the key `kind` is added
+---@param kinds SchemaKind[] records by kind, to which the key `kind` is added
 ---@param options table?
 ---@return Shape
 function M.variant(kinds, options)
   local names, known = {}, {}
-  for i, kind in ipairs(kinds) do
-    names[i], known[kind[1]] = kind[1], kind[2]
-    kind[2].known.kind = true
-  end
+  for i, kind in ipairs(kinds) do names[i], known[kind[1]] = kind[1], kind end
   return shape(options, {
     what = "a table with a kind",
     kinds = kinds,
@@ -485,7 +500,7 @@ function M.variant(kinds, options)
         return here:fault(("unknown kind %s: must be one of %s"):format(M.quote(kind), table.concat(names, ", ")),
           M.meant(kind, names))
       end
-      local out = known[kind]:check(value, at)
+      local out = M.kind(known[kind]):check(value, at)
       if type(out) == "table" then out.kind = kind end
       return out
     end,

@@ -2,7 +2,7 @@
 -- have, and the values that one key inherits from another.
 
 local charts = require "extensions.charts.config"
-local names = require "config.names"
+local extensions = require "extensions"
 local s = require "base.schema"
 local sys = require "base.sys"
 
@@ -63,29 +63,22 @@ local function in_order(map, at)
   return list
 end
 
--- Remembers who has something that only one may have: a place, or its key `name`.
-local function claimer(what, name)
+-- Remembers who has something that only one may have: a place, and which key of it says so.
+local function claimer()
   local taken = {}
-  return function(key, at, hint)
-    local other = taken[key]
+  return function(what, value, at, key, hint)
+    local places = taken[what]
+    if not places then
+      places = {}
+      taken[what] = places
+    end
+    local other = places[value]
     if not other then
-      taken[key] = at
+      places[value] = at
       return
     end
-    if name then at, other = at:child(name), other:child(name) end
+    if key then at, other = at:child(key), other:child(key) end
     at:fault(("%s is already taken by %s"):format(what, s.path(other:keys())), hint)
-  end
-end
-
-local function check_docker(target, env, here, claim)
-  target.name = target.name or ("%s-%s"):format(env.app, env.name)
-  claim.container(target.socket .. " " .. target.name, here, "give each its own name")
-  for i, text in ipairs(target.ports or {}) do
-    local port = names.published(text)
-    if port then
-      local key = ("%s %s %d"):format(target.socket, port.protocol, port.host)
-      claim.port(key, here:child("ports"):child(i), "give each environment a port of its own")
-    end
   end
 end
 
@@ -99,20 +92,11 @@ local function check_cluster(name, config, at)
     or "name it in `clusters` at the top")
 end
 
-local function check_target(env, config, at, claim)
+local function check_target(env, config, at, cross)
   local target = env.target
   if not target then return end
-  local here = at:child("target")
-  if target.kind == "docker" then check_docker(target, env, here, claim) end
-  check_cluster(target.cluster, config, here)
-  if target.workload then
-    claim.workload(("%s %s %s"):format(target.cluster or "default", target.namespace or "", target.workload),
-      here, "two environments would replace each other's releases")
-  end
-  if target.kind == "helmsman" and #target.only + #target.groups == 0 then
-    claim.context(("%s %s"):format(target.cluster, target.context), here,
-      "two environments would undo each other's releases")
-  end
+  local check = extensions.shape(extensions.get("target", target.kind)).cross
+  if check then check(target, env, at:child("target"), cross) end
   for i, probe in ipairs(env.verify or {}) do
     if probe.job then
       check_cluster(probe.cluster, config, at:child("verify"):child(i))
@@ -158,18 +142,20 @@ local function check_keel(config, at, known)
   check_cluster(keel.cluster, config, here)
 end
 
-local function check_environment(env, config, at, known, claim)
+local function check_environment(env, config, at, known, cross)
   if env.policy == nil then env.policy = env.name end
   if env.protected == nil then env.protected = env.name == "production" end
   check_policies(config, known, at, "policy", env.policy, "rollback", env.rollback)
   unknown_notifiers(config, env.notify, at)
-  if env.host then claim.host(env.host:lower(), at, "two environments cannot be found at one place") end
+  if env.host then
+    cross.claim("this host", env.host:lower(), at, "host", "two environments cannot be found at one place")
+  end
   for i, probe in ipairs(env.verify or {}) do
     if probe.every and probe.within and probe.every > probe.within then
       at:child("verify"):child(i):child("every"):fault("is longer than within: there would be one attempt only")
     end
   end
-  check_target(env, config, at, claim)
+  check_target(env, config, at, cross)
 end
 
 --- Checks what single keys cannot show and fills in what they inherit.
@@ -191,10 +177,12 @@ function M.check(config, at)
       s.meant(config.leader.cluster, known) or "name it in `clusters` at the top")
   end
   local known = policies_of(config, at)
-  local claim = {
-    host = claimer("this host", "host"), port = claimer "this port", container = claimer("this container name", "name"),
-    image = claimer("this image repository", "image"), workload = claimer("this workload", "workload"),
-    context = claimer("this helmsman context", "context"),
+  ---@class CrossCheck What checks of an extension may ask about the whole configuration.
+  ---@field claim fun(what: string, value: string, at: Cursor, key?: string, hint: string) Only one place may have it;
+  --- `key` is the key there that says so.
+  ---@field cluster fun(name: string?, at: Cursor) The key `cluster` there must name a cluster of the configuration.
+  local cross = {
+    claim = claimer(), cluster = function(name, here) check_cluster(name, config, here) end,
   }
   check_keel(config, at, known)
   if config.apps == nil and config.keel then config.apps = {} end
@@ -211,7 +199,7 @@ function M.check(config, at)
     app.poll = app.poll or config.poll
     charts.cross(app, config, here)
     if app.image then
-      claim.image(app.image, here, "two apps would move each other's tags")
+      cross.claim("this image repository", app.image, here, "image", "two apps would move each other's tags")
     end
     local environments = type(app.environments) == "table" and app.environments or {}
     local list = here:child("environments")
@@ -221,7 +209,7 @@ function M.check(config, at)
       list:fault("is empty: nothing would ever be released")
     end
     for _, env in ipairs(app.environment_list) do
-      check_environment(env, config, list:child(env.name), known, claim)
+      check_environment(env, config, list:child(env.name), known, cross)
     end
   end
   for host, registry in pairs(config.registries or {}) do registry.host = host end

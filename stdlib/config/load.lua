@@ -4,6 +4,7 @@
 -- file runs in an environment without any door to the outside, with limits on time and memory.
 
 local cross = require "config.cross"
+local extensions = require "extensions"
 local inspect = require "base.inspect"
 local lines = require "config.lines"
 local reference = require "config.reference"
@@ -159,7 +160,10 @@ function M.check(value, options)
     if stat.type ~= "file" then return ("%s is not a file"):format(path) end
     return nil
   end
-  local config = reference.config:check(value, at)
+  local named = type(value) == "table" and rawget(value, "extensions")
+  local extended, wrong = extensions.load(type(named) == "string" and named ~= "" and at.source.resolve(named) or nil)
+  if wrong then at:child("extensions"):fault(wrong) end
+  local config = reference.config():check(value, at)
   if type(config) == "table" then
     config.file, config.dir = M.absolute(options.file), dir
     config.scripts = options.scripts and M.absolute(options.scripts) or config.scripts
@@ -168,6 +172,7 @@ function M.check(value, options)
   end
   local faults = at.source.faults
   table.sort(faults, by_line)
+  if #extended > 0 then faults = table.move(faults, 1, #faults, #extended + 1, { table.unpack(extended) }) end
   if #faults > 0 then return nil, faults, type(config) == "table" and config or nil end
   return config
 end

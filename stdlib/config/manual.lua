@@ -2,6 +2,7 @@
 
 local inspect = require "base.inspect"
 local reference = require "config.reference"
+local s = require "base.schema"
 
 local M = {}
 
@@ -51,9 +52,9 @@ local function walk(shape, path, rows)
     end
   elseif inner.kinds then
     for _, kind in ipairs(inner.kinds) do
-      local here = path .. "{kind=" .. kind[1] .. "}"
-      rows[#rows + 1] = { path = here, type = "a table", required = false, doc = kind[2].doc }
-      walk(kind[2], here, rows)
+      local here, record = path .. "{kind=" .. kind[1] .. "}", s.kind(kind)
+      rows[#rows + 1] = { path = here, type = "a table", required = false, doc = record.doc }
+      walk(record, here, rows)
     end
   elseif inner.item and inner.key then
     local here = path .. "." .. inner.name
@@ -67,7 +68,7 @@ end
 --- Lists every key, depth first, in the order of the reference.
 ---@return ManualRow[]
 function M.rows()
-  return walk(reference.config, "", {})
+  return walk(reference.config(), "", {})
 end
 
 --- Writes the reference as a Markdown table.

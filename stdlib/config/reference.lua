@@ -1,15 +1,15 @@
 -- Every key of a configuration: what it means, what it may be, what it is when it is left out.
 --
--- This is the one place, with shapes.lua and targets.lua below it. load.lua checks by it, `moontide help config` and
--- config/reference.md print it.
+-- This is the one place, with shapes.lua and targets.lua below it, and what extensions add. load.lua checks by it,
+-- `moontide help config` and config/reference.md print it.
 
 local charts = require "extensions.charts.config"
+local extensions = require "extensions"
 local health = require "engine.health"
 local names = require "config.names"
 local s = require "base.schema"
 local secret = require "config.secret"
 local shapes = require "config.shapes"
-local targets = require "config.targets"
 
 local with, text, is, plain, host_key = shapes.with, shapes.text, shapes.is, shapes.plain, shapes.host_key
 local command, file, folder_path, inside = shapes.command, shapes.file, shapes.folder_path, shapes.inside
@@ -114,23 +114,26 @@ local probe = s.record({
   end,
 })
 
-local environment = s.record({
-  { "policy", text("Policy that decides what runs here: a file in scripts/. Default: the environment's name.") },
-  { "rollback", s.either({
-    { is "boolean", s.off() }, { is "string", s.text() },
-  }, { doc = "Policy that reacts to a bad release; false for none.", default = "rollback" }) },
-  { "accept", text("Which versions may follow the present one: all, major, minor, patch, force, range:RANGE,"
-    .. " glob:PATTERN or regexp:PATTERN; of charts also staging (0.0.0-staging.N) and version:VERSION.", {
-    default = "major", what = "a version policy", verify = with(names.accept) }) },
-  { "match_prerelease", s.boolean { doc = "A pre-release may only follow one with the same label.", default = true } },
-  { "watch_for", s.duration { doc = WATCHED, default = "5m" } },
-  { "host", text("Host name where people find it.", { what = "a host", verify = with(names.host) }) },
-  { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Who hears of its releases.", default = {} }) },
-  { "target", s.variant(targets, { doc = "Where it runs.", required = true, example = '{ kind = "docker" }' }) },
-  { "verify", s.list(probe, { doc = "What a release must pass, in order.", default = {}, max = 50 }) },
-  { "protected", s.boolean {
-    doc = "Nobody's order takes it down. Default: true for an environment that is called production." } },
-}, { plural = "environments" })
+local function new_environment(kinds)
+  return s.record({
+    { "policy", text("Policy that decides what runs here: a file in scripts/. Default: the environment's name.") },
+    { "rollback", s.either({
+      { is "boolean", s.off() }, { is "string", s.text() },
+    }, { doc = "Policy that reacts to a bad release; false for none.", default = "rollback" }) },
+    { "accept", text("Which versions may follow the present one: all, major, minor, patch, force, range:RANGE,"
+      .. " glob:PATTERN or regexp:PATTERN; of charts also staging (0.0.0-staging.N) and version:VERSION.", {
+      default = "major", what = "a version policy", verify = with(names.accept) }) },
+    { "match_prerelease", s.boolean {
+      doc = "A pre-release may only follow one with the same label.", default = true } },
+    { "watch_for", s.duration { doc = WATCHED, default = "5m" } },
+    { "host", text("Host name where people find it.", { what = "a host", verify = with(names.host) }) },
+    { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Who hears of its releases.", default = {} }) },
+    { "target", kinds("target", { doc = "Where it runs.", required = true, example = '{ kind = "docker" }' }) },
+    { "verify", s.list(probe, { doc = "What a release must pass, in order.", default = {}, max = 50 }) },
+    { "protected", s.boolean {
+      doc = "Nobody's order takes it down. Default: true for an environment that is called production." } },
+  }, { plural = "environments" })
+end
 
 -- ---- apps ----
 
@@ -157,40 +160,42 @@ local source = s.either({
   example = '"https://github.com/team/web.git"',
 })
 
-local app = s.record({
-  { "source", source },
-  { "branch", text("Branch that staging follows.", {
-    default = "main", what = "a branch name", verify = with(names.branch) }) },
-  { "image", text("Image repository, with registry, without tag. Needed, unless it has charts.", {
-    what = "an image repository", verify = with(names.image), example = '"ghcr.io/team/web"' }) },
-  { "dockerfile", inside("Dockerfile in the checkout.", "Dockerfile") },
-  { "context", inside("Build context in the checkout.", ".") },
-  { "lfs", s.either({
-    { is "boolean", s.boolean() }, { is "string", url() },
-  }, {
-    doc = "Fetch files of Git LFS into build contexts, charts and manifests: `true`, or the address of the LFS server "
-      .. "where it is not the repository's own. Without it they are pointers, and the run's log says so.",
-    default = false, what = "true, false or an address",
-  }) },
-  { "submodules", s.boolean { doc = "Fetch submodules into build contexts, charts and manifests: from the repository's "
-    .. "own server with its credentials, from elsewhere over HTTP without any. Without it they are empty folders, and "
-    .. "the run's log says so.", default = false } },
-  { "build", s.record({
-    { "args", plain_env "Build arguments. They stay visible in the image: no secrets." },
-    { "target", text("Stage of the Dockerfile to build.") },
-    { "timeout", s.duration { doc = "Time for one build.", default = "30m", min = 1 } },
-  }, { doc = "How the image is built.", default = {} }) },
-  { "charts", charts.charts },
-  { "publish", charts.publish },
-  { "env", s.list(s.text { plural = "names of variables", what = "a name of a variable", verify = function(value, at)
-    if not value:find("^[%a_][%w_]*$") then return at:fault("is no name of a variable") end
-    return value
-  end }, { doc = "Names of variables of the host that commands of its policies (`proc.run`) get, beside PATH and LANG.",
-    default = {} }) },
-  { "poll", s.duration { doc = "How often to look. Default: the poll of the host.", min = 0.1, max = 86400 } },
-  { "environments", s.map(plain, environment, { doc = "Where it runs.", required = true, name = "ENV",
-    example = '{ staging = { policy = "staging", target = { kind = "docker" } } }' }) },
-}, { plural = "apps" })
+local function new_app(environment)
+  return s.record({
+    { "source", source },
+    { "branch", text("Branch that staging follows.", {
+      default = "main", what = "a branch name", verify = with(names.branch) }) },
+    { "image", text("Image repository, with registry, without tag. Needed, unless it has charts.", {
+      what = "an image repository", verify = with(names.image), example = '"ghcr.io/team/web"' }) },
+    { "dockerfile", inside("Dockerfile in the checkout.", "Dockerfile") },
+    { "context", inside("Build context in the checkout.", ".") },
+    { "lfs", s.either({
+      { is "boolean", s.boolean() }, { is "string", url() },
+    }, {
+      doc = "Fetch files of Git LFS into build contexts, charts and manifests: `true`, or the address of the LFS "
+        .. "server where it is not the repository's own. Without it they are pointers, and the run's log says so.",
+      default = false, what = "true, false or an address",
+    }) },
+    { "submodules", s.boolean { doc = "Fetch submodules into build contexts, charts and manifests: from the "
+      .. "repository's own server with its credentials, from elsewhere over HTTP without any. Without it they are "
+      .. "empty folders, and the run's log says so.", default = false } },
+    { "build", s.record({
+      { "args", plain_env "Build arguments. They stay visible in the image: no secrets." },
+      { "target", text("Stage of the Dockerfile to build.") },
+      { "timeout", s.duration { doc = "Time for one build.", default = "30m", min = 1 } },
+    }, { doc = "How the image is built.", default = {} }) },
+    { "charts", charts.charts },
+    { "publish", charts.publish },
+    { "env", s.list(s.text { plural = "names of variables", what = "a name of a variable", verify = function(value, at)
+      if not value:find("^[%a_][%w_]*$") then return at:fault("is no name of a variable") end
+      return value
+    end }, { doc = "Names of variables of the host that commands of its policies (`proc.run`) get, beside PATH and "
+      .. "LANG.", default = {} }) },
+    { "poll", s.duration { doc = "How often to look. Default: the poll of the host.", min = 0.1, max = 86400 } },
+    { "environments", s.map(plain, environment, { doc = "Where it runs.", required = true, name = "ENV",
+      example = '{ staging = { policy = "staging", target = { kind = "docker" } } }' }) },
+  }, { plural = "apps" })
+end
 
 -- ---- several hosts ----
 
@@ -249,56 +254,86 @@ local keel = s.record({
 
 -- ---- the whole ----
 
-M.config = s.record({
-  { "poll", s.duration { doc = "How often sources are looked at.", default = "30s", min = 0.1, max = 86400 } },
-  { "state", folder_path("Folder of the journal and of everything else that is remembered.",
-    { default = "/var/lib/moontide" }) },
-  { "control_group", text("Group whose members may use the control socket, too: they are operators. Its folder then "
-    .. "belongs to that group with mode 0750, so give `control` a folder of its own, such as "
-    .. "/run/moontide/control.sock. Default: only the host's own user and root.", { what = "a group" }) },
-  { "control", text("Path of the control socket. Default: control.sock in the state folder; with `leader`, "
-    .. "control-NAME.sock.", { what = "the path of a socket",
-    verify = function(value, at) return at.source.resolve(value) end }) },
-  { "leader", leader },
-  { "scripts", folder_path "Folder of policies. Default: those inside the program." },
-  { "listen", text('Address for health checks and metrics: "127.0.0.1:8420". Left out: none.', {
-    what = "address:port",
-    verify = function(value, at)
-      local address, digits = value:match("^(.*):(%d+)$")
-      local number = names.port(digits)
-      if not number or address == "" or names.host(address) then
-        return at:fault("is not address:port", 'for example "127.0.0.1:8420"')
-      end
-      return { address = address:match("^%[(.*)%]$") or address, port = number }
-    end,
-  }) },
-  { "api", require("extensions.helmsman.config").api },
-  { "hosts", s.list(s.text { what = "a host", verify = with(names.host), plural = "hosts" },
-    { doc = "Names by which people and probes reach `listen`, beside addresses and localhost.", default = {} }) },
-  { "registries", s.map(host_key, registry, { doc = "How to log in to image registries.", default = {},
-    name = "HOST" }) },
-  { "credentials", s.map(host_key, credential, { doc = "How to log in to git servers.", default = {},
-    name = "HOST" }) },
-  { "chart_repositories", s.map(plain, charts.repository, { doc = "Chart repositories, with their logins.",
-    default = {}, name = "NAME" }) },
-  { "clusters", s.map(plain, cluster, { doc = "Kubernetes clusters. `default` is there without being named.",
-    default = {}, name = "CLUSTER" }) },
-  { "github", s.record({
-    { "api", url("Address of the REST API.", { default = "https://api.github.com" }) },
-    { "token", secret.shape { doc = "Token that may read repositories and write commit statuses." } },
-  }, { doc = "GitHub's API: attribution, wake-up calls, commit statuses.", default = {} }) },
-  { "builder", require("config.builder").builder },
-  { "notify", s.map(plain, notifier, { doc = "Who can be told about releases.", default = {}, name = "NAME" }) },
-  { "retention", s.record({
-    { "runs", s.integer { doc = "Runs to keep for each environment.", default = 500, min = 10, max = 1000000 } },
-    { "days", s.integer { doc = "Days to keep them.", default = 90, min = 1, max = 36500 } },
-    { "images", s.integer { doc = "Releases of each environment whose images are kept, besides what runs and the good"
-      .. " one before it. Older ones are removed from docker and podman, with the build cache that came of them.",
-      default = 5, min = 1, max = 1000000 } },
-  }, { doc = "How much history is kept.", default = {} }) },
-  { "keel", keel },
-  { "apps", s.map(plain, app, { doc = "What is delivered. Only `keel` makes it optional.", name = "APP",
-    example = '{ web = { source = "https://...", image = "...", environments = { ... } } }' }) },
-}, {})
+-- One of the kinds that extensions add.
+local function kinds(kind, options)
+  local list = {}
+  for i, entry in ipairs(extensions.all(kind)) do
+    list[i] = { entry.name, function() return extensions.shape(entry) end }
+  end
+  return s.variant(list, options)
+end
+
+local function new_config()
+  local app = new_app(new_environment(kinds))
+  return s.record({
+    { "poll", s.duration { doc = "How often sources are looked at.", default = "30s", min = 0.1, max = 86400 } },
+    { "state", folder_path("Folder of the journal and of everything else that is remembered.",
+      { default = "/var/lib/moontide" }) },
+    { "control_group", text("Group whose members may use the control socket, too: they are operators. Its folder then "
+      .. "belongs to that group with mode 0750, so give `control` a folder of its own, such as "
+      .. "/run/moontide/control.sock. Default: only the host's own user and root.", { what = "a group" }) },
+    { "control", text("Path of the control socket. Default: control.sock in the state folder; with `leader`, "
+      .. "control-NAME.sock.", { what = "the path of a socket",
+      verify = function(value, at) return at.source.resolve(value) end }) },
+    { "leader", leader },
+    { "scripts", folder_path "Folder of policies. Default: those inside the program." },
+    { "extensions", folder_path("Folder of extensions (config/extensions.md): its *.lua files are code of the program, "
+      .. "with all its rights. Read once, when the program starts. Default: none.") },
+    { "listen", text('Address for health checks and metrics: "127.0.0.1:8420". Left out: none.', {
+      what = "address:port",
+      verify = function(value, at)
+        local address, digits = value:match("^(.*):(%d+)$")
+        local number = names.port(digits)
+        if not number or address == "" or names.host(address) then
+          return at:fault("is not address:port", 'for example "127.0.0.1:8420"')
+        end
+        return { address = address:match("^%[(.*)%]$") or address, port = number }
+      end,
+    }) },
+    { "api", s.record({
+      { "token", secret.shape {
+        doc = "Whoever has it may order and look: POST /apply, GET /jobs and the like.", required = true } },
+      { "hosts", s.list(s.text { plural = "host names", verify = with(names.host) }, {
+        doc = "Names under which clients may reach it, beside addresses and localhost.",
+        default = {} }) },
+    }, { doc = "The door on `listen` for scripts and pipelines. Left out: closed." }) },
+    { "hosts", s.list(s.text { what = "a host", verify = with(names.host), plural = "hosts" },
+      { doc = "Names by which people and probes reach `listen`, beside addresses and localhost.", default = {} }) },
+    { "registries", s.map(host_key, registry, { doc = "How to log in to image registries.", default = {},
+      name = "HOST" }) },
+    { "credentials", s.map(host_key, credential, { doc = "How to log in to git servers.", default = {},
+      name = "HOST" }) },
+    { "chart_repositories", s.map(plain, charts.repository, { doc = "Chart repositories, with their logins.",
+      default = {}, name = "NAME" }) },
+    { "clusters", s.map(plain, cluster, { doc = "Kubernetes clusters. `default` is there without being named.",
+      default = {}, name = "CLUSTER" }) },
+    { "github", s.record({
+      { "api", url("Address of the REST API.", { default = "https://api.github.com" }) },
+      { "token", secret.shape { doc = "Token that may read repositories and write commit statuses." } },
+    }, { doc = "GitHub's API: attribution, wake-up calls, commit statuses.", default = {} }) },
+    { "builder", require("config.builder").builder },
+    { "notify", s.map(plain, notifier, { doc = "Who can be told about releases.", default = {}, name = "NAME" }) },
+    { "retention", s.record({
+      { "runs", s.integer { doc = "Runs to keep for each environment.", default = 500, min = 10, max = 1000000 } },
+      { "days", s.integer { doc = "Days to keep them.", default = 90, min = 1, max = 36500 } },
+      { "images", s.integer { doc = "Releases of each environment whose images are kept, besides what runs and the good"
+        .. " one before it. Older ones are removed from docker and podman, with the build cache that came of them.",
+        default = 5, min = 1, max = 1000000 } },
+    }, { doc = "How much history is kept.", default = {} }) },
+    { "keel", keel },
+    { "apps", s.map(plain, app, { doc = "What is delivered. Only `keel` makes it optional.", name = "APP",
+      example = '{ web = { source = "https://...", image = "...", environments = { ... } } }' }) },
+  }, {})
+end
+
+local made = setmetatable({}, { __mode = "k" }) ---@type table<Extensions, Shape>
+
+---The whole configuration, with what the extensions of this process add.
+---@return Shape
+function M.config()
+  local set = extensions.current()
+  made[set] = made[set] or new_config()
+  return made[set]
+end
 
 return M

@@ -126,8 +126,33 @@ local function plain_env(doc)
   return s.map(variable, argument, { doc = doc, default = {}, name = "NAME" })
 end
 
+---Checks a workload of a cluster: deployment/NAME and the like.
+local workload = with(function(value)
+  local known, err = require("cluster.rollout").workload(value)
+  if not known then return "is no workload", err.message:match(": (.+)$") end
+end)
+
+---Checks a name of something inside of a pod or a cluster (RFC 1123 label).
+local label_name = with(function(value)
+  if #value > 63 or not value:find("^[%l%d][%l%d-]*$") or value:sub(-1) == "-" then
+    return "is not a name of Kubernetes", "lower-case letters, digits and -, at most 63"
+  end
+end)
+
+---Checks what targets have in common that are a workload of a cluster.
+---@param target TargetConfig
+---@param _ EnvironmentConfig
+---@param at Cursor
+---@param cross CrossCheck
+local function cross_workload(target, _, at, cross)
+  cross.cluster(target.cluster, at)
+  if not target.workload then return end
+  local key = ("%s %s %s"):format(target.cluster or "default", target.namespace or "", target.workload)
+  cross.claim("this workload", key, at, "workload", "two environments would replace each other's releases")
+end
+
 return {
   with = with, text = text, is = is, plain = plain, host_key = host_key, argument = argument, variable = variable,
-  command = command, file = file, folder_path = folder_path, inside = inside, url = url, env_map = env_map, plain_env
-  = plain_env,
+  command = command, file = file, folder_path = folder_path, inside = inside, url = url, env_map = env_map,
+  plain_env = plain_env, workload = workload, label_name = label_name, cross_workload = cross_workload,
 }

@@ -1,4 +1,4 @@
--- Where a release runs: the kinds of targets and their keys.
+-- Where a release runs: the keys of each kind of targets that is not an extension's.
 local names = require "config.names"
 local s = require "base.schema"
 local shapes = require "config.shapes"
@@ -32,20 +32,20 @@ local container_name = with(function(value)
   if not value:find("^[%w][%w_.-]*$") then return "is not a container name" end
 end)
 
-local workload = with(function(value)
-  local known, err = require("cluster.rollout").workload(value)
-  if not known then return "is no workload", err.message:match(": (.+)$") end
-end)
-
--- A name of something inside of a pod or a cluster (RFC 1123 label).
-local label_name = with(function(value)
-  if #value > 63 or not value:find("^[%l%d][%l%d-]*$") or value:sub(-1) == "-" then
-    return "is not a name of Kubernetes", "lower-case letters, digits and -, at most 63"
+local function cross_docker(target, environment, at, cross)
+  target.name = target.name or ("%s-%s"):format(environment.app, environment.name)
+  cross.claim("this container name", target.socket .. " " .. target.name, at, "name", "give each its own name")
+  for i, published in ipairs(target.ports or {}) do
+    local it = names.published(published)
+    if it then
+      cross.claim("this port", ("%s %s %d"):format(target.socket, it.protocol, it.host), at:child("ports"):child(i),
+        nil, "give each environment a port of its own")
+    end
   end
-end)
+end
 
 return {
-  { "docker", s.record({
+  docker = s.record({
     { "name", text("Base name of the container. Default: APP-ENVIRONMENT.", { verify = container_name, max = 100 }) },
     { "socket", text("Socket of the Docker Engine.", { default = "/var/run/docker.sock" }) },
     { "ports", s.list(port, { doc = "Ports to publish.", default = {} }) },
@@ -60,16 +60,16 @@ return {
       { doc = "When the engine starts it again.", default = "unless-stopped" }) },
     { "stop_timeout", s.duration { doc = "Time to stop before it is killed.", default = "10s", max = 3600 } },
     { "timeout", s.duration { doc = "Time for a new container to become healthy.", default = "2m", min = 1 } },
-  }, { doc = "A container of the Docker Engine, through its socket." }) },
-  { "podman", s.record({
+  }, { doc = "A container of the Docker Engine, through its socket.", cross = cross_docker }),
+  podman = s.record({
     { "yaml", file("Kubernetes YAML to play; the image in it is replaced by digest.",
       { required = true, example = '"web.yaml"' }) },
     { "container", text("Name of the container that gets the image. Default: the only one.") },
     { "network", text("Network to join.") },
     { "env", plain_env "Environment of the podman command." },
     { "timeout", s.duration { doc = "Time for the pod to run.", default = "2m", min = 1 } },
-  }, { doc = "Pods of podman on this machine, through `podman kube play`." }) },
-  { "command", s.record({
+  }, { doc = "Pods of podman on this machine, through `podman kube play`." }),
+  command = s.record({
     { "apply", command("Puts a release in place. IMAGE, DIGEST, COMMIT, VERSION, APP and ENVIRONMENT are in its"
       .. " environment.", { required = true, example = '{ "/srv/deploy", "apply" }' }) },
     { "current", command("Prints the digest that runs, or nothing.") },
@@ -77,16 +77,16 @@ return {
     { "cwd", folder_path "Folder to run them in. Default: the configuration's." },
     { "env", env_map "Further environment of the programs." },
     { "timeout", s.duration { doc = "Time for each of them.", default = "10m", min = 1 } },
-  }, { doc = "Programs of your own." }) },
-  { "kubernetes", s.record({
+  }, { doc = "Programs of your own." }),
+  kubernetes = s.record({
     { "cluster", text("Cluster it runs in: a name of `clusters`.", { default = "default" }) },
     { "namespace", text("Namespace. Default: the cluster's.",
       { what = "a namespace", verify = with(names.namespace) }) },
     { "workload", text("What gets the image: deployment/NAME, statefulset/NAME, daemonset/NAME or cronjob/NAME.",
-      { required = true, what = "a workload", verify = workload, example = '"deployment/web"' }) },
-    { "containers", s.list(s.text { plural = "container names", verify = label_name },
+      { required = true, what = "a workload", verify = shapes.workload, example = '"deployment/web"' }) },
+    { "containers", s.list(s.text { plural = "container names", verify = shapes.label_name },
       { doc = "Containers that get the image. Default: the only one.", default = {} }) },
-    { "init_containers", s.list(s.text { plural = "container names", verify = label_name },
+    { "init_containers", s.list(s.text { plural = "container names", verify = shapes.label_name },
       { doc = "Init containers that get it too.", default = {} }) },
     { "manifests", shapes.inside("Manifests in the repository, a folder or a file: applied whole at the released"
       .. " commit. Left out: only the image is changed.") },
@@ -95,19 +95,5 @@ return {
     { "patience", s.duration { doc = "How long a pod may fail (pull, crash) before the release does.",
       default = "30s", min = 0 } },
     { "timeout", s.duration { doc = "Time for a rollout.", default = "10m", min = 1 } },
-  }, { doc = "A workload of a Kubernetes cluster." }) },
-  require("extensions.helmsman.config").target,
-  { "keel", s.record({
-    { "cluster", text("Cluster it runs in: a name of `clusters`.", { default = "default" }) },
-    { "namespace", text("Namespace. Default: the cluster's.",
-      { what = "a namespace", verify = with(names.namespace) }) },
-    { "workload", text("What keel rolls out: deployment/NAME, statefulset/NAME, daemonset/NAME or cronjob/NAME.",
-      { required = true, what = "a workload", verify = workload, example = '"deployment/web"' }) },
-    { "containers", s.list(s.text { plural = "container names", verify = label_name },
-      { doc = "Containers to look at. Default: all that keel monitors.", default = {} }) },
-    { "timeout", s.duration { doc = "Time for keel to act and for the rollout. When keel has not acted by then, the"
-      .. " release waits and is tried again.", default = "10m", min = 1 } },
-    { "patience", s.duration { doc = "How long a pod may fail (pull, crash) before the release does.",
-      default = "30s", min = 0 } },
-  }, { doc = "A workload that an installed keel rolls out when its tag is pushed; here it is watched." }) },
+  }, { doc = "A workload of a Kubernetes cluster.", cross = shapes.cross_workload }),
 }

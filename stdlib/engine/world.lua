@@ -19,7 +19,7 @@ function M.real()
     ensure_image = function(request) return require("images.image").ensure(request) end,
     registry = function(name, cfg) return require("images.registry").repository(name, cfg) end,
     target = function(environment, cfg) return require("targets").open(environment, cfg) end,
-    charts = function(name, cfg) return require("extensions.charts").repository(name, cfg) end,
+    charts = function(name, cfg) return require("extensions.charts.repository").repository(name, cfg) end,
     verify = function(list, request) return require("checks.verify").run(list, request) end,
     remove_images = function(journal, cfg) return require("images.removal.all").run(journal, cfg) end,
     cluster = function(name, cfg) return require("kubernetes").open(name, cfg) end,

@@ -1,5 +1,6 @@
 -- Targets: where an image runs. Each kind answers current, apply, wait and settle with what the target itself
 -- reports.
+local extensions = require "extensions"
 local errors, log, text = require "errors", require "log", require "base.text"
 
 local M = {}
@@ -49,12 +50,18 @@ local M = {}
 ---Whether targets of a kind can be taken down by an order.
 ---@param kind string
 ---@return boolean
-function M.destroys(kind) return kind == "helmsman" end
+function M.destroys(kind)
+  local entry = extensions.get("target", kind)
+  return entry ~= nil and entry.destroys == true
+end
 
 ---Whether somebody else rolls out what targets of a kind are told, when he comes to it.
 ---@param kind string
 ---@return boolean
-function M.follows(kind) return kind == "keel" end
+function M.follows(kind)
+  local entry = extensions.get("target", kind)
+  return entry ~= nil and entry.follows == true
+end
 
 ---An environment as one release sees it: with the release's own containers, where it names some (a workload with
 ---several images), so that what its target says is about them.
@@ -69,16 +76,13 @@ function M.about(environment, about)
   return setmetatable({ target = target }, { __index = environment })
 end
 
--- Kinds that are no module of this folder.
-local ELSEWHERE <const> = { helmsman = "extensions.helmsman.target", keel = "extensions.keel.target" }
-
 ---Opens the target of an environment.
 ---@param environment EnvironmentConfig
 ---@param cfg Config
----@return Target
+---@return Target? target
+---@return Err? err
 function M.open(environment, cfg)
-  local kind = environment.target.kind
-  return require(ELSEWHERE[kind] or "targets." .. kind).open(environment, cfg)
+  return extensions.get("target", environment.target.kind).open(environment, cfg)
 end
 
 ---The environment variables of a configuration as texts; revealing a secret registers it with the log's filter.

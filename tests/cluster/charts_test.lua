@@ -1,7 +1,7 @@
 -- Charts with the real helm and the real registry: what we read, package and push is what Helm reads, packages and
 -- pushes; and the stand-in for ChartMuseum is one to Helm. No cluster is asked.
 local check = require "check"
-local archive, charts = require "extensions.charts.archive", require "extensions.charts"
+local archive, charts = require "extensions.charts.archive", require "extensions.charts.repository"
 local oci = require "extensions.charts.oci"
 local lab, tools = require "lab", require "cluster.tools"
 local chart_museum = require "cluster.chart_museum"

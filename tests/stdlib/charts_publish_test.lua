@@ -1,6 +1,6 @@
 -- Charts on their way out: archives that are the same bytes each time, hostile ones, and pushes that come twice.
 local check = require "check"
-local archive, charts = require "extensions.charts.archive", require "extensions.charts"
+local archive, charts = require "extensions.charts.archive", require "extensions.charts.repository"
 local oci, publish = require "extensions.charts.oci", require "extensions.charts.publish"
 local push = require "extensions.charts.push"
 local fs, gzip, hash, json, proc, serve, yaml = require "fs", require "gzip", require "hash", require "json",

@@ -1,7 +1,7 @@
 -- Chart repositories of every kind, against servers that are as they should be and servers that are not.
 ---@diagnostic disable: access-invisible -- sets clocks and counters behind the words, instead of waiting
 local check = require "check"
-local bundle, charts = require "extensions.charts.bundle", require "extensions.charts"
+local bundle, charts = require "extensions.charts.bundle", require "extensions.charts.repository"
 local index, museum = require "extensions.charts.index", require "extensions.charts.museum"
 local version = require "extensions.charts.version"
 local hash, json, serve, task, time, yaml = require "hash", require "json", require "serve", require "task",

@@ -100,7 +100,7 @@ local function resolve(config, value, at)
   end
   local wrong, suggestion = names.chart_url(value)
   if wrong then return at:fault(wrong, suggestion) end
-  return require("extensions.charts").config(value, config)
+  return require("extensions.charts.repository").config(value, config)
 end
 
 local function check_chart(chart, app, config, at)

@@ -1,4 +1,4 @@
--- The keys of a target of kind helmsman, and of the door through which the same runs are asked for.
+-- The keys of a target of kind helmsman.
 local flags = require "extensions.helmsman.flags"
 local names = require "config.names"
 local s = require "base.schema"
@@ -60,7 +60,7 @@ local function files_of(value, at)
   return value
 end
 
-M.target = { "helmsman", s.record({
+M.target = s.record({
   { "files", s.list(s.text { plural = "files" }, {
     doc = "Desired state files, merged in this order. For a Job: paths in its container; default: its own.",
     default = {}, max = 50 }) },
@@ -95,14 +95,13 @@ M.target = { "helmsman", s.record({
     end
     return files_of(value, at)
   end,
-}) }
-
-M.api = s.record({
-  { "token", secret.shape {
-    doc = "Whoever has it may order and look: POST /apply, GET /jobs and the like.", required = true } },
-  { "hosts", s.list(s.text { plural = "host names", verify = with(names.host) }, {
-    doc = "Names under which clients may reach it, beside addresses and localhost.",
-    default = {} }) },
-}, { doc = "The door on `listen` for scripts and pipelines. Left out: closed." })
+  cross = function(target, _, at, cross)
+    cross.cluster(target.cluster, at)
+    if #target.only + #target.groups == 0 then
+      cross.claim("this helmsman context", ("%s %s"):format(target.cluster, target.context), at, "context",
+        "two environments would undo each other's releases")
+    end
+  end,
+})
 
 return M

@@ -72,6 +72,7 @@ return {
     sys.catch("TERM", "INT", "HUP")
     local asked = ctx:config()
     if not asked then return 2 end
+    require("extensions").keep()
     if asked.leader then return stand(ctx, console, asked) end
     local engine, config = open(ctx, console, asked)
     if not engine then return config end

@@ -1,0 +1,137 @@
+-- What an extension is written with: `return extension { target = { ... } }`, and the shapes of its keys.
+--
+-- Every shape takes first what the key means, for `moontide help config`. Options, which come last: `default`,
+-- `required`, `example` (Lua source), `verify(value, at)`, which gives the value that counts or at:fault(message,
+-- suggestion), and what each shape names. config/extensions.md is the page for authors.
+local M = {}
+
+---@class Extension What one file adds. Each kind is a table from names to entries, or a list of entries with a `name`,
+--- whose order counts. An entry may be a function that gives it when it is asked for.
+---@field target? table<string, TargetKind>
+
+---@class KindEntry
+---@field name? string
+---@field doc? string What it is, for `moontide help config`.
+---@field keys? table<string, Shape>|SchemaField[]|Shape|fun(): table Its keys in the configuration.
+
+---@class TargetKind: KindEntry
+---@field open fun(environment: EnvironmentConfig, cfg: Config, world: World): Target?, Err?
+---@field cross? fun(target: TargetConfig, environment: EnvironmentConfig, at: Cursor, cross: CrossCheck) Checks what no
+--- single key shows.
+---@field destroys? boolean Its targets have destroy().
+---@field follows? boolean Somebody else rolls out what its targets are told.
+
+local Extension = {}
+
+---Tells the table of an extension from others.
+---@param value any
+---@return boolean
+function M.is(value) return getmetatable(value) == Extension end
+
+local function options_of(doc, options)
+  local all = { doc = doc }
+  for key, value in pairs(options or {}) do all[key] = value end
+  return all
+end
+
+---Text of one line. Options: min (1) and max (4096) bytes, multiline.
+---@param doc string
+---@param options? table
+---@return Shape
+function M.text(doc, options) return require("base.schema").text(options_of(doc, options)) end
+
+---A whole number. Options: min, max.
+---@param doc string
+---@param options? table
+---@return Shape
+function M.integer(doc, options) return require("base.schema").integer(options_of(doc, options)) end
+
+---true or false.
+---@param doc string
+---@param options? table
+---@return Shape
+function M.boolean(doc, options) return require("base.schema").boolean(options_of(doc, options)) end
+
+---A duration ("90s", "1h30m", a number of seconds), given as seconds. Options: min, max (seconds).
+---@param doc string
+---@param options? table
+---@return Shape
+function M.duration(doc, options) return require("base.schema").duration(options_of(doc, options)) end
+
+---One of a few words.
+---@param doc string
+---@param words string[]
+---@param options? table
+---@return Shape
+function M.choice(doc, words, options) return require("base.schema").choice(words, options_of(doc, options)) end
+
+---A list of values of one shape. Options: min, max items.
+---@param doc string
+---@param item Shape
+---@param options? table
+---@return Shape
+function M.list(doc, item, options) return require("base.schema").list(item, options_of(doc, options)) end
+
+---A table from names to values of one shape. Options: max entries.
+---@param doc string
+---@param item Shape
+---@param options? table
+---@return Shape
+function M.map(doc, item, options)
+  return require("base.schema").map(require("config.shapes").plain, item, options_of(doc, options))
+end
+
+---A table with known keys.
+---@param doc string
+---@param keys table<string, Shape>|SchemaField[]
+---@param options? table
+---@return Shape
+function M.record(doc, keys, options)
+  return require("base.schema").record(M.fields(keys), options_of(doc, options))
+end
+
+---A program and its arguments.
+---@param doc string
+---@param options? table
+---@return Shape
+function M.command(doc, options) return require("config.shapes").command(doc, options) end
+
+---A file that must be there; a relative path starts at the configuration's folder. Given as an absolute path.
+---@param doc string
+---@param options? table
+---@return Shape
+function M.file(doc, options) return require("config.shapes").file(doc, options) end
+
+---A folder, which need not be there yet. Given as an absolute path.
+---@param doc string
+---@param options? table
+---@return Shape
+function M.folder(doc, options) return require("config.shapes").folder_path(doc, options) end
+
+---An http or https address without a password in it.
+---@param doc string
+---@param options? table
+---@return Shape
+function M.url(doc, options) return require("config.shapes").url(doc, options) end
+
+---{ env = "NAME" } or { file = "/path" }, given as a Secret: secret:reveal() -> text, or nil and an error.
+---@param doc string
+---@param options? table
+---@return Shape
+function M.secret(doc, options) return require("config.secret").shape(options_of(doc, options)) end
+
+---Keys in the order of the reference, from a table by name or a list of { name, shape }.
+---@param keys table<string, Shape>|SchemaField[]
+---@return SchemaField[]
+function M.fields(keys)
+  if keys[1] then return keys end
+  local fields = {}
+  for name, shape in pairs(keys) do fields[#fields + 1] = { name, shape } end
+  table.sort(fields, function(a, b) return a[1] < b[1] end)
+  return fields
+end
+
+return setmetatable(M, { __call = function(_, kinds)
+  if type(kinds) ~= "table" then error("usage: extension { target = { ... } }", 2) end
+  return setmetatable(kinds, Extension)
+end })

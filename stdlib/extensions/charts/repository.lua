@@ -1,0 +1,395 @@
+-- Chart repositories: which versions of a chart there are, newest first.
+--
+-- ChartMuseum, plain index.yaml repositories and OCI registries. One poll for each repository and interval, shared by
+-- all who ask. What a repository says is compared with what it said before: an index that ends too early is an error
+-- and not news, and what is missing from a list that lost half of itself stays as it was for a while.
+local errors, http, log, task, time = require "errors", require "http", require "log", require "task", require "time"
+local budget, index = require "base.budget", require "extensions.charts.index"
+local museum, oci = require "extensions.charts.museum", require "extensions.charts.oci"
+local text, version = require "base.text", require "extensions.charts.version"
+
+local M = {}
+
+local TIMEOUT <const>, LIST_TIME <const>, IDLE <const> = 30, 300, 30 -- seconds
+local INTERVAL <const> = 30
+local MOST <const> = 2000 -- answers kept for one repository
+local NAMED <const> = 5 -- of the missing versions in messages
+local MANY <const>, AT_ONCE <const> = 4, 4
+local DOUBTS <const>, DOUBT_FOR <const> = 3, 600 -- how often and how long a much shorter list must come to be believed
+local API_AGAIN <const> = 3600 -- seconds until a repository without ChartMuseum's API is asked for it again
+
+---@class ChartRepositoryConfig
+---@field name? string Its name in the configuration.
+---@field url string "https://charts.example.com", "oci://registry/charts"
+---@field kind? "museum"|"index"|"oci" Found by the address and by asking when it is left out.
+---@field username? string
+---@field password? Secret
+---@field token? Secret
+---@field ca? string
+---@field plain_http? boolean
+
+---@class ChartRepository
+---@field url string
+---@field kind "museum"|"index"|"oci"|"auto"
+---@field config ChartRepositoryConfig
+---@field cfg Config
+---@field api? string ChartMuseum's API, when it was found.
+---@field wanted table<string, true> The charts that are followed: those that an index is read for.
+---@field private answers table<string, table> By the chart's name, or "" for an index: the last answer.
+---@field private flights table<string, table>
+---@field private good table<string, ChartVersion[]> What was believed last.
+---@field private doubts table<string, table>
+---@field private kept integer How many answers.
+---@field private whole? ChartIndex The index that was believed last.
+---@field private no_api? number When it turned out that there is no API.
+---@field private budget Budget
+local Repository = {}
+Repository.__index = Repository
+
+local known = {} ---@type table<string, ChartRepository>
+
+local function fail(self, code, message, cause)
+  return errors.fail(code, message, { op = "charts.versions", target = self.url, cause = cause })
+end
+
+---What a configuration says of a repository: itself, its name in `chart_repositories`, or an address, which gets the
+---credentials of the repository with that address.
+---@param config ChartRepositoryConfig|string
+---@param cfg Config
+---@return ChartRepositoryConfig
+function M.config(config, cfg)
+  if type(config) == "table" then return config end
+  local named = cfg.chart_repositories and cfg.chart_repositories[config]
+  if named then return named end
+  local url = config:gsub("/+$", "")
+  for _, other in pairs(cfg.chart_repositories or {}) do
+    if other.url:gsub("/+$", "") == url then return other end
+  end
+  return { url = url }
+end
+
+-- The names of all charts that the configuration follows in a repository.
+local function followed(url, cfg)
+  local wanted = {}
+  for _, app in ipairs(cfg.app_list or {}) do
+    for _, chart in pairs(app.charts or {}) do
+      if M.config(chart.repository, cfg).url:gsub("/+$", "") == url then wanted[chart.chart] = true end
+    end
+  end
+  return wanted
+end
+
+---Opens a repository; the same one for all who name it. Does no I/O.
+---@param config ChartRepositoryConfig|string
+---@param cfg Config
+---@return ChartRepository
+---@nodiscard
+function M.repository(config, cfg)
+  config = M.config(config, cfg)
+  local url = config.url:gsub("/+$", "")
+  local key = table.concat({
+    url, config.kind or "", config.username or "", tostring(config.password), tostring(config.token), config.ca or "",
+    tostring(config.plain_http),
+  }, "\n")
+  local self = known[key]
+  if not self then
+    local kind = config.kind or url:find("^oci://") and "oci" or "auto"
+    self = setmetatable({
+      url = url, kind = kind, config = config, wanted = {}, answers = {}, flights = {}, good = {}, doubts = {},
+      kept = 0, budget = budget.of("charts " .. url, AT_ONCE),
+    }, Repository)
+    known[key] = self
+  end
+  if self.cfg ~= cfg then
+    self.cfg = cfg
+    for name in pairs(followed(url, cfg)) do self.wanted[name] = true end
+  end
+  return self
+end
+
+-- ---- asking ----
+
+-- Who we are there.
+local function credentials(self)
+  local config = self.config
+  if config.token then
+    local bearer, err = config.token:reveal()
+    return bearer and { bearer = bearer }, err
+  elseif config.username then
+    local password, err = config.password:reveal()
+    return password and { user = config.username, password = password }, err
+  end
+end
+
+---One request to the repository, with its credentials. Any status is an answer.
+---@async
+---@param url string
+---@param options? HttpOptions
+---@return HttpAnswer? answer
+---@return Err? err
+---@return_overload nil, Err
+function Repository:get(url, options) return self:send("GET", url, options) end
+
+---@async
+---@param method string
+---@param url string
+---@param options? HttpOptions
+---@return HttpAnswer? answer
+---@return Err? err
+---@return_overload nil, Err
+function Repository:send(method, url, options)
+  local auth, err = credentials(self)
+  if err then return nil, err end
+  local request = { method = method, url = url, auth = auth, ca = self.config.ca, timeout = TIMEOUT }
+  for name, value in pairs(options or {}) do request[name] = value end
+  return http.request(request)
+end
+
+local CODES <const> = { [401] = "unauthorized", [403] = "denied", [404] = "not_found", [429] = "rate_limited" }
+
+---The error of an answer that is none of the good ones.
+---@param answer HttpAnswer
+---@return Err
+function Repository:failure(answer)
+  local code = CODES[answer.status] or answer.status >= 500 and "busy" or "status"
+  local said = answer.body and require("json").decode(answer.body)
+  said = type(said) == "table" and type(said.error) == "string" and ": " .. text.clean(said.error, 200) or ""
+  local err = errors.new(code, ("the chart repository answered %d%s"):format(answer.status, said),
+    { op = "charts", target = self.url, status = answer.status })
+  err.retry_after = budget.retry_after(answer.headers["retry-after"])
+  return err
+end
+
+-- Reads the index that streams in.
+local function read_index(answer, wanted, before)
+  local reader, last = index.reader(wanted), time.monotonic() + LIST_TIME
+  while true do
+    local piece, err = answer:read()
+    if err then return nil, err end
+    if not piece then return reader:close(before) end
+    local ok, wrong = reader:feed(piece)
+    if not ok then return nil, wrong end
+    if time.monotonic() > last then
+      return errors.fail("timeout", "the index took too long", { op = "charts.index" })
+    end
+  end
+end
+
+-- Whether a whole index may be believed.
+local function judge_index(self, found)
+  local before = self.whole
+  if not before then return true end
+  if before.ended and not found.ended then return fail(self, "mismatch", "the index ends before its end") end
+  if before.charts >= MANY and found.charts * 2 <= before.charts then
+    return fail(self, "mismatch", ("%d of %d charts are gone from the index"):format(before.charts - found.charts,
+      before.charts))
+  end
+  return true
+end
+
+-- The whole index, or what is known of it when the server says that it did not change.
+local function poll_index(self)
+  local wanted, old = {}, self.whole
+  for name in pairs(self.wanted) do wanted[name] = true end
+  local same = old ~= nil
+  for name in pairs(wanted) do same = same and old.wanted[name] ~= nil end
+  local answer <close>, err = self:get(self.url .. "/index.yaml", {
+    stream = true, idle_timeout = IDLE, etag = same and old.etag or nil,
+    headers = same and not old.etag and old.modified and { ["If-Modified-Since"] = old.modified } or nil,
+  })
+  if not answer then return nil, err end
+  if answer.status == 304 and same then return old end
+  if answer.status == 404 then return fail(self, "not_found", "there is no chart repository: no index.yaml") end
+  if answer.status ~= 200 then return nil, self:failure(answer) end
+  local found
+  found, err = read_index(answer, wanted, old)
+  if not found then ---@cast err Err
+    err.target = err.target or self.url
+    return nil, err
+  end
+  local ok
+  ok, err = judge_index(self, found)
+  if not ok and not self:insists("", err and err.message) then return nil, err end
+  self.doubts[""] = nil
+  found.wanted, found.lists = wanted, {}
+  found.etag, found.modified = answer.headers.etag, answer.headers["last-modified"]
+  self.whole = found
+  return found
+end
+
+---Whether a list that is hard to believe came often and long enough to be believed all the same.
+---@private
+function Repository:insists(name, complaint)
+  local doubt, now = self.doubts[name], time.monotonic()
+  if not doubt then -- a busy repository's list is another one each time: what counts is since when it is too short
+    doubt = { since = now, at = time.now(), times = 0 }
+    self.doubts[name] = doubt
+    log.warn("a chart repository lost versions; what is missing stays as it was for now",
+      { url = self.url, why = complaint })
+  end
+  doubt.times = doubt.times + 1
+  return doubt.times >= DOUBTS and now - doubt.since >= DOUBT_FOR
+end
+
+-- What is believed of one chart: its list, and what is missing when it lost half of what was there. That stays for a
+-- while; everything else is news.
+local function believe(self, name, list)
+  local before, listed, missing, names = self.good[name] or {}, {}, {}, {}
+  for _, entry in ipairs(list) do listed[entry.version] = true end
+  for _, entry in ipairs(before) do
+    if not listed[entry.version] then
+      local kept = { missing = true }
+      for field, value in pairs(entry) do kept[field] = value end
+      missing[#missing + 1] = kept
+      if #names < NAMED then names[#names + 1] = ("%s %s"):format(name, entry.version) end
+    end
+  end
+  local complaint
+  if #before > 0 and #list == 0 then
+    complaint = ("all %d versions of %s are gone"):format(#before, name)
+  elseif #before >= MANY and #missing * 2 >= #before then
+    complaint = ("%d of %d versions of %s are gone"):format(#missing, #before, name)
+  end
+  if not complaint or self:insists(name, complaint) and #list > 0 then
+    self.doubts[name] = nil
+    return list
+  end
+  local doubt, all = self.doubts[name], table.move(list, 1, #list, 1, {})
+  if doubt.count ~= #missing then doubt.complaint, doubt.count = complaint, #missing end -- else the words stay the same
+  all = version.order(table.move(missing, 1, #missing, #all + 1, all))
+  all.held = {
+    complaint = doubt.complaint, names = names, count = #missing, since = doubt.at,
+    till = #list > 0 and doubt.at + DOUBT_FOR or nil,
+  }
+  return all
+end
+
+local function from_index(self, found, name)
+  if found.lists[name] then return found.lists[name] end
+  local list, notes = {}, {}
+  for _, item in ipairs(found.entries[name] or {}) do
+    local entry, why = index.version(item, name, self.url)
+    list[#list + 1] = entry
+    if why and #notes < 20 then notes[#notes + 1] = why end
+  end
+  found.lists[name] = { list = list, notes = notes, missing = not found.entries[name] }
+  return found.lists[name]
+end
+
+-- One flight at a time under one key; those who come meanwhile share its answer. A leader that is cancelled lands
+-- without one, and somebody who waits takes over.
+local flight_meta = {
+  __close = function(flight)
+    flight.repository.flights[flight.key] = nil
+    for _, signal in ipairs(flight.waiting) do signal:notify() end
+  end,
+}
+
+local function shared(self, key, limit, ask)
+  while true do
+    local last = self.answers[key]
+    if last and last.asked >= limit then return last.value, last.err end
+    local flight = self.flights[key]
+    if not flight then break end
+    local signal = task.signal()
+    table.insert(flight.waiting, signal)
+    signal:wait(LIST_TIME)
+  end
+  local flight <close> = setmetatable({ repository = self, key = key, waiting = {} }, flight_meta)
+  self.flights[key] = flight
+  local answer = { asked = time.monotonic() }
+  local slot <close>, err = self.budget:enter(nil, key)
+  if slot then
+    answer.value, answer.err = ask(self)
+    err = answer.err
+    if answer.value ~= nil or err.code == "not_found" or err.code == "mismatch" then
+      self.budget:succeeded(key)
+    elseif err.retry_after then
+      self.budget:hold(err.retry_after)
+    else
+      self.budget:failed(err, INTERVAL, key)
+    end
+  else
+    answer.err = err
+  end
+  if not self.answers[key] then
+    if self.kept >= MOST then self.answers, self.kept = {}, 0 end
+    self.kept = self.kept + 1
+  end
+  self.answers[key] = answer
+  return answer.value, answer.err
+end
+
+local function by_index(self, name, limit)
+  local found, err = shared(self, "", limit, poll_index)
+  if found and not found.wanted[name] then -- nobody followed it when the index was read
+    found, err = shared(self, "", time.monotonic(), poll_index)
+  end
+  if not found then return nil, err end
+  return from_index(self, found, name)
+end
+
+-- The versions of one chart, wherever they are told.
+local function ask(self, name, limit)
+  if self.kind == "oci" then return shared(self, name, limit, function() return oci.versions(self, name) end) end
+  if self.kind ~= "index" and not (self.no_api and time.monotonic() - self.no_api < API_AGAIN) then
+    local found, err = shared(self, name, limit, function() return museum.versions(self, name) end)
+    if found ~= false then return found, err end
+    self.no_api = not err and time.monotonic() or nil
+  end
+  local found, err = by_index(self, name, limit)
+  if not found then self.no_api = nil end -- neither of them: the next poll looks for both again
+  return found, err
+end
+
+---The versions of a chart, newest first; a shared answer that is younger than the interval, or a new one.
+---@async
+---@param name string
+---@param options? {interval?: Seconds, max_age?: Seconds}
+---@return ChartVersion[]? versions with `dropped`: what stands there and is no version that can be installed, in words;
+---and with `held`: a GitHeld of those that the repository lists no more, and that count as there for now
+---@return Err? err not_found when there is no such chart; mismatch when an index is not believed
+---@return_overload nil, Err
+function Repository:versions(name, options)
+  if not version.is_name(name) then error("usage: repository:versions(name [, {interval=, max_age=}])", 2) end
+  self.wanted[name] = true
+  local interval = options and options.interval or INTERVAL
+  local age = options and options.max_age or interval * (0.6 + math.random() / 5) -- as sources/git/init.lua has it
+  local found, err = ask(self, name, time.monotonic() - age)
+  if not found then
+    if not errors.is(err, "not_found") or not self.good[name] then return nil, err end
+    found = { list = {}, notes = {} } -- it was there before: its versions count as missing for now
+  end
+  if found.versions and self.good[name] then return found.versions end
+  local list, dropped = version.order(found.list)
+  if found.missing and not self.good[name] then
+    return fail(self, "not_found", "the repository has no chart " .. name)
+  end
+  for _, words in ipairs(dropped) do found.notes[#found.notes + 1] = words .. " is no version" end
+  list = believe(self, name, list)
+  list.dropped, self.good[name] = found.notes, list
+  found.versions = not list.held and list or nil -- what is held back is looked at again
+  return list
+end
+
+---The digest of one version: as the list has it, or as the registry tells it. Shared like the lists.
+---@async
+---@param name string
+---@param entry ChartVersion
+---@param options? {interval?: Seconds, max_age?: Seconds}
+---@return string? digest nil without an error: the repository tells none
+---@return Err? err
+---@return_overload nil, Err
+function Repository:digest(name, entry, options)
+  if entry.digest or entry.missing or self.kind ~= "oci" then return entry.digest end
+  local interval = options and options.interval or INTERVAL
+  local age = options and options.max_age or interval * (0.6 + math.random() / 5)
+  return shared(self, name .. "=" .. entry.version, time.monotonic() - age, function()
+    return oci.digest(self, name, entry)
+  end)
+end
+
+---Makes the next question ask the server, whatever is known.
+function Repository:expire() self.answers, self.kept = {}, 0 end
+
+return M

@@ -1,0 +1,164 @@
+-- The extensions of a folder: each file DIR/*.lua is run and judged; what is wrong with it has a line of it.
+--
+-- An extension is code of the program with all its rights, so its file must be root's or our own, and writable for
+-- nobody else.
+local extension = require "extension"
+local lines = require "config.lines"
+local s = require "base.schema"
+local sys = require "base.sys"
+
+local M = {}
+
+local function custom(what, doc, accept, required)
+  return s.custom { what = what, doc = doc, accept = accept, required = required }
+end
+
+local function fn(doc, required)
+  return custom("a function", doc, function(_, value, at)
+    if type(value) ~= "function" then return at:fault("must be a function, not a " .. type(value)) end
+    return value
+  end, required)
+end
+
+local function is_shape(value) return type(value) == "table" and type(value.check) == "function" end
+
+local NO_SHAPE <const> = "is not a shape of a key"
+local SHAPES <const> = 'for example extension.text("What it means."), with local extension = require "extension"'
+
+local function field_of(name, shape, at)
+  if type(name) ~= "string" or not name:find("^[%a_][%w_]*$") then
+    return at:fault("is not the name of a key: letters, digits and _")
+  end
+  if not is_shape(shape) then return at:child(name):fault(NO_SHAPE, SHAPES) end
+  if name == "kind" then return at:child(name):fault("is a key that every entry has") end
+end
+
+-- A table from names to shapes, a list of { name, shape }, one shape, or a function that gives one of these.
+local function accept_keys(_, value, at)
+  if type(value) == "function" then value = value() end
+  if type(value) ~= "table" then return at:fault("must be a table of keys, not a " .. type(value)) end
+  if is_shape(value) then return value end
+  for name, shape in pairs(value) do
+    if math.type(name) == "integer" then
+      local pair = type(shape) == "table" and shape or {}
+      field_of(pair[1], pair[2], at)
+    else
+      field_of(name, shape, at)
+    end
+  end
+  return value
+end
+
+local doc = s.text { doc = "What it is.", multiline = true }
+local keys = custom("a table of keys", "Its keys in the configuration.", accept_keys)
+
+local KINDS <const> = {
+  { "target", s.record {
+    { "doc", doc },
+    { "keys", keys },
+    { "open", fn("Opens a target: open(environment, config, world).", true) },
+    { "cross", fn "Checks what no single key shows." },
+    { "destroys", s.boolean { doc = "Its targets have destroy()." } },
+    { "follows", s.boolean { doc = "Somebody else rolls out what its targets are told." } },
+  } },
+}
+
+local plain = s.text { verify = function(value, at)
+  if not value:find("^[%a_][%w_-]*$") then return at:fault("is not a name: letters, digits, - and _") end
+  return value
+end }
+
+local fields = {}
+for i, kind in ipairs(KINDS) do fields[i] = { kind[1], s.map(plain, kind[2], { doc = "Entries by their names." }) } end
+local shape = s.record(fields)
+
+-- Why a file is not to be trusted; nil when it is.
+local function untrusted(path)
+  local stat, err = require("fs").stat(path)
+  if not stat then return tostring(err.message) end
+  if stat.type ~= "file" then return "is not a file" end
+  if stat.uid ~= 0 and stat.uid ~= sys.uid() then
+    return "belongs to another user: an extension has all rights of the program", "chown it to root"
+  end
+  if stat.mode & 18 ~= 0 then -- 022
+    return "may be written by others: an extension has all rights of the program", "chmod go-w " .. path
+  end
+end
+
+-- The extension that a file returns; records a fault when it returns none.
+local function run(path, text, env, at)
+  local function raised(message)
+    message = tostring(message)
+    local line, rest = message:match("^" .. path:gsub("%p", "%%%0") .. ":(%d+): (.*)$")
+    local faults = at.source.faults
+    at:fault(rest or message)
+    faults[#faults].line = math.tointeger(tonumber(line))
+  end
+  local chunk, message = sys.compile(text, "@" .. path, env)
+  if not chunk then return raised(message) end
+  local fine, value = pcall(chunk)
+  if not fine then return raised(value) end
+  if not extension.is(value) then
+    return at:fault("is not an extension", "it must end with: return extension { ... }")
+  end
+  return value
+end
+
+local function load(path, env, faults, register)
+  local at = s.cursor(path, function() return nil end)
+  at.source.faults = faults
+  local wrong, suggestion = untrusted(path)
+  if wrong then return at:fault(wrong, suggestion) end
+  local text, why = sys.slurp(path)
+  if not text then return at:fault("cannot be read: " .. tostring(why)) end
+  at.source.line = lines.lua(text)
+  local before = #faults
+  local kinds = run(path, text, env, at)
+  if not kinds then return end
+  shape:check(kinds, at)
+  if #faults > before then return end
+  register(path, kinds, function(kind, name, other)
+    at:child(kind):child(name):fault(("the name is taken: %s has a %s %s"):format(other, kind, s.quote(name)))
+  end)
+end
+
+---What is wrong with what a file registers.
+---@param file string
+---@param kinds Extension
+---@return Fault[]
+function M.faults(file, kinds)
+  local at = s.cursor(file, function() return nil end)
+  local named = {}
+  for kind, entries in pairs(kinds) do
+    named[kind] = {}
+    for name, entry in pairs(entries) do
+      local copy = {}
+      for key, value in pairs(entry) do copy[key] = value end
+      copy.name = nil
+      named[kind][type(name) == "string" and name or entry.name] = copy
+    end
+  end
+  shape:check(named, at)
+  return at.source.faults
+end
+
+---Reads the extensions of a folder, in the order of their names.
+---@async
+---@param dir string
+---@param faults Fault[] What is wrong goes here.
+---@param register fun(file: string, kinds: Extension, taken: fun(kind: string, name: string, other: string))
+---@return string? wrong What is wrong with the folder.
+function M.read(dir, faults, register)
+  local names, err = require("fs").list(dir)
+  if not names then
+    local there = require("fs").stat(dir)
+    return ("%s %s"):format(dir, there and there.type ~= "dir" and "is not a folder"
+      or err.code == "not_found" and "does not exist" or err.message)
+  end
+  local env = require("policy.sandbox").exec_env(dir)
+  for _, name in ipairs(names) do
+    if name:find("^[^.].*%.lua$") then load(dir .. "/" .. name, env, faults, register) end
+  end
+end
+
+return M

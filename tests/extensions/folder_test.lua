@@ -1,0 +1,121 @@
+-- Extensions of a folder: what they add, what is wrong with them, and who may write them.
+local check = require "check"
+local test, eq, ok, has = check.test, check.eq, check.ok, check.has
+local config, extensions, fs = require "config.load", require "extensions", require "fs"
+
+local GOOD <const> = [[
+local extension = require "extension"
+return extension {
+  target = {
+    shelf = {
+      doc = "A folder.",
+      keys = { path = extension.folder("Where it is.", { required = true }), mode = extension.integer("Its mode.") },
+      open = function(environment) return require("shelves.shelf").open(environment) end,
+    },
+  },
+}
+]]
+
+local CONFIG <const> = [[
+return {
+  extensions = "extensions",
+  apps = {
+    web = {
+      source = "https://github.com/team/web.git",
+      image = "127.0.0.1:5101/team/web",
+      environments = { staging = { target = { kind = "shelf", %s } } },
+    },
+  },
+}
+]]
+
+local function folder(files)
+  local dir = ok(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  ok(fs.mkdir(dir.path .. "/extensions"))
+  for name, text in pairs(files) do
+    ok(fs.mkdir((dir.path .. "/" .. name):match("^(.*)/"), { parents = true }))
+    ok(fs.write(dir.path .. "/" .. name, text))
+  end
+  return dir.path
+end
+
+local function load(files, keys)
+  files["moontide.lua"] = files["moontide.lua"] or CONFIG:format(keys or 'path = "/srv"')
+  local dir = folder(files)
+  local loaded, faults = config.load(dir .. "/moontide.lua")
+  local said = {}
+  for i, fault in ipairs(faults or {}) do said[i] = config.describe(fault):gsub(dir:gsub("%p", "%%%0") .. "/", "") end
+  return loaded, table.concat(said, "\n"), dir
+end
+
+test("a file adds a kind of targets, whose keys are checked, with a module beside it", function()
+  local loaded, faults = load {
+    ["extensions/shelf.lua"] = GOOD,
+    ["extensions/shelves/shelf.lua"] = "return { open = function(e) return { path = e.target.path } end }",
+  }
+  eq(faults, "")
+  local environment = ok(loaded).apps.web.environments.staging
+  eq(environment.target, { kind = "shelf", path = "/srv" })
+  eq(require("targets").open(environment, loaded), { path = "/srv" })
+  local documented
+  for _, row in ipairs(require("config.manual").rows()) do
+    documented = documented or row.path:find("target{kind=shelf}.mode", 1, true) and row.doc
+  end
+  eq(documented, "Its mode.")
+  local _, said = load({ ["extensions/shelf.lua"] = GOOD }, 'pth = "x"')
+  has(said, 'moontide.lua:7: apps.web.environments.staging.target.pth: unknown key "pth" (did you mean path?)')
+  has(said, "target.path: is missing")
+end)
+
+test("without its folder there is no such kind", function()
+  local _, said = load { ["moontide.lua"] = CONFIG:format('path = "/srv"'):gsub("extensions = .-\n", "\n") }
+  has(said, 'unknown kind "shelf": must be one of docker, podman, command, kubernetes')
+  local _, missing = load { ["moontide.lua"] = CONFIG:format('path = "/srv"'):gsub('= "extensions"', '= "nowhere"') }
+  has(missing, "moontide.lua:2: extensions: nowhere does not exist")
+end)
+
+local FAULTS <const> = {
+  { "return 7", "bad.lua: is not an extension (it must end with: return extension { ... })" },
+  { "\nreturn extension {", "bad.lua:2: " },
+  { "\n\nerror 'broken'", "bad.lua:3: broken" },
+  { "local extension = require 'extension'\nreturn extension {\n  targte = {},\n}",
+    'bad.lua:3: targte: unknown key "targte" (did you mean target?)' },
+  { "local extension = require 'extension'\nreturn extension {\n  target = {\n    x = { doc = 'X.' },\n  },\n}",
+    "bad.lua:4: target.x.open: is missing" },
+  { "local extension = require 'extension'\nreturn extension {\n  target = {\n    x = {\n      open = 7 } } }",
+    "bad.lua:5: target.x.open: must be a function, not a number" },
+  { "local extension = require 'extension'\nreturn extension {\n  target = {\n    x = {\n      opne = 7 } } }",
+    'bad.lua:5: target.x.opne: unknown key "opne" (did you mean open?)' },
+  { "local extension = require 'extension'\nlocal function open() end\nreturn extension {\n  target = {\n"
+    .. "    x = { open = open, keys = {\n      a = 7,\n    } },\n  },\n}",
+    "bad.lua:6: target.x.keys.a: is not a shape of a key" },
+  { "local extension = require 'extension'\nlocal function open() end\nreturn extension {\n  target = {\n"
+    .. "    docker = { open = open },\n  },\n}",
+    'bad.lua:5: target.docker: the name is taken: stdlib/extensions/standard/init.lua has a target "docker"' },
+}
+
+test("what is wrong with a file is said with its line, and what to do", function()
+  for _, case in ipairs(FAULTS) do
+    local loaded, said = load { ["extensions/shelf.lua"] = GOOD, ["extensions/bad.lua"] = case[1] }
+    eq(loaded, nil)
+    has(said, "extensions/" .. case[2])
+  end
+  local _, said = load { ["extensions/a.lua"] = GOOD, ["extensions/b.lua"] = GOOD }
+  has(said, "extensions/b.lua:4: target.shelf: the name is taken: extensions/a.lua has a target")
+end)
+
+test("a file that others may write is not run", function()
+  local dir = folder { ["moontide.lua"] = CONFIG:format('path = "/srv"'), ["extensions/shelf.lua"] = GOOD }
+  ok(require("proc").run { "chmod", "g+w", dir .. "/extensions/shelf.lua" })
+  local _, faults = config.load(dir .. "/moontide.lua")
+  has(config.describe(ok(faults)[1]), "extensions/shelf.lua: may be written by others: an extension has all rights of")
+end)
+
+test("what the program has itself is written as the page for authors says", function()
+  for _, path in ipairs(require("base.sys").embedded_list()) do
+    local name = path:match("^stdlib/extensions/([^/]+)/init%.lua$")
+    if name then eq(require("extensions.folder").faults(path, require("extensions." .. name)), {}, name) end
+  end
+  for _, entry in ipairs(extensions.all "target") do ok(extensions.shape(entry).doc, entry.name) end
+end)
