@@ -60,6 +60,7 @@ end
 ---@param value any
 ---@param code? string
 ---@return boolean
+---@return_cast value Err else any
 function M.is(value, code)
   return type(value) == "table" and type(rawget(value, "code")) == "string"
     and (code == nil or rawget(value, "code") == code)

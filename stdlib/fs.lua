@@ -216,6 +216,7 @@ end
 
 ---@class TempDir
 ---@field path string
+---@field private handle core.fs.TempDir
 local TempDir = {}
 
 ---Removes the directory with everything in it. It is gone from its path at once.

@@ -369,7 +369,7 @@ end
 ---@class HttpAddress
 ---@field url string absolute, without user, password and fragment
 ---@field scheme "http"|"https"
----@field host string in lower case
+---@field host string In lower case.
 ---@field port string
 ---@field origin string "scheme://host:port", the port always there
 ---@field path string

@@ -30,7 +30,7 @@ local sys = require "base.sys"
 ---@field close fun(self: log.Sink)
 
 local ranks = { debug = 1, info = 2, warn = 3, error = 4 }
-local threshold = "info"
+local threshold = "info" ---@type log.Level
 local sink_runs = false
 
 local Sink = {}
@@ -207,7 +207,7 @@ function M.redactor() return core.redactor() end
 function M.configure(options)
   options = sys.plain(options)
   if type(options) ~= "table" then error("usage: log.configure{level=, format=, color=, burst=}", 2) end
-  local rest = {}
+  local rest = {} ---@type table
   for name, value in pairs(options) do rest[name] = value end
   if rest.level ~= nil then
     if not ranks[rest.level] then error('the log level is "debug", "info", "warn" or "error"', 2) end

@@ -255,6 +255,9 @@ end
 
 ---@class ProcHandle
 ---@field pid integer
+---@field private raw core.proc.Child
+---@field private program string
+---@field private timeout? Seconds
 local Handle = {}
 
 ---Waits until the child has ended. Closes its standard input first, and collects the output nobody reads.
@@ -317,6 +320,9 @@ end
 ---@async
 ---@param stream "stdout"|"stderr"|nil default: both, as they come
 ---@return fun(): string?, string?
+---@return nil
+---@return nil
+---@return table closer
 function Handle:lines(stream)
   local source, lines, names, first, last, ended = self.raw, {}, {}, 1, 0, false
   local feeds, flushes = {}, {}
@@ -364,7 +370,7 @@ local handle_face = facade.kind("proc.handle", { "pid" }, Handle, {
 -- The facade of a child that was started, and what is behind it; nil and the error.
 local function start(options)
   -- Made first: once the child runs nothing may fail before somebody can close it.
-  local self = { raw = false, pid = 0, program = options.argv[1], timeout = options.timeout }
+  local self = { raw = false --[[@as any]], pid = 0, program = options.argv[1], timeout = options.timeout }
   local face = handle_face(self)
   local handle, pid = raw.spawn(options)
   if not handle then

@@ -39,6 +39,7 @@ local M = {}
 ---@field body string
 ---@field params table<string, string> What the route's :names matched, decoded
 ---@field peer {uid: integer?, pid: integer?, address: string?} uid and pid on a unix socket, address on TCP
+---@field user? string Who it says that it is, once a gate knows.
 
 ---@class serve.Answer
 ---@field status? integer 200
@@ -204,6 +205,7 @@ end
 ---@class serve.Server
 ---@field port integer? The TCP port
 ---@field path string? The unix socket
+---@field private raw core.serve.Server
 local Server = {}
 
 --- Stops listening, waits until running requests are answered, and ends those that are not within the limit.

@@ -16,7 +16,7 @@ local M = {}
 ---@class StoreBlob
 
 ---@class StoreOptions
----@field readonly? boolean The file must exist and is not changed.
+---@field ["readonly"]? boolean The file must exist and is not changed.
 ---@field durable? boolean Commits are on the disk before they return (default); false: after the next durable commit
 ---  or checkpoint. A crash of the host loses nothing either way, a power cut may lose the last ones.
 ---@field busy_timeout? Seconds How long another process' lock is waited for, 1 by default.

@@ -38,11 +38,12 @@ function M.parse_iso(text)
   local sign, zh, zm = (zone or ""):match("^([+-])(%d%d):(%d%d)$")
   local offset
   if zone == "Z" or zone == "z" then offset = 0 end
-  if sign then offset = (tonumber(zh) * 60 + tonumber(zm)) * (sign == "+" and 60 or -60) end
-  if not offset or tonumber(mo) > 12 or tonumber(d) > 31 or tonumber(h) > 23 then
+  local function number(digits) return assert(math.tointeger(tonumber(digits))) end
+  if sign then offset = (number(zh) * 60 + number(zm)) * (sign == "+" and 60 or -60) end
+  if not offset or number(mo) > 12 or number(d) > 31 or number(h) > 23 then
     return errors.fail("invalid", "not an RFC 3339 time: " .. text:sub(1, 40), { op = "time.parse_iso" })
   end
-  local whole = core.utc(tonumber(y), tonumber(mo), tonumber(d), tonumber(h), tonumber(mi), tonumber(s))
+  local whole = core.utc(number(y), number(mo), number(d), number(h), number(mi), number(s))
   return whole - offset + (tonumber("0" .. fraction) or 0)
 end
 

@@ -167,6 +167,7 @@
 ---@field file string? where the policy decided
 ---@field line integer?
 ---@field traceback string? of an error that the policy itself made
+---@field alarm boolean? a person should hear of it
 
 ---@class Why
 ---@field app string
@@ -259,6 +260,8 @@
 ---@field reload fun(self): ReloadResult?, Err? err.faults: Fault[] when the new files are refused
 ---@field health fun(self): Health
 ---@field metrics fun(self): Metric[]
+---@field elsewhere nil|fun(self): any of one that stands by: where the host that acts is
+---@field config Config?
 ---@field repl_env table? what the prompt sees beside the API (engine, config, apps)
 ---@field run fun(self): true?, Err? polls and runs until stop, then closes; waits
 ---@field close fun(self) gives the state back, when neither run nor once will
@@ -397,7 +400,8 @@
 ---@field notify string[] names in Config.notify
 ---@field target TargetConfig
 ---@field verify VerifyConfig[]
----@field protected boolean no order takes it down
+---@field ["protected"] boolean no order takes it down
+---@field unknown_notify string[]? of a workload: names that the configuration does not have
 
 ---@class ChartConfig
 ---@field name string
@@ -424,6 +428,10 @@
 ---@field charts table<string, ChartConfig>? what an app follows that follows charts; its source is their addresses
 ---@field publish PublishConfig?
 ---@field env string[]? names of variables that commands of its policies get
+---@field lfs boolean|string|nil false: none; or the address of its server
+---@field submodules boolean?
+---@field workloads table<string, KeelWorkload>? of one that was found in a cluster
+---@field found boolean? in a cluster, not in the file
 ---@field poll Seconds
 ---@field environments table<string, EnvironmentConfig>
 ---@field environment_list EnvironmentConfig[] in the order of the file
@@ -434,6 +442,7 @@
 ---@field poll Seconds
 ---@field state string
 ---@field control string? path of the control socket
+---@field control_group string? whose members may use it, too
 ---@field leader LeaderConfig? absent: this host is alone
 ---@field scripts string? folder of policies; absent: the built-in ones
 ---@field listen {address: string, port: integer}? absent: no listener

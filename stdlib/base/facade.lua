@@ -14,14 +14,15 @@ local shapes = {} ---@type table<string, {fields: string[], methods: string[]}>
 ---@field framed? table<string, true> Methods that ask who called them: a tail call leaves its line there, too.
 
 ---Makes a kind of facade.
+---@generic T
 ---@param kind string What getmetatable and messages call it.
 ---@param fields string[]
----@param methods table<string, function> The methods of the class behind it, by the names that scripts may call.
+---@param methods T The methods of the class behind it, by the names that scripts may call.
 ---@param events? FacadeEvents
----@return fun(object: table): table of Makes the facade of an object.
+---@return fun(object: table): T of Makes the facade of an object.
 function M.kind(kind, fields, methods, events)
   local visible, face, names = {}, {}, {}
-  local objects = setmetatable({}, { __mode = "k" }) -- facade -> the object behind it
+  local objects = setmetatable({}, { __mode = "k" }) ---@type table<table, table> facade -> the object behind it
   for _, name in ipairs(fields) do visible[name] = true end
   for name, method in pairs(methods) do
     names[#names + 1] = name

@@ -12,7 +12,7 @@ function M.borrow(table) core = table end
 ---@class HttpHeaders: { [string]: string } Names in any case; several values of one name are joined by ", ".
 ---@field all fun(self: HttpHeaders, name: string): string[] Each value of a header, in order.
 
----@class HttpAnswer
+---@class (partial) HttpAnswer
 ---@field status integer
 ---@field headers HttpHeaders
 ---@field body string? Absent from a stream, and from an answer to a sink.
@@ -86,7 +86,7 @@ end
 
 Answer.__metatable = { __pairs = Answer.__pairs }
 
----@class HttpAnswer
+---@class (partial) HttpAnswer
 local documented = methods
 
 ---Decodes the body as JSON.
@@ -192,7 +192,7 @@ local KEPT <const> = { "status", "url", "elapsed", "http_version", "body" }
 ---@return string? why It is a stream.
 function M.plain(answer)
   if rawget(answer, STREAM) then return nil, "a stream ends with the host: ask without stream = true" end
-  local data, headers = { shown = rawget(answer, SHOWN) }, answer.headers
+  local data, headers = { shown = rawget(answer, SHOWN) }, answer.headers ---@type table, table
   for _, name in ipairs(KEPT) do data[name] = rawget(answer, name) end
   data.values, data.repeated, data.names = headers[1], rawget(headers, 2), headers[3]
   return data

@@ -94,6 +94,9 @@ function require_stdlib(name)
   return loaded[name]
 end
 
+---@class Prelude
+---@field new_env fun(require_fn: fun(name: string): any): table
+---@field find fun(name: string): function?
 loaded["base.prelude"] = { new_env = new_env, find = find }
 
 return function() return require_stdlib("people.main")() end

@@ -5,7 +5,7 @@ local M = {}
 ---@param text string
 ---@return string
 function M.unescape(text)
-  return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+  return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16) --[[@as integer]]) end))
 end
 
 -- Well-formed escapes, and nothing in what they mean that is not text.
@@ -29,7 +29,7 @@ function M.parse(sent)
     if part == "." or part == ".." then return nil end
   end
   local query = {}
-  for pair in rest:gmatch("[^&]+") do
+  for pair in (rest or ""):gmatch("[^&]+") do
     local name, value = pair:match("^([^=]*)=?(.*)$")
     name, value = decode((name:gsub("+", " "))), M.unescape((value:gsub("+", " ")))
     if not name or value:find("\0", 1, true) then return nil end

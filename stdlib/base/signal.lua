@@ -8,8 +8,7 @@ local M = {}
 M.catch = core.catch
 
 ---Waits for a caught signal.
----@async
----@type fun(): string
+---@type async fun(): string
 M.next_signal = core.next_signal
 
 return M

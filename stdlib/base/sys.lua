@@ -115,8 +115,7 @@ M.width = sys.width
 M.write = sys.write
 
 ---Waits for the next bytes; nil at the end.
----@async
----@type fun(fd: integer): string?
+---@type async fun(fd: integer): string?
 M.read = sys.read
 
 ---Sets the dead man's switch: the kernel ends the process with exit status 75 when the seconds pass before this is

@@ -59,7 +59,7 @@ end
 
 local escapes = setmetatable({}, { __index = function(self, char)
   local code = utf8.len(char) == 1 and utf8.codepoint(char)
-  local escape = false
+  local escape = false ---@type string|false
   if code and M.foul(code) then
     if code < 0x10000 then
       escape = ("\\u%04x"):format(code)

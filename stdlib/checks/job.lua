@@ -149,6 +149,8 @@ function Job:fail(words, said)
     { op = "verify", target = self.check.job })
 end
 
+---Says what it waits for, once.
+---@param words string
 function Job:progress(words)
   if self.words == words or not self.request.hooks then return end
   self.words = words

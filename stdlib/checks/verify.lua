@@ -21,7 +21,7 @@ local function probe(check, left)
     return nil, ("%s answered %d instead of %d%s"):format(check.http, answer.status, check.status,
       first ~= "" and ": " .. first or "")
   end
-  if check.contains and not answer.body:find(check.contains, 1, true) then
+  if check.contains and not (answer.body or ""):find(check.contains, 1, true) then
     return nil, ("%s does not say '%s'%s"):format(check.http, check.contains, first ~= "" and " but: " .. first or "")
   end
   return true
@@ -56,7 +56,7 @@ local function prove(check, request)
       return errors.fail("unhealthy", log.redact(("%s (%d attempt%s in %s)"):format(reason, attempts,
         attempts == 1 and "" or "s", time.words(within))), { op = "verify", target = check.http or check.command[1] })
     end
-    if request.hooks then request.hooks.progress(log.redact(reason)) end
+    if request.hooks then request.hooks.progress(log.redact(reason --[[@as string]])) end
     time.sleep(check.every)
   end
 end
@@ -83,7 +83,7 @@ end
 ---@return_overload nil, Err
 function M.run(list, request)
   for _, check in ipairs(list) do
-    local ok, err = true, nil
+    local ok, err = true, nil ---@type boolean?, Err?
     if not check.job then
       ok, err = prove(check, request)
     elseif request.cfg then

@@ -85,9 +85,10 @@ local CLOSES = { ["end"] = true, ["until"] = true }
 local BRACKETS = { ["("] = 1, ["{"] = 1, ["["] = 1, [")"] = -1, ["}"] = -1, ["]"] = -1 }
 
 ---@class LineScan
----@field tokens LineToken[]
+---@field tokens table<integer, LineToken>
 ---@field at integer
 ---@field names table<string, LineNode|boolean>
+---@field json? boolean
 local Scan = {}
 Scan.__index = Scan
 
@@ -177,7 +178,7 @@ end
 function Scan:assignment()
   local _, name = self:peek()
   local line = self.tokens[self.at].line
-  local target, key = nil, name ---@type table?, string
+  local target, key = nil, name ---@type table?, any
   local at = self.at + 1
   while true do
     local token, second, third = self.tokens[at], self.tokens[at + 1], self.tokens[at + 2]

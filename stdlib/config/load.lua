@@ -122,9 +122,7 @@ local DECODERS = { lua = decode_lua, json = decode_json, yaml = decode_yaml, yml
 ---@param text string
 ---@param path string
 ---@return any value nil: it cannot be read
----@return (fun(keys: any[]): integer?)|Fault[] line finds the line of a key path; or what is wrong
----@return_overload nil, Fault[]
----@return_overload any, fun(keys: any[]): integer?
+---@return any line finds the line of a key path, fun(keys: any[]): integer?; or what is wrong, Fault[]
 function M.parse(text, path)
   local decode = DECODERS[path:match("%.(%a+)$")]
   if not decode then
@@ -196,10 +194,10 @@ function M.load(path, options)
   local written, wrong = require("base.text").of_file(text)
   if not written then return one(path, wrong) end
   local value, found = M.parse(written, path)
-  if value == nil then return nil, found --[=[@as Fault[]]=] end
+  if value == nil then return nil, found end
   local dir = M.absolute(path):match("^(.*)/[^/]*$")
   return M.check(value, {
-    file = path, line = found --[[@as function]], dir = dir == "" and "/" or dir,
+    file = path, line = found, dir = dir == "" and "/" or dir,
     scripts = options and options.scripts, state = options and options.state,
   })
 end

@@ -90,7 +90,7 @@ end
 local function ask(socket)
   local answer, err = http.get("http://docker/version", { unix = socket, timeout = LOOK, max_body = 1 << 20 })
   if not answer then return nil, unreachable(socket, err) end
-  local about = answer.status == 200 and json.decode(answer.body)
+  local about = answer.status == 200 and json.decode(answer.body or "")
   local newest, oldest
   if type(about) == "table" then newest, oldest = about.ApiVersion, about.MinAPIVersion end
   if not number(newest) and not errors.passing(answer.status) then

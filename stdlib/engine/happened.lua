@@ -10,6 +10,9 @@ local LEFT_OUT <const> = { output = true, progress = true }
 ---@class Happened
 ---@field private first integer number of the oldest that is kept
 ---@field private last integer number of the newest; 0: nothing yet
+---@field private list table<integer, Event>
+---@field private signal Signal
+---@field private since Wall
 local Happened = {}
 Happened.__index = Happened
 
@@ -23,9 +26,8 @@ end
 function Happened:add(event)
   if LEFT_OUT[event.event] then return end
   self.last = self.last + 1
-  local kept = {}
+  local kept = { id = self.last } ---@type table
   for key, value in pairs(event) do kept[key] = value end
-  kept.id = self.last
   self.list[self.last] = kept
   while self.last - self.first >= KEPT do
     self.list[self.first] = nil

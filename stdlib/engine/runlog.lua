@@ -8,6 +8,12 @@ local MAX_LINE <const> = 4000
 local PIECE <const> = 256 * 1024   -- bytes read for one answer
 
 ---@class RunLogWriter
+---@field private path string
+---@field private size integer
+---@field private lines string[]
+---@field private writing boolean
+---@field private wake Signal
+---@field private written Signal
 local Writer = {}
 Writer.__index = Writer
 

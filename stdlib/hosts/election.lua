@@ -18,6 +18,8 @@ local M = {}
 ---@field object? any The store's own.
 
 ---@class LeaseStore
+---@field namespace? string
+---@field name? string
 ---@field get fun(self: LeaseStore): LeaseRecord?, Err? not_found: there is none.
 ---@field create fun(self: LeaseStore, record: LeaseRecord): LeaseRecord?, Err? exists, conflict: another was faster.
 ---@field update fun(self: LeaseStore, record: LeaseRecord): LeaseRecord?, Err? conflict: it is another one by now.
@@ -35,13 +37,23 @@ local M = {}
 
 ---@class Election
 ---@field identity string
+---@field store LeaseStore
+---@field duration Seconds
+---@field renew Seconds
+---@field retry Seconds
+---@field clock fun(): number
+---@field wall fun(): number
+---@field random fun(): number
+---@field on_change fun(holder: string?, record: LeaseRecord)
 ---@field leading boolean
 ---@field generation? integer While leading: rises with every holder.
 ---@field observed? LeaseRecord As it was seen last.
----@field observed_at? number Monotonic: when it was first seen so.
----@field renewed_at? number Monotonic: before the renewal that worked was asked for.
+---@field observed_at number Monotonic: when it was first seen so; set with `observed`.
+---@field renewed_at number Monotonic: before the renewal that worked was asked for; set before it leads.
 ---@field problem? Err What the last attempt failed with, until one works.
 ---@field wake Signal Ends a wait early.
+---@field private turn Signal
+---@field private trying boolean
 ---@field private missing_at? number
 ---@field private floor integer The most transitions that we know of.
 local Election = {}
@@ -254,7 +266,7 @@ end
 ---@return string? holder
 function Election:holder()
   if self.leading then return self.identity end
-  return taken(self) and self.observed.holder or nil
+  return taken(self) and assert(self.observed).holder or nil
 end
 
 ---Seconds until the next attempt of a candidate: the retry, or sooner when what it saw runs out.
@@ -323,7 +335,7 @@ end
 function Election:release(limit)
   if not self.leading then return false end
   self.leading = false
-  local now, last = M.micro_time(self.wall()), self.observed
+  local now, last = M.micro_time(self.wall()), assert(self.observed)
   local record = {
     duration = 1, acquired = now, renewed = now, transitions = last.transitions, version = last.version,
     object = last.object,

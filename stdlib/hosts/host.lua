@@ -28,6 +28,7 @@ local UNFINISHED <const> = 75 -- exit status, as the dead man's switch has it
 ---@field world? World
 
 ---@class TurnHost
+---@field options HostOptions
 ---@field config Config
 ---@field election Election
 ---@field engine? Engine
@@ -36,6 +37,9 @@ local UNFINISHED <const> = 75 -- exit status, as the dead man's switch has it
 local Host = {}
 Host.__index = Host
 
+---Shows what the host itself does.
+---@param text string
+---@param level? log.Level
 function Host:note(text, level)
   self.options.on_event { at = time.now(), event = "host", level = level or "info", text = text }
 end
@@ -136,7 +140,7 @@ end
 -- Opens the state. The lock of a dead host is gone with its process; that of one on another machine goes when the file
 -- server has noticed.
 local function take_over(self)
-  local began, said = time.monotonic(), 0
+  local began, said = time.monotonic(), 0 ---@type number, number
   while true do
     local engine, err = open(self)
     if engine and (self.lost or self.stopping) then

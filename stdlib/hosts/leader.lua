@@ -60,7 +60,7 @@ function M.take(config)
   local leads, err = e:try()
   if not leads then
     return nil, err or errors.new("busy", ("another host acts: %s"):format(e:holder() or "it was faster"),
-      { op = "leader", target = config.leader.lease })
+      { op = "leader", target = assert(config.leader).lease })
   end
   local keeping = task.start({ name = "lead", detached = true }, function()
     e:keep(function() sys.deadman(math.max(0.001, e:left() - (e.duration - e.renew) / 2)) end)
@@ -86,7 +86,7 @@ function M.status(e)
   local store = e.store
   return {
     holder = e:holder(), identity = e.identity, generation = e.leading and e.generation or nil,
-    since = e.leading and e.observed and time.parse_iso(e.observed.acquired) or nil,
+    since = e.leading and e.observed and time.parse_iso(e.observed.acquired or "") or nil,
     lease = ("%s/%s"):format(store.namespace or "?", store.name or "?"),
     error = e.problem and errors.plain(e.problem) or nil,
   }

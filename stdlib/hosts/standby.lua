@@ -8,6 +8,7 @@ local errors, sys, task, time = require "errors", require "base.sys", require "t
 ---@field config Config
 ---@field started_at Wall
 ---@field stopping boolean
+---@field reload fun(): ReloadResult?, Err? The host's.
 ---@field trouble? string Why the state could not be opened when this host led; for the operator.
 local Standby = {}
 Standby.__index = Standby

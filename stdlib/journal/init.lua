@@ -45,7 +45,7 @@ end
 ---Opens the journal of a state folder, making or migrating it.
 ---@async
 ---@param dir string
----@param options? {readonly?: boolean, fresh?: boolean} fresh: it may be begun anew where there was one
+---@param options? {["readonly"]?: boolean, fresh?: boolean} fresh: it may be begun anew where there was one
 ---@return Journal? journal
 ---@return Err? err not_found: readonly, and there is none.
 ---@return_overload nil, Err

@@ -74,7 +74,7 @@ function Console:event(event)
   local ok, err = pcall(function()
     if self.json then
       if event.event == "progress" then return end
-      local line = {}
+      local line = {} ---@type table
       for key, value in pairs(event) do line[key] = value end
       line.time = time.iso(event.at)
       self.out:line(log.redact(wire.encode(line)))

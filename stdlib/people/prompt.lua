@@ -8,7 +8,7 @@ local errors = require "errors"
 local hash = require "hash"
 local inspect = require "base.inspect"
 local log = require "log"
-local prelude = require "base.prelude"
+local prelude = require("base.prelude") --[[@as Prelude]]
 local sandbox = require "policy.sandbox"
 local sys = require "base.sys"
 local task = require "task"
@@ -32,6 +32,8 @@ local SESSIONS = 16 -- at once
 
 ---@class Session
 ---@field env table
+---@field private printed integer
+---@field private on_output? fun(text: string)
 local Session = {}
 Session.__index = Session
 
@@ -65,6 +67,8 @@ function M.open(extra)
   return self
 end
 
+---Shows what a command prints, up to a limit.
+---@param text string
 function Session:print(text)
   if not self.on_output or self.printed > OUTPUT then return end
   self.printed = self.printed + #text
@@ -84,7 +88,7 @@ function M.compile(code, env)
   local chunk = sys.compile("return " .. code .. "\n;", "=prompt", env)
   if chunk then return chunk end
   local message
-  chunk, message = sys.compile(code, "=prompt", env)
+  chunk, message = sys.compile(code, "=prompt", env) ---@cast message string
   if chunk then return chunk end
   -- The parser names the end of the text when it wanted more. lua.c looks at the statement only; an
   -- expression such as `1 +` wants more, too.
@@ -109,11 +113,10 @@ end
 
 -- A command that consumed its deadline, budget or memory ends with its own error; all others keep their
 -- words.
-local function describe(err)
-  if errors.is(err) then
-    return { state = "error", message = log.redact(tostring(err)), code = err.code }
-  end
-  return { state = "error", message = log.redact(tostring(err)) }
+local function describe(err, elapsed)
+  return {
+    state = "error", message = log.redact(tostring(err)), code = errors.is(err) and err.code or nil, elapsed = elapsed,
+  }
 end
 
 --- Runs a command and waits for its end.
@@ -142,7 +145,7 @@ function Session:eval(code, options)
     end)
   end)
   local timeout = math.min(options.timeout or DEADLINE, LONGEST)
-  local results = table.pack(run:join(timeout))
+  local results = table.pack(run:join(timeout)) --[[@as {n: integer, [integer]: any}]]
   local elapsed = time.monotonic() - started
   if results[1] == nil then
     local err = results[2]
@@ -150,15 +153,9 @@ function Session:eval(code, options)
       run:cancel()
       err = errors.new("deadline", ("the command was ended after %g s"):format(timeout))
     end
-    local reply = describe(err)
-    reply.elapsed = elapsed
-    return reply
+    return describe(err, elapsed)
   end
-  if results[1] == false then
-    local reply = describe(results[2])
-    reply.elapsed = elapsed
-    return reply
-  end
+  if results[1] == false then return describe(results[2], elapsed) end
   local values = {}
   for i = 2, results.n do
     values[i - 1] = log.redact(inspect.text(results[i], { items = 500, text = 8192 }))
@@ -170,6 +167,9 @@ end
 -- ---- sessions of a host ----
 
 ---@class Sessions
+---@field private engine Engine
+---@field private open table<string, Session>
+---@field private count integer
 local Sessions = {}
 Sessions.__index = Sessions
 

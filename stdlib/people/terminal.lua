@@ -137,6 +137,8 @@ function M.isatty(fd) return sys.isatty(fd) end
 ---@field color boolean
 ---@field width integer
 ---@field closed boolean the reader went away
+---@field private fd integer
+---@field private sink? fun(text: string)
 local Output = {}
 Output.__index = Output
 

@@ -321,8 +321,10 @@ end
 
 -- ---- what the run does within itself ----
 
--- Waits until `wake` is called for the list; not when it need not, which is asked in the same moment.
+---Waits until `wake` is called for the list; not when it need not, which is asked in the same moment.
 ---@async
+---@param list BranchWait[]
+---@param need_not? fun(): boolean
 function Branches:wait_in(list, need_not)
   local wait = wait_of(self:here())
   local waits = sys.whole(function()

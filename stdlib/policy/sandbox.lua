@@ -2,7 +2,7 @@
 --
 -- exec_env: for people's own scripts, tests and the prompt: the whole public API, plus modules beside the script.
 -- Policies get a stricter one, made in policy/load.lua.
-local prelude = require "base.prelude"
+local prelude = require("base.prelude") --[[@as Prelude]]
 local sys = require "core.sys"
 
 local M = {}
@@ -11,7 +11,7 @@ local M = {}
 ---@param dir? string The script's folder; nil: no files.
 ---@return table env
 function M.exec_env(dir)
-  local loaded, env = {}, nil
+  local loaded, env = {}, nil ---@type table<string, any>, any
   local function find(name)
     if name:match("^core%.") or name == "base.prelude" then error("'" .. name .. "' is not for scripts", 3) end
     if loaded[name] ~= nil then return loaded[name] end

@@ -13,6 +13,12 @@ local WORDS <const> = 4 -- lines of a failed program's output in its error
 local LOOK_EVERY <const> = 1
 
 ---@class CommandTarget: Target
+---@field app string
+---@field environment string
+---@field config table
+---@field cwd string
+---@field folder string
+---@field memory string
 local Command = {}
 Command.__index = Command
 

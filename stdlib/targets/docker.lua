@@ -24,6 +24,11 @@ local LOOK_EVERY <const> = 0.05
 local label, release_of = containers.label, containers.release
 
 ---@class DockerTarget: Target
+---@field environment EnvironmentConfig
+---@field config table
+---@field cfg Config
+---@field engine DockerEngine
+---@field name string
 local Docker = { takes_over = true }
 Docker.__index = Docker
 

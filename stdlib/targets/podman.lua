@@ -22,6 +22,11 @@ local INHERIT <const> = {
 }
 
 ---@class PodmanTarget: Target
+---@field environment EnvironmentConfig
+---@field config table
+---@field cfg Config
+---@field name string
+---@field folder string
 local Podman = {}
 Podman.__index = Podman
 
@@ -125,8 +130,8 @@ function Podman:health(details)
   end
   if now - known.at < seconds(probe.Interval) then return known.verdict end
   known.at = now
-  local ok, err = self:call { "healthcheck", "run", details.Id, timeout = seconds(probe.Timeout) + CALL }
-  if ok then
+  local _, err = self:call { "healthcheck", "run", details.Id, timeout = seconds(probe.Timeout) + CALL }
+  if not err then
     known.verdict = "healthy"
   elseif err.message:find("turned unhealthy", 1, true) or err.status == 1
     and now - known.since >= seconds(probe.StartPeriod) and health.FailingStreak + 1 >= probe.Retries then
@@ -206,7 +211,7 @@ end
 ---The YAML of a release: as it was good then when it comes back, from the configured file otherwise.
 ---@private
 function Podman:manifest(request)
-  local text, path = nil, self.config.yaml
+  local text, path = nil, self.config.yaml ---@type string?, string
   if request.restored then
     for _, name in ipairs { "good", "before" } do
       local kept, err = self:kept(name)
@@ -238,11 +243,11 @@ local function login(self, image, dir)
   local host = repository.host == "registry-1.docker.io" and "docker.io" or repository.host
   if repository.plain then argv[1] = "--tls-verify=false" end
   if known.username then
-    local password, err = known.password:reveal()
+    local password, err = assert(known.password):reveal()
     if not password then return nil, err end
     local auth = hash.base64(known.username .. ":" .. password)
     log.secret(auth)
-    local body = json.encode { auths = { [host] = { auth = auth } } }
+    local body = assert(json.encode { auths = { [host] = { auth = auth } } })
     local ok
     ok, err = fs.write(dir .. "/auth.json", body, { mode = 384, sync = false })
     if not ok then return nil, err end
@@ -317,7 +322,7 @@ end
 function Podman:apply(request)
   local wanted, err = self:manifest(request)
   if not wanted then return nil, err end
-  local list, there, ok
+  local list, there, ok, _
   task.all {
     function() list, err = self:containers() end,
     function() there = self:call { "image", "exists", request.image } end,
@@ -333,13 +338,13 @@ function Podman:apply(request)
   if ok then ok, err = self:keep("applied", header(request) .. wanted.text) end
   if ok then ok, err = self:remove_strangers(list, wanted.pods) end
   if not ok then return nil, err end
-  ok, err = self:play(self.folder .. "/applied.yaml", request.hooks)
-  if ok then return true end
+  _, err = self:play(self.folder .. "/applied.yaml", request.hooks)
+  if not err then return true end
   local words = err.message
   local good = self:kept("good")
   if good and good.release ~= request.release then -- back as it was
-    ok, err = self:play(good.path, request.hooks)
-    words = words .. (ok and "; what ran before is back" or "; what ran before did not come back: " .. err.message)
+    _, err = self:play(good.path, request.hooks)
+    words = words .. (err and "; what ran before did not come back: " .. err.message or "; what ran before is back")
   end
   return errors.fail("unhealthy", "it cannot start: " .. words, { op = "target.apply", target = self.name })
 end

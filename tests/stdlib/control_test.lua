@@ -289,6 +289,16 @@ test("what is printed arrives while the command runs", function()
   eq({ arrived[1], arrived[2] }, { "a\n", "b\n" })
 end)
 
+test("a line that is no object is an error of the protocol", function()
+  local dir = ok(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  local server <close> = ok(require("serve").listen {
+    unix = dir.path .. "/s", handler = function() return { status = 200, body = "7\n" } end,
+  })
+  local host = client.open(dir.path, server.path)
+  fails("protocol", host:stream("POST", "/v1/repl", { code = "1" }, function() end))
+end)
+
 test("a client that goes away ends its command", function()
   local host, engine = open()
   local begun = false

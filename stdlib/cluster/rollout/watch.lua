@@ -277,6 +277,11 @@ local function lost(reflector)
   if err and reflector.failures >= FAILURES and (err.code == "denied" or err.code == "unauthorized") then return err end
 end
 
+---Waits for the rollout of an object.
+---@async
+---@param object table
+---@return true? ok
+---@return Err? err
 function Watch:run(object)
   local last = time.monotonic() + self.timeout
   local followed <close>, problem = self:follow(object)

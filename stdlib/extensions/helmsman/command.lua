@@ -28,6 +28,9 @@ local GRACE <const> = 20 -- helm notes that a release failed when it is told to 
 ---@field attempt string? what tells this call from others of the same release
 
 ---@class HelmsmanCommand: HelmsmanRunner
+---@field config table
+---@field cfg Config
+---@field folder string
 local Command = {}
 Command.__index = Command
 

@@ -23,6 +23,11 @@ local HOPELESS <const> = {
 }
 
 ---@class HelmsmanJob: HelmsmanRunner
+---@field config table
+---@field place {app: string, environment: string}
+---@field client KubernetesClient
+---@field namespace string
+---@field cronjob string
 local Job = {}
 Job.__index = Job
 
@@ -59,7 +64,7 @@ function M.working(client, context, namespace, cronjob, own)
   local query = cronjob and {} or { labelSelector = CONTEXT_LABEL .. "=" .. label(context) }
   local found, err = client:list(kubernetes.path("job", namespace), query)
   if not found then return nil, err end
-  local names = { others = {}, own = {} }
+  local names = { others = {}, own = {} } ---@type {others: string[], own: string[]}
   for _, job in ipairs(found.items) do
     local meta = job.metadata
     local counts = (meta.labels or {})[CONTEXT_LABEL] == label(context)
@@ -141,7 +146,7 @@ local function made_of(self, template, act, call)
   local program, kept = words_of(self, container)
   if not program then return nil, kept end
   container.command = program[1] and json.array(program) or nil
-  container.args = json.array(flags.make(self.config, act, kept))
+  container.args = json.array(flags.make(self.config, act, kept --[=[@as string[]?]=]))
   set_env(container, call.env)
   spec.backoffLimit, spec.ttlSecondsAfterFinished = 0, KEEP
   spec.activeDeadlineSeconds = math.ceil(call.timeout)
@@ -154,7 +159,7 @@ local function made_of(self, template, act, call)
   labels["app.kubernetes.io/managed-by"], labels[CONTEXT_LABEL] = "moontide", label(self.config.context)
   annotations["moontide.dev/app"], annotations["moontide.dev/environment"] = self.place.app, self.place.environment
   annotations["moontide.dev/release"] = tostring(call.release)
-  local what = json.encode { act, container.args, container.env, call.attempt or "" }
+  local what = assert(json.encode { act, container.args, container.env, call.attempt or "" })
   local name = prefix(self.place, call.release) .. act:gsub(" ", "-") .. "-" .. hash.sha256(what):sub(1, 8)
   return {
     apiVersion = "batch/v1", kind = "Job", spec = spec,

@@ -32,7 +32,7 @@ local function of_file(files, context)
     }
   end
   local as = said.impersonate
-  if as then
+  if as then ---@cast as {user: string, uid?: string, groups: string[], extra: table<string, string[]>}
     user.as, user["as-uid"], user["as-groups"] = as.user, as.uid, as.groups[1] and json.array(as.groups) or nil
     user["as-user-extra"] = next(as.extra) and as.extra or nil
   end
@@ -81,14 +81,14 @@ function M.write(path, name, cfg, root)
   end
   local found, err = find(config, root)
   if not found then return nil, err end
-  local text = json.encode {
+  local text = assert(json.encode {
     apiVersion = "v1", kind = "Config", ["current-context"] = found.context,
     clusters = json.array { { name = found.context, cluster = found.cluster } },
     users = json.array { { name = found.context, user = found.user } },
     contexts = json.array { { name = found.context, context = {
       cluster = found.context, user = found.context, namespace = config.namespace or found.namespace,
     } } },
-  }
+  })
   return fs.write(path, text, { mode = 384, sync = false }) -- 0600; JSON is YAML
 end
 

@@ -166,7 +166,7 @@ function M.failure(said, how, fields)
   local bad = guilty(entries)
   for _, words in ipairs(bad) do
     local code, message = judge(words)
-    if code then
+    if code then ---@cast message string
       local release = words:match("command for release %[(.-)%]")
       if release and not message:find("release " .. release, 1, true) then
         message = ("release %s: %s"):format(release, message)
@@ -182,7 +182,7 @@ function M.failure(said, how, fields)
   local loose = {}
   for _, entry in ipairs(entries) do loose[#loose + 1] = entry.text end
   local code, message = judge(table.concat(loose, "\n"))
-  if code then return errors.new(code, "helmsman: " .. log.redact(message), fields) end
+  if code then return errors.new(code, "helmsman: " .. log.redact(assert(message)), fields) end
   local words = require("targets").last_words(said, 3)
   return errors.new("failed", ("helmsman ended with %s%s"):format(how,
     words ~= "" and "; it said: " .. words or " and said nothing"), fields)

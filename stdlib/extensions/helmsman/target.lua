@@ -18,6 +18,13 @@ local LOOK_EVERY <const> = 3
 local PENDING_WAIT <const> = 120 -- seconds that somebody else's helm gets to end
 
 ---@class HelmsmanTarget: Target
+---@field app string
+---@field environment string
+---@field config table
+---@field cfg Config
+---@field folder string
+---@field memory string
+---@field pending_wait Seconds How long somebody else's Helm release that is under way is waited for.
 ---@field destroy fun(self, request: TargetRequest): true?, Err? Takes everything of the context down.
 local Helmsman = {}
 Helmsman.__index = Helmsman

@@ -87,6 +87,9 @@ end
 
 ---A workload is another one now. What its policies ask next is answered with what it is. Most changes are news of its
 ---status or of its images, and make no other app.
+---@param kind string
+---@param workload? KeelWorkload
+---@param old? KeelWorkload
 function Source:note(kind, workload, old)
   local known = workload and self.known[workload.namespace .. "/" .. workload.name]
   if known and known.app.workloads[kind] then

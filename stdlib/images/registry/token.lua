@@ -61,7 +61,7 @@ end
 function M.credentials(where)
   local config = where.config
   if not config.username then return nil end
-  local password, err = config.password:reveal()
+  local password, err = assert(config.password):reveal()
   if not password then return nil, err end
   return { user = config.username, password = password }
 end

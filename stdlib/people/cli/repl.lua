@@ -74,6 +74,9 @@ function Input:fill()
 end
 
 ---The next line without its end; nil at the end of the input. The last one may lack its newline.
+---@async
+---@return string?
+---@return string? wrong
 function Input:line()
   while true do
     local line, rest = self.pending:match("^([^\n]*)\n(.*)$")
@@ -89,6 +92,10 @@ function Input:line()
   end
 end
 
+---The next bytes; nil when the input ends before.
+---@async
+---@param count integer
+---@return string?
 function Input:bytes(count)
   while #self.pending < count do
     if not self:fill() then return nil end

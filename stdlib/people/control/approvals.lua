@@ -16,7 +16,7 @@ local function refuse(status, words) return answer(status, { error = words }) en
 
 ---Refuses who may not come in, and notes who says so, where the request tells; needs its head only.
 ---@async
----@param engine Engine
+---@param engine EngineState
 ---@param request serve.Request
 ---@return table? refusal
 function M.gate(engine, request)
@@ -106,7 +106,7 @@ local function require_votes(engine, body)
   local votes = math.type(body.votesRequired) == "integer" and body.votesRequired
   if not votes or votes < 0 or votes > 100 then return refuse(400, "votesRequired should be between 0 and 100") end
   if body.provider ~= nil and body.provider ~= "kubernetes" then return refuse(400, "unsupported provider") end
-  local kind, namespace, name = tostring(body.identifier or ""):match("^(%l+)/([^/]+)/([^/]+)$")
+  local kind, namespace, name = tostring(body.identifier or ""):match("^(%l+)/([^/]+)/([^/]+)$") ---@cast kind string
   local app = kind and engine.config.apps[namespace .. "/" .. name]
   local environment = app and app.follows == "workload" and app.environments[kind]
   if not environment then
@@ -141,8 +141,9 @@ function M.handle(engine, request)
   end
   local body = json.decode(request.body or "")
   if type(body) ~= "table" or body == json.null then return refuse(400, "the body must be a JSON object") end
-  local ok, reply = pcall(request.method == "PUT" and require_votes or act, engine, body, request.user)
-  if ok then return reply end
+  local answer_to = request.method == "PUT" and require_votes or act
+  local ok, reply = pcall(answer_to, engine, body, request.user)
+  if ok then return reply --[[@as table]] end
   if errors.is(reply, "cancelled") or errors.is(reply, "deadline") then error(reply, 0) end
   return refuse(500, tostring(errors.wrap(reply).message))
 end

@@ -164,8 +164,8 @@ end
 local function events(engine, request)
   local asked, wait = event_query(request)
   if request.query.follow == "1" then
-    local reply = answer(200, {})
-    reply.headers["Content-Type"], reply.body = "application/x-ndjson", stream(engine, asked)
+    local reply = answer(200, {}, { ["Content-Type"] = "application/x-ndjson" }) ---@type serve.Answer
+    reply.body = stream(engine, asked)
     return reply
   end
   local last = time.monotonic() + wait

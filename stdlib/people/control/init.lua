@@ -34,10 +34,10 @@ function M.door(config)
   return ("%s/control-%s.sock"):format(config.state, (name:gsub("[^%w.-]", "_"):sub(1, 63)))
 end
 
-local function answer(status, value)
+local function answer(status, value, type)
   return {
     status = status,
-    headers = { ["Content-Type"] = "application/json", ["Moontide-Api"] = tostring(wire.VERSION) },
+    headers = { ["Content-Type"] = type or "application/json", ["Moontide-Api"] = tostring(wire.VERSION) },
     body = wire.encode(value) .. "\n",
   }
 end
@@ -116,10 +116,9 @@ local function run_log(engine, request, id)
   local piece, err = engine:run_log(run, offset)
   if not piece then return refuse(err) end
   if request.query.follow ~= "1" then return answer(200, piece) end
-  local stream = answer(200, {})
-  stream.headers["Content-Type"] = "application/x-ndjson"
+  local stream = answer(200, {}, "application/x-ndjson") ---@type serve.Answer
   stream.body = function(write)
-    local silent, before = 0, offset
+    local silent, before = 0, offset ---@type number, integer
     while true do
       if #piece.entries > 0 or piece.done then
         write_slices(write, piece, before)
@@ -386,6 +385,7 @@ end
 ---From now on this one answers; the doors stay open.
 ---@param engine Engine|Standby
 function Control:switch(engine)
+  ---@cast engine Engine
   self.doors = { handler = M.handler(engine), gate = M.public_gate(engine), public_handler = M.public_handler(engine) }
 end
 

@@ -65,6 +65,8 @@ end
 ---@return boolean allowed
 ---@return Err|string|nil who The user that it names; or unauthorized, rate_limited (with retry_after), denied (there is
 --- no token), internal.
+---@return_overload true, string?
+---@return_overload false, Err
 function M.check(config, request, options)
   local secret = config and config.api and config.api.token
   if not secret then

@@ -66,7 +66,7 @@ end
 ---@param escaped string
 ---@return string
 function M.unescape(escaped)
-  return (escaped:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+  return (escaped:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16) --[[@as integer]]) end))
 end
 
 --- Reads the query of an address: "a=1&b=2".

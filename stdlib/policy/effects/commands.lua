@@ -40,18 +40,18 @@ end
 ---@return any spec
 function M.prepare(c, spec)
   if type(spec) ~= "table" then return spec end -- proc.lua says what is wrong with it
-  local copy = {}
+  local copy, place = {}, assert(c.place)
   for k, v in next, spec do copy[k] = v end
   if copy.inherit ~= nil then
     error("proc.run: name the host's variables in the app's `env` in the configuration, not in 'inherit'", 3)
   end
   for _, name in ipairs(STREAMS) do copy[name] = stream_of(c, name, copy[name]) end
   if copy.cwd == nil then
-    copy.cwd = c.place:folder()
+    copy.cwd = place:folder()
   elseif type(copy.cwd) == "string" then
-    copy.cwd = files.below(c.place, copy.cwd, "proc.run: option 'cwd'")
+    copy.cwd = files.below(place, copy.cwd, "proc.run: option 'cwd'")
   end
-  copy.inherit = c.place.app.env
+  copy.inherit = place.app.env
   for _, name in ipairs(copy.inherit or {}) do
     local value = is_secret(name) and sys.env(name)
     if value and #value >= 8 then log.secret(value) end

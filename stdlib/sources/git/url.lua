@@ -43,7 +43,9 @@ local function with_authority(text, scheme, rest)
   if userinfo and (userinfo == "" or userinfo:find "^%-" or userinfo:find "[^%w%.%-_~%%+]") then
     return refuse(text, "the user name in the address is not acceptable")
   end
-  local user = userinfo and userinfo:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
+  local user = userinfo and userinfo:gsub("%%(%x%x)", function(hex)
+    return string.char(tonumber(hex, 16) --[[@as integer]])
+  end)
   if user and user:find "[%c:]" then return refuse(text, "the user name in the address is not acceptable") end
   local host, port = hostport:match "^(.-):(%d+)$"
   host = (host or hostport):lower()

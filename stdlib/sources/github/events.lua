@@ -34,6 +34,7 @@ local USUAL_INTERVAL, ANONYMOUS_INTERVAL = 60, 120
 ---@field private etag string?
 ---@field private next_at number monotonic; not asked before
 ---@field private primed boolean
+---@field private interval Seconds
 ---@field last integer number of the newest event
 local Feed = {}
 Feed.__index = Feed
