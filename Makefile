@@ -31,7 +31,7 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -W
 BASE := -std=c11 -D_GNU_SOURCE -fstack-protector-strong -fno-common -fPIE
 LINK := -pie -Wl,-z,relro,-z,now
 
-CFLAGS_debug   := -Og -g -Werror -DMOONTIDE_KILLPOINTS
+CFLAGS_debug   := -O0 -g -Werror -DMOONTIDE_KILLPOINTS
 CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2
 CFLAGS_asan    := -O1 -g3 -Werror -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
                   -DMOONTIDE_KILLPOINTS
