@@ -362,8 +362,8 @@ static int l_redactor_gc(lua_State *L)
     return 0;
 }
 
-/* guard(fn, ...) -> true | false, err: calls a sink; a pcall without continuation, so it cannot wait */
-static int l_guard(lua_State *L)
+/* pcall(fn, ...) -> true | false, err: calls a sink; a pcall without continuation, so it cannot wait */
+static int l_pcall(lua_State *L)
 {
     int status = lua_pcall(L, lua_gettop(L) - 1, 0, 0);
 
@@ -397,7 +397,7 @@ static const luaL_Reg service_metamethods[] = {
 static const luaL_Reg functions[] = {
     {"write", l_write},       {"configure", l_configure}, {"looks", l_looks},
     {"secret", l_secret},     {"forget", l_forget},       {"redact", l_redact},
-    {"redactor", l_redactor}, {"guard", l_guard},         {NULL, NULL},
+    {"redactor", l_redactor}, {"pcall", l_pcall},         {NULL, NULL},
 };
 
 int luaopen_core_log(lua_State *L)

@@ -216,7 +216,7 @@ static int l_read(lua_State *L)
     return op_wait(L, &r->op, read_finish);
 }
 
-/* ---- what error messages and the rooms of the stdlib ask ---- */
+/* ---- what error messages and the modules of the stdlib ask ---- */
 
 /* traceback([message]): for error handlers. */
 static int l_traceback(lua_State *L)

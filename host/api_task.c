@@ -1,4 +1,4 @@
-/* core.task: tasks for scripts. Waiting: handle:join, signal:wait.
+/* core.task: tasks for scripts. Waiting: handle:join, and wait of a task.signal.
  *
  * A handle holds the task while it runs and its results afterwards (user value 1). */
 #include <string.h>
@@ -254,9 +254,9 @@ static int l_on_unhandled(lua_State *L)
     return 0;
 }
 
-/* ---- signals: wait until somebody notifies; a notification without a waiter is kept, once ---- */
+/* ---- task.signal: wait until somebody notifies; a notification without a waiter is kept, once ---- */
 
-struct signal {
+struct task_signal {
     struct op *waiters;
     bool pending;
 };
@@ -269,7 +269,7 @@ static int wait_finish(lua_State *L, struct op *op)
 
 static int l_wait(lua_State *L)
 {
-    struct signal *s = bind_self(L, 1, SIGNAL_CLASS);
+    struct task_signal *s = bind_self(L, 1, SIGNAL_CLASS);
     lua_Number timeout = luaL_optnumber(L, 2, -1);
     struct op *op = op_new(L, sizeof *op, NULL);
 
@@ -286,7 +286,7 @@ static int l_wait(lua_State *L)
 
 static int l_notify(lua_State *L)
 {
-    struct signal *s = bind_self(L, 1, SIGNAL_CLASS);
+    struct task_signal *s = bind_self(L, 1, SIGNAL_CLASS);
 
     s->pending = !s->waiters;
     ops_done(&s->waiters);
@@ -295,7 +295,7 @@ static int l_notify(lua_State *L)
 
 static int l_signal(lua_State *L)
 {
-    bind_new(L, sizeof(struct signal), SIGNAL_CLASS);
+    bind_new(L, sizeof(struct task_signal), SIGNAL_CLASS);
     return 1;
 }
 

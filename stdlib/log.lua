@@ -49,7 +49,7 @@ local sink_face = facade.kind("log.sink", {}, { close = Sink.close }, { close = 
 -- no memory: that passes.
 local function copy(sink, line, level)
   sink_runs = true
-  local ok, err = core.guard(sink.fn, line, level)
+  local ok, err = core.pcall(sink.fn, line, level)
   sink_runs = false
   if not ok and err ~= "not enough memory" then
     Sink.close(sink)

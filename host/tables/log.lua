@@ -9,7 +9,7 @@
 ---@field forget fun(value: string)
 ---@field redact fun(text: string): string
 ---@field redactor fun(): log.Redactor
----@field guard fun(fn: function, ...): boolean, any
+---@field pcall fun(fn: function, ...): boolean, any
 local M = {}
 
 return M

@@ -9,8 +9,8 @@ local TABLES = { hold = "fs", watch = "fs", signal = "sys", load = "sys", base =
 -- Reached through a public function of another name. The stdlib module calls it there, see stdlib/ROOM.lua.
 local THROUGH = {
   ["api_http.url"] = "http.get", ["api_http.mistake"] = "http.get",
-  ["api_http.headers"] = "http.get", ["api_log.write"] = "log.info",
-  ["api_log.guard"] = "log.sink", ["api_log.forget"] = "log.passing_secret", ["api_proc.unclaim"] = ":lines",
+  ["api_http.headers"] = "http.get", ["api_http.line"] = ":lines", ["api_log.write"] = "log.info",
+  ["api_log.pcall"] = "log.sink", ["api_log.forget"] = "log.passing_secret", ["api_proc.unclaim"] = ":lines",
   ["api_semver.glob"] = "semver.candidates", ["api_semver.regexp"] = "semver.allows",
   ["api_serve.accept"] = "serve.listen", ["api_serve.stop"] = "serve.listen", ["api_serve.bind"] = "serve.listen",
   ["api_serve.receive"] = "serve.listen", ["api_serve.reply"] = "serve.listen", ["api_serve.stream"] = "serve.listen",
@@ -23,6 +23,7 @@ local LEFT_OUT = {
   ["api_task.on_unhandled"] = "stores a function in a slot that the main task made at the start",
   ["api_sys.error_class"] = "pushes a table that is there; only errors.lua calls it, at its load",
   ["api_sys.steady"] = "stores a function in a slot of the registry when policy.lua is loaded",
+  ["api_sys.settle"] = "sets a flag of the collector",
   ["api_sys.fail_allocations"] = "is the sweep itself",
   ["api_load.embedded_module"] = "loads each compiled module: start.lua fails its allocations; nobody else may call it",
   ["api_load.module"] = "loads each module of the host: start.lua fails its allocations; nobody else may call it",
