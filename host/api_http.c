@@ -560,6 +560,8 @@ static int request_finish(lua_State *L, struct op *op)
     struct http_job *job = r->job;
     struct stream *s;
 
+    if (op->timed_out && !job->head_done)
+        http_job_fail(job, ERR_TIMEOUT, "no answer within the time allowed");
     if (job->err.code && !(job->stream && job->head_done))
         return err_return(L, &job->err, lua_tostring(L, 1), lua_tostring(L, 3));
     push_answer(L, job, 3);
@@ -612,6 +614,8 @@ static int l_request(lua_State *L)
     r->job->on_ready = on_request_ready;
     if (!http_job_start(r->job, &o.request, &e))
         return err_return(L, &e, lua_tostring(L, 1), lua_tostring(L, 3));
+    if (o.request.stream) /* only its head has a time limit, which curl cannot be told */
+        op_timeout(L, &r->op, o.request.timeout_ms);
     return op_wait(L, &r->op, request_finish);
 }
 

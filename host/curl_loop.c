@@ -522,11 +522,6 @@ struct curl_loop *curl_loop_open(uv_loop_t *uv, struct err *e)
     return loop;
 }
 
-uv_loop_t *curl_loop_uv(const struct curl_loop *loop)
-{
-    return loop->uv;
-}
-
 static void transfer_unlink(struct curl_transfer *t)
 {
     *t->link = t->next;

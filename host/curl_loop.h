@@ -41,7 +41,6 @@ struct curl_loop *curl_loop_open(uv_loop_t *uv, struct err *e);
 /* Ends every transfer (on_done is called with CURLE_ABORTED_BY_CALLBACK) and every connection. The loop must
  * turn once more for the uv handles to be freed. Accepts NULL. */
 void curl_loop_close(struct curl_loop *loop);
-uv_loop_t *curl_loop_uv(const struct curl_loop *loop);
 
 /* For tests and metrics. Accepts NULL. */
 struct curl_loop_stats {

@@ -16,7 +16,6 @@
 #include <unistd.h>
 #include "codec.h"
 #include "fs.h"
-#include "uv_handle.h"
 #include "version.h"
 
 #define HIGH_WATER (256 * 1024)  /* of a streamed body: curl pauses above, */
@@ -41,17 +40,10 @@ struct http_job *http_job_new(struct curl_loop *curl, size_t headers, size_t byt
     return job;
 }
 
-static void head_timer_stop(struct http_job *job)
-{
-    uv_handle_drop(job->head_timer);
-    job->head_timer = NULL;
-}
-
 void http_job_free(struct http_job *job)
 {
     if (!job)
         return;
-    head_timer_stop(job);
     curl_transfer_drop(job->transfer);
     curl_slist_free_all(job->connect_to);
     if (job->source_fd >= 0)
@@ -144,7 +136,6 @@ void http_job_fail(struct http_job *job, enum err_code code, const char *message
 {
     if (!job->err.code)
         err_set(&job->err, code, "%s", message);
-    head_timer_stop(job);
     curl_transfer_drop(job->transfer);
     job->transfer = NULL;
     job->done = true;
@@ -251,7 +242,6 @@ size_t http_on_header(char *line, size_t size, size_t count, void *data)
         take_head(job);
         if (job->head_done && job->stream) {
             take_time(job);
-            head_timer_stop(job);
             tell(job);
         }
         return len;
@@ -320,7 +310,6 @@ static void on_done(struct curl_transfer *t, CURLcode result)
 {
     struct http_job *job = t->data;
 
-    head_timer_stop(job);
     if (t->easy)
         take_time(job);
     if (!job->err.code)
@@ -600,24 +589,6 @@ static bool is_readable(const char *path, const char *what, struct err *e)
     return false;
 }
 
-static void on_head_timeout(uv_timer_t *timer)
-{
-    if (timer->data)
-        http_job_fail(timer->data, ERR_TIMEOUT, "no answer within the time allowed");
-}
-
-/* A stream may live for days: only its head has a time limit, which curl cannot be told. */
-static bool head_timer_start(struct http_job *job, uint64_t millis)
-{
-    job->head_timer = malloc(sizeof *job->head_timer);
-    if (!job->head_timer)
-        return false;
-    uv_timer_init(curl_loop_uv(job->curl), job->head_timer);
-    job->head_timer->data = job;
-    uv_timer_start(job->head_timer, on_head_timeout, millis, 0);
-    return true;
-}
-
 bool http_job_start(struct http_job *job, const struct http_request *r, struct err *e)
 {
     if (!is_readable(r->cert, "certificate", e) || !is_readable(r->key, "key", e))
@@ -638,10 +609,6 @@ bool http_job_start(struct http_job *job, const struct http_request *r, struct e
     if (!curl_transfer_trust(job->transfer, r->ca, e))
         return false;
     if (!set_options(job, r)) {
-        err_set(e, ERR_MEMORY, "not enough memory for a request");
-        return false;
-    }
-    if (r->stream && r->timeout_ms && !head_timer_start(job, r->timeout_ms)) {
         err_set(e, ERR_MEMORY, "not enough memory for a request");
         return false;
     }

@@ -10,7 +10,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <uv.h>
 #include "buf.h"
 #include "curl_loop.h"
 #include "err.h"
@@ -33,7 +32,7 @@ struct http_request {
     const char *unix_path;  /* connect here whatever the URL's host is */
     const char *connect_to; /* host:port to connect to whatever the URL's host is, which TLS still asks for */
     const char *ca, *cert, *key;
-    uint64_t timeout_ms; /* whole exchange; of a stream: until its head */
+    uint64_t timeout_ms; /* whole exchange; not of a stream, which may live for days */
     uint64_t connect_ms;
     uint64_t idle_ms;  /* longest silence in the answer; 0: any */
     uint64_t max_body; /* 0: no limit */
@@ -71,8 +70,7 @@ struct http_job {
 
     int source_fd; /* the request's body, when it is a file */
     off_t source_at, source_len;
-    struct fs_draft *sink;  /* of a 2xx answer's body; NULL: none */
-    uv_timer_t *head_timer; /* of a stream; freed by its close callback */
+    struct fs_draft *sink; /* of a 2xx answer's body; NULL: none */
 };
 
 /* A job with room for that many request headers of that many bytes (names and values) in all: a secret is
