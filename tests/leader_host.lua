@@ -27,7 +27,7 @@ local function configuration()
 end
 
 local world = sim.open(o.world):world()
-world.target = function(environment, cfg) return require("targets").open(environment, cfg) end
+world.target = function(environment, outside) return require("targets").open(environment, outside) end
 sys.catch("TERM", "INT", "HUP")
 local status, err = require("hosts.host").run {
   config = configuration(), load = configuration, world = world,

@@ -104,13 +104,13 @@ function M.name(what, id, request)
 end
 
 -- The only Job or CronJob of a manifest in the repository.
-local function from_repository(check, request)
+local function from_repository(check, request, world)
   local manifests = require "targets.manifests"
   if not request.commit then
     return errors.fail("invalid", "the release has no commit to take the manifest from", { op = "verify.job",
       target = check.job })
   end
-  local repo, err = manifests.repository(request.app, request.cfg)
+  local repo, err = manifests.repository(request.app, world)
   if not repo then return nil, err end
   local files, list
   files, err = manifests.files(repo, request.commit, check.job)
@@ -181,7 +181,11 @@ function Job:ensure()
   if job or not errors.is(err, "not_found") then return job, err end
   local source
   local cronjob = self.check.job:match("^cronjob/(.+)$")
-  if cronjob then source, err = self:cronjob(cronjob) else source, err = from_repository(self.check, self.request) end
+  if cronjob then
+    source, err = self:cronjob(cronjob)
+  else
+    source, err = from_repository(self.check, self.request, self.world)
+  end
   if not source then return nil, err end
   local made
   made, err = M.make(source, self.request, self.name, self.namespace)
@@ -298,21 +302,23 @@ end
 ---Lets a Job prove a release. It is deleted when it has ended or its time is over.
 ---@async
 ---@param check VerifyConfig
----@param request VerifyRequest With `cfg`.
+---@param request VerifyRequest
+---@param world World
 ---@return true? ok
 ---@return Err? err unhealthy, with the last lines of its log.
 ---@return_overload nil, Err
-function M.prove(check, request)
-  local client, err = kubernetes.open(check.cluster or "default", request.cfg)
+function M.prove(check, request, world)
+  local client, err = world.cluster(check.cluster or "default")
   if not client then return nil, err end
   local id
-  id, err = identity.of(request.cfg.state)
+  id, err = identity.of(world.config.state)
   if not id then return nil, err end
   local name = M.name(check.job, id, request)
   local namespace = check.namespace or client.namespace
   local self = setmetatable({
     client = client, namespace = namespace, name = name, path = kubernetes.path("jobs", namespace, name),
-    check = check, request = request, last = time.monotonic() + check.within, said = {}, readers = {}, since = {},
+    check = check, request = request, world = world, last = time.monotonic() + check.within, said = {}, readers = {},
+    since = {},
   }, Job)
   local job, ok
   repeat

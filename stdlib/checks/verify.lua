@@ -68,9 +68,8 @@ end
 ---@field commit? string
 ---@field digest? string
 ---@field image? string "repository@sha256:..."
----@field run? integer
+---@field run? integer Without it jobs are passed over: whoever only looks starts none.
 ---@field release? integer
----@field cfg? Config Without it jobs are passed over: whoever only looks starts none.
 ---@field hooks? table
 ---@field within? Seconds At most that long for each check, when it is less than its own time.
 
@@ -78,16 +77,17 @@ end
 ---@async
 ---@param list VerifyConfig[]
 ---@param request VerifyRequest
+---@param world? World For jobs.
 ---@return true? ok
 ---@return Err? err unhealthy: the last attempt's reason.
 ---@return_overload nil, Err
-function M.run(list, request)
+function M.run(list, request, world)
   for _, check in ipairs(list) do
     local ok, err = true, nil ---@type boolean?, Err?
     if not check.job then
       ok, err = prove(check, request)
-    elseif request.cfg then
-      ok, err = require("checks.job").prove(check, request)
+    elseif request.run then
+      ok, err = require("checks.job").prove(check, request, world)
     end
     if not ok then return nil, err end
   end

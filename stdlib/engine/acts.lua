@@ -242,7 +242,7 @@ local function resolve(self, p, what)
     return errors.fail("unsupported", ("%s follows no repository: there is no version or commit of it to release")
       :format(p.app.name), { op = "release", target = p.app.name })
   end
-  local repo = self:repository(p.app)
+  local repo = self.world.repository(p.app)
   local tags, err = repo:tags()
   if not tags then return nil, err end
   for _, tag in ipairs(tags) do

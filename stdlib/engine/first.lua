@@ -30,7 +30,7 @@ local function missing(value, err) return value == nil and err ~= nil and not er
 
 -- The version whose image tag points at what runs: without it, an older one might be taken for a newer one.
 local function find_version(engine, place, running, where)
-  local tags, err = engine:repository(place.app):tags()
+  local tags, err = engine.world.repository(place.app):tags()
   if not tags then return nil, err end
   for _, tag in ipairs(candidates(tags, running.commit)) do
     local digest
@@ -52,7 +52,7 @@ local function identify(engine, place, running, with_version)
   if running.image and not running.image:find(app.image, 1, true) then return true end -- another's image
   local problem = engine:app_state(app.name).error
   if problem then return nil, problem end
-  local where = engine.world.registry(app.image, engine.config)
+  local where = engine.world.registry(app.image)
   if not running.commit then
     local labels, err = where:labels(running.digest)
     if missing(labels, err) then return nil, err end
@@ -70,7 +70,7 @@ end
 ---@return Running|false|nil running false: nothing runs there.
 ---@return Err? err
 function M.adopt(engine, place, with_version)
-  local target, err = engine.world.target(place.config, engine.config)
+  local target, err = engine.world.target(place.config)
   if not target then return nil, err end
   local running
   running, err = target:current()

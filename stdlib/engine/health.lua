@@ -13,7 +13,7 @@ local SHORT <const> = 1 -- seconds: less than that is waited for in place
 
 -- One look: the target's own word, then one round of the checks. nil: nobody can tell, or it is somebody else's.
 local function look(engine, at, release)
-  local target, err = engine.world.target(require("targets").about(at.config, release), engine.config)
+  local target, err = engine.world.target(require("targets").about(at.config, release))
   if not target then return nil, err end
   local running
   running, err = target:current()

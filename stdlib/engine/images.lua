@@ -21,7 +21,7 @@ end
 
 local function remove(engine)
   engine.images_due = false
-  local ok, err = pcall(engine.world.remove_images, engine.journal, engine.config)
+  local ok, err = pcall(engine.world.remove_images, engine.journal)
   if errors.is(err, "cancelled") then error(err, 0) end
   if not ok then engine:trouble("images of older releases could not be removed", err) end
 end

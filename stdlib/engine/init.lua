@@ -4,7 +4,7 @@ local errors, fs, journal, log, poller, policy, sys, task, time = require "error
 local acts, images, lane, reporter, sources = require "engine.acts", require "engine.images", require "engine.lane",
   require "tell.reporter", require "engine.sources"
 local health, outages, suspension = require "engine.health", require "engine.outages", require "engine.suspension"
-local place, view = require "policy.place", require "journal.view"
+local place, view, world = require "policy.place", require "journal.view", require "engine.world"
 
 local M = {}
 
@@ -110,8 +110,8 @@ function M.open(options)
     tellers = {},
     config = config, load = options.load, on_event = options.on_event or function() end, lock = lock, journal = book,
     policies = policies, suspensions = suspensions, last_end = last_end,
-    state = config.state, world = options.world or require("engine.world").real(),
-    lanes = {}, places = {}, repositories = {}, app_states = {}, said = {}, hurry = {}, locks = {}, found = {},
+    state = config.state, world = world.of(config, options.world),
+    lanes = {}, places = {}, app_states = {}, said = {}, hurry = {}, locks = {}, found = {},
     happened = require("engine.happened").new(),
     app_edition = 1, -- another number: other apps
     patience = 300, -- seconds that a run waits for a target out of reach before it is tried again later
@@ -198,24 +198,12 @@ function Engine:tidy()
   if self.config.keel then require("extensions.keel.looks").tidy(self) end
 end
 
----The repository of an app, opened once.
----@param app AppConfig
----@return table repository
-function Engine:repository(app)
-  local repo = self.repositories[app]
-  if not repo then
-    repo = self.world.repository(app, self.config)
-    self.repositories[app] = repo -- by the table: after a reload it is another one
-  end
-  return repo
-end
-
 ---The repository of an app whose last look worked; raises what it failed with.
 ---@param app AppConfig
 function Engine:seen_repository(app)
   local state = self:app_state(app.name)
   if state.error then error(state.error, 0) end
-  return self:repository(app)
+  return self.world.repository(app)
 end
 
 ---Calls fn while nobody else does so under the same key: two environments that need one image build it once.
@@ -316,8 +304,8 @@ function Engine:poll(name)
   for _, app in ipairs(self.config.app_list) do
     if not name or app.name == name then
       apps[#apps + 1] = app.name
-      if app.follows == "git" then self:repository(app):expire() end
-      if app.charts then require("extensions.charts.follow").expire(app, self.world, self.config) end
+      if app.follows == "git" then self.world.repository(app):expire() end
+      if app.charts then require("extensions.charts.follow").expire(app, self.world) end
       local ok, runs = pcall(poller.poll, self, app)
       if ok then
         table.move(runs, 1, #runs, #ids + 1, ids)
@@ -357,7 +345,8 @@ function Engine:reload()
   end
   sources.keep(self, config)
   local changed, before = acts.differences(self, config, policies), self.config
-  self.config, self.policies, self.places, self.repositories = config, policies, {}, {}
+  self.config, self.policies, self.places = config, policies, {}
+  self.world.configure(config)
   self.app_edition = self.app_edition + 1
   self.repl_env.config, self.repl_env.apps = config, config.apps
   for _, state in pairs(self.app_states) do state.snapshot = nil end

@@ -15,7 +15,7 @@ function M.look(engine, place)
   if not newest then return end
   local open = journal:next_run(app, environment)
   if open and not (open.state == "queued" and open.not_before and open.not_before > time.now()) then return end
-  local target = engine.world.target(targets.about(place.config, newest), engine.config)
+  local target = engine.world.target(targets.about(place.config, newest))
   local running = target and target:current()
   if not running or running.digest ~= newest.digest or running.healthy ~= true then return end
   local what = require("policy.place").called(newest)

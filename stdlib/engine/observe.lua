@@ -99,7 +99,7 @@ local function expect(engine, app, state, repo)
 end
 
 local function observe_git(engine, app, state)
-  local repo = engine:repository(app)
+  local repo = engine.world.repository(app)
   local before = expect(engine, app, state, repo)
   local snapshot, err = repo:refs()
   state.error = err
@@ -137,7 +137,7 @@ end
 function M.observe(engine, app, state)
   if app.follows == "git" then return observe_git(engine, app, state) end
   local ok, problem, held = true, nil, nil -- its policies look for themselves, and find what was asked for here
-  if app.charts then ok, problem, held = require("extensions.charts.follow").poll(app, engine.world, engine.config) end
+  if app.charts then ok, problem, held = require("extensions.charts.follow").poll(app, engine.world) end
   state.error = problem
   if ok then state.polled_at, state.held = time.now(), held end
 end

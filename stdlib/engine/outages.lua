@@ -127,7 +127,7 @@ function M.tell(engine)
   for name, list in pairs(due(engine)) do
     local over = {}
     for i, item in ipairs(list) do over[i] = item.outage.over or false end
-    local ok, err = engine.world.notify(engine.config, { name }, message_of(list))
+    local ok, err = engine.world.notify({ name }, message_of(list))
     if not ok then log.warn("notifying failed", { channel = name, error = tostring(err) }) end
     for i, item in ipairs(ok and list or {}) do
       item.outage.told[name] = not over[i] or nil

@@ -16,7 +16,7 @@ M.ALL_WITHIN = 10 -- seconds for one look at all targets
 ---@field unasked? boolean The time did not suffice for it.
 
 local function ask(engine, at)
-  local target, err = engine.world.target(at.config, engine.config)
+  local target, err = engine.world.target(at.config)
   if not target then return nil, err end
   return target:current()
 end

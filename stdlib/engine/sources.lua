@@ -121,7 +121,7 @@ end
 -- Follows one source for as long as its part of the configuration stays.
 local function follow(engine, key)
   local config = engine.config
-  local source, err = require("extensions." .. key .. ".discovery").open(config[key], config, engine.world)
+  local source, err = require("extensions." .. key .. ".discovery").open(config[key], engine.world)
   if not source then error(err, 0) end
   local guard <close> = setmetatable({}, { __close = function() source:close() end })
   assert(guard)
@@ -162,7 +162,7 @@ function M.once(engine)
   for _, key in ipairs(ROOMS) do
     if engine.config[key] then
       local source, err = require("extensions." .. key .. ".discovery")
-        .open(engine.config[key], engine.config, engine.world)
+        .open(engine.config[key], engine.world)
       if source then
         ok = look(engine, key, source) and ok
         source:close()

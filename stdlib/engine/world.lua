@@ -1,30 +1,81 @@
--- Everything outside that a run touches, in one table: the real modules here, a simulated world in policy tests.
+-- The world: everything outside that a host works on. It is opened here and nowhere else; whoever needs some of it is
+-- given the world when made. The real openers are below; tests give simulated ones.
 local M = {}
 
----@class World
----@field repository fun(app: AppConfig, cfg: Config): table A git repository object.
----@field ensure_image fun(request: table): table?, Err?
----@field registry fun(name: string, cfg: Config): table
----@field target fun(environment: EnvironmentConfig, cfg: Config): table
----@field charts fun(repository: ChartRepositoryConfig, cfg: Config): ChartRepository
----@field verify fun(list: VerifyConfig[], request: table): true?, Err?
----@field cluster fun(name: string, cfg: Config): KubernetesClient?, Err?
----@field remove_images? fun(journal: Journal, cfg: Config): boolean
----@field notify fun(cfg: Config, names: string[], message: table): true?, Err?
+---How each part of the world is opened. An opener gets the world, too: for the configuration, and for other parts.
+---@class WorldOpeners
+---@field repository fun(app: AppConfig, world: World): table A git repository object.
+---@field forge? fun(app: AppConfig, world: World): GitHubRepository?
+---@field ensure_image fun(request: table, world: World): table?, Err?
+---@field registry fun(name: string, world: World): ImageRegistry
+---@field target fun(environment: EnvironmentConfig, world: World): Target?, Err?
+---@field containers? fun(socket: string, world: World): DockerEngine
+---@field charts fun(repository: ChartRepositoryConfig|string, world: World): ChartRepository
+---@field verify fun(list: VerifyConfig[], request: VerifyRequest, world: World): true?, Err?
+---@field cluster fun(name: string, world: World): KubernetesClient?, Err?
+---@field remove_images? fun(journal: Journal, world: World): boolean
+---@field notify fun(world: World, names: string[], message: table): true?, Err?
 
----@return World
+---@class World
+---@field config Config The present one: a reload changes it.
+---@field repository fun(app: AppConfig): table The app's git repository, opened once.
+---@field forge fun(app: AppConfig): GitHubRepository? nil: the app has none, or there is no token for it.
+---@field ensure_image fun(request: table): table?, Err?
+---@field registry fun(name: string): ImageRegistry
+---@field target fun(environment: EnvironmentConfig): Target?, Err?
+---@field containers fun(socket: string): DockerEngine
+---@field charts fun(repository: ChartRepositoryConfig|string): ChartRepository
+---@field verify fun(list: VerifyConfig[], request: VerifyRequest): true?, Err?
+---@field cluster fun(name: string): KubernetesClient?, Err?
+---@field remove_images? fun(journal: Journal): boolean
+---@field notify fun(names: string[], message: table): true?, Err?
+---@field configure fun(config: Config) From now on it is opened by this configuration.
+---@field under fun(config: Config): World The same openers with another configuration.
+
+---The openers of the real world.
+---@return WorldOpeners
 function M.real()
   return {
-    repository = function(app, cfg) return require("sources.git.configured").repository(app, cfg) end,
-    ensure_image = function(request) return require("images.image").ensure(request) end,
-    registry = function(name, cfg) return require("images.registry").repository(name, cfg) end,
-    target = function(environment, cfg) return require("targets").open(environment, cfg) end,
-    charts = function(name, cfg) return require("extensions.charts.repository").repository(name, cfg) end,
-    verify = function(list, request) return require("checks.verify").run(list, request) end,
-    remove_images = function(journal, cfg) return require("images.removal.all").run(journal, cfg) end,
-    cluster = function(name, cfg) return require("kubernetes").open(name, cfg) end,
-    notify = function(cfg, names, message) return require("tell.notify").send(cfg, names, message) end,
+    repository = function(app, world) return require("sources.git.configured").repository(app, world.config) end,
+    forge = function(app, world) return require("sources.github").configured(app, world.config) end,
+    ensure_image = function(request, world) return require("images.image").ensure(request, world) end,
+    registry = function(name, world) return require("images.registry").repository(name, world.config) end,
+    target = function(environment, world) return require("targets").open(environment, world) end,
+    containers = function(socket) return require("containers.engine").open(socket) end,
+    charts = function(name, world) return require("extensions.charts.repository").repository(name, world) end,
+    verify = function(list, request, world) return require("checks.verify").run(list, request, world) end,
+    remove_images = function(journal, world) return require("images.removal.all").run(journal, world) end,
+    cluster = function(name, world) return require("kubernetes").open(name, world.config) end,
+    notify = function(world, names, message) return require("tell.notify").send(world.config, names, message) end,
   }
+end
+
+---The world as a configuration shows it. Opens nothing yet.
+---@param config Config
+---@param openers? WorldOpeners The real ones unless given.
+---@return World
+function M.of(config, openers)
+  local open, repositories = openers or M.real(), {}
+  local world = { config = config } ---@type World
+  function world.repository(app)
+    repositories[app] = repositories[app] or open.repository(app, world)
+    return repositories[app]
+  end
+  function world.forge(app) return open.forge and open.forge(app, world) end
+  function world.ensure_image(request) return open.ensure_image(request, world) end
+  function world.registry(name) return open.registry(name, world) end
+  function world.target(environment) return open.target(environment, world) end
+  function world.containers(socket) return open.containers(socket, world) end
+  function world.charts(repository) return open.charts(repository, world) end
+  function world.verify(list, request) return open.verify(list, request, world) end
+  function world.cluster(name) return open.cluster(name, world) end
+  function world.notify(names, message) return open.notify(world, names, message) end
+  world.remove_images = open.remove_images and function(journal) return open.remove_images(journal, world) end
+  function world.configure(new)
+    world.config, repositories = new, {}
+  end
+  function world.under(other) return M.of(other, open) end
+  return world
 end
 
 return M

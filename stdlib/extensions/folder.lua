@@ -56,7 +56,7 @@ local KINDS <const> = {
   { "target", s.record {
     { "doc", doc },
     { "keys", keys },
-    { "open", fn("Opens a target: open(environment, config, world).", true) },
+    { "open", fn("Opens a target: open(environment, world); world.config is all of the configuration.", true) },
     { "cross", fn "Checks what no single key shows." },
     { "destroys", s.boolean { doc = "Its targets have destroy()." } },
     { "follows", s.boolean { doc = "Somebody else rolls out what its targets are told." } },

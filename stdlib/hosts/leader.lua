@@ -1,7 +1,7 @@
 -- Several hosts, one of which acts: whoever holds a Lease of the cluster. The rules are in hosts/election.lua, the
 -- Lease in hosts/lease.lua; hosts/host.lua is what `moontide run` does with them.
 local election, lease = require "hosts.election", require "hosts.lease"
-local errors, hash, kubernetes = require "errors", require "hash", require "kubernetes"
+local errors, hash, world = require "errors", require "hash", require "engine.world"
 local sys, task, time = require "base.sys", require "task", require "time"
 
 local M = {}
@@ -22,7 +22,7 @@ local function store_of(config)
   local function ask(word)
     return function(_, record)
       if not inner then
-        local client, err = kubernetes.open(leader.cluster, config)
+        local client, err = world.of(config).cluster(leader.cluster)
         if not client then return nil, err end
         store.namespace = leader.namespace or client.namespace
         -- Each attempt of ours is one request: what a repetition would have hidden, the election wants to know.

@@ -18,6 +18,7 @@ local REVISION <const> = "org.opencontainers.image.revision"
 ---@field dockerfile string Its path inside of the context.
 ---@field app AppConfig
 ---@field cfg Config
+---@field world World
 ---@field labels table<string, string>
 ---@field registry ImageRegistry
 ---@field hooks BuildHooks
@@ -29,7 +30,6 @@ local REVISION <const> = "org.opencontainers.image.revision"
 
 ---@class ImageRequest
 ---@field app AppConfig
----@field cfg Config
 ---@field repo table Git repository object.
 ---@field commit string Full id.
 ---@field version string? For the label.
@@ -124,8 +124,9 @@ local function make_context(request, dockerfile, dir)
   return whole
 end
 
-local function build(request, where)
-  local kind, err = choice.kind(request.cfg, request.hooks)
+local function build(request, where, world)
+  local cfg = world.config
+  local kind, err = choice.kind(cfg, request.hooks)
   if not kind then return nil, err end
   local make = require("images.builder." .. kind)
   local ok
@@ -154,21 +155,22 @@ local function build(request, where)
   local what = {
     name = ("%s:sha-%s"):format(app.image, request.commit), repository = app.image,
     checkout = function(dir) return request.repo:checkout(request.commit, dir, { path = clean(app.context) }) end,
-    tag = "sha-" .. request.commit, archive = archive, dockerfile = dockerfile, app = app, cfg = request.cfg,
+    tag = "sha-" .. request.commit, archive = archive, dockerfile = dockerfile, app = app, cfg = cfg, world = world,
     labels = labels(request, created), registry = where, hooks = hooks, work = scratch.path,
   }
-  return builds.building(request.cfg.state, app.image, function() return make.build(what) end)
+  return builds.building(cfg.state, app.image, function() return make.build(what) end)
 end
 
 ---Gives the image of a commit: found, or built, pushed and looked at again. A failed build pushes nothing.
 ---@async
 ---@param request ImageRequest
+---@param world World
 ---@return ImageFound? image
 ---@return Err? err
 ---@return_overload nil, Err
-function M.ensure(request)
+function M.ensure(request, world)
   local name = request.app.image
-  local where = registry.repository(name, request.cfg)
+  local where = world.registry(name)
   local digest, err
   if not request.force then
     digest, err = find(where, request.commit)
@@ -177,7 +179,7 @@ function M.ensure(request)
   local built = not digest
   if built then
     -- A task of the host's own: what a context of 100,000 files takes is not the policy's processor time.
-    local work <close> = task.start({ name = "build", detached = true }, build, request, where)
+    local work <close> = task.start({ name = "build", detached = true }, build, request, where, world)
     local pushed
     pushed, err = work:join()
     if not pushed then return nil, err end

@@ -198,7 +198,7 @@ local function untouched(self, release)
   local note = ("%s was not finished (%s); nothing is taken back"):format(called(release), release.reason or code)
   if code == "conflict" or code == "busy" then return note end
   if code == "unhealthy" then return nil end
-  local target = self.engine.world.target(require("targets").about(self.config, release), self.engine.config)
+  local target = self.engine.world.target(require("targets").about(self.config, release))
   if not target then return note end
   local running, err = target:current()
   if err then

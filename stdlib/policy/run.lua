@@ -55,7 +55,7 @@ function Run:image(commit, options)
     local place, engine = self.place, self.place.engine
     return engine:alone("image " .. place.app.image .. " " .. commit, function()
       return must(self.world.ensure_image {
-        app = place.app, cfg = engine.config, repo = engine:repository(place.app), commit = commit,
+        app = place.app, repo = self.world.repository(place.app), commit = commit,
         version = version, work = engine.state .. "/work", hooks = self.hooks,
       })
     end)
@@ -70,7 +70,7 @@ end
 function Image:tag(name)
   local run = self.run
   run.steps:perform("tag", { image = self.image, tag = name }, function()
-    return must(run.world.registry(self.repository, run.place.engine.config):tag(self.digest, name))
+    return must(run.world.registry(self.repository):tag(self.digest, name))
   end, "acts") -- whoever follows the tag rolls it out
   return self.face
 end
@@ -112,7 +112,7 @@ end
 -- Applies, waits, verifies; raises what failed.
 local function put(self, request)
   local place, world = self.place, self.world
-  local function target() return must(world.target(targets.about(place.config, request), place.engine.config)) end
+  local function target() return must(world.target(targets.about(place.config, request))) end
   -- What the target is told besides what the step is known by: it may be another after a crash.
   local function told()
     local engine = place.engine
@@ -145,7 +145,7 @@ local function put(self, request)
       local ok, err = world.verify(place.config.verify, {
         app = place.app.name, environment = place.environment, version = request.version, commit = request.commit,
         digest = request.digest, image = request.image, run = self.id, release = request.release,
-        cfg = place.engine.config, hooks = self.hooks,
+        hooks = self.hooks,
       })
       if ok then return true end
       -- While the target is out of reach no check tells anything of the release.
@@ -208,7 +208,7 @@ function Run:release(image, options)
   self.steps:value("release live", { release = id }, function() return journal:set_release(id, "live") end, true)
   place.engine:released(place, id)
   self.steps:perform("settle", { digest = image.digest }, function()
-    local target = must(self.world.target(targets.about(place.config, request), place.engine.config))
+    local target = must(self.world.target(targets.about(place.config, request)))
     return must(target:settle {
       digest = image.digest, release = id, restored = options.restored, hooks = self.hooks,
     })
@@ -291,7 +291,7 @@ function Run:notify(text, ...)
       self:log(text)
       return true
     end
-    local ok, err = self.world.notify(self.place.engine.config, config.notify, {
+    local ok, err = self.world.notify(config.notify, {
       level = "info", title = ("%s %s"):format(self.app, self.environment), text = text, app = self.app,
       environment = self.environment, run = self.id,
     })

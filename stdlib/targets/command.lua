@@ -23,9 +23,10 @@ local Command = {}
 Command.__index = Command
 
 ---@param environment EnvironmentConfig
----@param cfg Config
+---@param world World
 ---@return CommandTarget
-function M.open(environment, cfg)
+function M.open(environment, world)
+  local cfg = world.config
   return setmetatable({
     app = environment.app, environment = environment.name, config = environment.target,
     cwd = environment.target.cwd or cfg.dir, folder = cfg.state .. "/command",

@@ -9,8 +9,8 @@
 -- renames it to its new release and starts it again as it was. So does any release that would make the very same
 -- container (same digest, version and configuration); with another configuration a new one is made. What is kept is
 -- the container before, good or bad, until the next release has settled.
-local errors, log, registry, time = require "errors", require "log", require "images.registry", require "time"
-local containers, engines, targets = require "containers.spec", require "containers.engine", require "targets"
+local errors, log, time = require "errors", require "log", require "time"
+local containers, targets = require "containers.spec", require "targets"
 
 local M = {}
 
@@ -33,12 +33,12 @@ local Docker = { takes_over = true }
 Docker.__index = Docker
 
 ---@param environment EnvironmentConfig
----@param cfg Config
+---@param world World
 ---@return DockerTarget
-function M.open(environment, cfg)
+function M.open(environment, world)
   local config = environment.target
   return setmetatable({
-    environment = environment, cfg = cfg, config = config, engine = engines.open(config.socket),
+    environment = environment, world = world, config = config, engine = world.containers(config.socket),
     name = config.name or environment.app .. "-" .. environment.name,
   }, Docker)
 end
@@ -245,7 +245,7 @@ function Docker:apply(request)
     if not ok then return nil, err end
   else -- everything that can fail without harm comes before the old one is touched
     local auth
-    auth, err = registry.repository(request.image:match("^(.-)@"), self.cfg):engine_auth()
+    auth, err = self.world.registry(request.image:match("^(.-)@")):engine_auth()
     if not auth then return nil, err end
     ok, err = self.engine:pull(request.image, auth, request.hooks)
     if not ok then return nil, err end

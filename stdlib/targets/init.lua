@@ -78,11 +78,11 @@ end
 
 ---Opens the target of an environment.
 ---@param environment EnvironmentConfig
----@param cfg Config
+---@param world World
 ---@return Target? target
 ---@return Err? err
-function M.open(environment, cfg)
-  return extensions.get("target", environment.target.kind).open(environment, cfg)
+function M.open(environment, world)
+  return extensions.get("target", environment.target.kind).open(environment, world)
 end
 
 ---The environment variables of a configuration as texts; revealing a secret registers it with the log's filter.

@@ -19,7 +19,7 @@ local LONG_UNREADY <const> = 30 -- seconds without any ready pod after which a r
 ---@class KubernetesTarget: Target
 ---@field environment EnvironmentConfig
 ---@field config table
----@field cfg Config
+---@field world World
 ---@field workload Workload
 ---@field what string "deployment/web"
 ---@field client? KubernetesClient
@@ -28,16 +28,16 @@ local Kubernetes = {}
 Kubernetes.__index = Kubernetes
 
 ---@param environment EnvironmentConfig
----@param cfg Config
+---@param world World
 ---@return KubernetesTarget? target
 ---@return Err? err
 ---@return_overload nil, Err
-function M.open(environment, cfg)
+function M.open(environment, world)
   local config = environment.target
   local workload, err = rollout.workload(config.workload)
   if not workload then return nil, err end
   return setmetatable({
-    environment = environment, cfg = cfg, config = config, workload = workload,
+    environment = environment, world = world, config = config, workload = workload,
     what = ("%s/%s"):format(workload.kind:lower(), workload.name),
   }, Kubernetes)
 end
@@ -46,10 +46,10 @@ end
 ---@private
 function Kubernetes:ready()
   if self.client then return true end
-  local client, err = kubernetes.open(self.config.cluster or "default", self.cfg)
+  local client, err = self.world.cluster(self.config.cluster or "default")
   if not client then return nil, err end
   local id
-  id, err = identity.of(self.cfg.state)
+  id, err = identity.of(self.world.config.state)
   if not id then return nil, err end
   self.who = {
     host = identity.host(), id = id, app = self.environment.app, environment = self.environment.name,

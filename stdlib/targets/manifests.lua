@@ -14,17 +14,17 @@ local MAX_FILES <const> = 200
 
 ---The repository of an app.
 ---@param name string
----@param cfg Config
+---@param world World
 ---@return table? repo
 ---@return Err? err
 ---@return_overload nil, Err
-function M.repository(name, cfg)
-  local app = cfg.apps[name]
+function M.repository(name, world)
+  local app = world.config.apps[name]
   if not app or not app.source then
     return errors.fail("invalid", "there is no repository to take manifests from", { op = "target.manifests",
       target = name })
   end
-  return require("sources.git.configured").repository(app, cfg)
+  return world.repository(app)
 end
 
 -- The manifests below a folder of a checkout, by name.
@@ -155,7 +155,7 @@ end
 ---@return_overload nil, Err
 function M.apply(target, request)
   local path = target.config.manifests
-  local repo, err = M.repository(target.environment.app, target.cfg)
+  local repo, err = M.repository(target.environment.app, target.world)
   if not repo then return nil, err end
   local files, list, found
   files, err = M.files(repo, request.commit, path)

@@ -7,7 +7,7 @@
 local errors, fs, hash, json, log = require "errors", require "fs", require "hash", require "json", require "log"
 local proc, task, time = require "proc", require "task", require "time"
 local manifest, network = require "targets.manifest", require "base.network"
-local registry, targets = require "images.registry", require "targets"
+local targets = require "targets"
 
 local M = {}
 
@@ -31,13 +31,13 @@ local Podman = {}
 Podman.__index = Podman
 
 ---@param environment EnvironmentConfig
----@param cfg Config
+---@param world World
 ---@return PodmanTarget
-function M.open(environment, cfg)
+function M.open(environment, world)
   return setmetatable({
-    environment = environment, cfg = cfg, config = environment.target,
+    environment = environment, world = world, config = environment.target,
     name = environment.app .. "@" .. environment.name,
-    folder = ("%s/podman/%s@%s"):format(cfg.state, environment.app, environment.name),
+    folder = ("%s/podman/%s@%s"):format(world.config.state, environment.app, environment.name),
   }, Podman)
 end
 
@@ -46,7 +46,7 @@ end
 function Podman:call(argv)
   local timeout, hooks = argv.timeout or CALL, argv.hooks
   local spec = {
-    "podman", env = self.config.env, inherit = INHERIT, cwd = self.cfg.dir, stdin = false, timeout = timeout,
+    "podman", env = self.config.env, inherit = INHERIT, cwd = self.world.config.dir, stdin = false, timeout = timeout,
     max_output = 16 << 20,
   }
   table.move(argv, 1, #argv, 2, spec)
@@ -121,8 +121,9 @@ local function seconds(nanoseconds) return (tonumber(nanoseconds) or 0) / 1e9 en
 function Podman:health(details)
   local probe, health = details.Config and details.Config.Healthcheck, details.State.Health
   if not probe or not health or not details.State.Running then return nil end
-  checked[self.cfg] = checked[self.cfg] or {}
-  local all, now = checked[self.cfg], time.monotonic()
+  local cfg = self.world.config
+  checked[cfg] = checked[cfg] or {}
+  local all, now = checked[cfg], time.monotonic()
   local known = all[details.Name]
   if not known or known.id ~= details.Id then
     known = { id = details.Id, since = now, at = -math.huge, verdict = health.Status }
@@ -238,7 +239,7 @@ end
 -- Options that let podman log in to the registry of an image. Credentials go through a file that goes with `dir`.
 local function login(self, image, dir)
   local name = image:match("^[^@]+"):gsub(":[^:/]*$", "")
-  local repository = registry.repository(name, self.cfg)
+  local repository = self.world.registry(name)
   local known, argv = repository.config, {}
   local host = repository.host == "registry-1.docker.io" and "docker.io" or repository.host
   if repository.plain then argv[1] = "--tls-verify=false" end

@@ -29,15 +29,6 @@ function M.told(engine, seconds)
   while (engine.telling or 0) > 0 and time.monotonic() < last do engine.idle:wait(0.1) end
 end
 
----@return GitHubRepository? hub nil: the app is not on GitHub, or there is no token.
-local function github_of(engine, app)
-  local owner, name = (app.source.github or ""):match("^([^/]+)/([^/]+)$")
-  local token = owner and engine.config.github.token and engine.config.github.token:reveal()
-  if not token then return nil end
-  return require("sources.github").repository { owner = owner, name = name,
-    api = engine.config.github.api, token = token }
-end
-
 -- How the state of a run is called there: of a commit status, and of a deployment.
 local COMMIT_STATE <const> = { running = "pending", done = "success", superseded = "success" }
 local DEPLOYMENT_STATE <const> = { running = "in_progress", done = "success", superseded = "inactive" }
@@ -64,9 +55,9 @@ end
 ---@param before string A commit.
 ---@param now string A commit.
 function M.explain(engine, app, before, now)
-  local repo = engine:repository(app)
+  local repo = engine.world.repository(app)
   local ok, comparison = pcall(function()
-    local hub = github_of(engine, app)
+    local hub = engine.world.forge(app)
     if hub then return hub:compare(before, now) end
     return repo:compare(before, now)
   end)
@@ -92,7 +83,7 @@ function M.report(engine, at, row, state, err, again)
   local failed = state ~= "running" and state ~= "done" and state ~= "superseded"
   if failed and (not again or row.try == TOLD_AT) and #at.config.notify > 0 then
     quietly(engine, "notifying", function()
-      assert(engine.world.notify(engine.config, at.config.notify, {
+      assert(engine.world.notify(at.config.notify, {
         level = again and "warn" or "error", title = title,
         text = again and ("waits: %s; it is tried again until that is over"):format(tostring(err))
           or ("%s: %s"):format(state, view.failure(row, state, err)),
@@ -102,7 +93,7 @@ function M.report(engine, at, row, state, err, again)
     end)
   elseif state == "done" and row.kind ~= "rollback" and #at.config.notify > 0 then
     quietly(engine, "notifying", function()
-      assert(engine.world.notify(engine.config, at.config.notify, {
+      assert(engine.world.notify(at.config.notify, {
         level = "info", title = title, text = "released", app = at.app.name, environment = at.environment,
         version = row.change and row.change.version, commit = commit, run = row.id,
       }))
@@ -111,7 +102,7 @@ function M.report(engine, at, row, state, err, again)
   local one_of_many = row.try > 1 and (again or state == "running") -- the forge keeps what the first try said
   if commit and at.app.source.github and not one_of_many then
     quietly(engine, "reporting to GitHub", function()
-      local hub = github_of(engine, at.app)
+      local hub = engine.world.forge(at.app)
       if not hub then return end
       local description = log.redact(err and err.message or row.title)
       -- In order: of two that overtake each other the forge would keep the wrong one.
@@ -130,7 +121,7 @@ function M.alarm(engine, at, decision)
   log.warn(decision.reason, { app = at.app.name, environment = at.environment, subject = decision.subject })
   if #at.config.notify == 0 then return end
   quietly(engine, "notifying", function()
-    assert(engine.world.notify(engine.config, at.config.notify, {
+    assert(engine.world.notify(at.config.notify, {
       level = "error", title = ("%s %s: %s"):format(at.app.name, at.environment, decision.subject),
       text = decision.reason, app = at.app.name, environment = at.environment,
     }))
@@ -139,11 +130,11 @@ end
 
 -- Listens to one repository's events; each makes its app's next poll come at once.
 local function listen(engine, app)
-  local hub = github_of(engine, app)
+  local hub = engine.world.forge(app)
   if not hub then return end
   engine:app_state(app.name).hub = hub
   hub:follow(function()
-    engine:repository(app):expire()
+    engine.world.repository(app):expire()
     engine.hurry[app.name] = true
     engine.wake:notify()
   end)

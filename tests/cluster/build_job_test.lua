@@ -31,7 +31,7 @@ local function request_of(options)
     output = function(stream, line) r.lines[#r.lines + 1] = stream .. ": " .. line end,
     progress = function(text) r.progress[#r.progress + 1] = text end,
   }
-  r.registry = require("images.registry").repository(name, r.cfg)
+  r.registry, r.world = require("images.registry").repository(name, r.cfg), require("engine.world").of(r.cfg)
   return r
 end
 

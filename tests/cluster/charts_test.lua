@@ -5,6 +5,7 @@ local archive, charts = require "extensions.charts.archive", require "extensions
 local oci = require "extensions.charts.oci"
 local lab, tools = require "lab", require "cluster.tools"
 local chart_museum = require "cluster.chart_museum"
+local outside = require("engine.world").of
 local fs, hash, http, json, proc, yaml = require "fs", require "hash", require "http", require "json", require "proc",
   require "yaml"
 local secret = require "config.secret"
@@ -70,7 +71,7 @@ test("helm takes the stand-in for a chart repository, with a login and with tena
     has(helm { "show", "chart", "museum/web", "--version", ">=0.0.0-staging.0 <0.0.1-0" }, "version: 0.0.0-staging.7")
     helm { "pull", "museum/web", "--version", "1.2.3", "-d", home }
     local list = ok(charts.repository({ url = museum.url, username = options.user,
-      password = options.user and word(options.password) }, config()):versions("web"))
+      password = options.user and word(options.password) }, outside(config())):versions("web"))
     eq(list[1].version, "1.10.0")
     eq(list[2].digest, "sha256:" .. hash.sha256(ok(fs.read(home .. "/web-1.2.3.tgz"))))
     helm { "repo", "remove", "museum" }
@@ -92,7 +93,7 @@ test("what `helm push` puts into a registry is followed, by tag and digest", fun
   end
   local cfg = config { registries = { [where.host] = { host = where.host, username = where.user,
     password = word(where.password) } } }
-  local repo = charts.repository("oci://" .. where.host .. "/charts", cfg)
+  local repo = charts.repository("oci://" .. where.host .. "/charts", outside(cfg))
   local list = ok(repo:versions("web"))
   local versions = {}
   for i, entry in ipairs(list) do versions[i] = entry.version end
@@ -130,10 +131,9 @@ local function publisher(repo, to, cfg, state)
   local app = { name = "shop", follows = "git", poll = 30, image = "registry.invalid/shop", source = { url = repo.url },
     publish = { charts = { "charts/web" }, to = to, version = "0.0.0-staging.{count}", command = { HELM },
       timeout = 60 } }
-  local world = require("engine.world").real()
   local words = {}
   return {
-    app = app, cfg = cfg, world = world, work = state .. "/work", repo = require("sources.git").repository {
+    app = app, cfg = cfg, world = outside(cfg), work = state .. "/work", repo = require("sources.git").repository {
       url = repo.url, mirrors = state .. "/mirrors" },
     hooks = { output = function(_, line) table.insert(words, line) end, progress = function() end }, words = words,
   }
@@ -190,7 +190,7 @@ test("a commit's chart is packaged with its dependencies, pushed once, and found
     digest = pushed.digest })
   has(helm { "show", "chart", "--plain-http", target.url .. "/web", "--version", "1.2.3" }, "appVersion: v1.2.3")
   has(helm { "template", "x", "--plain-http", target.url .. "/web@" .. pushed.digest }, "kind: Deployment")
-  local there = charts.repository(target, cfg)
+  local there = charts.repository(target, outside(cfg))
   local where = oci.registry(there, "web")
   local manifest = json.decode(ok(where:manifest("1.2.3")).body)
   eq(manifest.layers[1].digest, first.digest)

@@ -176,9 +176,9 @@ function Stage:host(name)
   configured(engine.config)
   engine.load = function() return configured(sim.config(self.dir .. "/" .. name, settings)) end
   local real = engine.world.target
-  engine.world.target = function(environment, cfg)
-    if environment.name == "staging" then return targets.open(environment, cfg) end
-    return real(environment, cfg)
+  engine.world.target = function(environment)
+    if environment.name == "staging" then return targets.open(environment, engine.world) end
+    return real(environment)
   end
   local running = task.spawn(function() return engine:run() end)
   check.defer(function()

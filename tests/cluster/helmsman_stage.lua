@@ -75,7 +75,8 @@ function M.open(apps, options)
 end
 
 function Stage:target()
-  local t = targets.open({ name = "staging", app = "shop", target = self.config, verify = {} }, self.cfg)
+  local t = targets.open({ name = "staging", app = "shop", target = self.config, verify = {} },
+    require("engine.world").of(self.cfg))
   t.pending_wait = 1
   return t
 end

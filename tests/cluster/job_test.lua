@@ -2,6 +2,7 @@
 local check = require "check"
 local cluster = require "cluster.lab"
 local base, task, time, verify = require "lab.base", require "task", require "time", require "checks.verify"
+local world = require "engine.world"
 local kit = require "cluster.targets"
 local digest, image, open = kit.digest, kit.image, kit.open
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
@@ -21,9 +22,9 @@ local function checked(ns, cfg, release_id, job, within)
   local list = { { job = job or "cronjob/smoke", cluster = "lab", namespace = ns, within = within or 20, every = 1 } }
   local value, err = verify.run(list, {
     app = "web", environment = "staging", version = "v1.0.0", commit = ("a"):rep(40), digest = digest "a",
-    image = image "a", run = 7, release = release_id, cfg = cfg, hooks = {
+    image = image "a", run = 7, release = release_id, hooks = {
       output = function(_, line) lines[#lines + 1] = line end, progress = function() end },
-  })
+  }, world.of(cfg))
   return value, err, lines
 end
 
@@ -104,10 +105,11 @@ spec:
   cfg.apps.web, cfg.credentials, cfg.github = app, {}, {}
   local list = { { job = "deploy/smoke.yaml", cluster = "lab", namespace = ns, within = 20, every = 1 } }
   local r = { app = "web", environment = "staging", commit = commit, digest = digest "a", image = image "a", run = 7,
-    release = 1, cfg = cfg }
-  ok(verify.run(list, r))
+    release = 1 }
+  local outside = world.of(cfg)
+  ok(verify.run(list, r, outside))
   list[1].job = "deploy/none.yaml"
-  fails("not_found", verify.run(list, r))
-  r.cfg = nil
-  ok(verify.run(list, r), "whoever only looks starts none")
+  fails("not_found", verify.run(list, r, outside))
+  r.run = nil
+  ok(verify.run(list, r, outside), "whoever only looks starts none")
 end)

@@ -153,7 +153,7 @@ test("beside keel: what it would never act on is told before anybody waits, and 
   local function open(name, timeout)
     return assert(target.open({ app = "web", name = "x", target = { kind = "keel", cluster = "default",
       namespace = s.ns, workload = "deployment/" .. name, containers = {}, timeout = timeout or 5, patience = 30 } },
-      { clusters = clusters(s), registries = {}, state = folder() }))
+      require("engine.world").of { clusters = clusters(s), registries = {}, state = folder() }))
   end
   local hooks = { output = function() end, progress = function() end }
   local function apply(name, version, other)
@@ -211,7 +211,7 @@ test("beside keel: taking back moves the tag and waits for keel, whatever the ba
   local function open()
     return assert(require("targets").open({ app = "web", name = "x", target = { kind = "keel", cluster = "default",
       namespace = s.ns, workload = "deployment/web", containers = {}, timeout = 60, patience = 0 } },
-      { clusters = clusters(s), registries = {}, state = folder() }))
+      require("engine.world").of { clusters = clusters(s), registries = {}, state = folder() }))
   end
   s.eventually("it runs one", function() return open():current().digest == one end)
   -- What keel does, by hand: then it is known when.

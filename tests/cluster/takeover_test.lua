@@ -84,9 +84,9 @@ function()
       patience = 5, timeout = 30, server_side = false,
     }
     local real = host.world.target
-    host.world.target = function(environment, cfg)
-      if environment.name == "staging" then return require("targets").open(environment, cfg) end
-      return real(environment, cfg)
+    host.world.target = function(environment)
+      if environment.name == "staging" then return require("targets").open(environment, host.world) end
+      return real(environment)
     end
     hosts[i] = { engine = host, done = task.spawn(function() return host:run() end) }
   end

@@ -52,7 +52,7 @@ function M.open(ns, config, c)
   local cfg = {
     state = base.dir("state"), apps = {}, clusters = { lab = { name = "lab", kubeconfig = c.kubeconfig } },
   }
-  return ok(targets.open(environment, cfg)), cfg
+  return ok(targets.open(environment, require("engine.world").of(cfg))), cfg
 end
 
 ---A whole release, as a run does it.

@@ -73,10 +73,10 @@ function M.world(kind, where, name)
   }
   w.registry = registry.repository(w.app.image, w.cfg)
   function w.ensure(commit, options)
-    local request = { app = w.app, cfg = w.cfg, repo = w.repo, work = w.work, hooks = w.hooks }
+    local request = { app = w.app, repo = w.repo, work = w.work, hooks = w.hooks }
     request.commit = commit
     for k, v in pairs(options or {}) do request[k] = v end
-    return image.ensure(request)
+    return image.ensure(request, require("engine.world").of(w.cfg))
   end
   function w.config(digest)
     local manifest = ok(w.registry:manifest(digest))

@@ -371,7 +371,9 @@ test("so it is with charts that are followed", function()
   local cfg = { chart_repositories = {}, credentials = {}, registries = {} }
   local engine = {
     config = cfg, journal = { live = function() end },
-    world = { charts = function(where) return require("extensions.charts.repository").repository(where, cfg) end },
+    world = { charts = function(where)
+      return require("extensions.charts.repository").repository(where, { config = cfg })
+    end },
   }
   local app = { name = "shop", poll = 60,
     charts = { api = { name = "api", chart = "api", repository = { url = museum.url } } } }

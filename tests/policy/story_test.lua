@@ -308,7 +308,7 @@ local function shrunken(again)
   for i = 1, 7 do s.world:tag("v1." .. i .. ".0", nil) end
   if again then s.restart() end
   assert(s.host:poll())
-  function s.belief() return s.host:repository(s.host.config.apps.web).belief end
+  function s.belief() return s.host.world.repository(s.host.config.apps.web).belief end
   function s.tags() return #s.host:place("web", "production"):tags() end
   return s
 end
@@ -458,8 +458,8 @@ test("taking back to what was adopted moves what somebody else follows, although
   local moved = old
   local open = s.host.world.target
   -- As keel's: it rolls out what the tag points to, later.
-  s.host.world.target = function(environment, cfg)
-    if environment.name ~= "production" then return open(environment, cfg) end
+  s.host.world.target = function(environment)
+    if environment.name ~= "production" then return open(environment) end
     return {
       follows = true, settle = function() return true end,
       current = function() return { digest = old, healthy = true, state = "running" } end,
@@ -486,8 +486,8 @@ test("what somebody else rolls out late is seen at the next poll: the release wa
     local s = stage()
     local open, there, tries = s.host.world.target, "sha256:" .. ("0"):rep(64), 0
     s.host.config.apps.web.environments.production.target = { kind = "keel" }
-    s.host.world.target = function(environment, cfg)
-      if environment.name ~= "production" then return open(environment, cfg) end
+    s.host.world.target = function(environment)
+      if environment.name ~= "production" then return open(environment) end
       return {
         follows = true, settle = function() return true end, apply = function() return true end,
         current = function() return { digest = there, healthy = true, state = "running" } end,

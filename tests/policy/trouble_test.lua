@@ -253,7 +253,7 @@ test("once and stop do not end before people were told", function()
   for _, way in ipairs { "once", "run" } do
     local s = stage()
     local told = {}
-    s.host.world.notify = function(_, _, message)
+    s.host.world.notify = function(_, message)
       time.sleep(0.3)
       told[#told + 1] = message.text
       return true
@@ -287,8 +287,8 @@ test("a reload while a poll is under way leaves nothing of the old configuration
       expire = nothing, expect = nothing, refs = function() return errors.fail("refused", "not in this test") end,
     }
   end
-  s.host:repository(old) -- what a poll that began before asks
-  s.host:repository(new)
+  s.host.world.repository(old) -- what a poll that began before asks
+  s.host.world.repository(new)
   ok(seen[1] == old and seen[2] == new)
   eq((require("engine.poller").poll(s.host, old)), {})
 end)

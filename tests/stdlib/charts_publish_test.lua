@@ -6,6 +6,7 @@ local push = require "extensions.charts.push"
 local fs, gzip, hash, json, proc, serve, yaml = require "fs", require "gzip", require "hash", require "json",
   require "proc", require "serve", require "yaml"
 local chart_museum = require "cluster.chart_museum"
+local world = require "engine.world"
 local lab = require "lab"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
@@ -100,7 +101,7 @@ end)
 local function open(url, more)
   local config = { url = url }
   for k, v in pairs(more or {}) do config[k] = v end
-  return charts.repository(config, { registries = {}, app_list = {}, chart_repositories = {} })
+  return charts.repository(config, world.of { registries = {}, app_list = {}, chart_repositories = {} })
 end
 
 test("a chart is pushed once; again it is found, and other contents are told of", function()
@@ -146,7 +147,7 @@ test("the real registry takes charts; again they are found, and other contents a
     host = where.host, username = where.user,
     password = require("config.secret").new("file", lab.write(lab.dir("secret") .. "/word", where.password)),
   } } }
-  local repo = charts.repository({ url = "oci://" .. where.host .. "/charts" }, cfg)
+  local repo = charts.repository({ url = "oci://" .. where.host .. "/charts" }, world.of(cfg))
   fails("not_found", repo:versions("web"))
   local chart = packaged("web", "1.2.3+build.5")
   local pushed = ok(push.push(repo, chart))
@@ -165,7 +166,7 @@ test("the real registry takes charts; again they are found, and other contents a
   })
   eq(manifest.annotations["org.opencontainers.image.version"], "1.2.3+build.5")
   -- The same chart elsewhere has the same digest: nothing in it is of the day.
-  local other = charts.repository({ url = "oci://" .. where.host .. "/elsewhere" }, cfg)
+  local other = charts.repository({ url = "oci://" .. where.host .. "/elsewhere" }, world.of(cfg))
   eq(ok(push.push(other, chart)).digest, pushed.digest)
 
   -- An image under our tag is no chart.
@@ -183,7 +184,7 @@ test("a registry that says 403 of a chart that is not there gets its first one a
     return { status = 403, body = '{"errors":[{"code":"DENIED","message":"access forbidden"}]}' }
   end
   local cfg = { app_list = {}, chart_repositories = {}, registries = {} }
-  local repo = charts.repository({ url = "oci://" .. relay.host .. "/charts" }, cfg)
+  local repo = charts.repository({ url = "oci://" .. relay.host .. "/charts" }, world.of(cfg))
   fails("denied", repo:versions("web"))
   local function next_version()
     return publish.version {

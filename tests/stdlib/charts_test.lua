@@ -7,6 +7,7 @@ local version = require "extensions.charts.version"
 local hash, json, serve, task, time, yaml = require "hash", require "json", require "serve", require "task",
   require "time", require "yaml"
 local chart_museum = require "cluster.chart_museum"
+local world = require "engine.world"
 local lab = require "lab"
 local secret = require "config.secret"
 local test, eq, ok, fails, has, raises = check.test, check.eq, check.ok, check.fails, check.has, check.raises
@@ -22,7 +23,7 @@ end
 
 local function open(where, names)
   local repository = type(where) == "string" and { url = where } or where
-  return charts.repository(repository, config(repository, names))
+  return charts.repository(repository, world.of(config(repository, names)))
 end
 
 local function names_of(list)
@@ -571,8 +572,8 @@ test("a repository is found by its name, its address, and gives that one's crede
   eq(charts.config("main", cfg), known)
   eq(charts.config("https://charts.example.com", cfg), known)
   eq(charts.config("https://other.example.com/", cfg), { url = "https://other.example.com" })
-  eq(charts.repository("main", cfg).url, "https://charts.example.com")
-  eq(charts.repository("oci://127.0.0.1:1/charts", cfg).kind, "oci")
+  eq(charts.repository("main", world.of(cfg)).url, "https://charts.example.com")
+  eq(charts.repository("oci://127.0.0.1:1/charts", world.of(cfg)).kind, "oci")
 end)
 
 -- ---- OCI ----

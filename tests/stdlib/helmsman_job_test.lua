@@ -77,7 +77,8 @@ local function stage(ends, options)
   for key, value in pairs(options.config or {}) do config[key] = value end
   local cfg = { state = dir .. "/state", dir = dir, clusters = { lab = { kubeconfig = api.kubeconfig } } }
   local function open()
-    local t = require("targets").open({ name = "staging", app = "web", target = config, verify = {} }, cfg)
+    local t = require("targets").open({ name = "staging", app = "web", target = config, verify = {} },
+      require("engine.world").of(cfg))
     t.pending_wait = 0
     return t
   end

@@ -42,7 +42,8 @@ local function stage(body, more, helm)
   for key, value in pairs(more or {}) do config[key] = value end
   local cfg = { state = dir .. "/state", dir = dir, clusters = { lab = { kubeconfig = api.kubeconfig } } }
   local function again()
-    local t = require("targets").open({ name = "staging", app = "web", target = config, verify = {} }, cfg)
+    local t = require("targets").open({ name = "staging", app = "web", target = config, verify = {} },
+      require("engine.world").of(cfg))
     t.pending_wait = 0.5
     return t
   end

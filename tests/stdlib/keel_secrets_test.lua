@@ -10,15 +10,15 @@ local WORKLOAD <const> = { namespace = "shop", settings = { pull_secret = "pull"
 local function engine_of()
   local engine = { config = { apps = { web = {} }, keel = { pull_secrets = true, cluster = "c" } }, password = "" }
   function engine.alone(_, _, fn) return fn() end
-  engine.world = {
-    registry = function(_, cfg) return { config = cfg.registries and cfg.registries["r.test"] } end,
+  engine.world = require("engine.world").of(engine.config, {
+    registry = function(_, world) return { config = (world.config.registries or {})["r.test"] } end,
     cluster = function()
       return { get = function()
         local auths = { auths = { ["r.test"] = { username = "bot", password = engine.password } } }
         return { data = { [".dockerconfigjson"] = hash.base64(json.encode(auths)) } }
       end }
     end,
-  }
+  })
   engine.config.registries = {}
   return engine
 end

@@ -6,7 +6,7 @@ local builders = require "lab.builders"
 local hash, journal, json, registry = require "hash", require "journal", require "json", require "images.registry"
 local builds, keep = require "images.removal.builds", require "images.removal.keep"
 local listed = require "images.removal.listed"
-local removal = require "images.removal.all"
+local removal, world = require "images.removal.all", require "engine.world"
 local test, eq, ok = check.test, check.eq, check.ok
 
 local function digest(text) return "sha256:" .. hash.sha256(text) end
@@ -183,7 +183,7 @@ local function stage(kind, where, name, images)
     end)
     return made, id
   end
-  function w.remove() eq(removal.run(w.book, w.cfg), true) end
+  function w.remove() eq(removal.run(w.book, world.of(w.cfg)), true) end
   return w
 end
 
@@ -261,7 +261,7 @@ test("what podman pulled for its pods goes, too, unless a container uses it", fu
     environments = { staging = { target = { kind = "podman", env = podman.env } } },
   } })
   cfg.state = lab.dir("state")
-  eq(removal.run(book, cfg), true)
+  eq(removal.run(book, world.of(cfg)), true)
   local left = {}
   for i, image in ipairs(images) do
     left[i] = pcall(podman.run, podman, { "podman", "image", "exists", image.image })

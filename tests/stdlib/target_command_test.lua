@@ -19,7 +19,7 @@ local function open(scripts, more)
   for k, v in pairs(more or {}) do config[k] = v end
   local environment = { name = "staging", app = "web", target = config, verify = {} }
   local cfg = { state = dir .. "/state", dir = dir, registries = {} }
-  local function again() return require("targets").open(environment, cfg) end
+  local function again() return require("targets").open(environment, require("engine.world").of(cfg)) end
   return again(), dir, again
 end
 

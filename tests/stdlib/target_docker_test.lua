@@ -30,7 +30,7 @@ local function place(more, verify)
   local environment = { name = "staging", app = "web", verify = verify or { {} }, target = config }
   local cfg = { registries = {}, state = lab.dir("state") }
   local p = { docker = docker, port = port, config = config, environment = environment, cfg = cfg }
-  function p.again() return require("targets").open(environment, cfg) end
+  function p.again() return require("targets").open(environment, require("engine.world").of(cfg)) end
   p.target = p.again()
   return p
 end

@@ -106,7 +106,7 @@ local function open(cluster, config)
     init_containers = {}, patience = 0.3, timeout = 5, server_side = false }
   for k, v in pairs(config or {}) do target[k] = v end
   return ok(targets.open({ name = "staging", app = "web", target = target, verify = {} },
-    { state = base.dir("state"), apps = {} }))
+    require("engine.world").of { state = base.dir("state"), apps = {} }))
 end
 
 local function request(letter, release, more)

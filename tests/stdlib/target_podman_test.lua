@@ -125,7 +125,8 @@ local function place(more)
   }
   local cfg = { dir = dir, state = dir .. "/state", registries = more and more.registries or {} }
   return {
-    dir = dir, port = port, podman = podman, target = require("targets").open(environment, cfg),
+    dir = dir, port = port, podman = podman,
+    target = require("targets").open(environment, require("engine.world").of(cfg)),
     environment = environment, cfg = cfg,
   }
 end

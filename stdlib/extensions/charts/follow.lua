@@ -62,11 +62,11 @@ end
 
 -- One chart: asks its repository, and says of each version that matters what it is.
 local function look(place, chart, current)
-  local world, cfg, options = place.engine.world, place.engine.config, { interval = place.app.poll }
+  local world, options = place.engine.world, { interval = place.app.poll }
   local accept = accept_of(chart, place.config)
   local rule, err = version.rule(accept)
   if not rule then return nil, err end
-  local repo = world.charts(chart.repository, cfg)
+  local repo = world.charts(chart.repository)
   local list
   list, err = repo:versions(chart.chart, options)
   if not list then return nil, err end
@@ -143,14 +143,13 @@ end
 ---@async
 ---@param app AppConfig
 ---@param world World
----@param cfg Config
 ---@return true? ok
 ---@return Err? err
 ---@return GitHeld? held Versions that a repository lists no more, and that count as there for now.
-function M.poll(app, world, cfg)
+function M.poll(app, world)
   local held
   for _, chart in ipairs(sorted(app)) do
-    local list, err = world.charts(chart.repository, cfg):versions(chart.chart, { interval = app.poll })
+    local list, err = world.charts(chart.repository):versions(chart.chart, { interval = app.poll })
     if not list then return nil, err end
     held = together(held, list.held)
   end
@@ -160,15 +159,14 @@ end
 ---Makes the next look ask the repositories, whatever is known.
 ---@param app AppConfig
 ---@param world World
----@param cfg Config
-function M.expire(app, world, cfg)
-  for _, chart in pairs(app.charts or {}) do world.charts(chart.repository, cfg):expire() end
+function M.expire(app, world)
+  for _, chart in pairs(app.charts or {}) do world.charts(chart.repository):expire() end
 end
 
 -- The part of a bundle for one chart that a person named, or that stays as it is.
 local function part_of(place, chart, wanted, now)
   local options = { interval = place.app.poll }
-  local repo = place.engine.world.charts(chart.repository, place.engine.config)
+  local repo = place.engine.world.charts(chart.repository)
   local list, err = repo:versions(chart.chart, options)
   if not list then return nil, err end
   if not wanted and now then return now end

@@ -1,7 +1,7 @@
 -- Charts in an OCI registry: their versions are tags, their digests those of the manifests.
 --
 -- A tag cannot hold the `+` of build metadata: it is written `_` there. Rules: Helm's pkg/registry.
-local errors, json, registry, semver = require "errors", require "json", require "images.registry", require "semver"
+local errors, json, semver = require "errors", require "json", require "semver"
 
 local M = {}
 
@@ -23,7 +23,7 @@ end
 ---@param name string
 ---@return ImageRegistry
 function M.registry(repo, name)
-  local where = registry.repository(repo.url:gsub("^oci://", "") .. "/" .. name, repo.cfg)
+  local where = repo.world.registry(repo.url:gsub("^oci://", "") .. "/" .. name)
   local own = repo.config
   if own.username or own.ca or own.plain_http then
     where.config = {

@@ -52,7 +52,7 @@ end
 ---@return_overload nil, Err
 function M.version(request)
   local publish = assert(request.app.publish)
-  local repo = request.world.charts(publish.to, request.cfg)
+  local repo = request.world.charts(publish.to)
   local count, err = request.repo:count(request.commit)
   if not count then return nil, err end
   local highest, same = 0, nil
@@ -79,7 +79,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.chart(request)
-  local repo = request.world.charts(assert(request.app.publish).to, request.cfg)
+  local repo = request.world.charts(assert(request.app.publish).to)
   local chart, err = package.build(request)
   if not chart then return nil, err end
   request.hooks.progress(("pushing %s %s"):format(chart.name, chart.version))

@@ -32,7 +32,7 @@ local API_AGAIN <const> = 3600 -- seconds until a repository without ChartMuseum
 ---@field url string
 ---@field kind "museum"|"index"|"oci"|"auto"
 ---@field config ChartRepositoryConfig
----@field cfg Config
+---@field world World
 ---@field api? string ChartMuseum's API, when it was found.
 ---@field wanted table<string, true> The charts that are followed: those that an index is read for.
 ---@field private answers table<string, table> By the chart's name, or "" for an index: the last answer.
@@ -81,10 +81,11 @@ end
 
 ---Opens a repository; the same one for all who name it. Does no I/O.
 ---@param config ChartRepositoryConfig|string
----@param cfg Config
+---@param world World
 ---@return ChartRepository
 ---@nodiscard
-function M.repository(config, cfg)
+function M.repository(config, world)
+  local cfg = world.config
   config = M.config(config, cfg)
   local url = config.url:gsub("/+$", "")
   local key = table.concat({
@@ -100,8 +101,9 @@ function M.repository(config, cfg)
     }, Repository)
     known[key] = self
   end
-  if self.cfg ~= cfg then
-    self.cfg = cfg
+  self.world = world
+  if self.seen ~= cfg then
+    self.seen = cfg
     for name in pairs(followed(url, cfg)) do self.wanted[name] = true end
   end
   return self

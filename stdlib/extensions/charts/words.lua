@@ -25,7 +25,7 @@ local function request_of(run, commit, options)
       { op = "charts" }), 0)
   end
   return {
-    app = place.app, cfg = place.engine.config, repo = place.engine:repository(place.app), world = run.world,
+    app = place.app, cfg = run.world.config, repo = run.world.repository(place.app), world = run.world,
     commit = commit, path = options.path, version = options.version, app_version = options.app_version,
     work = place.engine.state .. "/work", hooks = run.hooks,
   }

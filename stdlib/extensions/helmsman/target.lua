@@ -30,12 +30,13 @@ local Helmsman = {}
 Helmsman.__index = Helmsman
 
 ---@param environment EnvironmentConfig
----@param cfg Config
+---@param world World
 ---@return HelmsmanTarget
-function M.open(environment, cfg)
+function M.open(environment, world)
+  local cfg = world.config
   local name = (environment.app .. "@" .. environment.name):gsub("/", "_")
   return setmetatable({
-    app = environment.app, environment = environment.name, config = environment.target, cfg = cfg,
+    app = environment.app, environment = environment.name, config = environment.target, world = world, cfg = cfg,
     folder = ("%s/helmsman/%s"):format(cfg.state, name), pending_wait = PENDING_WAIT,
     memory = ("%s/helmsman/%s.json"):format(cfg.state, name),
   }, Helmsman)
@@ -100,7 +101,7 @@ end
 
 -- ---- the cluster ----
 
-local function client_of(self) return require("kubernetes").open(self.config.cluster, self.cfg) end
+local function client_of(self) return self.world.cluster(self.config.cluster) end
 
 -- Not being allowed to look is an answer here: helmsman sees for itself.
 local function unless_denied(value, err)

@@ -9,7 +9,7 @@ local M = { run = {} }
 function M.run.destroy(run)
   local place, engine = run.place, run.place.engine
   run.steps:perform("destroy", {}, function()
-    local target, err = run.world.target(place.config, engine.config)
+    local target, err = run.world.target(place.config)
     if not target then error(err, 0) end
     if not target.destroy then
       error(errors.new("unsupported", ("a target of kind %s cannot be taken down"):format(place.config.target.kind),

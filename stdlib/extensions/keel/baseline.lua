@@ -61,7 +61,7 @@ function M.digest(place, workload, image, digest)
   if before and before.generation == workload.generation and before.tag == image.tag then return before.digest end
   local found, first
   if workload.selector then
-    local client, err = place.engine.world.cluster(place.config.target.cluster, place.engine.config)
+    local client, err = place.engine.world.cluster(place.config.target.cluster)
     if not client then error(err, 0) end
     found, first, err = running(client, workload, image)
     if not found then error(err, 0) end

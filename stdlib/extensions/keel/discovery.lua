@@ -62,11 +62,11 @@ end
 ---@return KeelSource? source
 ---@return Err? err
 ---@return_overload nil, Err
-function M.open(part, cfg, world)
-  local client, err = world.cluster(part.cluster, cfg)
+function M.open(part, world)
+  local client, err = world.cluster(part.cluster)
   if not client then return nil, err end
   local self = setmetatable({
-    part = part, cfg = cfg, reflectors = {}, known = {}, changed = task.signal(), dirty = true,
+    part = part, cfg = world.config, reflectors = {}, known = {}, changed = task.signal(), dirty = true,
   }, Source)
   for _, namespace in ipairs(part.namespaces or { false }) do
     for _, kind in ipairs(workloads.KINDS) do

@@ -126,7 +126,7 @@ local function nodes_of(place)
   return engine:alone("keel nodes " .. cluster, function()
     local known = m.nodes and m.nodes[cluster]
     if known and time.monotonic() - known.at < FRESH then return known.list end
-    local client = engine.world.cluster(cluster, engine.config)
+    local client = engine.world.cluster(cluster)
     local list, err
     if client then list, err = client:list(kubernetes.path("nodes"), nil, { keep = keep }) end
     if err and not (known and known.told) then

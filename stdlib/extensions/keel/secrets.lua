@@ -79,7 +79,7 @@ local function secret_of(engine, memory, cluster, namespace, name)
     memory.secrets = memory.secrets or {}
     local known = memory.secrets[key]
     if known and time.monotonic() - known.at < FRESH then return known.found end
-    local client, err = engine.world.cluster(cluster, engine.config)
+    local client, err = engine.world.cluster(cluster)
     local secret
     if client then secret, err = client:get(kubernetes.path("secret", namespace, name)) end
     if errors.is(err, "cancelled") then error(err, 0) end
@@ -103,7 +103,7 @@ end
 ---@return string who Tells credentials of workloads apart; "" for those of the configuration, or none.
 function M.registry(engine, memory, name, workload)
   local cfg, host = engine.config, (registry.split(name))
-  local opened = engine.world.registry(name, cfg)
+  local opened = engine.world.registry(name)
   if not workload or not cfg.keel.pull_secrets or opened.config and opened.config.username then return opened, "" end
   local names = { workload.settings.pull_secret }
   for _, secret in ipairs(workload.pull_secrets) do names[#names + 1] = secret end
@@ -113,9 +113,9 @@ function M.registry(engine, memory, name, workload)
       local own = {}
       for key, value in pairs(opened.config or {}) do own[key] = value end
       own.host, own.username, own.password = host, found.user, { reveal = function() return found.password end }
-      local own_way = engine.world.registry(name, setmetatable({
+      local own_way = engine.world.under(setmetatable({
         registries = setmetatable({ [host] = own }, { __index = cfg.registries }),
-      }, { __index = cfg }))
+      }, { __index = cfg })).registry(name)
       return own_way, mark(found)
     end
   end

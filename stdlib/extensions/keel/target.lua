@@ -17,7 +17,7 @@ local DEFAULT <const> = "@every 1m"
 
 ---@class KeelTarget: Target
 ---@field config table
----@field cfg Config
+---@field world World
 ---@field workload Workload
 ---@field what string "deployment/web"
 ---@field client? KubernetesClient
@@ -25,16 +25,16 @@ local Keel = { follows = true }
 Keel.__index = Keel
 
 ---@param environment EnvironmentConfig
----@param cfg Config
+---@param world World
 ---@return KeelTarget? target
 ---@return Err? err
 ---@return_overload nil, Err
-function M.open(environment, cfg)
+function M.open(environment, world)
   local config = environment.target
   local workload, err = rollout.workload(config.workload)
   if not workload then return nil, err end
   return setmetatable({
-    cfg = cfg, config = config, workload = workload, what = ("%s/%s"):format(workload.kind:lower(), workload.name),
+    world = world, config = config, workload = workload, what = ("%s/%s"):format(workload.kind:lower(), workload.name),
   }, Keel)
 end
 
@@ -56,7 +56,7 @@ function Keel:object()
   local err
   if not self.client then
     local client
-    client, err = kubernetes.open(self.config.cluster or "default", self.cfg)
+    client, err = self.world.cluster(self.config.cluster or "default")
     if not client then return nil, err end
     self.client, self.namespace = client, self.config.namespace or client.namespace
     self.path = kubernetes.path(self.workload.resource, self.namespace, self.workload.name)
@@ -71,7 +71,7 @@ function Keel:object()
 end
 
 ---@private
-function Keel:registry(name) return require("images.registry").repository(name, self.cfg) end
+function Keel:registry(name) return self.world.registry(name) end
 
 -- ---- what keel would see ----
 

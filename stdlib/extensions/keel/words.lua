@@ -132,7 +132,7 @@ end
 
 -- What the containers of an update run now: the target tells the digest, the workload the tag that is read with it.
 local function adoptable(run, about)
-  local place, engine = run.place, run.place.engine
+  local place = run.place
   local _, _, workloads = rooms()
   local workload = workload_of(place)
   local image = {}
@@ -143,7 +143,7 @@ local function adoptable(run, about)
       break
     end
   end
-  local target = must(run.world.target(require("targets").about(place.config, about or {}), engine.config))
+  local target = must(run.world.target(require("targets").about(place.config, about or {})))
   local running, err = target:current()
   if err then error(err, 0) end
   if not running or not running.digest then return nil end

@@ -239,7 +239,7 @@ end
 ---@return_overload nil, Err
 function M.build(request)
   local config = request.cfg.builder
-  local client, err = kubernetes.open(config.cluster or "default", request.cfg)
+  local client, err = request.world.cluster(config.cluster or "default")
   if not client then return nil, err end
   local b = {
     request = request, client = client, namespace = config.namespace or client.namespace, handover = handover.name(),

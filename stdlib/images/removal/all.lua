@@ -54,9 +54,10 @@ end
 ---Removes what may go.
 ---@async
 ---@param journal Journal
----@param config Config
+---@param world World
 ---@return boolean done false: somebody builds, and what is on this machine waits for the next occasion.
-function M.run(journal, config)
+function M.run(journal, world)
+  local config = world.config
   local kept, counts = keep.of(journal, config), {}
   local sockets, stores, building_socket = places(config)
   local done = builds.removing(function()
@@ -65,7 +66,7 @@ function M.run(journal, config)
     if building_socket then try("build cache", {}, docker.cache, building_socket, config.state) end
   end)
   for repository in pairs(kept.repositories) do
-    try(repository, counts, registry.images, repository, kept, journal, config)
+    try(repository, counts, registry.images, repository, kept, journal, world)
   end
   if #counts > 0 then
     table.sort(counts)

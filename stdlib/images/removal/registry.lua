@@ -3,7 +3,7 @@
 -- A manifest goes with every tag that points to it. So one goes only if this host built or released it, no place needs
 -- it any more, and every tag on it is one that we gave: `sha-<commit>`, or the version of the release. What an index
 -- with a tag of somebody else's is made of stays, too.
-local errors, log, registries, time = require "errors", require "log", require "images.registry", require "time"
+local errors, log, time = require "errors", require "log", require "time"
 local keep, listed = require "images.removal.keep", require "images.removal.listed"
 
 local M = {}
@@ -106,12 +106,12 @@ end
 ---@param repository string As removal.keep names it.
 ---@param kept KeptImages
 ---@param journal Journal
----@param config Config
+---@param world World
 ---@return integer? removed
 ---@return Err? err
 ---@return_overload nil, Err
-function M.images(repository, kept, journal, config)
-  local where = registries.repository(kept.repositories[repository].name, config)
+function M.images(repository, kept, journal, world)
+  local config, where = world.config, world.registry(kept.repositories[repository].name)
   if not where.config.delete or refusing[where.base] then return 0 end
   local candidates, some = candidates_of(kept, journal, config, repository)
   local last = looked[repository]

@@ -112,7 +112,7 @@ local function require_votes(engine, body)
   if not environment then
     return refuse(404, ("resource with identifier '%s' not found"):format(tostring(body.identifier)))
   end
-  local client, err = engine.world.cluster(environment.target.cluster, engine.config)
+  local client, err = engine.world.cluster(environment.target.cluster)
   local ok
   if client then
     ok, err = client:patch(require("kubernetes").path(kind, namespace, name), { metadata = {

@@ -84,6 +84,17 @@ function M.repository(opts)
     Repository)
 end
 
+---The repository of an app, as a configuration names it. Does no I/O.
+---@param app AppConfig
+---@param cfg Config
+---@return GitHubRepository? repository nil: the app is not on GitHub, or there is no token.
+function M.configured(app, cfg)
+  local owner, name = (app.source.github or ""):match("^([^/]+)/([^/]+)$")
+  local token = owner and cfg.github.token and cfg.github.token:reveal()
+  if not token then return nil end
+  return M.repository { owner = owner, name = name, api = cfg.github.api, token = token }
+end
+
 ---One request below the repository. A renamed or moved repository answers 301 with its lasting address.
 ---@private
 function Repository:ask(op, method, path, ok, body)
