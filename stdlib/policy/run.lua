@@ -83,6 +83,7 @@ local COMING_UP <const> = 4
 local function patiently(self, ask)
   local pause, since = 1, {}
   while true do
+    self.steps:may_act "target"
     local value, err = ask()
     local refused = err and err.status ~= nil and NO_GRANT_YET[err.code] or false
     if value ~= nil or not err or not errors.passing(err) and not refused then return must(value, err) end

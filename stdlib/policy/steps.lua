@@ -178,6 +178,15 @@ local function enter(self, how, begun)
   return self:counting "busy"
 end
 
+---Ends the run here when this host may not act any more. Asked before an intent is written, so that none is left behind
+---whose effect is another host's; and again when it is on disk, which may have taken its time.
+---@param name string
+function Steps:may_act(name)
+  if self.acting() then return end
+  self.over = errors.new("cancelled", "this host does not act any more", { op = name })
+  error(self.over, 0)
+end
+
 -- Calls an effect. What it raises without an error of its own is explained where it is raised: the script's mistake.
 local function explained(fn, attempt)
   local results = table.pack(xpcall(fn, function(value)
@@ -221,11 +230,9 @@ function Steps:perform(name, args, fn, how)
   end
   local inside_step <close> = enter(self, how, row ~= nil)
   assert(inside_step)
+  self:may_act(name)
   self:book("intend", self.run, path, name, asked)
-  if not self.acting() then
-    self.over = errors.new("cancelled", "this host does not act any more", { op = name })
-    error(self.over, 0)
-  end
+  self:may_act(name)
   local started = time.monotonic()
   self.emit { kind = "step", level = "info", step = name, phase = "begin", text = name }
   local inside = { mode = "effect", place = here and here.place, edition = self.edition, metas = here and here.metas }
@@ -298,6 +305,7 @@ function Steps:value(name, args, take, in_transaction)
   end
   if in_transaction then
     if self.turn then self.turn:take() end
+    self:may_act(name)
     return record.value_of(self:book("value", self.run, path, name, asked, function()
       return record.value(take(), name)
     end))

@@ -446,3 +446,46 @@ test("a place where a host of before called what runs bad is repaired by apply a
   eq({ now.state, now.current.commit }, { "idle", C "one" })
   eq(s.host.journal:row("SELECT count(*) AS n FROM releases WHERE state = 'bad'").n, 0)
 end)
+
+-- What a run asks for when its host has just lost the right to act, with the steps before.
+local WORDS <const> = {
+  { "run:image(change.commit)", 0 },
+  { "local image = run:image(change.commit) run:log 'lost' image:tag 'x'", 1 },
+  { "local image = run:image(change.commit) run:log 'lost' run:release(image)", 1 },
+  { "run:restore { id = 1, digest = 'sha256:' .. ('a'):rep(64), image = 'i' }", 0 },
+  { "run:mark_bad(1, 'it is')", 0 },
+  { "run:hold 'wait'", 0 },
+  { "run:notify 'hello'", 0 },
+  { "run:step('mine', nil, function() return true end)", 0 },
+}
+
+test("a host that may not act any more writes no intent and no release, whatever word its run is at", function()
+  for _, word in ipairs(WORDS) do
+    local dir = assert(fs.temp_dir())
+    check.defer(function() dir:close() end)
+    local script, before = word[1], word[2]
+    if before == 0 then script = "run:log 'lost' " .. script end
+    local text = "return policy { watch = function(place) return place:head() end, run = function(run, change) %s end }"
+    for _, name in ipairs { "staging", "production", "rollback" } do
+      local nothing = "return policy { watch = function() return nil, 'no' end, run = function() end }"
+      assert(fs.write(("%s/%s.lua"):format(dir.path, name), name == "staging" and text:format(script) or nothing))
+    end
+    local may, world = true, sim.open(dir.path .. "/world")
+    world:push("main", "one")
+    local host = sim.host(world, dir.path .. "/state", {
+      scripts = dir.path, engine = { fence = function() return may end },
+      on_event = function(event) if event.text == "lost" then may = false end end,
+    })
+    check.defer(function() host:close() end)
+    assert(host:poll())
+    for _ = 1, 200 do
+      if host.lost then break end
+      host.idle:wait(0.05)
+    end
+    ok(host.lost, script)
+    eq(#host.journal:steps(1), before, script)
+    eq(host.journal:row("SELECT count(*) AS n FROM releases").n, 0)
+    eq(host.journal:hold_of("web", "staging"), nil)
+    eq(#world:messages(), 0)
+  end
+end)
