@@ -2,6 +2,7 @@
 --
 -- A task ends with the task that started it. Every wait of a cancelled task raises {code = "cancelled"}.
 local core = require "core.task"
+local time = require "time"
 
 ---@class Task
 ---@field join fun(self: Task, timeout?: number): ... Waits for the end; returns its results, or nil and the Err.
@@ -84,6 +85,66 @@ function M.all(fns)
   end
   if failure ~= nil then error(failure, 0) end
   return results
+end
+
+local deferred_meta = { __close = function(self) self[1]() end }
+
+---Calls fn when the variable that holds the result goes out of scope, however that happens:
+---`local _ <close> = task.defer(function() busy = false end)`.
+---@param fn fun()
+---@return table closable
+function M.defer(fn) return setmetatable({ fn }, deferred_meta) end
+
+-- What is under way, by the table that it belongs to, then by key.
+local locks, flights = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "k" })
+
+---Takes the lock of a key, waiting while another task has it; it is free again when the result goes out of scope:
+---`local _ <close> = task.lock(self, "renew")`.
+---@async
+---@param owner table What the key belongs to.
+---@param key any
+---@param seconds? number How long to wait; nil: until it is free.
+---@return table? closable nil: the seconds were over.
+function M.lock(owner, key, seconds)
+  local held = locks[owner] or {}
+  locks[owner] = held
+  local last = seconds and time.monotonic() + seconds
+  while held[key] do
+    local left = last and last - time.monotonic()
+    if left and left <= 0 then return nil end
+    held[key]:wait(left)
+  end
+  local freed = core.signal()
+  held[key] = freed
+  return M.defer(function()
+    held[key] = nil
+    freed:notify()
+  end)
+end
+
+---Calls fn; whoever calls under the same key meanwhile waits and gets the same results. When the call raises, or its
+---task is cancelled, one of those who wait makes a call of its own.
+---@async
+---@param owner table What the key belongs to.
+---@param key any
+---@param fn fun(): ...
+---@return ...
+function M.once(owner, key, fn)
+  local under_way = flights[owner] or {}
+  flights[owner] = under_way
+  while under_way[key] do
+    local flight = under_way[key]
+    flight.ended:wait()
+    if flight.results then return table.unpack(flight.results, 1, flight.results.n) end
+  end
+  local flight = { ended = core.signal() }
+  under_way[key] = flight
+  local _ <close> = M.defer(function()
+    under_way[key] = nil
+    flight.ended:notify()
+  end)
+  flight.results = table.pack(fn())
+  return table.unpack(flight.results, 1, flight.results.n)
 end
 
 ---Calls fn(...); every wait inside raises {code="deadline"} once `seconds` have passed.

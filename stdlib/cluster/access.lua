@@ -29,7 +29,6 @@ M.reread = 60
 ---@field package context string?
 ---@field package said KubeAccess? what they say
 ---@field package expires Wall? of a plugin's credential
----@field package fetching Signal[]? those who wait for the plugin that runs
 ---@field package dir TempDir?
 ---@field package serial integer of the files in it
 local Access = {}
@@ -123,29 +122,16 @@ local function identify(self, cert, key)
   return true
 end
 
--- Runs the plugin; one at a time, whoever comes meanwhile waits for it.
+-- Runs the plugin.
 local function fetch(self)
-  if self.fetching then
-    local signal = task.signal()
-    table.insert(self.fetching, signal)
-    signal:wait()
-    if self.fetch_err then return nil, self.fetch_err end
+  return task.once(self, "plugin", function()
+    local found, err = exec.run(self.said.exec, self.said.cluster)
+    local ok = found ~= nil
+    if found and found.cert then ok, err = identify(self, { data = found.cert }, { data = found.key }) end
+    if not ok then return nil, err end
+    self.token, self.expires = found.token, found.expires or math.huge
     return true
-  end
-  self.fetching, self.fetch_err = {}, errors.new("cancelled", "the exec plugin was ended", { op = "kubernetes.exec" })
-  local _ <close> = setmetatable({}, { __close = function()
-    for _, signal in ipairs(self.fetching) do signal:notify() end
-    self.fetching = nil
-  end })
-  local found, err = exec.run(self.said.exec, self.said.cluster)
-  local ok = found ~= nil
-  if found and found.cert then ok, err = identify(self, { data = found.cert }, { data = found.key }) end
-  if not ok then
-    self.fetch_err = err
-    return nil, err
-  end
-  self.token, self.expires, self.fetch_err = found.token, found.expires or math.huge, nil
-  return true
+  end)
 end
 
 -- What stays as it is until the kubeconfig is read again: files of certificates, fixed tokens.

@@ -290,7 +290,7 @@ function Reflector:items() return self.values end
 ---@return_overload nil, Err
 function Reflector:wait(fn, timeout)
   local signal = task.signal()
-  local _ <close> = setmetatable({}, { __close = function() self.waiters[signal] = nil end })
+  local _ <close> = task.defer(function() self.waiters[signal] = nil end)
   self.waiters[signal] = true
   local last = timeout and time.monotonic() + timeout
   while true do

@@ -63,7 +63,7 @@ end
 
 local function counted(object, field)
   object[field] = object[field] + 1
-  return setmetatable({}, { __close = function() object[field] = object[field] - 1 end })
+  return task.defer(function() object[field] = object[field] - 1 end)
 end
 
 ---Waits until it is this run's turn, if others had theirs while it waited.
@@ -108,8 +108,8 @@ function Attempt:unheld()
   self.emit { kind = "note", level = "info", text = "stopped before its next effect: " .. why }
   journal:park(self.row.id) -- a host that dies meanwhile says nothing about it
   self.held = hold.by
-  local guard <close> = setmetatable({}, { __close = function() self.held = nil end })
-  repeat self:rest(LOOK) until guard and not hold_against(self)
+  local _ <close> = task.defer(function() self.held = nil end)
+  repeat self:rest(LOOK) until not hold_against(self)
   journal:unpark(self.row.id)
   self.emit { kind = "note", level = "info", text = "no longer held: it goes on" }
 end

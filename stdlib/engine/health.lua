@@ -39,8 +39,8 @@ local function again(engine, at)
   if engine.looking[key] then return end
   engine.looking[key] = true
   task.start({ name = "look " .. key, detached = true }, function()
-    local guard <close> = setmetatable({}, { __close = function() engine.looking[key] = nil end })
-    engine.ended:wait(guard and engine.look_every)
+    local _ <close> = task.defer(function() engine.looking[key] = nil end)
+    engine.ended:wait(engine.look_every)
     engine.looking[key] = nil
     local app = not engine.draining and engine.config.apps[at.app.name]
     if app and app.environments[at.environment] then

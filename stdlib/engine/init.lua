@@ -111,7 +111,7 @@ function M.open(options)
     config = config, load = options.load, on_event = options.on_event or function() end, lock = lock, journal = book,
     policies = policies, suspensions = suspensions, last_end = last_end,
     state = config.state, world = world.of(config, options.world),
-    lanes = {}, places = {}, app_states = {}, said = {}, hurry = {}, locks = {}, found = {},
+    lanes = {}, places = {}, app_states = {}, said = {}, hurry = {}, found = {},
     happened = require("engine.happened").new(),
     app_edition = 1, -- another number: other apps
     patience = 300, -- seconds that a run waits for a target out of reach before it is tried again later
@@ -212,18 +212,7 @@ end
 ---@param fn fun(): ...
 ---@return ...
 function Engine:alone(key, fn)
-  local holder = self.locks[key]
-  while holder do
-    holder:wait()
-    holder = self.locks[key]
-  end
-  local lock = task.signal()
-  self.locks[key] = lock
-  local guard <close> = setmetatable({}, { __close = function()
-    self.locks[key] = nil
-    lock:notify()
-  end })
-  assert(guard)
+  local _ <close> = task.lock(self, key)
   return fn()
 end
 

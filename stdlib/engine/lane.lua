@@ -60,14 +60,14 @@ function Lane:kick()
   if self.active then return end
   self.active = true
   task.start({ name = "lane " .. self.place.app.name, detached = true }, function()
-    local guard <close> = setmetatable({}, { __close = function()
+    local _ <close> = task.defer(function()
       self.active = false
       self.engine.idle:notify()
       if self.asked and not self.engine.draining then self:kick() end -- while it was about to end
-    end })
+    end)
     repeat
       self.asked = false
-      while guard and self:turn() do end
+      while self:turn() do end
     until not self.asked
   end)
 end
@@ -181,13 +181,13 @@ function Lane:start(row, turn)
   self.runs[row.id] = attempt
   if turn then self.holder = attempt end
   task.start({ name = "run " .. row.id .. " of " .. row.app, detached = true }, function()
-    local guard <close> = setmetatable({}, { __close = function()
+    local _ <close> = task.defer(function()
       self.runs[row.id] = nil
       if self.holder == attempt then self.holder = nil end
       self:rouse()
       self.engine.idle:notify()
-    end })
-    local ok, err = pcall(attempt.execute, attempt, guard and turn)
+    end)
+    local ok, err = pcall(attempt.execute, attempt, turn)
     if ok then return end
     self.unread = true
     if attempt.begun and errors.is(err) and tostring(err.op):find("^store%.") then self.interrupted[row.id] = true end

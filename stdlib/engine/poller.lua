@@ -57,8 +57,8 @@ end
 function M.poll(engine, app)
   local state = engine:app_state(app.name)
   if state.polling then return {}, true end -- somebody does it now
-  local guard <close> = setmetatable({}, { __close = function() state.polling = false end })
-  state.polling = guard ~= nil
+  local _ <close> = task.defer(function() state.polling = false end)
+  state.polling = true
   local runs, ok, failure = {}, true, nil
   engine.counters.polls = engine.counters.polls + 1
   observe.observe(engine, app, state)
@@ -143,8 +143,8 @@ function M.run(engine)
         if app then
           busy = busy + 1
           task.start({ name = "poll " .. entry.app }, function()
-            local guard <close> = setmetatable({}, { __close = function() busy = busy - 1 done:notify() end })
-            local ok, err = pcall(M.poll, engine, guard and app)
+            local _ <close> = task.defer(function() busy = busy - 1 done:notify() end)
+            local ok, err = pcall(M.poll, engine, app)
             if not ok and not engine.stopping then engine:trouble("polling " .. app.name .. " failed", err) end
           end)
         end

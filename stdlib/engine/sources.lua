@@ -123,8 +123,7 @@ local function follow(engine, key)
   local config = engine.config
   local source, err = require("extensions." .. key .. ".discovery").open(config[key], engine.world)
   if not source then error(err, 0) end
-  local guard <close> = setmetatable({}, { __close = function() source:close() end })
-  assert(guard)
+  local _ <close> = task.defer(function() source:close() end)
   while not engine.draining do
     if look(engine, key, source) then source:wait() else time.sleep(PAUSE) end
   end

@@ -73,7 +73,7 @@ function M.new(options)
     store = options.store, identity = options.identity, duration = options.duration, renew = options.renew,
     retry = options.retry, clock = options.clock or time.monotonic, wall = options.wall or time.now,
     random = options.random or math.random, on_change = options.on_change or function() end, leading = false,
-    floor = 0, trying = false, wake = task.signal(), turn = task.signal(),
+    floor = 0, wake = task.signal(),
   }, Election)
 end
 
@@ -238,13 +238,7 @@ end
 ---@return boolean leading
 ---@return Err? err Why the attempt failed; a candidate that only has to wait gets none.
 function Election:try()
-  while self.trying do self.turn:wait() end
-  self.trying = true
-  local guard <close> = setmetatable({}, { __close = function()
-    self.trying = false
-    self.turn:notify()
-  end })
-  assert(guard)
+  local _ <close> = task.lock(self, "try")
   if self.leading then return renew(self) end
   return stand(self)
 end

@@ -198,11 +198,11 @@ function Sessions:attach()
   return function(write)
     local id = hash.hex(hash.random(16))
     self.open[id], self.count = self:make(), self.count + 1
-    local guard <close> = setmetatable({}, { __close = function()
+    local _ <close> = task.defer(function()
       self.open[id], self.count = nil, self.count - 1
-    end })
+    end)
     write(wire.encode({ session = id }) .. "\n")
-    while guard do
+    while true do
       time.sleep(HEARTBEAT)
       write("\n") -- writing is how a client that went away is noticed
     end

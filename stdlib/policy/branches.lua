@@ -190,8 +190,7 @@ end)
 ---@param wait BranchWait
 function Branches:rest(wait)
   local branch = wait.branch
-  local guard <close> = setmetatable({}, { __close = function() end_wait(wait) end })
-  assert(guard)
+  local _ <close> = task.defer(function() end_wait(wait) end)
   begin_wait(self, wait)
   local asked = false
   while not wait.granted do
@@ -288,9 +287,8 @@ function Branches:outside(fn, ...)
   -- Coming back is no wait of the policy's: a deadline has nothing to cut there.
   local deadlines = branch.deadlines
   branch.deadlines = {}
-  local guard <close> = setmetatable({}, { __close = function() branch.deadlines = deadlines end })
+  local _ <close> = task.defer(function() branch.deadlines = deadlines end)
   self:rest(wait)
-  assert(guard)
   branch.deadlines = deadlines
   if not results[1] and deadline and errors.is(results[2], "deadline")
     and time.monotonic() >= deadline.last - EARLY then
@@ -365,15 +363,14 @@ function Branches:start(branch, of_task, fn, ...)
   local started = task.spawn(function(...)
     local id = task.current()
     branch.begun, of_task[id] = true, branch
-    local guard <close> = setmetatable({}, { __close = function() self:leave(branch) end })
+    local _ <close> = task.defer(function() self:leave(branch) end)
     local results = table.pack(pcall(function(...)
       self:rest(wait)
       return fn(...)
     end, ...))
-    -- Here and not only in the guard: a closer at a task's very end has little time.
+    -- Here and not only in the deferred call: a closer at a task's very end has little time.
     of_task[id] = nil
     self:leave(branch)
-    assert(guard)
     if not results[1] then error(results[2], 0) end
     return table.unpack(results, 2, results.n)
   end, ...)

@@ -48,8 +48,8 @@ function M.forget(id) of_task[id] = nil end
 function M.with(context, fn, ...)
   local id = assert(task.current(), "a policy runs in a task")
   local outer = of_task[id]
-  local guard <close> = setmetatable({}, { __close = function() of_task[id] = outer end })
-  of_task[id] = guard and context
+  local _ <close> = task.defer(function() of_task[id] = outer end)
+  of_task[id] = context
   return fn(...)
 end
 

@@ -150,11 +150,11 @@ function Steps:counting(what)
     if self.turn and self:idle() and not before then self.turn:paused() end
   end
   changed(was)
-  return setmetatable({}, { __close = function()
+  return task.defer(function()
     local idle = self:idle()
     self[what], self.moved = self[what] - 1, time.monotonic()
     changed(idle)
-  end })
+  end)
 end
 
 ---Makes sure that it is this run's turn; not when the next step is recorded already. What acts on the place waits while
@@ -349,10 +349,10 @@ function Steps:rest(last)
   if parked then self:book("park", self.run) end
   local waiting <close> = self:counting "waiting"
   local sleeping <close> = self:counting "sleeping"
-  local guard <close> = setmetatable({}, { __close = function()
+  local _ <close> = task.defer(function()
     if parked then self:book("unpark", self.run) end
-  end })
-  assert(waiting and sleeping and guard)
+  end)
+  assert(waiting and sleeping)
   while time.monotonic() < last do time.sleep(math.min(last - time.monotonic(), 3600)) end
 end
 

@@ -11,11 +11,11 @@ local function quietly(engine, name, fn)
   local teller
   teller = task.start({ name = name, detached = true }, function()
     engine.tellers[teller] = true
-    local guard <close> = setmetatable({}, { __close = function()
+    local _ <close> = task.defer(function()
       engine.telling, engine.tellers[teller] = engine.telling - 1, nil
       engine.idle:notify()
-    end })
-    local ok, err = pcall(task.deadline, 30, fn, guard)
+    end)
+    local ok, err = pcall(task.deadline, 30, fn)
     if not ok and not errors.is(err, "cancelled") then log.warn(name .. " failed", { error = tostring(err) }) end
   end)
 end

@@ -487,3 +487,83 @@ test("garbage goes while a slice lasts that nobody can interrupt", function()
   end })
   eq(busy.x, "done")
 end)
+
+test("what is deferred is called when its scope ends, however it ends", function()
+  local order = {}
+  pcall(function()
+    local _ <close> = task.defer(function() order[#order + 1] = "outer" end)
+    local _ <close> = task.defer(function() order[#order + 1] = "inner" end)
+    error "out"
+  end)
+  eq(order, { "inner", "outer" })
+end)
+
+test("a lock has one holder a key; who waits gets it in turn, or nothing when its time is over", function()
+  local owner, inside, most, done = {}, 0, 0, 0
+  local function work(key)
+    local _ <close> = task.lock(owner, key)
+    inside = inside + 1
+    most = math.max(most, inside)
+    time.sleep(0)
+    inside, done = inside - 1, done + 1
+  end
+  local jobs = {}
+  for i = 1, 5 do jobs[i] = function() work "a" end end
+  task.all(jobs)
+  eq({ most, done }, { 1, 5 })
+  local held = task.lock(owner, "a")
+  eq(task.lock(owner, "a", 0), nil)
+  eq(task.lock(owner, "a", 0.01), nil)
+  ok(task.lock(owner, "b", 0), "another key is another lock")
+  ok(task.lock({}, "a", 0), "so is the key of another owner")
+  local _ <close> = held
+end)
+
+test("a holder that is cancelled frees its lock", function()
+  local owner = {}
+  local holder = task.spawn(function()
+    local _ <close> = task.lock(owner, "a")
+    time.sleep(3600)
+  end)
+  time.sleep(0)
+  eq(task.lock(owner, "a", 0), nil)
+  holder:cancel()
+  ok(task.lock(owner, "a"))
+end)
+
+test("calls under one key share a result; when the first is cancelled or raises, another makes the call", function()
+  local owner, calls, go = {}, 0, task.signal()
+  local function ask()
+    return task.once(owner, "a", function()
+      calls = calls + 1
+      local call = calls
+      go:wait()
+      if call == 2 then error "broken" end
+      return call, nil, "third"
+    end)
+  end
+  local first = task.spawn(ask)
+  time.sleep(0)
+  local others = {}
+  for i = 1, 3 do others[i] = task.spawn(function() return pcall(ask) end) end
+  time.sleep(0)
+  eq(calls, 1)
+  first:cancel() -- the second call raises for its own caller; the third answers the two that are left
+  for call = 2, 3 do
+    check.eventually(function() return calls == call end)
+    go:notify()
+  end
+  local raised, shared = 0, 0
+  for _, other in ipairs(others) do
+    local fine, a, b, c = other:join()
+    if fine then
+      shared = shared + 1
+      eq({ a, b == nil, c }, { 3, true, "third" })
+    else
+      raised = raised + 1
+      ok(tostring(a):find("broken"), a)
+    end
+  end
+  eq({ calls, raised, shared }, { 3, 1, 2 })
+  eq(task.once(owner, "a", function() return "anew" end), "anew")
+end)

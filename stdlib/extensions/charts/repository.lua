@@ -36,7 +36,6 @@ local API_AGAIN <const> = 3600 -- seconds until a repository without ChartMuseum
 ---@field api? string ChartMuseum's API, when it was found.
 ---@field wanted table<string, true> The charts that are followed: those that an index is read for.
 ---@field private answers table<string, table> By the chart's name, or "" for an index: the last answer.
----@field private flights table<string, table>
 ---@field private good table<string, ChartVersion[]> What was believed last.
 ---@field private doubts table<string, table>
 ---@field private kept integer How many answers.
@@ -96,7 +95,7 @@ function M.repository(config, world)
   if not self then
     local kind = config.kind or url:find("^oci://") and "oci" or "auto"
     self = setmetatable({
-      url = url, kind = kind, config = config, wanted = {}, answers = {}, flights = {}, good = {}, doubts = {},
+      url = url, kind = kind, config = config, wanted = {}, answers = {}, good = {}, doubts = {},
       kept = 0, budget = budget.of("charts " .. url, AT_ONCE),
     }, Repository)
     known[key] = self
@@ -278,27 +277,8 @@ local function from_index(self, found, name)
   return found.lists[name]
 end
 
--- One flight at a time under one key; those who come meanwhile share its answer. A leader that is cancelled lands
--- without one, and somebody who waits takes over.
-local flight_meta = {
-  __close = function(flight)
-    flight.repository.flights[flight.key] = nil
-    for _, signal in ipairs(flight.waiting) do signal:notify() end
-  end,
-}
-
-local function shared(self, key, limit, ask)
-  while true do
-    local last = self.answers[key]
-    if last and last.asked >= limit then return last.value, last.err end
-    local flight = self.flights[key]
-    if not flight then break end
-    local signal = task.signal()
-    table.insert(flight.waiting, signal)
-    signal:wait(LIST_TIME)
-  end
-  local flight <close> = setmetatable({ repository = self, key = key, waiting = {} }, flight_meta)
-  self.flights[key] = flight
+-- Asks the repository once, within what its server allows, and keeps the answer.
+local function look(self, key, ask)
   local answer = { asked = time.monotonic() }
   local slot <close>, err = self.budget:enter(nil, key)
   if slot then
@@ -319,6 +299,15 @@ local function shared(self, key, limit, ask)
     self.kept = self.kept + 1
   end
   self.answers[key] = answer
+end
+
+-- An answer that was asked for at `limit` (monotonic) or later; those who ask meanwhile share it.
+local function shared(self, key, limit, ask)
+  local answer = self.answers[key]
+  while not answer or answer.asked < limit do
+    task.once(self, key, function() look(self, key, ask) end)
+    answer = self.answers[key]
+  end
   return answer.value, answer.err
 end
 

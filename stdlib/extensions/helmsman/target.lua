@@ -44,31 +44,17 @@ end
 
 -- ---- one at a time ----
 
-local holders = {} ---@type table<string, Signal> by cluster and context
+local CONTEXTS <const> = {} -- whose keys are cluster and context
 
 -- Calls fn while nobody else of this host works on the context.
 local function alone(self, request, last, fn)
   local key = self.config.cluster .. "\0" .. self.config.context
-  local told
-  while holders[key] do
-    if not told and request.hooks then
-      told = true
-      request.hooks.progress(("another run works on context %s"):format(self.config.context))
-    end
-    local left = last - time.monotonic()
-    if left <= 0 then
-      return errors.fail("busy", ("another run works on context %s"):format(self.config.context),
-        { op = "target.apply", target = "helmsman" })
-    end
-    holders[key]:wait(left)
-  end
-  local signal = task.signal()
-  holders[key] = signal
-  local guard <close> = setmetatable({}, { __close = function()
-    holders[key] = nil
-    signal:notify()
-  end })
-  assert(guard)
+  local words = ("another run works on context %s"):format(self.config.context)
+  local turn <close> = task.lock(CONTEXTS, key, 0) or (function()
+    if request.hooks then request.hooks.progress(words) end
+    return task.lock(CONTEXTS, key, last - time.monotonic())
+  end)()
+  if not turn then return errors.fail("busy", words, { op = "target.apply", target = "helmsman" }) end
   return fn()
 end
 

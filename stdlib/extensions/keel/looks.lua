@@ -39,7 +39,20 @@ local function wake_others(engine, answer, app)
   engine.wake:notify()
 end
 
--- Waits while somebody else asks the same; then the answer is fresh enough for both.
+-- Asks, and keeps the answer.
+local function look(engine, answer, app, ask, same)
+  local m = memory(engine)
+  m.asked = m.asked + 1
+  local at, value, err = time.monotonic(), ask(answer)
+  if errors.is(err, "cancelled") then error(err, 0) end
+  local changed = value ~= nil and answer.value ~= nil and not same(answer.value, value)
+  -- A registry that is down has not forgotten its tags, but nobody may decide by what it said before.
+  answer.at, answer.err, answer.value = at, err, value
+  answer.last = value or answer.last
+  if changed then wake_others(engine, answer, app) end
+end
+
+-- An answer that was asked for at `since` (monotonic) or later; those who ask meanwhile share it.
 local function shared(engine, key, app, since, ask, same)
   local m = memory(engine)
   local answer = m.answers[key]
@@ -48,28 +61,14 @@ local function shared(engine, key, app, since, ask, same)
     m.answers[key] = answer
   end
   answer.users[app] = true
-  while answer.asking do
-    answer.asking:wait()
-    if answer.at >= since then break end
+  local asked
+  while not asked and answer.at < since do
+    task.once(answer, "look", function()
+      asked = true
+      look(engine, answer, app, ask, same)
+    end)
   end
-  if answer.at >= since then return answer.value, answer.err end
-  local signal = task.signal()
-  answer.asking = signal
-  local guard <close> = setmetatable({}, { __close = function()
-    answer.asking = nil
-    signal:notify()
-  end })
-  assert(guard)
-  m.asked = m.asked + 1
-  local at, value, err = time.monotonic(), ask(answer)
-  if errors.is(err, "cancelled") then return nil, err end
-  local known = answer.value ~= nil
-  local changed = value ~= nil and known and not same(answer.value, value)
-  -- A registry that is down has not forgotten its tags, but nobody may decide by what it said before.
-  answer.at, answer.err, answer.value = at, err, value
-  answer.last = value or answer.last
-  if changed then wake_others(engine, answer, app) end
-  return value, err
+  return answer.value, answer.err
 end
 
 ---From when on an answer must be for a place, by its schedule: for "@every", an interval ago; for a cron line, the last

@@ -368,11 +368,10 @@ function Keel:follow(object, seconds, fn)
     if not pods then return nil, err end
   end
   local objects, wrong = self.client:follow(self.path, nil, { on_change = on_change })
-  local guard <close> = setmetatable({}, { __close = function()
+  local _ <close> = task.defer(function()
     if pods then pods:close() end
     if objects then objects:close() end
-  end })
-  assert(guard)
+  end)
   if not objects then return nil, wrong end
   local last = time.monotonic() + seconds
   while true do

@@ -81,8 +81,8 @@ function M.building(state, image, fn)
   while removing do over:wait() end
   building = building + 1
   local from = time.now()
-  local guard <close> = setmetatable({}, { __close = function() building = building - 1 end })
-  local value, err = fn(guard)
+  local _ <close> = task.defer(function() building = building - 1 end)
+  local value, err = fn()
   if state then add(state, image, from, time.now()) end
   return value, err
 end
@@ -94,11 +94,11 @@ end
 function M.removing(fn)
   if building > 0 or removing then return false end
   removing = true
-  local guard <close> = setmetatable({}, { __close = function()
+  local _ <close> = task.defer(function()
     removing = false
     over:notify()
-  end })
-  fn(guard)
+  end)
+  fn()
   return true
 end
 

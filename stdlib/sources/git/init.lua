@@ -42,7 +42,6 @@ local MAX_QUIET = 300
 ---@field denial Err?
 ---@field denials integer refused credentials in a row
 ---@field quiet_until number monotonic; not asked before, because of them
----@field flight table?
 ---@field mirrors table<string, GitMirror>
 local Source = {}
 Source.__index = Source
@@ -125,32 +124,17 @@ function Source:poll()
   return known
 end
 
--- One flight at a time. A leader that is cancelled lands without an answer; one of those who wait takes over.
-local flight_meta = {
-  __close = function(flight)
-    flight.source.flight = nil
-    for _, signal in ipairs(flight.waiting) do signal:notify() end
-  end,
-}
-
 ---An answer that was asked for at `limit` (monotonic) or later.
 ---@private
 function Source:refs(limit)
-  while true do
-    local last = self.last
-    if last and last.asked >= limit then return last.snapshot, last.err end
-    local flight = self.flight
-    if not flight then break end
-    local signal = task.signal()
-    table.insert(flight.waiting, signal)
-    signal:wait(self.timeout * 2)
+  while not self.last or self.last.asked < limit do
+    task.once(self, "refs", function()
+      local answer = { asked = time.monotonic() }
+      answer.snapshot, answer.err = self:poll()
+      self.last = answer
+    end)
   end
-  local flight <close> = setmetatable({ source = self, waiting = {} }, flight_meta)
-  self.flight = flight
-  local answer = { asked = time.monotonic() }
-  answer.snapshot, answer.err = self:poll()
-  self.last = answer
-  return answer.snapshot, answer.err
+  return self.last.snapshot, self.last.err
 end
 
 ---@class GitRepository
