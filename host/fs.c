@@ -206,6 +206,17 @@ static bool sync_dir(int fd, struct err *e)
     return fail(e, "syncing the directory");
 }
 
+bool fs_sync_parent(const char *path, struct err *e)
+{
+    char text[4096];
+    const char *leaf;
+    int dir = fs_parent((struct fs_path){.path = path}, text, sizeof text, &leaf);
+    bool ok = dir >= 0 ? sync_dir(dir, e) : fail(e, "cannot open its directory");
+
+    close_quietly(dir);
+    return ok;
+}
+
 /* A draft has no name where the file system can do that, so that a host killed while it writes leaves
  * nothing; else one that nobody else has. */
 static bool draft_name(struct fs_draft *d)

@@ -39,6 +39,9 @@ bool fs_draft_write(const struct fs_draft *d, const void *data, size_t len, stru
 bool fs_draft_commit(struct fs_draft *d, struct err *e);
 void fs_draft_drop(struct fs_draft *d);
 
+/* Makes the directory entry of a new file last. */
+bool fs_sync_parent(const char *path, struct err *e);
+
 /* Appends one record per entry, sorted by name: a type letter (fs_type), the name, NUL. */
 bool fs_list(struct fs_path at, size_t max, struct buf *out, struct err *e);
 

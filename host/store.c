@@ -11,8 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+#include <uv.h>
+#include "fs.h"
 
 #define CACHE_MAX 64 /* statements; a host uses some thirty */
 #define SQL_MAX   (1 << 20)
@@ -35,7 +36,7 @@ struct store {
     sqlite3_int64 changes_before;
     sqlite3_stmt *begin, *commit, *rollback;
     uint64_t budget_ns;
-    uint64_t deadline; /* of the statement under way, monotonic nanoseconds; 0: none */
+    uint64_t deadline; /* of the statement under way, by uv_hrtime; 0: none */
     bool readonly, durable;
     bool synced;         /* synchronous is FULL now */
     bool in_transaction; /* store_begin until store_commit or store_rollback */
@@ -44,24 +45,16 @@ struct store {
     struct err lost;     /* why SQLite gave the transaction up */
 };
 
-static uint64_t monotonic(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static int on_progress(void *ud)
 {
     const struct store *store = ud;
 
-    return store->deadline && monotonic() > store->deadline;
+    return store->deadline && uv_hrtime() > store->deadline;
 }
 
 static void start_clock(struct store *store)
 {
-    store->deadline = monotonic() + store->budget_ns;
+    store->deadline = uv_hrtime() + store->budget_ns;
 }
 
 /* ---- what a script may do, and what went wrong ---- */
@@ -545,22 +538,6 @@ bool store_check(struct store *store, struct err *e)
     return false;
 }
 
-/* Makes the directory entry of a new file last. */
-static bool sync_folder(const char *path, struct err *e)
-{
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
-    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    bool ok = fd >= 0 && fsync(fd) == 0;
-
-    if (!ok)
-        err_errno(e, folder ? errno : ENOMEM, "cannot sync the folder of the copy");
-    if (fd >= 0)
-        close(fd);
-    free(folder);
-    return ok;
-}
-
 bool store_backup(struct store *store, const char *path, struct err *e)
 {
     sqlite3_backup *backup;
@@ -595,7 +572,7 @@ bool store_backup(struct store *store, const char *path, struct err *e)
         rc = sqlite3_errcode(copy);
     }
     if (rc == SQLITE_OK)
-        ok = sync_folder(path, e);
+        ok = fs_sync_parent(path, e);
     else
         err_set(e, store_code(rc), "%s", copy ? sqlite3_errmsg(copy) : "no memory");
 out:
