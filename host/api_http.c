@@ -593,7 +593,7 @@ static int l_request(lua_State *L)
     bind_text(L, 1, HTTP_USAGE);
     o.request.method = bind_text(L, 2, HTTP_USAGE);
     o.request.url = bind_text(L, 3, HTTP_USAGE);
-    o.request.parsed = url->handle;
+    o.request.parsed = url->parsed;
     timeout = luaL_checknumber(L, 7);
     o.request.timeout_ms = timeout > 0 ? bind_millis(timeout > 1e6 ? 1e6 : timeout) : 1;
     o.request.public_only = lua_toboolean(L, 8);

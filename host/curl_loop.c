@@ -7,7 +7,7 @@
  * what is left of them is noticed by what they were. Watchers are freed in their close callbacks, everything
  * else in curl_loop_close. Assumptions about libcurl are for 7.88.
  *
- * The loop owns the easy handles; an owner borrows one from take to drop. Dropping resets the handle at once,
+ * The loop owns the easy handles; an owner borrows one from take to drop. Dropping resets it at once,
  * so that no secret stays in an idle one. */
 #include "curl_loop.h"
 
@@ -91,7 +91,7 @@ static void transfer_stop(struct curl_transfer *t)
     t->side->loop->active_len--;
 }
 
-/* Hands out every result. A message dies with its handle's removal, so it is copied first. */
+/* Hands out every result. A message dies with its easy handle's removal, so it is copied first. */
 static void drain(struct curl_side *side)
 {
     CURLMsg *message;
@@ -583,7 +583,7 @@ static int on_connected(void *data, char *peer, char *local, int peer_port, int 
     return t->refused_address ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
-/* What every transfer has, whoever asks. A reset handle verifies peer and host by itself; it
+/* What every transfer has, whoever asks. A reset easy handle verifies peer and host by itself; it
  * is said anyway. */
 static bool set_defaults(struct curl_transfer *t)
 {
@@ -685,9 +685,9 @@ void curl_transfer_resume(struct curl_transfer *t)
         curl_easy_pause(t->easy, CURLPAUSE_CONT);
 }
 
-/* Leaves nothing behind on the handle but what every request sets anew. curl counts repeated attempts on dead
- * connections per handle and gives up at five; only a reset sets that back, so a handle that had to connect
- * is reset. */
+/* Leaves nothing behind on the easy handle but what every request sets anew. curl counts repeated attempts on
+ * dead connections per easy handle and gives up at five; only a reset sets that back, so a handle that had to
+ * connect is reset. */
 static void forget(struct curl_transfer *t)
 {
     long connects = 1;

@@ -63,7 +63,7 @@ bool curl_transfer_start(struct curl_transfer *t, struct err *e);
 /* Goes on after a callback of this transfer has paused it. Its write callback may run before this returns. */
 void curl_transfer_resume(struct curl_transfer *t);
 
-/* Ends it if it runs (without on_done), forgets everything about it, and gives the handle back.
+/* Ends it if it runs (without on_done), forgets everything about it, and gives the easy handle back.
  * NULL is fine. */
 void curl_transfer_drop(struct curl_transfer *t);
 

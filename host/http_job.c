@@ -501,7 +501,7 @@ static bool set_method(struct http_job *job, const struct http_request *r, bool 
     return ok;
 }
 
-/* What each request has. It stays on a handle that is kept. */
+/* What each request has. It stays on an easy handle that is kept. */
 static bool dress(struct curl_transfer *t)
 {
     CURL *easy = t->easy;
@@ -550,7 +550,7 @@ static bool set_extras(struct http_job *job, const struct http_request *r, bool 
         SET(UNIX_SOCKET_PATH, r->unix_path);
     if (r->connect_to)
         ok &= set_connect_to(job, r->connect_to);
-    if (r->insecure) { /* who asked for it by that name; the handle is reset afterwards */
+    if (r->insecure) { /* who asked for it by that name; the easy handle is reset afterwards */
         SET(SSL_VERIFYPEER, (long)!r->insecure);
         SET(SSL_VERIFYHOST, (long)!r->insecure);
     }

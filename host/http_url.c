@@ -21,8 +21,8 @@ void http_url_trim(struct http_url *u)
 void http_url_free(struct http_url *u)
 {
     http_url_trim(u);
-    curl_url_cleanup(u->handle);
-    u->handle = NULL;
+    curl_url_cleanup(u->parsed);
+    u->parsed = NULL;
 }
 
 static bool fail(struct err *e, CURLUcode code)
@@ -41,9 +41,9 @@ static bool fail(struct err *e, CURLUcode code)
 }
 
 /* An optional part; absent ones stay NULL. */
-static bool get(CURLU *handle, CURLUPart part, char **out, unsigned flags, CURLUcode *code)
+static bool get(CURLU *parsed, CURLUPart part, char **out, unsigned flags, CURLUcode *code)
 {
-    *code = curl_url_get(handle, part, out, flags);
+    *code = curl_url_get(parsed, part, out, flags);
     switch (*code) {
     case CURLUE_OK:
     case CURLUE_NO_USER:
@@ -63,7 +63,7 @@ static bool lower_host(struct http_url *u, CURLUcode *code)
     char *zone = NULL;
 
     *code = CURLUE_BAD_HOSTNAME;
-    if (curl_url_get(u->handle, CURLUPART_ZONEID, &zone, 0) == CURLUE_OK) {
+    if (curl_url_get(u->parsed, CURLUPART_ZONEID, &zone, 0) == CURLUE_OK) {
         curl_free(zone); /* of an IPv6 address: not a part of what curl calls the host */
         return false;
     }
@@ -73,7 +73,7 @@ static bool lower_host(struct http_url *u, CURLUcode *code)
         changed = changed || tolower((unsigned char)*c) != (unsigned char)*c;
         *c = (char)tolower((unsigned char)*c);
     }
-    *code = changed ? curl_url_set(u->handle, CURLUPART_HOST, u->host, 0) : CURLUE_OK;
+    *code = changed ? curl_url_set(u->parsed, CURLUPART_HOST, u->host, 0) : CURLUE_OK;
     return *code == CURLUE_OK;
 }
 
@@ -83,9 +83,9 @@ static bool settled(struct http_url *u, CURLUcode *code)
 {
     char *host = NULL;
 
-    *code = curl_url_set(u->handle, CURLUPART_URL, u->url, 0);
+    *code = curl_url_set(u->parsed, CURLUPART_URL, u->url, 0);
     if (*code == CURLUE_OK)
-        *code = curl_url_get(u->handle, CURLUPART_HOST, &host, 0);
+        *code = curl_url_get(u->parsed, CURLUPART_HOST, &host, 0);
     if (*code == CURLUE_OK && strcmp(host, u->host) != 0)
         *code = CURLUE_BAD_HOSTNAME;
     curl_free(host);
@@ -101,30 +101,30 @@ bool http_url_parse(struct http_url *u, const char *text, const char *base, stru
         err_set(e, ERR_TOO_LARGE, "the URL is longer than 16 KiB");
         return false;
     }
-    u->handle = curl_url();
-    if (!u->handle)
+    u->parsed = curl_url();
+    if (!u->parsed)
         return fail(e, CURLUE_OUT_OF_MEMORY);
-    if (base && (code = curl_url_set(u->handle, CURLUPART_URL, base, 0)) != CURLUE_OK)
+    if (base && (code = curl_url_set(u->parsed, CURLUPART_URL, base, 0)) != CURLUE_OK)
         return fail(e, code);
-    if ((code = curl_url_set(u->handle, CURLUPART_URL, text, flags)) != CURLUE_OK)
+    if ((code = curl_url_set(u->parsed, CURLUPART_URL, text, flags)) != CURLUE_OK)
         return fail(e, code);
-    if (!get(u->handle, CURLUPART_SCHEME, &u->scheme, 0, &code))
+    if (!get(u->parsed, CURLUPART_SCHEME, &u->scheme, 0, &code))
         return fail(e, code);
     if (strcmp(u->scheme, "http") != 0 && strcmp(u->scheme, "https") != 0)
         return fail(e, CURLUE_UNSUPPORTED_SCHEME);
-    if (!get(u->handle, CURLUPART_USER, &u->user, CURLU_URLDECODE, &code) ||
-        !get(u->handle, CURLUPART_PASSWORD, &u->password, CURLU_URLDECODE, &code) ||
-        !get(u->handle, CURLUPART_HOST, &u->host, 0, &code) ||
-        !get(u->handle, CURLUPART_PORT, &u->port, CURLU_DEFAULT_PORT, &code) ||
-        !get(u->handle, CURLUPART_PATH, &u->path, 0, &code) ||
-        !get(u->handle, CURLUPART_QUERY, &u->query, 0, &code))
+    if (!get(u->parsed, CURLUPART_USER, &u->user, CURLU_URLDECODE, &code) ||
+        !get(u->parsed, CURLUPART_PASSWORD, &u->password, CURLU_URLDECODE, &code) ||
+        !get(u->parsed, CURLUPART_HOST, &u->host, 0, &code) ||
+        !get(u->parsed, CURLUPART_PORT, &u->port, CURLU_DEFAULT_PORT, &code) ||
+        !get(u->parsed, CURLUPART_PATH, &u->path, 0, &code) ||
+        !get(u->parsed, CURLUPART_QUERY, &u->query, 0, &code))
         return fail(e, code);
     if (!lower_host(u, &code))
         return fail(e, code);
-    if ((code = curl_url_set(u->handle, CURLUPART_USER, NULL, 0)) != CURLUE_OK ||
-        (code = curl_url_set(u->handle, CURLUPART_PASSWORD, NULL, 0)) != CURLUE_OK ||
-        (code = curl_url_set(u->handle, CURLUPART_FRAGMENT, NULL, 0)) != CURLUE_OK ||
-        (code = curl_url_get(u->handle, CURLUPART_URL, &u->url, 0)) != CURLUE_OK || !settled(u, &code))
+    if ((code = curl_url_set(u->parsed, CURLUPART_USER, NULL, 0)) != CURLUE_OK ||
+        (code = curl_url_set(u->parsed, CURLUPART_PASSWORD, NULL, 0)) != CURLUE_OK ||
+        (code = curl_url_set(u->parsed, CURLUPART_FRAGMENT, NULL, 0)) != CURLUE_OK ||
+        (code = curl_url_get(u->parsed, CURLUPART_URL, &u->url, 0)) != CURLUE_OK || !settled(u, &code))
         return fail(e, code);
     return true;
 }

@@ -7,7 +7,7 @@
 #include "err.h"
 
 struct http_url {
-    CURLU *handle;
+    CURLU *parsed;
     char *url;             /* without user, password and fragment */
     char *scheme;          /* "http" or "https" */
     char *host;            /* lower case; IPv6 in brackets; numbers in any spelling are normalised */
@@ -22,7 +22,7 @@ struct http_url {
 bool http_url_parse(struct http_url *out, const char *text, const char *base, struct err *e);
 void http_url_free(struct http_url *url);
 
-/* Frees the texts; the handle, which then names no user, stays for http_request.parsed. */
+/* Frees the texts; `parsed`, which then names no user, stays for http_request.parsed. */
 void http_url_trim(struct http_url *url);
 
 #endif
