@@ -12,7 +12,9 @@ local FULL <const> = 512 -- fields of a part, on average
 local COUNT <const>, PARTS <const>, HALF <const> = -1, -2, -3
 
 local function part_of(t, name)
-  local hash, half = sys.hash(name), rawget(t, HALF)
+  local half = rawget(t, HALF)
+  if half == nil then return nil end -- nothing was put in yet
+  local hash = sys.hash(name)
   local i = hash & (2 * half - 1)
   if i >= rawget(t, PARTS) then i = hash & (half - 1) end
   return rawget(t, i + 1)
@@ -36,11 +38,20 @@ end
 local meta = {}
 
 function meta.__index(t, name)
-  if type(name) == "string" then return part_of(t, name)[name] end
+  local part = type(name) == "string" and part_of(t, name)
+  if part then return part[name] end
 end
 
 function meta.__newindex(t, name, value)
   local part = part_of(t, name)
+  if not part then
+    if value == nil then return end
+    part = {}
+    rawset(t, 1, part)
+    rawset(t, COUNT, 0)
+    rawset(t, PARTS, 1)
+    rawset(t, HALF, 1)
+  end
   if value ~= nil and part[name] == nil then
     local count = rawget(t, COUNT) + 1
     rawset(t, COUNT, count)
@@ -56,8 +67,10 @@ function meta.__pairs(t)
   local i = 1
   return function(_, name)
     local value
+    local parts = rawget(t, PARTS)
+    if not parts then return nil end
     name, value = next(rawget(t, i), name)
-    while name == nil and i < rawget(t, PARTS) do
+    while name == nil and i < parts do
       i = i + 1
       name, value = next(rawget(t, i))
     end
@@ -69,7 +82,7 @@ end
 ---its parts. Names that are taken out still count for how many parts there are.
 ---@return table<string, any>
 ---@nodiscard
-function M.table() return setmetatable({ {}, [COUNT] = 0, [PARTS] = 1, [HALF] = 1 }, meta) end
+function M.table() return setmetatable({}, meta) end
 
 ---Tells whether there is nothing in it.
 ---@param t table<string, any>

@@ -14,7 +14,7 @@ local MOST <const> = 200
 ---@class Shape
 ---@field what string the type in words, for messages and the reference
 ---@field doc? string
----@field default? any as a person would write it
+---@field default? any as a person would write it; all who leave it out share what it becomes, so nobody changes that
 ---@field required? boolean
 ---@field example? string Lua source of a typical value
 ---@field hint? string suggestion of a fault about the type
@@ -430,7 +430,7 @@ end
 ---@return Shape
 function M.record(fields, options)
   local names, shapes, known = {}, {}, {}
-  local needed, settled = {}, {} -- what is checked although it is left out; defaults that were checked once
+  local needed, settled = {}, {} -- what is checked although it is left out; defaults, checked once
   for i, field in ipairs(fields) do
     names[i], shapes[i], known[field[1]] = field[1], field[2], true
     needed[i] = field[2].required or field[2].default ~= nil
@@ -457,9 +457,8 @@ function M.record(fields, options)
         elseif settled[i] ~= nil then
           out[name] = settled[i]
         elseif needed[i] then
-          local usual = shapes[i]:check(nil, at:child(name))
-          out[name] = usual
-          if type(usual) ~= "table" then settled[i] = usual end
+          settled[i] = shapes[i]:check(nil, at:child(name))
+          out[name] = settled[i]
         end
       end
       return out

@@ -108,10 +108,11 @@ local function lines_of(apps, before)
     local fresh = line.fresh
     local spread = math.min(line.interval, 0.05 * #fresh)
     for i, entry in ipairs(fresh) do entry.due = now + spread * (i - 1) / #fresh end
-    for i, entry in ipairs(line) do entry.order = i end
+    local order = {}
+    for i, entry in ipairs(line) do order[entry] = i end
     table.sort(line, function(a, b)
       if a.due ~= b.due then return a.due < b.due end
-      return a.order < b.order
+      return order[a] < order[b]
     end)
     line.fresh = nil
   end

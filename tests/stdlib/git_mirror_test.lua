@@ -228,7 +228,7 @@ test("a commit is fetched once, with one request, and only what is missing", fun
   ok(sizes[2] < 2000, "the second pack holds the difference only: " .. sizes[2])
   -- Another object for the same mirror finds everything there, and an ancestor needs no request.
   ok(git.repository { url = between.url .. "/pub/once.git",
-    mirrors = repo.mirror.dir:match "^(.*)/" }:fetch(two))
+    mirrors = repo:objects().dir:match "^(.*)/" }:fetch(two))
   eq(#sizes, 2)
   between:close()
 end)
@@ -239,9 +239,9 @@ test("a commit that nobody has is not found, and the mirror stays as it was", fu
   for _, url in ipairs { origin.url, origin.path } do
     local repo = fresh(url)
     ok(repo:fetch(commit))
-    local inode = ok(fs.stat(repo.mirror:path "sha1")).inode
+    local inode = ok(fs.stat(repo:objects():path "sha1")).inode
     fails("not_found", repo:fetch(("1"):rep(40)))
-    eq(ok(fs.stat(repo.mirror:path "sha1")).inode, inode)
+    eq(ok(fs.stat(repo:objects():path "sha1")).inode, inode)
     ok(repo:read(commit, "a"))
     raises("full commit ids", repo.fetch, repo, commit:sub(1, 12))
     raises("full commit ids", repo.fetch, repo, "main")
@@ -258,9 +258,9 @@ test("a tag object is not a commit", function()
   local repo = fresh(origin.url)
   local tag = ok(repo:tags())[1]
   ok(repo:fetch(tag.commit))
-  local inode = ok(fs.stat(repo.mirror:path "sha1")).inode
+  local inode = ok(fs.stat(repo:objects():path "sha1")).inode
   check.has(fails("invalid", repo:fetch(tag.oid)).message, "a tag, not a commit")
-  eq(ok(fs.stat(repo.mirror:path "sha1")).inode, inode)
+  eq(ok(fs.stat(repo:objects():path "sha1")).inode, inode)
 end)
 
 test("a SHA-256 repository", function()
@@ -303,14 +303,14 @@ test("a mirror that was damaged is built anew", function()
   ok(fresh(origin.url, { mirrors = dir }):fetch(one))
   local two = origin:commit { ["a"] = "2" }
   local repo = fresh(origin.url .. "/", { mirrors = dir })
-  local path = repo.mirror:path "sha1"
+  local path = repo:objects():path "sha1"
   for _, name in ipairs(ok(fs.list(path .. "/objects/pack"))) do
     if name:find "%.pack$" then
       lab.run { "chmod", "600", path .. "/objects/pack/" .. name }
       ok(fs.write(path .. "/objects/pack/" .. name, "PACK rubbish"))
     end
   end
-  repo.mirror.known, repo.mirror.swept = {}, {}
+  repo:objects().known, repo:objects().swept = {}, {}
   ok(repo:fetch(two))
   eq(ok(repo:read(two, "a")), "2")
   eq(ok(repo:is_ancestor(one, two)), true)
@@ -320,7 +320,7 @@ test("another host on this machine is waited for", function()
   local origin = server:repo "locked"
   local one = origin:commit { ["a"] = "1" }
   local repo = fresh(origin.url)
-  local other = ok(fs.lock(repo.mirror.dir .. ".lock"))
+  local other = ok(fs.lock(repo:objects().dir .. ".lock"))
   local done = false
   local fetching = task.spawn(function()
     ok(repo:fetch(one))
@@ -339,11 +339,11 @@ test("tidying up keeps everything that was fetched", function()
   local commits = {}
   for i = 1, 4 do
     commits[i] = origin:commit { ["a"] = tostring(i) }
-    repo.mirror.fetches = 31
+    repo:objects().fetches = 31
     ok(repo:fetch(commits[i]))
     origin:reset(commits[1])
   end
-  ok(repo.mirror:git("test", commits[1], { "-c", "gc.pruneExpire=now", "gc", "--quiet", "--prune=now" }))
+  ok(repo:objects():git("test", commits[1], { "-c", "gc.pruneExpire=now", "gc", "--quiet", "--prune=now" }))
   for i = 1, 4 do eq(ok(repo:read(commits[i], "a")), tostring(i)) end
 end)
 
@@ -352,7 +352,7 @@ test("a mirror that somebody deleted is made again", function()
   local one = origin:commit { ["a"] = "1" }
   local repo = fresh(origin.url)
   ok(repo:fetch(one))
-  ok(fs.remove(repo.mirror:path "sha1", { recursive = true }))
+  ok(fs.remove(repo:objects():path "sha1", { recursive = true }))
   eq(ok(repo:read(one, "a")), "1")
 end)
 
@@ -361,12 +361,12 @@ test("a commit that must not come in does not cost the mirror", function()
   local one = origin:commit { ["a"] = "1" }
   local repo = fresh(origin.url)
   ok(repo:fetch(one))
-  local inode = ok(fs.stat(repo.mirror:path "sha1")).inode
+  local inode = ok(fs.stat(repo:objects():path "sha1")).inode
   local bad = origin:git { "hash-object", "-t", "commit", "-w", "--literally", "--stdin",
     stdin = "tree " .. ("4b825dc642cb6eb9a060e54bf8d69288fbee4904") .. "\nauthor nobody\ncommitter nobody\n\nx\n" }
   origin:push(bad .. ":refs/heads/bad")
   fails("exit", repo:fetch(bad))
-  eq(ok(fs.stat(repo.mirror:path "sha1")).inode, inode)
+  eq(ok(fs.stat(repo:objects():path "sha1")).inode, inode)
   eq(ok(repo:read(one, "a")), "1")
 end)
 
@@ -376,12 +376,12 @@ test("what a killed git leaves behind does not block the next one", function()
   local repo = fresh(origin.url)
   ok(repo:fetch(one))
   local two = origin:commit { ["a"] = "2" }
-  local path = repo.mirror:path "sha1"
+  local path = repo:objects():path "sha1"
   lab.write(path .. "/refs/moontide/" .. two .. ".lock", "")
   lab.write(path .. "/packed-refs.lock", "")
   lab.write(path .. ".new/HEAD", "half")
   lab.write(path .. "/objects/pack/tmp_pack_XXXX", "half")
-  repo.mirror.swept = {}
+  repo:objects().swept = {}
   ok(repo:fetch(two))
 end)
 
@@ -488,7 +488,7 @@ test("a pack that never ends is left at its limit", function()
       end }
   end
   local repo = fresh(between.url .. "/pub/endless.git")
-  repo.mirror.max_pack = 4 << 20
+  repo:objects().max_pack = 4 << 20
   local value, err = repo:fetch(commit)
   eq(value, nil)
   ok(err.code == "too_large" or err.code == "exit", tostring(err))
@@ -656,7 +656,7 @@ test("a password is in no argument, no environment and no file", function()
       for _, secret in ipairs(secrets) do eq(word:find(secret, 1, true), nil, word) end
     end
   end
-  local dir = repo.mirror.dir:match "^(.*)/"
+  local dir = repo:objects().dir:match "^(.*)/"
   for path, kind in fs.walk(dir) do
     if kind == "file" then
       local text = ok(fs.read(dir .. "/" .. path, { max = 64 << 20 }))

@@ -28,12 +28,12 @@ local NAMED <const> = 5      -- of the missing ones in messages
 ---@field private url string
 ---@field private gone table<string, {since: number, at: number, looks: integer}> missing names that are held back
 ---@field private empty boolean the last answer had no reference at all
-local Belief = {}
+local Belief = { gone = parted.table(), empty = false }
 Belief.__index = Belief
 
 ---@param url string For the log.
 ---@return GitBelief
-function M.new(url) return setmetatable({ url = url, gone = parted.table(), empty = false }, Belief) end
+function M.new(url) return setmetatable({ url = url }, Belief) end
 
 local function is_over(batch) return batch.looks >= LOOKS and time.monotonic() - batch.since >= HELD_FOR end
 
@@ -70,10 +70,10 @@ end
 function Belief:take(answer)
   local before = self.snapshot
   local complaint = before and refs.shrunk(before, answer)
-  self.snapshot, self.empty = answer, answer.heads + answer.tags == 0
+  self.snapshot, self.empty = answer, answer.heads + answer.tags == 0 or nil
   local was_held = not parted.empty(self.gone)
   if not complaint then
-    self.gone = parted.table()
+    self.gone = nil -- the class has an empty one
     return answer
   end
   look(self)

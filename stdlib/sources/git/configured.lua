@@ -15,11 +15,13 @@ function M.repository(app, cfg)
   if not password and app.source.github and cfg.github.token and host == "github.com" then
     username, password = "x-access-token", assert(cfg.github.token:reveal())
   end
-  return git.repository {
-    url = app.source.url, username = username, password = password, ca = known.ca, mirrors = cfg.state .. "/mirrors",
-    interval = app.poll, lfs = app.lfs ~= nil and app.lfs ~= false, submodules = app.submodules,
-    lfs_url = type(app.lfs) == "string" and app.lfs or nil,
-  }
+  -- Most apps need no more than this, and there may be very many of them.
+  local opts = { url = app.source.url, mirrors = cfg.state .. "/mirrors", interval = app.poll }
+  if known.ca then opts.ca = known.ca end
+  if username or password then opts.username, opts.password = username, password end
+  if app.submodules then opts.submodules = true end
+  if app.lfs then opts.lfs, opts.lfs_url = true, type(app.lfs) == "string" and app.lfs or nil end
+  return git.repository(opts)
 end
 
 return M

@@ -40,24 +40,27 @@ local MAX_QUIET = 300
 ---@field belief GitBelief what is believed of its answers
 ---@field fingerprint string?
 ---@field denial Err?
----@field denials integer refused credentials in a row
+---@field denials? integer refused credentials in a row
 ---@field quiet_until number monotonic; not asked before, because of them
----@field mirrors table<string, GitMirror>
-local Source = {}
+---@field mirrors? table<string, GitMirror>
+local Source = { denials = 0, quiet_until = -math.huge, timeout = 30 }
 Source.__index = Source
 
 local sources = setmetatable({}, { __mode = "v" })
 
 local function source_of(address, opts)
-  local key = table.concat({ address.text, opts.username or "", opts.ca or "",
-    opts.password and hash.sha256(opts.password) or "" }, "\0")
+  local key = address.text
+  if opts.username or opts.ca or opts.password then
+    key = table.concat({ key, opts.username or "", opts.ca or "", opts.password and hash.sha256(opts.password) or "" },
+      "\0")
+  end
   local source = sources[key]
   if not source then
-    source = setmetatable({ url = address, timeout = opts.timeout or 30, interval = opts.interval or 30,
-      mirrors = {}, belief = belief.new(address.text), denials = 0, quiet_until = -math.huge }, Source)
+    source = setmetatable({ url = address, interval = opts.interval or 30, belief = belief.new(address.text) }, Source)
+    if opts.timeout then source.timeout = opts.timeout end
     if address.scheme == "http" or address.scheme == "https" then
       source.endpoint = smart.endpoint { url = address, username = opts.username, password = opts.password,
-        ca = opts.ca, timeout = source.timeout, interval = source.interval }
+        ca = opts.ca, timeout = opts.timeout, interval = source.interval }
     end
     sources[key] = source
   end
@@ -95,7 +98,7 @@ end
 -- each time, up to five minutes. New credentials come with a new source.
 local function note_denial(self, err)
   if err.code ~= "unauthorized" then
-    self.denials = 0
+    self.denials = nil
     return
   end
   self.denials = self.denials + 1
@@ -116,7 +119,7 @@ function Source:poll()
     note_denial(self, fingerprint)
     return nil, fingerprint
   end
-  self.denials = 0
+  self.denials = nil
   self.fingerprint = fingerprint
   if snapshot ~= true then return self.belief:take(snapshot) end
   local known = self.belief:again()
@@ -144,8 +147,8 @@ end
 ---@field mirror GitMirror?
 ---@field private opts GitOptions
 ---@field private depth integer among submodules
----@field private wholes table<string, string> commits to what they are with LFS files and submodules
-local Repository = {}
+---@field private wholes? table<string, string> commits to what they are with LFS files and submodules
+local Repository = { depth = 0 }
 Repository.__index = Repository
 
 local OPTIONS = { url = "string", username = "string", password = "string", ca = "string", mirrors = "string",
@@ -187,16 +190,23 @@ function M.repository(opts)
     log.secret(hash.base64((opts.username or address.user or "git") .. ":" .. opts.password))
   end
   local source = source_of(address, opts)
-  local self = setmetatable({ url = address.text, interval = opts.interval or 30, source = source, opts = opts,
-    depth = opts.depth or 0, wholes = {} }, Repository)
-  if opts.mirrors then
-    self.mirror = source.mirrors[opts.mirrors] or mirror.new {
-      mirrors = opts.mirrors, url = address, endpoint = source.endpoint,
-      list = function() return source:refs(time.monotonic()) end,
-    }
-    source.mirrors[opts.mirrors] = self.mirror
-  end
+  local self = setmetatable({ url = address.text, interval = opts.interval or 30, source = source, opts = opts },
+    Repository)
+  if opts.depth then self.depth = opts.depth end
   return self
+end
+
+-- The mirror of a repository that has a folder for them, made when something of it is asked for: most are only polled.
+local function mirror_of(self)
+  local folder, source = self.opts.mirrors, self.source
+  if self.mirror or not folder then return self.mirror end
+  source.mirrors = source.mirrors or {}
+  self.mirror = source.mirrors[folder] or mirror.new {
+    mirrors = folder, url = source.url, endpoint = source.endpoint,
+    list = function() return source:refs(time.monotonic()) end,
+  }
+  source.mirrors[folder] = self.mirror
+  return self.mirror
 end
 
 ---Gets the references: a shared answer that is younger than the interval, or a new one.
@@ -264,7 +274,7 @@ end
 
 -- Checks the ids that a word was called with, and has their commits in the mirror.
 local function present(self, usage, ...)
-  if not self.mirror then error(usage .. ": this repository has no `mirrors` folder", 3) end
+  if not mirror_of(self) then error(usage .. ": this repository has no `mirrors` folder", 3) end
   for i = 1, select("#", ...) do
     if not refs.id_format((select(i, ...))) then error(usage .. ": needs full commit ids", 3) end
   end
@@ -312,6 +322,7 @@ function Repository:whole(commit)
   if not ok then return nil, err end
   local opts, address = self.opts, self.source.url
   if not (opts.lfs or opts.submodules) then return commit end
+  self.wholes = self.wholes or {}
   local made = self.wholes[commit]
   if made then return made end
   made, err = whole.make(self.mirror, commit, {
@@ -332,7 +343,7 @@ end
 
 ---The mirror with this repository's objects, for a repository that it is a submodule of.
 ---@return GitMirror
-function Repository:objects() return self.mirror end
+function Repository:objects() return mirror_of(self) end
 
 ---Tells whether `a` is an ancestor of `b`, or `b` itself.
 ---@async

@@ -136,6 +136,9 @@ end
 ---@field words table<string, boolean> version 0: capabilities without values
 ---@field shallow string[]? version 0: commits at which the server's own history ends
 ---@field snapshot GitSnapshot? version 0: the advertisement is the list of references itself
+---@field request string? version 2: the body that asks for the list of references
+
+local v2_known = {} -- by what they say: repositories of one server have one table
 
 local function v2_caps(body, at)
   local caps = { version = 2, format = "sha1", agent = false, unborn = false, words = {} }
@@ -161,7 +164,9 @@ local function v2_caps(body, at)
   end)
   if not following then return nil, err end
   if not (has_ls_refs and has_fetch) then return fail "the server offers neither ls-refs nor fetch" end
-  return caps
+  local key = ("%s %s %s"):format(caps.format, caps.agent, caps.unborn)
+  v2_known[key] = v2_known[key] or caps
+  return v2_known[key]
 end
 
 local function v0_words(caps, list)
@@ -355,10 +360,13 @@ function M.parse_ls_remote(output, pause)
   return snapshot
 end
 
+local NONE <const> = {}
+
 ---Lists the tags of a snapshot in the order of their names.
 ---@param snapshot GitSnapshot
 ---@return {name: string, oid: string, commit: string, annotated: boolean}[] list Shared: not to be changed.
 function M.tag_list(snapshot)
+  if snapshot.tags == 0 then return NONE end
   if snapshot.list then return snapshot.list end
   local list, names = {}, snapshot.names
   if not snapshot.ordered then table.sort(names) end

@@ -29,11 +29,6 @@ local STALLED = 120
 ---What we call ourselves. Some servers treat agents that are not git's differently.
 M.AGENT = "moontide/1"
 
----@class SmartPlace where redirects led
----@field base string
----@field origin string
----@field trusted boolean the origin that the credentials were given for
-
 ---@class SmartEndpoint one repository behind HTTP
 ---@field url GitUrl
 ---@field username string?
@@ -41,10 +36,10 @@ M.AGENT = "moontide/1"
 ---@field ca string? file of certificates to trust instead of the system's
 ---@field timeout Seconds of a whole request for references
 ---@field interval Seconds longest pause that failures may cause
----@field private place SmartPlace? where the repository was found
+---@field private place GitUrl? where redirects led
 ---@field private caps GitCaps?
 ---@field private caps_at number
-local Endpoint = {}
+local Endpoint = { caps_at = 0, timeout = 30 }
 Endpoint.__index = Endpoint
 
 ---Makes an endpoint. Does no I/O.
@@ -52,15 +47,12 @@ Endpoint.__index = Endpoint
 ---@return SmartEndpoint
 ---@nodiscard
 function M.endpoint(opts)
-  return setmetatable({
-    url = opts.url,
-    username = opts.username or opts.url.user,
-    password = opts.password,
-    ca = opts.ca,
-    timeout = opts.timeout or 30,
-    interval = opts.interval or 30,
-    caps_at = 0,
-  }, Endpoint)
+  local self = setmetatable({ url = opts.url, interval = opts.interval or 30 }, Endpoint)
+  for _, name in ipairs { "username", "password", "ca", "timeout" } do
+    if opts[name] then self[name] = opts[name] end
+  end
+  self.username = self.username or opts.url.user
+  return self
 end
 
 ---An HTTP answer that is not a 200, as an error; tells the budget what it means.
@@ -73,7 +65,7 @@ function Endpoint:status_error(response, op, share, place)
   if status == 401 then
     code = "unauthorized"
     message = not self.password and "the server wants a user name and a password"
-      or place.trusted and "the server does not accept the credentials"
+      or place.origin == self.url.origin and "the server does not accept the credentials"
       or "a redirect led to another server, which wants credentials: configure its address instead"
   elseif status == 429 or ((status == 403 or status == 503) and wait) then
     code, message = "rate_limited", "the server wants to be asked less often"
@@ -98,9 +90,12 @@ function Endpoint:status_error(response, op, share, place)
   return nil, err
 end
 
+-- Whether it is the origin that the credentials were given for.
+local function trusted(self, place) return place.origin == self.url.origin end
+
 ---@private
 function Endpoint:request(op, opts)
-  local place = opts.place or self.place
+  local place = opts.place or self.place or self.url
   local share = budget.of(place.origin)
   local slot <close>, err = share:enter(nil, self.url.text)
   if not slot then return nil, err end
@@ -108,8 +103,8 @@ function Endpoint:request(op, opts)
     ["Accept"] = opts.accept, ["Content-Type"] = opts.content_type, ["Accept-Encoding"] = "identity" }
   local response
   response, err = http.request {
-    method = opts.method, url = place.base .. opts.path, headers = headers, body = opts.body,
-    auth = place.trusted and self.password and { user = self.username or "git", password = self.password }
+    method = opts.method, url = place.text .. opts.path, headers = headers, body = opts.body,
+    auth = trusted(self, place) and self.password and { user = self.username or "git", password = self.password }
       or nil,
     ca = self.ca, timeout = opts.timeout or self.timeout, connect_timeout = 10, max_body = opts.max or MAX_LIST,
     redirects = opts.redirects or 0, stream = opts.stream, idle_timeout = opts.idle,
@@ -124,7 +119,7 @@ end
 ---A 200 of the right type and without an encoding on top.
 ---@private
 function Endpoint:check(response, share, op, kind, place)
-  if response.status ~= 200 then return self:status_error(response, op, share, place or self.place) end
+  if response.status ~= 200 then return self:status_error(response, op, share, place or self.place or self.url) end
   share:succeeded(self.url.text)
   local content = (response.headers["content-type"] or ""):match "^[^;%s]*"
   if content:lower() ~= kind then
@@ -151,11 +146,11 @@ local function pause() time.sleep(0) end
 ---@private
 function Endpoint:discover()
   local op = "git.discover"
-  local place = { base = self.url.text, origin = self.url.origin, trusted = true }
+  local place = self.url
   local response, share = self:request(op,
     { method = "GET", path = SUFFIX, accept = "*/*", place = place, redirects = MAX_REDIRECTS })
   if not response then return nil, share end
-  if response.url ~= place.base .. SUFFIX then
+  if response.url ~= place.text .. SUFFIX then
     -- Whoever answers in the end is asked from now on. Credentials stay with the origin they were given for; a
     -- sign-in page is no repository.
     local found = response.url:sub(-#SUFFIX) == SUFFIX and url.parse(response.url:sub(1, -#SUFFIX - 1))
@@ -163,7 +158,7 @@ function Endpoint:discover()
       return errors.fail("redirect", "the server redirects to something that is not a repository (sign-in page?)",
         { op = op, target = self.url.text })
     end
-    place = { base = found.text, origin = found.origin, trusted = found.origin == self.url.origin }
+    place = found
   end
   local ok, err = self:check(response, share, op, "application/x-git-upload-pack-advertisement", place)
   if not ok then return nil, err end
@@ -174,17 +169,18 @@ function Endpoint:discover()
   -- A list of references is kept by whoever asked for it, not by the endpoint.
   local snapshot = caps.snapshot
   caps.snapshot = nil
-  self.place, self.caps = place, caps
+  self.place, self.caps = place ~= self.url and place or nil, caps
   return caps, snapshot, response.body
 end
 
 ---@private
 function Endpoint:ask_refs()
-  local op = "git.ls_refs"
+  local op, caps = "git.ls_refs", self.caps
+  caps.request = caps.request or refs.ls_refs_request(caps, M.AGENT)
   local response, share = self:request(op, {
     method = "POST", path = "/git-upload-pack",
     accept = "application/x-git-upload-pack-result", content_type = "application/x-git-upload-pack-request",
-    body = refs.ls_refs_request(self.caps, M.AGENT),
+    body = caps.request,
   })
   if not response then return nil, share end
   local ok, err = self:check(response, share, op, "application/x-git-upload-pack-result")

@@ -59,6 +59,7 @@ local function with_authority(text, scheme, rest)
   end
   local shown = port and port ~= DEFAULT_PORT[scheme] and host .. ":" .. port or host
   path = path:gsub("/+$", "")
+  local shown_text = ("%s://%s%s%s"):format(scheme, userinfo and scheme == "ssh" and userinfo .. "@" or "", shown, path)
   return {
     scheme = scheme,
     user = user,
@@ -66,8 +67,7 @@ local function with_authority(text, scheme, rest)
     port = port,
     path = path,
     origin = ("%s://%s:%d"):format(scheme, host, port or DEFAULT_PORT[scheme]),
-    text = ("%s://%s%s%s"):format(scheme, userinfo and scheme == "ssh" and userinfo .. "@" or "", shown,
-      path),
+    text = shown_text == text and text or shown_text, -- long texts that are equal are not one by themselves
   }
 end
 
