@@ -3,7 +3,8 @@ local errors, fs, journal, log, poller, policy, sys, task, time = require "error
   require "log", require "engine.poller", require "policy.load", require "base.sys", require "task", require "time"
 local acts, images, lane, reporter, sources = require "engine.acts", require "engine.images", require "engine.lane",
   require "tell.reporter", require "engine.sources"
-local health, outages, suspension = require "engine.health", require "engine.outages", require "engine.suspension"
+local decide, health, outages, suspension = require "engine.decide", require "engine.health", require "engine.outages",
+  require "engine.suspension"
 local place, view, world = require "policy.place", require "journal.view", require "engine.world"
 
 local M = {}
@@ -233,7 +234,7 @@ end
 function Engine:ask_rollback(at)
   local compiled = at.config.rollback and self.policies[at.config.rollback]
   if not compiled or self.draining then return end
-  local ok, err = pcall(poller.decide, self, at, compiled)
+  local ok, err = pcall(decide.decide, self, at, compiled)
   if not ok and not self.stopping then self:trouble("asking the rollback policy failed", err) end
 end
 

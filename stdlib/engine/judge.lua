@@ -10,7 +10,8 @@ M.MISSING = "(missing references)" -- the subject of what is held back because i
 ---@class Memory
 ---@field app string
 ---@field environment string
----@field policy {name: string, kind: string} kind: of the runs that its changes become.
+---@field policy {name: string, kind: "change"|"rollback", latest: boolean} kind: of the runs that its changes become;
+--- latest: a new one supersedes those that wait.
 ---@field watch? {key?: string, run?: integer} The key that was handled last; nil: never looked.
 ---@field run? table The run that handled it, or the last that tried it again.
 ---@field before? table The try before that.
@@ -20,7 +21,11 @@ M.MISSING = "(missing references)" -- the subject of what is held back because i
 ---@field held? {by: string} Who holds the place.
 ---@field missing? GitHeld References that the source lists no more, and that count as there for now.
 
+---What becomes of an answer: plain data, which accept.lua makes true.
 ---@class Judgement
+---@field app string
+---@field environment string
+---@field policy {name: string, kind: "change"|"rollback", latest: boolean}
 ---@field decisions Decision[] At most one a subject; the last is about the policy as a whole.
 ---@field change? NewChange Becomes a run.
 ---@field seen? {key?: string} What is remembered as handled without a run.
@@ -36,17 +41,16 @@ function M.kind_of(place, compiled) return compiled.name == place.config.rollbac
 ---@param place Place
 ---@param compiled Policy
 ---@param answer Answer
----@param adopted? Running
----@param missing? GitHeld
+---@param seen? {adopted?: Running, missing?: GitHeld} What was found just now.
 ---@return Memory
-function M.memory(journal, place, compiled, answer, adopted, missing)
+function M.memory(journal, place, compiled, answer, seen)
   local app, environment, change = place.app.name, place.environment, answer.change
   local kind = M.kind_of(place, compiled)
   local watch = journal:watch(app, environment, kind)
   local memory = {
-    app = app, environment = environment, watch = watch, adopted = adopted or nil,
-    missing = kind == "change" and missing or nil,
-    policy = { name = compiled.name, kind = kind },
+    app = app, environment = environment, watch = watch, adopted = seen and seen.adopted,
+    missing = kind == "change" and seen and seen.missing or nil,
+    policy = { name = compiled.name, kind = kind, latest = compiled.queue == "latest" },
   }
   if not change then return memory end
   memory.held = journal:hold_of(app, environment)
@@ -140,7 +144,10 @@ function M.judge(answer, memory)
   end
   decision.subject, decision.reason = "", sayings.kept(decision.reason, sayings.MAX_REASON)
   decisions[#decisions + 1] = decision
-  return { decisions = decisions, change = change, seen = seen }
+  return {
+    app = memory.app, environment = memory.environment, policy = memory.policy, decisions = decisions, change = change,
+    seen = seen,
+  }
 end
 
 return M

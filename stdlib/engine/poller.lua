@@ -1,50 +1,10 @@
--- Polling: who is due, what the repository looks like, and what its policies' answers become: ask, judge, accept.
-local accept, ask, errors, first, judge = require "engine.accept", require "engine.ask", require "errors",
-  require "engine.first", require "engine.judge"
-local late, observe, outages, task, time = require "engine.late", require "engine.observe", require "engine.outages",
-  require "task", require "time"
+-- Polling: who is due, what the source of an app looks like, and a decision for each of its policies (decide.lua).
+local decide, errors, late = require "engine.decide", require "errors", require "engine.late"
+local observe, outages, task, time = require "engine.observe", require "engine.outages", require "task", require "time"
 
 local M = {}
 
 local MAX_POLLS <const> = 32         -- at once
-
--- ---- one policy at one place ----
-
--- Takes what runs at a place that nobody of ours has touched yet. A policy that releases looks, too: what should be may
--- be what is.
-local function adopt(engine, place, compiled)
-  local releases = place.app.follows == "git" and compiled.name == place.config.policy
-  if compiled.first ~= "adopt" and not releases then return false end
-  if engine.journal:touched(place.app.name, place.environment) then return false end
-  return first.adopt(engine, place, compiled.first == "adopt")
-end
-
-local function decide(engine, place, compiled)
-  local found, problem = false, nil
-  if not engine.journal:watch(place.app.name, place.environment, judge.kind_of(place, compiled)) then
-    found, problem = adopt(engine, place, compiled)
-  end
-  local answer = found == nil and ask.failed(problem) or ask.ask(place, compiled)
-  if answer.err and (engine.stopping or answer.err.code == "cancelled") then return nil end
-  local missing = engine:app_state(place.app.name).held
-  local memory = judge.memory(engine.journal, place, compiled, answer, found or nil, missing)
-  return accept.accept(engine, place, compiled, judge.judge(answer, memory)), answer.err
-end
-
----Asks one policy and acts on the answer. One at a time for each place: a poll and a run that failed may ask at the
----same moment, and both would find the same change to be new.
----@async
----@param engine table
----@param place Place
----@param compiled Policy
----@return integer? run A change that was accepted.
----@return Err? err
----@return_overload nil, Err
-function M.decide(engine, place, compiled)
-  return engine:alone(("decide %s %s"):format(place.app.name, place.environment), function()
-    return decide(engine, place, compiled)
-  end)
-end
 
 -- ---- one app ----
 
@@ -68,7 +28,7 @@ function M.poll(engine, app)
     local place = engine:place(app.name, environment.name)
     late.look(engine, place)
     for _, name in ipairs { environment.policy, environment.rollback or nil } do
-      local done, run, err = pcall(M.decide, engine, place, engine.policies[name])
+      local done, run, err = pcall(decide.decide, engine, place, engine.policies[name])
       if not done then
         if engine.stopping or errors.is(run, "cancelled") then error(run, 0) end
         run, err, failure = nil, run, failure or run -- the others are asked all the same

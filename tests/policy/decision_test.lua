@@ -78,7 +78,7 @@ test("asking and judging write nothing, however often; accepting begins the run 
     eq(judgement.decisions, { { subject = "", verdict = "accepted", reason = "main at " .. C("a"):sub(1, 7) } })
   end
   eq({ s.changes(), #s.events, next(s.host.said) }, { before, 0 })
-  local run = accept.accept(s.host, s.place, s.policy, judgement)
+  local run = accept.accept(s.host.journal, judgement)
   eq(s.host.journal:run_by_id(run).key, C "a")
   eq(s.judge(s.ask()).decisions[1].verdict, "unchanged")
 end)
@@ -112,6 +112,39 @@ test("what an answer means follows from the answer and the memory alone", functi
     eq(answer.refusals[2], nil, "the answer stays as it was")
   end
   eq(judge.judge({ reason = "no news", refusals = {} }, memory {}).seen, {}, "first sight is remembered")
+end)
+
+test("accepting needs a journal and nothing else: the run, what it supersedes, what is new of the decisions", function()
+  local dir = assert(fs.temp_dir())
+  local journal = assert(require("journal").open(dir.path))
+  check.defer(function() journal:close() dir:close() end)
+  local function judged(key, reason, latest)
+    local policy = { name = "staging", kind = "change", latest = latest }
+    local refused = { subject = "v1", verdict = "refused", reason = reason, alarm = true }
+    return judge.judge({ change = { key = key }, refusals = { refused } },
+      { app = "web", environment = "staging", policy = policy, watch = { key = "k0" } })
+  end
+  local units = {}
+  local function subjects(list)
+    for i, d in ipairs(list) do list[i] = d.subject .. ": " .. d.reason end
+    return list
+  end
+  local judgement = judged("k1", "old", false)
+  local first, superseded = accept.accept(journal, judgement)
+  eq({ journal:run_by_id(first).key, superseded, journal:watch("web", "staging").key }, { "k1", 0, "k1" })
+  local fresh, alarms = accept.record(journal, judgement, units)
+  eq({ subjects(fresh), subjects(alarms) }, { { "v1: old", ": k1" }, { "v1: old" } })
+  judgement = judged("k2", "old", true)
+  local second
+  second, superseded = accept.accept(journal, judgement)
+  eq({ journal:run_by_id(first).state, journal:run_by_id(second).state, superseded }, { "superseded", "queued", 1 })
+  eq(subjects((accept.record(journal, judgement, units))), { ": k2" }, "only what differs")
+  accept.record(journal, judged("k2", "odd", true), units)
+  fresh, alarms = accept.record(journal, judged("k2", "old", true), units)
+  eq({ #fresh, #alarms }, { 1, 0 }, "an alarm that was heard before")
+  accept.accept(journal, judge.judge({ reason = "no news", refusals = {} },
+    { app = "web", environment = "production", policy = { name = "production", kind = "change" } }))
+  ok(journal:watch("web", "production"))
 end)
 
 test("an order asks a policy without a decision of it being recorded", function()

@@ -1,7 +1,7 @@
 -- Order: what waits, fails, is tried again, held and taken back at awkward moments never puts an older thing over a
 -- newer one.
 local check = require "check"
-local errors, fs, poller, sim, task, time = require "errors", require "fs", require "engine.poller", require "sim",
+local decide, errors, fs, sim, task, time = require "engine.decide", require "errors", require "fs", require "sim",
   require "task", require "time"
 local test, eq, ok = check.test, check.eq, check.ok
 
@@ -127,7 +127,7 @@ test("a release that turns unhealthy while its successor is built is not taken b
     if commit == C "c" then
       s.world:trouble("b", "later")
       local at = s.host:place("web", "staging")
-      assert(poller.decide(s.host, at, s.host.policies.rollback), "the rollback is asked for")
+      assert(decide.decide(s.host, at, s.host.policies.rollback), "the rollback is asked for")
     end
   end)
   s.settle()
@@ -183,7 +183,7 @@ test("two who ask a policy at the same moment find one change", function()
     return real(...)
   end
   local at, policy = s.host:place("web", "staging"), s.host.policies.rollback
-  task.all { function() poller.decide(s.host, at, policy) end, function() poller.decide(s.host, at, policy) end }
+  task.all { function() decide.decide(s.host, at, policy) end, function() decide.decide(s.host, at, policy) end }
   s.settle()
   eq(s.host.journal:row("SELECT count(*) AS n FROM runs WHERE kind = 'rollback'").n, 1)
 end)

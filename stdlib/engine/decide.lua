@@ -1,0 +1,89 @@
+-- One decision: a policy is asked at a place, its answer judged and accepted, and people hear what is new of it.
+--
+-- ask: policy -> answer (ask.lua); judge: answer and memory -> judgement (judge.lua); accept: judgement -> journal
+-- (accept.lua). The first two change nothing.
+local accept, ask, first, judge, time = require "engine.accept", require "engine.ask", require "engine.first",
+  require "engine.judge", require "time"
+
+local M = {}
+
+local MAX_TOLD <const> = 20 -- decisions that are shown one by one; of more only the number
+
+-- Takes what runs at a place that nobody of ours has touched yet. A policy that releases looks, too: what should be may
+-- be what is.
+local function adopt(engine, place, compiled)
+  local releases = place.app.follows == "git" and compiled.name == place.config.policy
+  if compiled.first ~= "adopt" and not releases then return false end
+  if engine.journal:touched(place.app.name, place.environment) then return false end
+  return first.adopt(engine, place, compiled.first == "adopt")
+end
+
+-- Shows a change that became a run.
+local function tell_change(engine, change, run, superseded)
+  local why = change.reason and " (" .. change.reason .. ")" or ""
+  local older = superseded > 0 and (", %d older waiting changes superseded"):format(superseded) or ""
+  engine:emit {
+    at = time.now(), event = "change", level = "info", app = change.app, environment = change.environment, run = run,
+    text = (change.title or change.key) .. why .. older,
+  }
+end
+
+-- Shows what was decided anew.
+local function tell_decisions(engine, place, fresh, alarms)
+  local shown, hidden = 0, 0
+  local function show(level, text)
+    engine:emit {
+      event = "decision", level = level, app = place.app.name, environment = place.environment, text = text,
+    }
+  end
+  for _, d in ipairs(fresh) do
+    if d.verdict == "held" and d.subject ~= "" then show("warn", d.reason) end
+    if d.verdict == "refused" or d.verdict == "error" then
+      shown = shown + 1
+      if shown <= MAX_TOLD or d.alarm or d.verdict == "error" then
+        show((d.alarm or d.verdict == "error") and "warn" or "info",
+          (d.subject ~= "" and d.subject .. " refused: " or "") .. d.reason)
+      else
+        hidden = hidden + 1
+      end
+    end
+  end
+  if hidden > 0 then show("info", ("%d more were refused; 'moontide why' has them"):format(hidden)) end
+  for _, d in ipairs(alarms) do engine:alarm(place, d) end
+end
+
+local function decide(engine, place, compiled)
+  local journal, found, problem = engine.journal, false, nil
+  if not journal:watch(place.app.name, place.environment, judge.kind_of(place, compiled)) then
+    found, problem = adopt(engine, place, compiled)
+  end
+  local answer = found == nil and ask.failed(problem) or ask.ask(place, compiled)
+  if answer.err and (engine.stopping or answer.err.code == "cancelled") then return nil end
+  local judgement = judge.judge(answer, judge.memory(journal, place, compiled, answer, {
+    adopted = found or nil, missing = engine:app_state(place.app.name).held,
+  }))
+  local run, superseded = accept.accept(journal, judgement)
+  if run then
+    engine:lane(place):kick() -- before anything else can fail: nobody looks at this key again
+    tell_change(engine, judgement.change, run, superseded)
+  end
+  tell_decisions(engine, place, accept.record(journal, judgement, engine.said))
+  return run, answer.err
+end
+
+---Asks one policy and acts on the answer. One at a time for each place: a poll and a run that failed may ask at the
+---same moment, and both would find the same change to be new.
+---@async
+---@param engine table
+---@param place Place
+---@param compiled Policy
+---@return integer? run A change that was accepted.
+---@return Err? err
+---@return_overload nil, Err
+function M.decide(engine, place, compiled)
+  return engine:alone(("decide %s %s"):format(place.app.name, place.environment), function()
+    return decide(engine, place, compiled)
+  end)
+end
+
+return M
