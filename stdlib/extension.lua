@@ -8,6 +8,9 @@ local M = {}
 ---@class Extension What one file adds. Each kind is a table from names to entries, or a list of entries with a `name`,
 --- whose order counts. An entry may be a function that gives it when it is asked for.
 ---@field target? table<string, TargetKind>
+---@field builder? table<string, BuilderKind>
+---@field check? table<string, CheckKind>
+---@field notifier? table<string, NotifierKind>
 
 ---@class KindEntry
 ---@field name? string
@@ -15,11 +18,26 @@ local M = {}
 ---@field keys? table<string, Shape>|SchemaField[]|Shape|fun(): table Its keys in the configuration.
 
 ---@class TargetKind: KindEntry
----@field open fun(environment: EnvironmentConfig, cfg: Config, world: World): Target?, Err?
+---@field open fun(environment: EnvironmentConfig, world: World): Target?, Err?
 ---@field cross? fun(target: TargetConfig, environment: EnvironmentConfig, at: Cursor, cross: CrossCheck) Checks what no
 --- single key shows.
 ---@field destroys? boolean Its targets have destroy().
 ---@field follows? boolean Somebody else rolls out what its targets are told.
+
+---@class BuilderKind: KindEntry Its keys stand in `builder`, beside those of other kinds.
+---@field build fun(request: BuildRequest): string?, Err? Builds an image, pushes it, and gives the digest.
+---@field available? fun(cfg: Config): boolean?, Err?
+
+---@class CheckKind: KindEntry A check has the key of its name and further ones.
+---@field key Shape|fun(): Shape What the key of its name may be.
+---@field attempt? fun(check: VerifyConfig, request: VerifyRequest, left: Seconds): true?, string? Tries once, within
+--- the seconds that are left; else the reason why not. It is tried until it succeeds or its time is over.
+---@field prove? fun(check: VerifyConfig, request: VerifyRequest, world: World): true?, Err? Called once, instead.
+---@field within? Seconds Its time, where the configuration says nothing; 30.
+
+---@class NotifierKind: KindEntry
+---@field send fun(channel: NotifyConfig, message: Message, name: string): true?, Err? `name` is the channel's; texts
+--- of the message hold no secrets.
 
 local Extension = {}
 

@@ -2,10 +2,10 @@
 --
 -- A probe is one HTTP request, a command one run of a program; both are tried again until they succeed or their time
 -- is over. An attempt gets no more time than is left, so a hanging release costs its time and not more. A job of a
--- Kubernetes cluster (checks/job.lua) runs once.
+-- Kubernetes cluster (checks/job.lua) runs once. Extensions add others of both kinds.
 local errors, http, log, proc, text, time =
   require "errors", require "http", require "log", require "proc", require "base.text", require "time"
-local last_words = require("targets").last_words
+local checks, last_words = require "config.checks", require("targets").last_words
 
 local M = {}
 
@@ -13,7 +13,14 @@ local ATTEMPT <const> = 10 -- seconds for one probe
 local SHORTEST <const> = 0.05
 local MAX_BODY <const> = 1 << 20
 
-local function probe(check, left)
+---Asks an address once.
+---@async
+---@param check VerifyConfig
+---@param _ VerifyRequest
+---@param left Seconds
+---@return true? ok
+---@return string? reason
+function M.probe(check, _, left)
   local answer, err = http.get(check.http, { timeout = math.min(ATTEMPT, left), redirects = 0, max_body = MAX_BODY })
   if not answer then return nil, ("%s: %s"):format(check.http, err.message) end
   local first = text.clean((answer.body or ""):match("^[^\r\n]*") or "", 120)
@@ -27,7 +34,14 @@ local function probe(check, left)
   return true
 end
 
-local function command(check, left, request)
+---Runs a program once.
+---@async
+---@param check VerifyConfig
+---@param request VerifyRequest
+---@param left Seconds
+---@return true? ok
+---@return string? reason
+function M.command(check, request, left)
   local argv = { timeout = left, stdin = false, env = {
     APP = request.app, ENVIRONMENT = request.environment, VERSION = request.version, COMMIT = request.commit,
     DIGEST = request.digest,
@@ -42,19 +56,25 @@ local function command(check, left, request)
     said ~= "" and ": " .. said or "")
 end
 
+-- What an error names as its target.
+local function target_of(way, check)
+  local value = check[way.name]
+  if type(value) == "table" then value = value[1] end
+  return type(value) == "string" and value or way.name
+end
+
 -- Tries one check until its time is over.
-local function prove(check, request)
+local function prove(way, check, request)
   local within = request.within and math.min(request.within, check.within) or check.within
   local last, attempts = time.monotonic() + within, 0
   while true do
     attempts = attempts + 1
     local left = math.max(SHORTEST, last - time.monotonic())
-    local ok, reason
-    if check.http then ok, reason = probe(check, left) else ok, reason = command(check, left, request) end
+    local ok, reason = way.attempt(check, request, left)
     if ok then return true end
     if time.monotonic() + check.every > last then
       return errors.fail("unhealthy", log.redact(("%s (%d attempt%s in %s)"):format(reason, attempts,
-        attempts == 1 and "" or "s", time.words(within))), { op = "verify", target = check.http or check.command[1] })
+        attempts == 1 and "" or "s", time.words(within))), { op = "verify", target = target_of(way, check) })
     end
     if request.hooks then request.hooks.progress(log.redact(reason --[[@as string]])) end
     time.sleep(check.every)
@@ -68,7 +88,7 @@ end
 ---@field commit? string
 ---@field digest? string
 ---@field image? string "repository@sha256:..."
----@field run? integer Without it jobs are passed over: whoever only looks starts none.
+---@field run? integer Without it what runs once (a job) is passed over: whoever only looks starts none.
 ---@field release? integer
 ---@field hooks? table
 ---@field within? Seconds At most that long for each check, when it is less than its own time.
@@ -83,11 +103,12 @@ end
 ---@return_overload nil, Err
 function M.run(list, request, world)
   for _, check in ipairs(list) do
+    local way = checks.way(check)
     local ok, err = true, nil ---@type boolean?, Err?
-    if not check.job then
-      ok, err = prove(check, request)
+    if way.attempt then
+      ok, err = prove(way, check, request)
     elseif request.run then
-      ok, err = require("checks.job").prove(check, request, world)
+      ok, err = way.prove(check, request, world)
     end
     if not ok then return nil, err end
   end

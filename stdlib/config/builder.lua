@@ -1,4 +1,5 @@
--- What builds images: the keys of `builder`.
+-- What builds images: the keys of `builder`, with those of each kind of builders.
+local extensions = require "extensions"
 local names = require "config.names"
 local s = require "base.schema"
 local shapes = require "config.shapes"
@@ -14,12 +15,11 @@ local function builder_fits(value, at)
   return value
 end
 
-return { builder = s.record({
-  { "kind", s.choice({ "auto", "docker", "podman", "buildah", "buildkit", "job" }, {
-    doc = "What builds images; auto takes docker, buildah or podman as it finds them at the first build, and keeps to"
-      .. " it (the file `builder` in the state folder). buildkit: a remote BuildKit, through buildctl. job: buildah in"
-      .. " a Job of a cluster.",
-    default = "auto" }) },
+local M = {}
+
+---The keys that all kinds have in common, and those of the program.
+---@type SchemaField[]
+M.common = {
   { "socket", text("Socket of the Docker Engine. Default: the engine's own.") },
   { "network", text("Network of build steps.") },
   { "command", command "Program and first arguments instead of the builder's own." },
@@ -49,4 +49,24 @@ return { builder = s.record({
   { "cpu", text("job: processors asked for.", { default = "250m" }) },
   { "memory", text("job: memory asked for, and its limit.", { default = "2Gi" }) },
   { "keep", s.duration { doc = "job: how long a finished Job stays.", default = "1h", min = 0 } },
-}, { doc = "What builds images.", default = {}, verify = builder_fits }) }
+}
+
+---The shape of `builder`.
+---@return Shape
+function M.shape()
+  local kinds, further = { "auto" }, {}
+  for _, entry in ipairs(extensions.all "builder") do
+    kinds[#kinds + 1] = entry.name
+    table.move(extensions.fields(entry), 1, #extensions.fields(entry), #further + 1, further)
+  end
+  local fields = { { "kind", s.choice(kinds, {
+    doc = "What builds images; auto takes docker, buildah or podman as it finds them at the first build, and keeps to"
+      .. " it (the file `builder` in the state folder). buildkit: a remote BuildKit, through buildctl. job: buildah in"
+      .. " a Job of a cluster.",
+    default = "auto" }) } }
+  table.move(M.common, 1, #M.common, 2, fields)
+  table.move(further, 1, #further, #fields + 1, fields)
+  return s.record(fields, { doc = "What builds images.", default = {}, verify = builder_fits })
+end
+
+return M

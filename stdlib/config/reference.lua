@@ -3,7 +3,9 @@
 -- This is the one place, with shapes.lua and targets.lua below it, and what extensions add. load.lua checks by it,
 -- `moontide help config` and config/reference.md print it.
 
+local builder = require "config.builder"
 local charts = require "extensions.charts.config"
+local checks = require "config.checks"
 local extensions = require "extensions"
 local health = require "engine.health"
 local names = require "config.names"
@@ -12,7 +14,7 @@ local secret = require "config.secret"
 local shapes = require "config.shapes"
 
 local with, text, is, plain, host_key = shapes.with, shapes.text, shapes.is, shapes.plain, shapes.host_key
-local command, file, folder_path, inside = shapes.command, shapes.file, shapes.folder_path, shapes.inside
+local file, folder_path, inside = shapes.file, shapes.folder_path, shapes.inside
 local url, plain_env = shapes.url, shapes.plain_env
 
 local M = {}
@@ -56,65 +58,16 @@ local cluster = s.record({
     { what = "a namespace", verify = with(names.namespace) }) },
 }, { plural = "clusters" })
 
-local function webhook_url(value, at)
-  if type(value) ~= "string" then return value end
-  if value:find("^https://hooks%.slack%.com/") then
-    return at:fault("is a secret: whoever knows this URL can post", 'url = { env = "SLACK_URL" }')
+-- One of the kinds that extensions add.
+local function kinds(kind, options)
+  local list = {}
+  for i, entry in ipairs(extensions.all(kind)) do
+    list[i] = { entry.name, function() return extensions.shape(entry) end }
   end
-  return value
+  return s.variant(list, options)
 end
 
-local hook_fields = {
-  { "url", s.either({ { is "table", secret.shape() }, { is "string", url() } }, {
-    doc = "Where to post. A URL that holds a token is a secret: name its variable or file.",
-    required = true, example = '{ env = "HOOK_URL" }', verify = webhook_url,
-  }) },
-  { "token", secret.shape { doc = "Sent as a bearer token." } },
-}
-
-local notifier = s.variant({
-  { "slack", s.record(hook_fields, { doc = "A Slack-compatible incoming webhook." }) },
-  { "webhook", s.record(hook_fields, { doc = "Any service that takes a JSON event by POST." }) },
-}, { plural = "notifiers" })
-
--- ---- how a release proves itself ----
-
-local within = s.duration { doc = "Time in which it must succeed. Default 30s, of a job 10m.", min = 0.1,
-  max = 86400 }
-local every = s.duration { doc = "Pause between two attempts.", default = "1s", min = 0.05, max = 3600 }
-
-local probe = s.record({
-  { "http", url "Address to ask." },
-  { "status", s.integer { doc = "With http: the status to expect. Default 200.", min = 100, max = 599 } },
-  { "contains", text("With http: text that the body must hold.") },
-  { "command", command "Program that must exit with 0." },
-  { "job", text("Kubernetes Job that must succeed once for each release: cronjob/NAME, of whose template it is made, or"
-    .. " a manifest in the repository.", { what = "cronjob/NAME or a file", verify = with(names.job) }) },
-  { "cluster", text("With job: cluster it runs in. Default: the target's.") },
-  { "namespace", text("With job: namespace. Default: the target's.",
-    { what = "a namespace", verify = with(names.namespace) }) },
-  { "within", within },
-  { "every", every },
-}, {
-  plural = "checks",
-  verify = function(value, at)
-    local ways = (value.http and 1 or 0) + (value.command and 1 or 0) + (value.job and 1 or 0)
-    if ways ~= 1 then
-      return at:fault("needs either http, command or job", '{ http = "http://127.0.0.1:8080/", within = "30s" }')
-    end
-    if not value.job and (value.cluster or value.namespace) then
-      return at:fault("cluster and namespace belong to job")
-    end
-    value.within = value.within or value.job and 600 or 30
-    if not value.http and (value.status or value.contains) then
-      return at:fault("status and contains belong to http, not to " .. (value.job and "job" or "command"))
-    end
-    if value.http then value.status = value.status or 200 end
-    return value
-  end,
-})
-
-local function new_environment(kinds)
+local function new_environment()
   return s.record({
     { "policy", text("Policy that decides what runs here: a file in scripts/. Default: the environment's name.") },
     { "rollback", s.either({
@@ -129,7 +82,7 @@ local function new_environment(kinds)
     { "host", text("Host name where people find it.", { what = "a host", verify = with(names.host) }) },
     { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Who hears of its releases.", default = {} }) },
     { "target", kinds("target", { doc = "Where it runs.", required = true, example = '{ kind = "docker" }' }) },
-    { "verify", s.list(probe, { doc = "What a release must pass, in order.", default = {}, max = 50 }) },
+    { "verify", s.list(checks.shape(), { doc = "What a release must pass, in order.", default = {}, max = 50 }) },
     { "protected", s.boolean {
       doc = "Nobody's order takes it down. Default: true for an environment that is called production." } },
   }, { plural = "environments" })
@@ -254,17 +207,8 @@ local keel = s.record({
 
 -- ---- the whole ----
 
--- One of the kinds that extensions add.
-local function kinds(kind, options)
-  local list = {}
-  for i, entry in ipairs(extensions.all(kind)) do
-    list[i] = { entry.name, function() return extensions.shape(entry) end }
-  end
-  return s.variant(list, options)
-end
-
 local function new_config()
-  local app = new_app(new_environment(kinds))
+  local app = new_app(new_environment())
   return s.record({
     { "poll", s.duration { doc = "How often sources are looked at.", default = "30s", min = 0.1, max = 86400 } },
     { "state", folder_path("Folder of the journal and of everything else that is remembered.",
@@ -311,8 +255,9 @@ local function new_config()
       { "api", url("Address of the REST API.", { default = "https://api.github.com" }) },
       { "token", secret.shape { doc = "Token that may read repositories and write commit statuses." } },
     }, { doc = "GitHub's API: attribution, wake-up calls, commit statuses.", default = {} }) },
-    { "builder", require("config.builder").builder },
-    { "notify", s.map(plain, notifier, { doc = "Who can be told about releases.", default = {}, name = "NAME" }) },
+    { "builder", builder.shape() },
+    { "notify", s.map(plain, kinds("notifier", { plural = "notifiers" }), {
+      doc = "Who can be told about releases.", default = {}, name = "NAME" }) },
     { "retention", s.record({
       { "runs", s.integer { doc = "Runs to keep for each environment.", default = 500, min = 10, max = 1000000 } },
       { "days", s.integer { doc = "Days to keep them.", default = 90, min = 1, max = 36500 } },

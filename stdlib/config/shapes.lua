@@ -127,17 +127,25 @@ local function plain_env(doc)
 end
 
 ---Checks a workload of a cluster: deployment/NAME and the like.
-local workload = with(function(value)
+---@param value string
+---@param at Cursor
+---@return string?
+local function workload(value, at)
   local known, err = require("cluster.rollout").workload(value)
-  if not known then return "is no workload", err.message:match(": (.+)$") end
-end)
+  if not known then return at:fault("is no workload", err.message:match(": (.+)$")) end
+  return value
+end
 
 ---Checks a name of something inside of a pod or a cluster (RFC 1123 label).
-local label_name = with(function(value)
+---@param value string
+---@param at Cursor
+---@return string?
+local function label_name(value, at)
   if #value > 63 or not value:find("^[%l%d][%l%d-]*$") or value:sub(-1) == "-" then
-    return "is not a name of Kubernetes", "lower-case letters, digits and -, at most 63"
+    return at:fault("is not a name of Kubernetes", "lower-case letters, digits and -, at most 63")
   end
-end)
+  return value
+end
 
 ---Checks what targets have in common that are a workload of a cluster.
 ---@param target TargetConfig

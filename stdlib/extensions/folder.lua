@@ -20,6 +20,11 @@ local function fn(doc, required)
   end, required)
 end
 
+local function called(value)
+  if type(value) == "function" then return value() end
+  return value
+end
+
 local function is_shape(value) return type(value) == "table" and type(value.check) == "function" end
 
 local NO_SHAPE <const> = "is not a shape of a key"
@@ -35,7 +40,7 @@ end
 
 -- A table from names to shapes, a list of { name, shape }, one shape, or a function that gives one of these.
 local function accept_keys(_, value, at)
-  if type(value) == "function" then value = value() end
+  value = called(value)
   if type(value) ~= "table" then return at:fault("must be a table of keys, not a " .. type(value)) end
   if is_shape(value) then return value end
   for name, shape in pairs(value) do
@@ -51,6 +56,10 @@ end
 
 local doc = s.text { doc = "What it is.", multiline = true }
 local keys = custom("a table of keys", "Its keys in the configuration.", accept_keys)
+local further = custom("a table of keys", "Its keys, beside those of others.", function(self, value, at)
+  if is_shape(called(value)) then return at:fault "must be a table of keys, not a shape" end
+  return accept_keys(self, value, at)
+end)
 
 local KINDS <const> = {
   { "target", s.record {
@@ -60,6 +69,31 @@ local KINDS <const> = {
     { "cross", fn "Checks what no single key shows." },
     { "destroys", s.boolean { doc = "Its targets have destroy()." } },
     { "follows", s.boolean { doc = "Somebody else rolls out what its targets are told." } },
+  } },
+  { "builder", s.record {
+    { "doc", doc },
+    { "keys", further },
+    { "build", fn("Builds an image: build(request).", true) },
+    { "available", fn "Whether it can be used here: available(config)." },
+  } },
+  { "check", s.record({
+    { "doc", doc },
+    { "key", custom("a shape", "What the key of its name may be.", function(_, value, at)
+      if not is_shape(called(value)) then return at:fault(NO_SHAPE, SHAPES) end
+      return value
+    end, true) },
+    { "keys", further },
+    { "attempt", fn "Tries once: attempt(check, request, left)." },
+    { "prove", fn "Instead of attempt, is called once: prove(check, request, world)." },
+    { "within", s.duration { doc = "Its time, where the configuration says nothing." } },
+  }, { verify = function(value, at)
+    if (value.attempt == nil) == (value.prove == nil) then return at:fault "needs either attempt or prove" end
+    return value
+  end }) },
+  { "notifier", s.record {
+    { "doc", doc },
+    { "keys", keys },
+    { "send", fn("Tells people: send(channel, message).", true) },
   } },
 }
 
@@ -117,8 +151,10 @@ local function load(path, env, faults, register)
   if not kinds then return end
   shape:check(kinds, at)
   if #faults > before then return end
-  register(path, kinds, function(kind, name, other)
-    at:child(kind):child(name):fault(("the name is taken: %s has a %s %s"):format(other, kind, s.quote(name)))
+  register(path, kinds, function(kind, name, other, key)
+    local here = at:child(kind):child(name)
+    if key then return here:fault(("the key %s is taken by %s"):format(s.quote(key), other)) end
+    here:fault(("the name is taken: %s has a %s %s"):format(other, kind, s.quote(name)))
   end)
 end
 
@@ -146,7 +182,8 @@ end
 ---@async
 ---@param dir string
 ---@param faults Fault[] What is wrong goes here.
----@param register fun(file: string, kinds: Extension, taken: fun(kind: string, name: string, other: string))
+---@param register fun(file: string, kinds: Extension, taken: fun(kind: string, name: string, other: string,
+--- key?: string))
 ---@return string? wrong What is wrong with the folder.
 function M.read(dir, faults, register)
   local names, err = require("fs").list(dir)

@@ -7,7 +7,7 @@ local sys = require "base.sys"
 
 local M = {}
 
-local KINDS <const> = { "target" }
+local KINDS <const> = { "target", "builder", "check", "notifier" }
 
 ---@class Extensions
 ---@field dir? string The folder of the users' extensions.
@@ -36,12 +36,36 @@ local function in_order(entries, file)
   return list
 end
 
+-- Kinds whose keys stand beside each other, and the module of those that they have in common.
+local SIDE_BY_SIDE <const> = { builder = "config.builder", check = "config.checks" }
+
+-- The first key of an entry that is taken, and by whom.
+local function taken_key(set, kind, entry)
+  local mine, known = { { entry.name } }, {}
+  table.move(M.fields(entry), 1, #M.fields(entry), 2, mine)
+  local module = SIDE_BY_SIDE[kind]
+  for _, field in ipairs(require(module).common) do known[field[1]] = "stdlib/" .. module:gsub("%.", "/") .. ".lua" end
+  for _, other in ipairs(set.kinds[kind]) do
+    known[other.name] = other.file
+    for _, field in ipairs(M.fields(other)) do known[field[1]] = other.file end
+  end
+  for _, field in ipairs(mine) do
+    if known[field[1]] then return field[1], known[field[1]] end
+  end
+end
+
 -- Adds what a file registers. A name that is taken stays with whoever has it.
 local function add(set, file, kinds, taken)
   for kind, entries in pairs(kinds) do
     for _, entry in ipairs(in_order(entries, file)) do
-      local other = set.known[kind][entry.name]
-      if other then
+      local other, key = set.known[kind][entry.name], nil
+      if not other and set.dir and SIDE_BY_SIDE[kind] then
+        key, other = taken_key(set, kind, entry)
+        other = other and { file = other }
+      end
+      if key then
+        taken(kind, entry.name, other.file, key)
+      elseif other then
         taken(kind, entry.name, other.file)
       else
         set.known[kind][entry.name] = entry
@@ -118,18 +142,51 @@ function M.load(dir)
   return set.faults
 end
 
+local function called(value)
+  if type(value) == "function" then return value() end
+  return value
+end
+
 ---The shape of an entry's keys.
 ---@param entry KindEntry
 ---@return Shape
 function M.shape(entry)
-  if entry.shape then return entry.shape end
-  local keys = entry.keys
-  if type(keys) == "function" then keys = keys() end
-  if not keys or not keys.check then
-    keys = require("base.schema").record(extension.fields(keys or {}), { doc = entry.doc, cross = entry.cross })
+  if not entry.shape then
+    local keys = called(entry.keys) or {}
+    entry.shape = keys.check and keys or require("base.schema").record(extension.fields(keys), {
+      doc = entry.doc, cross = entry.cross,
+    })
   end
-  entry.shape = keys
-  return keys
+  return entry.shape
+end
+
+---The keys of an entry that stand beside those of others.
+---@param entry KindEntry
+---@return SchemaField[]
+function M.fields(entry)
+  entry.further = entry.further or extension.fields(called(entry.keys) or {})
+  return entry.further
+end
+
+---The shape of the key that has an entry's name.
+---@param entry KindEntry
+---@return Shape
+function M.key(entry) return called(entry.key) end
+
+---Calls a function of an extension. What it raises is its failure, but the end of the task that called it.
+---@async
+---@param kind string
+---@param name string
+---@param word string
+---@param ... any
+---@return any value
+---@return Err? err
+function M.call(kind, name, word, ...)
+  local fine, value, err = pcall(M.get(kind, name)[word], ...)
+  if fine then return value, err end
+  local errors = require "errors"
+  if errors.is(value, "cancelled") or errors.is(value, "deadline") then error(value, 0) end
+  return nil, errors.wrap(value)
 end
 
 return M

@@ -1,5 +1,6 @@
 -- Images: one for each commit, built once, found again ever after by its `sha-<commit>` tag.
 local errors, fs, log, task, time = require "errors", require "fs", require "log", require "task", require "time"
+local extensions = require "extensions"
 local choice, ignore = require "images.builder.choice", require "images.builder.ignore"
 local registry = require "images.registry"
 local builds = require "images.removal.builds"
@@ -128,7 +129,6 @@ local function build(request, where, world)
   local cfg = world.config
   local kind, err = choice.kind(cfg, request.hooks)
   if not kind then return nil, err end
-  local make = require("images.builder." .. kind)
   local ok
   ok, err = fs.mkdir(request.work, { parents = true })
   if not ok then return nil, err end
@@ -158,7 +158,8 @@ local function build(request, where, world)
     tag = "sha-" .. request.commit, archive = archive, dockerfile = dockerfile, app = app, cfg = cfg, world = world,
     labels = labels(request, created), registry = where, hooks = hooks, work = scratch.path,
   }
-  return builds.building(cfg.state, app.image, function() return make.build(what) end)
+  local builder = extensions.get("builder", kind)
+  return builds.building(cfg.state, app.image, function() return builder.build(what) end)
 end
 
 ---Gives the image of a commit: found, or built, pushed and looked at again. A failed build pushes nothing.

@@ -1,9 +1,11 @@
--- Telling people: Slack-compatible incoming webhooks, and any service that takes JSON by POST.
+-- Telling people: by Slack-compatible incoming webhooks, any service that takes JSON by POST, and what extensions add.
 --
 -- What people are told quotes commits, branch names and programs: secrets are taken out, Slack's control characters
 -- are escaped, and nothing can call a whole channel. A message may come twice when an answer was lost.
 local budget, errors, http, json, log, time =
   require "base.budget", require "errors", require "http", require "json", require "log", require "time"
+
+local extensions = require "extensions"
 
 local M = {}
 
@@ -42,7 +44,7 @@ end
 
 function bodies.webhook(message)
   local body = { at = time.iso() }
-  for k, v in pairs(message) do body[k] = type(v) == "string" and plain(v, WEBHOOK_MAX) or v end
+  for k, v in pairs(message) do body[k] = v end
   return body
 end
 
@@ -54,7 +56,15 @@ local function pause(answer, err, try)
   return math.min(LONGEST_PAUSE, math.max(PAUSE[try], asked or 0))
 end
 
-local function post(name, channel, message)
+---Posts a message to a webhook, in the form of the channel's kind.
+---@async
+---@param channel NotifyConfig
+---@param message Message
+---@param name string The channel's.
+---@return true? ok
+---@return Err? err
+---@return_overload nil, Err
+function M.post(channel, message, name)
   local url, err = require("config.secret").text(channel.url)
   if not url then return nil, err end
   local token
@@ -101,9 +111,11 @@ end
 ---@return Err? err The first failure.
 ---@return_overload nil, Err
 function M.send(cfg, names, message)
-  local failure
+  local told, failure = {}, nil
+  for k, v in pairs(message) do told[k] = type(v) == "string" and plain(v, WEBHOOK_MAX) or v end
   for _, name in ipairs(names) do
-    local ok, err = post(name, cfg.notify[name], message)
+    local channel = cfg.notify[name]
+    local ok, err = extensions.call("notifier", channel.kind, "send", channel, told, name)
     failure = failure or not ok and err or nil
   end
   if failure then return nil, failure end

@@ -95,6 +95,66 @@ local FAULTS <const> = {
     'bad.lua:5: target.docker: the name is taken: stdlib/extensions/standard/init.lua has a target "docker"' },
 }
 
+local KINDS <const> = [[
+local extension = require "extension"
+return extension {
+  builder = { shell = { keys = { script = extension.command "Builds." }, build = function(r) return r.tag end } },
+  check = { tcp = {
+    key = extension.text("Address to connect to."), keys = { banner = extension.text("With tcp: what it says.") },
+    attempt = function(check) return nil, "nobody listens on " .. check.tcp end,
+  } },
+  notifier = { pigeon = { keys = { loft = extension.text("Where.") }, send = function(channel, message, name)
+    channel.heard = { message.text, name }
+    error "it did not come back"
+  end } },
+}
+]]
+
+test("a file adds builders, checks and notifiers", function()
+  local loaded, faults = load {
+    ["extensions/kinds.lua"] = KINDS, ["moontide.lua"] = [[
+      return {
+        extensions = "extensions",
+        builder = { kind = "shell", script = { "/bin/build" } },
+        notify = { birds = { kind = "pigeon", loft = "roof" }, more = { kind = "pigeon" } },
+        apps = { web = {
+          source = "https://github.com/team/web.git", image = "127.0.0.1:5101/team/web",
+          environments = { staging = {
+            target = { kind = "command", apply = { "/bin/true" } },
+            verify = { { tcp = "127.0.0.1:1", within = "100ms", every = "50ms" } },
+          } },
+        } },
+      }
+    ]],
+  }
+  eq(faults, "")
+  ok(loaded)
+  eq({ loaded.builder.kind, loaded.builder.script }, { "shell", { "/bin/build" } })
+  local _, err = require("checks.verify").run(loaded.apps.web.environments.staging.verify, {})
+  has(err.message, "nobody listens on 127.0.0.1:1 (")
+  eq({ err.code, err.target }, { "unhealthy", "127.0.0.1:1" })
+  local told, failure = require("tell.notify").send(loaded, { "birds", "more" }, { level = "info", text = "it is out" })
+  eq(told, nil)
+  has(failure.message, "it did not come back")
+  eq(loaded.notify.more.heard, { "it is out", "more" })
+end)
+
+test("the keys of checks and builders stand beside each other: none has two owners", function()
+  local function taken(kind, text)
+    local _, said = load { ["extensions/a.lua"] = KINDS, ["extensions/b.lua"] =
+      ("local extension = require 'extension'\nlocal function fn() end\nreturn extension {\n  %s = {\n    x = %s },\n}")
+        :format(kind, text) }
+    return said
+  end
+  has(taken("check", "{ key = extension.text 'X.', attempt = fn, keys = { status = extension.text 'S.' } }"),
+    'b.lua:5: check.x: the key "status" is taken by stdlib/extensions/standard/init.lua')
+  has(taken("check", "{ key = extension.text 'X.', attempt = fn, keys = { within = extension.text 'S.' } }"),
+    'b.lua:5: check.x: the key "within" is taken by stdlib/config/checks.lua')
+  has(taken("builder", "{ build = fn, keys = { script = extension.text 'S.' } }"),
+    'b.lua:5: builder.x: the key "script" is taken by extensions/a.lua')
+  has(taken("check", "{ key = extension.text 'X.' }"), "b.lua:5: check.x: needs either attempt or prove")
+end)
+
 test("what is wrong with a file is said with its line, and what to do", function()
   for _, case in ipairs(FAULTS) do
     local loaded, said = load { ["extensions/shelf.lua"] = GOOD, ["extensions/bad.lua"] = case[1] }
@@ -117,5 +177,7 @@ test("what the program has itself is written as the page for authors says", func
     local name = path:match("^stdlib/extensions/([^/]+)/init%.lua$")
     if name then eq(require("extensions.folder").faults(path, require("extensions." .. name)), {}, name) end
   end
-  for _, entry in ipairs(extensions.all "target") do ok(extensions.shape(entry).doc, entry.name) end
+  for _, kind in ipairs { "target", "notifier" } do
+    for _, entry in ipairs(extensions.all(kind)) do ok(extensions.shape(entry).doc, entry.name) end
+  end
 end)

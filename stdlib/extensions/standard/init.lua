@@ -1,14 +1,41 @@
--- What Moontide has without any other extension.
+-- What Moontide has without any other extension: names and keys of everything, whose code is loaded when it is used.
 local extension = require "extension"
 
-local function keys(kind) return function() return require("config.targets")[kind] end end
+local function target(kind)
+  return {
+    name = kind, keys = function() return require("config.targets")[kind] end,
+    open = function(...) return require("targets." .. kind).open(...) end,
+  }
+end
+
+local function builder(kind)
+  return {
+    name = kind, available = function(...) return require("images.builder." .. kind).available(...) end,
+    build = function(...) return require("images.builder." .. kind).build(...) end,
+  }
+end
+
+local function notifier(kind)
+  return {
+    name = kind, keys = function() return require("config.notifiers")[kind] end,
+    send = function(...) return require("tell.notify").post(...) end,
+  }
+end
+
+local function check(kind, more)
+  more.name = kind
+  more.key = function() return require("config.checks").own[kind].key end
+  more.keys = function() return require("config.checks").own[kind].keys end
+  return more
+end
 
 return extension {
-  target = {
-    { name = "docker", keys = keys "docker", open = function(...) return require("targets.docker").open(...) end },
-    { name = "podman", keys = keys "podman", open = function(...) return require("targets.podman").open(...) end },
-    { name = "command", keys = keys "command", open = function(...) return require("targets.command").open(...) end },
-    { name = "kubernetes", keys = keys "kubernetes",
-      open = function(...) return require("targets.kubernetes").open(...) end },
+  target = { target "docker", target "podman", target "command", target "kubernetes" },
+  builder = { builder "docker", builder "podman", builder "buildah", builder "buildkit", builder "job" },
+  check = {
+    check("http", { attempt = function(...) return require("checks.verify").probe(...) end }),
+    check("command", { attempt = function(...) return require("checks.verify").command(...) end }),
+    check("job", { within = 600, prove = function(...) return require("checks.job").prove(...) end }),
   },
+  notifier = { notifier "slack", notifier "webhook" },
 }

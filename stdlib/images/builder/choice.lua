@@ -4,6 +4,8 @@
 -- and another storage, and its errors would name programs that nobody here knows of.
 local errors, fs, log = require "errors", require "fs", require "log"
 
+local extensions = require "extensions"
+
 local M = {}
 
 -- Asked in this order.
@@ -46,7 +48,7 @@ function M.kind(cfg, hooks)
     return kind
   end
   for _, candidate in ipairs(KINDS) do
-    local there, err = require("images.builder." .. candidate).available(cfg)
+    local there, err = extensions.get("builder", candidate).available(cfg)
     if there == nil then return nil, err end
     if there then
       local file = file_of(cfg)
