@@ -44,7 +44,7 @@ end
 function M.versions(repo, name)
   local unsure
   for _, base in ipairs(repo.api and { repo.api } or M.bases(repo.url)) do
-    local answer, err = repo:get(base .. "/charts/" .. http.escape(name), { max_body = MAX_BODY })
+    local answer, err = repo:send { url = base .. "/charts/" .. http.escape(name), max_body = MAX_BODY }
     if not answer then return nil, err end
     local what, body = judge(answer)
     if what == "list" then

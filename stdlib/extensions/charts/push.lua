@@ -41,12 +41,11 @@ local function origin(url) return url:match("^%a+://[^/?#]+") end
 
 -- The archive that the repository has; our password goes to nobody else.
 local function download(repo, url)
-  local options = { timeout = TIMEOUT, max_body = MAX_CHART }
   local answer, err
   if origin(url) == origin(repo.url) then
-    answer, err = repo:get(url, options)
+    answer, err = repo:send { url = url, timeout = TIMEOUT, max_body = MAX_CHART }
   else
-    answer, err = http.get(url, options)
+    answer, err = http.get(url, { timeout = TIMEOUT, max_body = MAX_CHART })
   end
   if not answer then return nil, err end
   if answer.status ~= 200 then return nil, repo:failure(answer) end
@@ -94,9 +93,10 @@ local function upload(repo, chart)
   local body, media_type = form(chart)
   local bases = repo.api and { repo.api } or museum.bases(repo.url)
   for i = #bases, 1, -1 do
-    local answer, err = repo:send("POST", bases[i] .. "/charts", {
-      body = body, timeout = TIMEOUT, headers = { ["Content-Type"] = media_type },
-    })
+    local answer, err = repo:send {
+      method = "POST", url = bases[i] .. "/charts", body = body, timeout = TIMEOUT,
+      headers = { ["Content-Type"] = media_type },
+    }
     if not answer then return nil, err end
     if answer.status ~= 404 and answer.status ~= 405 then return answer end
   end

@@ -3,8 +3,8 @@
 -- ChartMuseum, plain index.yaml repositories and OCI registries. One poll for each repository and interval, shared by
 -- all who ask. What a repository says is compared with what it said before: an index that ends too early is an error
 -- and not news, and what is missing from a list that lost half of itself stays as it was for a while.
-local errors, http, log, task, time = require "errors", require "http", require "log", require "task", require "time"
-local budget, index = require "base.budget", require "extensions.charts.index"
+local errors, log, task, time = require "errors", require "log", require "task", require "time"
+local api, budget, index = require "base.api", require "base.budget", require "extensions.charts.index"
 local museum, oci = require "extensions.charts.museum", require "extensions.charts.oci"
 local text, version = require "base.text", require "extensions.charts.version"
 
@@ -42,6 +42,7 @@ local API_AGAIN <const> = 3600 -- seconds until a repository without ChartMuseum
 ---@field private whole? ChartIndex The index that was believed last.
 ---@field private no_api? number When it turned out that there is no API.
 ---@field private budget Budget
+---@field private server Api
 local Repository = {}
 Repository.__index = Repository
 
@@ -78,6 +79,35 @@ local function followed(url, cfg)
   return wanted
 end
 
+-- Who we are there.
+local function credentials(self)
+  local config = self.config
+  if config.token then
+    local bearer, err = config.token:reveal()
+    return bearer and { bearer = bearer }, err
+  elseif config.username then
+    local password, err = config.password:reveal()
+    return password and { user = config.username, password = password }, err
+  end
+end
+
+-- ChartMuseum's own words for a refusal.
+local function words_of(body)
+  return type(body) == "table" and type(body.error) == "string" and text.clean(body.error, 200) or nil
+end
+
+-- The server of a repository, as it is asked. It is asked again by the next poll, not at once.
+local function server(self)
+  return api.open {
+    name = "the chart repository", transient = "busy", words = words_of,
+    http = { timeout = TIMEOUT, ca = self.config.ca },
+    options = function()
+      local auth, err = credentials(self)
+      return { auth = auth }, err
+    end,
+  }
+end
+
 ---Opens a repository; the same one for all who name it. Does no I/O.
 ---@param config ChartRepositoryConfig|string
 ---@param world World
@@ -98,6 +128,7 @@ function M.repository(config, world)
       url = url, kind = kind, config = config, wanted = {}, answers = {}, good = {}, doubts = {},
       kept = 0, budget = budget.of("charts " .. url, AT_ONCE),
     }, Repository)
+    self.server = server(self)
     known[key] = self
   end
   self.world = world
@@ -110,56 +141,18 @@ end
 
 -- ---- asking ----
 
--- Who we are there.
-local function credentials(self)
-  local config = self.config
-  if config.token then
-    local bearer, err = config.token:reveal()
-    return bearer and { bearer = bearer }, err
-  elseif config.username then
-    local password, err = config.password:reveal()
-    return password and { user = config.username, password = password }, err
-  end
-end
-
 ---One request to the repository, with its credentials. Any status is an answer.
 ---@async
----@param url string
----@param options? HttpOptions
+---@param call ApiCall
 ---@return HttpAnswer? answer
 ---@return Err? err
 ---@return_overload nil, Err
-function Repository:get(url, options) return self:send("GET", url, options) end
-
----@async
----@param method string
----@param url string
----@param options? HttpOptions
----@return HttpAnswer? answer
----@return Err? err
----@return_overload nil, Err
-function Repository:send(method, url, options)
-  local auth, err = credentials(self)
-  if err then return nil, err end
-  local request = { method = method, url = url, auth = auth, ca = self.config.ca, timeout = TIMEOUT }
-  for name, value in pairs(options or {}) do request[name] = value end
-  return http.request(request)
-end
-
-local CODES <const> = { [401] = "unauthorized", [403] = "denied", [404] = "not_found", [429] = "rate_limited" }
+function Repository:send(call) return self.server:send(call) end
 
 ---The error of an answer that is none of the good ones.
 ---@param answer HttpAnswer
 ---@return Err
-function Repository:failure(answer)
-  local code = CODES[answer.status] or answer.status >= 500 and "busy" or "status"
-  local said = answer.body and require("json").decode(answer.body)
-  said = type(said) == "table" and type(said.error) == "string" and ": " .. text.clean(said.error, 200) or ""
-  local err = errors.new(code, ("the chart repository answered %d%s"):format(answer.status, said),
-    { op = "charts", target = self.url, status = answer.status })
-  err.retry_after = budget.retry_after(answer.headers["retry-after"])
-  return err
-end
+function Repository:failure(answer) return self.server:failure(answer, "charts", self.url) end
 
 -- Reads the index that streams in.
 local function read_index(answer, wanted, before)
@@ -194,8 +187,8 @@ local function poll_index(self)
   for name in pairs(self.wanted) do wanted[name] = true end
   local same = old ~= nil
   for name in pairs(wanted) do same = same and old.wanted[name] ~= nil end
-  local answer <close>, err = self:get(self.url .. "/index.yaml", {
-    stream = true, idle_timeout = IDLE, etag = same and old.etag or nil,
+  local answer <close>, err = self:send({
+    url = self.url .. "/index.yaml", stream = true, idle_timeout = IDLE, etag = same and old.etag or nil,
     headers = same and not old.etag and old.modified and { ["If-Modified-Since"] = old.modified } or nil,
   })
   if not answer then return nil, err end

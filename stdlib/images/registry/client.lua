@@ -1,25 +1,11 @@
--- Calls of a registry's API: authenticated as it asks for, repeated when it may pass, its refusals in its own
--- words.
---
--- Only calls that may be repeated come through here: reading, putting by digest or tag, deleting, mounting.
--- Rules: the distribution specification 1.1.
-local errors, http, json = require "errors", require "http", require "json"
-local patience, token = require "images.registry.patience", require "images.registry.token"
+-- Calls of a registry's API, authenticated as it asks for.
+local errors, http = require "errors", require "http"
+local service, token = require "images.registry.service", require "images.registry.token"
 
 local M = {}
 
-local TIMEOUT <const> = 60
-local MAX_BODY <const> = 4 << 20 -- what clients should expect of a manifest
-local CODES <const> = {
-  [400] = "invalid", [401] = "unauthorized", [403] = "denied", [404] = "not_found", [405] = "unsupported",
-  [409] = "conflict", [410] = "not_found", [412] = "conflict", [413] = "too_large", [429] = "rate_limited",
-}
-
----@class RegistryCall
----@field headers table?
----@field body string?
----@field scopes string[]? what a token must be good for; by default this repository and the method's actions
----@field max_body integer? bytes
+---@class RegistryCall: ApiCall
+---@field scopes? string[] What a token must be good for; by default this repository and the method's actions.
 
 ---@class ImageRegistry
 ---@field name string "127.0.0.1:5101/team/web"
@@ -39,17 +25,7 @@ local ways = {}
 ---@param answer HttpAnswer
 ---@param op string
 ---@return Err
-function Client:failure(answer, op)
-  local code = CODES[answer.status] or errors.passing(answer.status) and "busy" or "status"
-  local body = answer.body and answer.body ~= "" and json.decode(answer.body)
-  local words = ""
-  local first = type(body) == "table" and type(body.errors) == "table" and body.errors[1]
-  if type(first) == "table" then
-    words = (": %s %s"):format(tostring(first.code), tostring(first.message)):gsub("%c", " "):sub(1, 300)
-  end
-  return errors.new(code, ("the registry answered %d%s"):format(answer.status, words),
-    { op = op, target = self.name, status = answer.status, retry_after = patience.asked(answer) })
-end
+function Client:failure(answer, op) return service.of(self.base):failure(answer, op, self.name) end
 
 local function actions(method)
   if method == "GET" or method == "HEAD" then return "pull" end
@@ -92,14 +68,37 @@ function Client:path_of(location, answer)
   return at.url:match("^%a+://[^/?#]+(.*)$")
 end
 
--- A 401 in spite of a password: whether it is the password that is wrong, or whether this is just not for us to see.
----@private
-function Client:refused(answer, auth, send)
-  if not (auth and auth.user) then return answer end
-  local door = send(auth, "GET", "/v2/")
-  if not door or door.status ~= 401 then return answer end
-  return errors.fail("unauthorized", "the registry refuses the user and the password that the configuration has for "
-    .. self.host, { op = "registry", target = self.name })
+-- Who we are, for an attempt: nobody until the registry said how it wants to be talked to.
+local function options_of(self, scopes, auth, err)
+  local way = ways[self.base]
+  if way and not auth then auth, err = authorization(self, way, scopes) end
+  if err then
+    ways[self.base] = nil -- its tokens may come from elsewhere now: the next call asks the registry itself
+    return nil, err
+  end
+  return { base = self.base, ca = self.config.ca, auth = auth }
+end
+
+-- What to show after a 401; nil when it asks for nothing that we could show.
+local function renewed(self, origin, answer, options, scopes)
+  if answer.status ~= 401 then return nil end
+  -- A challenge belongs to who sent it: who only was redirected to asks for a password of its own.
+  local sender = http.resolve(answer.url)
+  if not sender or sender.origin ~= origin then
+    return errors.fail("denied", ("the registry sent us to %s, which wants a password: that of %s does not go there")
+      :format(sender and sender.origin or "nowhere", self.host), { op = "registry", target = self.name })
+  end
+  local given = options.auth
+  local way = asked(answer, given)
+  if not way then return nil end
+  local auth, err = authorization(self, way, scopes, given and given.bearer)
+  if err then return nil, err end
+  if not auth then
+    return errors.fail("unauthorized", "the registry wants a password, and the configuration has none for "
+      .. self.host, { op = "registry", target = self.name })
+  end
+  ways[self.base] = way
+  return options_of(self, scopes, auth)
 end
 
 ---One call of the registry's API. Any status is an answer.
@@ -111,47 +110,29 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function Client:call(method, path, call)
-  local scopes = call.scopes or { ("repository:%s:%s"):format(self.path, actions(method)) }
   local own, wrong = self:address()
   if not own then return nil, wrong end
-  local origin = own.origin
-  local function send(auth, other_method, other_path)
-    return patience.call(origin, function()
-      return http.request {
-        method = other_method or method, url = self.base .. (other_path or path), headers = call.headers,
-        body = not other_method and call.body or nil, auth = auth, ca = self.config.ca, timeout = TIMEOUT,
-        max_body = call.max_body or MAX_BODY,
-      }
-    end)
-  end
-  local way, auth = ways[self.base], nil
-  if way then
-    auth, wrong = authorization(self, way, scopes)
-    if wrong then
-      ways[self.base] = nil -- its tokens may come from elsewhere now: the next call asks the registry itself
-      return nil, wrong
-    end
-  end
-  local answer, err = send(auth)
-  if not answer or answer.status ~= 401 then return answer, err end
-  -- A challenge belongs to who sent it: who only was redirected to asks for a password of its own.
-  local sender = http.resolve(answer.url)
-  if not sender or sender.origin ~= origin then
-    return errors.fail("denied", ("the registry sent us to %s, which wants a password: that of %s does not go there")
-      :format(sender and sender.origin or "nowhere", self.host), { op = "registry", target = self.name })
-  end
-  way = asked(answer, auth)
-  if not way then return self:refused(answer, auth, send) end
-  auth, err = authorization(self, way, scopes, auth and auth.bearer)
-  if err then return nil, err end
-  if not auth then
-    return errors.fail("unauthorized", "the registry wants a password, and the configuration has none for "
-      .. self.host, { op = "registry", target = self.name })
-  end
-  ways[self.base] = way
-  answer, err = send(auth)
-  if not answer or answer.status ~= 401 then return answer, err end
-  return self:refused(answer, auth, send)
+  local scopes = call.scopes or { ("repository:%s:%s"):format(self.path, actions(method)) }
+  local used
+  local server = service.of(own.origin, {
+    options = function()
+      used, wrong = options_of(self, scopes)
+      return used, wrong
+    end,
+    renew = function(answer, options)
+      local other, err = renewed(self, own.origin, answer, options, scopes)
+      used = other or used
+      return other, err
+    end,
+  })
+  call.method, call.path = method, path
+  local answer, err = server:send(call)
+  if not answer or answer.status ~= 401 or not (used.auth and used.auth.user) then return answer, err end
+  -- A 401 in spite of a password: whether it is the password that is wrong, or whether this is just not for us to see.
+  local door = server:send { path = "/v2/", options = used }
+  if not door or door.status ~= 401 then return answer end
+  return errors.fail("unauthorized", "the registry refuses the user and the password that the configuration has for "
+    .. self.host, { op = "registry", target = self.name })
 end
 
 return M

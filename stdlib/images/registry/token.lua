@@ -7,11 +7,11 @@
 -- could have written: its password goes to the registry's own address, or where the configuration says (`realm`).
 -- Rules: the distribution project's token authentication.
 local errors, hash, http, log, time = require "errors", require "hash", require "http", require "log", require "time"
-local link, patience = require "images.registry.link", require "images.registry.patience"
+local link, service = require "images.registry.link", require "images.registry.service"
 
 local M = {}
 
-local TIMEOUT <const> = 60
+local MAX_BODY <const> = 1 << 20
 local LONGEST <const>, SHORTEST <const>, DEFAULT <const> = 3600, 5, 60 -- seconds of a token's life
 local MOST <const> = 1000 -- tokens kept at once
 
@@ -115,9 +115,7 @@ end
 -- Asks the token service. What it redirects to on another origin gets no password.
 local function fetch(where, at, auth, query)
   local url = at.url .. (at.query and "&" or "?") .. table.concat(query, "&")
-  local answer, err = patience.call(at.origin, function()
-    return http.get(url, { auth = auth, ca = where.config.ca, timeout = TIMEOUT, max_body = 1 << 20 })
-  end)
+  local answer, err = service.of(at.origin):send { url = url, auth = auth, ca = where.config.ca, max_body = MAX_BODY }
   if not answer then return nil, err end
   if answer.status == 401 or answer.status == 403 then
     local last = http.resolve(answer.url)
