@@ -651,7 +651,7 @@ struct curl_transfer *curl_transfer_take(struct curl_loop *loop, struct err *e)
         t->next->link = &t->next;
     loop->taken = t;
     t->error[0] = '\0';
-    if (!t->dressed && !set_defaults(t)) {
+    if (!t->prepared && !set_defaults(t)) {
         err_set(e, ERR_MEMORY, "not enough memory for a transfer");
         curl_transfer_drop(t);
         return NULL;
@@ -699,7 +699,7 @@ static void forget(struct curl_transfer *t)
         curl_easy_setopt(t->easy, CURLOPT_CURLU, NULL);
     } else { /* keeps connections and sessions */
         curl_easy_reset(t->easy);
-        t->dressed = false;
+        t->prepared = false;
         t->trusts = 0;
     }
     t->keep = t->alone = t->public_only = t->refused_address = false;

@@ -25,7 +25,7 @@ struct curl_transfer {
     struct curl_side *side; /* whose connections it may use; from start on */
     void *data;             /* the owner's */
     bool active;            /* between start and on_done */
-    bool dressed;           /* the owner's constant options are on; cleared with every reset */
+    bool prepared;          /* the owner's constant options are on; cleared with every reset */
     bool keep;        /* the owner changed nothing else but URL, header list and timeouts: no reset needed */
     uint64_t trusts;  /* which version of a CA file; 0: the system's */
     bool alone;       /* speaks HTTP/1.1 to a server that may speak HTTP/2: set before start */
@@ -50,7 +50,7 @@ struct curl_loop_stats {
 };
 struct curl_loop_stats curl_loop_stats(const struct curl_loop *loop);
 
-/* An idle transfer with the house's safe options set, or NULL with *e filled. */
+/* An idle transfer with the safe options that all have, or NULL with *e filled. */
 struct curl_transfer *curl_transfer_take(struct curl_loop *loop, struct err *e);
 
 /* Trusts the certificates in this PEM file instead of the system's (NULL: the system's). False with *e

@@ -502,7 +502,7 @@ static bool set_method(struct http_job *job, const struct http_request *r, bool 
 }
 
 /* What each request has. It stays on an easy handle that is kept. */
-static bool dress(struct curl_transfer *t)
+static bool prepare(struct curl_transfer *t)
 {
     CURL *easy = t->easy;
     char agent[80];
@@ -514,7 +514,7 @@ static bool dress(struct curl_transfer *t)
     SET(HEADERDATA, t);
     SET(WRITEFUNCTION, on_body);
     SET(WRITEDATA, t);
-    t->dressed = ok;
+    t->prepared = ok;
     return ok;
 }
 
@@ -566,7 +566,7 @@ static bool set_options(struct http_job *job, const struct http_request *r)
     bool has_body = r->body || r->body_file || strcmp(r->method, "POST") == 0 ||
                     strcmp(r->method, "PUT") == 0 || strcmp(r->method, "PATCH") == 0;
     CURL *easy = job->transfer->easy;
-    bool ok = job->transfer->dressed || dress(job->transfer), plain = false;
+    bool ok = job->transfer->prepared || prepare(job->transfer), plain = false;
 
     SET(URL, r->url); /* for its messages, and when it tries again */
     SET(CURLU, r->parsed);
