@@ -95,6 +95,27 @@ UNIT(write_and_read)
     tear_down();
 }
 
+UNIT(a_draft_appears_as_a_whole_or_not_at_all)
+{
+    struct fs_draft d;
+
+    set_up();
+    CHECK(writes(plain("a"), "old"));
+    CHECK(fs_draft_open(&d, plain("a"), 0644, &err));
+    CHECK(fs_draft_write(&d, "one ", 4, &err) && fs_draft_write(&d, "two", 3, &err));
+    CHECK(holds(plain("a"), "old"));
+    CHECK(fs_draft_commit(&d, &err));
+    CHECK(holds(plain("a"), "one two"));
+    CHECK(fs_draft_open(&d, plain("b"), 0644, &err) && fs_draft_write(&d, "half", 4, &err));
+    fs_draft_drop(&d);
+    CHECK_INT(count(base), 1);
+    CHECK(!fs_draft_open(&d, plain("missing/b"), 0644, &err));
+    CHECK_INT(err.code, ERR_NOT_FOUND);
+    CHECK(fs_sync_parent(in("a"), &err));
+    CHECK(!fs_sync_parent(in("missing/a"), &err));
+    tear_down();
+}
+
 UNIT(write_replaces_links_and_spares_directories)
 {
     struct stat st;
@@ -520,8 +541,9 @@ UNIT(full_disk)
     tear_down();
 }
 
-UNIT_MAIN(C(write_and_read), C(write_replaces_links_and_spares_directories), C(reads_stay_bounded),
-          C(only_regular_files), C(roots_hold), C(append), C(listing), C(removing_follows_no_link),
-          C(removing_a_deep_tree), C(removing_a_wide_tree), C(renaming), C(locks), C(locks_between_processes),
+UNIT_MAIN(C(write_and_read), C(a_draft_appears_as_a_whole_or_not_at_all),
+          C(write_replaces_links_and_spares_directories), C(reads_stay_bounded), C(only_regular_files),
+          C(roots_hold), C(append), C(listing), C(removing_follows_no_link), C(removing_a_deep_tree),
+          C(removing_a_wide_tree), C(renaming), C(locks), C(locks_between_processes),
           C(failed_write_leaves_the_old_file), C(full_disk), C(temporary_directories_are_swept),
           C(killed_writer_leaves_nothing))
