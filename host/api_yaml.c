@@ -596,7 +596,7 @@ static bool write_table(lua_State *L, struct writer *w, int index)
     return write_fault(w, ERR_INVALID, value_shape_fault(shape));
 }
 
-/* On failure the Lua stack is left as it is; yaml_write cuts it. */
+/* On failure the Lua stack is left as it is; encode cuts it. */
 static bool write_value(lua_State *L, struct writer *w, int index)
 {
     char number[VALUE_NUMBER_SIZE], what[40];
@@ -780,6 +780,7 @@ static int encode(lua_State *L, const char *op, const char *usage, bool all)
     static const char *const known[] = {"max", NULL};
     struct writer *w;
     lua_Integer max;
+    bool ok;
 
     if (lua_isnone(L, 1) || (all && !lua_istable(L, 1)))
         return bind_usage(L, usage);
@@ -796,7 +797,9 @@ static int encode(lua_State *L, const char *op, const char *usage, bool all)
     yaml_emitter_set_unicode(&w->emitter, 1);
     yaml_emitter_set_indent(&w->emitter, 2);
     yaml_emitter_set_width(&w->emitter, -1);
-    if (!write_stream(L, w, 1, all))
+    ok = write_stream(L, w, 1, all);
+    lua_settop(L, 3);
+    if (!ok)
         return err_return(L, &w->err, op, NULL);
     lua_pushlstring(L, w->text.data ? w->text.data : "", w->text.len);
     return 1;

@@ -1,5 +1,5 @@
 ---@meta core.fs
--- api_fs.c, api_hold.c, api_watch.c, for stdlib/fs.lua.
+-- api_fs.c, for stdlib/fs.lua.
 
 ---@class core.fs.TempDir
 ---@field path fun(self: core.fs.TempDir): string

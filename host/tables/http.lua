@@ -1,5 +1,5 @@
 ---@meta core.http
--- api_http.c and http_stream.c, for stdlib/http.lua.
+-- api_http.c, for stdlib/http.lua.
 
 ---@class core.http.Handle: userdata A parsed URL.
 
