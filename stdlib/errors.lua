@@ -127,7 +127,7 @@ end
 ---Plain data of an error, for the journal and for JSON: code, op, target, message, where, the cause's text, and whether
 ---it may pass where the code does not tell.
 ---@param err Err|any
----@return table
+---@return ErrData
 function M.plain(err)
   err = M.wrap(err)
   local plain = {

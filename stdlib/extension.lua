@@ -16,6 +16,9 @@ local M = {}
 ---@field name? string
 ---@field doc? string What it is, for `moontide help config`.
 ---@field keys? table<string, Shape>|SchemaField[]|Shape|fun(): table Its keys in the configuration.
+---@field cross? function What no single key shows, as the kind has it.
+---@field file? string Who registers it; set when it is read.
+---@field shape? Shape Of its keys, once somebody asked.
 
 ---@class TargetKind: KindEntry
 ---@field open fun(environment: EnvironmentConfig, world: World): Target?, Err?

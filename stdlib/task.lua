@@ -5,7 +5,7 @@ local core = require "core.task"
 local time = require "time"
 
 ---@class Task
----@field join fun(self: Task, timeout?: number): ... Waits for the end; returns its results, or nil and the Err.
+---@field join fun(self: Task, timeout?: number): any... Waits for the end; returns its results, or nil and the Err.
 ---@field cancel fun(self: Task) Ends it: its wait raises {code="cancelled"}.
 ---@field done fun(self: Task): boolean
 ---@field id fun(self: Task): integer
@@ -25,7 +25,7 @@ local time = require "time"
 local M = {}
 
 ---Starts fn(...) as a task of its own. It runs when this one waits.
----@param fn fun(...): ...
+---@param fn fun(...): any...
 ---@param ... any
 ---@return Task task
 function M.spawn(fn, ...)
@@ -38,7 +38,7 @@ end
 ---`timeout` (seconds) bounds its whole life. `handler` makes of what it raises what it fails with, as xpcall's does;
 ---no limit reaches a handler, so it is a short function of the program.
 ---@param options TaskOptions
----@param fn fun(...): ...
+---@param fn fun(...): any...
 ---@param ... any
 ---@return Task task
 function M.start(options, fn, ...)
@@ -49,7 +49,7 @@ end
 ---Runs all functions side by side and returns their first results in order. The first failure cancels the others
 ---and is raised.
 ---@async
----@param fns (fun(): any)[]
+---@param fns (fun(): any...)[]
 ---@return any[] results
 function M.all(fns)
   local results, signal, failure, left = {}, core.signal(), nil, #fns
@@ -150,9 +150,9 @@ end
 ---Calls fn(...); every wait inside raises {code="deadline"} once `seconds` have passed.
 ---@async
 ---@param seconds number
----@param fn fun(...): ...
+---@param fn fun(...): any...
 ---@param ... any
----@return ...
+---@return any...
 function M.deadline(seconds, fn, ...)
   return core.deadline(seconds, fn, ...)
 end

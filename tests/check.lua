@@ -48,12 +48,20 @@ function M.eq(got, want, what)
 end
 
 ---Fails when the value is nil or false; returns all its arguments otherwise.
+---@generic T, T1
+---@param value T
+---@param err? any
+---@param ... T1...
+---@return std.NotNull<T>, any, T1...
 function M.ok(value, err, ...)
   if not value then error("not ok: " .. show(err), 2) end
   return value, err, ...
 end
 
 ---Fails unless the call gave nil and an error of that code: fails("timeout", http.get(url)).
+---@param code string
+---@param value any
+---@param err? any
 ---@return table err
 function M.fails(code, value, err)
   if value ~= nil and value ~= false then error("expected " .. code .. ", got the result " .. show(value), 2) end
@@ -88,6 +96,11 @@ function M.at_end(fn) M.endings[#M.endings + 1] = fn end
 
 ---Waits until fn() gives something true, trying every 20 ms: LONGEST_WAIT seconds, or `seconds` where that is more.
 ---@async
+---@generic T
+---@param fn fun(): T
+---@param seconds? number
+---@param what? string
+---@return std.NotNull<T>
 function M.eventually(fn, seconds, what)
   local time = require "time"
   local last = time.monotonic() + math.max(seconds or 0, LONGEST_WAIT)

@@ -11,6 +11,7 @@
 ---@field cwd fun(): string?
 ---@field exe fun(): string
 ---@field memory fun(): integer, integer, integer
+---@field settle fun()
 ---@field isatty fun(fd: integer): boolean
 ---@field width fun(): integer
 ---@field write fun(fd: integer, text: string): boolean
@@ -25,7 +26,7 @@
 ---@field plain fun(value: any): any
 ---@field error_class fun(): table The metatable of error values.
 ---@field steady fun(fn: fun(value?: any): string?)
----@field whole fun(fn: (fun(...): ...), ...): ...
+---@field whole fun(fn: (fun(...): any...), ...): any...
 ---@field deadman fun(seconds?: number): boolean
 ---@field killpoint fun(name: string)
 ---@field fail_allocations? fun(n: integer?): integer? In the `fault` build only.

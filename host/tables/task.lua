@@ -2,8 +2,8 @@
 -- api_task.c, for stdlib/task.lua.
 
 ---@class core.task
----@field spawn fun(options: TaskOptions?, fn: (fun(...): ...), ...): Task
----@field deadline async fun(seconds: number, fn: (fun(...): ...), ...): ...
+---@field spawn fun(options: TaskOptions?, fn: (fun(...): any...), ...): Task
+---@field deadline async fun(seconds: number, fn: (fun(...): any...), ...): any...
 ---@field signal fun(): Signal
 ---@field asked fun(...: string)
 ---@field asked_file fun(path?: string)

@@ -30,8 +30,8 @@ function M.printable(text)
     local clean, at = {}, 1
     while at <= #out do
       local length, bad = utf8.len(out, at)
-      clean[#clean + 1] = out:sub(at, length and #out or bad - 1)
-      if length then break end
+      clean[#clean + 1] = out:sub(at, length and #out or bad --[[@as integer]] - 1)
+      if length then break end ---@cast bad integer
       clean[#clean + 1] = ("\\x%02x"):format(out:byte(bad))
       at = bad + 1
     end

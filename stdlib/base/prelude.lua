@@ -49,7 +49,7 @@ end
 
 local loaded, loading = {}, {}
 
-local require_stdlib
+local require_stdlib ---@type fun(name: string): any
 
 local stdlib_env = new_env(function(name) return require_stdlib(name) end)
 

@@ -11,7 +11,8 @@ local LONGEST = 64
 ---@param b string
 ---@return integer
 function M.distance(a, b)
-  local before, last, row = {}, {}, {}
+  local before, last = {}, {}
+  local row = {} ---@type table<integer, integer>
   for j = 0, #b do last[j] = j end
   for i = 1, #a do
     row[0] = i

@@ -125,7 +125,7 @@ M.deadman = sys.deadman
 
 ---Calls fn(...) without ever setting it aside for others, who see all that it changes or nothing. It must be short,
 ---and cannot wait.
----@type fun(fn: (fun(...): ...), ...): ...
+---@type fun(fn: (fun(...): any...), ...): any...
 M.whole = sys.whole
 
 ---Says what string.format shows of a value that has no text of its own: the text, or nil for its address. Without a

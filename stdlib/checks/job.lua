@@ -98,7 +98,7 @@ end
 function M.name(what, id, request)
   local key = hash.sha256(table.concat({ id, request.app, request.environment, tostring(request.run),
     tostring(request.release), what }, "\n")):sub(1, 10)
-  local base = what:match("([^/]+)$"):gsub("%.[^.]+$", ""):lower():gsub("[^%w-]+", "-"):gsub("^%-+", "")
+  local base = assert(what:match("([^/]+)$")):gsub("%.[^.]+$", ""):lower():gsub("[^%w-]+", "-"):gsub("^%-+", "")
   base = base:sub(1, MAX_NAME - #key - 1):gsub("%-+$", "")
   return ("%s-%s"):format(base ~= "" and base or "check", key)
 end
@@ -211,10 +211,10 @@ function Job:read(pod)
     if (state.running or state.terminated) and not self.readers[key] then
       local prefix = #containers > 1 and ("[%s] "):format(status.name) or ""
       self.readers[key] = task.spawn(function()
-        local ok, err = self.client:logs(self.namespace, pod.metadata.name, {
+        local _, err = self.client:logs(self.namespace, pod.metadata.name, {
           container = status.name, follow = true, on_line = function(line) self:line(prefix, line) end,
         })
-        if not ok then self:line(prefix, "(its log cannot be read: " .. err.message .. ")") end
+        if err then self:line(prefix, "(its log cannot be read: " .. err.message .. ")") end
       end)
     end
   end
@@ -281,7 +281,7 @@ function Job:follow()
   if not jobs then return nil, err end
   local pods <close>, denied = self.client:follow(kubernetes.path("pods", self.namespace),
     { labelSelector = "batch.kubernetes.io/job-name=" .. self.name }, options)
-  if not pods then self:line("", "the job's pods cannot be followed: " .. denied.message) end
+  if denied then self:line("", "the job's pods cannot be followed: " .. denied.message) end
   while true do
     local job = values(jobs)[1]
     if not job and jobs.synced then return self:fail("is gone: somebody deleted it", true) end
@@ -313,7 +313,7 @@ function M.prove(check, request, world)
   local id
   id, err = identity.of(world.config.state)
   if not id then return nil, err end
-  local name = M.name(check.job, id, request)
+  local name = M.name(assert(check.job), id, request)
   local namespace = check.namespace or client.namespace
   local self = setmetatable({
     client = client, namespace = namespace, name = name, path = kubernetes.path("jobs", namespace, name),

@@ -230,7 +230,7 @@ end
 ---@return_overload nil, Err
 function Access:options()
   local said = self.said or {}
-  local ok, err = true, nil
+  local ok, err = true --[[@as boolean?]], nil
   if self.token_file then
     ok, err = refresh(self)
   elseif said.exec and time.now() >= (self.expires or 0) then

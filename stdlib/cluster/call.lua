@@ -182,12 +182,13 @@ end
 ---@param request KubernetesRequest
 ---@return any
 ---@return KubernetesErr? err
+---@return_overload nil, KubernetesErr
 function M.perform(client, op, request)
   local path, method = request.path, request.method or "GET"
   if type(path) ~= "string" or path:sub(1, 1) ~= "/" or path:find("[?#%c%s]") then
     error("usage: the path of an object starts with a slash and has no query", 3)
   end
-  local body, err = body_of(request)
+  local body, err = body_of(request) ---@type any, KubernetesErr?
   if err then return nil, err end
   local call = { op = "kubernetes." .. op, target = client.server .. path, method = method, path = path, asked = 0 }
   call.repeatable = request.repeatable or request.repeatable == nil and method == "GET"

@@ -186,7 +186,7 @@ local function can_stream(self)
 end
 
 -- Lists when that is needed and follows one stream to its end.
-local turn
+local turn ---@type fun(self: Reflector): any, Err?
 function turn(self)
   local initial = not self.version
   if initial and not can_stream(self) then

@@ -77,6 +77,7 @@ function M.of(api_version, kind) return by_gvk[api_version .. " " .. kind] end
 ---@param name string?
 ---@return string
 function M.path(kind, namespace, name)
+  ---@type string[]
   local parts = { (kind.api_version:find("/", 1, true) and "/apis/" or "/api/") .. kind.api_version }
   if kind.namespaced and namespace then parts[2] = "namespaces/" .. http.escape(namespace) end
   parts[#parts + 1] = kind.plural
@@ -91,7 +92,7 @@ function M.about(path)
   local rest = path:match("^/api/[^/]+/(.+)$") or path:match("^/apis/[^/]+/[^/]+/(.+)$")
   if not rest then return { resource = path } end
   local namespace, inside = rest:match("^namespaces/([^/]+)/(.+)$")
-  local resource, name, sub = (inside or rest):match("^([^/]+)/?([^/]*)/?(.*)$")
+  local resource, name, sub = (inside or rest):match("^([^/]+)/?([^/]*)/?(.*)$") ---@cast resource string
   if sub ~= "" then resource = resource .. "/" .. sub end
   return { resource = resource, namespace = namespace, name = name ~= "" and name or nil }
 end

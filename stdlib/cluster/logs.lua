@@ -184,9 +184,9 @@ end
 ---@param options LogOptions?
 ---@return string[] lines
 function M.tail(client, namespace, pod, options)
-  local asked = { tail = 20, limit = 64 << 10 }
+  local asked = { tail = 20, limit = 64 << 10 } ---@type table
   for key, value in pairs(options or {}) do asked[key] = value end
-  local text = M.logs(client, namespace, pod, asked)
+  local text = M.logs(client, namespace, pod, asked) --[[@as string?]]
   local list = {}
   for line in (text or ""):gmatch("[^\r\n]+") do list[#list + 1] = line end
   return list

@@ -27,7 +27,7 @@ function M.selection(path, query)
   if not name then return path, selected end
   local own = "metadata.name=" .. name
   selected.fieldSelector = selected.fieldSelector and selected.fieldSelector .. "," .. own or own
-  return path:match("^(.*)/[^/]+$"), selected
+  return assert(path:match("^(.*)/[^/]+$")), selected
 end
 
 -- Reads one event; nil and the error that it is, or that it makes.

@@ -95,7 +95,7 @@ end
 local function check_target(env, config, at, cross)
   local target = env.target
   if not target then return end
-  local check = extensions.shape(extensions.get("target", target.kind)).cross
+  local check = extensions.shape(assert(extensions.get("target", target.kind))).cross
   if check then check(target, env, at:child("target"), cross) end
   for i, probe in ipairs(env.verify or {}) do
     if probe.job then

@@ -78,7 +78,8 @@ function Engine:pull(image, auth, hooks)
   local there, err = self:call("GET", ("/images/%s/json"):format(image))
   if there then return true end
   if not errors.is(err, "not_found") then return nil, err end
-  local repository, digest = image:match("^(.-)@(.+)$")
+  local repository, digest = image:match("^(.-)@(.+)$") ---@cast digest string
+  ---@cast repository string
   local path = ("/images/create?fromImage=%s&tag=%s"):format(escape(repository), escape(digest))
   local answer <close>, problem = self:call("POST", path, nil,
     { headers = { ["X-Registry-Auth"] = auth }, stream = true, timeout = 1800 })
@@ -107,7 +108,7 @@ end
 function Engine:tail(id, count)
   local answer = self:call("GET", ("/containers/%s/logs?stdout=1&stderr=1&tail=%d"):format(id, count))
   if not answer then return "" end
-  local body, at = answer.body, 1
+  local body, at = answer.body or "", 1
   if body:match("^[\0\1\2]\0\0\0") then -- frames of 8 header bytes; a container with a terminal has none
     local parts = {}
     while at + 8 <= #body + 1 do

@@ -1,7 +1,7 @@
 -- What the engine answers when somebody asks how it is: health, status, history, why, logs and metrics.
 local present, sys, view = require "engine.present", require "base.sys", require "journal.view"
 
----@class EngineState
+---@class (partial) EngineState
 local Answers = {}
 
 ---@return Health
@@ -27,7 +27,8 @@ function Answers:status()
 end
 
 ---@param query HistoryQuery
----@return History
+---@return History?
+---@return Err? err
 function Answers:history(query) return view.history(self.journal, query, self) end
 
 ---@param app string

@@ -22,7 +22,7 @@ M.LONGEST_RETRY = 300
 ---@field place Place
 ---@field row table The run.
 ---@field task? Task The policy's.
----@field steps? Steps
+---@field steps Steps Set when its policy begins.
 ---@field begun? boolean Its beginning is recorded, its end is not.
 ---@field step? string
 ---@field progress? RunProgress
@@ -133,7 +133,7 @@ function Attempt:policy_of(row)
     return errors.fail("diverged", "the text of the policy that this run started with is not in the journal")
   end
   local compiled, fault = policy.compile(name, text, row.file or "scripts/" .. name .. ".lua")
-  if not compiled then
+  if not compiled then ---@cast fault Fault
     return errors.fail("diverged", "the policy that this run started with no longer loads: " .. fault.message)
   end
   return compiled

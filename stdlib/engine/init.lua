@@ -9,7 +9,27 @@ local place, view, world = require "policy.place", require "journal.view", requi
 
 local M = {}
 
----@class EngineState: Engine
+---@class (partial) EngineState: Engine
+---@field lock Lock Of the state folder.
+---@field load fun(): Config?, Fault[]?
+---@field on_event fun(event: Event)
+---@field happened Happened
+---@field app_states table<string, table> What polling knows of each app.
+---@field lanes table<string, Lane>
+---@field locks table<string, Signal>
+---@field said table<string, any>
+---@field patience Seconds That a run waits for a target out of reach before it is tried again later.
+---@field idle Signal
+---@field wake Signal
+---@field ended Signal
+---@field reloaded Signal
+---@field started_at Wall
+---@field loaded_at Wall
+---@field reload_error? string
+---@field ready boolean
+---@field grace? Seconds
+---@field once_only? boolean
+---@field tell_last_end fun(self: EngineState)
 ---@field config Config
 ---@field journal Journal
 ---@field policies table<string, Policy>
@@ -95,6 +115,7 @@ function M.open(options)
   if not policies then
     book:close()
     lock:close()
+    faults = assert(faults)
     err = errors.new("invalid", "the policies have faults: " .. faults[1].message, { op = "engine.open" })
     err.faults = faults
     return nil, err
@@ -136,7 +157,7 @@ end
 -- ---- what the rooms below ask for ----
 
 ---Shows an event to whoever watches the host.
----@param event Event
+---@param event table An Event; its time is now when it has none.
 function Engine:emit(event)
   event.at = event.at or time.now()
   event.text = log.redact(event.text)
@@ -210,8 +231,8 @@ end
 ---Calls fn while nobody else does so under the same key: two environments that need one image build it once.
 ---@async
 ---@param key string
----@param fn fun(): ...
----@return ...
+---@param fn fun(): any...
+---@return any...
 function Engine:alone(key, fn)
   local _ <close> = task.lock(self, key)
   return fn()
@@ -221,7 +242,7 @@ end
 ---@param at Place
 ---@param id integer The release.
 function Engine:released(at, id)
-  local r = self.journal:release_by_id(id)
+  local r = assert(self.journal:release_by_id(id))
   self:emit {
     event = "note", level = "info", app = at.app.name, environment = at.environment, run = r.run,
     text = ("%s runs (%s)"):format(place.called(r), r.digest),
@@ -269,7 +290,7 @@ end
 ---Tells the forge and the channels how a run began or ended.
 ---@param at Place
 ---@param row table The run.
----@param state string
+---@param state RunState
 ---@param err? Err
 ---@param again? integer The run that tries again.
 function Engine:report(at, row, state, err, again)
@@ -308,7 +329,7 @@ function Engine:poll(name)
   end
   if failure then error(failure, 0) end
   local changes = {}
-  for i, id in ipairs(ids) do changes[i] = view.run_info(self.journal, self.journal:run_by_id(id)) end
+  for i, id in ipairs(ids) do changes[i] = view.run_info(self.journal, assert(self.journal:run_by_id(id))) end
   return { apps = apps, changes = changes }
 end
 
@@ -338,7 +359,7 @@ function Engine:reload()
   self.config, self.policies, self.places = config, policies, {}
   self.world.configure(config)
   self.app_edition = self.app_edition + 1
-  self.repl_env.config, self.repl_env.apps = config, config.apps
+  self.repl_env = { engine = self, config = config, apps = config.apps }
   for _, state in pairs(self.app_states) do state.snapshot = nil end
   for name in pairs(self.app_states) do
     if not config.apps[name] then self.app_states[name] = nil end

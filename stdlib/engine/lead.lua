@@ -2,7 +2,7 @@
 -- another host acts. Methods of the engine.
 local errors = require "errors"
 
----@class EngineState
+---@class (partial) EngineState
 local Lead = {}
 
 ---Whether this host may act now: asked before each effect. When it may not any more, everything stops.

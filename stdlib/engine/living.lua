@@ -5,7 +5,7 @@ local images, outages, reporter, sources = require "engine.images", require "eng
   require "engine.sources"
 local view = require "journal.view"
 
----@class EngineState
+---@class (partial) EngineState
 local Living = {}
 
 local SETTLED <const> = 10 -- seconds after which a start and its first polls are over
@@ -134,7 +134,7 @@ end
 function Living:once()
   self.once_only, self.ready = true, true
   self:tell_last_end()
-  local first = (self.journal:row("SELECT coalesce(max(id), 0) AS id FROM runs")).id
+  local first = assert(self.journal:row("SELECT coalesce(max(id), 0) AS id FROM runs")).id
   local unfinished = {}
   for _, row in ipairs(self.journal:rows("SELECT id FROM runs WHERE state IN ('running', 'queued')")) do
     unfinished[row.id] = true
@@ -158,7 +158,7 @@ function Living:once()
   local runs = {}
   for _, row in ipairs(self.journal:rows("SELECT id FROM runs ORDER BY id")) do
     if row.id > first or unfinished[row.id] then
-      local info = view.run_info(self.journal, self.journal:run_by_id(row.id))
+      local info = view.run_info(self.journal, assert(self.journal:run_by_id(row.id)))
       runs[#runs + 1] = info
       if info.state ~= "done" and info.state ~= "superseded" and info.state ~= "waiting" then ok = false end
     end

@@ -4,9 +4,12 @@
 -- bounded here, before anything is compared, written or told; what is left out is counted.
 local log = require "log"
 
+---@class Saying: Decision
+---@field reasons string[]
+
 ---@class Sayings
----@field private order? Decision[] Nothing was said: most questions end without.
----@field private by_subject? table<string, Decision>
+---@field private order? Saying[] Nothing was said: most questions end without.
+---@field private by_subject table<string, Saying>
 ---@field private alarms integer
 ---@field private left_out integer
 local Sayings = { alarms = 0, left_out = 0 }
@@ -73,7 +76,7 @@ function Sayings:add(subject, reason, alarm, line_of)
     known.alarm, known.file, known.line = true, file, line
     return join(known, reason)
   end
-  known = { subject = subject, reasons = { reason }, file = file, line = line, alarm = alarm }
+  known = { subject = subject, reasons = { reason }, file = file, line = line, alarm = alarm } --[[@as Saying]]
   if alarm then self.alarms = self.alarms + 1 end
   self.order[#self.order + 1], self.by_subject[subject] = known, known
 end

@@ -2,10 +2,12 @@
 -- one; what was asked then is found in a file by the next host. What has ended three of them is not asked again.
 local errors, fs, task, time = require "errors", require "fs", require "task", require "time"
 
----@class EngineState
+---@class (partial) EngineState
 ---@field suspensions table<string, Suspension> By who is suspended.
 ---@field last_end? {unit: table, ends: integer} What the host before ended with.
-local M = { methods = {} }
+local Suspended = {}
+
+local M = { methods = Suspended }
 
 local FILE <const> = "/asked"
 
@@ -27,10 +29,10 @@ end
 ---@param state string The state folder.
 ---@return {unit: table, ends: integer, words: string}? last
 function M.begin(book, state)
-  local path, last = state .. FILE, nil
+  local path, last = state .. FILE, nil ---@type string, {unit: table, ends: integer, words: string}?
   local text = fs.read(path, { max = 65536 })
   local unit = text and read(text)
-  if unit then last = { unit = unit, ends = book:ended(unit), words = text:match("^[^\n]*") } end
+  if unit and text then last = { unit = unit, ends = book:ended(unit), words = text:match("^[^\n]*") or "" } end
   if text then fs.remove(path) end
   task.asked_file(path)
   return last
@@ -83,7 +85,7 @@ end
 local function policies_of(config) return { config.policy, config.rollback or nil } end
 
 ---Tells what the host before ended with, and whom it no longer asks for it.
-function M.methods:tell_last_end()
+function Suspended:tell_last_end()
   local last = self.last_end
   if not last then return end
   self.last_end = nil
@@ -109,7 +111,7 @@ end
 ---@param at Place
 ---@return boolean lifted Whether any was suspended.
 ---@return Err? err A policy could not be loaded.
-function M.methods:lift(at)
+function Suspended:lift(at)
   local names = policies_of(at.config)
   local suspended = M.words(self.suspensions, at.name, at.environment, names) ~= nil
   if not suspended then return false end

@@ -76,6 +76,7 @@ local function add(set, file, kinds, taken)
 end
 
 -- The program's own; `standard` comes first, since the others add to it.
+---@return Extensions
 local function load_own()
   if own then return own end
   local set, names = new_set(), {}

@@ -5,7 +5,7 @@
 local time = require "time"
 local words = require("journal.words").kept
 
----@class Journal
+---@class (partial) Journal
 local Approvals = {}
 
 ---@class Approval

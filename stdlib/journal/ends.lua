@@ -4,7 +4,7 @@
 -- a person says so. Runs are not here; they count their own attempts.
 local time = require "time"
 
----@class Journal
+---@class (partial) Journal
 local Ends = {}
 
 local SUSPENDS <const> = 3      -- ends with one text

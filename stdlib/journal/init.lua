@@ -22,7 +22,7 @@ local words = require("journal.words").kept
 ---@field try? integer
 ---@field not_before? number Seconds since 1970.
 
----@class Journal
+---@class (partial) Journal
 ---@field db Store
 local Journal = {}
 Journal.__index = Journal

@@ -3,7 +3,7 @@
 local time = require "time"
 local words = require("journal.words").kept
 
----@class Journal
+---@class (partial) Journal
 local Memory = {}
 
 ---Known tags in the order of their names, a piece at a time: a repository may have any number of them.

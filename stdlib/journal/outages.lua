@@ -2,7 +2,7 @@
 -- that they are over. Methods of the journal.
 local json = require "json"
 
----@class Journal
+---@class (partial) Journal
 local Outages = {}
 
 ---@return {key: string, app: string, what: string, since: number, told: table<string, true>}[]

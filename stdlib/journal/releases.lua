@@ -5,7 +5,7 @@
 local json, time = require "json", require "time"
 local words = require("journal.words").kept
 
----@class Journal
+---@class (partial) Journal
 local Releases = {}
 
 local RELEASE = [[SELECT id, app, environment, run, version, commit_id AS "commit", digest, image, state, adopted,

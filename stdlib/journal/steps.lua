@@ -3,7 +3,7 @@
 -- Intents are synced before their effects begin; outcomes and values ride on the next sync.
 local time = require "time"
 
----@class Journal
+---@class (partial) Journal
 local Steps = {}
 
 ---@param run integer

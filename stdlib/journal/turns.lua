@@ -5,7 +5,7 @@
 local errors, time = require "errors", require "time"
 local words = require("journal.words").kept
 
----@class Journal
+---@class (partial) Journal
 ---@field generation? integer Of this host, once it took its turn.
 local Turns = {}
 

@@ -56,7 +56,7 @@ local function adapt(template)
   end
 end
 
----@class Manifest
+---@class PodmanManifest
 ---@field text string To be played.
 ---@field images {name: string, always: boolean}[] The other containers' images.
 ---@field pods string[] Names of the pods, without the number that podman gives to those of a Deployment.
@@ -66,7 +66,7 @@ end
 ---Puts an image and labels into YAML.
 ---@param text string
 ---@param options {path: string, container?: string, image: string, labels: table<string, string>}
----@return Manifest? manifest
+---@return PodmanManifest? manifest
 ---@return Err? err
 ---@return_overload nil, Err
 function M.render(text, options)

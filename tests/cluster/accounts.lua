@@ -3,7 +3,7 @@ local base = require "lab.base"
 local fs, hash = require "fs", require "hash"
 local planes = require "cluster.plane"
 
----@class Cluster
+---@class (partial) Cluster
 local Cluster = {}
 
 local RBAC <const> = "/apis/rbac.authorization.k8s.io/v1"

@@ -17,7 +17,7 @@ local planes, stages, tools = require "cluster.plane", require "cluster.stages",
 
 local M = {}
 
----@class Cluster
+---@class (partial) Cluster
 ---@field dir string runtime folder
 ---@field server string "https://127.0.0.1:PORT"
 ---@field ca string file of the CA's certificate

@@ -5,7 +5,7 @@ local http = require "http"
 local stages = require "cluster.stages"
 
 local M = {} -- functions of lab.lua
----@class Cluster
+---@class (partial) Cluster
 local Cluster = {}
 
 ---Annotations for a pod template: what kwok's nodes do with the pod. See stages.lua for the words.

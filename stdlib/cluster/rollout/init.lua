@@ -46,7 +46,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.workload(what)
-  local word, name = what:match("^(%a+)/(.+)$")
+  local word, name = what:match("^(%a+)/(.+)$") ---@cast name string
   local known = word and KINDS[word:lower()]
   if not known or not M.is_name(name) then
     return errors.fail("invalid", ("'%s' is no workload: deployment/NAME, statefulset/NAME, daemonset/NAME or"
@@ -202,7 +202,7 @@ local READERS <const> = { Deployment = deployment, StatefulSet = statefulset, Da
 function M.status(object)
   local read = READERS[object.kind]
   if not read then error("usage: rollout.status(workload)", 2) end
-  local s = read(object)
+  local s = read(object) --[[@as table]]
   local seen = object.kind == "CronJob"
     or count(object, "status", "observedGeneration") >= count(object, "metadata", "generation")
   local out = {

@@ -74,8 +74,8 @@ end
 function M.read(files)
   local list, seen = {}, {}
   for _, file in ipairs(files) do
-    local documents, err = yaml.decode_all(file.text, { kubernetes = true })
-    if not documents then return fault(file.path, "%s", err.message) end
+    local documents, err = yaml.decode_all(file.text, { kubernetes = true }) ---@cast err Err?
+    if not documents then return fault(file.path, "%s", assert(err).message) end
     for _, document in ipairs(documents) do
       local ok
       ok, err = take(list, file.path, document)

@@ -70,7 +70,7 @@ function M.choose(object, choice)
     end
   end
   for _, group in ipairs { "containers", "initContainers" } do
-    for _, name in ipairs(wanted[group]) do
+    for _, name in ipairs(wanted[group] or {}) do
       local found
       for _, c in ipairs(template.spec[group] or {}) do
         if c.name == name then found = c end

@@ -183,10 +183,11 @@ function Watch:free(object, status, old, now)
         next_at = math.min(next_at, left)
       else
         self.freed[uid] = true
-        local ok, err = self.client:delete(kubernetes.path("pods", self.namespace, name),
+        local _, err = self.client:delete(kubernetes.path("pods", self.namespace, name),
           { preconditions = { uid = uid } })
-        self:output(ok and ("deleted pod %s of the release before: it is not ready, and the StatefulSet would wait for"
-          .. " it"):format(name) or ("pod %s is in the way and cannot be deleted: %s"):format(name, err.message))
+        self:output(err and ("pod %s is in the way and cannot be deleted: %s"):format(name, err.message)
+          or ("deleted pod %s of the release before: it is not ready, and the StatefulSet would wait for it")
+            :format(name))
       end
     end
   end
@@ -256,11 +257,11 @@ function Watch:follow(object)
   local objects, err = client:follow(kubernetes.path(self.workload.resource, namespace, self.workload.name), nil,
     options)
   if not objects then return nil, err end
-  local pods
+  local pods, denied
   if object.kind ~= "CronJob" then
-    pods, err = client:follow(kubernetes.path("pods", namespace), { labelSelector = M.selector(object) },
+    pods, denied = client:follow(kubernetes.path("pods", namespace), { labelSelector = M.selector(object) },
       { on_change = options.on_change, keep = pods_of.slim })
-    if not pods then self:output("why pods do not run cannot be told: " .. err.message) end
+    if denied then self:output("why pods do not run cannot be told: " .. denied.message) end
   end
   return setmetatable({ objects = objects, pods = pods, changed = changed }, FOLLOWED)
 end
@@ -336,7 +337,7 @@ end
 ---@return_overload nil, Err
 function M.wait(options)
   local self = setmetatable({ since = {}, freed = {}, pulls = {} }, Watch)
-  for k, v in pairs(options) do self[k] = v end
+  for k, v in pairs(options --[[@as table<string, any>]]) do rawset(self, k, v) end
   self.op = self.op or "target.wait"
   self.what = ("%s/%s"):format(self.workload.kind:lower(), self.workload.name)
   local object, err = self.client:get(kubernetes.path(self.workload.resource, self.namespace, self.workload.name))

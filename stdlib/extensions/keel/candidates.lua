@@ -73,7 +73,7 @@ end
 ---@param current string
 ---@return boolean
 function M.same_tag(settings, current)
-  return settings.policy.kind == "force" and (settings.match_tag or not is_version(current))
+  return assert(settings.policy).kind == "force" and (settings.match_tag or not is_version(current))
 end
 
 -- What is not taken because numbers are ordered as text would never be seen: it stands behind the one that runs, next
@@ -89,16 +89,19 @@ local function trapped(judged, settings, current, tags, from)
   end
 end
 
+---@class KeelJudging
+---@field order? fun(policy: UpdatePolicy, tags: string[]): string[]
+---@field fits? fun(tag: string): boolean, string? Whether an allowed tag can run there; if not, the next is looked at.
+
 ---Judges the tags of a repository, best first, and stops at the first that is allowed or that runs already.
 ---@param settings KeelSettings
 ---@param current string The tag that runs.
 ---@param tags string[]
----@param how? {order?: fun(policy: UpdatePolicy, tags: string[]): string[], fits?: fun(tag: string): boolean, string?}
---- fits: whether an allowed tag can run there; when not, the next is looked at.
+---@param how? KeelJudging
 ---@return KeelCandidate[] judged The last one is the one to take, if it is allowed.
 function M.judge(settings, current, tags, how)
   how = how or {}
-  local policy, judged = settings.policy, {}
+  local policy, judged = assert(settings.policy), {}
   if policy.kind == "force" and not is_version(current) then return judged end
   local options = { match_prerelease = settings.match_prerelease, match_tag = settings.match_tag }
   local _, whole = with_minor(current)

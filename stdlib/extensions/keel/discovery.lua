@@ -36,9 +36,7 @@ Source.__index = Source
 ---@param part KeelConfig
 ---@return string[] names
 function M.policies(part)
-  local names = { part.policy }
-  if part.rollback then names[2] = part.rollback end
-  return names
+  return { part.policy, part.rollback or nil }
 end
 
 -- Everybody in the cluster writes annotations: what one of them breaks must not take the others along.

@@ -7,7 +7,7 @@ local M = {}
 ---@class RegistryCall: ApiCall
 ---@field scopes? string[] What a token must be good for; by default this repository and the method's actions.
 
----@class ImageRegistry
+---@class (partial) ImageRegistry
 ---@field name string "127.0.0.1:5101/team/web"
 ---@field host string "127.0.0.1:5101"
 ---@field path string "team/web"

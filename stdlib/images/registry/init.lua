@@ -18,7 +18,7 @@ local PAGE_SIZES <const> = { "?n=1000", "?n=100", "" }
 local HUB <const> = "registry-1.docker.io"
 local HUB_NAMES <const> = { ["docker.io"] = true, ["index.docker.io"] = true, [HUB] = true }
 
----@class ImageRegistry
+---@class (partial) ImageRegistry
 local Repository = {}
 Repository.__index = Repository
 for _, room in ipairs { client, upload } do

@@ -7,7 +7,7 @@ local M = {}
 
 local MAX_BLOB <const> = 16 << 20
 
----@class ImageRegistry
+---@class (partial) ImageRegistry
 local Upload = {}
 
 M.methods = Upload
