@@ -11,13 +11,13 @@ local function parts_of(path)
   return parts
 end
 
-local function add(tree, route, handler)
+local function add(tree, route, value)
   local method, path = tostring(route):match("^(%u+) (/%S*)$")
-  if not method or type(handler) ~= "function" then error(USAGE .. ": " .. tostring(route), 3) end
+  if not method then error(USAGE .. ": " .. tostring(route), 4) end
   local node, names = tree, {}
   for _, part in ipairs(parts_of(path)) do
     local name = part:match("^:([%a_][%w_]*)$")
-    if part:sub(1, 1) == ":" and not name then error(USAGE .. ": " .. route, 3) end
+    if part:sub(1, 1) == ":" and not name then error(USAGE .. ": " .. route, 4) end
     if name then
       names[#names + 1] = name
       node.any = node.any or { plain = {} }
@@ -28,8 +28,8 @@ local function add(tree, route, handler)
     end
   end
   node.methods = node.methods or {}
-  if node.methods[method] then error("two routes for " .. method .. " " .. path, 3) end
-  node.methods[method] = { handler = handler, names = names }
+  if node.methods[method] then error("two routes for " .. method .. " " .. path, 4) end
+  node.methods[method] = { value = value, names = names }
 end
 
 -- The node for parts[i..] and what the :names on the way matched.
@@ -53,28 +53,59 @@ end
 local function allowed(methods)
   local names = {}
   for name in pairs(methods) do names[#names + 1] = name end
-  if methods.GET and not methods.HEAD then names[#names + 1] = "HEAD" end
   table.sort(names)
-  return table.concat(names, ", ")
+  return names
 end
 
---- Makes a handler; see serve.router.
+---@class RouteTable
+---@field package tree table
+local RouteTable = {}
+RouteTable.__index = RouteTable
+
+---What is registered for a request; its `params` then hold what the :names matched.
+---@param request {method: string, path: string, params?: table<string, string>}
+---@return any? value nil: nothing.
+---@return string[]? methods What the path is there for: { "GET" }. nil: no such path.
+function RouteTable:find(request)
+  local node, values = find(self.tree, parts_of(request.path), 1, {})
+  if not node then return nil end
+  local entry = node.methods[request.method] or (request.method == "HEAD" and node.methods.GET)
+  if not entry then return nil, allowed(node.methods) end
+  request.params = request.params or {}
+  for i, name in ipairs(entry.names) do request.params[name] = values[i] end
+  return entry.value
+end
+
+---Routes as a table of "METHOD /path/:name" to anything.
+---@param ... table<string, any> Several tables count as one; a route that is in two of them is an error.
+---@return RouteTable
+function M.table(...)
+  local tree = { plain = {} }
+  for _, routes in ipairs { ... } do
+    for route, value in pairs(routes) do add(tree, route, value) end
+  end
+  return setmetatable({ tree = tree }, RouteTable)
+end
+
+---Makes a handler; see serve.router.
 ---@param routes table<string, function>
 ---@return function
 function M.make(routes)
   if type(routes) ~= "table" then error("usage: serve.router{ [route] = handler }", 3) end
-  local tree = { plain = {} }
-  for route, handler in pairs(routes) do add(tree, route, handler) end
+  for route, handler in pairs(routes) do
+    if type(handler) ~= "function" then error(USAGE .. ": " .. tostring(route), 3) end
+  end
+  local all = M.table(routes)
   return function(request)
-    local node, values = find(tree, parts_of(request.path), 1, {})
-    if not node then return { status = 404, body = "nothing is here\n" } end
-    local entry = node.methods[request.method] or (request.method == "HEAD" and node.methods.GET)
-    if not entry then
-      local methods = allowed(node.methods)
-      return { status = 405, headers = { Allow = methods }, body = "use " .. methods .. "\n" }
+    local handler, methods = all:find(request)
+    if handler then return handler(request) end
+    if not methods then return { status = 404, body = "nothing is here\n" } end
+    if all:find { method = "HEAD", path = request.path } and methods[#methods] ~= "HEAD" then
+      methods[#methods + 1] = "HEAD"
+      table.sort(methods)
     end
-    for i, name in ipairs(entry.names) do request.params[name] = values[i] end
-    return entry.handler(request)
+    local words = table.concat(methods, ", ")
+    return { status = 405, headers = { Allow = words }, body = "use " .. words .. "\n" }
   end
 end
 

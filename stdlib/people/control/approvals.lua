@@ -127,25 +127,20 @@ local function require_votes(engine, body)
   return answer(200, { status = "updated" })
 end
 
----Answers a request for /v1/approvals that the gate let in.
----@async
----@param engine table
----@param request table
----@return table
-function M.handle(engine, request)
-  if request.method == "GET" or request.method == "HEAD" then return list(engine) end
-  if request.method ~= "POST" and request.method ~= "PUT" then
-    local refusal = refuse(405, "use GET, POST or PUT")
-    refusal.headers.Allow = "GET, POST, PUT"
-    return refusal
+-- keel's clients read the reason of a failure as text.
+local function keels(act_on)
+  return function(engine, request)
+    local body = json.decode(request.body or "")
+    if type(body) ~= "table" or body == json.null then return refuse(400, "the body must be a JSON object") end
+    local ok, answered = pcall(act_on, engine, body, request.user)
+    if ok then return answered --[[@as table]] end
+    if errors.is(answered, "cancelled") or errors.is(answered, "deadline") then error(answered, 0) end
+    return refuse(500, tostring(errors.wrap(answered).message))
   end
-  local body = json.decode(request.body or "")
-  if type(body) ~= "table" or body == json.null then return refuse(400, "the body must be a JSON object") end
-  local answer_to = request.method == "PUT" and require_votes or act
-  local ok, reply = pcall(answer_to, engine, body, request.user)
-  if ok then return reply --[[@as table]] end
-  if errors.is(reply, "cancelled") or errors.is(reply, "deadline") then error(reply, 0) end
-  return refuse(500, tostring(errors.wrap(reply).message))
 end
+
+M.routes = {
+  ["GET /v1/approvals"] = list, ["POST /v1/approvals"] = keels(act), ["PUT /v1/approvals"] = keels(require_votes),
+}
 
 return M
