@@ -9,6 +9,7 @@ local errors, hash, kubernetes, log, rollout, task, text, time = require "errors
 local identity, manifest, patch, pods_of = require "cluster.rollout.identity", require "cluster.rollout.manifest",
   require "cluster.rollout.patch", require "cluster.rollout.pods"
 local targets = require "targets"
+local tables = require "base.tables"
 local dig = rollout.dig
 
 local M = {}
@@ -39,9 +40,7 @@ local function set_env(container, env)
   for _, entry in ipairs(type(container.env) == "table" and container.env or {}) do
     if type(entry) ~= "table" or not env[entry.name] then list[#list + 1] = entry end
   end
-  local names = {}
-  for name in pairs(env) do names[#names + 1] = name end
-  table.sort(names)
+  local names = tables.keys(env)
   for i = #names, 1, -1 do table.insert(list, 1, { name = names[i], value = env[names[i]] }) end -- others may refer
   container.env = list
 end

@@ -6,6 +6,7 @@
 -- secret is registered with the log's filter as soon as it is known and is in no error.
 local errors, fs, log, sys, time = require "errors", require "fs", require "log", require "base.sys", require "time"
 local exec, kubeconfig, task = require "cluster.exec", require "cluster.kubeconfig", require "task"
+local tables = require "base.tables"
 
 local M = {}
 
@@ -254,17 +255,6 @@ function Access:options()
   return options
 end
 
-local function same(a, b)
-  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
-  for key, value in pairs(a) do
-    if not same(value, b[key]) then return false end
-  end
-  for key in pairs(b) do
-    if a[key] == nil then return false end
-  end
-  return true
-end
-
 ---After a 401: looks for newer credentials, and tells whether there are any.
 ---@async
 ---@param tried HttpOptions what `options` gave for the refused request
@@ -280,7 +270,7 @@ function Access:refused(tried)
     fetch(self)
   elseif self.files then
     local said = kubeconfig.load(self.files, self.context)
-    if said and said.server == self.server and not same(said, self.said) then settle(self, said) end
+    if said and said.server == self.server and not tables.equal(said, self.said) then settle(self, said) end
   end
   return changed()
 end

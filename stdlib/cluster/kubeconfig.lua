@@ -4,6 +4,7 @@
 -- wins; relative paths start at the folder of the file that they stand in. What we cannot honour (auth-provider,
 -- proxy-url) is an error, never ignored.
 local errors, fs, hash, yaml = require "errors", require "fs", require "hash", require "yaml"
+local tables = require "base.tables"
 
 local M = {}
 
@@ -217,9 +218,7 @@ function M.load(files, context)
   if not name then return fail(shown, "names no current-context; say which: context = ...") end
   local found = merged.contexts[name]
   if not found then
-    local names = {}
-    for key in pairs(merged.contexts) do names[#names + 1] = key end
-    table.sort(names)
+    local names = tables.keys(merged.contexts)
     return fail(shown, ("has no context %s (it has: %s)"):format(name, table.concat(names, ", ")))
   end
   local cluster_name, user_name = text_of(found.value.cluster), text_of(found.value.user)

@@ -5,18 +5,12 @@ local charts = require "extensions.charts.config"
 local extensions = require "extensions"
 local s = require "base.schema"
 local sys = require "base.sys"
+local tables = require "base.tables"
 
 local M = {}
 
 -- A unix socket's address holds 108 bytes with its end (unix(7)).
 local SOCKET_PATH = 107
-
-local function contains(list, word)
-  for _, item in ipairs(list) do
-    if item == word then return true end
-  end
-  return false
-end
 
 -- Names of the policies that there are: the folder's files, and those inside the program that it does not replace.
 local function policies_of(config, at)
@@ -37,7 +31,7 @@ local function policies_of(config, at)
   end
   for _, path in ipairs(sys.embedded_list()) do
     local name = path:match("^scripts/([^/]+)%.lua$")
-    if name and not contains(found, name) then found[#found + 1] = name end
+    if name and not tables.contains(found, name) then found[#found + 1] = name end
   end
   table.sort(found)
   return found
@@ -110,11 +104,9 @@ end
 -- Names of a place's list `notify` that the configuration's does not know.
 local function unknown_notifiers(config, list, at)
   if not list or #list == 0 then return end
-  local notifiers = {}
-  for name in pairs(config.notify or {}) do notifiers[#notifiers + 1] = name end
-  table.sort(notifiers)
+  local notifiers = tables.keys(config.notify)
   for i, name in ipairs(list) do
-    if not contains(notifiers, name) then
+    if not tables.contains(notifiers, name) then
       at:child("notify"):child(i):fault(("there is no notifier %s"):format(s.quote(name)), s.meant(name, notifiers)
         or "name it in `notify` at the top")
     end
@@ -125,7 +117,7 @@ end
 local function check_policies(config, known, at, ...)
   for i = 1, select("#", ...), 2 do
     local key, name = select(i, ...)
-    if known and name and not contains(known, name) then
+    if known and name and not tables.contains(known, name) then
       at:child(key):fault(("there is no policy %s"):format(s.quote(name)), s.meant(name, known)
         or ("there are: %s%s"):format(table.concat(known, ", "),
           config.scripts and ("; files of %s come before those in the program"):format(config.scripts) or ""))

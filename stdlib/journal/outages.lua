@@ -1,6 +1,7 @@
 -- Outages that people were told of: the host that comes after a restart neither tells them again nor forgets to tell
 -- that they are over. Methods of the journal.
 local json = require "json"
+local tables = require "base.tables"
 
 ---@class (partial) Journal
 local Outages = {}
@@ -20,9 +21,7 @@ end
 ---@param key string
 ---@param outage {app: string, what: string, since: number, told: table<string, true>}
 function Outages:told_outage(key, outage)
-  local channels = {}
-  for channel in pairs(outage.told) do channels[#channels + 1] = channel end
-  table.sort(channels)
+  local channels = tables.keys(outage.told)
   return self:synced("outage", function()
     if #channels == 0 then return self:write("DELETE FROM outages WHERE key = ?", key) end
     return self:write([[INSERT INTO outages (key, app, what, since, told) VALUES (?1, ?2, ?3, ?4, ?5)

@@ -6,6 +6,7 @@
 -- an OP_SELF. What an object is, is known where it came from: the parameters of watch and run, and require. Whatever is
 -- not known is left to its run.
 local closest = require("base.suggest").closest
+local tables = require "base.tables"
 
 local M = {}
 
@@ -111,31 +112,18 @@ for _, range in ipairs { { 10, 10 }, { 15, 18 }, { 46, 48 }, { 54, 66 }, { 70, 7
   for op = range[1], range[2] do WRITES_NONE[op] = true end
 end
 
-local function keys(t)
-  local names = {}
-  for name in next, t do names[#names + 1] = name end
-  return names
-end
-
 -- What the words of a kind are; nil: anything.
 local function words_of(kind, seen)
   if kind == "env" then
-    local names = keys(seen.globals)
-    return table.move(keys(seen.libraries), 1, #keys(seen.libraries), #names + 1, names)
+    local names = tables.keys(seen.globals)
+    return table.move(tables.keys(seen.libraries), 1, #tables.keys(seen.libraries), #names + 1, names)
   end
   local module = kind:match("^module (.+)$")
   if module then return seen.modules(module) end
   local library = kind:match("^library (.+)$")
-  if library then return keys(seen.libraries[library]) end
+  if library then return tables.keys(seen.libraries[library]) end
   local shape = require("base.facade").shape(kind) -- made by the modules place and run, which the engine has loaded
   return shape and table.move(shape.methods, 1, #shape.methods, #shape.fields + 1, { table.unpack(shape.fields) })
-end
-
-local function contains(list, word)
-  for _, item in ipairs(list) do
-    if item == word then return true end
-  end
-  return false
 end
 
 -- Words whose result has words of its own.
@@ -164,7 +152,7 @@ end
 local function way_out(self, kind, word, known, also)
   local meant = closest(word, table.move(known, 1, #known, #(also or {}) + 1, { table.unpack(also or {}) }))
   local other = kind == "place" and "run" or kind == "run" and "place"
-  if other and contains(known_of(self, other) or {}, word) then
+  if other and tables.contains(known_of(self, other) or {}, word) then
     return ("only a %s has it: %s"):format(other, other == "run" and "run(run, change)" or "watch(place)")
   elseif meant then
     return ("did you mean %s?"):format(meant)
@@ -178,7 +166,7 @@ end
 
 local function judge(self, kind, word, line, also)
   local known = known_of(self, kind)
-  if not known or contains(known, word) or #self.faults >= MOST then return end
+  if not known or tables.contains(known, word) or #self.faults >= MOST then return end
   local message = (SAID[kind] or kind:gsub("^%l+ ", "") .. " has no '%s'"):format(word)
   add(self, line, message, way_out(self, kind, word, known, also))
 end
@@ -193,7 +181,7 @@ end
 
 local function is_method(kind, key)
   local shape = require("base.facade").shape(kind)
-  return shape and contains(shape.methods, key)
+  return shape and tables.contains(shape.methods, key)
 end
 
 local function word_of(owner, key, colon)
@@ -231,7 +219,7 @@ local function step(self, proto, upvalues, regs, pc, word, names)
     regs[a] = named and is_known(kind) and word_of(kind, key, op == SELF) or nil
     if op == SELF then
       regs[a + 1] = kind
-      if regs[a] and kind:find("^%l+ ") and contains(known_of(self, kind) or {}, key) then
+      if regs[a] and kind:find("^%l+ ") and tables.contains(known_of(self, kind) or {}, key) then
         misjoined(self, kind, key, ":", line)
       end
     end

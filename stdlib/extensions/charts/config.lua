@@ -3,6 +3,7 @@ local names = require "config.names"
 local s = require "base.schema"
 local secret = require "config.secret"
 local shapes = require "config.shapes"
+local tables = require "base.tables"
 
 local M = {}
 
@@ -92,9 +93,7 @@ local function resolve(config, value, at)
   local named = config.chart_repositories or {}
   if named[value] then return named[value] end
   if not value:find("://", 1, true) then
-    local known = {}
-    for name in pairs(named) do known[#known + 1] = name end
-    table.sort(known)
+    local known = tables.keys(named)
     return at:fault(("there is no chart repository %s"):format(s.quote(value)), s.meant(value, known)
       or "name it in `chart_repositories`, or write its address")
   end

@@ -6,6 +6,7 @@
 local content, errors, kubernetes = require "images.registry.content", require "errors", require "kubernetes"
 local log, time = require "log", require "time"
 local looks, secrets = require "extensions.keel.looks", require "extensions.keel.secrets"
+local tables = require "base.tables"
 
 local M = {}
 
@@ -33,16 +34,9 @@ local function keep(node)
   }
 end
 
-local function contains(list, value)
-  for _, v in ipairs(list or {}) do
-    if v == value then return true end
-  end
-  return false
-end
-
 local function satisfies(value, e)
-  if e.operator == "In" then return contains(e.values, value) end
-  if e.operator == "NotIn" then return not contains(e.values, value) end
+  if e.operator == "In" then return tables.contains(e.values, value) end
+  if e.operator == "NotIn" then return not tables.contains(e.values, value) end
   if e.operator == "Exists" then return value ~= nil end
   if e.operator == "DoesNotExist" then return value == nil end
   local have, want = math.tointeger(tonumber(value)), math.tointeger(tonumber(e.values and e.values[1]))

@@ -4,6 +4,7 @@
 local json = require "json"
 local annotations, reference = require "extensions.keel.annotations", require "extensions.keel.reference"
 local schedule = require "extensions.keel.schedule"
+local tables = require "base.tables"
 
 local M = {}
 
@@ -91,16 +92,6 @@ function M.keep(kind, object)
   }
 end
 
-local function same(a, b)
-  for key, value in pairs(a) do
-    if b[key] ~= value then return false end
-  end
-  for key in pairs(b) do
-    if a[key] == nil then return false end
-  end
-  return true
-end
-
 ---Whether two states of a workload make the same app: what is asked for and the containers, whatever they run.
 ---@param a KeelWorkload
 ---@param b KeelWorkload
@@ -112,7 +103,7 @@ function M.alike(a, b)
     local before, now = reference.parse(c.image), reference.parse(d.image)
     if c.name ~= d.name or (before and before.repository) ~= (now and now.repository) then return false end
   end
-  return same(a.annotations, b.annotations) and same(a.labels, b.labels)
+  return tables.equal(a.annotations, b.annotations) and tables.equal(a.labels, b.labels)
 end
 
 ---@class KeelImage What containers of one repository and one tag have in common.

@@ -1,4 +1,5 @@
 -- Argument lists, as all builders make them.
+local tables = require "base.tables"
 
 local M = {}
 
@@ -16,9 +17,7 @@ end
 ---@return string[]? keys
 ---@return integer?
 function M.sorted(map)
-  local keys = {} ---@type string[]
-  for key in pairs(map) do keys[#keys + 1] = key end
-  table.sort(keys)
+  local keys = tables.keys(map)
   return ipairs(keys)
 end
 

@@ -1,0 +1,40 @@
+-- What Lua's table library has not: sorted keys, membership, equality.
+local M = {}
+
+---The keys of a table, sorted; they are all strings, or all numbers.
+---@generic K
+---@param t table<K, any>?
+---@return K[]
+function M.keys(t)
+  local keys = {}
+  for key in pairs(t or {}) do keys[#keys + 1] = key end
+  table.sort(keys)
+  return keys
+end
+
+---@param list any[]?
+---@param value any
+---@return boolean
+function M.contains(list, value)
+  for _, item in ipairs(list or {}) do
+    if item == value then return true end
+  end
+  return false
+end
+
+---Whether two values are the same, or tables that hold the same.
+---@param a any
+---@param b any
+---@return boolean
+function M.equal(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
+  for key, value in pairs(a) do
+    if not M.equal(value, b[key]) then return false end
+  end
+  for key in pairs(b) do
+    if a[key] == nil then return false end
+  end
+  return true
+end
+
+return M
