@@ -37,7 +37,7 @@ Client.__index = Client
 
 -- ---- opening ----
 
-local opened = {} ---@type table<string, KubernetesClient>
+local opened = {} ---@type table<string, any>
 
 ---Makes a client of a way in, which it owns.
 ---@param way KubernetesAccess
@@ -60,7 +60,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.open(name, cfg)
-  local config = name
+  local config = name ---@type any
   if type(name) == "string" then
     config = cfg and cfg.clusters and cfg.clusters[name] or name == "default" and {} or nil
     if not config then
@@ -97,7 +97,7 @@ function Client:close() self.access:close() end
 ---@param patience {timeout: Seconds?, attempts: integer?}
 ---@return KubernetesClient
 function Client:with(patience)
-  local other = {}
+  local other = {} ---@type table
   for key, value in pairs(self) do other[key] = value end
   other.patience = patience
   return setmetatable(other, Client)
@@ -138,7 +138,7 @@ function Client:request(request) return call.perform(self, "request", request) e
 ---@return HttpAnswer?
 ---@return KubernetesErr? err
 function Client:stream(request)
-  local streamed = { stream = true }
+  local streamed = { stream = true } ---@type table
   for key, value in pairs(request) do streamed[key] = value end
   return call.perform(self, "stream", streamed)
 end

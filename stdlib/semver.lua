@@ -131,7 +131,7 @@ function M.sort(versions)
   table.sort(keys) -- texts are compared without calling back for each pair
   local sorted = {}
   for i, key in ipairs(keys) do
-    sorted[i] = versions[tonumber(key:sub(-9))]
+    sorted[i] = versions[tonumber(key:sub(-9)) --[[@as integer]]]
   end
   return sorted
 end

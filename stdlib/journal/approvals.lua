@@ -88,7 +88,7 @@ function Approvals:ask(request)
     at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)]],
     request.run, request.app, request.environment, words(request.name), words(request.title), words(request.current),
     words(request.new), request.digest, request.votes, request.deadline, now, now)
-  return { id = self:row("SELECT last_insert_rowid() AS id").id, fresh = true }
+  return { id = assert(self:row("SELECT last_insert_rowid() AS id")).id, fresh = true }
 end
 
 ---Ends a pending approval; one that ended already stays as it is.
@@ -113,7 +113,7 @@ function Approvals:vote(id, voter)
     local now, row = time.now(), self:row(SELECT .. "WHERE id = ?", id)
     if not row or row.state ~= "pending" or row.deadline <= now then return true end
     self:write("INSERT OR IGNORE INTO votes (approval, voter, at) VALUES (?, ?, ?)", id, words(voter), now)
-    local votes = self:row("SELECT count(*) AS n FROM votes WHERE approval = ?", id).n
+    local votes = assert(self:row("SELECT count(*) AS n FROM votes WHERE approval = ?", id)).n
     self:write([[UPDATE approvals SET changed_at = ?, state = CASE WHEN ? >= votes THEN 'approved' ELSE state END
       WHERE id = ?]], now, votes, id)
     return true

@@ -25,16 +25,17 @@ local FORGOTTEN <const> = 86400 -- seconds after which fewer of them say nothing
 function Ends:ended(unit)
   return self:synced("ended", function()
     local name = { unit.kind, unit.app, unit.environment, unit.policy }
-    local n = self:row([[SELECT count(*) AS n FROM ends WHERE kind = ? AND app = ? AND environment = ? AND policy = ?
-      AND hash = ?]], name[1], name[2], name[3], name[4], unit.hash).n
-    if n < SUSPENDS then
+    local function count()
+      return assert(self:row([[SELECT count(*) AS n FROM ends WHERE kind = ? AND app = ? AND environment = ?
+        AND policy = ? AND hash = ?]], name[1], name[2], name[3], name[4], unit.hash)).n
+    end
+    if count() < SUSPENDS then
       self:write([[DELETE FROM ends WHERE kind = ?1 AND app = ?2 AND environment = ?3 AND policy = ?4
         AND (hash <> ?5 OR at < ?6)]], name[1], name[2], name[3], name[4], unit.hash, time.now() - FORGOTTEN)
     end
     self:write("INSERT INTO ends (kind, app, environment, policy, hash, at) VALUES (?, ?, ?, ?, ?, ?)",
       name[1], name[2], name[3], name[4], unit.hash, time.now())
-    return self:row([[SELECT count(*) AS n FROM ends WHERE kind = ? AND app = ? AND environment = ? AND policy = ?
-      AND hash = ?]], name[1], name[2], name[3], name[4], unit.hash).n
+    return count()
   end)
 end
 

@@ -158,7 +158,7 @@ local function enqueue(self, change)
     change.app, change.environment, change.policy, change.kind or "change", change.key,
     words(change.title or change.key), words(change.reason), words(change.by), plain(change.data or {}),
     change.try or 1, change.first, change.not_before, time.now())
-  return self:row("SELECT last_insert_rowid() AS id").id
+  return assert(self:row("SELECT last_insert_rowid() AS id")).id
 end
 
 ---Turns a new key into a queued run, in the transaction that remembers the key. With `latest`, older changes of the
@@ -342,7 +342,7 @@ function Journal:begin(run, policy, edition, turn)
       file = coalesce(file, ?), edition = coalesce(edition, ?), started_at = coalesce(started_at, ?)
       WHERE id = ? AND state IN ('queued', 'running')]], policy.hash, policy.file, edition, time.now(), run.id)
     if turn then take_lane(self, run) end
-    return begun > 0 and self:row("SELECT edition FROM runs WHERE id = ?", run.id).edition
+    return begun > 0 and assert(self:row("SELECT edition FROM runs WHERE id = ?", run.id)).edition
   end) or nil
 end
 

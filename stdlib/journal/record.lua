@@ -15,14 +15,14 @@ local SECRET_KEYS <const> = { auth = true, password = true, token = true, author
 
 local WIDE <const> = 2.0 ^ 63 -- beyond it JSON has no whole number of it either
 
+---@return never
 local function refuse(what, why)
   error(errors.new("invalid", ("%s cannot be recorded: %s"):format(what, why), { op = "step" }), 0)
 end
 
 local function text_of(value, what)
   local text, err = json.encode(value)
-  if not text then refuse(what, tostring(err.message)) end
-  return log.redact(text)
+  return log.redact(text or refuse(what, tostring(err and err.message)))
 end
 
 -- ---- what a step was asked ----
@@ -85,7 +85,7 @@ end
 
 -- ---- results ----
 
-local encoded
+local encoded ---@type fun(value: any, what: string, depth: integer): any
 
 local function pairs_of(value, what, depth)
   local list = json.array {}
@@ -153,7 +153,7 @@ function encoded(value, what, depth)
   refuse(what, "it holds a " .. kind)
 end
 
-local decoded
+local decoded ---@type fun(value: any): any
 
 ---An error from what the journal has of it.
 ---@param data table
@@ -171,7 +171,7 @@ function M.failure(text) return M.error(assert(json.decode(text))) end
 
 local NUMBERS <const> = { inf = math.huge, ["-inf"] = -math.huge }
 
-local marks = {
+local marks = { ---@type table<string, fun(value: any): any>
   ["$bytes"] = function(value) return assert(hash.unbase64(value)) end,
   ["$number"] = function(value) return NUMBERS[value] or tonumber(value) or 0.0 / 0.0 end,
   ["$error"] = function(value) return M.error(value) end,

@@ -210,7 +210,7 @@ function Releases:add_release(r)
     r.id, r.app, r.environment, r.run, r.version, r.commit, r.digest, r.image, r.state or "pending",
     r.handed and 3 or r.inherited and 2 or r.adopted and 1 or 0, r.restored and 1 or 0, words(r.reason), part_of(r),
     r.settings, time.now())
-  return self:row("SELECT last_insert_rowid() AS id").id
+  return assert(self:row("SELECT last_insert_rowid() AS id")).id
 end
 
 ---Sets the state of a release; making one live replaces what was live in its containers. Call inside a transaction.
@@ -218,7 +218,7 @@ end
 ---@param state string
 ---@param reason? string
 function Releases:set_release(id, state, reason)
-  local r = self:release_by_id(id)
+  local r = assert(self:release_by_id(id))
   if state == "live" then
     self:lift(r)
     for _, other in ipairs(self:rows(RELEASE .. [[WHERE app = ? AND environment = ? AND state = 'live' AND id <> ?]],

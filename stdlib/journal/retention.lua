@@ -88,7 +88,7 @@ function M.forget(journal, keep)
       table.move(ids, 1, #ids, #forgotten + 1, forgotten)
     until #ids < PIECE
   end
-  if journal:row("SELECT count(*) AS n FROM policies").n > POLICIES then
+  if assert(journal:row("SELECT count(*) AS n FROM policies")).n > POLICIES then
     journal:write([[DELETE FROM policies WHERE hash NOT IN
       (SELECT policy_hash FROM runs WHERE policy_hash IS NOT NULL)]])
   end

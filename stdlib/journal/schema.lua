@@ -211,8 +211,8 @@ M.version = #M.migrations
 ---@return_overload nil, Err
 function M.migrate(db, path)
   local row, err = db:row("PRAGMA user_version")
-  if err then return nil, err end
-  local version = row.user_version
+  if not row then return nil, err end
+  local version = row.user_version --[[@as integer]]
   if version == M.version then return true end
   if version > M.version then
     return errors.fail("unsupported", ("this journal has version %d, but this Moontide knows only up to %d: it was "
@@ -221,7 +221,7 @@ function M.migrate(db, path)
   end
   return db:transaction(function()
     for n = version + 1, M.version do
-      local ok, problem = db:exec(M.migrations[n])
+      local ok, problem = db:exec(M.migrations[n] --[[@as string]])
       if not ok then error(problem, 0) end
     end
     local ok, problem = db:exec(("PRAGMA user_version = %d"):format(M.version))

@@ -33,7 +33,7 @@ end
 ---@return string
 function M.failure(run, state, err)
   if err and (state == "superseded" or state == "cancelled") then return err.message end -- it says who ended it
-  local words = err and (getmetatable(err) and tostring(err) or err.message) or state
+  local words = err and (getmetatable(err) and tostring(err) or err.message) or state --[[@as string]]
   if errors.passing(err) then return words end
   return ("%s; 'moontide retry %s %s' tries again"):format(words, run.app, run.environment)
 end
@@ -53,7 +53,7 @@ end
 ---@param engine? table
 ---@return RunInfo
 function M.run_info(journal, row, engine)
-  local steps = journal:row("SELECT count(*) AS n FROM steps WHERE run = ? AND state = 'ok'", row.id).n
+  local steps = assert(journal:row("SELECT count(*) AS n FROM steps WHERE run = ? AND state = 'ok'", row.id)).n
   local last = journal:row([[SELECT name FROM steps WHERE run = ? AND state <> 'ok'
     ORDER BY started_at DESC LIMIT 1]], row.id)
   local info = {
@@ -83,20 +83,20 @@ end
 
 ---@param journal Journal
 ---@param app {name: string}
----@param environment {name: string, policy: string, host?: string}
+---@param environment {name: string, policy: string, host?: string, rollback?: string|false}
 ---@param engine? table
 ---@return EnvironmentStatus
 function M.environment(journal, app, environment, engine)
   local a, e = app.name, environment.name
   local open = journal:next_run(a, e)
   local last = infos(journal, engine, LAST_RUN, a, e)[1]
-  local queued = journal:row("SELECT count(*) AS n FROM runs WHERE app = ? AND environment = ? AND state = 'queued'",
-    a, e).n
+  local queued = assert(journal:row(
+    "SELECT count(*) AS n FROM runs WHERE app = ? AND environment = ? AND state = 'queued'", a, e)).n
   local hold, current = journal:hold_of(a, e), release(journal:live(a, e))
-  local state, reason = "idle", nil
+  local state, reason = "idle", nil ---@type EnvironmentState, string?
   local approval = open and open.state == "running" and M.waits_for(journal, open) or nil
   if approval then
-    state, reason = "waiting", ("%s %s"):format(open.title, require("policy.approval").words(approval))
+    state, reason = "waiting", ("%s %s"):format(assert(open).title, require("policy.approval").words(approval))
   elseif open and open.state == "running" and not (hold and (attempt_of(engine, open) or {}).held) then
     state, reason = "running", open.title
   elseif hold then

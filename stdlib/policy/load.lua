@@ -277,7 +277,7 @@ local function maker(text, file)
     chunk, message = sys.compile("return function(_ENV, ...) " .. text .. "\nend", "@" .. file, {})
   end
   if not chunk then return nil, message end
-  local run = chunk()
+  local run = chunk() ---@type function
   if not text:find("_ENV", 1, true) then return run end
   return function(env, ...) return run(fill(env), ...) end
 end
@@ -358,12 +358,14 @@ end
 ---@return Policy? policy Without an instance when it is suspended.
 ---@return Fault? fault
 function M.compile(name, text, file, suspended)
+  ---@return nil
+  ---@return Fault
   local function fault(message, where)
     local at, line, rest = message:match("^([^:\n]+):(%d+): (.*)$")
     if at ~= file then at, line, rest = (where or ""):match("^(.*):(%d+)$") end
-    return nil, { file = file, line = at == file and tonumber(line) or nil, message = rest or message }
+    return nil, { file = file, line = at == file and math.tointeger(tonumber(line)) or nil, message = rest or message }
   end
-  local policy = { name = name, file = file, text = text, hash = hash.sha256(text) }
+  local policy = { name = name, file = file, text = text, hash = hash.sha256(text) } ---@type table
   policy.named, policy.unit = ("%s (%s)"):format(name, file), ("\t%s\t%s"):format(name, policy.hash)
   policy.suspended = suspension.why(suspended or {}, policy)
   if policy.suspended then
@@ -425,7 +427,7 @@ function M.load(names, folder, suspended)
     end
     local compiled, fault
     if text then
-      compiled, fault = M.compile(name, text, file, suspended)
+      compiled, fault = M.compile(name, text, assert(file), suspended)
     elseif problem then -- the program's own policy in its place would be a surprise
       fault = { file = file, message = "the policy cannot be read: " .. problem.message }
     else
@@ -433,7 +435,7 @@ function M.load(names, folder, suspended)
     end
     policies[name] = compiled
     if text and not ours and not (compiled and compiled.suspended) then
-      for _, unknown in ipairs(M.unknown { name = name, file = file, text = text }) do
+      for _, unknown in ipairs(M.unknown { name = name, file = assert(file), text = text }) do
         faults[#faults + 1] = unknown
         if fault and fault.line == unknown.line then fault = nil end -- the same, with what was meant
       end
@@ -449,7 +451,7 @@ local watch_limits = {} -- by timeout: asked for at every poll
 -- The task gives itself its context: between its start and our next line it may already run. The file itself has none:
 -- at its level nothing is read and nothing happens.
 local function watch_in(policy, asking)
-  local place, id = asking.place, task.current()
+  local place, id = asking.place, assert(task.current())
   asked("watch", policy, place.name or "", place.environment or "")
   context.bind(id, file_level(policy, asking)) -- ask forgets it, however this ends
   local watch = policy.make(M.environment(), policy.name).watch

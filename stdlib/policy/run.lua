@@ -4,6 +4,8 @@ local context, effects, errors, facade, log, targets, time, words = require "pol
 
 ---@class Run
 ---@field id integer
+---@field by? string Who caused it.
+---@field kind string
 ---@field app string
 ---@field environment string
 ---@field place Place
@@ -34,7 +36,8 @@ local function must(value, err)
   return value
 end
 
-local image_face, run_face ---@type fun(object: table): table
+local image_face ---@type fun(object: table): any
+local run_face ---@type fun(object: table): any
 
 local function as_image(run, data)
   local image = setmetatable({ run = run }, Image)

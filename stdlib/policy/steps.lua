@@ -30,7 +30,7 @@ local sys, task, time = require "base.sys", require "task", require "time"
 ---@field broken? Err The journal could not be read or written: nothing was decided, the run goes on later.
 ---@field private forked? boolean It has had more than one branch.
 ---@field branches table<integer, Branch>
----@field turns? Branches nil in the first edition: branches went on as they came.
+---@field turns Branches nil in the first edition: branches went on as they came.
 local Steps = {}
 Steps.__index = Steps
 
@@ -52,7 +52,7 @@ function M.new(options)
     stopping = options.stopping, acting = options.acting or function() return true end, count = 0, branches = {},
     moved = time.monotonic(), sleeping = 0, waiting = 0, busy = 0, turn = options.turn,
   }, Steps)
-  local first = { prefix = "", n = 0 }
+  local first = { prefix = "", n = 0 } ---@type any
   if self:since(2) then
     self.turns = branches.new(self)
     first = self.turns:branch("")
@@ -201,10 +201,10 @@ end
 ---@async
 ---@param name string
 ---@param args any
----@param fn fun(attempt: integer): ...
+---@param fn fun(attempt: integer): any...
 ---@param how? "waits"|"acts" waits: it takes its time and changes nothing here, others may have their turn; acts: it
 --- changes the place, and does not begin while somebody holds that.
----@return ...
+---@return any...
 function Steps:perform(name, args, fn, how)
   if self.over then error(self.over, 0) end
   local here = context.current()
@@ -427,8 +427,8 @@ end
 ---Calls fn(...); every wait inside raises "deadline" once the seconds have passed.
 ---@async
 ---@param seconds number
----@param fn fun(...): ...
----@return ...
+---@param fn fun(...): any...
+---@return any...
 function Steps:deadline(seconds, fn, ...)
   if self.over then error(self.over, 0) end
   local turns = self.turns
@@ -454,7 +454,7 @@ function Steps:fork(fn, ...)
   self.turns:take()
   local branch = self.turns:branch(self:path() .. ".")
   self.forked = true
-  local here = context.current()
+  local here = assert(context.current())
   return branch, self.turns:start(branch, self.branches, function(...) return context.with(here, fn, ...) end, ...)
 end
 

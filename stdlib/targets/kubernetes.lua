@@ -22,8 +22,8 @@ local LONG_UNREADY <const> = 30 -- seconds without any ready pod after which a r
 ---@field world World
 ---@field workload Workload
 ---@field what string "deployment/web"
----@field client? KubernetesClient
----@field package who? Deliverer
+---@field client KubernetesClient Opened by whatever is asked first.
+---@field package who Deliverer Set with the client.
 local Kubernetes = {}
 Kubernetes.__index = Kubernetes
 

@@ -20,7 +20,7 @@ local DEFAULT <const> = "@every 1m"
 ---@field world World
 ---@field workload Workload
 ---@field what string "deployment/web"
----@field client? KubernetesClient
+---@field client KubernetesClient Opened by whatever is asked first.
 local Keel = { follows = true }
 Keel.__index = Keel
 

@@ -67,7 +67,7 @@ function Upload:blob(digest)
   local answer, err = self:call("GET", ("/v2/%s/blobs/%s"):format(self.path, digest), { max_body = MAX_BLOB })
   if not answer then return nil, err end
   if answer.status ~= 200 then return nil, self:failure(answer, "registry.blob") end
-  if "sha256:" .. hash.sha256(answer.body) == digest then return answer.body end
+  if "sha256:" .. hash.sha256(answer.body or "") == digest then return answer.body end
   return errors.fail("mismatch", "the blob has other bytes than its digest",
     { op = "registry.blob", target = self.name })
 end

@@ -63,7 +63,7 @@ local function add(state, image, from, to)
   local known = M.load(state)
   known.list[#known.list + 1] = { image = image, from = from, to = to }
   while #known.list > MOST do table.remove(known.list, 1) end
-  fs.write(path(state), json.encode(json.array(known.list)), { sync = false })
+  fs.write(path(state), assert(json.encode(json.array(known.list))), { sync = false })
 end
 
 -- ---- turns ----

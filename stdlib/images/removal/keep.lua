@@ -144,7 +144,7 @@ end
 ---@param config Config
 ---@return KeptImages
 function M.of(journal, config)
-  local newest = journal:row("SELECT coalesce(max(id), 0) AS id FROM releases").id
+  local newest = assert(journal:row("SELECT coalesce(max(id), 0) AS id FROM releases")).id
   local kept = setmetatable({ repositories = {}, digests = {}, commits = {}, known = {}, newest = newest }, Kept)
   for _, app in ipairs(config.app_list) do
     if app.image then

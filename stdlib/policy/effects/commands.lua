@@ -100,7 +100,7 @@ function M.step(c, spec, fn)
   local prepared = M.prepare(c, spec)
   local on_line = type(prepared) == "table" and prepared.on_line
   if type(on_line) == "function" then prepared.on_line = nil end
-  local result, err = c.steps:perform("proc.run", M.asked(spec), function() return fn(prepared) end, "acts")
+  local result, err = assert(c.steps):perform("proc.run", M.asked(spec), function() return fn(prepared) end, "acts")
   if result and type(on_line) == "function" then
     each_line(result.stdout, "stdout", on_line)
     each_line(result.stderr, "stderr", on_line)

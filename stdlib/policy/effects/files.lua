@@ -15,9 +15,9 @@ local OPTIONS_AT <const> = {
 ---@return function
 function M.rooted(fname, fn, asking)
   return function(...)
-    local args = table.pack(...)
-    local root = asking("fs." .. fname).place:folder()
-    local at, options = OPTIONS_AT[fname], {}
+    local args = table.pack(...) ---@type table
+    local root = assert(asking("fs." .. fname).place):folder()
+    local at, options = OPTIONS_AT[fname] --[[@as integer]], {}
     for k, v in next, type(args[at]) == "table" and args[at] or {} do options[k] = v end
     options.root = root
     args[at] = options

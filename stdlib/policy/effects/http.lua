@@ -63,7 +63,7 @@ function M.prepare(c, fname, args)
     if options[option] ~= nil and c.mode == "watch" then
       error(("%s: option '%s' is about a file, and watch only reads: do it in run"):format(name, option), 3)
     elseif type(options[option]) == "string" and bound then
-      options[option] = files.below(c.place, options[option], name .. ": option '" .. option .. "'")
+      options[option] = files.below(assert(c.place), options[option], name .. ": option '" .. option .. "'")
     end
   end
   if options.stream and c.mode == "run" then
@@ -93,7 +93,7 @@ end
 ---@param args table
 ---@return table asked
 function M.asked(fname, args)
-  local options = type(args[AT[fname]]) == "table" and plain_copy(args[AT[fname]]) or {}
+  local options = type(args[AT[fname]]) == "table" and plain_copy(args[AT[fname]]) or {} ---@type table
   local url = fname == "request" and options.url or args[1]
   local body = AT[fname] == 3 and args[2] or options.body
   local shown = type(url) == "string" and url:gsub("^(%a[%w+.-]*://)[^/?#]*@", "%1") or url

@@ -79,6 +79,7 @@ function Belief:take(answer)
   look(self)
   local batch = { since = time.monotonic(), at = time.now(), looks = 1 }
   local gone, kept = parted.table(), parted.table()
+  before = before --[[@as GitSnapshot]]
   for name, ref in pairs(before.refs) do
     local known = self.gone[name] or batch
     if not answer.refs[name] and (self.empty or not is_over(known)) then gone[name], kept[name] = known, ref end
@@ -101,7 +102,7 @@ end
 ---The same answer came again.
 ---@return GitSnapshot snapshot Another one when something that was held back is believed now.
 function Belief:again()
-  local snapshot = self.snapshot
+  local snapshot = assert(self.snapshot)
   look(self)
   if not snapshot.held or self.empty then return snapshot end
   local over = parted.table()

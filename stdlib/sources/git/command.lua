@@ -77,7 +77,7 @@ end
 ---@return table
 ---@nodiscard
 function M.command(args, call)
-  local argv = { "git", "--no-pager" }
+  local argv = { "git", "--no-pager" } ---@type table
   if call.dir then argv[#argv + 1] = "--git-dir=" .. call.dir end
   for _, wall in ipairs(WALLS) do
     argv[#argv + 1] = "-c"

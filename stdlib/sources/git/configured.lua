@@ -10,7 +10,8 @@ local M = {}
 function M.repository(app, cfg)
   local address = url.parse(app.source.url)
   local host = address and address.host
-  local known = host and (address.port and cfg.credentials[host .. ":" .. address.port] or cfg.credentials[host]) or {}
+  local known = address and host and (address.port and cfg.credentials[host .. ":" .. address.port]
+    or cfg.credentials[host]) or {}
   local username, password = known.username, known.password and assert(known.password:reveal())
   if not password and app.source.github and cfg.github.token and host == "github.com" then
     username, password = "x-access-token", assert(cfg.github.token:reveal())

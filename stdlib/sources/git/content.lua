@@ -55,7 +55,7 @@ function M.entry(mirror, commit, path)
   local listed, err = run(mirror, op, commit, { "ls-tree", "-z", "-l", "--full-tree", commit, "--", path })
   if not listed then return nil, err end
   for mode, kind, oid, size, name in listed.stdout:gmatch "(%d+) (%a+) (%x+) +([%d-]+)\t([^\0]+)\0" do
-    if name == path then return { mode = mode, kind = kind, oid = oid, size = tonumber(size) } end
+    if name == path then return { mode = mode, kind = kind, oid = oid, size = math.tointeger(tonumber(size)) } end
   end
   return errors.fail("not_found", "the commit has no " .. path, { op = op, target = commit })
 end
@@ -91,9 +91,9 @@ function M.entries(mirror, op, commit, tree, each)
   local rest = ""
   for piece in function() return child:read "stdout" end do
     piece = rest .. piece
-    local last = 0
+    local last = 0 ---@type any
     for mode, kind, oid, size, path, at in piece:gmatch(ENTRY) do
-      local ok, problem = each(mode, kind, oid, tonumber(size) or 0, path)
+      local ok, problem = each(mode, kind, oid, math.tointeger(tonumber(size)) or 0, path)
       if not ok then return nil, problem end
       last = at - 1
     end
@@ -159,7 +159,7 @@ function M.archive(mirror, commit, opts)
   if not tree then return nil, err end
   size, err = measure(mirror, op, commit, tree)
   if not size then return nil, err end
-  local source = commit
+  local source = commit ---@type string?
   if path ~= "" then
     source, err = M.commit_of(mirror, op, commit, tree)
     if not source then return nil, err end
@@ -200,7 +200,7 @@ function M.checkout(mirror, commit, dir, opts)
   ok, err = fs.mkdir(dir, { parents = true })
   if not ok and err.code ~= "exists" then return nil, err end
   entries, err = fs.list(dir)
-  if not entries then return nil, err end
+  if not entries then return nil, err --[[@as Err]] end
   if #entries > 0 then return errors.fail("exists", "the folder is not empty", { op = op, target = dir }) end
   local temp <close>, trouble = fs.temp_dir()
   if not temp then return nil, trouble end

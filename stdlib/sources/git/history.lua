@@ -57,7 +57,7 @@ function M.compare(mirror, a, b)
   if not left then
     return errors.fail("protocol", "git rev-list printed no counts", { op = "git.compare" })
   end
-  return M.comparison(tonumber(right), tonumber(left))
+  return M.comparison(math.tointeger(tonumber(right)) or 0, math.tointeger(tonumber(left)) or 0)
 end
 
 ---Counts the commits that lead to one, itself among them: a number that grows with each commit on a branch.

@@ -46,8 +46,11 @@ local MAX_QUIET = 300
 local Source = { denials = 0, quiet_until = -math.huge, timeout = 30 }
 Source.__index = Source
 
-local sources = setmetatable({}, { __mode = "v" })
+local sources = setmetatable({}, { __mode = "v" }) ---@type table<string, GitSource>
 
+---@param address GitUrl
+---@param opts table
+---@return GitSource
 local function source_of(address, opts)
   local key = address.text
   if opts.username or opts.ca or opts.password then
@@ -78,7 +81,7 @@ function Source:ls_remote(known)
   local result
   result, err = command.run("git.ls_remote",
     { "ls-remote", "--quiet", "--symref", "--", self.url.text, "HEAD", "refs/heads/*", "refs/tags/*" },
-    { protocol = self.url.scheme, timeout = self.timeout, max_output = 64 * 1024 * 1024 })
+    { protocol = self.url.scheme --[[@as "file"|"ssh"]], timeout = self.timeout, max_output = 64 * 1024 * 1024 })
   if not result then
     err.target = self.url.text
     if self.url.scheme == "ssh" and err.code ~= "not_found" then share:failed(err, self.interval, self.url.text) end
@@ -128,7 +131,10 @@ function Source:poll()
 end
 
 ---An answer that was asked for at `limit` (monotonic) or later.
----@private
+---@async
+---@param limit number
+---@return GitSnapshot?
+---@return Err? err
 function Source:refs(limit)
   while not self.last or self.last.asked < limit do
     task.once(self, "refs", function()
@@ -256,7 +262,7 @@ function Repository:head(branch)
       or "the server does not say which branch is the main one"
     return errors.fail("not_found", message, { op = "git.head", target = self.url })
   end
-  local short = name:sub(12)
+  local short = assert(name):sub(12)
   return { key = ref.commit, commit = ref.commit, ref = name, branch = short, at = snapshot.at,
     reason = ("%s is at %s"):format(short, ref.commit:sub(1, 10)) }
 end

@@ -30,7 +30,7 @@ function M.parse(pointer)
   if #pointer > M.MAX_POINTER or pointer:sub(1, #M.VERSION + 1) ~= M.VERSION .. "\n" then return nil end
   local oid, size = pointer:match "\noid sha256:(%x+)\n", pointer:match "\nsize (%d+)\n"
   if not oid or #oid ~= 64 or not size or #size > 15 then return nil end
-  return { oid = oid:lower(), size = math.tointeger(tonumber(size)) }
+  return { oid = oid:lower(), size = math.tointeger(tonumber(size)) --[[@as integer]] }
 end
 
 ---@class LfsSource where a repository's files are

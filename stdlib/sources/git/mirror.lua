@@ -46,7 +46,7 @@ Mirror.__index = Mirror
 ---@return GitMirror
 ---@nodiscard
 function M.new(opts)
-  local slug = opts.url.path:match "([^/:]*)$":gsub("%.git$", ""):gsub("[^%w_-]", "_"):sub(1, 40)
+  local slug = (opts.url.path:match "([^/:]*)$" or ""):gsub("%.git$", ""):gsub("[^%w_-]", "_"):sub(1, 40)
   local dir = ("%s/%s-%s"):format(opts.mirrors, slug, hash.sha256(opts.url.text):sub(1, 16))
   return setmetatable({
     dir = dir, url = opts.url, endpoint = opts.endpoint, list = opts.list,

@@ -45,6 +45,9 @@ end
 ---@return integer|Err next where the following frame starts; the error when kind is nil
 ---@return integer? first
 ---@return integer? last
+---@return_overload nil, Err
+---@return_overload "data", integer, integer, integer
+---@return_overload "flush"|"delim"|"end"|"more", integer
 function M.scan(data, at)
   local have = #data - at + 1
   if have < 4 then return "more", at end
@@ -93,7 +96,7 @@ end
 ---@param chunk string
 ---@return fun(): string?, string|Err|nil
 function Reader:feed(chunk)
-  local data = self.rest == "" and chunk or self.rest .. chunk
+  local data = self.rest == "" and chunk or self.rest .. chunk ---@type string?
   local at = 1
   self.rest = ""
   return function()

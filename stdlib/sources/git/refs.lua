@@ -42,7 +42,7 @@ local LENGTH = { sha1 = 40, sha256 = 64 }
 
 ---Tells whether a text is a full lower-case object id; which format it has.
 ---@param id any
----@return "sha1"|"sha256"|nil
+---@return "sha1"|"sha256"|any
 function M.id_format(id)
   if type(id) ~= "string" or not id:find "^[0-9a-f]+$" then return nil end
   return #id == 40 and "sha1" or #id == 64 and "sha256" or nil
@@ -66,6 +66,7 @@ function M.valid_name(name)
   return not (name:find "[/.]$" or name:find "%.lock$")
 end
 
+---@return any
 local function new_snapshot(format)
   return {
     refs = parted.table(), names = {}, ordered = true, heads = 0, tags = 0, refused = 0, format = format, at = 0,

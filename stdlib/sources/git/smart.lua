@@ -37,13 +37,13 @@ M.AGENT = "moontide/1"
 ---@field timeout Seconds of a whole request for references
 ---@field interval Seconds longest pause that failures may cause
 ---@field private place GitUrl? where redirects led
----@field private caps GitCaps?
+---@field private caps GitCaps Set by the first answer.
 ---@field private caps_at number
 local Endpoint = { caps_at = 0, timeout = 30 }
 Endpoint.__index = Endpoint
 
 ---Makes an endpoint. Does no I/O.
----@param opts {url: GitUrl, username: string?, password: string?, ca: string?, timeout: Seconds?}
+---@param opts {url: GitUrl, username: string?, password: string?, ca: string?, timeout: Seconds?, interval: Seconds?}
 ---@return SmartEndpoint
 ---@nodiscard
 function M.endpoint(opts)
@@ -196,7 +196,7 @@ local STALE = { protocol = true, not_found = true, redirect = true, status = tru
 ---@async
 ---@param known string? fingerprint of the answer that the caller has
 ---@return GitSnapshot|true|nil snapshot true when the answer is byte for byte the known one
----@return string|Err fingerprint of this answer, or the error
+---@return any fingerprint of this answer, or the error
 function Endpoint:ls_refs(known)
   local fresh = not self.caps or self.caps.version == 0 or time.monotonic() - self.caps_at > REDISCOVER
   for attempt = 1, 2 do

@@ -111,7 +111,7 @@ function M.parse(text)
   local scheme, rest = text:match "^([%a][%w+.-]*)://(.*)$"
   if scheme then
     scheme = scheme:lower()
-    if scheme == "file" then return file_form(text, (rest:gsub("^localhost/", "/"))) end
+    if scheme == "file" then return file_form(text, ((rest or ""):gsub("^localhost/", "/"))) end
     if DEFAULT_PORT[scheme] then return with_authority(text, scheme, rest) end
     return errors.fail("unsupported", scheme .. ":// is not supported: use https, ssh or file",
       { op = "git.url", target = text })

@@ -223,7 +223,7 @@ function M.resolve(parent, address)
       local up, behind = rest:match "^(%.%.?)/(.*)$"
       if not up then break end
       if up == ".." then base = base:match "^(.*)/[^/]*$" or base:match "^(.*:)[^:/]*$" or "" end
-      rest = behind
+      rest = behind --[[@as string]]
     end
     whole = base .. (base:sub(-1) == ":" and "" or "/") .. rest
   end
@@ -283,7 +283,7 @@ local function place_submodules(mirror, commit, list, options, index)
     local repo = options.submodule(at, own)
     local whole
     whole, err = repo:whole(module.commit)
-    if not whole then
+    if not whole then ---@cast err Err
       local problem = errors.new(err.code, ("the submodule %s: %s"):format(module.path, err.message),
         { op = OP, target = commit, cause = err })
       return nil, problem
@@ -333,7 +333,7 @@ function M.make(mirror, commit, options)
   tree, err = run(mirror, OP, commit, { "write-tree" }, index)
   if not tree then return nil, err end
   local whole
-  whole, err = content.commit_of(mirror, OP, commit, tree.stdout:match "^%x+")
+  whole, err = content.commit_of(mirror, OP, commit, assert(tree.stdout:match "^%x+"))
   if not whole then return nil, err end
   ok, err = run(mirror, OP, commit, { "update-ref", "--no-deref", "refs/moontide/" .. whole, whole })
   if not ok then return nil, err end

@@ -23,6 +23,7 @@ local MUTATION_GAP = 1
 
 ---@class GitHubAccount
 ---@field api string
+---@field id string Of the API and who asks.
 ---@field private token string?
 ---@field private share Budget
 ---@field remaining integer? requests left in this hour

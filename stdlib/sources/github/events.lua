@@ -132,7 +132,7 @@ function Feed:refresh(base)
     }
     if not response then
       self.next_at = time.monotonic() + self.interval * (0.8 + math.random() * 0.4)
-      return nil, err
+      return nil, err --[[@as Err]]
     end
     if page == 1 then
       local wanted = tonumber(response.headers["x-poll-interval"] or "") or 0

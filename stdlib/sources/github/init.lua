@@ -34,7 +34,7 @@ function M.parse_source(address, host)
   local parsed = type(address) == "string" and url.parse(address)
   host = host or "github.com"
   if not parsed or (parsed.host ~= host and parsed.host ~= "www." .. host) then return nil end
-  local owner, name = parsed.path:match "^/?([^/]+)/([^/]+)$"
+  local owner, name = parsed.path:match "^/?([^/]+)/([^/]+)$" ---@cast name string
   if not owner then return nil end
   name = name:gsub("%.git$", "")
   if valid_owner(owner) and valid_name(name) then return owner, name end
@@ -69,7 +69,7 @@ function M.repository(opts)
     error(USAGE, 2)
   end
   local api = (opts.api or "https://api.github.com"):gsub("/+$", "")
-  local scheme, host = api:match "^(https?)://(%[?[%w.:-]+%]?)"
+  local scheme, host = api:match "^(https?)://(%[?[%w.:-]+%]?)" ---@cast host string
   if not scheme then error(USAGE .. ": api is not an address", 2) end
   if scheme == "http" and not LOOPBACK[host:gsub(":%d+$", "")] then
     error(USAGE .. ": a token is not sent over plain http", 2)
@@ -89,10 +89,10 @@ end
 ---@param cfg Config
 ---@return GitHubRepository? repository nil: the app is not on GitHub, or there is no token.
 function M.configured(app, cfg)
-  local owner, name = (app.source.github or ""):match("^([^/]+)/([^/]+)$")
+  local owner, name = (app.source.github or ""):match("^([^/]+)/([^/]+)$") ---@cast name string
   local token = owner and cfg.github.token and cfg.github.token:reveal()
   if not token then return nil end
-  return M.repository { owner = owner, name = name, api = cfg.github.api, token = token }
+  return M.repository { owner = assert(owner), name = name, api = cfg.github.api, token = token }
 end
 
 ---One request below the repository. A renamed or moved repository answers 301 with its lasting address.
@@ -101,7 +101,8 @@ function Repository:ask(op, method, path, ok, body)
   local asked = self.account.api .. self.base
   local response, final = self.account:request { op = op, method = method, path = self.base .. path, ok = ok,
     body = body }
-  if not response then return nil, final end
+  if not response then return nil, final --[[@as Err]] end
+  ---@cast final string
   if final:sub(1, #asked) ~= asked then
     local base = final:sub(#self.account.api + 1):match "^/repositories/%d+" or
       final:sub(#self.account.api + 1):match "^/repos/[^/?]+/[^/?]+"
@@ -182,7 +183,7 @@ function Repository:compare(base, head)
     if err.code ~= "not_found" then return nil, err end
     return { status = "diverged", ahead = 0, behind = 0, kind = "force", missing = true }
   end
-  local ahead, behind = tonumber(response.data.ahead_by), tonumber(response.data.behind_by)
+  local ahead, behind = math.tointeger(response.data.ahead_by), math.tointeger(response.data.behind_by)
   if not ahead or not behind then
     return errors.fail("protocol", "GitHub's comparison has no counts", { op = "github.compare" })
   end
