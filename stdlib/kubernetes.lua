@@ -30,6 +30,7 @@ local PATCHES <const> = {
 ---@field namespace string where things are that do not say where
 ---@field counters {requests: integer, retries: integer, watches: integer, relists: integer} since it was opened
 ---@field package access KubernetesAccess
+---@field service Api
 ---@field known {minor: integer?, reached: boolean?, pages_until: number?, groups: table} about the server
 ---@field patience {timeout: Seconds?, attempts: integer?}
 local Client = {}
@@ -44,11 +45,13 @@ local opened = {} ---@type table<string, any>
 ---@param name string?
 ---@return KubernetesClient
 function M.client(way, name)
-  return setmetatable({
+  local client = setmetatable({
     name = name or "default", server = way.server, namespace = way.namespace, access = way, patience = {},
     known = { groups = {} },
     counters = { requests = 0, retries = 0, watches = 0, relists = 0 },
   }, Client)
+  client.service = call.service(client)
+  return client
 end
 
 ---Opens a cluster: one client for a process, however often it is asked for. "default" is always there: what the
@@ -100,6 +103,7 @@ function Client:with(patience)
   local other = {} ---@type table
   for key, value in pairs(self) do other[key] = value end
   other.patience = patience
+  other.service = call.service(other)
   return setmetatable(other, Client)
 end
 

@@ -24,6 +24,7 @@ local HTTP <const> = {
 
 ---@class ApiCall: HttpOptions
 ---@field path? string Below the base address.
+---@field query? string With its question mark.
 ---@field part? string What it asks for, in a server whose parts may fail by themselves.
 ---@field options? HttpOptions Instead of those of the service: nothing is renewed then.
 
@@ -112,7 +113,7 @@ local function request_of(self, call, options)
     if value == nil then value = common[name] end
     request[name] = value
   end
-  request.url = call.url or (options.base or common.base) .. call.path
+  request.url = call.url or (options.base or common.base) .. call.path .. (call.query or "")
   request.headers = headers_of(common.headers, options.headers, call.headers)
   request.body = call.body
   return request
@@ -201,9 +202,11 @@ end
 
 ---The code of a status.
 ---@param status integer
+---@param own? table<integer, string> Where a service differs.
+---@param transient? string The code of 5xx and the like; "status" by default.
 ---@return string
-function Api:code(status)
-  return self.codes and self.codes[status] or CODES[status] or errors.passing(status) and self.transient or "status"
+function M.code(status, own, transient)
+  return own and own[status] or CODES[status] or errors.passing(status) and transient or "status"
 end
 
 ---What a refusal says, in the service's own words.
@@ -224,7 +227,7 @@ end
 ---@return Err
 function Api:failure(answer, op, target)
   local said = self:said(answer)
-  return errors.new(self:code(answer.status),
+  return errors.new(M.code(answer.status, self.codes, self.transient),
     ("%s answered %d%s"):format(self.name, answer.status, said and ": " .. said or ""),
     { op = op, target = target, status = answer.status, retry_after = M.asked(answer) })
 end

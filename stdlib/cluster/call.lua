@@ -2,14 +2,12 @@
 --
 -- Repeated are: what asks for it by Retry-After (429 and 5xx, ten times; client-go's rest/with_retry.go); what
 -- never reached the server; and, when doing it twice does no harm, what broke off on the way.
-local errors, http, json = require "errors", require "http", require "json"
-local task, time = require "task", require "time"
-local failure = require "cluster.failure"
+local api, errors, http, json = require "base.api", require "errors", require "http", require "json"
+local failure, time = require "cluster.failure", require "time"
 
 local M = {}
 
 local TIMEOUT <const>, MAX_BODY <const> = 60, 16 << 20
-local REFUSAL_TIME <const>, REFUSAL_MAX <const> = 5, 1 << 20
 local ASKED <const>, LONGEST_ASKED <const> = 10, 60
 -- A server that answered before is given the time of a restart, another one is soon said to be away.
 local ATTEMPTS <const>, FIRST_ATTEMPTS <const> = 9, 4
@@ -79,47 +77,11 @@ function M.decode(text, request)
   return object
 end
 
-local function body_of(request)
-  local body = request.body
-  if type(body) ~= "table" then return body end
-  return json.encode(body)
-end
-
--- Headers that impersonate, and what the body is.
-local function headers_of(request, body, options)
-  local headers = { Accept = request.accept or "application/json" }
-  for name, value in pairs(options.headers or {}) do headers[name] = value end
-  if body then headers["Content-Type"] = request.content_type or "application/json" end
-  return headers
-end
-
--- The body of a refusal. That of a stream has no time of its own.
-local function read_all(answer)
-  if answer.body then return answer.body end
-  local parts, len = {}, 0
-  local fine, why = pcall(task.deadline, REFUSAL_TIME, function()
-    while len < REFUSAL_MAX do
-      local piece = answer:read()
-      if not piece then break end
-      parts[#parts + 1], len = piece, len + #piece
-    end
-  end)
-  answer:close()
-  if not fine and not errors.is(why, "deadline") then error(why, 0) end
-  return table.concat(parts)
-end
-
-local function send(client, request, body, options)
-  client.counters.requests = client.counters.requests + 1
-  local patience = client.patience
-  local stream = request.stream
-  return http.request {
-    method = request.method or "GET", url = options.base .. request.path .. M.query(request.query), body = body,
-    headers = headers_of(request, body, options), auth = options.auth, ca = options.ca, cert = options.cert,
-    key = options.key, insecure = options.insecure, connect_to = options.connect_to, redirects = 0,
-    stream = stream, timeout = request.timeout or patience.timeout or TIMEOUT,
-    idle_timeout = stream and request.idle_timeout or nil,
-    max_body = not stream and (request.max_body or MAX_BODY) or nil,
+-- What the body is and what is wanted; the headers that impersonate come with the credentials.
+local function headers_of(request)
+  return {
+    Accept = request.accept or "application/json",
+    ["Content-Type"] = request.body and (request.content_type or "application/json") or nil,
   }
 end
 
@@ -138,41 +100,50 @@ local function unsent(err)
 end
 
 -- How long to wait before the next attempt; nil: there is none.
-local function pause_after(client, request, call, err, tries)
-  local status, asked = err.status, err.retry_after
-  if too_new(err) then return nil end
+local function pause_after(client, call, err, try)
+  local status, asked, limit = err.status, err.retry_after, call.attempts or client.patience.attempts
+  if too_new(err) or limit and try >= limit then return nil end
   if status and asked and errors.passing(status) then
-    return call.asked < ASKED and asked <= LONGEST_ASKED and asked or nil, true
+    call.asked = call.asked + 1
+    return call.asked <= ASKED and asked <= LONGEST_ASKED and asked or nil
   end
   local away = client.known.away
   local coming_up = (status == 401 or status == 403) and away and time.monotonic() - away < COMING_UP
   local again = unsent(err) or coming_up or call.repeatable and errors.passing(status or err)
-  local most = request.attempts or client.known.reached and ATTEMPTS or FIRST_ATTEMPTS
-  if not again or tries >= most then return nil end
-  return math.min(FIRST_PAUSE * 2 ^ (tries - 1), LONGEST_PAUSE) * (0.75 + math.random() / 2)
+  local most = call.attempts or client.known.reached and ATTEMPTS or FIRST_ATTEMPTS
+  if not again or try >= most then return nil end
+  return api.backoff(try, FIRST_PAUSE, 2, LONGEST_PAUSE)
 end
 
--- One attempt: the good answer, or the error; and whether it is of no use to try again.
-local function attempt(client, request, body, call)
-  local options, err = client.access:options()
-  if not options then return nil, err, true end
-  local answer
-  answer, err = send(client, request, body, options)
-  if answer and answer.status == 401 and client.access:refused(options) then
-    answer:close()
-    options, err = client.access:options()
-    if not options then return nil, err, true end
-    answer, err = send(client, request, body, options)
-  end
-  if not answer then
-    err.op = call.op
-    if unsent(err) then err.passing = true end
-    if client.known.reached then client.known.away = time.monotonic() end
-    return nil, err
-  end
-  client.known.reached = true
-  if answer.status // 100 == 2 then return answer end
-  return nil, failure.of_answer(answer, read_all(answer), call)
+---The API server as a client asks it.
+---@param client KubernetesClient
+---@return Api
+---@nodiscard
+function M.service(client)
+  local known, counters = client.known, client.counters
+  return api.open {
+    name = "the cluster", http = { redirects = 0 },
+    options = function() return client.access:options() end,
+    renew = function(answer, options)
+      if answer.status == 401 and client.access:refused(options) then return client.access:options() end
+    end,
+    before = function() counters.requests = counters.requests + 1 end,
+    on_answer = function() known.reached = true end,
+    on_error = function(err, call)
+      err.op = call.op
+      if unsent(err) then err.passing = true end
+      if known.reached then known.away = time.monotonic() end
+      return err
+    end,
+    refuse = function(answer, call)
+      if answer.status // 100 ~= 2 then return failure.of_answer(answer, api.body(answer), call) end
+    end,
+    retry = function(_, err, try, call)
+      local pause = err and pause_after(client, call, err, try)
+      if pause then counters.retries = counters.retries + 1 end
+      return pause
+    end,
+  }
 end
 
 ---Makes a call. Gives the decoded object, the text with `raw`, or the answer itself with `stream`.
@@ -188,29 +159,23 @@ function M.perform(client, op, request)
   if type(path) ~= "string" or path:sub(1, 1) ~= "/" or path:find("[?#%c%s]") then
     error("usage: the path of an object starts with a slash and has no query", 3)
   end
-  local body, err = body_of(request) ---@type any, KubernetesErr?
-  if err then return nil, err end
-  local call = { op = "kubernetes." .. op, target = client.server .. path, method = method, path = path, asked = 0 }
-  call.repeatable = request.repeatable or request.repeatable == nil and method == "GET"
-  local most = request.attempts or client.patience.attempts
-  for tries = 1, math.huge do
-    local answer, final
-    answer, err, final = attempt(client, request, body, call)
-    if answer then
-      if request.stream then return answer end
-      if request.raw then return answer.body end
-      local object
-      object, err = M.decode(answer.body, request)
-      if not object then err.op, err.target = call.op, call.target end
-      return object, err
-    end
-    local pause, asked
-    if not final then pause, asked = pause_after(client, request, call, err, tries) end
-    if not pause or most and tries >= most then return nil, err end
-    if asked then call.asked = call.asked + 1 end
-    client.counters.retries = client.counters.retries + 1
-    time.sleep(pause)
-  end
+  local stream, repeatable = request.stream, request.repeatable
+  local call = {
+    op = "kubernetes." .. op, target = client.server .. path, asked = 0, attempts = request.attempts,
+    repeatable = repeatable or repeatable == nil and method == "GET",
+    method = method, path = path, query = M.query(request.query), body = request.body, headers = headers_of(request),
+    timeout = request.timeout or client.patience.timeout or TIMEOUT,
+    stream = stream, idle_timeout = stream and request.idle_timeout or nil,
+    max_body = not stream and (request.max_body or MAX_BODY) or nil,
+  }
+  local answer, err = client.service:send(call) ---@type any, KubernetesErr?
+  if not answer then return nil, err end
+  if stream then return answer end
+  if request.raw then return answer.body end
+  local object
+  object, err = M.decode(answer.body, request)
+  if not object then err.op, err.target = call.op, call.target end
+  return object, err
 end
 
 return M

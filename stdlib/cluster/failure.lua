@@ -1,16 +1,12 @@
 -- Refusals of the API server as errors: what a Status object says, in words that name what to do about it.
-local errors, json, text = require "errors", require "json", require "base.text"
+local api, errors, json, text = require "base.api", require "errors", require "json", require "base.text"
 local kinds = require "cluster.kinds"
 
 local M = {}
 
 local MESSAGE_MAX <const>, CAUSES_MAX <const> = 600, 20
 
-local CODES <const> = {
-  [400] = "invalid", [401] = "unauthorized", [403] = "denied", [404] = "not_found", [405] = "unsupported",
-  [406] = "unsupported", [409] = "conflict", [410] = "conflict", [413] = "too_large", [415] = "unsupported",
-  [422] = "invalid", [429] = "rate_limited",
-}
+local CODES <const> = { [410] = "conflict" } -- where they differ from other services
 
 ---@class KubernetesErr: Err
 ---@field status integer HTTP status, or the code of a Status in a watch
@@ -114,7 +110,7 @@ function M.of_status(status, code, call)
   local fields = {
     op = call.op, target = call.target, status = code, reason = word(status.reason), causes = causes_of(status),
   }
-  local kind = CODES[code] or "status"
+  local kind = api.code(code, CODES)
   local message
   if code == 403 then
     message = said and denied(said, fields)
@@ -136,14 +132,6 @@ function M.of_status(status, code, call)
   return errors.new(kind, message, fields)
 end
 
----How long an answer asks us to wait, by its header.
----@param answer HttpAnswer
----@return Seconds?
-function M.asked(answer)
-  local wait = answer.headers["retry-after"]
-  return wait and wait:find("^%d+$") and #wait < 6 and tonumber(wait) or nil
-end
-
 ---The error of an answer that is not 2xx; its body must be there.
 ---@param answer HttpAnswer
 ---@param body string?
@@ -156,7 +144,7 @@ function M.of_answer(answer, body, call)
     status = { message = said and answer.status >= 400 and ("the cluster answered %d: %s"):format(answer.status, said) }
   end
   local err = M.of_status(status, answer.status, call)
-  err.retry_after = M.asked(answer) or err.retry_after
+  err.retry_after = api.asked(answer) or err.retry_after
   return err
 end
 

@@ -4,8 +4,8 @@
 -- socket (GET /version; where a proxy shuts that, GET /_ping) and again when the engine went away or says that it is
 -- another one now. Rules: the Docker Engine API's notes on versions; a path without a version would mean the engine's
 -- newest.
-local errors, http, json, log = require "errors", require "http", require "json", require "log"
-local text = require "base.text"
+local api, errors, json, log = require "base.api", require "errors", require "json", require "log"
+local network, text = require "base.network", require "base.text"
 
 local M = {}
 
@@ -16,17 +16,11 @@ local TIMEOUT <const>, LOOK <const> = 60, 10 -- seconds
 M.SOCKET = "/var/run/docker.sock"
 
 local versions = {} ---@type table<string, {version: string, newest: integer[]}> by socket
+local engines = {} ---@type table<string, Api> by socket
 
----@class DockerCall
----@field method string
+---@class DockerCall: ApiCall
 ---@field path string Without the version.
----@field body (table|string)?
----@field body_file string?
----@field headers table?
----@field timeout Seconds? 60
----@field stream boolean?
----@field max_body integer?
----@field since string? "1.42": spoken instead of ours by engines that know it, for what this call asks for
+---@field since? string "1.42": spoken instead of ours by engines that know it, for what this call asks for.
 
 local function number(version)
   local major, minor = tostring(version):match("^v?(%d+)%.(%d+)$")
@@ -68,15 +62,46 @@ local function unreachable(socket, err)
   return errors.new(err.code, words, { op = "docker", target = socket, cause = err })
 end
 
+-- The engine's own words for a refusal.
+local function words_of(body, raw)
+  return log.redact(text.clean(tostring(type(body) == "table" and body.message or raw), 500))
+end
+
+local renewed, spoken -- below
+
+-- The service behind a socket. Nothing is tried again: an engine is on this machine, and answers or is down.
+local function engine(socket)
+  engines[socket] = engines[socket] or api.open {
+    name = "the docker engine", http = { unix = socket, timeout = TIMEOUT },
+    options = function(call) return spoken(socket, call) end,
+    renew = function(answer, options, call) return renewed(socket, answer, options, call) end,
+    on_error = function(err)
+      versions[socket] = nil -- it may come back as another one
+      return unreachable(socket, err)
+    end,
+  }
+  return engines[socket]
+end
+
 ---The engine's own words for a refusal.
 ---@async
 ---@param answer HttpAnswer
 ---@return string
 function M.words(answer)
-  local body = answer.body or answer:read(65536) or ""
-  local decoded = json.decode(body)
-  local said = type(decoded) == "table" and decoded.message or body
-  return log.redact(text.clean(tostring(said), 500))
+  local body = api.body(answer)
+  return words_of(json.decode(body), body)
+end
+
+---The error of an answer that refuses. An engine's 500 says anything from a port that is taken to a registry that is
+---out of reach: there its words tell the code.
+---@async
+---@param answer HttpAnswer
+---@param path string
+---@return Err
+function M.failure(answer, path)
+  local code, words = api.code(answer.status), M.words(answer)
+  if code == "status" then code = network.code(words) or "failed" end
+  return errors.new(code, words, { op = "docker", target = path:match("^[^?]*"), status = answer.status })
 end
 
 -- The error of who answers for the engine, that it cannot be asked now.
@@ -88,14 +113,17 @@ end
 
 -- Asks the engine what it speaks.
 local function ask(socket)
-  local answer, err = http.get("http://docker/version", { unix = socket, timeout = LOOK, max_body = 1 << 20 })
-  if not answer then return nil, unreachable(socket, err) end
+  local function get(path)
+    return engine(socket):send { url = "http://docker" .. path, options = {}, timeout = LOOK }
+  end
+  local answer, err = get("/version")
+  if not answer then return nil, err end
   local about = answer.status == 200 and json.decode(answer.body or "")
   local newest, oldest
   if type(about) == "table" then newest, oldest = about.ApiVersion, about.MinAPIVersion end
   if not number(newest) and not errors.passing(answer.status) then
-    answer, err = http.get("http://docker/_ping", { unix = socket, timeout = LOOK })
-    if not answer then return nil, unreachable(socket, err) end
+    answer, err = get("/_ping")
+    if not answer then return nil, err end
     newest, oldest = answer.headers["api-version"], nil
   end
   if not number(newest) and errors.passing(answer.status) then return shut(socket, answer) end
@@ -122,42 +150,33 @@ function M.version(socket)
   return versions[socket].version
 end
 
-local function send(socket, version, call)
-  local since, known = call.since and number(call.since), versions[socket]
-  if since and known and not below(known.newest, since) and below(number(version), since) then version = call.since end
-  return http.request {
-    method = call.method, url = ("http://docker/v%s%s"):format(version, call.path), unix = socket, body = call.body,
-    body_file = call.body_file, headers = call.headers, timeout = call.timeout or TIMEOUT, stream = call.stream,
-    max_body = call.max_body,
-  }
+-- Where a call goes, by the version that it is to be made in.
+function spoken(socket, call)
+  local version, err = M.version(socket)
+  if not version then return nil, err end
+  local since, newest = call.since and number(call.since), versions[socket].newest
+  if since and not below(newest, since) and below(number(version), since) then version = call.since end
+  return { base = "http://docker/v" .. version }
 end
 
----One call. Any status is an answer; of a refusal `M.words` tells why.
+-- An engine that was exchanged while we were running refuses the version before it looks at anything else.
+function renewed(socket, answer, options, call)
+  if answer.status ~= 400 then return nil end
+  local known, now = versions[socket], ask(socket)
+  if not now or known and now.version == known.version then return nil end
+  versions[socket] = now
+  local other = spoken(socket, call)
+  return other and other.base ~= options.base and other or nil
+end
+
+---One call. Any status is an answer; of a refusal `M.failure` makes an error.
 ---@async
 ---@param socket string
 ---@param call DockerCall
 ---@return HttpAnswer? answer
 ---@return Err? err
 ---@return_overload nil, Err
-function M.request(socket, call)
-  local version, err = M.version(socket)
-  if not version then return nil, err end
-  local answer
-  answer, err = send(socket, version, call)
-  if not answer then
-    versions[socket] = nil -- it may come back as another one
-    return nil, unreachable(socket, err)
-  end
-  if answer.status ~= 400 then return answer end
-  -- An engine that was exchanged while we were running refuses the version before it looks at anything else.
-  local now = ask(socket)
-  if not now or now.version == version then return answer end
-  answer:close()
-  versions[socket] = now
-  answer, err = send(socket, now.version, call)
-  if not answer then return nil, unreachable(socket, err) end
-  return answer
-end
+function M.request(socket, call) return engine(socket):send(call) end
 
 ---Tells whether an engine answers.
 ---@async

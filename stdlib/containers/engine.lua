@@ -13,10 +13,6 @@ Engine.__index = Engine
 ---@return DockerEngine
 function M.open(socket) return setmetatable({ socket = socket }, Engine) end
 
-local CODES <const> = {
-  [400] = "invalid", [401] = "unauthorized", [403] = "denied", [404] = "not_found", [409] = "conflict",
-}
-
 ---One call. Statuses below 400 are answers, the others errors.
 ---@async
 ---@param method string
@@ -34,10 +30,7 @@ function Engine:call(method, path, body, options)
   })
   if not answer then return nil, err end
   if answer.status < 400 then return answer end
-  -- Its 500 says anything from a port that is taken to a registry that is out of reach.
-  local words = api.words(answer)
-  return errors.fail(CODES[answer.status] or network.code(words) or "failed", words,
-    { op = "docker", target = path:match("^[^?]*"), status = answer.status })
+  return nil, api.failure(answer, path)
 end
 
 ---The containers that carry labels, running or not.

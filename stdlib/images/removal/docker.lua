@@ -18,8 +18,7 @@ local function call(socket, method, path, since)
   })
   if not answer then return nil, err end
   if answer.status < 300 then return answer:json() end
-  local code = answer.status == 404 and "not_found" or answer.status == 409 and "conflict" or "failed"
-  return errors.fail(code, api.words(answer), { op = "docker", target = path:match("^[^?]*") })
+  return nil, api.failure(answer, path)
 end
 
 -- The names of a list that are names.
