@@ -4,10 +4,10 @@
 -- least a second apart, and when GitHub says "enough" by any of its headers everybody waits. Source: GitHub's
 -- "best practices" and "rate limits" pages, as summed up in the comments below.
 
+local api = require "base.api"
 local budget = require "base.budget"
 local errors = require "errors"
 local hash = require "hash"
-local http = require "http"
 local json = require "json"
 local log = require "log"
 local text = require "base.text"
@@ -26,6 +26,7 @@ local MUTATION_GAP = 1
 ---@field id string Of the API and who asks.
 ---@field private token string?
 ---@field private share Budget
+---@field private service Api
 ---@field remaining integer? requests left in this hour
 ---@field limit integer?
 ---@field reset_in Seconds? from the last answer
@@ -37,32 +38,14 @@ Account.__index = Account
 
 local accounts = setmetatable({}, { __mode = "v" })
 
----Returns the account of an API address and a token, the same one for all who ask.
----@param api string
----@param token string?
----@param ca string?
----@return GitHubAccount
-function M.account(api, token, ca)
-  local id = api .. " " .. (token and hash.sha256(token):sub(1, 16) or "anonymous")
-  local account = accounts[id]
-  if not account then
-    account = setmetatable({ api = api, token = token, ca = ca, id = id,
-      share = budget.new("github " .. api, 1),
-      strikes = 0, mutated_at = -math.huge, warned = false }, Account)
-    accounts[id] = account
-  end
-  return account
-end
-
 local function number(headers, name)
   local value = headers[name]
   return value and value:match "^%d+$" and #value < 16 and tonumber(value) or nil
 end
 
 -- What GitHub itself says went wrong, made safe to show.
-local function message_of(response)
-  local body = #response.body < 65536 and json.decode(response.body)
-  if type(body) ~= "table" or type(body.message) ~= "string" then return nil end
+local function words_of(body, raw)
+  if #raw >= 65536 or type(body) ~= "table" or type(body.message) ~= "string" then return nil end
   local said = body.message
   for _, fault in ipairs(type(body.errors) == "table" and body.errors or {}) do
     if type(fault) == "string" then
@@ -110,9 +93,7 @@ function Account:note(response, said)
   return wait and self.share:hold(wait)
 end
 
-local CODES = { [401] = "unauthorized", [403] = "denied", [404] = "not_found", [409] = "conflict",
-  [410] = "unsupported",
-  [422] = "invalid" }
+local CODES = { [410] = "unsupported" } -- where they differ from other services'
 
 local PLAIN = {
   [401] = "the token is not accepted",
@@ -127,10 +108,10 @@ local function repository_of(path) return path:match "/repos/([^/?]+/[^/?]+)" en
 ---An answer that is not the wanted one, as an error.
 ---@private
 function Account:failure(op, target, response)
-  local said = message_of(response)
+  local said = self.service:said(response)
   local held = self:note(response, said)
   local status = response.status
-  local code = held and "rate_limited" or CODES[status] or "status"
+  local code = held and "rate_limited" or api.code(status, CODES)
   local wanted = response.headers["x-accepted-github-permissions"]
   local message = ("%s (HTTP %d)%s"):format(
     held and ("GitHub asks for %.0f s of silence"):format(held) or PLAIN[status] or "GitHub refused",
@@ -149,13 +130,56 @@ local function origin_of(address)
   return address:match "^https?://[^/]+"
 end
 
--- Sends one request, following redirects inside of the API's own origin.
-local function send(self, op, method, address, headers, body)
+-- GitHub's server as an account asks it: once, for whoever asks again is the next poll or a step that is repeated.
+local function service_of(account)
+  local share = account.share
+  return api.open {
+    name = "GitHub", words = words_of, budget = share, queue = 120,
+    http = {
+      redirects = 0, timeout = 30, connect_timeout = 10, max_body = 8 * 1024 * 1024, ca = account.ca,
+      auth = account.token and { bearer = account.token } or nil,
+      headers = {
+        ["Accept"] = "application/vnd.github+json", ["X-GitHub-Api-Version"] = M.VERSION, ["User-Agent"] = AGENT,
+      },
+    },
+    before = function(call)
+      if call.method == "GET" then return end
+      local gap = account.mutated_at + MUTATION_GAP - time.monotonic()
+      if gap > 0 then time.sleep(gap) end
+      account.mutated_at = time.monotonic()
+    end,
+    on_error = function(err, call)
+      share:failed(err, 60, call.part)
+      return errors.new(err.code, err.message, { op = call.op, target = call.target, cause = err })
+    end,
+  }
+end
+
+---Returns the account of an API address and a token, the same one for all who ask.
+---@param address string
+---@param token? string
+---@param ca? string
+---@return GitHubAccount
+function M.account(address, token, ca)
+  local id = address .. " " .. (token and hash.sha256(token):sub(1, 16) or "anonymous")
+  local account = accounts[id]
+  if not account then
+    account = setmetatable({
+      api = address, token = token, ca = ca, id = id, share = budget.new("github " .. address, 1),
+      strikes = 0, mutated_at = -math.huge, warned = false,
+    }, Account)
+    account.service = service_of(account)
+    accounts[id] = account
+  end
+  return account
+end
+
+-- Sends one request, following redirects inside of the API's own origin, whatever the method.
+local function send(self, request, address)
   for _ = 0, MAX_HOPS do
-    local response, err = http.request {
-      method = method, url = address, headers = headers, body = body, redirects = 0, timeout = 30,
-      connect_timeout = 10,
-      max_body = 8 * 1024 * 1024, ca = self.ca, auth = self.token and { bearer = self.token } or nil,
+    local response, err = self.service:send {
+      op = request.op, target = request.path, part = repository_of(request.path), method = request.method,
+      url = address, body = request.body, headers = { ["If-None-Match"] = request.etag },
     }
     if not response then return nil, err end
     local status = response.status
@@ -165,11 +189,11 @@ local function send(self, op, method, address, headers, body)
     local location = response.headers.location or ""
     if location:find "^/[^/]" then location = origin_of(address) .. location end
     if location:find "[%c%s]" or origin_of(location) ~= origin_of(address) then
-      return errors.fail("redirect", "GitHub redirects away from its API", { op = op, target = address })
+      return errors.fail("redirect", "GitHub redirects away from its API", { op = request.op, target = address })
     end
     address = location
   end
-  return errors.fail("redirect", "too many redirects", { op = op, target = address })
+  return errors.fail("redirect", "too many redirects", { op = request.op, target = address })
 end
 
 ---@class GitHubRequest
@@ -186,34 +210,16 @@ end
 ---@return table? response with .data (decoded body)
 ---@return Err|string err the error, or where the answer came from in the end
 function Account:request(request)
-  local op, method = request.op, request.method
+  local op = request.op
   local address = request.path:sub(1, 1) == "/" and self.api .. request.path or request.path
   if origin_of(address) ~= origin_of(self.api) then
     return errors.fail("redirect", "GitHub links away from its API", { op = op, target = request.path })
   end
-  local headers = {
-    ["Accept"] = "application/vnd.github+json", ["X-GitHub-Api-Version"] = M.VERSION, ["User-Agent"] = AGENT,
-    ["If-None-Match"] = request.etag,
-  }
-  local body
-  if request.body then
-    body = json.encode(request.body)
-    headers["Content-Type"] = "application/json"
-  end
-  local slot <close>, refused = self.share:enter(120, repository_of(request.path))
-  if not slot then
-    refused.op, refused.target = op, request.path
-    return nil, refused
-  end
-  if method ~= "GET" then
-    local gap = self.mutated_at + MUTATION_GAP - time.monotonic()
-    if gap > 0 then time.sleep(gap) end
-    self.mutated_at = time.monotonic()
-  end
-  local response, final = send(self, op, method, address, headers, body)
+  local response, final = send(self, request, address)
   if not response then
-    self.share:failed(final, 60, repository_of(request.path))
-    return nil, errors.new(final.code, final.message, { op = op, target = request.path, cause = final })
+    final.op, final.target = op, request.path
+    if final.code == "redirect" then self.share:failed(final, 60, repository_of(request.path)) end
+    return nil, final
   end
   if not request.ok[response.status] then return self:failure(op, request.path, response) end
   self.share:succeeded(repository_of(request.path))
