@@ -213,25 +213,28 @@ static int l_rows(lua_State *L)
     struct handle *self = self_open(L);
     struct err e;
     sqlite3_stmt *stmt = start(L, self, "db:rows(sql, ...)", &e);
-    int columns, names, step;
+    int columns, names = 0, result, step;
     lua_Integer n = 0;
 
     if (!stmt)
         return fail(L, self, &e, "store.rows");
     columns = sqlite3_column_count(stmt);
-    names = push_names(L, stmt, columns);
     lua_newtable(L);
+    result = lua_gettop(L);
     while ((step = store_step(self->store, &e)) == SQLITE_ROW) {
         if (n >= self->max_rows) {
             err_set(&e, ERR_TOO_LARGE, "more than %lld rows", (long long)self->max_rows);
             return fail(L, self, &e, "store.rows");
         }
+        if (n == 0) /* without rows nobody needs them */
+            names = push_names(L, stmt, columns);
         if (!push_row(L, stmt, names, columns)) {
             err_set(&e, ERR_MEMORY, "no memory");
             return fail(L, self, &e, "store.rows");
         }
-        lua_rawseti(L, -2, ++n);
+        lua_rawseti(L, result, ++n);
     }
+    lua_settop(L, result);
     return step ? 1 : fail(L, self, &e, "store.rows");
 }
 

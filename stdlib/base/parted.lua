@@ -12,11 +12,11 @@ local FULL <const> = 512 -- fields of a part, on average
 local COUNT <const>, PARTS <const>, HALF <const> = -1, -2, -3
 
 local function part_of(t, name)
-  local half = rawget(t, HALF)
-  if half == nil then return nil end -- nothing was put in yet
-  local hash = sys.hash(name)
+  local parts = rawget(t, PARTS)
+  if not parts or parts == 1 then return rawget(t, 1) end -- nil: nothing was put in yet
+  local hash, half = sys.hash(name), rawget(t, HALF)
   local i = hash & (2 * half - 1)
-  if i >= rawget(t, PARTS) then i = hash & (half - 1) end
+  if i >= parts then i = hash & (half - 1) end
   return rawget(t, i + 1)
 end
 

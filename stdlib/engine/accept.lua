@@ -10,10 +10,22 @@ local MAX_SILENT <const> = 1000 -- subjects of a policy that are remembered when
 local PIECE <const> = 100       -- decisions in one transaction
 local FULL <const> = 2000       -- written since the journal forgot some
 
+local function key_of(app, environment, policy) return app .. "/" .. environment .. "/" .. policy end
+
+---What a policy said of each subject last, as far as this host has asked it.
+---@param units table<string, table> See record.
+---@param place Place
+---@param policy string
+---@return table<string, Decision>? by_subject
+function M.said(units, place, policy)
+  local unit = units[key_of(place.app.name, place.environment, policy)]
+  return unit and unit.said
+end
+
 -- What a policy said of each subject last; after a restart as the journal has it.
 local function unit_of(journal, judgement, units)
   local app, environment, name = judgement.app, judgement.environment, judgement.policy.name
-  local key = app .. "/" .. environment .. "/" .. name
+  local key = key_of(app, environment, name)
   local unit = units[key]
   if unit then return unit end
   local said = {}

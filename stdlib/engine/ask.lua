@@ -31,9 +31,10 @@ end
 ---@async
 ---@param place Place
 ---@param compiled Policy
+---@param before? table<string, Decision> What it said the last time, by subject.
 ---@return Answer answer
-function M.ask(place, compiled)
-  local said = sayings.new()
+function M.ask(place, compiled, before)
+  local said = sayings.new(before)
   local change, reason = policy.ask(compiled, place, WATCH_TIMEOUT, said)
   local answer = { refusals = said:list() }
   if change then

@@ -57,7 +57,8 @@ local function decide(engine, place, compiled)
   if not journal:watch(place.app.name, place.environment, judge.kind_of(place, compiled)) then
     found, problem = adopt(engine, place, compiled)
   end
-  local answer = found == nil and ask.failed(problem) or ask.ask(place, compiled)
+  local before = accept.said(engine.said, place, compiled.name)
+  local answer = found == nil and ask.failed(problem) or ask.ask(place, compiled, before)
   if answer.err and (engine.stopping or answer.err.code == "cancelled") then return nil end
   local judgement = judge.judge(answer, judge.memory(journal, place, compiled, answer, {
     adopted = found or nil, missing = engine:app_state(place.app.name).held,

@@ -4,12 +4,11 @@
 -- bounded here, before anything is compared, written or told; what is left out is counted.
 local log = require "log"
 
----@class Saying: Decision
----@field reasons string[]
-
 ---@class Sayings
----@field private order? Saying[] Nothing was said: most questions end without.
----@field private by_subject table<string, Saying>
+---@field private order? Decision[] Nothing was said: most questions end without.
+---@field private by_subject table<string, Decision>
+---@field private joined? table<Decision, string[]> The reasons of those that have several.
+---@field private before? table<string, Decision> What was said when it was asked before.
 ---@field private alarms integer
 ---@field private left_out integer
 local Sayings = { alarms = 0, left_out = 0 }
@@ -25,27 +24,43 @@ M.OTHERS = "(others)" -- the subject of what is only counted
 local MAX_SUBJECT <const> = 300 -- bytes
 local MAX_REASONS <const> = 4   -- that are told of one subject
 
+---@param before? table<string, Decision> What the policy said when it was asked before, by subject: who says the same
+--- again is not looked for, which costs more than all the rest.
 ---@return Sayings
-function M.new() return setmetatable({}, Sayings) end
+function M.new(before) return setmetatable({ before = before }, Sayings) end
 
 ---A text as it is kept: without secrets, and so many bytes long. No character and no secret is cut in two.
 ---@param text string
 ---@param most integer
 ---@return string
 function M.kept(text, most)
-  text = log.redact(text:sub(1, 4 * most))
+  text = log.redact(#text > 4 * most and text:sub(1, 4 * most) or text)
   if #text <= most then return text end
   local last = most
   while last > 0 and (text:byte(last + 1) & 0xC0) == 0x80 do last = last - 1 end
   return text:sub(1, last)
 end
 
--- What is said again of a subject joins what was said before: two decisions that take turns would both be news forever.
-local function join(known, reason)
-  for _, r in ipairs(known.reasons) do
+-- What is said again of a subject joins what was said first: two decisions that take turns would both be news forever.
+local function join(self, known, reason)
+  self.joined = self.joined or {}
+  local reasons = self.joined[known] or { known.reason }
+  self.joined[known] = reasons
+  for _, r in ipairs(reasons) do
     if r == reason then return end
   end
-  if #known.reasons < MAX_REASONS then table.insert(known.reasons, reason) end
+  if #reasons == MAX_REASONS then return end
+  reasons[#reasons + 1] = reason
+  known.reason = M.kept(table.concat(reasons, "; "), M.MAX_REASON)
+end
+
+-- Where a policy said something: as before, when it said the same then.
+local function place_of(self, subject, reason, alarm, line_of)
+  local before = self.before and self.before[subject]
+  if before and before.reason == reason and before.alarm == alarm and before.line then
+    return before.file, before.line
+  end
+  return line_of()
 end
 
 -- Whether there is no room for one more subject.
@@ -70,31 +85,25 @@ function Sayings:add(subject, reason, alarm, line_of)
     return
   end
   reason = M.kept(reason, M.MAX_REASON)
-  if known and (known.alarm or not alarm) then return join(known, reason) end
-  local file, line = line_of()
+  if known and (known.alarm or not alarm) then return join(self, known, reason) end
   if known then
-    known.alarm, known.file, known.line = true, file, line
-    return join(known, reason)
+    known.alarm, known.file, known.line = true, line_of()
+    return join(self, known, reason)
   end
-  known = { subject = subject, reasons = { reason }, file = file, line = line, alarm = alarm } --[[@as Saying]]
+  local file, line = place_of(self, subject, reason, alarm, line_of)
+  known = { subject = subject, verdict = "refused", reason = reason, file = file, line = line } --[[@as Decision]]
+  if alarm then known.alarm = true end
   if alarm then self.alarms = self.alarms + 1 end
   self.order[#self.order + 1], self.by_subject[subject] = known, known
 end
 
 ---@return Decision[] decisions In the order in which their subjects came up.
 function Sayings:list()
-  local list = {}
-  if not self.order then return list end
-  for i, d in ipairs(self.order) do
-    list[i] = {
-      subject = d.subject, verdict = "refused", file = d.file, line = d.line, alarm = d.alarm,
-      reason = M.kept(table.concat(d.reasons, "; "), M.MAX_REASON),
-    }
-  end
+  local list = self.order or {}
   if self.left_out > 0 then
     list[#list + 1] = {
       subject = M.OTHERS, verdict = "refused",
-      reason = ("%d more were refused; the first %d are kept"):format(self.left_out, #self.order),
+      reason = ("%d more were refused; the first %d are kept"):format(self.left_out, #list),
     }
   end
   return list

@@ -110,10 +110,10 @@ function Place:tags()
     local k = known[tag.name]
     local old = k ~= nil and k.first_sight and not (last and above(tag.name, last))
     local list = old and before or since
-    list[#list + 1] = {
-      name = tag.name, commit = tag.commit, was = k and k.commit ~= tag.commit and k.commit or nil, old = old,
-      passed = not old and back and k and passed(tag.name, k.at, back) or nil,
-    }
+    local seen = { name = tag.name, commit = tag.commit, old = old }
+    if k and k.commit ~= tag.commit then seen.was = k.commit end
+    if k and back and not old then seen.passed = passed(tag.name, k.at, back) end
+    list[#list + 1] = seen
   end
   for _, tag in ipairs(before) do since[#since + 1] = tag end
   return since
