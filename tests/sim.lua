@@ -222,7 +222,7 @@ function M.host(sim, state, options)
   }
   for name, value in pairs(options and options.engine or {}) do how[name] = value end
   local engine = assert(require("engine").open(how))
-  engine.look_every = 0 -- as often, without the time between
+  engine.looks.every = 0 -- as often, without the time between
   return engine
 end
 

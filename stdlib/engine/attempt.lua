@@ -196,11 +196,16 @@ function Attempt:finish(state, err, started) M.finish(self.engine, self.place, s
 -- The policy's task: its result is whether the policy did its work.
 local function perform(self, compiled, edition)
   local engine = self.engine
+  local function stopping() return engine.stopping end
   self.steps = steps.new {
     journal = engine.journal, run = self.row.id, edition = edition, emit = self.emit, turn = self,
-    stopping = function() return engine.stopping end, acting = function() return engine:acting() end,
+    stopping = stopping, acting = function() return engine.lead:acting() end,
   }
-  local run = run_words.new(self.row, self.place, self.steps, engine.world, self:hooks())
+  local run = run_words.new(self.row, self.place, {
+    steps = self.steps, world = engine.world, journal = engine.journal, lead = engine.lead, hooks = self:hooks(),
+    patience = engine.patience, stopping = stopping,
+    released = function(release) engine:released(self.place, release) end,
+  })
   local ok, err = xpcall(run_words.execute, policy.raised, compiled, run)
   local over = self.verdict and self.verdict.err or self.steps.over
   if over then error(over, 0) end -- also when the policy swallowed it

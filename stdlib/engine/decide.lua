@@ -2,8 +2,9 @@
 --
 -- ask: policy -> answer (ask.lua); judge: answer and memory -> judgement (judge.lua); accept: judgement -> journal
 -- (accept.lua). The first two change nothing.
-local accept, ask, first, judge, time = require "engine.accept", require "engine.ask", require "engine.first",
-  require "engine.judge", require "time"
+local accept, ask, first, judge = require "engine.accept", require "engine.ask", require "engine.first",
+  require "engine.judge"
+local task, time = require "task", require "time"
 
 local M = {}
 
@@ -82,9 +83,8 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.decide(engine, place, compiled)
-  return engine:alone(("decide %s %s"):format(place.app.name, place.environment), function()
-    return decide(engine, place, compiled)
-  end)
+  local _ <close> = task.lock(engine, ("decide %s %s"):format(place.app.name, place.environment))
+  return decide(engine, place, compiled)
 end
 
 return M

@@ -82,7 +82,7 @@ function M.adopt(engine, place, with_version)
   -- A release's number or a generation beside it was written by a host like this one. This one came later.
   local numbered = math.type(running.release) == "integer" and running.release > 0
   local theirs = math.type(running.generation) == "integer" and running.generation > 0 and running.generation or nil
-  if theirs then engine:rise(theirs + 1) end
+  if theirs then engine.lead:rise(theirs + 1) end
   engine.journal:adopt {
     app = place.app.name, environment = place.environment, version = running.version, commit = running.commit,
     digest = running.digest, image = running.image, inherited = theirs ~= nil or numbered, number = running.release,

@@ -11,9 +11,26 @@ M.LOOKS = 3
 M.EVERY = 10 -- seconds
 local SHORT <const> = 1 -- seconds: less than that is waited for in place
 
+---@class Health
+---@field every Seconds Between two looks.
+---@field in_place boolean Looks are waited for where they are asked for: nobody comes back later.
+---@field private looking table<string, true> Places of which somebody looks again soon.
+---@field private look_again fun(at: Place) Asks whoever acts on what a look finds.
+---@field private ended Signal
+local Health = {}
+Health.__index = Health
+
+---@param parts {look_again: fun(at: Place), ended: Signal} ended: wakes who waits when the host stops.
+---@return Health
+function M.new(parts)
+  return setmetatable({
+    every = M.EVERY, in_place = false, looking = {}, look_again = parts.look_again, ended = parts.ended,
+  }, Health)
+end
+
 -- One look: the target's own word, then one round of the checks. nil: nobody can tell, or it is somebody else's.
-local function look(engine, at, release)
-  local target, err = engine.world.target(require("targets").about(at.config, release))
+local function look(at, release)
+  local target, err = at.world.target(require("targets").about(at.config, release))
   if not target then return nil, err end
   local running
   running, err = target:current()
@@ -26,7 +43,7 @@ local function look(engine, at, release)
   end
   if #at.config.verify == 0 then return true end
   local ok
-  ok, err = engine.world.verify(at.config.verify, {
+  ok, err = at.world.verify(at.config.verify, {
     app = at.app.name, environment = at.environment, version = release.version, commit = release.commit,
     digest = release.digest, within = 5,
   })
@@ -34,31 +51,27 @@ local function look(engine, at, release)
 end
 
 -- The next look does not wait for the next poll.
-local function again(engine, at)
+local function again(self, at)
   local key = at.app.name .. "/" .. at.environment
-  if engine.looking[key] then return end
-  engine.looking[key] = true
+  if self.looking[key] then return end
+  self.looking[key] = true
   task.start({ name = "look " .. key, detached = true }, function()
-    local _ <close> = task.defer(function() engine.looking[key] = nil end)
-    engine.ended:wait(engine.look_every)
-    engine.looking[key] = nil
-    local app = not engine.draining and engine.config.apps[at.app.name]
-    if app and app.environments[at.environment] then
-      engine:ask_rollback(engine:place(at.app.name, at.environment))
-    end
+    local _ <close> = task.defer(function() self.looking[key] = nil end)
+    self.ended:wait(self.every)
+    self.looking[key] = nil
+    self.look_again(at)
   end)
 end
 
 ---Judges the release that runs at a place.
 ---@async
----@param engine table
 ---@param at Place
 ---@param release table
 ---@return boolean? well false: unhealthy; nil: not known, or not yet.
 ---@return Err? err What the last look found.
 ---@return_overload nil, Err
-function M.judge(engine, at, release)
-  local state = engine:app_state(at.app.name)
+function Health:judge(at, release)
+  local state = at.seen
   state.looks = state.looks or {}
   local seen = state.looks[at.environment]
   if not seen or seen.release ~= release.id then
@@ -66,16 +79,16 @@ function M.judge(engine, at, release)
     state.looks[at.environment] = seen
   end
   while true do
-    local well, err = look(engine, at, release)
-    local now, every = time.monotonic(), engine.look_every
+    local well, err = look(at, release)
+    local now, every = time.monotonic(), self.every
     if well ~= false then
       seen.bad, seen.at = 0, -math.huge
       return well, err
     end
     if now - seen.at >= every * 0.9 then seen.bad, seen.at = seen.bad + 1, now end
     if seen.bad >= M.LOOKS then return false, err end
-    if not engine.once_only and every >= SHORT then
-      again(engine, at)
+    if not self.in_place and every >= SHORT then
+      again(self, at)
       return nil, errors.new("unhealthy", ("%s, in %d of %d looks"):format(err.message, seen.bad, M.LOOKS))
     end
     time.sleep(every)

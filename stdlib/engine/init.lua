@@ -1,8 +1,9 @@
 -- The engine: apps, their policies and lanes, and what people ask of them. It decides nothing: policies do.
 local errors, fs, journal, log, poller, policy, sys, task, time = require "errors", require "fs", require "journal",
   require "log", require "engine.poller", require "policy.load", require "base.sys", require "task", require "time"
-local acts, images, lane, reporter, sources = require "engine.acts", require "engine.images", require "engine.lane",
-  require "tell.reporter", require "engine.sources"
+local acts, images, lane, lead = require "engine.acts", require "engine.images", require "engine.lane",
+  require "engine.lead"
+local reporter, sources = require "tell.reporter", require "engine.sources"
 local decide, health, outages, suspension = require "engine.decide", require "engine.health", require "engine.outages",
   require "engine.suspension"
 local place, view, world = require "policy.place", require "journal.view", require "engine.world"
@@ -14,9 +15,8 @@ local M = {}
 ---@field load fun(): Config?, Fault[]?
 ---@field on_event fun(event: Event)
 ---@field happened Happened
----@field app_states table<string, table> What polling knows of each app.
+---@field app_states table<string, Seen> What polling knows of each app.
 ---@field lanes table<string, Lane>
----@field locks table<string, Signal>
 ---@field said table<string, any>
 ---@field patience Seconds That a run waits for a target out of reach before it is tried again later.
 ---@field idle Signal
@@ -35,18 +35,15 @@ local M = {}
 ---@field policies table<string, Policy>
 ---@field state string The state folder.
 ---@field world World
----@field host string Who this host is, for people and for annotations.
----@field generation integer Rises with every host that works on this state or holds the lease: what it writes outside
---- bears it, and a target refuses a lower one than it has seen.
+---@field lead Lead Whether this host may act.
+---@field looks Health
+---@field reporter Reporter
+---@field new_place fun(app: AppConfig, environment: EnvironmentConfig, seen: Seen): Place
 ---@field draining boolean No new runs and polls.
 ---@field stopping boolean What still runs is being parked.
----@field fence? fun(): boolean Whether this host may act now, when that may end.
 ---@field leader? fun(): LeaderStatus With several hosts.
----@field outrank? fun(generation: integer): integer? Raises this host's generation to at least that, if it leads.
 ---@field before_close? fun() The journal's last moment.
 ---@field unfinished? boolean Some run did not end when run() did.
----@field lost? Err Why it must not act any more: another host does.
----@field tellers table<table, true> Tasks that tell the outside of runs.
 ---@field follow? fun(before: Config, config: Config): string[] Brings what lies outside of the engine to a new
 --- configuration; tells what was done.
 local Engine = {}
@@ -121,15 +118,14 @@ function M.open(options)
     return nil, err
   end
   local host = options.host or sys.hostname()
-  local taken, generation = pcall(book.take_turn, book, host, options.generation)
+  local taken, problem = pcall(book.take_turn, book, host, options.generation)
   if not taken then
     book:close()
     lock:close()
-    return nil, errors.wrap(generation)
+    return nil, errors.wrap(problem)
   end
   local self = setmetatable({
-    host = host, generation = generation, fence = options.fence, leader = options.leader, outrank = options.outrank,
-    tellers = {},
+    leader = options.leader,
     config = config, load = options.load, on_event = options.on_event or function() end, lock = lock, journal = book,
     policies = policies, suspensions = suspensions, last_end = last_end,
     state = config.state, world = world.of(config, options.world),
@@ -137,11 +133,23 @@ function M.open(options)
     happened = require("engine.happened").new(),
     app_edition = 1, -- another number: other apps
     patience = 300, -- seconds that a run waits for a target out of reach before it is tried again later
-    looking = {}, look_every = health.EVERY, outages = outages.of(book), outage_after = outages.AFTER,
+    outages = outages.of(book), outage_after = outages.AFTER,
     counters = { polls = 0, poll_errors = 0, runs = {} },
     idle = task.signal(), wake = task.signal(), ended = task.signal(), reloaded = task.signal(),
     draining = false, stopping = false, ready = false, started_at = time.now(), loaded_at = time.now(),
   }, Engine)
+  self.lead = lead.new {
+    host = host, journal = book, fence = options.fence, outrank = options.outrank,
+    on_lost = function(why) self:lose(why) end,
+  }
+  self.looks = health.new {
+    ended = self.ended, look_again = function(at) self:ask_rollback_again(at) end,
+  }
+  self.reporter = reporter.new(self.world)
+  self.new_place = place.maker {
+    journal = book, world = self.world, health = self.looks, suspensions = suspensions, state = config.state,
+    poll_soon = function(app) self:poll_soon(app) end,
+  }
   self.repl_env = { engine = self, config = config, apps = config.apps }
   return self
 end
@@ -169,7 +177,7 @@ end
 ---@param what string
 ---@param err any
 function Engine:trouble(what, err)
-  if errors.is(err) and rawget(err, "fenced") then self:abandon(err) end
+  if errors.is(err) and rawget(err, "fenced") then self.lead:lose(err) end
   local text = ("%s: %s"):format(what, tostring(err))
   self:emit { event = "note", level = "error", text = text, error = errors.plain(err) }
 end
@@ -192,7 +200,7 @@ function Engine:place(app, environment)
   local key = app .. "/" .. environment
   if not self.places[key] then
     local config = self.config.apps[app]
-    self.places[key] = place.new(self, config, config.environments[environment])
+    self.places[key] = self.new_place(config, config.environments[environment], self:app_state(app))
   end
   return self.places[key]
 end
@@ -217,25 +225,7 @@ function Engine:tidy()
     local there = app and app.environments[l.place.environment]
     if not there and not l.active and not next(l.runs) then self.lanes[key] = nil end
   end
-  if self.config.keel then require("extensions.keel.looks").tidy(self) end
-end
-
----The repository of an app whose last look worked; raises what it failed with.
----@param app AppConfig
-function Engine:seen_repository(app)
-  local state = self:app_state(app.name)
-  if state.error then error(state.error, 0) end
-  return self.world.repository(app)
-end
-
----Calls fn while nobody else does so under the same key: two environments that need one image build it once.
----@async
----@param key string
----@param fn fun(): any...
----@return any...
-function Engine:alone(key, fn)
-  local _ <close> = task.lock(self, key)
-  return fn()
+  if self.config.keel then require("extensions.keel.looks").tidy(self.world) end
 end
 
 ---A release went out and proved itself: its rollback policy watches it from now on.
@@ -259,32 +249,27 @@ function Engine:ask_rollback(at)
   if not ok and not self.stopping then self:trouble("asking the rollback policy failed", err) end
 end
 
----How the branch came to where it is, for people; nil when it did not move since we know it.
+---The same some time later, when the host and the configuration may be others.
 ---@async
----@param app AppConfig
----@param branch string
----@param commit string
-function Engine:explain(app, branch, commit)
-  local state = self:app_state(app.name)
-  local before = state.previous_head
-  local short = place.short
-  if not before or before == commit then return nil end
-  state.explained = state.explained or {}
-  local known = state.explained[before .. commit]
-  if known then return known end
-  local word = reporter.explain(self, app, before, commit)
-  known = ("%s %s from %s to %s"):format(branch, word, short(before), short(commit))
-  state.explained = { [before .. commit] = known }
-  return known
+---@param at Place
+function Engine:ask_rollback_again(at)
+  local app = not self.draining and self.config.apps[at.app.name]
+  if app and app.environments[at.environment] then self:ask_rollback(self:place(at.app.name, at.environment)) end
 end
 
----Who pushed a commit, when the forge told us.
----@param app AppConfig
----@param commit string
-function Engine:pusher(app, commit)
-  local hub = self:app_state(app.name).hub
-  local event = hub and hub:pushed("refs/heads/" .. app.branch, commit)
-  return event and event.actor
+---Polls an app at once: somebody knows that its source moved.
+---@param name string
+function Engine:poll_soon(name)
+  if not self.config.apps[name] then return end
+  self.hurry[name] = true
+  self.wake:notify()
+end
+
+---Another host acts: no further effect begins, what runs is parked, children end; run() returns the reason.
+---@param err Err
+function Engine:lose(err)
+  self:emit { event = "host", level = "error", text = "stops acting: " .. tostring(err) }
+  self:stop(0)
 end
 
 ---Tells the forge and the channels how a run began or ended.
@@ -295,13 +280,13 @@ end
 ---@param again? integer The run that tries again.
 function Engine:report(at, row, state, err, again)
   if state ~= "running" then images.wake(self) end
-  reporter.report(self, at, row, state, err, again)
+  self.reporter:report(at, row, state, err, again)
 end
 
 ---Tells people of a decision that needs them.
 ---@param at Place
 ---@param decision Decision
-function Engine:alarm(at, decision) reporter.alarm(self, at, decision) end
+function Engine:alarm(at, decision) self.reporter:alarm(at, decision) end
 
 -- ---- what people ask for ----
 
@@ -311,7 +296,7 @@ function Engine:alarm(at, decision) reporter.alarm(self, at, decision) end
 function Engine:poll(name)
   local apps, ids, failure = {}, {}, nil
   if name and not self.config.apps[name] then return require("base.unknown").app(self.config.app_list, name, "poll") end
-  if self.config.keel then require("extensions.keel.looks").expire(self) end -- once: its answers are shared
+  if self.config.keel then require("extensions.keel.looks").expire(self.world) end -- once: its answers are shared
   for _, app in ipairs(self.config.app_list) do
     if not name or app.name == name then
       apps[#apps + 1] = app.name
@@ -383,7 +368,7 @@ end
 
 for _, room in ipairs {
   acts.methods, suspension.methods,
-  require "engine.answers", require "engine.lead", require "engine.living", require "engine.orders",
+  require "engine.answers", require "engine.living", require "engine.orders",
 } do
   for name, method in pairs(room) do Engine[name] = method end
 end

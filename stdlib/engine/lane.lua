@@ -96,7 +96,7 @@ end
 ---@private
 ---@return boolean goes_on
 function Lane:broke(err)
-  if errors.is(err) and rawget(err, "fenced") then self.engine:abandon(err) end
+  if errors.is(err) and rawget(err, "fenced") then self.engine.lead:lose(err) end
   if self.engine.draining or errors.is(err, "cancelled") then return false end
   self.paused = true
   local where = self.place.app.name .. " " .. self.place.environment
@@ -107,7 +107,7 @@ end
 -- Whether anything new may begin here.
 local function may_begin(self)
   local engine, place = self.engine, self.place
-  if engine.draining or engine.stopping or not engine:acting() then return false end
+  if engine.draining or engine.stopping or not engine.lead:acting() then return false end
   local app = engine.config.apps[place.app.name]
   return app ~= nil and app.environments[place.environment] ~= nil -- a reload may have taken it away
 end

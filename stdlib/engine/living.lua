@@ -1,7 +1,7 @@
 -- The engine at work: it goes on with what was interrupted, polls and runs until it is told to stop, then parks.
 local errors, fs, poller, sys, task, time = require "errors", require "fs", require "engine.poller", require "base.sys",
   require "task", require "time"
-local images, outages, reporter, sources = require "engine.images", require "engine.outages", require "tell.reporter",
+local forge, images, outages, sources = require "engine.forge", require "engine.images", require "engine.outages",
   require "engine.sources"
 local view = require "journal.view"
 
@@ -87,7 +87,7 @@ function Living:run()
     for _, t in ipairs(list) do t:cancel() end
   end })
   for i, room in ipairs {
-    self.recover, housekeeping, images.run, reporter.follow, sources.run, outages.run, poller.run, settle,
+    self.recover, housekeeping, images.run, forge.follow, sources.run, outages.run, poller.run, settle,
   } do
     tasks[i] = task.spawn(room, self)
   end
@@ -99,18 +99,18 @@ function Living:run()
   }
   while not self.draining do self.ended:wait() end
   local began = time.monotonic()
-  while busy(self) and not self.lost and time.monotonic() < began + self.grace do -- it may become less
+  while busy(self) and not self.lead.lost and time.monotonic() < began + self.grace do -- it may become less
     self.idle:wait(math.max(0.01, began + self.grace - time.monotonic()))
   end
-  if self.lost then
+  if self.lead.lost then
     for _, t in ipairs(tasks) do t:cancel() end
-    for teller in pairs(self.tellers) do teller:cancel() end
+    self.reporter:cancel()
   end
   cancel_lanes(self)
   self.unfinished = under_way(self)
-  if not self.lost then reporter.told(self, 5) end
+  if not self.lead.lost then self.reporter:wait(5) end
   self:close()
-  if self.lost then return nil, self.lost end
+  if self.lead.lost then return nil, self.lead.lost end
   return true
 end
 
@@ -132,7 +132,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function Living:once()
-  self.once_only, self.ready = true, true
+  self.once_only, self.looks.in_place, self.ready = true, true, true
   self:tell_last_end()
   local first = assert(self.journal:row("SELECT coalesce(max(id), 0) AS id FROM runs")).id
   local unfinished = {}
@@ -153,7 +153,7 @@ function Living:once()
   for _, p in ipairs(polls) do ok = p:join() and ok end
   while busy(self) do self.idle:wait(1) end
   cancel_lanes(self)
-  reporter.told(self, 30)
+  self.reporter:wait(30)
   images.once(self)
   local runs = {}
   for _, row in ipairs(self.journal:rows("SELECT id FROM runs ORDER BY id")) do

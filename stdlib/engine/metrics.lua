@@ -28,10 +28,10 @@ function M.collect(engine)
     end
   end
   if engine.leader then
-    metric(list, "leader", "gauge", "1 while this host acts.", one(engine:acting() and 1 or 0))
+    metric(list, "leader", "gauge", "1 while this host acts.", one(engine.lead:acting() and 1 or 0))
   end
   metric(list, "generation", "gauge", "Rises with every host that acts on this state, or holds the Lease.",
-    one(engine.generation))
+    one(engine.journal.generation))
   metric(list, "polls_total", "counter", "Polls of apps.", one(engine.counters.polls))
   metric(list, "poll_errors_total", "counter", "Polls in which a policy or what it asked failed.",
     one(engine.counters.poll_errors))

@@ -8,17 +8,80 @@ local PIECE <const> = 500 -- tags that are read or written at once
 
 local function others_turn() time.sleep(0) end
 
+---What polling knows of an app, in memory only.
+---@class Seen
+---@field polling? boolean
+---@field error? Err Why the last look failed.
+---@field polled_at? Wall When one succeeded.
+---@field snapshot? table
+---@field head? string The commit that the branch points to.
+---@field previous_head? string The one before, when the branch moved.
+---@field held? GitHeld References that the source lists no more, and that count as there for now.
+---@field known? table The tags, as the journal has them.
+---@field listed? integer How many of them the source lists.
+---@field hub? GitHubRepository The forge, when its events are followed.
+---@field explained? table<string, string> By the two commits.
+---@field looks? table<string, table> Of health.lua, by environment.
+---@field targets? table<string, TargetSeen> Of present.lua, by environment.
+
+---The repository of a place whose last look worked; raises what it failed with.
+---@param place Place
+---@return table repository
+function M.repository(place)
+  if place.seen.error then error(place.seen.error, 0) end
+  return place.world.repository(place.app)
+end
+
+-- How a branch came from one commit to another.
+local function way_of(place, before, now)
+  local repo = place.world.repository(place.app)
+  local ok, comparison = pcall(function()
+    local forge = place.world.forge(place.app)
+    return (forge or repo):compare(before, now)
+  end)
+  local status = ok and type(comparison) == "table" and comparison.status or nil
+  return status == "behind" and "was reset" or status == "diverged" and "was forced" or "moved"
+end
+
+local function short(commit) return commit:sub(1, 7) end
+
+---How the branch of a place came to where it is, for people; nil when it did not move since we know it.
+---@async
+---@param place Place
+---@param commit string Where it is.
+---@return string?
+function M.explain(place, commit)
+  local seen = place.seen
+  local before = seen.previous_head
+  if not before or before == commit then return nil end
+  local known = seen.explained and seen.explained[before .. commit]
+  if known then return known end
+  known = ("%s %s from %s to %s"):format(place.branch, way_of(place, before, commit), short(before), short(commit))
+  seen.explained = { [before .. commit] = known }
+  return known
+end
+
+---Who pushed a commit, when the forge told us.
+---@param place Place
+---@param commit string
+---@return string?
+function M.pusher(place, commit)
+  local forge = place.seen.hub
+  local event = forge and forge:pushed("refs/heads/" .. place.branch, commit)
+  return event and event.actor
+end
+
 ---The tags of an app that the journal knows, with the commit each had when it was first seen. They stay in memory.
 ---@async
----@param engine table
+---@param journal Journal
+---@param state Seen
 ---@param app AppConfig
 ---@return table<string, {commit: string, first_sight: boolean, gone: boolean, at: number}> known Not to be changed
-function M.known(engine, app)
-  local state = engine:app_state(app.name)
+function M.known(journal, state, app)
   if state.known then return state.known end
   local known, listed, last = parted.table(), 0, ""
   repeat
-    local rows = engine.journal:tags(app.name, last, PIECE)
+    local rows = journal:tags(app.name, last, PIECE)
     for _, row in ipairs(rows) do
       known[row.name] = {
         commit = row.commit_id, first_sight = row.first_sight == 1, gone = row.gone == 1, at = row.at,
@@ -44,10 +107,10 @@ local function in_pieces(list, fn)
 end
 
 -- Writes what is new, the shape of the repository last: a host that is killed in between sees the rest anew.
-local function remember(engine, app, shape, new, first_sight)
-  local state, known = engine:app_state(app.name), M.known(engine, app)
+local function remember(journal, state, app, shape, new, first_sight)
+  local known = M.known(journal, state, app)
   in_pieces(new, function(piece, last)
-    engine.journal:remember_repository(app.name, last and shape or nil, piece, first_sight)
+    journal:remember_repository(app.name, last and shape or nil, piece, first_sight)
     for _, tag in ipairs(piece) do
       known[tag.name] = { commit = tag.commit, first_sight = first_sight, gone = false, at = time.now() }
       state.listed = state.listed + 1
@@ -56,11 +119,11 @@ local function remember(engine, app, shape, new, first_sight)
 end
 
 -- Remembers which known tags the repository lists, so that the next host knows what should be there.
-local function mark(engine, app, names, gone)
+local function mark(journal, state, app, names, gone)
   if #names == 0 then return end
-  local state, known = engine:app_state(app.name), M.known(engine, app)
+  local known = M.known(journal, state, app)
   in_pieces(names, function(piece)
-    engine.journal:mark_tags(app.name, piece, gone)
+    journal:mark_tags(app.name, piece, gone)
     for _, name in ipairs(piece) do
       known[name].gone = gone
       state.listed = state.listed + (gone and -1 or 1)
@@ -86,10 +149,10 @@ local function compare(known, listed, tags)
 end
 
 -- An answer is measured against what an earlier host saw, when this one has seen nothing yet.
-local function expect(engine, app, state, repo)
-  local before = engine.journal:snapshot(app.name)
+local function expect(journal, state, app, repo)
+  local before = journal:snapshot(app.name)
   if state.snapshot or not before then return before end
-  local known = M.known(engine, app)
+  local known = M.known(journal, state, app)
   local tags = parted.table()
   for name, k in pairs(known) do
     if not k.gone then tags[name] = k.commit end
@@ -98,9 +161,8 @@ local function expect(engine, app, state, repo)
   return before
 end
 
-local function observe_git(engine, app, state)
-  local repo = engine.world.repository(app)
-  local before = expect(engine, app, state, repo)
+local function observe_git(journal, repo, state, app)
+  local before = expect(journal, state, app, repo)
   local snapshot, err = repo:refs()
   state.error = err
   if not snapshot then return end
@@ -117,27 +179,28 @@ local function observe_git(engine, app, state)
     state.error = err
     return
   end
-  local new, back, gone = compare(M.known(engine, app), state.listed, tags)
+  local new, back, gone = compare(M.known(journal, state, app), state.listed, tags)
   local commit = head and head.commit
   if not before or #new > 0 or before.head ~= commit or before.tags ~= #tags or before.branch ~= app.branch then
     state.previous_head = before and before.head
-    remember(engine, app, { branch = app.branch, head = commit, tags = #tags }, new, before == nil)
+    remember(journal, state, app, { branch = app.branch, head = commit, tags = #tags }, new, before == nil)
   end
-  mark(engine, app, back, false)
-  mark(engine, app, gone, true)
+  mark(journal, state, app, back, false)
+  mark(journal, state, app, gone, true)
   state.snapshot, state.head = snapshot, commit
 end
 
 ---Looks at an app's source. A failure is kept for the policies that ask: those that do not (rollback) go on. The same
 ---snapshot as before costs nothing more.
 ---@async
----@param engine table
+---@param journal Journal
+---@param world World
+---@param state Seen Of the app.
 ---@param app AppConfig
----@param state table What polling knows of the app.
-function M.observe(engine, app, state)
-  if app.follows == "git" then return observe_git(engine, app, state) end
+function M.observe(journal, world, state, app)
+  if app.follows == "git" then return observe_git(journal, world.repository(app), state, app) end
   local ok, problem, held = true, nil, nil -- its policies look for themselves, and find what was asked for here
-  if app.charts then ok, problem, held = require("extensions.charts.follow").poll(app, engine.world) end
+  if app.charts then ok, problem, held = require("extensions.charts.follow").poll(app, world) end
   state.error = problem
   if ok then state.polled_at, state.held = time.now(), held end
 end

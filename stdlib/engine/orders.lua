@@ -2,7 +2,6 @@
 -- becomes a run like any other.
 local errors, time = require "errors", require "time"
 local acts, ask, judge = require "engine.acts", require "engine.ask", require "engine.judge"
-local places = require "policy.place"
 local targets, view = require "targets", require "journal.view"
 
 local M = {}
@@ -105,7 +104,7 @@ function M.retry(self, act)
   local again, unloadable = self:lift(p)
   if unloadable then return nil, unloadable end
   local lifted = again and "what was suspended is asked again; " or ""
-  local fresh = places.new(self, p.app, p.config)
+  local fresh = self.new_place(p.app, p.config, p.seen)
   fresh.retrying = true
   local change, problem, why = wanted(self, fresh)
   if problem then return nil, problem end

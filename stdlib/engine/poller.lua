@@ -21,7 +21,7 @@ function M.poll(engine, app)
   state.polling = true
   local runs, ok, failure = {}, true, nil
   engine.counters.polls = engine.counters.polls + 1
-  observe.observe(engine, app, state)
+  observe.observe(engine.journal, engine.world, state, app)
   outages.source(engine, app, state.error)
   for _, environment in ipairs(app.environment_list) do
     if engine.config.apps[app.name] ~= app then break end -- a reload: the next poll asks as it says

@@ -116,7 +116,8 @@ function Suspended:lift(at)
   local suspended = M.words(self.suspensions, at.name, at.environment, names) ~= nil
   if not suspended then return false end
   self.journal:lift_suspensions(at.name, at.environment, names)
-  self.suspensions = M.of(self.journal)
+  for name in pairs(self.suspensions) do self.suspensions[name] = nil end
+  for name, s in pairs(M.of(self.journal)) do self.suspensions[name] = s end
   for _, name in ipairs(names) do
     if self.policies[name].suspended then
       local _, err = self:reload()

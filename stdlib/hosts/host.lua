@@ -105,7 +105,7 @@ end
 local function hand_over(self)
   local annotations, engine = self.election.store.annotations, self.engine
   if not annotations or not engine or not self.state_id then return end
-  local ok, text = pcall(memo.write, engine, self.state_id)
+  local ok, text = pcall(memo.write, engine.journal, self.state_id)
   if ok then annotations[memo.KEY] = text else engine:trouble("what a successor should know cannot be read", text) end
 end
 
@@ -122,7 +122,7 @@ local function keep(self)
   end)
   self.lost = err
   self.changed:notify()
-  if self.engine then self.engine:abandon(err) end
+  if self.engine then self.engine.lead:lose(err) end
 end
 
 local function open(self)
@@ -176,14 +176,20 @@ local function turn(self)
   local engine, err = take_over(self)
   if engine then
     self.standby.trouble = nil
-    local taken, problem = pcall(memo.take, engine, left)
-    if not taken then engine:trouble("what the host before handed over could not be taken", problem) end
+    local done, taken = pcall(memo.take, engine.journal, self.config, left)
+    if not done then
+      engine:trouble("what the host before handed over could not be taken", taken)
+    elseif taken > 0 then
+      engine:emit { event = "note", level = "info",
+        text = ("took over from the host before: holds and bad releases, %d"):format(taken) }
+    end
     engine.before_close = function() hand_over(self) end
     self.state_id = require("cluster.rollout.identity").of(self.config.state)
-    if e.generation < engine.generation then e:raise(engine.generation) end -- the journal knew of later ones
+    local generation = engine.journal.generation
+    if e.generation < generation then e:raise(generation) end -- the journal knew of later ones
     self.engine = engine
     engine.follow = function(before, now) return self.doors:follow(before, now) end
-    if self.lost then engine:abandon(self.lost) end
+    if self.lost then engine.lead:lose(self.lost) end
     self.doors:switch(engine)
     if self.stopping then engine:stop(GRACE) end
     local ok

@@ -10,13 +10,12 @@ local MOST <const> = 16 << 10
 local MOST_HOLDS <const>, MOST_BAD <const> = 100, 50
 
 ---Writes it.
----@param engine table
+---@param journal Journal
 ---@param state_id string
 ---@return string json
-function M.write(engine, state_id)
-  local journal = engine.journal
+function M.write(journal, state_id)
   local memo = {
-    state = state_id, generation = engine.generation,
+    state = state_id, generation = journal.generation,
     holds = journal:rows([[SELECT app, environment, "by", substr(reason, 1, 200) AS reason FROM holds
       ORDER BY at DESC LIMIT ?]], MOST_HOLDS),
     bad = journal:rows([[SELECT app, environment, version, commit_id AS "commit", digest,
@@ -46,8 +45,8 @@ local function entries(list, place_of)
 end
 
 -- Holds as the memo has them: also without those that this state remembers from an earlier turn of its own.
-local function take_holds(engine, list)
-  local journal, wanted, taken = engine.journal, {}, 0
+local function take_holds(journal, list)
+  local wanted, taken = {}, 0
   for _, hold in ipairs(list) do wanted[hold.app .. "/" .. hold.environment] = true end
   for _, hold in ipairs(journal:rows("SELECT app, environment FROM holds")) do
     if not wanted[hold.app .. "/" .. hold.environment] then journal:unhold(hold.app, hold.environment) end
@@ -58,8 +57,8 @@ local function take_holds(engine, list)
   return taken
 end
 
-local function take_bad(engine, list)
-  local journal, taken = engine.journal, 0
+local function take_bad(journal, list)
+  local taken = 0
   journal:synced("handed", function()
     for i = #list, 1, -1 do
       local bad = list[i]
@@ -76,27 +75,23 @@ end
 
 ---Takes what the host before handed over into the journal, unless it is the journal where it came from.
 ---@async
----@param engine table
+---@param journal Journal
+---@param config Config
 ---@param annotations table<string, string>? Of the Lease, as that host left them.
 ---@return integer taken
-function M.take(engine, annotations)
+function M.take(journal, config, annotations)
   local text = type(annotations) == "table" and annotations[M.KEY]
   if type(text) ~= "string" or #text > MOST then return 0 end
-  local memo, own = json.decode(text), rollout_identity.of(engine.state)
+  local memo, own = json.decode(text), rollout_identity.of(config.state)
   if type(memo) ~= "table" or not own or memo.state == own then return 0 end
-  local before = engine.journal:row("SELECT coalesce(max(generation), 0) AS n FROM turns WHERE generation < ?",
-    engine.generation).n
+  local before = journal:row("SELECT coalesce(max(generation), 0) AS n FROM turns WHERE generation < ?",
+    journal.generation).n
   if math.type(memo.generation) ~= "integer" or memo.generation <= before then return 0 end
   local function place_of(app, environment)
-    local known = app and engine.config.apps[app]
+    local known = app and config.apps[app]
     return known and environment and known.environments[environment]
   end
-  local taken = take_holds(engine, entries(memo.holds, place_of)) + take_bad(engine, entries(memo.bad, place_of))
-  if taken > 0 then
-    engine:emit { event = "note", level = "info",
-      text = ("took over from the host before: holds and bad releases, %d"):format(taken) }
-  end
-  return taken
+  return take_holds(journal, entries(memo.holds, place_of)) + take_bad(journal, entries(memo.bad, place_of))
 end
 
 return M

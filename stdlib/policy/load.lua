@@ -472,7 +472,7 @@ end
 ---@return string|Err? reason A text with nothing; an Err with a failure.
 function M.ask(policy, place, timeout, said)
   local suspended = policy.suspended
-    or place.engine and place.engine.suspensions and suspension.why(place.engine.suspensions, policy, place)
+    or place.suspensions and suspension.why(place.suspensions, policy, place)
   if suspended then return nil, suspended end
   local limits = watch_limits[timeout]
   if not limits then

@@ -1,10 +1,10 @@
 -- A place: an app in one environment, as policies see it. `watch(place)` reads here; nothing changes anything.
 local context, effects, facade = require "policy.context", require "policy.effects", require "base.facade"
 local fs = require "fs"
-local health, observe, semver = require "engine.health", require "engine.observe", require "semver"
+local observe, semver = require "engine.observe", require "semver"
 local time, words = require "time", require "policy.words"
 
----@class Place
+---@class Place: PlaceParts
 ---@field name string The app's name.
 ---@field environment string
 ---@field branch string
@@ -12,10 +12,19 @@ local time, words = require "time", require "policy.words"
 ---@field package face Place What a policy gets: the fields above and the methods.
 ---@field app AppConfig
 ---@field config EnvironmentConfig
----@field engine table
+---@field seen Seen What polling knows of the app.
 ---@field retrying? boolean A person tries again what failed: what is known of failures does not count.
 local Place = {}
 Place.__index = Place
+
+---What all places of a host share: they have its fields as their own.
+---@class PlaceParts
+---@field journal Journal
+---@field world World
+---@field health Health
+---@field suspensions table<string, Suspension>
+---@field state string The state folder.
+---@field poll_soon fun(app: string) Makes the next poll of an app come at once.
 
 local M = {}
 
@@ -36,17 +45,19 @@ M.called = called
 
 local face_of ---@type fun(place: Place): table
 
----@param engine table
----@param app AppConfig
----@param environment EnvironmentConfig
----@return Place
-function M.new(engine, app, environment)
-  local self = setmetatable({
-    engine = engine, app = app, name = app.name, environment = environment.name, branch = app.branch,
-    accept = environment.accept, config = environment,
-  }, Place)
-  self.face = face_of(self)
-  return self
+---Makes the maker of a host's places.
+---@param shared PlaceParts
+---@return fun(app: AppConfig, environment: EnvironmentConfig, seen: Seen): Place new
+function M.maker(shared)
+  local class = { __index = setmetatable(shared, Place) }
+  return function(app, environment, seen)
+    local self = setmetatable({
+      app = app, name = app.name, environment = environment.name, branch = app.branch, accept = environment.accept,
+      config = environment, seen = seen,
+    }, class)
+    self.face = face_of(self)
+    return self
+  end
 end
 
 ---Gives the value back, or raises the error of a failure.
@@ -63,10 +74,10 @@ end
 ---@async
 ---@return {key: string, commit: string, title: string, by?: string}
 function Place:head()
-  local head = raise(self.engine:seen_repository(self.app):head(self.branch))
+  local head = raise(observe.repository(self):head(self.branch))
   return {
     key = head.commit, commit = head.commit, title = ("%s at %s"):format(self.branch, short(head.commit)),
-    reason = self.engine:explain(self.app, self.branch, head.commit), by = self.engine:pusher(self.app, head.commit),
+    reason = observe.explain(self, head.commit), by = observe.pusher(self, head.commit),
   }
 end
 
@@ -90,7 +101,7 @@ end
 ---@param version string A tag's name.
 ---@return string? reason
 function Place:passed_over(version)
-  local journal = self.engine.journal
+  local journal = self.journal
   local back = not self.retrying and journal:gone_back(self.app.name, self.environment)
   return back and passed(version, journal:tag_seen(self.app.name, version), back) or nil
 end
@@ -101,8 +112,8 @@ end
 ---@async
 ---@return {name: string, commit: string, was?: string, old: boolean, passed?: string}[]
 function Place:tags()
-  local repo, journal = self.engine:seen_repository(self.app), self.engine.journal
-  local known, since, before = observe.known(self.engine, self.app), {}, {}
+  local repo, journal = observe.repository(self), self.journal
+  local known, since, before = observe.known(journal, self.seen, self.app), {}, {}
   local inherited = journal:inherited(self.app.name, self.environment)
   local last = inherited and inherited.version and semver.tag(inherited.version)
   local back = not self.retrying and journal:gone_back(self.app.name, self.environment) or nil
@@ -122,7 +133,7 @@ end
 ---The release that runs here, as the target reported it; nil when there is none.
 ---@return {id: integer, version?: string, commit?: string, digest?: string, at: number}?
 function Place:current()
-  local live = self.engine.journal:live(self.app.name, self.environment)
+  local live = self.journal:live(self.app.name, self.environment)
   if live then
     return {
       id = live.id, version = live.version, commit = live.commit, digest = live.digest, image = live.image,
@@ -158,12 +169,12 @@ local ENDED_BADLY <const> = { failed = true, quarantined = true, diverged = true
 ---@return {id: integer, how: "failed"|"was cancelled"|"was taken back", error: string}?
 function Place:failed(key)
   if self.retrying then return nil end
-  local run = self.engine.journal:run_of_key(self.app.name, self.environment, key)
+  local run = self.journal:run_of_key(self.app.name, self.environment, key)
   if run and ENDED_BADLY[run.state] then
     local how = run.state == "cancelled" and "was cancelled" or "failed"
     return { id = run.id, how = how, error = run.error and run.error.message or run.state }
   end
-  local reason = run and self.engine.journal:taken_back(run.id)
+  local reason = run and self.journal:taken_back(run.id)
   if reason then return { id = run.id, how = "was taken back", error = reason } end
 end
 
@@ -193,19 +204,19 @@ function Place.alarm(_, subject, reason, ...) turn_down(subject, true, reason, .
 
 -- Why a release that failed is not taken back: somebody else has the place now, or it never ran. nil: it is.
 local function untouched(self, release)
-  local run = release.run and self.engine.journal:run_by_id(release.run)
+  local run = release.run and self.journal:run_by_id(release.run)
   local code = run and run.error and run.error.code
   local note = ("%s was not finished (%s); nothing is taken back"):format(called(release), release.reason or code)
   if code == "conflict" or code == "busy" then return note end
   if code == "unhealthy" then return nil end
-  local target = self.engine.world.target(require("targets").about(self.config, release))
+  local target = self.world.target(require("targets").about(self.config, release))
   if not target then return note end
   local running, err = target:current()
   if err then
     return ("%s was not finished (%s), and the target does not tell what runs: %s"):format(called(release),
       release.reason or code, err.message)
   end
-  local live = self.engine.journal:live(self.name, self.environment, release)
+  local live = self.journal:live(self.name, self.environment, release)
   if not running then return not live and note or nil end
   return live and running.digest == live.digest and live.digest ~= release.digest and note or nil
 end
@@ -215,7 +226,7 @@ end
 ---@return {key: string, release: integer, reason: string, version?: string, commit?: string}?
 ---@return string? reason Why there is nothing to do.
 function Place:bad_release()
-  local journal, note = self.engine.journal, nil
+  local journal, note = self.journal, nil
   local newest = journal:newest_release(self.name, self.environment)
   if not newest then return nil, "nothing has been released here yet" end
   if newest.state == "failed" or newest.state == "cancelled" then
@@ -228,7 +239,7 @@ function Place:bad_release()
   if newest.state == "failed" or newest.state == "cancelled" then
     change.reason = newest.reason or "it failed its checks"
   elseif newest.state == "live" and newest.run and time.now() - newest.at < self.config.watch_for then
-    local well, err = health.judge(self.engine, self, newest)
+    local well, err = self.health:judge(self, newest)
     if well ~= false then
       local until_when = time.iso(newest.at + self.config.watch_for)
       if well then return nil, note or ("%s is healthy, and watched until %s"):format(name, until_when) end
@@ -254,15 +265,15 @@ end
 ---@param id integer
 ---@return {id: integer, version?: string, commit?: string, digest: string, image: string}?
 function Place:good_before(id)
-  local bad = self.engine.journal:release_by_id(id)
-  return bad and self.engine.journal:good_before(self.app.name, self.environment, id, bad.digest)
+  local bad = self.journal:release_by_id(id)
+  return bad and self.journal:good_before(self.app.name, self.environment, id, bad.digest)
 end
 
 ---The folder where this app's policies may keep files.
 ---@async
 ---@return string path
 function Place:folder()
-  local path = ("%s/files/%s"):format(self.engine.state, self.app.name)
+  local path = ("%s/files/%s"):format(self.state, self.app.name)
   raise(fs.mkdir(path, { parents = true }))
   return path
 end

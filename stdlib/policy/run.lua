@@ -1,20 +1,29 @@
 -- A run: what `run(run, change)` of a policy works with. Every word here is a step, or rows of our own journal.
 local context, effects, errors, facade, log, targets, time, words = require "policy.context", require "policy.effects",
   require "errors", require "base.facade", require "log", require "targets", require "time", require "policy.words"
+local task = require "task"
 
----@class Run
+---@class Run: RunParts
 ---@field id integer
 ---@field by? string Who caused it.
 ---@field kind string
 ---@field app string
 ---@field environment string
 ---@field place Place
----@field steps Steps
----@field world World
 ---@field row table
----@field hooks table
 local Run = {}
 Run.__index = Run
+
+---What a run is given besides the place where it works.
+---@class RunParts
+---@field steps Steps
+---@field world World
+---@field journal Journal
+---@field lead Lead
+---@field hooks table
+---@field patience Seconds For how long it waits for a target out of reach.
+---@field stopping fun(): boolean Whether the host parks what still runs.
+---@field released fun(release: integer) Tells that a release went out and proved itself.
 
 ---@class Image
 ---@field repository string
@@ -55,13 +64,13 @@ function Run:image(commit, options)
   if type(commit) ~= "string" or not commit:match("^%x+$") then error("usage: run:image(commit [, {version=}])", 2) end
   local version = options and options.version
   local data = self.steps:perform("image", { commit = commit, version = version }, function()
-    local place, engine = self.place, self.place.engine
-    return engine:alone("image " .. place.app.image .. " " .. commit, function()
-      return must(self.world.ensure_image {
-        app = place.app, repo = self.world.repository(place.app), commit = commit,
-        version = version, work = engine.state .. "/work", hooks = self.hooks,
-      })
-    end)
+    local place, world = self.place, self.world
+    -- Two environments that need one image build it once.
+    local _ <close> = task.lock(world, "image " .. place.app.image .. " " .. commit)
+    return must(world.ensure_image {
+      app = place.app, repo = world.repository(place.app), commit = commit, version = version,
+      work = place.state .. "/work", hooks = self.hooks,
+    })
   end, "waits")
   return as_image(self, data)
 end
@@ -90,7 +99,7 @@ local function patiently(self, ask)
     local value, err = ask()
     local refused = err and err.status ~= nil and NO_GRANT_YET[err.code] or false
     if value ~= nil or not err or not errors.passing(err) and not refused then return must(value, err) end
-    local patience = self.place.engine.patience
+    local patience = self.patience
     if refused then patience = math.min(patience, COMING_UP) end
     since[refused] = since[refused] or time.monotonic()
     if time.monotonic() + pause - since[refused] > patience then return must(value, err) end
@@ -105,7 +114,7 @@ end
 -- a person orders is done: the configuration may be another one.
 local function runs_already(self, target, request)
   if target.takes_over or self.kind ~= "change" and self.by then return false end
-  local live = not target.follows and self.place.engine.journal:live(self.app, self.environment, request)
+  local live = not target.follows and self.journal:live(self.app, self.environment, request)
   if not live or live.adopted == 0 or live.digest ~= request.digest then return false end
   local now = target:current()
   if not now or now.digest ~= request.digest or now.healthy == false or now.generation then return false end
@@ -119,9 +128,8 @@ local function put(self, request)
   local function target() return must(world.target(targets.about(place.config, request))) end
   -- What the target is told besides what the step is known by: it may be another after a crash.
   local function told()
-    local engine = place.engine
     local all = {
-      hooks = self.hooks, run = self.id, by = self.by, generation = engine.generation, host = engine.host,
+      hooks = self.hooks, run = self.id, by = self.by, generation = self.journal.generation, host = self.lead.host,
       since = self.row.queued_at,
     }
     for name, value in pairs(request) do all[name] = value end
@@ -133,8 +141,7 @@ local function put(self, request)
       if runs_already(self, there, request) then return true end
       local ok, err = there:apply(told())
       -- Somebody's generation is higher. Only the host that holds the lead may take a higher one yet.
-      if not ok and errors.is(err, "conflict") and err.generation and place.engine.outrank
-        and place.engine:rise(err.generation + 1) then
+      if not ok and errors.is(err, "conflict") and err.generation and self.lead:rise_above(err.generation) then
         return there:apply(told())
       end
       return ok, err
@@ -186,7 +193,7 @@ function Run:release(image, options)
   options = options or {}
   self.steps:ready(true)
   local whole <close> = self.steps:counting "busy" -- nobody passes between its steps
-  local place, journal, run_id = self.place, self.place.engine.journal, self.id
+  local place, journal, run_id = self.place, self.journal, self.id
   local id = self.steps:value("release", { image = image.image, version = options.version }, function()
     return journal:add_release {
       app = self.app, environment = self.environment, run = run_id, version = options.version, commit = image.commit,
@@ -201,7 +208,7 @@ function Run:release(image, options)
   local ok, err = pcall(put, self, request)
   if not ok then
     err = errors.wrap(err)
-    if err.code == "cancelled" or err.code == "diverged" or place.engine.stopping then error(err, 0) end
+    if err.code == "cancelled" or err.code == "diverged" or self.stopping() then error(err, 0) end
     -- What may pass makes nothing bad: the release is neither good nor bad, and the run is tried again.
     self.steps:value("release failed", { release = id }, function()
       return journal:set_release(id, errors.passing(err) and "unfinished" or "failed", err.message)
@@ -210,7 +217,7 @@ function Run:release(image, options)
     error(err, 0)
   end
   self.steps:value("release live", { release = id }, function() return journal:set_release(id, "live") end, true)
-  place.engine:released(place, id)
+  self.released(id)
   self.steps:perform("settle", { digest = image.digest }, function()
     local target = must(self.world.target(targets.about(place.config, request)))
     return must(target:settle {
@@ -234,7 +241,7 @@ end
 ---@param id integer
 ---@param reason string
 function Run:mark_bad(id, reason)
-  local journal = self.place.engine.journal
+  local journal = self.journal
   self.steps:value("mark bad", { release = id }, function()
     local release = journal:release_by_id(id)
     if not release or release.app ~= self.app or release.environment ~= self.environment then
@@ -257,14 +264,14 @@ end
 ---@return boolean
 function Run:overtaken(id)
   return self.steps:value("overtaken", { release = id }, function()
-    return self.place.engine.journal:followed(self.app, self.environment, id)
+    return self.journal:followed(self.app, self.environment, id)
   end)
 end
 
 ---Holds this environment: changes wait until somebody says unhold.
 ---@param reason string
 function Run:hold(reason)
-  local journal = self.place.engine.journal
+  local journal = self.journal
   self.steps:perform("hold", { reason = reason }, function()
     journal:hold(self.app, self.environment, "policy " .. self.row.policy, reason)
     return true
@@ -343,15 +350,13 @@ end
 
 ---@param row table The journal's row.
 ---@param place Place
----@param steps Steps
----@param world World
----@param hooks table
+---@param parts RunParts Becomes the run.
 ---@return Run
-function M.new(row, place, steps, world, hooks)
-  return setmetatable({
-    id = row.id, row = row, app = row.app, environment = row.environment, place = place, steps = steps, world = world,
-    hooks = hooks, by = row.by, kind = row.kind,
-  }, Run)
+function M.new(row, place, parts)
+  local run = setmetatable(parts, Run) --[[@as Run]]
+  run.id, run.row, run.place, run.by, run.kind = row.id, row, place, row.by, row.kind
+  run.app, run.environment = row.app, row.environment
+  return run
 end
 
 -- What watch returned: the journal keeps what it has words for beside the rest.
@@ -371,7 +376,7 @@ end
 ---@param policy Policy
 ---@param run Run
 function M.execute(policy, run)
-  require("task").asked(("run %d of the policy %s (%s) for %s %s\nrun"):format(run.id, policy.name, policy.file,
+  task.asked(("run %d of the policy %s (%s) for %s %s\nrun"):format(run.id, policy.name, policy.file,
     run.app, run.environment))
   local asking = { mode = "run", place = run.place, steps = run.steps, edition = run.steps.edition }
   local perform = require("policy.load").instance(policy, asking).run

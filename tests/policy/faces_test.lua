@@ -369,15 +369,15 @@ test("so it is with charts that are followed", function()
   museum:put("api", "1.2.3")
   museum:put("api", "1.3.0")
   local cfg = { chart_repositories = {}, credentials = {}, registries = {} }
-  local engine = {
-    config = cfg, journal = { live = function() end },
+  local shared = {
+    journal = { live = function() end },
     world = { charts = function(where)
       return require("extensions.charts.repository").repository(where, { config = cfg })
     end },
   }
   local app = { name = "shop", poll = 60,
     charts = { api = { name = "api", chart = "api", repository = { url = museum.url } } } }
-  local place = require("policy.place").new(engine, app,
+  local place = require("policy.place").maker(shared)(app,
     { name = "staging", accept = "minor", match_prerelease = true })
   local told = asked_twice(place, [[
     probe("charts", function() return place:charts() end)

@@ -8,7 +8,7 @@ local function ask(body, timeout)
   local text = "return policy { run = function() end, watch = function(place)\n" .. body .. "\nend }"
   local compiled, fault = policy.compile("probe", text, "scripts/probe.lua")
   if not compiled then return nil, fault.message end
-  local place = require("policy.place").new({ state = "/proc/nonexistent" }, { name = "probe" }, { name = "staging" })
+  local place = require("policy.place").maker { state = "/proc/nonexistent" }({ name = "probe" }, { name = "staging" })
   local change, reason = policy.ask(compiled, place, timeout or 2)
   if change then return change.key end
   return nil, tostring(reason)
@@ -122,7 +122,7 @@ test("every question finds a fresh instance: nothing at file level survives the 
       string.asked = (string.asked or 0) + 1
       return { key = ("%d %d %d"):format(asked, #kept, string.asked) }
     end }]], "scripts/probe.lua")
-  local place = require("policy.place").new({ state = "/proc/nonexistent" }, { name = "probe" }, { name = "staging" })
+  local place = require("policy.place").maker { state = "/proc/nonexistent" }({ name = "probe" }, { name = "staging" })
   for _ = 1, 100 do eq(policy.ask(compiled, place, 5).key, "1 1 1") end -- together more than a watch may hold
 end)
 
@@ -248,7 +248,7 @@ test("what a policy raises comes with its line, and nothing of it runs any more"
     ok(fault.line and math.abs(fault.line - expected[1]) <= (expected[2]:find("time") and 1 or 0), fault.line)
     if expected[2]:find("processor time") == nil then
       local body = "return policy { run = print, watch = function()" .. text .. "\nend }"
-      local place = require("policy.place").new({ state = "/proc/nonexistent" },
+      local place = require("policy.place").maker { state = "/proc/nonexistent" }(
         { name = "probe" }, { name = "staging" })
       local change, err = policy.ask(assert(policy.compile("probe", body, "scripts/probe.lua")), place, 5)
       eq(change, nil)
@@ -322,5 +322,5 @@ test("what watch returns is checked", function()
     has(reason, "watch must return")
   end
   local three = policy.compile("p", "return policy { watch = function() return 3 end, run = print }", "p.lua")
-  fails("invalid", policy.ask(three, require("policy.place").new({}, { name = "x" }, { name = "y" }), 1))
+  fails("invalid", policy.ask(three, require("policy.place").maker({})({ name = "x" }, { name = "y" }), 1))
 end)

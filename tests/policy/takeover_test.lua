@@ -210,7 +210,7 @@ test("a later host's generation is above the one before, and the one before is r
   check.defer(function() old:close() end)
   s.enter "b"
   s.settle()
-  ok(s.host.generation > old.generation)
+  ok(s.host.journal.generation > old.journal.generation)
   s.world:push("main", "two")
   s.settle()
   eq(s.world:running("staging").host, "b")
@@ -244,7 +244,7 @@ test("the host that holds the lead rises above a generation that it finds; one t
   s.settle()
   eq(s.world:running("staging").commit, C "three")
   eq(s.world:running("staging").generation, 41)
-  eq(s.host.generation, 41)
+  eq(s.host.journal.generation, 41)
   eq(asked[1], 41)
 end)
 
@@ -259,11 +259,11 @@ test("holds and bad releases are handed over; nothing bad goes out again, and wh
   s.settle()
   eq(s.world:running("staging").commit, C "one") -- taken back
   ok(s.host:hold { app = "web", environment = "production", by = "ann", reason = "sale" })
-  local left = { [memo.KEY] = memo.write(s.host, "state-a") }
+  local left = { [memo.KEY] = memo.write(s.host.journal, "state-a") }
   local rolled = s.count "roll out"
   s.world:tag("v1.1.0", "one")
   s.enter "b"
-  eq(memo.take(s.host, left), 2)
+  eq(memo.take(s.host.journal, s.host.config, left), 2)
   s.settle()
   eq(s.count "roll out", rolled)
   eq(s.world:running("staging").commit, C "one")
@@ -272,14 +272,14 @@ test("holds and bad releases are handed over; nothing bad goes out again, and wh
   local held = s.host:status().apps[1].environments[2]
   eq(held.state, "held")
   eq(held.hold.by, "ann")
-  eq(memo.take(s.host, left), 0) -- a second time
+  eq(memo.take(s.host.journal, s.host.config, left), 0) -- a second time
   ok(s.host:unhold { app = "web", environment = "production", by = "ann" })
   s.settle()
   eq(s.world:running("production").version, "v1.1.0")
   -- The host before leads again, with a state of its own that still has the hold.
-  left = { [memo.KEY] = memo.write(s.host, "state-b") }
-  s.enter("a", { engine = { host = "a", generation = s.host.generation + 1 } })
-  memo.take(s.host, left)
+  left = { [memo.KEY] = memo.write(s.host.journal, "state-b") }
+  s.enter("a", { engine = { host = "a", generation = s.host.journal.generation + 1 } })
+  memo.take(s.host.journal, s.host.config, left)
   eq(s.host:status().apps[1].environments[2].hold, nil)
 end)
 
@@ -287,8 +287,8 @@ test("a memo of the same state, of the past, or of nonsense changes nothing", fu
   local s = stage()
   ok(s.host:hold { app = "web", environment = "production", by = "ann" })
   local own = assert(require("cluster.rollout.identity").of(s.host.state))
-  eq(memo.take(s.host, { [memo.KEY] = memo.write(s.host, own) }), 0)
-  eq(memo.take(s.host, nil), 0)
+  eq(memo.take(s.host.journal, s.host.config, { [memo.KEY] = memo.write(s.host.journal, own) }), 0)
+  eq(memo.take(s.host.journal, s.host.config, nil), 0)
   local json = require "json"
   local odd = {
     "", "null", "[]", "{", ("x"):rep(20000), json.encode { state = "x", generation = 0, holds = {} },
@@ -297,7 +297,7 @@ test("a memo of the same state, of the past, or of nonsense changes nothing", fu
       environment = "production" }, { app = "web", environment = "production", by = "ann" } }, bad = { {}, "x",
       { app = "web", environment = "staging" } } },
   }
-  for _, text in ipairs(odd) do eq(memo.take(s.host, { [memo.KEY] = text }), 0) end
+  for _, text in ipairs(odd) do eq(memo.take(s.host.journal, s.host.config, { [memo.KEY] = text }), 0) end
   eq(s.host:status().apps[1].environments[2].hold.by, "ann")
 end)
 
@@ -343,14 +343,14 @@ test("no effect begins once the fence is closed; the run is parked and goes on w
   ok(fence.open)
 end)
 
-test("abandon ends what waits at once, whatever grace was given before", function()
+test("a lost lead ends what waits at once, whatever grace was given before", function()
   local s = stage()
   s.world.delay = 500
   local host, _, done = running_host(s, "a")
   s.world:push("main", "two")
   check.eventually(function() return host.lanes["web/staging"] and next(host.lanes["web/staging"].runs) end)
   host:stop(600)
-  host:abandon(errors.new("conflict", "another host leads"))
+  host.lead:lose(errors.new("conflict", "another host leads"))
   local _, err = done:join(40)
   has(tostring(err), "another host leads")
 end)
@@ -361,7 +361,7 @@ test("a journal that another host took over refuses this one's writes, and the h
   check.eventually(function() return host.ready end)
   local other = assert(require("journal").open(host.state)) -- a file system whose locks do not hold
   check.defer(function() other:close() end)
-  eq(other:take_turn("thief"), host.generation + 1)
+  eq(other:take_turn("thief"), host.journal.generation + 1)
   s.world:push("main", "two")
   local _, err = done:join(100)
   has(tostring(err), "taken over by another host (thief, generation")
@@ -479,10 +479,10 @@ test("a host that may not act any more writes no intent and no release, whatever
     check.defer(function() host:close() end)
     assert(host:poll())
     for _ = 1, 200 do
-      if host.lost then break end
+      if host.lead.lost then break end
       host.idle:wait(0.05)
     end
-    ok(host.lost, script)
+    ok(host.lead.lost, script)
     eq(#host.journal:steps(1), before, script)
     eq(host.journal:row("SELECT count(*) AS n FROM releases").n, 0)
     eq(host.journal:hold_of("web", "staging"), nil)

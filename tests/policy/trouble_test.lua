@@ -518,7 +518,7 @@ test("a look that finds something unwell is soon followed by the next, whatever 
   s.settle()
   s.world:push("main", "b")
   s.settle()
-  s.host.look_every = 1
+  s.host.looks.every = 1
   unwell(s, { "exited", "exited", "exited" })
   ok(s.host:poll())
   local said = {}

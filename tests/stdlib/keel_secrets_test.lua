@@ -6,31 +6,31 @@ local test, eq = check.test, check.eq
 
 local WORKLOAD <const> = { namespace = "shop", settings = { pull_secret = "pull" }, pull_secrets = {} }
 
--- An engine whose cluster holds one secret, with the password that is set.
-local function engine_of()
-  local engine = { config = { apps = { web = {} }, keel = { pull_secrets = true, cluster = "c" } }, password = "" }
-  function engine.alone(_, _, fn) return fn() end
-  engine.world = require("engine.world").of(engine.config, {
-    registry = function(_, world) return { config = (world.config.registries or {})["r.test"] } end,
+-- A world whose cluster holds one secret, with the password that is set.
+local function world_of()
+  local config = { apps = { web = {} }, keel = { pull_secrets = true, cluster = "c" }, registries = {} }
+  local world
+  world = require("engine.world").of(config, {
+    registry = function(_, w) return { config = (w.config.registries or {})["r.test"] } end,
     cluster = function()
       return { get = function()
-        local auths = { auths = { ["r.test"] = { username = "bot", password = engine.password } } }
+        local auths = { auths = { ["r.test"] = { username = "bot", password = world.password } } }
         return { data = { [".dockerconfigjson"] = hash.base64(json.encode(auths)) } }
       end }
     end,
   })
-  engine.config.registries = {}
-  return engine
+  world.password = ""
+  return world
 end
 
 local function password(i) return ("rotated-password-%06d"):format(i) end
 
 test("a pull secret that is rotated 300 times leaves one set of answers, and no old passwords", function()
-  local engine = engine_of()
-  local memory = looks.memory(engine)
+  local world = world_of()
+  local memory = looks.memory(world)
   for i = 1, 300 do
-    engine.password = password(i)
-    local _, who = secrets.registry(engine, memory, "r.test/team/web", WORKLOAD)
+    world.password = password(i)
+    local _, who = secrets.registry(world, memory, "r.test/team/web", WORKLOAD)
     memory.answers["tags r.test/team/web" .. who] = { users = { web = true }, value = {}, at = 0 }
     memory.secrets["c shop/pull"].at = -math.huge -- it is time to look again
   end
@@ -43,11 +43,11 @@ test("a pull secret that is rotated 300 times leaves one set of answers, and no 
 end)
 
 test("a secret that stays is registered once, however often it is looked at", function()
-  local engine = engine_of()
-  local memory = looks.memory(engine)
-  engine.password = "stays-the-same-always"
+  local world = world_of()
+  local memory = looks.memory(world)
+  world.password = "stays-the-same-always"
   for _ = 1, 5 do
-    secrets.registry(engine, memory, "r.test/team/web", WORKLOAD)
+    secrets.registry(world, memory, "r.test/team/web", WORKLOAD)
     memory.secrets["c shop/pull"].at = -math.huge
   end
   secrets.tidy(memory)
@@ -57,13 +57,13 @@ test("a secret that stays is registered once, however often it is looked at", fu
 end)
 
 test("answers that only apps asked for that are gone are dropped; those under way and in use stay", function()
-  local engine = engine_of()
-  local memory = looks.memory(engine)
+  local world = world_of()
+  local memory = looks.memory(world)
   memory.answers.old = { users = { gone = true }, at = 0 }
   memory.answers.both = { users = { gone = true, web = true }, at = 0 }
   memory.answers.busy = { users = { gone = true }, at = 0, asking = {} }
   memory.due["gone/deployment"], memory.due["web/deployment"] = {}, {}
-  looks.tidy(engine)
+  looks.tidy(world)
   eq({ memory.answers.old, memory.due["gone/deployment"] }, {})
   eq(memory.answers.both.users, { web = true })
   eq({ memory.answers.busy ~= nil, memory.due["web/deployment"] ~= nil }, { true, true })

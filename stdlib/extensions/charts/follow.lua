@@ -62,7 +62,7 @@ end
 
 -- One chart: asks its repository, and says of each version that matters what it is.
 local function look(place, chart, current)
-  local world, options = place.engine.world, { interval = place.app.poll }
+  local world, options = place.world, { interval = place.app.poll }
   local accept = accept_of(chart, place.config)
   local rule, err = version.rule(accept)
   if not rule then return nil, err end
@@ -166,7 +166,7 @@ end
 -- The part of a bundle for one chart that a person named, or that stays as it is.
 local function part_of(place, chart, wanted, now)
   local options = { interval = place.app.poll }
-  local repo = place.engine.world.charts(chart.repository)
+  local repo = place.world.charts(chart.repository)
   local list, err = repo:versions(chart.chart, options)
   if not list then return nil, err end
   if not wanted and now then return now end

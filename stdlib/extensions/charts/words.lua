@@ -27,7 +27,7 @@ local function request_of(run, commit, options)
   return {
     app = place.app, cfg = run.world.config, repo = run.world.repository(place.app), world = run.world,
     commit = commit, path = options.path, version = options.version, app_version = options.app_version,
-    work = place.engine.state .. "/work", hooks = run.hooks,
+    work = place.state .. "/work", hooks = run.hooks,
   }
 end
 
@@ -48,9 +48,8 @@ function M.run.chart(run, path, options)
   local asked = { path = path, commit = options.commit, version = options.version, app_version = options.app_version }
   return run.steps:perform("chart", asked, function()
     local request = request_of(run, options.commit, asked)
-    return run.place.engine:alone(("chart %s %s %s"):format(run.app, path, options.version), function()
-      return raise(require("extensions.charts.publish").chart(request))
-    end)
+    local _ <close> = require("task").lock(run.world, ("chart %s %s %s"):format(run.app, path, options.version))
+    return raise(require("extensions.charts.publish").chart(request))
   end)
 end
 

@@ -7,7 +7,7 @@ local M = { run = {} }
 ---@async
 ---@param run Run
 function M.run.destroy(run)
-  local place, engine = run.place, run.place.engine
+  local place = run.place
   run.steps:perform("destroy", {}, function()
     local target, err = run.world.target(place.config)
     if not target then error(err, 0) end
@@ -22,8 +22,8 @@ function M.run.destroy(run)
     return true
   end, "acts")
   run.steps:value("destroyed", {}, function()
-    local live = engine.journal:live(run.app, run.environment)
-    return live and engine.journal:set_release(live.id, "replaced", "taken down by run " .. run.id) or false
+    local live = run.journal:live(run.app, run.environment)
+    return live and run.journal:set_release(live.id, "replaced", "taken down by run " .. run.id) or false
   end, true)
 end
 

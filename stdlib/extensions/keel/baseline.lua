@@ -35,7 +35,7 @@ end
 -- Whether a digest, or one of the images of its index, is among those that run.
 local function among(place, workload, image, digest, found)
   if found[digest] then return true end
-  local repository = secrets.registry(place.engine, looks.memory(place.engine), image.name, workload)
+  local repository = secrets.registry(place.world, looks.memory(place.world), image.name, workload)
   local manifest, err = repository:manifest(digest)
   if not manifest then
     log.warn("an image's manifest could not be read", { image = image.name, error = tostring(err) })
@@ -55,13 +55,13 @@ end
 ---@param digest string What the tag points to now.
 ---@return string digest
 function M.digest(place, workload, image, digest)
-  local known = looks.memory(place.engine).baselines
+  local known = looks.memory(place.world).baselines
   local key = ("%s/%s %s"):format(place.name, place.environment, image.repository)
   local before = known[key]
   if before and before.generation == workload.generation and before.tag == image.tag then return before.digest end
   local found, first
   if workload.selector then
-    local client, err = place.engine.world.cluster(place.config.target.cluster)
+    local client, err = place.world.cluster(place.config.target.cluster)
     if not client then error(err, 0) end
     found, first, err = running(client, workload, image)
     if not found then error(err, 0) end

@@ -13,35 +13,34 @@ local DOUBTS <const> = 3     -- how often a much shorter list must come before i
 local MOST_IMAGES <const> = 1000 -- whose platforms are remembered
 local ENOUGH <const> = 4     -- tags from which on a list can be much shorter
 
-local of_engine = setmetatable({}, { __mode = "k" }) ---@type table<table, table>
+local of_world = setmetatable({}, { __mode = "k" }) ---@type table<table, table>
 
----Everything that is remembered for an engine, in memory only.
----@param engine table
+---Everything that is remembered of a world, in memory only.
+---@param world World
 ---@return table
-local function memory(engine)
-  local m = of_engine[engine]
+local function memory(world)
+  local m = of_world[world]
   if not m then
     m = { answers = {}, due = {}, platforms = {}, baselines = {}, asked = 0 }
-    of_engine[engine] = m
+    of_world[world] = m
   end
   return m
 end
 
----@param engine table
+---@param world World
 ---@return table memory
-function M.memory(engine) return memory(engine) end
+function M.memory(world) return memory(world) end
 
 -- The other apps that asked this are polled at once.
-local function wake_others(engine, answer, app)
+local function wake_others(place, answer)
   for name in pairs(answer.users) do
-    if name ~= app and engine.config.apps[name] then engine.hurry[name] = true end
+    if name ~= place.name then place.poll_soon(name) end
   end
-  engine.wake:notify()
 end
 
 -- Asks, and keeps the answer.
-local function look(engine, answer, app, ask, same)
-  local m = memory(engine)
+local function look(place, answer, ask, same)
+  local m = memory(place.world)
   m.asked = m.asked + 1
   local at, value, err = time.monotonic(), ask(answer)
   if errors.is(err, "cancelled") then error(err, 0) end
@@ -49,23 +48,23 @@ local function look(engine, answer, app, ask, same)
   -- A registry that is down has not forgotten its tags, but nobody may decide by what it said before.
   answer.at, answer.err, answer.value = at, err, value
   answer.last = value or answer.last
-  if changed then wake_others(engine, answer, app) end
+  if changed then wake_others(place, answer) end
 end
 
 -- An answer that was asked for at `since` (monotonic) or later; those who ask meanwhile share it.
-local function shared(engine, key, app, since, ask, same)
-  local m = memory(engine)
+local function shared(place, key, since, ask, same)
+  local m = memory(place.world)
   local answer = m.answers[key]
   if not answer then
     answer = { users = {}, at = -math.huge }
     m.answers[key] = answer
   end
-  answer.users[app] = true
+  answer.users[place.name] = true
   local asked
   while not asked and answer.at < since do
     task.once(answer, "look", function()
       asked = true
-      look(engine, answer, app, ask, same)
+      look(place, answer, ask, same)
     end)
   end
   return answer.value, answer.err
@@ -73,23 +72,22 @@ end
 
 ---From when on an answer must be for a place, by its schedule: for "@every", an interval ago; for a cron line, the last
 ---moment that it names. The first look is always due.
----@param engine table
----@param place string Name of app and environment.
+---@param place Place
 ---@param schedule KeelSchedule
 ---@return number since Monotonic.
-function M.since(engine, place, schedule)
-  local now, due = time.monotonic(), memory(engine).due
+function M.since(place, schedule)
+  local now, due, key = time.monotonic(), memory(place.world).due, ("%s/%s"):format(place.name, place.environment)
   if schedule.every then return now - schedule.every * SHARED end
-  local entry = due[place]
+  local entry = due[key]
   if entry and entry.text == schedule.text and time.now() < entry.next then return entry.since end
-  due[place] = { text = schedule.text, next = schedule:next(time.now()), since = now }
+  due[key] = { text = schedule.text, next = schedule:next(time.now()), since = now }
   return now
 end
 
 ---Forgets what was asked for apps that are gone, and credentials that nobody uses any more.
----@param engine table
-function M.tidy(engine)
-  local m, apps = memory(engine), engine.config.apps
+---@param world World
+function M.tidy(world)
+  local m, apps = memory(world), world.config.apps
   for key, answer in pairs(m.answers) do
     local used = answer.asking ~= nil
     for name in pairs(answer.users) do
@@ -107,9 +105,9 @@ function M.tidy(engine)
 end
 
 ---Makes every place due, for who asks for a look now.
----@param engine table
-function M.expire(engine)
-  local m = memory(engine)
+---@param world World
+function M.expire(world)
+  local m = memory(world)
   m.due = {}
   for _, answer in pairs(m.answers) do answer.at = -math.huge end
 end
@@ -124,17 +122,16 @@ end
 
 ---All tags of a repository.
 ---@async
----@param engine table
----@param app string Who asks.
+---@param place Place Who asks.
 ---@param name string The repository, as images name it.
 ---@param since number Monotonic: an answer from then on will do.
 ---@param workload? KeelWorkload Whose pull secrets may be used.
 ---@return string[]? tags
 ---@return Err? err
 ---@return_overload nil, Err
-function M.tags(engine, app, name, since, workload)
-  local registry, who = secrets.registry(engine, memory(engine), name, workload)
-  return shared(engine, ("tags %s%s"):format(name, who), app, since, function(answer)
+function M.tags(place, name, since, workload)
+  local registry, who = secrets.registry(place.world, memory(place.world), name, workload)
+  return shared(place, ("tags %s%s"):format(name, who), since, function(answer)
     local tags, err = registry:tags()
     if not tags then return nil, err end
     local before = answer.last
@@ -150,8 +147,7 @@ end
 
 ---The digest that a tag points to.
 ---@async
----@param engine table
----@param app string
+---@param place Place Who asks.
 ---@param name string
 ---@param tag string
 ---@param since number Monotonic.
@@ -159,20 +155,20 @@ end
 ---@return string? digest
 ---@return Err? err
 ---@return_overload nil, Err
-function M.digest(engine, app, name, tag, since, workload)
-  local registry, who = secrets.registry(engine, memory(engine), name, workload)
-  return shared(engine, ("digest %s:%s%s"):format(name, tag, who), app, since, function()
+function M.digest(place, name, tag, since, workload)
+  local registry, who = secrets.registry(place.world, memory(place.world), name, workload)
+  return shared(place, ("digest %s:%s%s"):format(name, tag, who), since, function()
     return registry:digest(tag)
   end, function(a, b) return a == b end)
 end
 
 ---The tags that a policy looks at, best first; sorted once for each list and policy.
----@param engine table
+---@param world World
 ---@param policy UpdatePolicy
 ---@param tags string[] As `tags` gave them.
 ---@return string[]
-function M.ordered(engine, policy, tags)
-  local m = memory(engine)
+function M.ordered(world, policy, tags)
+  local m = memory(world)
   m.orders = m.orders or setmetatable({}, { __mode = "k" })
   local orders = m.orders[tags]
   if not orders then

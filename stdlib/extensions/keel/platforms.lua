@@ -4,7 +4,7 @@
 -- keel (its unreleased HEAD) takes no candidate while it cannot tell. Here what cannot be known (nodes that we may not
 -- list, no nodes yet, a manifest that names no platform) forbids nothing.
 local content, errors, kubernetes = require "images.registry.content", require "errors", require "kubernetes"
-local log, time = require "log", require "time"
+local log, task, time = require "log", require "task", require "time"
 local looks, secrets = require "extensions.keel.looks", require "extensions.keel.secrets"
 local tables = require "base.tables"
 
@@ -115,32 +115,30 @@ end
 
 -- The nodes of a cluster; nil when nobody can tell. Asked for once in a while, for all workloads.
 local function nodes_of(place)
-  local engine, cluster = place.engine, place.config.target.cluster
-  local m = looks.memory(engine)
-  return engine:alone("keel nodes " .. cluster, function()
-    local known = m.nodes and m.nodes[cluster]
-    if known and time.monotonic() - known.at < FRESH then return known.list end
-    local client = engine.world.cluster(cluster)
-    local list, err
-    if client then list, err = client:list(kubernetes.path("nodes"), nil, { keep = keep }) end
-    if err and not (known and known.told) then
-      log.warn("platforms are not compared: the nodes cannot be listed", { error = tostring(err) })
-    end
-    m.nodes = m.nodes or {}
-    m.nodes[cluster] = { at = time.monotonic(), list = list and list.items, told = err ~= nil }
-    return list and list.items
-  end)
+  local cluster, m = place.config.target.cluster, looks.memory(place.world)
+  local _ <close> = task.lock(m, "nodes " .. cluster)
+  local known = m.nodes and m.nodes[cluster]
+  if known and time.monotonic() - known.at < FRESH then return known.list end
+  local client = place.world.cluster(cluster)
+  local list, err
+  if client then list, err = client:list(kubernetes.path("nodes"), nil, { keep = keep }) end
+  if err and not (known and known.told) then
+    log.warn("platforms are not compared: the nodes cannot be listed", { error = tostring(err) })
+  end
+  m.nodes = m.nodes or {}
+  m.nodes[cluster] = { at = time.monotonic(), list = list and list.items, told = err ~= nil }
+  return list and list.items
 end
 
 -- The platforms of an image, by its manifest; {} when it names none, and a text when it is no image. A digest's are
 -- asked for once.
 local function platforms_of(place, workload, name, tag)
-  local m, since = looks.memory(place.engine), time.monotonic() - place.app.poll
-  local digest, err = looks.digest(place.engine, place.name, name, tag, since, workload)
+  local m, since = looks.memory(place.world), time.monotonic() - place.app.poll
+  local digest, err = looks.digest(place, name, tag, since, workload)
   if not digest then return nil, err end
   if m.platforms[digest] then return m.platforms[digest] end
   local found
-  found, err = secrets.registry(place.engine, m, name, workload):platforms(digest)
+  found, err = secrets.registry(place.world, m, name, workload):platforms(digest)
   if errors.is(err, "unsupported") then found = err.message end
   m.platforms[digest] = found
   return found, err
@@ -171,7 +169,7 @@ function M.fit(place, workload, image, tag)
     if not OF_THE_TAG[err.code] then error(err, 0) end
     return false, ("its manifest cannot be read: %s"):format(tostring(err.message))
   end
-  if #platforms == 0 or place.engine.config.keel.platforms == false then return true end
+  if #platforms == 0 or place.world.config.keel.platforms == false then return true end
   for _, node in ipairs(nodes_of(place) or {}) do
     if node.os and node.architecture and M.eligible(node, workload.node) and not has(platforms, node) then
       return false, ("it has no image for %s/%s, which node %s is"):format(node.os, node.architecture, node.name)

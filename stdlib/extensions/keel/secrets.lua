@@ -4,6 +4,7 @@
 -- the configuration itself says of a registry goes first.
 local hash, json, kubernetes, log, registry, time = require "hash", require "json", require "kubernetes", require "log",
   require "images.registry", require "time"
+local task = require "task"
 local errors = require "errors"
 
 local M = {}
@@ -73,47 +74,46 @@ function M.tidy(memory)
 end
 
 -- What a secret holds; asked for once in a while. One that cannot be read is told of once, and holds nothing.
-local function secret_of(engine, memory, cluster, namespace, name)
+local function secret_of(world, memory, cluster, namespace, name)
   local key = ("%s %s/%s"):format(cluster, namespace, name)
-  return engine:alone("keel secret " .. key, function()
-    memory.secrets = memory.secrets or {}
-    local known = memory.secrets[key]
-    if known and time.monotonic() - known.at < FRESH then return known.found end
-    local client, err = engine.world.cluster(cluster)
-    local secret
-    if client then secret, err = client:get(kubernetes.path("secret", namespace, name)) end
-    if errors.is(err, "cancelled") then error(err, 0) end
-    if not secret and not known then
-      log.warn("a pull secret cannot be read", { secret = namespace .. "/" .. name, error = tostring(err) })
-    end
-    local found = secret and read(secret) or {}
-    exchange(memory, known and known.found or {}, found)
-    memory.secrets[key] = { at = time.monotonic(), found = found }
-    return found
-  end)
+  local _ <close> = task.lock(memory, "secret " .. key)
+  memory.secrets = memory.secrets or {}
+  local known = memory.secrets[key]
+  if known and time.monotonic() - known.at < FRESH then return known.found end
+  local client, err = world.cluster(cluster)
+  local secret
+  if client then secret, err = client:get(kubernetes.path("secret", namespace, name)) end
+  if errors.is(err, "cancelled") then error(err, 0) end
+  if not secret and not known then
+    log.warn("a pull secret cannot be read", { secret = namespace .. "/" .. name, error = tostring(err) })
+  end
+  local found = secret and read(secret) or {}
+  exchange(memory, known and known.found or {}, found)
+  memory.secrets[key] = { at = time.monotonic(), found = found }
+  return found
 end
 
 ---The registry of an image, with the credentials of the workload that runs it where the configuration has none.
 ---@async
----@param engine table
+---@param world World
 ---@param memory table Of keel.looks.
 ---@param name string The repository, as the workload names it.
 ---@param workload? KeelWorkload
 ---@return ImageRegistry
 ---@return string who Tells credentials of workloads apart; "" for those of the configuration, or none.
-function M.registry(engine, memory, name, workload)
-  local cfg, host = engine.config, (registry.split(name))
-  local opened = engine.world.registry(name)
+function M.registry(world, memory, name, workload)
+  local cfg, host = world.config, (registry.split(name))
+  local opened = world.registry(name)
   if not workload or not cfg.keel.pull_secrets or opened.config and opened.config.username then return opened, "" end
   local names = { workload.settings.pull_secret }
   for _, secret in ipairs(workload.pull_secrets) do names[#names + 1] = secret end
   for _, secret in ipairs(names) do
-    local found = secret_of(engine, memory, cfg.keel.cluster, workload.namespace, secret)[host]
+    local found = secret_of(world, memory, cfg.keel.cluster, workload.namespace, secret)[host]
     if found then
       local own = {}
       for key, value in pairs(opened.config or {}) do own[key] = value end
       own.host, own.username, own.password = host, found.user, { reveal = function() return found.password end }
-      local own_way = engine.world.under(setmetatable({
+      local own_way = world.under(setmetatable({
         registries = setmetatable({ [host] = own }, { __index = cfg.registries }),
       }, { __index = cfg })).registry(name)
       return own_way, mark(found)

@@ -17,11 +17,11 @@ local FAILED <const> = { failed = true, quarantined = true, diverged = true, can
 
 -- The key of the next attempt, or nil and why there is none.
 local function next_key(place, image, key)
-  local list = place.engine.journal:attempts(place.name, place.environment, key)
+  local list = place.journal:attempts(place.name, place.environment, key)
   local last = list[#list]
   if not last then return key end
   if last.state == "queued" or last.state == "running" then return last.key end
-  local again_key, journal = ("%s #%d"):format(key, #list + 1), place.engine.journal
+  local again_key, journal = ("%s #%d"):format(key, #list + 1), place.journal
   if place.retrying then return again_key end
   local bad = journal:taken_back(last.id)
   if bad and (last.state == "done" or place.config.rollback) then
@@ -53,7 +53,7 @@ function M.change(place, workload, image, tag, digest)
   local settings = workload.settings
   local approval = ("%s/%s/%s:%s"):format(workload.kind, workload.namespace, workload.name, tag)
   if settings.approvals > 0 then
-    local before = place.engine.journal:approval_of(place.name, place.environment, approval, digest)
+    local before = place.journal:approval_of(place.name, place.environment, approval, digest)
     if before and before.state == "rejected" then
       return nil, ("%s was rejected by %s%s"):format(approval, before.by or "somebody",
         before.reason and ": " .. before.reason or "")

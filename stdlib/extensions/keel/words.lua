@@ -27,11 +27,11 @@ function M.place.workload(place)
   if not workload then return nil, "it is gone" end
   local settings = workload.settings
   if not settings.policy then return nil, settings.why end
-  if settings.trigger ~= "poll" and not place.engine.config.keel.poll_all then
+  if settings.trigger ~= "poll" and not place.world.config.keel.poll_all then
     return nil, "keel.sh/trigger is not poll, so only a webhook would update it (keel.poll_all polls it, too)"
   end
   if settings.approvals_error then return nil, settings.approvals_error end
-  local _, wrong = workloads.schedule(settings, place.engine.config.keel)
+  local _, wrong = workloads.schedule(settings, place.world.config.keel)
   if wrong then place:refuse("keel.sh/pollSchedule", wrong .. "; the default is used") end
   -- One subject, one decision: two that take turns would be news at every poll.
   local warnings, unknown = settings.warnings, place.config.unknown_notify or {}
@@ -49,8 +49,8 @@ end
 -- From when on an answer of the registry must be.
 local function since(place, workload)
   local looks, _, workloads = rooms()
-  local schedule = workloads.schedule(workload.settings, place.engine.config.keel)
-  return looks.since(place.engine, ("%s/%s"):format(place.name, place.environment), schedule)
+  local schedule = workloads.schedule(workload.settings, place.world.config.keel)
+  return looks.since(place, schedule)
 end
 
 local function must(value, err)
@@ -60,7 +60,7 @@ end
 
 local function judged(place, image)
   local looks, candidates = rooms()
-  local workload, engine = workload_of(place), place.engine
+  local workload = workload_of(place)
   local settings = workload.settings
   if not image.tag then
     place:refuse(image.label or image.name, "it is pinned by digest, without a tag to go on from")
@@ -68,16 +68,16 @@ local function judged(place, image)
   end
   local from = since(place, workload)
   if candidates.same_tag(settings, image.tag) then
-    local digest = must(looks.digest(engine, place.name, image.name, image.tag, from, workload))
+    local digest = must(looks.digest(place, image.name, image.tag, from, workload))
     local running = image.digest or require("extensions.keel.baseline").digest(place, workload, image, digest)
     if running == digest then return {} end
     local fits, why = require("extensions.keel.platforms").fit(place, workload, image, image.tag)
     local reason = ("%s points to another image"):format(image.tag)
     return { { tag = image.tag, digest = digest, was = running, allowed = fits, reason = why or reason } }
   end
-  local tags = must(looks.tags(engine, place.name, image.name, from, workload))
+  local tags = must(looks.tags(place, image.name, from, workload))
   return candidates.judge(settings, image.tag, tags, {
-    order = function(policy, list) return looks.ordered(engine, policy, list) end,
+    order = function(policy, list) return looks.ordered(place.world, policy, list) end,
     fits = function(tag) return require("extensions.keel.platforms").fit(place, workload, image, tag) end,
   })
 end
@@ -121,10 +121,10 @@ end
 ---@return string? reason
 function M.place.update(place, image, candidate)
   local looks = rooms()
-  local workload, engine = workload_of(place), place.engine
+  local workload = workload_of(place)
   local digest, err = candidate.digest, nil
   if not digest then
-    digest, err = looks.digest(engine, place.name, image.name, candidate.tag, since(place, workload), workload)
+    digest, err = looks.digest(place, image.name, candidate.tag, since(place, workload), workload)
     if errors.is(err, "not_found") then return nil, tostring(err) end -- listed, and gone: not a word about the others
   end
   return require("extensions.keel.update").change(place, workload, image, candidate.tag, must(digest, err))
@@ -164,7 +164,7 @@ end
 function M.run.adopt(run, update)
   local about = update and { containers = update.containers, init_containers = update.init_containers } or nil
   run.steps:perform("adopt", about or {}, function()
-    local journal = run.place.engine.journal
+    local journal = run.journal
     if not about and journal:newest_release(run.app, run.environment) then return false end
     local found = adoptable(run, about)
     if not found or about and journal:knows(run.app, run.environment, about, found.image, found.digest) then

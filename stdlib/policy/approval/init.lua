@@ -32,8 +32,7 @@ end
 -- Waits for the end of an approval. What ended it is in the journal before this returns. A host that goes down while a
 -- run only waits says nothing about the run: the attempt does not count until it goes on.
 local function await(run, id)
-  local engine = run.place.engine
-  local journal, parked = engine.journal, false
+  local journal, parked = run.journal, false
   while true do
     local ended, left = judge(journal, run, journal:approval_by_id(id))
     if ended then
@@ -48,7 +47,7 @@ end
 
 -- The error of an approval that did not come.
 local function refusal(run, id, ended)
-  local approval = run.place.engine.journal:approval_by_id(id)
+  local approval = run.journal:approval_by_id(id)
   local about = { op = "approval", target = approval and approval.name }
   if ended == "rejected" then
     local by = approval and approval.by or "somebody"
@@ -76,7 +75,7 @@ end
 ---@param run Run
 ---@param request ApprovalRequest
 function M.wait(run, request)
-  local journal, row = run.place.engine.journal, run.row
+  local journal, row = run.journal, run.row
   local name = request.id
   local asked = run.steps:value("approval", { id = name, votes = request.votes, digest = request.digest }, function()
     return journal:ask {
