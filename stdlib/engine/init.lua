@@ -6,6 +6,7 @@ local acts, images, lane, lead = require "engine.acts", require "engine.images",
 local reporter, sources = require "tell.reporter", require "engine.sources"
 local decide, health, outages, suspension = require "engine.decide", require "engine.health", require "engine.outages",
   require "engine.suspension"
+local compose = require "base.compose"
 local place, view, world = require "policy.place", require "journal.view", require "engine.world"
 
 local M = {}
@@ -366,11 +367,9 @@ function Engine:reload()
   return { apps = #config.app_list, policies = #policy_names(config), changed = changed }
 end
 
-for _, room in ipairs {
-  acts.methods, suspension.methods,
-  require "engine.answers", require "engine.living", require "engine.orders",
-} do
-  for name, method in pairs(room) do Engine[name] = method end
-end
+compose(Engine, {
+  answers = require "engine.answers", acts = acts.methods, orders = require "engine.orders",
+  suspension = suspension.methods, life = require "engine.living",
+})
 
 return M

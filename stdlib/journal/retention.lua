@@ -1,11 +1,9 @@
 -- What the journal forgets. Place by place, a piece at a time: however much there is, nobody waits for it long.
-local time = require "time"
+-- Methods of the journal.
+local schema, time = require "journal.schema", require "time"
 
-local M = {}
-
----Of what was tried again and again, only the last try: one line for people, one run of those that are kept.
-M.LAST_TRY = [[NOT EXISTS (SELECT 1 FROM runs later
-  WHERE later.first = coalesce(runs.first, runs.id) AND later.id > runs.id)]]
+---@class (partial) Journal
+local Retention = {}
 
 local TRIES <const> = 5         -- the last of each change, besides the first
 local PIECE <const> = 200       -- runs in one transaction
@@ -27,7 +25,7 @@ local OLD_RUNS <const> = ([[SELECT id FROM runs WHERE app = ?1 AND environment =
   AND id NOT IN (SELECT run FROM watches WHERE app = ?1 AND environment = ?2 AND run IS NOT NULL)
   AND id NOT IN (SELECT run FROM releases WHERE app = ?1 AND environment = ?2 AND run IS NOT NULL
     AND state IN ('live', 'pending'))
-  LIMIT ?5]]):gsub("LAST_TRY", M.LAST_TRY)
+  LIMIT ?5]]):gsub("LAST_TRY", schema.LAST_TRY)
 
 local OLD_DECISIONS <const> = [[DELETE FROM decisions WHERE app = ?1 AND environment = ?2
   AND id NOT IN (SELECT id FROM decisions WHERE app = ?1 AND environment = ?2 ORDER BY id DESC LIMIT ?3)
@@ -47,12 +45,11 @@ local function forget_decisions(journal, app, environment)
 end
 
 ---Forgets decisions of a place beyond the newest, and the last of each subject.
----@param journal Journal
 ---@param app string
 ---@param environment string
-function M.forget_decisions(journal, app, environment)
-  journal:lazily("forget", function()
-    forget_decisions(journal, app, environment)
+function Retention:forget_decisions(app, environment)
+  self:lazily("forget", function()
+    forget_decisions(self, app, environment)
     return true
   end)
 end
@@ -76,23 +73,22 @@ end
 
 ---Forgets ended runs beyond the newest `keep.runs` of each place or older than `keep.days`, never one that a kept
 ---release or watch names, and what else grows. Others get their turns between the pieces.
----@param journal Journal
 ---@param keep {runs: integer, days: integer}
 ---@return integer[] forgotten Ids of the runs (their log files can go too).
-function M.forget(journal, keep)
+function Retention:forget(keep)
   local forgotten = {}
-  for _, place in ipairs(journal:rows("SELECT DISTINCT app, environment FROM watches")) do
+  for _, place in ipairs(self:rows("SELECT DISTINCT app, environment FROM watches")) do
     local ids
     repeat
-      ids = piece(journal, place.app, place.environment, keep)
+      ids = piece(self, place.app, place.environment, keep)
       table.move(ids, 1, #ids, #forgotten + 1, forgotten)
     until #ids < PIECE
   end
-  if assert(journal:row("SELECT count(*) AS n FROM policies")).n > POLICIES then
-    journal:write([[DELETE FROM policies WHERE hash NOT IN
+  if assert(self:row("SELECT count(*) AS n FROM policies")).n > POLICIES then
+    self:write([[DELETE FROM policies WHERE hash NOT IN
       (SELECT policy_hash FROM runs WHERE policy_hash IS NOT NULL)]])
   end
   return forgotten
 end
 
-return M
+return Retention

@@ -4,6 +4,10 @@ local errors = require "errors"
 
 local M = {}
 
+---Of what was tried again and again, only the last try: one line for people, one run of those that are kept.
+M.LAST_TRY = [[NOT EXISTS (SELECT 1 FROM runs later
+  WHERE later.first = coalesce(runs.first, runs.id) AND later.id > runs.id)]]
+
 M.migrations = {
   [[
   CREATE TABLE policies (           -- every policy text that a run ever started with

@@ -3,7 +3,7 @@
 local errors, json, log, runlog = require "errors", require "json", require "log", require "engine.runlog"
 local suspension = require "engine.suspension"
 local without_credentials = require("base.text").without_credentials
-local problems, retention = require "journal.problems", require "journal.retention"
+local problems, schema = require "journal.problems", require "journal.schema"
 local unknown = require "base.unknown"
 
 local M = {}
@@ -183,7 +183,7 @@ end
 function M.history(journal, query, engine)
   local limit = math.max(1, math.min(query.limit or 20, 1000))
   local runs = infos(journal, engine, [[SELECT id FROM runs WHERE (?1 IS NULL OR app = ?1)
-      AND (?2 IS NULL OR environment = ?2) AND ]] .. retention.LAST_TRY .. " ORDER BY id DESC LIMIT ?3",
+      AND (?2 IS NULL OR environment = ?2) AND ]] .. schema.LAST_TRY .. " ORDER BY id DESC LIMIT ?3",
     query.app, query.environment, limit)
   local err = #runs == 0 and engine and unknown.asked(engine.config.app_list, query)
   if err then return nil, err end

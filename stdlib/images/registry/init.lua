@@ -5,6 +5,7 @@
 -- where they matter.
 local errors, hash, http, json, log, time = require "errors", require "hash", require "http", require "json",
   require "log", require "time"
+local compose = require "base.compose"
 local client, content = require "images.registry.client", require "images.registry.content"
 local link, manifests = require "images.registry.link", require "images.registry.manifest"
 local text, token, upload = require "base.text", require "images.registry.token", require "images.registry.upload"
@@ -21,9 +22,7 @@ local HUB_NAMES <const> = { ["docker.io"] = true, ["index.docker.io"] = true, [H
 ---@class (partial) ImageRegistry
 local Repository = {}
 Repository.__index = Repository
-for _, room in ipairs { client, upload } do
-  for name, method in pairs(room.methods) do Repository[name] = method end
-end
+compose(Repository, { client = client.methods, upload = upload.methods })
 
 ---Splits an image name into the registry's host and the path below it; docker.io's short names are completed.
 ---@param name string
