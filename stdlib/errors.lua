@@ -21,6 +21,7 @@ local sys = require "core.sys"
 ---@field faults? Fault[] Of a configuration that was refused.
 ---@field down? boolean Nobody answers at the control socket.
 ---@field release? integer Of a target's own log that the run is about.
+---@field generation? integer Of a target's refusal: what it has seen is not lower.
 ---@field traceback? string Of our own bug.
 
 local M = {}

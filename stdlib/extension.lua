@@ -3,6 +3,8 @@
 -- Every shape takes first what the key means, for `moontide help config`. Options, which come last: `default`,
 -- `required`, `example` (Lua source), `verify(value, at)`, which gives the value that counts or at:fault(message,
 -- suggestion), and what each shape names. config/extensions.md is the page for authors.
+---@class ExtensionWords
+---@overload fun(kinds: table): table
 local M = {}
 
 ---@class Extension What one file adds. Each kind is a table from names to entries, or a list of entries with a `name`,
@@ -19,6 +21,9 @@ local M = {}
 ---@field cross? function What no single key shows, as the kind has it.
 ---@field file? string Who registers it; set when it is read.
 ---@field shape? Shape Of its keys, once somebody asked.
+---@field further? SchemaField[] Likewise, for keys that stand beside those of others.
+---@field key? Shape|fun(): Shape Of the key that has its name.
+---@field [string] any What its kind has.
 
 ---@class TargetKind: KindEntry
 ---@field open fun(environment: EnvironmentConfig, world: World): Target?, Err?

@@ -160,7 +160,7 @@ function M.policy(text)
   if type(text) ~= "string" then
     error("usage: semver.policy(text)", 2)
   end
-  local kind, pattern = text:match("^(%l+):(.*)$")
+  local kind, pattern = text:match("^(%l+):(.*)$") ---@cast pattern string
   if kind == "glob" and #pattern <= 256 then
     return { kind = "glob", text = text, pattern = pattern }
   elseif kind == "regexp" then
@@ -176,7 +176,7 @@ function M.policy(text)
     end
     return { kind = "range", text = text, range = pattern }
   elseif KEEPS[text] or text == "force" then
-    return { kind = text, text = text }
+    return { kind = text --[[@as any]], text = text }
   elseif text == "never" or text == "" then
     return { kind = "never", text = "never" }
   end

@@ -273,7 +273,7 @@
 
 ---@class EngineOptions
 ---@field config Config
----@field world World? else the real one
+---@field world WorldOpeners? else the real ones
 ---@field load fun(): Config?, Fault[]? loads the configuration again
 ---@field fresh boolean? a journal that is gone may be begun anew
 ---@field generation integer? at least this one: what a lease says

@@ -98,7 +98,7 @@ function M.make(routes)
   local all = M.table(routes)
   return function(request)
     local handler, methods = all:find(request)
-    if handler then return handler(request) end
+    if handler then return (handler --[[@as serve.Handler]])(request) end
     if not methods then return { status = 404, body = "nothing is here\n" } end
     if all:find { method = "HEAD", path = request.path } and methods[#methods] ~= "HEAD" then
       methods[#methods + 1] = "HEAD"

@@ -120,7 +120,7 @@ function Cursor:keys()
 end
 
 -- A cursor on trial only counts: most data is right, and where nothing is wrong nobody asks for a path.
-local Trial = setmetatable({}, { __index = Cursor })
+local Trial = setmetatable({}, { __index = Cursor }) ---@type table
 Trial.__index = Trial
 
 --- A cursor that tells only whether something is wrong. What is wrong is found by a second check with the real one.
@@ -140,7 +140,7 @@ function Trial:child() return self end
 --- Counts a fault.
 ---@return nil
 function Trial:fault()
-  self.source.faults[#self.source.faults + 1] = true
+  self.source.faults[#self.source.faults + 1] = true --[[@as any]]
   return nil
 end
 
@@ -475,7 +475,7 @@ function M.kind(kind)
     record = record()
     kind[2] = record
   end
-  record.known.kind = true
+  assert(record.known).kind = true
   return record
 end
 

@@ -137,6 +137,7 @@ end
 ---@field said string[] The last lines.
 ---@field readers table<string, Task>
 ---@field since table<string, number>
+---@field world World
 ---@field heard number When the last line came.
 local Job = {}
 Job.__index = Job
@@ -179,7 +180,7 @@ function Job:ensure()
   local job, err = self.client:get(self.path)
   if job or not errors.is(err, "not_found") then return job, err end
   local source
-  local cronjob = self.check.job:match("^cronjob/(.+)$")
+  local cronjob = assert(self.check.job):match("^cronjob/(.+)$")
   if cronjob then
     source, err = self:cronjob(cronjob)
   else

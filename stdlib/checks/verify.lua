@@ -21,7 +21,9 @@ local MAX_BODY <const> = 1 << 20
 ---@return true? ok
 ---@return string? reason
 function M.probe(check, _, left)
-  local answer, err = http.get(check.http, { timeout = math.min(ATTEMPT, left), redirects = 0, max_body = MAX_BODY })
+  local answer, err = http.get(assert(check.http), {
+    timeout = math.min(ATTEMPT, left), redirects = 0, max_body = MAX_BODY,
+  })
   if not answer then return nil, ("%s: %s"):format(check.http, err.message) end
   local first = text.clean((answer.body or ""):match("^[^\r\n]*") or "", 120)
   if answer.status ~= check.status then
@@ -42,17 +44,18 @@ end
 ---@return true? ok
 ---@return string? reason
 function M.command(check, request, left)
+  local program = assert(check.command)
   local argv = { timeout = left, stdin = false, env = {
     APP = request.app, ENVIRONMENT = request.environment, VERSION = request.version, COMMIT = request.commit,
     DIGEST = request.digest,
-  } }
-  for i, arg in ipairs(check.command) do argv[i] = arg end
+  } --[[@as table<string, string>]] } ---@type ProcSpec
+  for i, arg in ipairs(program) do argv[i] = arg end
   if request.hooks then argv.on_line = function(line, stream) request.hooks.output(stream, line) end end
   local result, err = proc.run(argv)
-  if not result then return nil, ("%s: %s"):format(check.command[1], err.message) end
+  if not result then return nil, ("%s: %s"):format(program[1], err.message) end
   if result.ok then return true end
   local said = last_words(result.stderr:match("%S") and result.stderr or result.stdout, 1)
-  return nil, ("%s ended with %s%s"):format(check.command[1], result.signal or "exit status " .. result.code,
+  return nil, ("%s ended with %s%s"):format(program[1], result.signal or "exit status " .. result.code,
     said ~= "" and ": " .. said or "")
 end
 
@@ -108,7 +111,7 @@ function M.run(list, request, world)
     if way.attempt then
       ok, err = prove(way, check, request)
     elseif request.run then
-      ok, err = way.prove(check, request, world)
+      ok, err = assert(way.prove)(check, request, assert(world))
     end
     if not ok then return nil, err end
   end

@@ -109,7 +109,7 @@ end
 ---@return Err? err timeout, not_found with the hint how to install it, failed, protocol
 ---@return_overload nil, Err
 function M.run(exec, cluster)
-  local env = { KUBERNETES_EXEC_INFO = info(exec, cluster) } ---@type table<string, string>
+  local env = { KUBERNETES_EXEC_INFO = assert(info(exec, cluster)) } ---@type table<string, string>
   for name, value in pairs(exec.env) do env[name] = value end
   local argv = {
     program(exec), env = env, inherit = INHERIT, stdin = false, timeout = M.timeout, grace = 2, max_output = 1 << 20,

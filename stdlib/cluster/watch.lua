@@ -95,7 +95,8 @@ function M.watch(client, path, query, fn, options)
       { op = context.op, target = context.target })
   end
   if options and options.on_open then options.on_open() end
-  return pump(answer, fn, context)
+  local ended, broken = pump(answer, fn, context)
+  return ended, broken --[[@as KubernetesErr?]]
 end
 
 return M

@@ -65,6 +65,7 @@ local function verify(value, at)
     for i, entry in ipairs(all) do words[i] = entry.name end
     return at:fault("needs either " .. list_of(words, "or"), '{ http = "http://127.0.0.1:8080/", within = "30s" }')
   end
+  assert(way)
   value.within = value.within or way.within or 30
   for _, entry in ipairs(all) do
     local further = {}

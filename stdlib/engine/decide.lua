@@ -54,7 +54,7 @@ local function tell_decisions(engine, place, fresh, alarms)
 end
 
 local function decide(engine, place, compiled)
-  local journal, found, problem = engine.journal, false, nil
+  local journal, found, problem = engine.journal, false --[[@as Running|false|nil]], nil
   if not journal:watch(place.app.name, place.environment, judge.kind_of(place, compiled)) then
     found, problem = adopt(engine, place, compiled)
   end

@@ -328,7 +328,7 @@ function Engine:reload()
   local config, faults = self.load()
   local policies
   if config then policies, faults = policy.load(policy_names(config), config.scripts, self.suspensions) end
-  if not policies or not config then
+  if not policies or not config then ---@cast faults Fault[]
     local err = errors.new("invalid",
       ("%d faults; the configuration that was loaded before stays: %s"):format(#faults, faults[1].message),
       { op = "reload" })

@@ -86,7 +86,7 @@ local function policies_of(config) return { config.policy, config.rollback or ni
 
 ---Tells what the host before ended with, and whom it no longer asks for it.
 function Suspended:tell_last_end()
-  local last = self.last_end
+  local last = self.last_end --[[@as table?]]
   if not last then return end
   self.last_end = nil
   self:emit {

@@ -56,7 +56,7 @@ end
 ---@return World
 function M.of(config, openers)
   local open, repositories = openers or M.real(), {}
-  local world = { config = config } ---@type World
+  local world = { config = config } --[[@as World]]
   function world.repository(app)
     repositories[app] = repositories[app] or open.repository(app, world)
     return repositories[app]
@@ -65,7 +65,7 @@ function M.of(config, openers)
   function world.ensure_image(request) return open.ensure_image(request, world) end
   function world.registry(name) return open.registry(name, world) end
   function world.target(environment) return open.target(environment, world) end
-  function world.containers(socket) return open.containers(socket, world) end
+  function world.containers(socket) return assert(open.containers)(socket, world) end
   function world.charts(repository) return open.charts(repository, world) end
   function world.verify(list, request) return open.verify(list, request, world) end
   function world.cluster(name) return open.cluster(name, world) end

@@ -183,7 +183,7 @@ function M.key(entry) return called(entry.key) end
 ---@return any value
 ---@return Err? err
 function M.call(kind, name, word, ...)
-  local fine, value, err = pcall(M.get(kind, name)[word], ...)
+  local fine, value, err = pcall(assert(M.get(kind, name))[word] --[[@as function]], ...)
   if fine then return value, err end
   local errors = require "errors"
   if errors.is(value, "cancelled") or errors.is(value, "deadline") then error(value, 0) end

@@ -158,7 +158,7 @@ local function build(request, where, world)
     tag = "sha-" .. request.commit, archive = archive, dockerfile = dockerfile, app = app, cfg = cfg, world = world,
     labels = labels(request, created), registry = where, hooks = hooks, work = scratch.path,
   }
-  local builder = extensions.get("builder", kind)
+  local builder = assert(extensions.get("builder", kind))
   return builds.building(cfg.state, app.image, function() return builder.build(what) end)
 end
 
@@ -170,7 +170,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.ensure(request, world)
-  local name = request.app.image
+  local name = assert(request.app.image)
   local where = world.registry(name)
   local digest, err
   if not request.force then
@@ -192,6 +192,7 @@ function M.ensure(request, world)
     end
     log.debug("image built", { image = name, digest = digest })
   end
+  ---@cast digest string
   return {
     repository = name, commit = request.commit, digest = digest, image = name .. "@" .. digest, built = built,
   }

@@ -10,6 +10,8 @@ local compose, errors, fs, store = require "base.compose", require "errors", req
 local marker, schema, sys = require "journal.marker", require "journal.schema", require "base.sys"
 
 ---@class (partial) Journal
+---@field dir string
+---@field path string
 ---@field db Store
 local Journal = {}
 Journal.__index = Journal

@@ -171,7 +171,8 @@ function M.failure(text) return M.error(assert(json.decode(text))) end
 
 local NUMBERS <const> = { inf = math.huge, ["-inf"] = -math.huge }
 
-local marks = { ---@type table<string, fun(value: any): any>
+---@type table<string, fun(value: any): any>
+local marks = {
   ["$bytes"] = function(value) return assert(hash.unbase64(value)) end,
   ["$number"] = function(value) return NUMBERS[value] or tonumber(value) or 0.0 / 0.0 end,
   ["$error"] = function(value) return M.error(value) end,

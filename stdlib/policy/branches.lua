@@ -378,8 +378,8 @@ function Branches:start(branch, of_task, fn, ...)
   return started
 end
 
--- Ends a branch; it never runs when it has not begun.
----@private
+---Ends a branch; it never runs when it has not begun.
+---@type fun(self: Branches, branch: Branch, started: Task)
 Branches.cancel = whole(function(self, branch, started)
   if branch.ended or self.closing[branch] then return end
   started:cancel()

@@ -205,7 +205,7 @@ function Run:release(image, options)
   assert(whole)
   local request = { image = image.image, digest = image.digest, commit = image.commit, release = id }
   for _, name in ipairs(PASSED_ON) do request[name] = options[name] end
-  local ok, err = pcall(put, self, request)
+  local ok, err = pcall(put, self, request) ---@type boolean, any
   if not ok then
     err = errors.wrap(err)
     if err.code == "cancelled" or err.code == "diverged" or self.stopping() then error(err, 0) end

@@ -212,7 +212,7 @@ function Steps:perform(name, args, fn, how)
   local turns = self.turns
   if turns then turns:take() end
   local path, asked = self:path(), self:asked(args, name)
-  if #asked > MAX_RESULT then asked = json.encode { sha256 = hash.sha256(asked) } end
+  if #asked > MAX_RESULT then asked = assert(json.encode { sha256 = hash.sha256(asked) }) end
   local row = self:book("step", self.run, path)
   if row then
     self:check(path, row, name, asked)

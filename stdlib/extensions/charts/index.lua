@@ -25,6 +25,8 @@ local MAX_PIECES <const> = 4096     -- of one line: a server may send byte by by
 ---@class ChartIndexReader
 ---@field charts integer
 ---@field ended boolean
+---@field package wanted table<string, any>
+---@field package held integer
 ---@field package pending string[]
 ---@field package parts string[]
 ---@field package phase string

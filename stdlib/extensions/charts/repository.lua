@@ -38,6 +38,7 @@ local API_AGAIN <const> = 3600 -- seconds until a repository without ChartMuseum
 ---@field private answers table<string, table> By the chart's name, or "" for an index: the last answer.
 ---@field private good table<string, ChartVersion[]> What was believed last.
 ---@field private doubts table<string, table>
+---@field package seen? Config Whose charts are among the wanted ones.
 ---@field private kept integer How many answers.
 ---@field private whole? ChartIndex The index that was believed last.
 ---@field private no_api? number When it turned out that there is no API.

@@ -82,7 +82,7 @@ end
 local function remember(self, memory)
   local ok, err = fs.mkdir(self.cfg.state .. "/helmsman", { parents = true, mode = 448 }) -- 0700
   if not ok then return nil, err end
-  return fs.write(self.memory, json.encode(memory), { mode = 384 })
+  return fs.write(self.memory, assert(json.encode(memory)), { mode = 384 })
 end
 
 -- ---- the cluster ----
@@ -448,7 +448,7 @@ function Helmsman:current()
   if now == nil then return nil, err end
   local running = { state = "applied" }
   local function ours()
-    for _, key in ipairs { "digest", "image", "commit", "version", "release" } do running[key] = known[key] end
+    for _, key in ipairs { "digest", "image", "commit", "version", "release" } do running[key] = (known or {})[key] end
     return running
   end
   if not now then return known and ours() end -- we may not look

@@ -111,7 +111,7 @@ function M.judge(settings, current, tags, how)
       trapped(judged, settings, current, ordered, i)
       break
     end
-    local allowed, reason, trap = semver.allows(policy, current, tag, options)
+    local allowed, reason, trap = semver.allows(policy, current, tag, options) ---@type boolean?, any, string?
     if policy.kind == "force" and not whole and select(2, with_minor(tag)) then
       allowed, reason = false, ("%q is a whole number, %q is none"):format(tag, current)
     end

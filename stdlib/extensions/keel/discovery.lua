@@ -90,8 +90,9 @@ end
 ---@param old? KeelWorkload
 function Source:note(kind, workload, old)
   local known = workload and self.known[workload.namespace .. "/" .. workload.name]
-  if known and known.app.workloads[kind] then
-    known.app.workloads[kind] = workload
+  local others = known and known.app.workloads
+  if others and others[kind] and workload then
+    others[kind] = workload
     if old and workloads.alike(workload, old) then return end
   end
   self.dirty = true

@@ -39,7 +39,7 @@ end
 ---@param text string
 ---@return number? seconds
 local function duration(text)
-  local total, rest = 0, text:gsub("^%+", "")
+  local total, rest = 0, text:gsub("^%+", "") ---@type number, any
   if rest == "" then return nil end
   while rest ~= "" do
     local number, unit, after = rest:match("^([%d.]+)([^%d.]+)(.*)$")

@@ -48,7 +48,7 @@ function M.kind(cfg, hooks)
     return kind
   end
   for _, candidate in ipairs(KINDS) do
-    local there, err = extensions.get("builder", candidate).available(cfg)
+    local there, err = assert(extensions.get("builder", candidate)).available(cfg)
     if there == nil then return nil, err end
     if there then
       local file = file_of(cfg)

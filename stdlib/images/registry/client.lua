@@ -113,7 +113,7 @@ function Client:call(method, path, call)
   local own, wrong = self:address()
   if not own then return nil, wrong end
   local scopes = call.scopes or { ("repository:%s:%s"):format(self.path, actions(method)) }
-  local used
+  local used ---@type any
   local server = service.of(own.origin, {
     options = function()
       used, wrong = options_of(self, scopes)

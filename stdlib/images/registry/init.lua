@@ -86,7 +86,7 @@ function Repository:manifest(ref)
   if not answer then return nil, err end
   if answer.status == 404 then return fail(self, "manifest", "not_found", ("there is no %s"):format(ref)) end
   if answer.status ~= 200 then return nil, self:failure(answer, "registry.manifest") end
-  return manifests.parse(answer.body, answer.headers["content-type"], manifests.is_digest(ref) and ref or nil,
+  return manifests.parse(answer.body or "", answer.headers["content-type"], manifests.is_digest(ref) and ref or nil,
     about(self, "manifest"))
 end
 

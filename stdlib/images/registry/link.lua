@@ -21,12 +21,12 @@ end
 function M.value(text, at)
   local quote = text:match("^[\"']", at)
   if not quote then
-    local value, after = text:match("^([^;,%s]*)()", at)
+    local value, after = text:match("^([^;,%s]*)()", at) ---@type any, any
     return value, after
   end
-  local from, parts = at + 1, {}
+  local from, parts = at + 1, {} ---@type any, string[]
   while true do
-    local part, mark, after = text:match("^([^\\" .. quote .. "]*)([\\" .. quote .. "])()", from)
+    local part, mark, after = text:match("^([^\\" .. quote .. "]*)([\\" .. quote .. "])()", from) ---@type any, any, any
     if not part then return nil end
     parts[#parts + 1] = part
     if mark == quote then return table.concat(parts), after end
@@ -47,7 +47,7 @@ local function parse(text)
       local key
       key, after = text:match("^%s*;%s*([%w_*-]+)%s*()", at)
       if not key then break end
-      local value = ""
+      local value = "" ---@type any
       if text:sub(after, after) == "=" then
         value, after = M.value(text, text:match("^=%s*()", after))
         if not value then return nil end

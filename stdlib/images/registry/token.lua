@@ -30,7 +30,7 @@ local WORD <const> = "^[%w!#$%%&'*+.^_`|~-]+"
 ---@return table? fields with `scheme`, "basic" or "bearer"; the stronger one of several
 function M.challenge(text)
   local found
-  local at = text:match("^[%s,]*()")
+  local at = text:match("^[%s,]*()") ---@type any
   while at <= #text do
     local scheme = text:match(WORD, at)
     if not scheme then return found end
@@ -39,10 +39,10 @@ function M.challenge(text)
     at = text:match("^%s+[%w._~+/-]+=*%s*%f[,\0]()", at) or at
     local fields = { scheme = scheme:lower() }
     while true do
-      local from = text:match("^[%s,]*()", at)
+      local from = text:match("^[%s,]*()", at) ---@type any
       local key = text:match(WORD, from)
-      local after = key and text:match("^%s*=%s*()", from + #key)
-      if not after then break end
+      local after = key and text:match("^%s*=%s*()", from + #key) ---@type any
+      if not key or not after then break end
       fields[key:lower()], at = link.value(text, after)
       if not at then return found end
     end

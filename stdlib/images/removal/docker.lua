@@ -92,7 +92,7 @@ function M.cache(socket, state)
     done, err = call(socket, "POST", "/build/prune?all=1&filters="
       .. http.escape(json.encode { id = json.array { filter } }))
     if not done then return nil, err end
-    bytes = bytes + (tonumber(done.SpaceReclaimed) or 0)
+    bytes = bytes + (math.tointeger(done.SpaceReclaimed) or 0)
   end
   if #ids > 0 then log.debug("build cache removed", { entries = #ids, bytes = bytes }) end
   return bytes

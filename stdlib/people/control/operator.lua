@@ -148,7 +148,7 @@ for _, verb in ipairs { "rollback", "retry", "apply", "destroy", "approve", "rej
 end
 
 ---The routes of a host, with prompts of their own.
----@param sessions PromptSessions
+---@param sessions Sessions
 ---@return table<string, fun(engine: Engine, request: serve.Request): serve.Answer>
 return function(sessions)
   local routes = {

@@ -52,7 +52,7 @@ end
 ---@param err? Err Why there are none.
 ---@return serve.Answer
 function M.lines(write_all, err)
-  if not write_all then return M.refuse(err) end
+  if not write_all then return M.refuse(assert(err)) end
   local answer = M.json(200, {}, { ["Content-Type"] = "application/x-ndjson" })
   answer.body = write_all
   return answer
@@ -92,10 +92,10 @@ function M.body(request, fields)
   end
   for key in pairs(fields and body or {}) do
     local known
-    for _, field in ipairs(fields) do known = known or field == key end
+    for _, field in ipairs(fields or {}) do known = known or field == key end
     if not known then
       error(errors.new("invalid", ("unknown field %q; known: %s"):format(tostring(key):sub(1, 60),
-        table.concat(fields, ", "))), 0)
+        table.concat(fields or {}, ", "))), 0)
     end
   end
   return body
@@ -109,7 +109,7 @@ end
 ---@param ... any
 ---@return serve.Answer
 function M.call(name, request, handler, ...)
-  local ok, reply = xpcall(handler, errors.wrap, ...)
+  local ok, reply = xpcall(handler, errors.wrap, ...) ---@type boolean, any
   if ok then return reply end
   if errors.is(reply, "cancelled") or errors.is(reply, "deadline") then error(reply, 0) end
   if errors.is(reply, "internal") then

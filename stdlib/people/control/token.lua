@@ -59,7 +59,7 @@ end
 
 ---Whether a request bears the token of the configuration.
 ---@async
----@param config Config
+---@param config? Config
 ---@param request serve.Request
 ---@param options? {basic?: boolean} basic: also as a password of any user
 ---@return boolean allowed

@@ -69,7 +69,7 @@ function M.prepare(c, fname, args)
   if options.stream and c.mode == "run" then
     error(name .. ": no journal can answer for a stream after a crash; leave stream out, or use sink", 3)
   end
-  local prepared = table.move(args, 1, args.n, 1, { n = math.max(args.n, at) })
+  local prepared = table.move(args, 1, args.n, 1, { n = math.max(args.n, at --[[@as integer]]) })
   prepared[at] = options
   return prepared
 end

@@ -150,7 +150,7 @@ function special.spawn(fn, ...)
   if c.steps and context.since(c, 2) then return c.steps:spawn(fn, ...) end
   local join = c.steps and c.steps:branch()
   return task.spawn(function(...)
-    if join then join(task.current()) end
+    if join then join(assert(task.current())) end
     return context.with(c, fn, ...)
   end, ...)
 end
@@ -162,7 +162,7 @@ function special.all(fns)
   for i, fn in ipairs(fns) do
     local join = c.steps and c.steps:branch()
     wrapped[i] = function()
-      if join then join(task.current()) end
+      if join then join(assert(task.current())) end
       return context.with(c, fn)
     end
   end
@@ -220,7 +220,7 @@ local made = {}
 
 ---What `require` gives a policy.
 ---@param name string
----@return table module
+---@return any module
 function M.require(name)
   if made[name] then return made[name] end
   local shape = MODULES[name]

@@ -79,7 +79,7 @@ function Belief:take(answer)
   look(self)
   local batch = { since = time.monotonic(), at = time.now(), looks = 1 }
   local gone, kept = parted.table(), parted.table()
-  before = before --[[@as GitSnapshot]]
+  ---@cast before GitSnapshot
   for name, ref in pairs(before.refs) do
     local known = self.gone[name] or batch
     if not answer.refs[name] and (self.empty or not is_over(known)) then gone[name], kept[name] = known, ref end
