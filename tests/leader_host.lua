@@ -29,7 +29,7 @@ end
 local world = sim.open(o.world):world()
 world.target = function(environment, outside) return require("targets").open(environment, outside) end
 sys.catch("TERM", "INT", "HUP")
-local status, err = require("hosts.host").run {
+local status, err = require("hosts.failover").run {
   config = configuration(), load = configuration, world = world,
   on_event = function(event) print(json.encode { at = event.at, event = event.event, text = event.text, run = event.run,
     state = event.state }) end,

@@ -63,8 +63,8 @@ function Sim:messages() return self:look().messages end
 local function digest_of(commit) return "sha256:" .. hash.sha256("image of " .. commit) end
 
 local function simulated_repository(sim)
-  local believed, seen_text = require("sources.git.belief").new("sim"), nil
-  local repo = { belief = believed }
+  local believed, seen_text = require("sources.git.shrunken").new("sim"), nil
+  local repo = { shrunken = believed }
   function repo.refs()
     local w = sim:look()
     if w.down then return errors.fail("refused", "nobody listens there", { op = "git.refs" }) end
@@ -222,7 +222,7 @@ function M.host(sim, state, options)
   }
   for name, value in pairs(options and options.engine or {}) do how[name] = value end
   local engine = assert(require("engine").open(how))
-  engine.looks.every = 0 -- as often, without the time between
+  engine.health_checks.every = 0 -- as often, without the time between
   return engine
 end
 

@@ -155,7 +155,7 @@ end
 ---@param config table the normalised configuration; keys may be missing where there were faults
 ---@param at Cursor the cursor of the whole
 function M.check(config, at)
-  local socket = config.state and require("people.control").door(config)
+  local socket = config.state and require("people.control").socket_path(config)
   if socket and #socket > SOCKET_PATH then
     local most = SOCKET_PATH - (config.control and 0 or #socket - #config.state)
     at:child(config.control and "control" or "state"):fault(

@@ -1,5 +1,5 @@
 -- Asking: what a policy says of a place now. The first of the three parts of a decision; it changes nothing.
-local errors, log, policy, sayings = require "errors", require "log", require "policy.load", require "engine.sayings"
+local errors, log, policy, refusals = require "errors", require "log", require "policy.load", require "engine.refusals"
 
 local M = {}
 
@@ -34,7 +34,7 @@ end
 ---@param before? table<string, Decision> What it said the last time, by subject.
 ---@return Answer answer
 function M.ask(place, compiled, before)
-  local said = sayings.new(before)
+  local said = refusals.new(before)
   local change, reason = policy.ask(compiled, place, WATCH_TIMEOUT, said)
   local answer = { refusals = said:list() }
   if change then

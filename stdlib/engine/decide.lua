@@ -2,7 +2,7 @@
 --
 -- ask: policy -> answer (ask.lua); judge: answer and memory -> judgement (judge.lua); accept: judgement -> journal
 -- (accept.lua). The first two change nothing.
-local accept, ask, first, judge = require "engine.accept", require "engine.ask", require "engine.first",
+local accept, ask, first_sight, judge = require "engine.accept", require "engine.ask", require "engine.first_sight",
   require "engine.judge"
 local task, time = require "task", require "time"
 
@@ -16,7 +16,7 @@ local function adopt(engine, place, compiled)
   local releases = place.app.follows == "git" and compiled.name == place.config.policy
   if compiled.first ~= "adopt" and not releases then return false end
   if engine.journal:touched(place.app.name, place.environment) then return false end
-  return first.adopt(engine, place, compiled.first == "adopt")
+  return first_sight.adopt(engine, place, compiled.first == "adopt")
 end
 
 -- Shows a change that became a run.

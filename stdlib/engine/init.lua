@@ -1,8 +1,8 @@
 -- The engine: apps, their policies and lanes, and what people ask of them. It decides nothing: policies do.
 local errors, fs, journal, log, poller, policy, sys, task, time = require "errors", require "fs", require "journal",
   require "log", require "engine.poller", require "policy.load", require "base.sys", require "task", require "time"
-local acts, images, lane, lead = require "engine.acts", require "engine.images", require "engine.lane",
-  require "engine.lead"
+local actions, images, lane, lead = require "engine.actions", require "engine.images", require "engine.lane",
+  require "engine.leadership"
 local reporter, sources = require "tell.reporter", require "engine.sources"
 local decide, health, outages, suspension = require "engine.decide", require "engine.health", require "engine.outages",
   require "engine.suspension"
@@ -15,7 +15,7 @@ local M = {}
 ---@field lock Lock Of the state folder.
 ---@field load fun(): Config?, Fault[]?
 ---@field on_event fun(event: Event)
----@field happened Happened
+---@field happened EventLog
 ---@field app_states table<string, Seen> What polling knows of each app.
 ---@field lanes table<string, Lane>
 ---@field said table<string, any>
@@ -36,7 +36,7 @@ local M = {}
 ---@field policies table<string, Policy>
 ---@field state string The state folder.
 ---@field world World
----@field lead Lead Whether this host may act.
+---@field lead Leadership Whether this host may act.
 ---@field looks Health
 ---@field reporter Reporter
 ---@field new_place fun(app: AppConfig, environment: EnvironmentConfig, seen: Seen): Place
@@ -131,7 +131,7 @@ function M.open(options)
     policies = policies, suspensions = suspensions, last_end = last_end,
     state = config.state, world = world.of(config, options.world),
     lanes = {}, places = {}, app_states = {}, said = {}, hurry = {}, found = {},
-    happened = require("engine.happened").new(),
+    event_log = require("engine.events").new(),
     app_edition = 1, -- another number: other apps
     patience = 300, -- seconds that a run waits for a target out of reach before it is tried again later
     outages = outages.of(book), outage_after = outages.AFTER,
@@ -143,12 +143,12 @@ function M.open(options)
     host = host, journal = book, fence = options.fence, outrank = options.outrank,
     on_lost = function(why) self:lose(why) end,
   }
-  self.looks = health.new {
+  self.health_checks = health.new {
     ended = self.ended, look_again = function(at) self:ask_rollback_again(at) end,
   }
   self.reporter = reporter.new(self.world)
   self.new_place = place.maker {
-    journal = book, world = self.world, health = self.looks, suspensions = suspensions, state = config.state,
+    journal = book, world = self.world, health = self.health_checks, suspensions = suspensions, state = config.state,
     poll_soon = function(app) self:poll_soon(app) end,
   }
   self.repl_env = { engine = self, config = config, apps = config.apps }
@@ -170,7 +170,7 @@ end
 function Engine:emit(event)
   event.at = event.at or time.now()
   event.text = log.redact(event.text)
-  self.happened:add(event)
+  self.event_log:add(event)
   self.on_event(event)
 end
 
@@ -226,7 +226,7 @@ function Engine:tidy()
     local there = app and app.environments[l.place.environment]
     if not there and not l.active and not next(l.runs) then self.lanes[key] = nil end
   end
-  if self.config.keel then require("extensions.keel.looks").tidy(self.world) end
+  if self.config.keel then require("extensions.keel.observations").tidy(self.world) end
 end
 
 ---A release went out and proved itself: its rollback policy watches it from now on.
@@ -297,7 +297,7 @@ function Engine:alarm(at, decision) self.reporter:alarm(at, decision) end
 function Engine:poll(name)
   local apps, ids, failure = {}, {}, nil
   if name and not self.config.apps[name] then return require("base.unknown").app(self.config.app_list, name, "poll") end
-  if self.config.keel then require("extensions.keel.looks").expire(self.world) end -- once: its answers are shared
+  if self.config.keel then require("extensions.keel.observations").expire(self.world) end -- once for all
   for _, app in ipairs(self.config.app_list) do
     if not name or app.name == name then
       apps[#apps + 1] = app.name
@@ -341,7 +341,7 @@ function Engine:reload()
     return errors.fail("conflict", self.reload_error, { op = "reload", target = config.state })
   end
   sources.keep(self, config)
-  local changed, before = acts.differences(self, config, policies), self.config
+  local changed, before = actions.differences(self, config, policies), self.config
   self.config, self.policies, self.places = config, policies, {}
   self.world.configure(config)
   self.app_edition = self.app_edition + 1
@@ -368,8 +368,8 @@ function Engine:reload()
 end
 
 compose(Engine, {
-  answers = require "engine.answers", acts = acts.methods, orders = require "engine.orders",
-  suspension = suspension.methods, life = require "engine.living",
+  queries = require "engine.queries", actions = actions.methods, orders = require "engine.orders",
+  suspension = suspension.methods, lifecycle = require "engine.lifecycle",
 })
 
 return M

@@ -1,6 +1,6 @@
 -- Judging: what an answer means, given what the journal remembers. The second of the three parts of a decision;
 -- memory() only reads, and judge() only thinks.
-local sayings, time = require "engine.sayings", require "time"
+local refusals, time = require "engine.refusals", require "time"
 
 local M = {}
 
@@ -139,10 +139,10 @@ function M.judge(answer, memory)
   local decisions = table.move(answer.refusals, 1, #answer.refusals, 1, {})
   if memory.missing then
     decisions[#decisions + 1] = {
-      subject = M.MISSING, verdict = "held", reason = sayings.kept(words_of(memory.missing), sayings.MAX_REASON),
+      subject = M.MISSING, verdict = "held", reason = refusals.kept(words_of(memory.missing), refusals.MAX_REASON),
     }
   end
-  decision.subject, decision.reason = "", sayings.kept(decision.reason, sayings.MAX_REASON)
+  decision.subject, decision.reason = "", refusals.kept(decision.reason, refusals.MAX_REASON)
   decisions[#decisions + 1] = decision
   return {
     app = memory.app, environment = memory.environment, policy = memory.policy, decisions = decisions, change = change,

@@ -1,7 +1,7 @@
 -- What scripts and people order of a whole environment: that it is as it should be, or that it is no more. Each
 -- becomes a run like any other.
 local errors, time = require "errors", require "time"
-local acts, ask, judge = require "engine.acts", require "engine.ask", require "engine.judge"
+local actions, ask, judge = require "engine.actions", require "engine.ask", require "engine.judge"
 local targets, view = require "targets", require "journal.view"
 
 local M = {}
@@ -28,7 +28,7 @@ local function named(self, act, op)
   if app and not act.environment and #app.environment_list > 1 then
     return errors.fail("invalid", act.app .. " has several environments: say which one", { op = op, target = act.app })
   end
-  return acts.one_place(self, act)
+  return actions.one_place(self, act)
 end
 
 -- What was taken down by order comes up by order.
@@ -71,7 +71,7 @@ function M.apply(self, act)
   end
   free(self, p)
   if not change then return self:release(order) end
-  return acts.begin(self, p, {
+  return actions.begin(self, p, {
     kind = "release", policy = p.config.policy, by = act.by, reason = act.reason, title = change.title,
     data = change.data,
   })
@@ -95,7 +95,7 @@ end
 ---@return Err? err conflict: there is nothing to try again.
 ---@return_overload nil, Err
 function M.retry(self, act)
-  local p, err = acts.one_place(self, act)
+  local p, err = actions.one_place(self, act)
   if not p then return nil, err end
   local about = { op = "retry", target = act.app }
   if act.versions then
@@ -118,7 +118,7 @@ function M.retry(self, act)
   end
   why = nothing_failed(self, last)
   if why then return errors.fail("conflict", why, about) end
-  return acts.begin(self, p, {
+  return actions.begin(self, p, {
     kind = "release", policy = p.config.policy, by = act.by, reason = act.reason, title = change.title,
     data = change.data, key = change.key,
   })
@@ -142,7 +142,7 @@ function M.destroy(self, act)
     return errors.fail("unsupported", ("a target of kind %s cannot be taken down; those that can: helmsman"):format(
       p.config.target.kind), about)
   end
-  return acts.begin(self, p, {
+  return actions.begin(self, p, {
     kind = "release", policy = "destroy", by = act.by, reason = act.reason,
     title = ("destroy %s %s"):format(act.app, p.environment), data = { by = act.by, at = time.now() },
   })

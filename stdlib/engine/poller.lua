@@ -1,5 +1,5 @@
 -- Polling: who is due, what the source of an app looks like, and a decision for each of its policies (decide.lua).
-local decide, errors, late = require "engine.decide", require "errors", require "engine.late"
+local decide, errors, late_rollout = require "engine.decide", require "errors", require "engine.late_rollout"
 local observe, outages, task, time = require "engine.observe", require "engine.outages", require "task", require "time"
 
 local M = {}
@@ -26,7 +26,7 @@ function M.poll(engine, app)
   for _, environment in ipairs(app.environment_list) do
     if engine.config.apps[app.name] ~= app then break end -- a reload: the next poll asks as it says
     local place = engine:place(app.name, environment.name)
-    late.look(engine, place)
+    late_rollout.look(engine, place)
     for _, name in ipairs { environment.policy, environment.rollback or nil } do
       local done, run, err = pcall(decide.decide, engine, place, engine.policies[name])
       if not done then

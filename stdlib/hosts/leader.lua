@@ -1,5 +1,5 @@
 -- Several hosts, one of which acts: whoever holds a Lease of the cluster. The rules are in hosts/election.lua, the
--- Lease in hosts/lease.lua; hosts/host.lua is what `moontide run` does with them.
+-- Lease in hosts/lease.lua; hosts/failover.lua is what `moontide run` does with them.
 local election, lease = require "hosts.election", require "hosts.lease"
 local errors, hash, world = require "errors", require "hash", require "engine.world"
 local sys, task, time = require "base.sys", require "task", require "time"

@@ -10,7 +10,7 @@ local task = require "task"
 ---@field place Place In every mode but "file".
 ---@field steps Steps Only in mode run.
 ---@field edition? integer Of the run's words; inside of its steps, too.
----@field said? Sayings Only in mode watch: what the policy turns down.
+---@field said? Refusals Only in mode watch: what the policy turns down.
 ---@field running? table|false Only in mode watch: the release that runs, once it was looked up.
 ---@field metas? table<table, string> The metatables of the policy's instance, and where they were set.
 ---@field rng? table State of the deterministic random numbers.

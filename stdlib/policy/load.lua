@@ -5,7 +5,7 @@
 -- its effects journaled (policy/effects/init.lua).
 local changes, context, effects = require "engine.change", require "policy.context", require "policy.effects"
 local errors, hash, log = require "errors", require "hash", require "log"
-local sayings, suspension, sys, task = require "engine.sayings", require "engine.suspension", require "base.sys",
+local refusals, suspension, sys, task = require "engine.refusals", require "engine.suspension", require "base.sys",
   require "task"
 
 ---@class Policy
@@ -467,7 +467,7 @@ end
 ---@param policy Policy
 ---@param place Place
 ---@param timeout number Seconds.
----@param said? Sayings What place:refuse adds to.
+---@param said? Refusals What place:refuse adds to.
 ---@return table? change nil: nothing, or a failure.
 ---@return string|Err? reason A text with nothing; an Err with a failure.
 function M.ask(policy, place, timeout, said)
@@ -480,7 +480,7 @@ function M.ask(policy, place, timeout, said)
       handler = M.raised }
     watch_limits[timeout] = limits
   end
-  local asking = { mode = "watch", place = place, said = said or sayings.new() }
+  local asking = { mode = "watch", place = place, said = said or refusals.new() }
   local watching <close> = task.start(limits, watch_in, policy, asking)
   local joined, change, reason = pcall(watching.join, watching)
   context.forget(watching:id())

@@ -19,7 +19,7 @@ Run.__index = Run
 ---@field steps Steps
 ---@field world World
 ---@field journal Journal
----@field lead Lead
+---@field lead Leadership
 ---@field hooks table
 ---@field patience Seconds For how long it waits for a target out of reach.
 ---@field stopping fun(): boolean Whether the host parks what still runs.

@@ -2,7 +2,7 @@
 -- commands of its containers, against a real registry.
 local check, cluster, lab = require "check", require "cluster.lab", require "lab"
 local fs, kubernetes, task, time = require "fs", require "kubernetes", require "task", require "time"
-local handover, job = require "images.builder.handover", require "images.builder.job"
+local contexts, job = require "images.builder.contexts", require "images.builder.job"
 local manifest = require "images.builder.manifest"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
@@ -36,7 +36,7 @@ local function request_of(options)
 end
 
 local function b_of(r, ns)
-  return { request = r, namespace = ns, name = manifest.name(r), handover = ("0a"):rep(32),
+  return { request = r, namespace = ns, name = manifest.name(r), context_name = ("0a"):rep(32),
     base = ok(manifest.base(r.cfg)) }
 end
 
@@ -131,8 +131,8 @@ test("a host that comes back goes on with the Job under way, and offers its cont
   pcall(handle.join, handle, 5)
   local digest = push(r)
   local second = task.spawn(function() return job.build(r) end)
-  local name = first.metadata.annotations[manifest.HANDOVER]
-  check.eventually(function() return handover.answer("/contexts/" .. name .. ".tar") end, 20, "the offer")
+  local name = first.metadata.annotations[manifest.CONTEXT]
+  check.eventually(function() return contexts.answer("/contexts/" .. name .. ".tar") end, 20, "the offer")
   c:kubectl { "-n", ns, "patch", "job", first.metadata.name, "--subresource=status", "--type=merge", "-p",
     '{"status":{"completionTime":"2099-01-01T00:00:01Z","active":0,"ready":0,"succeeded":1,'
       .. '"uncountedTerminatedPods":{},"conditions":[{"type":"SuccessCriteriaMet","status":"True"},'
@@ -140,7 +140,7 @@ test("a host that comes back goes on with the Job under way, and offers its cont
   eq(ok(second:join(30)), digest)
   eq(c:get(path).metadata.uid, first.metadata.uid)
   has(table.concat(r.lines, "\n"), "going on with job")
-  eq(handover.answer("/contexts/" .. name .. ".tar"), nil)
+  eq(contexts.answer("/contexts/" .. name .. ".tar"), nil)
 end, 120)
 
 test("a Job that fails, cannot start or takes too long says so", function()
@@ -184,8 +184,8 @@ test("the containers' own commands build and push, from a context that this host
   local engine = { health = function() return { live = true, ready = true } end, metrics = function() return {} end }
   local door <close> = ok(require("serve").listen { address = "127.0.0.1", port = 0,
     handler = require("people.control").public_handler(engine) })
-  local name = handover.name()
-  local offer <close> = handover.offer(name, r.archive)
+  local name = contexts.name()
+  local offer <close> = contexts.offer(name, r.archive)
   local base = "http://127.0.0.1:" .. door.port
   eq(ok(require("http").get(base .. "/contexts/" .. ("00"):rep(32) .. ".tar")).status, 404)
   local got = ok(require("http").get(base .. "/contexts/" .. name .. ".tar"))
@@ -198,7 +198,7 @@ test("the containers' own commands build and push, from a context that this host
     for k, v in pairs(podman.env) do argv.env[k] = argv.env[k] or v end
     return lab.run(argv)
   end
-  run(manifest.build_command(r, handover.url(base, name)))
+  run(manifest.build_command(r, contexts.url(base, name)))
   run(manifest.push_command(r, told))
   local digest = ok(r.registry:digest(r.tag))
   eq(ok(fs.read(told)):match("%S+"), digest)

@@ -157,7 +157,7 @@ test("who finds something new wakes the others of the repository", function()
   local host = open(herd)
   sim.settle(host)
   herd:push(REPO, "1.0.1", "two")
-  require("extensions.keel.looks").expire(host.world)
+  require("extensions.keel.observations").expire(host.world)
   require("engine.poller").poll(host, host.config.apps["shop/b"])
   eq({ host.hurry["shop/a"], host.hurry["shop/b"], host.hurry["shop/c"] }, { true, nil, true })
 end)
@@ -683,7 +683,7 @@ test("what is wrong with a workload is news once, not at every poll", function()
   ok(before < 10, before)
   ok(why(host, "shop/web", "keel.sh/notify"):find("no notifier n1, n2", 1, true))
   for _ = 1, 3 do
-    require("extensions.keel.looks").expire(host.world)
+    require("extensions.keel.observations").expire(host.world)
     sim.settle(host)
   end
   eq(told(), before)
@@ -758,7 +758,7 @@ test("schedules: an interval is the app's, a cron line is due when it says", fun
   local poller = require "engine.poller"
   poller.poll(host, host.config.apps["shop/yearly"])
   eq(herd.asked.tags, 1) -- the first look is due
-  local memory = require("extensions.keel.looks").memory(host.world)
+  local memory = require("extensions.keel.observations").memory(host.world)
   for _, answer in pairs(memory.answers) do answer.at = answer.at - 3600 end
   poller.poll(host, host.config.apps["shop/often"])
   eq(herd.asked.tags, 2)

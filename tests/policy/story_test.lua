@@ -308,7 +308,7 @@ local function shrunken(again)
   for i = 1, 7 do s.world:tag("v1." .. i .. ".0", nil) end
   if again then s.restart() end
   assert(s.host:poll())
-  function s.belief() return s.host.world.repository(s.host.config.apps.web).belief end
+  function s.shrunken() return s.host.world.repository(s.host.config.apps.web).shrunken end
   function s.tags() return #s.host:place("web", "production"):tags() end
   return s
 end
@@ -346,7 +346,7 @@ test("missing tags are gone after ten minutes, however busy the repository is me
   end
   local function times(reason) return reason:match("since (%S+)"), reason:match("until (%S+)") end
   eq({ times(s.why("production", "(missing references)").reason) }, { times(since) })
-  for _, batch in pairs(s.belief().gone) do batch.since = batch.since - 601 end
+  for _, batch in pairs(s.shrunken().gone) do batch.since = batch.since - 601 end
   s.world:push("main", "c")
   s.settle()
   eq(s.tags(), 1)
@@ -364,7 +364,7 @@ test("missing tags that come back are no news, and those that go missing later h
   eq({ s.tags(), s.host:app_state("web").held }, { 8 })
   for i = 1, 4 do s.world:tag("v1." .. i .. ".0", nil) end
   for _ = 1, 3 do assert(s.host:poll()) end
-  for _, batch in pairs(s.belief().gone) do batch.since = batch.since - 601 end
+  for _, batch in pairs(s.shrunken().gone) do batch.since = batch.since - 601 end
   s.world:tag("v1.5.0", nil)
   assert(s.host:poll())
   assert(s.host:poll())
@@ -377,7 +377,7 @@ test("a source that lists nothing at all is never believed, and nothing of it ru
   s.world:change(function(w) w.tags, w.branches = {}, {} end)
   for _ = 1, 5 do
     assert(s.host:poll())
-    for _, batch in pairs(s.belief().gone) do batch.since = batch.since - 601 end
+    for _, batch in pairs(s.shrunken().gone) do batch.since = batch.since - 601 end
   end
   eq(s.tags(), 8)
   has(s.why("staging", nil).reason, "was handled")

@@ -250,7 +250,7 @@ end)
 
 -- ---- what a host hands over ----
 
-local memo = require "hosts.memo"
+local handover = require "hosts.handover"
 
 test("holds and bad releases are handed over; nothing bad goes out again, and who unheld did so for good", function()
   local s = stage { rollback = "rollback" }
@@ -259,11 +259,11 @@ test("holds and bad releases are handed over; nothing bad goes out again, and wh
   s.settle()
   eq(s.world:running("staging").commit, C "one") -- taken back
   ok(s.host:hold { app = "web", environment = "production", by = "ann", reason = "sale" })
-  local left = { [memo.KEY] = memo.write(s.host.journal, "state-a") }
+  local left = { [handover.KEY] = handover.write(s.host.journal, "state-a") }
   local rolled = s.count "roll out"
   s.world:tag("v1.1.0", "one")
   s.enter "b"
-  eq(memo.take(s.host.journal, s.host.config, left), 2)
+  eq(handover.take(s.host.journal, s.host.config, left), 2)
   s.settle()
   eq(s.count "roll out", rolled)
   eq(s.world:running("staging").commit, C "one")
@@ -272,23 +272,23 @@ test("holds and bad releases are handed over; nothing bad goes out again, and wh
   local held = s.host:status().apps[1].environments[2]
   eq(held.state, "held")
   eq(held.hold.by, "ann")
-  eq(memo.take(s.host.journal, s.host.config, left), 0) -- a second time
+  eq(handover.take(s.host.journal, s.host.config, left), 0) -- a second time
   ok(s.host:unhold { app = "web", environment = "production", by = "ann" })
   s.settle()
   eq(s.world:running("production").version, "v1.1.0")
   -- The host before leads again, with a state of its own that still has the hold.
-  left = { [memo.KEY] = memo.write(s.host.journal, "state-b") }
+  left = { [handover.KEY] = handover.write(s.host.journal, "state-b") }
   s.enter("a", { engine = { host = "a", generation = s.host.journal.generation + 1 } })
-  memo.take(s.host.journal, s.host.config, left)
+  handover.take(s.host.journal, s.host.config, left)
   eq(s.host:status().apps[1].environments[2].hold, nil)
 end)
 
-test("a memo of the same state, of the past, or of nonsense changes nothing", function()
+test("a handover of the same state, of the past, or of nonsense changes nothing", function()
   local s = stage()
   ok(s.host:hold { app = "web", environment = "production", by = "ann" })
   local own = assert(require("cluster.rollout.identity").of(s.host.state))
-  eq(memo.take(s.host.journal, s.host.config, { [memo.KEY] = memo.write(s.host.journal, own) }), 0)
-  eq(memo.take(s.host.journal, s.host.config, nil), 0)
+  eq(handover.take(s.host.journal, s.host.config, { [handover.KEY] = handover.write(s.host.journal, own) }), 0)
+  eq(handover.take(s.host.journal, s.host.config, nil), 0)
   local json = require "json"
   local odd = {
     "", "null", "[]", "{", ("x"):rep(20000), json.encode { state = "x", generation = 0, holds = {} },
@@ -297,7 +297,7 @@ test("a memo of the same state, of the past, or of nonsense changes nothing", fu
       environment = "production" }, { app = "web", environment = "production", by = "ann" } }, bad = { {}, "x",
       { app = "web", environment = "staging" } } },
   }
-  for _, text in ipairs(odd) do eq(memo.take(s.host.journal, s.host.config, { [memo.KEY] = text }), 0) end
+  for _, text in ipairs(odd) do eq(handover.take(s.host.journal, s.host.config, { [handover.KEY] = text }), 0) end
   eq(s.host:status().apps[1].environments[2].hold.by, "ann")
 end)
 

@@ -518,7 +518,7 @@ test("a look that finds something unwell is soon followed by the next, whatever 
   s.settle()
   s.world:push("main", "b")
   s.settle()
-  s.host.looks.every = 1
+  s.host.health_checks.every = 1
   unwell(s, { "exited", "exited", "exited" })
   ok(s.host:poll())
   local said = {}
@@ -706,7 +706,7 @@ end)
 
 -- An engine of 500 places with something live at each; `current` answers for them.
 local function many_places(current)
-  local present, kept, config = require "engine.present", {}, { app_list = {} }
+  local targets_now, kept, config = require "engine.current", {}, { app_list = {} }
   for n = 1, 250 do
     config.app_list[n] = { name = "app" .. n, environment_list = { { name = "staging" }, { name = "production" } } }
   end
@@ -720,7 +720,7 @@ local function many_places(current)
   -- How many answered, and what is said of the others.
   return function()
     local answered, said = 0, {}
-    present.look(engine)
+    targets_now.look(engine)
     for _, app in ipairs(config.app_list) do
       for _, each in ipairs(app.environment_list) do
         local seen = assert(kept[app.name].targets[each.name])
@@ -746,10 +746,10 @@ test("status asks the targets of 500 environments, so many at once, and not agai
 end)
 
 test("status says which of many targets did not answer, and which were not asked: those come first later", function()
-  local present, asked = require "engine.present", {}
-  local before = present.ALL_WITHIN
-  check.defer(function() present.ALL_WITHIN = before end)
-  present.ALL_WITHIN = 1
+  local targets_now, asked = require "engine.current", {}
+  local before = targets_now.ALL_WITHIN
+  check.defer(function() targets_now.ALL_WITHIN = before end)
+  targets_now.ALL_WITHIN = 1
   local look = many_places(function(name)
     asked[#asked + 1] = name
     time.sleep(86400)

@@ -184,7 +184,7 @@ test("the socket is its owner's alone", function()
   eq(ok(fs.stat(control.socket(state))).mode & 63, 0)
 end)
 
--- ---- the TCP door ----
+-- ---- the TCP server ----
 
 local function get(server, path, method)
   return ok(http.request { method = method or "GET", url = ("http://127.0.0.1:%d%s"):format(server.port, path) })
@@ -218,7 +218,7 @@ moontide_up 1
 ]])
 end)
 
-test("the TCP door only reads, and knows nothing of the control API", function()
+test("the TCP server only reads, and knows nothing of the control API", function()
   local _, engine, server = open { listen = { address = "127.0.0.1", port = 0 } }
   eq(get(server, "/v1/status").status, 404)
   eq(get(server, "/v1/apps/web/rollback", "POST").status, 405)

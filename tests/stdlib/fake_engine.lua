@@ -133,8 +133,8 @@ end
 function M:events(query)
   self:note("events", query)
   local page = { events = {}, next = query.since, started_at = NOW }
-  for id = query.since + 1, math.min(#(self.happened or {}), query.since + query.limit) do
-    page.events[#page.events + 1], page.next = self.happened[id], id
+  for id = query.since + 1, math.min(#(self.event_log or {}), query.since + query.limit) do
+    page.events[#page.events + 1], page.next = self.event_log[id], id
   end
   return page
 end

@@ -1,6 +1,7 @@
 -- Credentials that workloads bring along: what is rotated away is forgotten, with what was answered to it.
 local check = require "check"
-local hash, json, log, looks, secrets = require "hash", require "json", require "log", require "extensions.keel.looks",
+local hash, json, log = require "hash", require "json", require "log"
+local observations, secrets = require "extensions.keel.observations",
   require "extensions.keel.secrets"
 local test, eq = check.test, check.eq
 
@@ -27,7 +28,7 @@ local function password(i) return ("rotated-password-%06d"):format(i) end
 
 test("a pull secret that is rotated 300 times leaves one set of answers, and no old passwords", function()
   local world = world_of()
-  local memory = looks.memory(world)
+  local memory = observations.memory(world)
   for i = 1, 300 do
     world.password = password(i)
     local _, who = secrets.registry(world, memory, "r.test/team/web", WORKLOAD)
@@ -44,7 +45,7 @@ end)
 
 test("a secret that stays is registered once, however often it is looked at", function()
   local world = world_of()
-  local memory = looks.memory(world)
+  local memory = observations.memory(world)
   world.password = "stays-the-same-always"
   for _ = 1, 5 do
     secrets.registry(world, memory, "r.test/team/web", WORKLOAD)
@@ -58,12 +59,12 @@ end)
 
 test("answers that only apps asked for that are gone are dropped; those under way and in use stay", function()
   local world = world_of()
-  local memory = looks.memory(world)
+  local memory = observations.memory(world)
   memory.answers.old = { users = { gone = true }, at = 0 }
   memory.answers.both = { users = { gone = true, web = true }, at = 0 }
   memory.answers.busy = { users = { gone = true }, at = 0, asking = {} }
   memory.due["gone/deployment"], memory.due["web/deployment"] = {}, {}
-  looks.tidy(world)
+  observations.tidy(world)
   eq({ memory.answers.old, memory.due["gone/deployment"] }, {})
   eq(memory.answers.both.users, { web = true })
   eq({ memory.answers.busy ~= nil, memory.due["web/deployment"] ~= nil }, { true, true })

@@ -3,7 +3,7 @@
 -- As keel does: when a pod runs the digest of the tag, or one of the images of its index, the workload is up to date;
 -- else what the pods run counts, so that what changed while nobody looked is found.
 local kubernetes, log = require "kubernetes", require "log"
-local looks, reference = require "extensions.keel.looks", require "extensions.keel.reference"
+local observations, reference = require "extensions.keel.observations", require "extensions.keel.reference"
 local secrets = require "extensions.keel.secrets"
 local rollout_watch = require "cluster.rollout.watch"
 
@@ -35,7 +35,7 @@ end
 -- Whether a digest, or one of the images of its index, is among those that run.
 local function among(place, workload, image, digest, found)
   if found[digest] then return true end
-  local repository = secrets.registry(place.world, looks.memory(place.world), image.name, workload)
+  local repository = secrets.registry(place.world, observations.memory(place.world), image.name, workload)
   local manifest, err = repository:manifest(digest)
   if not manifest then
     log.warn("an image's manifest could not be read", { image = image.name, error = tostring(err) })
@@ -55,7 +55,7 @@ end
 ---@param digest string What the tag points to now.
 ---@return string digest
 function M.digest(place, workload, image, digest)
-  local known = looks.memory(place.world).baselines
+  local known = observations.memory(place.world).baselines
   local key = ("%s/%s %s"):format(place.name, place.environment, image.repository)
   local before = known[key]
   if before and before.generation == workload.generation and before.tag == image.tag then return before.digest end

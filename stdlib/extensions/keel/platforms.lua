@@ -5,7 +5,7 @@
 -- list, no nodes yet, a manifest that names no platform) forbids nothing.
 local content, errors, kubernetes = require "images.registry.content", require "errors", require "kubernetes"
 local log, task, time = require "log", require "task", require "time"
-local looks, secrets = require "extensions.keel.looks", require "extensions.keel.secrets"
+local observations, secrets = require "extensions.keel.observations", require "extensions.keel.secrets"
 local tables = require "base.tables"
 
 local M = {}
@@ -115,7 +115,7 @@ end
 
 -- The nodes of a cluster; nil when nobody can tell. Asked for once in a while, for all workloads.
 local function nodes_of(place)
-  local cluster, m = place.config.target.cluster, looks.memory(place.world)
+  local cluster, m = place.config.target.cluster, observations.memory(place.world)
   local _ <close> = task.lock(m, "nodes " .. cluster)
   local known = m.nodes and m.nodes[cluster]
   if known and time.monotonic() - known.at < FRESH then return known.list end
@@ -133,8 +133,8 @@ end
 -- The platforms of an image, by its manifest; {} when it names none, and a text when it is no image. A digest's are
 -- asked for once.
 local function platforms_of(place, workload, name, tag)
-  local m, since = looks.memory(place.world), time.monotonic() - place.app.poll
-  local digest, err = looks.digest(place, name, tag, since, workload)
+  local m, since = observations.memory(place.world), time.monotonic() - place.app.poll
+  local digest, err = observations.digest(place, name, tag, since, workload)
   if not digest then return nil, err end
   if m.platforms[digest] then return m.platforms[digest] end
   local found

@@ -63,7 +63,7 @@ local function exchange(memory, before, now)
 end
 
 ---Forgets the secrets that nobody has asked for in a while.
----@param memory table Of keel.looks.
+---@param memory table Of keel.observations.
 function M.tidy(memory)
   for key, known in pairs(memory.secrets or {}) do
     if time.monotonic() - known.at > 3 * FRESH then
@@ -96,7 +96,7 @@ end
 ---The registry of an image, with the credentials of the workload that runs it where the configuration has none.
 ---@async
 ---@param world World
----@param memory table Of keel.looks.
+---@param memory table Of keel.observations.
 ---@param name string The repository, as the workload names it.
 ---@param workload? KeelWorkload
 ---@return ImageRegistry

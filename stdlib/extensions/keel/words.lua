@@ -4,8 +4,9 @@ local errors = require "errors"
 
 local M = { place = {}, run = {} }
 
-local function rooms()
-  return require "extensions.keel.looks", require "extensions.keel.candidates", require "extensions.keel.workload"
+local function modules()
+  return require "extensions.keel.observations", require "extensions.keel.candidates",
+    require "extensions.keel.workload"
 end
 
 -- The workload that a place is; raises for places that are none.
@@ -22,7 +23,7 @@ end
 ---@return {kind: string, namespace: string, name: string, images: KeelImage[]}?
 ---@return string? reason
 function M.place.workload(place)
-  local _, _, workloads = rooms()
+  local _, _, workloads = modules()
   local workload = workload_of(place)
   if not workload then return nil, "it is gone" end
   local settings = workload.settings
@@ -48,9 +49,9 @@ end
 
 -- From when on an answer of the registry must be.
 local function since(place, workload)
-  local looks, _, workloads = rooms()
+  local observations, _, workloads = modules()
   local schedule = workloads.schedule(workload.settings, place.world.config.keel)
-  return looks.since(place, schedule)
+  return observations.since(place, schedule)
 end
 
 local function must(value, err)
@@ -59,7 +60,7 @@ local function must(value, err)
 end
 
 local function judged(place, image)
-  local looks, candidates = rooms()
+  local observations, candidates = modules()
   local workload = workload_of(place)
   local settings = workload.settings
   if not image.tag then
@@ -68,16 +69,16 @@ local function judged(place, image)
   end
   local from = since(place, workload)
   if candidates.same_tag(settings, image.tag) then
-    local digest = must(looks.digest(place, image.name, image.tag, from, workload))
+    local digest = must(observations.digest(place, image.name, image.tag, from, workload))
     local running = image.digest or require("extensions.keel.baseline").digest(place, workload, image, digest)
     if running == digest then return {} end
     local fits, why = require("extensions.keel.platforms").fit(place, workload, image, image.tag)
     local reason = ("%s points to another image"):format(image.tag)
     return { { tag = image.tag, digest = digest, was = running, allowed = fits, reason = why or reason } }
   end
-  local tags = must(looks.tags(place, image.name, from, workload))
+  local tags = must(observations.tags(place, image.name, from, workload))
   return candidates.judge(settings, image.tag, tags, {
-    order = function(policy, list) return looks.ordered(place.world, policy, list) end,
+    order = function(policy, list) return observations.ordered(place.world, policy, list) end,
     fits = function(tag) return require("extensions.keel.platforms").fit(place, workload, image, tag) end,
   })
 end
@@ -120,11 +121,11 @@ end
 ---@return table? change
 ---@return string? reason
 function M.place.update(place, image, candidate)
-  local looks = rooms()
+  local observations = modules()
   local workload = workload_of(place)
   local digest, err = candidate.digest, nil
   if not digest then
-    digest, err = looks.digest(place, image.name, candidate.tag, since(place, workload), workload)
+    digest, err = observations.digest(place, image.name, candidate.tag, since(place, workload), workload)
     if errors.is(err, "not_found") then return nil, tostring(err) end -- listed, and gone: not a word about the others
   end
   return require("extensions.keel.update").change(place, workload, image, candidate.tag, must(digest, err))
@@ -133,7 +134,7 @@ end
 -- What the containers of an update run now: the target tells the digest, the workload the tag that is read with it.
 local function adoptable(run, about)
   local place = run.place
-  local _, _, workloads = rooms()
+  local _, _, workloads = modules()
   local workload = workload_of(place)
   local image = {}
   for _, candidate in ipairs(workload and workloads.images(workload) or {}) do

@@ -1,12 +1,12 @@
 -- Builds in a cluster: buildah in a Kubernetes Job, one for each image that is to be made.
 --
--- Two containers without a shell: `build` fetches the context from this host (handover.lua: exactly the commit,
+-- Two containers without a shell: `build` fetches the context from this host (contexts.lua: exactly the commit,
 -- without what .dockerignore names, so no git credentials leave the host) and builds it, then `push` pushes. A failed
 -- build therefore never pushes. The Job's name is made of what is built: a host that comes back finds the one under
 -- way and goes on with it. Finished ones go after `keep`; one that ended before we looked is made again.
 local errors, kubernetes, task = require "errors", require "kubernetes", require "task"
 local text, time = require "base.text", require "time"
-local failures, handover = require "images.builder.failure", require "images.builder.handover"
+local failures, contexts = require "images.builder.failure", require "images.builder.contexts"
 local manifest = require "images.builder.manifest"
 local job_end = require("cluster.rollout").job_end
 
@@ -88,8 +88,8 @@ end
 local function obtain(b, anew)
   local job, err = b.client:get(b.path)
   if job and not anew and not job_end(job) and not job.metadata.deletionTimestamp then
-    local known = (job.metadata.annotations or {})[manifest.HANDOVER]
-    if handover.is_name(known) then b.handover = known end
+    local known = (job.metadata.annotations or {})[manifest.CONTEXT]
+    if contexts.is_name(known) then b.context_name = known end
     b.request.hooks.output("stdout", ("going on with job %s/%s"):format(b.namespace, b.name))
     return job, true
   end
@@ -220,7 +220,7 @@ end
 local function attempt(b, anew)
   local job, found = obtain(b, anew)
   if not job then return nil, found end
-  local _ <close> = handover.offer(b.handover, b.request.archive)
+  local _ <close> = contexts.offer(b.context_name, b.request.archive)
   local pod, err = follow(b)
   if pod then return digest_of(b, pod) end
   -- One that began before this host did may have looked for its context where nobody is any more.
@@ -242,7 +242,8 @@ function M.build(request)
   local client, err = request.world.cluster(config.cluster or "default")
   if not client then return nil, err end
   local b = {
-    request = request, client = client, namespace = config.namespace or client.namespace, handover = handover.name(),
+    request = request, client = client, namespace = config.namespace or client.namespace,
+    context_name = contexts.name(),
   }
   local base
   base, err = manifest.base(request.cfg)

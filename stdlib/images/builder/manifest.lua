@@ -3,7 +3,7 @@
 -- Pod security "baseline" admits it: the capabilities are those of a container that is root inside, and buildah makes
 -- a user namespace of its own when the node lets it. `privileged` is for nodes that do not.
 local errors, hash, json, sys = require "errors", require "hash", require "json", require "base.sys"
-local argv_of, handover = require "images.builder.argv", require "images.builder.handover"
+local argv_of, contexts = require "images.builder.argv", require "images.builder.contexts"
 local add, sorted = argv_of.add, argv_of.sorted
 
 local M = {}
@@ -11,7 +11,7 @@ local M = {}
 ---The containers, in the order in which they run.
 M.CONTAINERS = { "build", "push" }
 ---The annotation that names the context.
-M.HANDOVER = "moontide.dev/context"
+M.CONTEXT = "moontide.dev/context"
 
 -- What pod security "baseline" lets a container add, as far as buildah uses it.
 local CAPABILITIES <const> = {
@@ -108,7 +108,7 @@ local function container(b, name, command)
 end
 
 ---The Job.
----@param b {request: BuildRequest, name: string, namespace: string, handover: string, base: string}
+---@param b {request: BuildRequest, name: string, namespace: string, context_name: string, base: string}
 ---@return table
 function M.job(b)
   local request, config = b.request, b.request.cfg.builder
@@ -124,7 +124,7 @@ function M.job(b)
     } })
   end
   if config.authorities then add(volumes, { name = "certificates", configMap = { name = config.authorities } }) end
-  local own = { [M.HANDOVER] = b.handover }
+  local own = { [M.CONTEXT] = b.context_name }
   for key, value in pairs(annotations) do own[key] = value end
   return {
     apiVersion = "batch/v1", kind = "Job",
@@ -138,7 +138,7 @@ function M.job(b)
           restartPolicy = "Never", automountServiceAccountToken = false, enableServiceLinks = false,
           serviceAccountName = config.service_account,
           initContainers = json.array {
-            container(b, "build", M.build_command(request, handover.url(b.base, b.handover))),
+            container(b, "build", M.build_command(request, contexts.url(b.base, b.context_name))),
           },
           containers = json.array { container(b, "push", M.push_command(request)) },
           volumes = json.array(volumes),

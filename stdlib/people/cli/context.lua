@@ -130,7 +130,7 @@ function Context:state_dir()
   local found = fine or partial
   local state = self.flags.state and require("config.load").absolute(self.flags.state) or found and found.state
     or DEFAULT_STATE
-  local socket = found and (found.control or found.leader) and require("people.control").door {
+  local socket = found and (found.control or found.leader) and require("people.control").socket_path {
     state = state, control = found.control, leader = found.leader,
   } or nil
   return state, fine, socket

@@ -50,7 +50,7 @@ local function stand(ctx, console, config)
     for _, fault in ipairs(faults) do ctx:show_fault(fault) end
     return 2
   end
-  local status, err = require("hosts.host").run {
+  local status, err = require("hosts.failover").run {
     config = config, fresh = ctx.flags.fresh, load = function() return ctx:load_config() end,
     on_event = function(event) console:event(event) end,
   }

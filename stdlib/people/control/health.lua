@@ -1,5 +1,5 @@
 -- What anybody may ask on the TCP port: health for probes and load balancers, metrics, contexts of builds.
-local handover, metrics = require "images.builder.handover", require "people.control.metrics"
+local contexts, metrics = require "images.builder.contexts", require "people.control.metrics"
 local reply = require "people.control.reply"
 
 local M = {}
@@ -26,7 +26,7 @@ M.routes = {
     return reply.text(200, metrics.text(engine:metrics()), { ["Content-Type"] = metrics.CONTENT_TYPE })
   end,
   ["GET /contexts/:file"] = function(_, request)
-    return handover.answer(request.path) or reply.text(404, M.HERE)
+    return contexts.answer(request.path) or reply.text(404, M.HERE)
   end,
 }
 

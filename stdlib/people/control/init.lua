@@ -22,7 +22,7 @@ end
 --- Where the control socket of a host is. Hosts that may share a state folder have one each, by their names.
 ---@param config {state: string, control?: string, leader?: LeaderConfig}
 ---@return string
-function M.door(config)
+function M.socket_path(config)
   if config.control then return config.control end
   if not config.leader then return M.socket(config.state) end
   local name = config.leader.identity or require("base.sys").hostname()
@@ -91,7 +91,7 @@ function M.public_handler(engine)
   end
 end
 
----The names by which the TCP door is reached, beside addresses and localhost.
+---The names by which the TCP server is reached, beside addresses and localhost.
 ---@param config Config
 ---@return string[]
 function M.hosts(config)
@@ -101,15 +101,15 @@ function M.hosts(config)
 end
 
 ---@class Control
----@field port integer? of the TCP door
----@field private doors {handler: serve.Handler, gate: serve.Gate, public_handler: serve.Handler} Who answers now.
+---@field port integer? of the TCP server
+---@field private answering {handler: serve.Handler, gate: serve.Gate, public_handler: serve.Handler} Who answers now.
 ---@field private socket serve.Server
 ---@field private public serve.Server?
----@field private listens string? Where the TCP door is, and by which names.
+---@field private listens string? Where the TCP server is, and by which names.
 local Control = {}
 Control.__index = Control
 
--- What tells one TCP door from another.
+-- What tells one TCP server from another.
 local function place_of(config)
   local listen = config.listen
   return listen and ("%s:%d %s"):format(listen.address, listen.port, table.concat(M.hosts(config), " ")) or nil
@@ -118,8 +118,8 @@ end
 local function open_public(self, config)
   local public, err = serve.listen {
     address = config.listen.address, port = config.listen.port,
-    gate = function(request) return self.doors.gate(request) end,
-    handler = function(request) return self.doors.public_handler(request) end,
+    gate = function(request) return self.answering.gate(request) end,
+    handler = function(request) return self.answering.public_handler(request) end,
     max_body = 65536, connections = 256, per_address = 64, timeout = 10, hosts = M.hosts(config),
   }
   if not public then
@@ -130,24 +130,26 @@ local function open_public(self, config)
   return true
 end
 
----From now on this one answers; the doors stay open.
+---From now on this one answers; the servers stay open.
 ---@param engine Engine|Standby
 function Control:switch(engine)
   ---@cast engine Engine
-  self.doors = { handler = M.handler(engine), gate = M.public_gate(engine), public_handler = M.public_handler(engine) }
+  self.answering = {
+    handler = M.handler(engine), gate = M.public_gate(engine), public_handler = M.public_handler(engine),
+  }
 end
 
 -- What is read once, when the host starts.
 local AT_START <const> = { "control", "control_group", "leader" }
 
----Brings the TCP door to where a new configuration wants it, and tells what of the configuration has to wait. When the
----door cannot be opened there, there is none: one at an old address is none that anybody asked for.
+---Moves the TCP server to where a new configuration wants it, and tells what of the configuration has to wait. When it
+---cannot listen there, there is none: nobody configured the old address.
 ---@async
 ---@param before Config
 ---@param config Config
 ---@return string[] words What was done, and what was not, for people.
 function Control:follow(before, config)
-  local words, data = {}, require("engine.acts").comparable
+  local words, data = {}, require("engine.actions").comparable
   for _, key in ipairs(AT_START) do
     if json.encode { data(before[key]) } ~= json.encode { data(config[key]) } then
       words[#words + 1] = ("`%s` changed: NOT done, it takes effect when the host starts again"):format(key)
@@ -166,14 +168,14 @@ function Control:follow(before, config)
   return words
 end
 
----Closes both doors.
+---Closes both servers.
 ---@async
 function Control:close()
   if self.public then self.public:close() end
   self.socket:close()
 end
 
---- Opens both doors.
+--- Opens both servers.
 ---@async
 ---@param engine Engine|Standby
 ---@param config Config
@@ -185,8 +187,8 @@ function M.open(engine, config)
   self:switch(engine)
   local err
   self.socket, err = serve.listen {
-    unix = M.door(config), group = config.control_group, max_body = 1 << 20, connections = 64,
-    handler = function(request) return self.doors.handler(request) end,
+    unix = M.socket_path(config), group = config.control_group, max_body = 1 << 20, connections = 64,
+    handler = function(request) return self.answering.handler(request) end,
   }
   if not self.socket then return nil, err end
   if config.listen then

@@ -8,7 +8,7 @@
 -- interval, however many apps and policies ask. Over HTTP references come by protocol version 2 in this
 -- process (sources/git/smart.lua); file and ssh remotes are asked through the git program.
 
-local belief = require "sources.git.belief"
+local shrunken = require "sources.git.shrunken"
 local budget = require "base.budget"
 local command = require "sources.git.command"
 local content = require "sources.git.content"
@@ -37,7 +37,7 @@ local MAX_QUIET = 300
 ---@field timeout Seconds
 ---@field interval Seconds the shortest interval of those who ask
 ---@field last {asked: number, snapshot: GitSnapshot?, err: Err?}?
----@field belief GitBelief what is believed of its answers
+---@field shrunken GitShrunken what is believed of its answers
 ---@field fingerprint string?
 ---@field denial Err?
 ---@field denials? integer refused credentials in a row
@@ -59,7 +59,9 @@ local function source_of(address, opts)
   end
   local source = sources[key]
   if not source then
-    source = setmetatable({ url = address, interval = opts.interval or 30, belief = belief.new(address.text) }, Source)
+    source = setmetatable({
+      url = address, interval = opts.interval or 30, shrunken = shrunken.new(address.text),
+    }, Source)
     if opts.timeout then source.timeout = opts.timeout end
     if address.scheme == "http" or address.scheme == "https" then
       source.endpoint = smart.endpoint { url = address, username = opts.username, password = opts.password,
@@ -124,8 +126,8 @@ function Source:poll()
   end
   self.denials = nil
   self.fingerprint = fingerprint
-  if snapshot ~= true then return self.belief:take(snapshot) end
-  local known = self.belief:again()
+  if snapshot ~= true then return self.shrunken:take(snapshot) end
+  local known = self.shrunken:again()
   known.at = time.now()
   return known
 end
@@ -239,8 +241,8 @@ end
 ---@param head? string a commit
 ---@param tags table<string, string> name to commit
 function Repository:expect(branch, head, tags)
-  if self.source.belief.snapshot then return end
-  self.source.belief:expect(refs.snapshot({ [branch] = head }, tags, head and branch))
+  if self.source.shrunken.snapshot then return end
+  self.source.shrunken:expect(refs.snapshot({ [branch] = head }, tags, head and branch))
 end
 
 ---Gets what a branch is at; without a name, the branch that the server's HEAD names.

@@ -11,7 +11,7 @@ local time = require "time"
 
 local M = {}
 
-local LOOKS <const> = 3      -- answers that lack a name before it is believed to be gone
+local OBSERVATIONS <const> = 3      -- answers that lack a name before it is believed to be gone
 local HELD_FOR <const> = 600 -- seconds before it is
 local NAMED <const> = 5      -- of the missing ones in messages
 
@@ -23,34 +23,36 @@ local NAMED <const> = 5      -- of the missing ones in messages
 ---@field since number wall seconds
 ---@field till number? wall seconds; nil: as long as the answer is empty
 
----@class GitBelief
+---@class GitShrunken
 ---@field snapshot GitSnapshot? what is believed
 ---@field private url string
----@field private gone table<string, {since: number, at: number, looks: integer}> missing names that are held back
+---@field private gone table<string, {since: number, at: number, observations: integer}> names that are held back
 ---@field private empty boolean the last answer had no reference at all
-local Belief = { gone = parted.table(), empty = false }
-Belief.__index = Belief
+local Shrunken = { gone = parted.table(), empty = false }
+Shrunken.__index = Shrunken
 
 ---@param url string For the log.
----@return GitBelief
-function M.new(url) return setmetatable({ url = url }, Belief) end
+---@return GitShrunken
+function M.new(url) return setmetatable({ url = url }, Shrunken) end
 
-local function is_over(batch) return batch.looks >= LOOKS and time.monotonic() - batch.since >= HELD_FOR end
+local function is_over(batch)
+  return batch.observations >= OBSERVATIONS and time.monotonic() - batch.since >= HELD_FOR
+end
 
 -- Counts a look at the names that are missing, once for each batch.
-local function look(self)
+local function count(self)
   local seen = {}
   for _, batch in pairs(self.gone) do
     if not seen[batch] then
       seen[batch] = true
-      batch.looks = batch.looks + 1
+      batch.observations = batch.observations + 1
     end
   end
 end
 
 ---What is held back now, in words that do not change while nothing does.
 ---@private
-function Belief:held(complaint)
+function Shrunken:held(complaint)
   local names, since, till = {}, math.huge, 0
   for name, batch in pairs(self.gone) do
     names[#names + 1] = name
@@ -67,7 +69,7 @@ end
 ---Takes a new answer.
 ---@param answer GitSnapshot It becomes what is believed: what is held back is added to it.
 ---@return GitSnapshot snapshot
-function Belief:take(answer)
+function Shrunken:take(answer)
   local before = self.snapshot
   local complaint = before and refs.shrunk(before, answer)
   self.snapshot, self.empty = answer, answer.heads + answer.tags == 0 or nil
@@ -76,8 +78,8 @@ function Belief:take(answer)
     self.gone = nil -- the class has an empty one
     return answer
   end
-  look(self)
-  local batch = { since = time.monotonic(), at = time.now(), looks = 1 }
+  count(self)
+  local batch = { since = time.monotonic(), at = time.now(), observations = 1 }
   local gone, kept = parted.table(), parted.table()
   ---@cast before GitSnapshot
   for name, ref in pairs(before.refs) do
@@ -101,9 +103,9 @@ end
 
 ---The same answer came again.
 ---@return GitSnapshot snapshot Another one when something that was held back is believed now.
-function Belief:again()
+function Shrunken:again()
   local snapshot = assert(self.snapshot)
-  look(self)
+  count(self)
   if not snapshot.held or self.empty then return snapshot end
   local over = parted.table()
   for name, batch in pairs(self.gone) do
@@ -121,6 +123,6 @@ end
 
 ---Says what the repository looked like when nothing was asked yet: from what an earlier host remembered.
 ---@param snapshot GitSnapshot
-function Belief:expect(snapshot) self.snapshot = self.snapshot or snapshot end
+function Shrunken:expect(snapshot) self.snapshot = self.snapshot or snapshot end
 
 return M

@@ -1,12 +1,12 @@
--- The door for scripts on the TCP port: who comes in, what may be asked for, what is told.
+-- The API for scripts on the TCP port: who comes in, what may be asked for, what is told.
 local check = require "check"
 local control, secret = require "people.control", require "config.secret"
 local fs, http, json, task, time = require "fs", require "http", require "json", require "task", require "time"
 local lab, proc, token = require "lab", require "proc", require "people.control.token"
-local fake, happened = require "stdlib.fake_engine", require "engine.happened"
+local fake, event_log = require "stdlib.fake_engine", require "engine.events"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 
-local TOKEN <const> = "token-of-the-door-tests"
+local TOKEN <const> = "token-of-the-api-tests"
 
 local function open(options)
   local dir = ok(fs.temp_dir())
@@ -35,14 +35,14 @@ local function open(options)
 end
 
 test("the name of a build's context is one that nobody can guess, whoever wrote it into a Job", function()
-  local handover = require "images.builder.handover"
-  eq(handover.is_name(handover.name()), true)
+  local contexts = require "images.builder.contexts"
+  eq(contexts.is_name(contexts.name()), true)
   for _, weak in ipairs { "a", ("a"):rep(63), ("a"):rep(65), ("g"):rep(64), false } do
-    eq(handover.is_name(weak), false)
+    eq(contexts.is_name(weak), false)
   end
 end)
 
-test("without a token in the configuration the door is closed, and says how it is opened", function()
+test("without a token in the configuration the API is closed, and says how it is opened", function()
   local ask, engine = open { closed = true }
   for _, route in ipairs { { "POST", "/apply" }, { "POST", "/destroy" }, { "GET", "/jobs" }, { "GET", "/events" } } do
     local answer, body = ask(route[1], route[2], { body = route[1] == "POST" and { app = "web" } or nil })
@@ -125,7 +125,7 @@ test("wrong tokens cost time: an address has ten, then one a second, and the rig
     authorization = "Basic " .. require("hash").base64("ann:" .. TOKEN) }), true)
 end)
 
-test("a door that is to be elsewhere goes there, and what has to wait for a start is named", function()
+test("a server whose address changes moves, and what has to wait for a start is named", function()
   local _, engine, server = open()
   local before, old = engine.config, server.port
   local function with(fields)
@@ -247,8 +247,8 @@ end)
 
 test("events come after a number, at most so many, and are waited for", function()
   local ask, engine = open()
-  engine.happened = {}
-  for i = 1, 5 do engine.happened[i] = { id = i, at = 1, event = "run", level = "info", text = "event " .. i } end
+  engine.event_log = {}
+  for i = 1, 5 do engine.event_log[i] = { id = i, at = 1, event = "run", level = "info", text = "event " .. i } end
   local _, body = ask("GET", "/events?limit=3")
   eq({ #body.events, body.events[3].text, body.next }, { 3, "event 3", 3 })
   _, body = ask("GET", "/events?since=3")
@@ -256,7 +256,7 @@ test("events come after a number, at most so many, and are waited for", function
   has(ask("GET", "/events?since=5").body, '"events":[]')
   local waiting = task.spawn(function() return select(2, ask("GET", "/events?since=5&wait=60")) end)
   time.sleep(0.1)
-  engine.happened[6] = { id = 6, at = 1, event = "run", level = "info", text = "event 6" }
+  engine.event_log[6] = { id = 6, at = 1, event = "run", level = "info", text = "event 6" }
   eq(waiting:join(50).events[1].text, "event 6")
   for _, query in ipairs { "since=x", "limit=0", "limit=1001", "wait=61", "run=x" } do
     eq(ask("GET", "/events?" .. query).status, 400, query)
@@ -265,7 +265,7 @@ end)
 
 test("followed events are lines, and a follower that leaves is forgotten", function()
   local _, engine, server = open()
-  engine.happened = { { id = 1, at = 1, event = "run", level = "info", text = "event 1" } }
+  engine.event_log = { { id = 1, at = 1, event = "run", level = "info", text = "event 1" } }
   local before = task.count()
   local seen = {}
   local follower = task.spawn(function()
@@ -275,14 +275,14 @@ test("followed events are lines, and a follower that leaves is forgotten", funct
     for line in stream:lines() do seen[#seen + 1] = line ~= "" and json.decode(line).text or nil end
   end)
   check.eventually(function() return #seen == 1 end)
-  engine.happened[2] = { id = 2, at = 1, event = "run", level = "info", text = "event 2" }
+  engine.event_log[2] = { id = 2, at = 1, event = "run", level = "info", text = "event 2" }
   check.eventually(function() return #seen == 2 end)
   follower:cancel()
   check.eventually(function() return task.count() <= before end, 15, "its tasks end")
 end)
 
 test("what happened is kept up to a bound, by app and run, and numbers begin anew with the host", function()
-  local h = happened.new()
+  local h = event_log.new()
   for i = 1, 2500 do
     h:add { at = i, event = "note", level = "info", text = "n" .. i, app = i % 2 == 0 and "web" or "shop", run = i }
     h:add { at = i, event = "output", level = "info", text = "left out" }

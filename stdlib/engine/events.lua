@@ -7,23 +7,23 @@ local KEPT <const> = 2000
 -- A run's output has a log of its own.
 local LEFT_OUT <const> = { output = true, progress = true }
 
----@class Happened
+---@class EventLog
 ---@field private first integer number of the oldest that is kept
 ---@field private last integer number of the newest; 0: nothing yet
 ---@field private list table<integer, Event>
 ---@field private signal Signal
 ---@field private since Wall
-local Happened = {}
-Happened.__index = Happened
+local EventLog = {}
+EventLog.__index = EventLog
 
----@return Happened
+---@return EventLog
 function M.new()
-  return setmetatable({ list = {}, first = 1, last = 0, signal = task.signal(), since = time.now() }, Happened)
+  return setmetatable({ list = {}, first = 1, last = 0, signal = task.signal(), since = time.now() }, EventLog)
 end
 
 ---Remembers an event.
 ---@param event Event
-function Happened:add(event)
+function EventLog:add(event)
   if LEFT_OUT[event.event] then return end
   self.last = self.last + 1
   local kept = { id = self.last } ---@type table
@@ -52,7 +52,7 @@ end
 ---Events after a number.
 ---@param query EventQuery
 ---@return EventPage
-function Happened:page(query)
+function EventLog:page(query)
   local since, limit = query.since or 0, query.limit or 100
   if since > self.last then since = 0 end -- of a host before this one
   local page = {
@@ -73,6 +73,6 @@ end
 ---Waits until something happens.
 ---@async
 ---@param seconds Seconds
-function Happened:wait(seconds) self.signal:wait(seconds) end
+function EventLog:wait(seconds) self.signal:wait(seconds) end
 
 return M

@@ -7,7 +7,7 @@
 -- would be started again ever later by whoever supervises it, and be missing when the API server comes back.
 local errors, proc, sys, task = require "errors", require "proc", require "base.sys", require "task"
 local time = require "time"
-local control, leader, memo, standby = require "people.control", require "hosts.leader", require "hosts.memo",
+local control, leader, handover, standby = require "people.control", require "hosts.leader", require "hosts.handover",
   require "hosts.standby"
 
 local M = {}
@@ -61,7 +61,7 @@ local function reload(self)
     err.faults = faults
     return nil, err
   end
-  local changed = self.doors:follow(self.config, config)
+  local changed = self.control:follow(self.config, config)
   self.config, self.standby.config = config, config
   return { apps = #config.app_list, policies = 0, changed = changed }
 end
@@ -105,8 +105,9 @@ end
 local function hand_over(self)
   local annotations, engine = self.election.store.annotations, self.engine
   if not annotations or not engine or not self.state_id then return end
-  local ok, text = pcall(memo.write, engine.journal, self.state_id)
-  if ok then annotations[memo.KEY] = text else engine:trouble("what a successor should know cannot be read", text) end
+  local ok, text = pcall(handover.write, engine.journal, self.state_id)
+  if not ok then return engine:trouble("what a successor should know cannot be read", text) end
+  annotations[handover.KEY] = text
 end
 
 local function keep(self)
@@ -176,7 +177,7 @@ local function turn(self)
   local engine, err = take_over(self)
   if engine then
     self.standby.trouble = nil
-    local done, taken = pcall(memo.take, engine.journal, self.config, left)
+    local done, taken = pcall(handover.take, engine.journal, self.config, left)
     if not done then
       engine:trouble("what the host before handed over could not be taken", taken)
     elseif taken > 0 then
@@ -188,9 +189,9 @@ local function turn(self)
     local generation = engine.journal.generation
     if e.generation < generation then e:raise(generation) end -- the journal knew of later ones
     self.engine = engine
-    engine.follow = function(before, now) return self.doors:follow(before, now) end
+    engine.follow = function(before, now) return self.control:follow(before, now) end
     if self.lost then engine.lead:lose(self.lost) end
-    self.doors:switch(engine)
+    self.control:switch(engine)
     if self.stopping then engine:stop(GRACE) end
     local ok
     ok, err = engine:run()
@@ -199,12 +200,12 @@ local function turn(self)
   end
   self.standby.config = self.config
   self.engine = nil
-  self.doors:switch(self.standby)
+  self.control:switch(self.standby)
   keeping:cancel()
   if not settled(engine) then return err, true end
   sys.deadman()
   if e.leading then e:release(RELEASE) end
-  if e.store.annotations then e.store.annotations[memo.KEY] = nil end -- at our next turn it would be an old story
+  if e.store.annotations then e.store.annotations[handover.KEY] = nil end -- at our next turn it would be an old story
   return err
 end
 
@@ -225,9 +226,9 @@ local function started(options)
   end
   self.standby = standby.new(options.config, self.election)
   self.standby.reload = function() return reload(self) end
-  local doors, err = control.open(self.standby, options.config)
-  if not doors then return nil, err end
-  self.doors = doors
+  local opened, err = control.open(self.standby, options.config)
+  if not opened then return nil, err end
+  self.control = opened
   return self
 end
 
@@ -263,7 +264,7 @@ function M.run(options)
       end
     end
   end
-  self.doors:close()
+  self.control:close()
   return status
 end
 

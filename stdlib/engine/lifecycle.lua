@@ -6,7 +6,7 @@ local forge, images, outages, sources = require "engine.forge", require "engine.
 local view = require "journal.view"
 
 ---@class (partial) EngineState
-local Living = {}
+local Lifecycle = {}
 
 local SETTLED <const> = 10 -- seconds after which a start and its first polls are over
 
@@ -14,7 +14,7 @@ local SETTLED <const> = 10 -- seconds after which a start and its first polls ar
 ---may have been under way when the host crashed twice, and only one of them can be the reason: such suspects go on
 ---one after the other, so that the innocent ones finish.
 ---@async
-function Living:recover()
+function Lifecycle:recover()
   local suspects = {}
   for _, row in ipairs(self.journal:unfinished()) do
     local app = self.config.apps[row.app]
@@ -82,7 +82,7 @@ end
 ---@return true? ok
 ---@return Err? err Why it must not: see abandon.
 ---@return_overload nil, Err
-function Living:run()
+function Lifecycle:run()
   local tasks <close> = setmetatable({}, { __close = function(list)
     for _, t in ipairs(list) do t:cancel() end
   end })
@@ -117,7 +117,7 @@ end
 ---Finishes or parks what is under way, within `grace` seconds; run() then returns.
 ---@async
 ---@param grace Seconds
-function Living:stop(grace)
+function Lifecycle:stop(grace)
   self.grace, self.draining = math.min(grace, self.grace or grace), true
   if grace == 0 then self.stopping = true end
   self.wake:notify()
@@ -131,8 +131,8 @@ end
 ---@return {ok: boolean, runs: RunInfo[]}? result
 ---@return Err? err
 ---@return_overload nil, Err
-function Living:once()
-  self.once_only, self.looks.in_place, self.ready = true, true, true
+function Lifecycle:once()
+  self.once_only, self.health_checks.in_place, self.ready = true, true, true
   self:tell_last_end()
   local first = assert(self.journal:row("SELECT coalesce(max(id), 0) AS id FROM runs")).id
   local unfinished = {}
@@ -167,4 +167,4 @@ function Living:once()
   return { ok = ok, runs = runs }
 end
 
-return Living
+return Lifecycle

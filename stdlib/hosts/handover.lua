@@ -14,17 +14,17 @@ local MOST_HOLDS <const>, MOST_BAD <const> = 100, 50
 ---@param state_id string
 ---@return string json
 function M.write(journal, state_id)
-  local memo = {
+  local data = {
     state = state_id, generation = journal.generation,
     holds = journal:rows([[SELECT app, environment, "by", substr(reason, 1, 200) AS reason FROM holds
       ORDER BY at DESC LIMIT ?]], MOST_HOLDS),
     bad = journal:rows([[SELECT app, environment, version, commit_id AS "commit", digest,
       substr(reason, 1, 100) AS reason FROM releases WHERE state = 'bad' ORDER BY id DESC LIMIT ?]], MOST_BAD),
   }
-  local text = assert(json.encode(memo))
-  while #text > MOST and #memo.bad > 0 do -- a hold matters more
-    table.remove(memo.bad)
-    text = assert(json.encode(memo))
+  local text = assert(json.encode(data))
+  while #text > MOST and #data.bad > 0 do -- a hold matters more
+    table.remove(data.bad)
+    text = assert(json.encode(data))
   end
   return #text <= MOST and text or ""
 end
@@ -44,7 +44,7 @@ local function entries(list, place_of)
   return out
 end
 
--- Holds as the memo has them: also without those that this state remembers from an earlier turn of its own.
+-- Holds as the data has them: also without those that this state remembers from an earlier turn of its own.
 local function take_holds(journal, list)
   local wanted, taken = {}, 0
   for _, hold in ipairs(list) do wanted[hold.app .. "/" .. hold.environment] = true end
@@ -82,16 +82,16 @@ end
 function M.take(journal, config, annotations)
   local text = type(annotations) == "table" and annotations[M.KEY]
   if type(text) ~= "string" or #text > MOST then return 0 end
-  local memo, own = json.decode(text), rollout_identity.of(config.state)
-  if type(memo) ~= "table" or not own or memo.state == own then return 0 end
+  local data, own = json.decode(text), rollout_identity.of(config.state)
+  if type(data) ~= "table" or not own or data.state == own then return 0 end
   local before = journal:row("SELECT coalesce(max(generation), 0) AS n FROM turns WHERE generation < ?",
     journal.generation).n
-  if math.type(memo.generation) ~= "integer" or memo.generation <= before then return 0 end
+  if math.type(data.generation) ~= "integer" or data.generation <= before then return 0 end
   local function place_of(app, environment)
     local known = app and config.apps[app]
     return known and environment and known.environments[environment]
   end
-  return take_holds(journal, entries(memo.holds, place_of)) + take_bad(journal, entries(memo.bad, place_of))
+  return take_holds(journal, entries(data.holds, place_of)) + take_bad(journal, entries(data.bad, place_of))
 end
 
 return M

@@ -2,25 +2,25 @@
 -- is the journal's; with several hosts only the one that holds the Lease may raise it.
 local errors = require "errors"
 
----@class Lead
+---@class Leadership
 ---@field host string Who this host is, for people and for annotations.
 ---@field lost? Err Why it must not act any more: another host does.
 ---@field private journal Journal
 ---@field private fence? fun(): boolean Whether this host may act now, when that may end.
 ---@field private outrank? fun(generation: integer): integer? Raises the Lease's generation to at least that.
 ---@field private on_lost fun(err: Err)
-local Lead = {}
-Lead.__index = Lead
+local Leadership = {}
+Leadership.__index = Leadership
 
 local M = {}
 
 ---@param parts {host: string, journal: Journal, fence?: function, outrank?: function, on_lost: fun(err: Err)}
----@return Lead
-function M.new(parts) return setmetatable(parts, Lead) --[[@as Lead]] end
+---@return Leadership
+function M.new(parts) return setmetatable(parts, Leadership) --[[@as Leadership]] end
 
 ---Whether this host may act now. When it may not any more, everything stops.
 ---@return boolean
-function Lead:acting()
+function Leadership:acting()
   if not self.lost and self.fence and not self.fence() then
     self:lose(errors.new("conflict", "this host's time to act is over", { op = "leader" }))
   end
@@ -31,7 +31,7 @@ end
 ---@async
 ---@param least integer
 ---@return boolean risen
-function Lead:rise(least)
+function Leadership:rise(least)
   if least <= self.journal.generation then return true end
   if self.outrank then
     local given = self.outrank(least)
@@ -46,11 +46,11 @@ end
 ---@async
 ---@param theirs integer
 ---@return boolean risen
-function Lead:rise_above(theirs) return self.outrank ~= nil and self:rise(theirs + 1) end
+function Leadership:rise_above(theirs) return self.outrank ~= nil and self:rise(theirs + 1) end
 
 ---Another host acts from now on, or soon: this one does not any more.
 ---@param err Err
-function Lead:lose(err)
+function Leadership:lose(err)
   if self.lost then return end
   self.lost = err
   self.on_lost(err)

@@ -4,15 +4,15 @@
 -- bounded here, before anything is compared, written or told; what is left out is counted.
 local log = require "log"
 
----@class Sayings
+---@class Refusals
 ---@field private order? Decision[] Nothing was said: most questions end without.
 ---@field private by_subject table<string, Decision>
 ---@field private joined? table<Decision, string[]> The reasons of those that have several.
 ---@field private before? table<string, Decision> What was said when it was asked before.
 ---@field private alarms integer
 ---@field private left_out integer
-local Sayings = { alarms = 0, left_out = 0 }
-Sayings.__index = Sayings
+local Refusals = { alarms = 0, left_out = 0 }
+Refusals.__index = Refusals
 
 local M = {}
 
@@ -26,8 +26,8 @@ local MAX_REASONS <const> = 4   -- that are told of one subject
 
 ---@param before? table<string, Decision> What the policy said when it was asked before, by subject: who says the same
 --- again is not looked for, which costs more than all the rest.
----@return Sayings
-function M.new(before) return setmetatable({ before = before }, Sayings) end
+---@return Refusals
+function M.new(before) return setmetatable({ before = before }, Refusals) end
 
 ---A text as it is kept: without secrets, and so many bytes long. No character and no secret is cut in two.
 ---@param text string
@@ -74,7 +74,7 @@ end
 ---@param reason string
 ---@param alarm? boolean
 ---@param line_of fun(): string?, integer? Where the policy said so; asked when it matters.
-function Sayings:add(subject, reason, alarm, line_of)
+function Refusals:add(subject, reason, alarm, line_of)
   if not self.order then
     self.order, self.by_subject = {}, {}
   end
@@ -98,7 +98,7 @@ function Sayings:add(subject, reason, alarm, line_of)
 end
 
 ---@return Decision[] decisions In the order in which their subjects came up.
-function Sayings:list()
+function Refusals:list()
   local list = self.order or {}
   if self.left_out > 0 then
     list[#list + 1] = {

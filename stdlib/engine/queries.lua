@@ -1,11 +1,11 @@
 -- What the engine answers when somebody asks how it is: health, status, history, why, logs and metrics.
-local present, sys, view = require "engine.present", require "base.sys", require "journal.view"
+local current, sys, view = require "engine.current", require "base.sys", require "journal.view"
 
 ---@class (partial) EngineState
-local Answers = {}
+local Queries = {}
 
 ---@return Health
-function Answers:health()
+function Queries:health()
   if self.draining then return { live = true, ready = false, reason = "stopping" } end
   return { live = true, ready = self.ready, reason = not self.ready and "starting" or nil }
 end
@@ -13,8 +13,8 @@ end
 ---What runs where, and how the host itself is.
 ---@async
 ---@return Status
-function Answers:status()
-  if not self.draining then present.look(self) end
+function Queries:status()
+  if not self.draining then current.look(self) end
   local status = view.status(self.journal, self.config, self)
   local health = self:health()
   status.host = {
@@ -29,14 +29,14 @@ end
 ---@param query HistoryQuery
 ---@return History?
 ---@return Err? err
-function Answers:history(query) return view.history(self.journal, query, self) end
+function Queries:history(query) return view.history(self.journal, query, self) end
 
 ---@param app string
 ---@param name? string A policy's or an environment's name.
 ---@return Why? why
 ---@return Err? err
 ---@return_overload nil, Err
-function Answers:why(app, name) return view.why(self.journal, app, name, self.config, self) end
+function Queries:why(app, name) return view.why(self.journal, app, name, self.config, self) end
 
 ---@async
 ---@param id integer
@@ -44,19 +44,19 @@ function Answers:why(app, name) return view.why(self.journal, app, name, self.co
 ---@return RunLog? log
 ---@return Err? err
 ---@return_overload nil, Err
-function Answers:run_log(id, offset) return view.run_log(self.journal, id, offset, self) end
+function Queries:run_log(id, offset) return view.run_log(self.journal, id, offset, self) end
 
 ---What happened lately.
 ---@param query EventQuery
 ---@return EventPage
-function Answers:events(query) return self.happened:page(query) end
+function Queries:events(query) return self.event_log:page(query) end
 
 ---Waits until something happens.
 ---@async
 ---@param seconds Seconds
-function Answers:events_wait(seconds) self.happened:wait(seconds) end
+function Queries:events_wait(seconds) self.event_log:wait(seconds) end
 
 ---@return Metric[]
-function Answers:metrics() return require("engine.metrics").collect(self) end
+function Queries:metrics() return require("engine.metrics").collect(self) end
 
-return Answers
+return Queries
