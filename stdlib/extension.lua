@@ -13,6 +13,11 @@ local M = {}
 ---@field builder? table<string, BuilderKind>
 ---@field check? table<string, CheckKind>
 ---@field notifier? table<string, NotifierKind>
+---@field source? table<string, SourceKind>
+---@field finder? table<string, FinderKind>
+---@field key? table<string, PartKind> Keys at the top of the configuration.
+---@field app_key? table<string, PartKind> Keys of an app.
+---@field word? table<string, WordKind>
 
 ---@class KindEntry
 ---@field name? string
@@ -46,6 +51,33 @@ local M = {}
 ---@class NotifierKind: KindEntry
 ---@field send fun(channel: NotifyConfig, message: Message, name: string): true?, Err? `name` is the channel's; texts
 --- of the message hold no secrets.
+
+---@class SourceKind: KindEntry What an app may follow instead of a git repository.
+---@field key? Shape|fun(): Shape What `apps.APP.NAME` may be: an app that has it follows this source.
+---@field poll? fun(app: AppConfig, world: World): any, Err?, GitHeld? Looks at it. What it gives is plain data, which
+--- policies read by place:found(); nil and an error: policies that ask for it fail, and the app is polled again.
+---@field expire? fun(app: AppConfig, world: World) Makes the next poll ask anew: a person waits for it.
+---@field resolve? fun(place: Place, what: string): {title: string, data: table}?, Err? What `moontide release APP ENV
+--- WHAT` is: the data is the change that the policy's run gets.
+---@field cross? fun(app: AppConfig, config: Config, at: Cursor)
+---@field accepts? {doc: string, words: string[], rule: fun(text: string): any, Err?} Version policies of its own.
+---@field observe? fun(journal: Journal, world: World, state: Seen, app: AppConfig) The program's own instead of poll.
+
+---@class FinderKind: KindEntry What finds apps by itself while the host runs.
+---@field key Shape|fun(): Shape Its key at the top of the configuration.
+---@field policies fun(part: any): string[] Names of the policies of its apps.
+---@field open fun(part: any, world: World): AppSource?, Err?
+---@field cross? fun(part: any, config: Config, at: Cursor, cross: CrossCheck)
+---@field expire? fun(world: World)
+---@field tidy? fun(world: World)
+
+---@class PartKind: KindEntry
+---@field key Shape|fun(): Shape
+---@field cross? fun(part: any, config: Config, at: Cursor) Of a key of apps, the first is the app.
+
+---@class WordKind What policies may call: place:NAME(...) in watch, run:NAME(...) in run.
+---@field place? fun(place: Place, ...): ...
+---@field run? fun(run: Run, ...): ...
 
 local Extension = {}
 

@@ -1,8 +1,8 @@
 -- What no single key of a configuration shows: names that must exist elsewhere, things that only one may
 -- have, and the values that one key inherits from another.
 
-local charts = require "extensions.charts.config"
 local extensions = require "extensions"
+local names = require "config.names"
 local s = require "base.schema"
 local sys = require "base.sys"
 local tables = require "base.tables"
@@ -125,13 +125,58 @@ local function check_policies(config, known, at, ...)
   end
 end
 
-local function check_keel(config, at, known)
-  local keel = config.keel
-  if type(keel) ~= "table" then return end
-  local here = at:child("keel")
-  check_policies(config, known, here, "policy", keel.policy, "rollback", keel.rollback)
-  unknown_notifiers(config, keel.notify, here)
-  check_cluster(keel.cluster, config, here)
+local NEEDED <const> = { { "source", '"https://github.com/team/web.git"' }, { "image", '"ghcr.io/team/web"' } }
+
+-- What an app follows: what it has of the kinds of sources, or a git repository. Says what is missing, and what does
+-- not belong to it.
+local function settle(app, config, at)
+  app.follows = "git"
+  for _, source in ipairs(extensions.all "source") do
+    if source.key and app[source.name] ~= nil then
+      if app.follows ~= "git" then
+        at:child(source.name):fault(("does not belong to an app that follows %s"):format(app.follows))
+      else
+        app.follows = source.name
+      end
+    end
+  end
+  if app.follows == "git" then
+    for _, needed in ipairs(NEEDED) do
+      local here = app[needed[1]] == nil and at:child(needed[1])
+      if here and not here:faulty() then here:fault("is missing", "for example " .. needed[2]) end
+    end
+  else
+    for _, needed in ipairs(NEEDED) do
+      if app[needed[1]] ~= nil then
+        at:child(needed[1]):fault("does not belong to an app that follows " .. app.follows)
+      end
+    end
+    for _, key in ipairs { "branch", "dockerfile", "context", "build" } do app[key] = nil end
+    local source = extensions.get("source", app.follows)
+    if source.cross then source.cross(app, config, at) end
+  end
+  for _, entry in ipairs(extensions.all "app_key") do
+    if app[entry.name] ~= nil and entry.cross then entry.cross(app, config, at) end
+  end
+  for name, environment in pairs(app.environments or {}) do
+    local rule = environment.accept
+    local source = rule and names.accept_of(rule)
+    if source and source.name ~= app.follows then
+      at:child("environments"):child(name):child("accept"):fault(("%s is a policy for %s"):format(s.quote(rule),
+        source.name))
+    end
+  end
+end
+
+-- What extensions have at the top of the configuration.
+local function check_parts(config, at, cross)
+  for _, kind in ipairs { "key", "finder" } do
+    for _, entry in ipairs(extensions.all(kind)) do
+      local part = config[entry.name]
+      if type(part) == "table" and entry.cross then entry.cross(part, config, at:child(entry.name), cross) end
+      if part and kind == "finder" and config.apps == nil then config.apps = {} end
+    end
+  end
 end
 
 local function check_environment(env, config, at, known, cross)
@@ -173,23 +218,25 @@ function M.check(config, at)
   ---@field claim fun(what: string, value: string, at: Cursor, key?: string, hint: string) Only one place may have it;
   --- `key` is the key there that says so.
   ---@field cluster fun(name: string?, at: Cursor) The key `cluster` there must name a cluster of the configuration.
+  ---@field policies fun(at: Cursor, key: string, name: string|false|nil, ...) Names of keys and of policies.
+  ---@field notifiers fun(list: string[]?, at: Cursor) The names of the key `notify` there.
   local cross = {
     claim = claimer(), cluster = function(name, here) check_cluster(name, config, here) end,
+    policies = function(here, ...) check_policies(config, known, here, ...) end,
+    notifiers = function(list, here) unknown_notifiers(config, list, here) end,
   }
-  check_keel(config, at, known)
-  if config.apps == nil and config.keel then config.apps = {} end
+  check_parts(config, at, cross)
   if config.apps == nil then
     at:child("apps"):fault("is missing", 'apps = { web = { source = "...", image = "...", environments = {} } }')
   end
   local apps = type(config.apps) == "table" and config.apps or {}
   for name, app in pairs(apps) do app.name = name end
-  for name, repository in pairs(config.chart_repositories or {}) do repository.name = name end
   local all = at:child("apps")
   config.app_list = in_order(apps, all)
   for _, app in ipairs(config.app_list) do
     local here = all:child(app.name)
     app.poll = app.poll or config.poll
-    charts.cross(app, config, here)
+    settle(app, config, here)
     if app.image then
       cross.claim("this image repository", app.image, here, "image", "two apps would move each other's tags")
     end

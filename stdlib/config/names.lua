@@ -231,26 +231,50 @@ function M.chart_url(url)
   return M.image((name:gsub("/+$", "")))
 end
 
-local POLICIES = { "all", "major", "minor", "patch", "force", "staging", "range:", "version:", "glob:", "regexp:" }
+local POLICIES <const> = { "all", "major", "minor", "patch", "force", "range:", "glob:", "regexp:" }
+local PLAIN <const> = { all = true, major = true, minor = true, patch = true, force = true }
 
---- Checks a version policy as keel names them, and as charts know them.
+---The source whose own version policy a text is; nil when it is nobody's.
+---@param policy string
+---@return SourceKind?
+function M.accept_of(policy)
+  if PLAIN[policy] then return nil end
+  local kind = policy:match("^%a+:") or policy
+  for _, source in ipairs(require("extensions").all "source") do
+    for _, word in ipairs(source.accepts and source.accepts.words or {}) do
+      if kind == word then return source end
+    end
+  end
+end
+
+-- Version policies of sources, as the end of a sentence.
+local function further(words)
+  local text = ""
+  for _, source in ipairs(require("extensions").all "source") do
+    if source.accepts then
+      text = ("%s; for %s also %s"):format(text, source.name, source.accepts.doc:gsub(" %b()", ""))
+      table.move(source.accepts.words, 1, #source.accepts.words, #words + 1, words)
+    end
+  end
+  return text
+end
+
+--- Checks a version policy: those of images, and what sources add.
 ---@param policy string
 ---@return string? wrong
 ---@return string? suggestion
 function M.accept(policy)
+  if PLAIN[policy] then return nil end
   local kind, rest = policy:match("^(%a+):(.*)$")
-  if kind == "glob" or kind == "regexp" then
-    return rest == "" and kind .. ": needs a pattern" or nil
-  elseif kind == "range" or kind == "version" then
-    local rule, err = require("extensions.charts.version").rule(policy)
-    return not rule and ("has no %s that can be understood: %s"):format(kind, err.message) or nil
+  if kind == "glob" or kind == "regexp" then return rest == "" and kind .. ": needs a pattern" or nil end
+  local source = M.accept_of(policy)
+  if kind == "range" or source then
+    local rule, err = (source and source.accepts.rule or require("semver").policy)(policy)
+    return not rule and ("has no %s that can be understood: %s"):format(kind or policy, err.message) or nil
   end
-  for _, known in ipairs(POLICIES) do
-    if policy == known and not known:find(":$") then return nil end
-  end
-  local schema = require "base.schema"
-  return "is not a version policy: all, major, minor, patch, force, range:RANGE, glob:PATTERN or regexp:PATTERN; for "
-    .. "charts also staging and version:VERSION", schema.meant(policy, POLICIES)
+  local words = table.move(POLICIES, 1, #POLICIES, 1, {})
+  return "is not a version policy: all, major, minor, patch, force, range:RANGE, glob:PATTERN or regexp:PATTERN"
+    .. further(words), require("base.schema").meant(policy, words)
 end
 
 --- Reads a published port: [address:]port:port[/protocol].

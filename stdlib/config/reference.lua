@@ -4,7 +4,6 @@
 -- `moontide help config` and config/reference.md print it.
 
 local builder = require "config.builder"
-local charts = require "extensions.charts.config"
 local checks = require "config.checks"
 local extensions = require "extensions"
 local health = require "engine.health"
@@ -19,8 +18,50 @@ local url, plain_env = shapes.url, shapes.plain_env
 
 local M = {}
 
-local WATCHED <const> = ("How long its health is watched after a release. Unhealthy is what stays so in %d looks, %d s"
-  .. " apart, while the target answers; then it is taken back."):format(health.LOOKS, health.EVERY)
+-- ---- what extensions add ----
+
+-- One of the kinds that extensions add.
+local function kinds(kind, options)
+  local list = {}
+  for i, entry in ipairs(extensions.all(kind)) do
+    list[i] = { entry.name, function() return extensions.shape(entry) end }
+  end
+  return s.variant(list, options)
+end
+
+-- The keys of some kinds that have one of their names, in a list of others.
+local function fields(list)
+  local flat = {}
+  for _, item in ipairs(list) do
+    if type(item[2]) == "table" then
+      flat[#flat + 1] = item
+    else
+      for _, kind in ipairs(item) do
+        for _, entry in ipairs(extensions.all(kind)) do
+          if entry.key then flat[#flat + 1] = { entry.name, extensions.key(entry) } end
+        end
+      end
+    end
+  end
+  return flat
+end
+
+local function names_of(kind)
+  local list = {}
+  for _, entry in ipairs(extensions.all(kind)) do
+    if entry.key then list[#list + 1] = kind == "finder" and ("`%s`"):format(entry.name) or entry.name end
+  end
+  return table.concat(list, " or ")
+end
+
+-- Version policies that sources have of their own.
+local function accepts()
+  local words = ""
+  for _, source in ipairs(extensions.all "source") do
+    if source.accepts then words = ("%s; of %s also %s"):format(words, source.name, source.accepts.doc) end
+  end
+  return words
+end
 
 -- ---- who to talk to ----
 
@@ -58,15 +99,6 @@ local cluster = s.record({
     { what = "a namespace", verify = with(names.namespace) }) },
 }, { plural = "clusters" })
 
--- One of the kinds that extensions add.
-local function kinds(kind, options)
-  local list = {}
-  for i, entry in ipairs(extensions.all(kind)) do
-    list[i] = { entry.name, function() return extensions.shape(entry) end }
-  end
-  return s.variant(list, options)
-end
-
 local function new_environment()
   return s.record({
     { "policy", text("Policy that decides what runs here: a file in scripts/. Default: the environment's name.") },
@@ -74,11 +106,11 @@ local function new_environment()
       { is "boolean", s.off() }, { is "string", s.text() },
     }, { doc = "Policy that reacts to a bad release; false for none.", default = "rollback" }) },
     { "accept", text("Which versions may follow the present one: all, major, minor, patch, force, range:RANGE,"
-      .. " glob:PATTERN or regexp:PATTERN; of charts also staging (0.0.0-staging.N) and version:VERSION.", {
+      .. " glob:PATTERN or regexp:PATTERN" .. accepts() .. ".", {
       default = "major", what = "a version policy", verify = with(names.accept) }) },
     { "match_prerelease", s.boolean {
       doc = "A pre-release may only follow one with the same label.", default = true } },
-    { "watch_for", s.duration { doc = WATCHED, default = "5m" } },
+    { "watch_for", s.duration { doc = health.WATCHED, default = "5m" } },
     { "host", text("Host name where people find it.", { what = "a host", verify = with(names.host) }) },
     { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Who hears of its releases.", default = {} }) },
     { "target", kinds("target", { doc = "Where it runs.", required = true, example = '{ kind = "docker" }' }) },
@@ -90,35 +122,39 @@ end
 
 -- ---- apps ----
 
-local source = s.either({
-  { is "string", s.text { what = "the address of a git repository", verify = function(value, at)
-    local wrong, suggestion = names.git_url(value)
-    if wrong then return at:fault(wrong, suggestion) end
-    return { url = value, github = names.github(value) }
-  end } },
-  { is "table", s.record({
-    { "url", text("Address of the git repository.", { required = true, verify = with(names.git_url) }) },
-    { "github", text("owner/repository, when commits get a status on GitHub. Default: from the address.", {
-      verify = function(value, at)
-        if not value:find("^[%w-]+/[%w._-]+$") then return at:fault("is not owner/repository") end
-        return value
-      end,
-    }) },
-  }, { verify = function(value)
-    value.github = value.github or names.github(value.url)
-    return value
-  end }) },
-}, {
-  doc = "Git repository: https, http, ssh or file address, git@host:path, or a folder. Needed, unless it has charts.",
-  example = '"https://github.com/team/web.git"',
-})
+local function new_source()
+  return s.either({
+    { is "string", s.text { what = "the address of a git repository", verify = function(value, at)
+      local wrong, suggestion = names.git_url(value)
+      if wrong then return at:fault(wrong, suggestion) end
+      return { url = value, github = names.github(value) }
+    end } },
+    { is "table", s.record({
+      { "url", text("Address of the git repository.", { required = true, verify = with(names.git_url) }) },
+      { "github", text("owner/repository, when commits get a status on GitHub. Default: from the address.", {
+        verify = function(value, at)
+          if not value:find("^[%w-]+/[%w._-]+$") then return at:fault("is not owner/repository") end
+          return value
+        end,
+      }) },
+    }, { verify = function(value)
+      value.github = value.github or names.github(value.url)
+      return value
+    end }) },
+  }, {
+    doc = "Git repository: https, http, ssh or file address, git@host:path, or a folder. Needed, unless it has "
+      .. names_of "source" .. ".",
+    example = '"https://github.com/team/web.git"',
+  })
+end
 
 local function new_app(environment)
-  return s.record({
-    { "source", source },
+  return s.record(fields {
+    { "source", new_source() },
     { "branch", text("Branch that staging follows.", {
       default = "main", what = "a branch name", verify = with(names.branch) }) },
-    { "image", text("Image repository, with registry, without tag. Needed, unless it has charts.", {
+    { "image", text("Image repository, with registry, without tag. Needed, unless it has "
+      .. names_of "source" .. ".", {
       what = "an image repository", verify = with(names.image), example = '"ghcr.io/team/web"' }) },
     { "dockerfile", inside("Dockerfile in the checkout.", "Dockerfile") },
     { "context", inside("Build context in the checkout.", ".") },
@@ -137,8 +173,7 @@ local function new_app(environment)
       { "target", text("Stage of the Dockerfile to build.") },
       { "timeout", s.duration { doc = "Time for one build.", default = "30m", min = 1 } },
     }, { doc = "How the image is built.", default = {} }) },
-    { "charts", charts.charts },
-    { "publish", charts.publish },
+    { "source", "app_key" },
     { "env", s.list(s.text { plural = "names of variables", what = "a name of a variable", verify = function(value, at)
       if not value:find("^[%a_][%w_]*$") then return at:fault("is no name of a variable") end
       return value
@@ -181,35 +216,11 @@ local leader = s.record({
   end,
 })
 
--- ---- workloads that follow their images by keel's annotations ----
-
-local keel = s.record({
-  { "cluster", text("Where the workloads are: a name of `clusters`.", { default = "default" }) },
-  { "namespaces", s.list(s.text { plural = "namespaces", what = "a namespace", verify = with(names.namespace) },
-    { doc = "Only these namespaces. Default: all." }) },
-  { "poll", s.duration { doc = "How often registries are asked where no keel.sh/pollSchedule says so.", default = "1m",
-    min = 1, max = 86400 } },
-  { "poll_all", s.boolean { doc = "Poll workloads whose keel.sh/trigger is not poll, too: they waited for webhooks.",
-    default = false } },
-  { "pull_secrets", s.boolean { doc = "Read the workloads' pull secrets for registries that `registries` has no user"
-    .. " for.", default = false } },
-  { "policy", text("Policy that decides: a file in scripts/.", { default = "keel" }) },
-  { "rollback", s.either({
-    { is "boolean", s.off() }, { is "string", s.text() },
-  }, { doc = "Policy that reacts to a bad release; false for none, as keel has none.", default = false }) },
-  { "watch_for", s.duration { doc = WATCHED, default = "5m" } },
-  { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Who hears of the workloads that have no"
-    .. " keel.sh/notify.", default = {} }) },
-  { "platforms", s.boolean { doc = "Pass over images that do not run on every node where the workload may be put.",
-    default = true } },
-  { "timeout", s.duration { doc = "Time for a rollout.", default = "10m", min = 1 } },
-}, { doc = "Instead of keel: workloads with keel.sh annotations become apps by themselves." })
-
 -- ---- the whole ----
 
 local function new_config()
   local app = new_app(new_environment())
-  return s.record({
+  local whole = s.record(fields {
     { "poll", s.duration { doc = "How often sources are looked at.", default = "30s", min = 0.1, max = 86400 } },
     { "state", folder_path("Folder of the journal and of everything else that is remembered.",
       { default = "/var/lib/moontide" }) },
@@ -247,8 +258,7 @@ local function new_config()
       name = "HOST" }) },
     { "credentials", s.map(host_key, credential, { doc = "How to log in to git servers.", default = {},
       name = "HOST" }) },
-    { "chart_repositories", s.map(plain, charts.repository, { doc = "Chart repositories, with their logins.",
-      default = {}, name = "NAME" }) },
+    { "key" },
     { "clusters", s.map(plain, cluster, { doc = "Kubernetes clusters. `default` is there without being named.",
       default = {}, name = "CLUSTER" }) },
     { "github", s.record({
@@ -265,20 +275,28 @@ local function new_config()
         .. " one before it. Older ones are removed from docker and podman, with the build cache that came of them.",
         default = 5, min = 1, max = 1000000 } },
     }, { doc = "How much history is kept.", default = {} }) },
-    { "keel", keel },
-    { "apps", s.map(plain, app, { doc = "What is delivered. Only `keel` makes it optional.", name = "APP",
+    { "finder" },
+    { "apps", s.map(plain, app, {
+      doc = "What is delivered. Only " .. names_of "finder" .. " makes it optional.", name = "APP",
       example = '{ web = { source = "https://...", image = "...", environments = { ... } } }' }) },
   }, {})
+  return { app = app, whole = whole }
 end
 
-local made = setmetatable({}, { __mode = "k" }) ---@type table<Extensions, Shape>
+local made = setmetatable({}, { __mode = "k" }) ---@type table<Extensions, {app: Shape, whole: Shape}>
 
----The whole configuration, with what the extensions of this process add.
----@return Shape
-function M.config()
+local function shapes_now()
   local set = extensions.current()
   made[set] = made[set] or new_config()
   return made[set]
 end
+
+---The whole configuration, with what the extensions of this process add.
+---@return Shape
+function M.config() return shapes_now().whole end
+
+---An app, likewise.
+---@return Shape
+function M.app() return shapes_now().app end
 
 return M

@@ -3,6 +3,8 @@ local errors, time, unknown = require "errors", require "time", require "base.un
 local place = require "policy.place"
 local view = require "journal.view"
 
+local extensions = require "extensions"
+
 local M = { methods = {} }
 
 -- The environments that an act is about, as places.
@@ -230,12 +232,6 @@ function M.methods:cancel(act)
   return view.run_info(self.journal, row, self)
 end
 
--- What a person asks for of an app that follows charts: `api=1.2.3 web=2.0.0`.
-local function resolve_charts(p, what)
-  local set, err = require("extensions.charts.follow").compose(p, what)
-  return set and { title = set.version, data = { set = set } }, err
-end
-
 -- A version (a tag's name, with or without v) or a commit (full, or a prefix that only one known commit has).
 local function resolve(self, p, what)
   if p.app.follows ~= "git" then
@@ -288,8 +284,9 @@ function M.methods:release(act)
     return errors.fail("invalid", "say which version or commit", { op = "release" })
   end
   local found
-  if p.app.charts then
-    found, err = resolve_charts(p, act.what)
+  local source = extensions.get("source", p.app.follows)
+  if source.resolve then
+    found, err = source.resolve(p, act.what)
     if not found then return nil, err end
     return begin(self, p, {
       kind = "release", policy = p.config.policy, by = act.by, reason = act.reason, title = found.title,

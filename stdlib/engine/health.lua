@@ -9,6 +9,10 @@ local M = {}
 
 M.LOOKS = 3
 M.EVERY = 10 -- seconds
+
+---What the key `watch_for` means.
+M.WATCHED = ("How long its health is watched after a release. Unhealthy is what stays so in %d looks, %d s apart, while"
+  .. " the target answers; then it is taken back."):format(M.LOOKS, M.EVERY)
 local SHORT <const> = 1 -- seconds: less than that is waited for in place
 
 ---@class Health

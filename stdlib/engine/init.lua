@@ -6,7 +6,7 @@ local actions, images, lane, lead = require "engine.actions", require "engine.im
 local reporter, sources = require "tell.reporter", require "engine.sources"
 local decide, health, outages, suspension = require "engine.decide", require "engine.health", require "engine.outages",
   require "engine.suspension"
-local compose = require "base.compose"
+local compose, extensions = require "base.compose", require "extensions"
 local place, view, world = require "policy.place", require "journal.view", require "engine.world"
 
 local M = {}
@@ -226,7 +226,7 @@ function Engine:tidy()
     local there = app and app.environments[l.place.environment]
     if not there and not l.active and not next(l.runs) then self.lanes[key] = nil end
   end
-  if self.config.keel then require("extensions.keel.observations").tidy(self.world) end
+  sources.each(self, "tidy")
 end
 
 ---A release went out and proved itself: its rollback policy watches it from now on.
@@ -297,12 +297,12 @@ function Engine:alarm(at, decision) self.reporter:alarm(at, decision) end
 function Engine:poll(name)
   local apps, ids, failure = {}, {}, nil
   if name and not self.config.apps[name] then return require("base.unknown").app(self.config.app_list, name, "poll") end
-  if self.config.keel then require("extensions.keel.observations").expire(self.world) end -- once for all
+  sources.each(self, "expire") -- once: their answers are shared
   for _, app in ipairs(self.config.app_list) do
     if not name or app.name == name then
       apps[#apps + 1] = app.name
-      if app.follows == "git" then self.world.repository(app):expire() end
-      if app.charts then require("extensions.charts.follow").expire(app, self.world) end
+      local source = extensions.get("source", app.follows)
+      if source.expire then source.expire(app, self.world) end
       local ok, runs = pcall(poller.poll, self, app)
       if ok then
         table.move(runs, 1, #runs, #ids + 1, ids)

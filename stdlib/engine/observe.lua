@@ -2,6 +2,8 @@
 -- remembered, a piece at a time: however many there are, others get their turns.
 local errors, parted, time = require "errors", require "base.parted", require "time"
 
+local extensions = require "extensions"
+
 local M = {}
 
 local PIECE <const> = 500 -- tags that are read or written at once
@@ -16,6 +18,7 @@ local function others_turn() time.sleep(0) end
 ---@field snapshot? table
 ---@field head? string The commit that the branch points to.
 ---@field previous_head? string The one before, when the branch moved.
+---@field found? any What the source of an extension found.
 ---@field held? GitHeld References that the source lists no more, and that count as there for now.
 ---@field known? table The tags, as the journal has them.
 ---@field listed? integer How many of them the source lists.
@@ -161,7 +164,14 @@ local function expect(journal, state, app, repo)
   return before
 end
 
-local function observe_git(journal, repo, state, app)
+---Looks at an app's git repository.
+---@async
+---@param journal Journal
+---@param world World
+---@param state Seen
+---@param app AppConfig
+function M.git(journal, world, state, app)
+  local repo = world.repository(app)
   local before = expect(journal, state, app, repo)
   local snapshot, err = repo:refs()
   state.error = err
@@ -198,11 +208,12 @@ end
 ---@param state Seen Of the app.
 ---@param app AppConfig
 function M.observe(journal, world, state, app)
-  if app.follows == "git" then return observe_git(journal, world.repository(app), state, app) end
-  local ok, problem, held = true, nil, nil -- its policies look for themselves, and find what was asked for here
-  if app.charts then ok, problem, held = require("extensions.charts.follow").poll(app, world) end
+  local source = extensions.get("source", app.follows)
+  if source.observe then return source.observe(journal, world, state, app) end
+  local found, problem, held = true, nil, nil -- without poll, its policies look for themselves
+  if source.poll then found, problem, held = extensions.call("source", app.follows, "poll", app, world) end
   state.error = problem
-  if ok then state.polled_at, state.held = time.now(), held end
+  if found then state.found, state.polled_at, state.held = found, time.now(), held end
 end
 
 return M

@@ -139,8 +139,8 @@ function M.destroy(self, act)
       act.app, p.environment), about)
   end
   if not targets.destroys(p.config.target.kind) then
-    return errors.fail("unsupported", ("a target of kind %s cannot be taken down; those that can: helmsman"):format(
-      p.config.target.kind), about)
+    return errors.fail("unsupported", ("a target of kind %s cannot be taken down; those that can: %s"):format(
+      p.config.target.kind, table.concat(targets.that_go(), ", ")), about)
   end
   return actions.begin(self, p, {
     kind = "release", policy = "destroy", by = act.by, reason = act.reason,

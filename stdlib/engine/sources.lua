@@ -2,30 +2,43 @@
 --
 -- A source is a module that opens with its part of the configuration and is looked at again and again. What it finds
 -- takes the place of what it found before; an app that is gone loses its place, not its history.
+local extensions = require "extensions"
 local errors, task, time = require "errors", require "task", require "time"
 
 local M = {}
 
 local PAUSE <const> = 10 -- seconds after a look that failed
 
--- Keys of the configuration whose room finds apps: KEY/discovery.lua gives `policies(part)`, the names of the policies
--- that its apps use, and `open(part, cfg, world)` -> source.
-local ROOMS <const> = { "keel" }
-
 ---@class AppSource
 ---@field look fun(self): AppConfig[]?, Err? All apps that there are now, in order. An unchanged one is the same table.
 ---@field wait fun(self) Waits until another look may show something else.
 ---@field close fun(self)
+
+-- The kinds of sources that the configuration has, by its keys.
+local function finders(config)
+  local list = {}
+  for _, finder in ipairs(extensions.all "finder") do
+    if config[finder.name] then list[#list + 1] = finder end
+  end
+  return list
+end
+
+---Calls a function of every kind of sources that there is, where it has one.
+---@param engine table
+---@param word "expire"|"tidy"
+function M.each(engine, word)
+  for _, finder in ipairs(finders(engine.config)) do
+    if finder[word] then finder[word](engine.world) end
+  end
+end
 
 ---The policies that apps of the sources may use.
 ---@param config Config
 ---@return string[] names
 function M.policies(config)
   local names = {}
-  for _, key in ipairs(ROOMS) do
-    for _, name in ipairs(config[key] and require("extensions." .. key .. ".discovery").policies(config[key]) or {}) do
-      names[#names + 1] = name
-    end
+  for _, finder in ipairs(finders(config)) do
+    for _, name in ipairs(finder.policies(config[finder.name])) do names[#names + 1] = name end
   end
   return names
 end
@@ -36,9 +49,9 @@ local function merge(config, found)
     local app = config.app_list[i]
     if app.found then config.app_list[i], config.apps[app.name] = nil, nil end
   end
-  for _, key in ipairs(ROOMS) do
-    for _, app in ipairs(config[key] and found[key] or {}) do
-      app.found = key
+  for _, finder in ipairs(finders(config)) do
+    for _, app in ipairs(found[finder.name] or {}) do
+      app.found = finder.name
       config.apps[app.name] = app
       config.app_list[#config.app_list + 1] = app
     end
@@ -119,13 +132,13 @@ local function look(engine, key, source)
 end
 
 -- Follows one source for as long as its part of the configuration stays.
-local function follow(engine, key)
-  local config = engine.config
-  local source, err = require("extensions." .. key .. ".discovery").open(config[key], engine.world)
+local function follow(engine, finder)
+  local source, err = finder.open(engine.config[finder.name], engine.world)
   if not source then error(err, 0) end
-  local _ <close> = task.defer(function() source:close() end)
+  local guard <close> = setmetatable({}, { __close = function() source:close() end })
+  assert(guard)
   while not engine.draining do
-    if look(engine, key, source) then source:wait() else time.sleep(PAUSE) end
+    if look(engine, finder.name, source) then source:wait() else time.sleep(PAUSE) end
   end
 end
 
@@ -135,17 +148,15 @@ end
 function M.run(engine)
   while not engine.draining do
     local tasks, config = {}, engine.config
-    for _, key in ipairs(ROOMS) do
-      if config[key] then
-        tasks[#tasks + 1] = task.spawn(function()
-          while true do
-            local ok, err = pcall(follow, engine, key)
-            if ok or errors.is(err, "cancelled") then return end
-            engine:trouble(("looking for apps (%s) failed"):format(key), err)
-            time.sleep(PAUSE)
-          end
-        end)
-      end
+    for _, finder in ipairs(finders(config)) do
+      tasks[#tasks + 1] = task.spawn(function()
+        while true do
+          local ok, err = pcall(follow, engine, finder)
+          if ok or errors.is(err, "cancelled") then return end
+          engine:trouble(("looking for apps (%s) failed"):format(finder.name), err)
+          time.sleep(PAUSE)
+        end
+      end)
     end
     while engine.config == config and not engine.draining do engine.reloaded:wait(60) end
     for _, each in ipairs(tasks) do each:cancel() end
@@ -158,17 +169,14 @@ end
 ---@return boolean ok
 function M.once(engine)
   local ok = true
-  for _, key in ipairs(ROOMS) do
-    if engine.config[key] then
-      local source, err = require("extensions." .. key .. ".discovery")
-        .open(engine.config[key], engine.world)
-      if source then
-        ok = look(engine, key, source) and ok
-        source:close()
-      else
-        ok = false
-        engine:trouble(("looking for apps (%s) failed"):format(key), err)
-      end
+  for _, finder in ipairs(finders(engine.config)) do
+    local source, err = finder.open(engine.config[finder.name], engine.world)
+    if source then
+      ok = look(engine, finder.name, source) and ok
+      source:close()
+    else
+      ok = false
+      engine:trouble(("looking for apps (%s) failed"):format(finder.name), err)
     end
   end
   return ok

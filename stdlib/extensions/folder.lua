@@ -56,6 +56,13 @@ end
 
 local doc = s.text { doc = "What it is.", multiline = true }
 local keys = custom("a table of keys", "Its keys in the configuration.", accept_keys)
+local function accept_key(_, value, at)
+  local shape = called(value)
+  if not is_shape(shape) then return at:fault(NO_SHAPE, SHAPES) end
+  if not shape.doc then return at:fault("has no doc: a key without one does not exist") end
+  return value
+end
+local key = custom("a shape", "What the key of its name may be.", accept_key)
 local further = custom("a table of keys", "Its keys, beside those of others.", function(self, value, at)
   if is_shape(called(value)) then return at:fault "must be a table of keys, not a shape" end
   return accept_keys(self, value, at)
@@ -78,16 +85,47 @@ local KINDS <const> = {
   } },
   { "check", s.record({
     { "doc", doc },
-    { "key", custom("a shape", "What the key of its name may be.", function(_, value, at)
-      if not is_shape(called(value)) then return at:fault(NO_SHAPE, SHAPES) end
-      return value
-    end, true) },
+    { "key", s.custom {
+      what = "a shape", doc = "What the key of its name may be.", required = true, accept = accept_key,
+    } },
     { "keys", further },
     { "attempt", fn "Tries once: attempt(check, request, left)." },
     { "prove", fn "Instead of attempt, is called once: prove(check, request, world)." },
     { "within", s.duration { doc = "Its time, where the configuration says nothing." } },
   }, { verify = function(value, at)
     if (value.attempt == nil) == (value.prove == nil) then return at:fault "needs either attempt or prove" end
+    return value
+  end }) },
+  { "source", s.record {
+    { "doc", doc },
+    { "key", key },
+    { "poll", fn "Looks at what an app follows: poll(app, world)." },
+    { "expire", fn "Makes the next poll ask anew: expire(app, world)." },
+    { "resolve", fn "What a person asks to release: resolve(place, what)." },
+    { "observe", fn "Instead of poll, of the program's own: observe(journal, world, state, app)." },
+    { "cross", fn "Checks what no single key shows: cross(app, config, at)." },
+    { "accepts", s.record({
+      { "doc", s.text { doc = "What they are." } },
+      { "words", s.list(s.text(), { doc = "Those that it knows; with : at the end, something follows." }) },
+      { "rule", fn "Reads one." },
+    }, { doc = "Version policies of its own." }) },
+  } },
+  { "finder", s.record {
+    { "doc", doc },
+    { "key", key },
+    { "policies", fn("Names of the policies of its apps: policies(part).", true) },
+    { "open", fn("Opens a source of apps: open(part, world).", true) },
+    { "cross", fn "Checks what no single key shows: cross(part, config, at, cross)." },
+    { "expire", fn "Makes the next poll ask anew: expire(world)." },
+    { "tidy", fn "Forgets what is kept for apps that are gone: tidy(world)." },
+  } },
+  { "key", s.record { { "doc", doc }, { "key", key }, { "cross", fn "Checks it: cross(part, config, at)." } } },
+  { "app_key", s.record { { "doc", doc }, { "key", key }, { "cross", fn "Checks it: cross(app, config, at)." } } },
+  { "word", s.record({
+    { "place", fn "A word of places, for watch: place(place, ...)." },
+    { "run", fn "A word of runs: run(run, ...)." },
+  }, { verify = function(value, at)
+    if not value.place and not value.run then return at:fault "needs either place or run, or both" end
     return value
   end }) },
   { "notifier", s.record {
@@ -151,10 +189,10 @@ local function load(path, env, faults, register)
   if not kinds then return end
   shape:check(kinds, at)
   if #faults > before then return end
-  register(path, kinds, function(kind, name, other, key)
+  register(path, kinds, function(kind, name, other, taken, beside)
     local here = at:child(kind):child(name)
-    if key then return here:fault(("the key %s is taken by %s"):format(s.quote(key), other)) end
-    here:fault(("the name is taken: %s has a %s %s"):format(other, kind, s.quote(name)))
+    if taken then return here:fault(("the key %s is taken by %s"):format(s.quote(taken), other)) end
+    here:fault(("the name is taken: %s has a %s %s"):format(other, beside or kind, s.quote(name)))
   end)
 end
 
@@ -169,7 +207,7 @@ function M.faults(file, kinds)
     named[kind] = {}
     for name, entry in pairs(entries) do
       local copy = {}
-      for key, value in pairs(entry) do copy[key] = value end
+      for field, value in pairs(entry) do copy[field] = value end
       copy.name = nil
       named[kind][type(name) == "string" and name or entry.name] = copy
     end
@@ -183,7 +221,7 @@ end
 ---@param dir string
 ---@param faults Fault[] What is wrong goes here.
 ---@param register fun(file: string, kinds: Extension, taken: fun(kind: string, name: string, other: string,
---- key?: string))
+--- key?: string, beside?: string))
 ---@return string? wrong What is wrong with the folder.
 function M.read(dir, faults, register)
   local names, err = require("fs").list(dir)

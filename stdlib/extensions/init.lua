@@ -7,7 +7,9 @@ local sys = require "base.sys"
 
 local M = {}
 
-local KINDS <const> = { "target", "builder", "check", "notifier" }
+local KINDS <const> = {
+  "target", "builder", "check", "notifier", "source", "finder", "key", "app_key", "word",
+}
 
 ---@class Extensions
 ---@field dir? string The folder of the users' extensions.
@@ -38,6 +40,11 @@ end
 
 -- Kinds whose keys stand beside each other, and the module of those that they have in common.
 local SIDE_BY_SIDE <const> = { builder = "config.builder", check = "config.checks" }
+-- Kinds whose names are words beside those of others, and who else has some.
+local BESIDE <const> = {
+  source = { "source", "app_key" }, app_key = { "source", "app_key" },
+  finder = { "finder", "key" }, key = { "finder", "key" }, word = { "word" },
+}
 
 -- The first key of an entry that is taken, and by whom.
 local function taken_key(set, kind, entry)
@@ -54,19 +61,37 @@ local function taken_key(set, kind, entry)
   end
 end
 
+-- Words of the program itself that an entry of a kind could take.
+local function own_words(kind)
+  if kind == "word" then return require("policy.words").own, "the program" end
+  local reference = require "config.reference"
+  local shape = (kind == "key" or kind == "finder") and reference.config() or reference.app()
+  return shape.known, "stdlib/config/reference.lua"
+end
+
+-- Who has an entry's name, or a key of it.
+local function owner(set, kind, entry)
+  for _, beside in ipairs(BESIDE[kind] or { kind }) do
+    local other = set.known[beside][entry.name]
+    if other then return other.file, nil, beside end
+  end
+  if not set.dir then return end -- the program's own are right, and quickly loaded
+  if SIDE_BY_SIDE[kind] then
+    local key, file = taken_key(set, kind, entry)
+    return file, key
+  elseif BESIDE[kind] then
+    local words, file = own_words(kind)
+    if words[entry.name] then return file, entry.name end
+  end
+end
+
 -- Adds what a file registers. A name that is taken stays with whoever has it.
 local function add(set, file, kinds, taken)
   for kind, entries in pairs(kinds) do
     for _, entry in ipairs(in_order(entries, file)) do
-      local other, key = set.known[kind][entry.name], nil
-      if not other and set.dir and SIDE_BY_SIDE[kind] then
-        key, other = taken_key(set, kind, entry)
-        other = other and { file = other }
-      end
-      if key then
-        taken(kind, entry.name, other.file, key)
-      elseif other then
-        taken(kind, entry.name, other.file)
+      local other, key, beside = owner(set, kind, entry)
+      if other then
+        taken(kind, entry.name, other, key, beside)
       else
         set.known[kind][entry.name] = entry
         table.insert(set.kinds[kind], entry)
@@ -126,6 +151,7 @@ function M.load(dir)
   if kept then return {}, "cannot change while the host runs: start it again" end
   local set = new_set()
   local base = load_own()
+  current = nil
   for kind, list in pairs(base.kinds) do
     for _, entry in ipairs(list) do
       table.insert(set.kinds[kind], entry)

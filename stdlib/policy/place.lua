@@ -130,6 +130,20 @@ function Place:tags()
   return since
 end
 
+local function copy(value)
+  if type(value) ~= "table" then return value end
+  local fresh = {}
+  for k, v in next, value do fresh[k] = copy(v) end
+  return fresh
+end
+
+---What the app's source found, where that is an extension's: a copy of what its poll gave.
+---@return any
+function Place:found()
+  if self.seen.error then error(self.seen.error, 0) end
+  return copy(self.seen.found)
+end
+
 ---The release that runs here, as the target reported it; nil when there is none.
 ---@return {id: integer, version?: string, commit?: string, digest?: string, at: number}?
 function Place:current()
@@ -280,8 +294,8 @@ end
 
 M.raise = raise
 
-face_of = facade.kind("place", { "name", "environment", "branch", "accept" }, words.add("place", facade.methods(Place, {
-  "head", "tags", "current", "allows", "failed", "refuse", "alarm", "bad_release", "good_before",
-})), { framed = { refuse = true, alarm = true } })
+face_of = facade.kind("place", { "name", "environment", "branch", "accept" }, words.of_place(Place), {
+  framed = { refuse = true, alarm = true },
+})
 
 return M

@@ -386,10 +386,7 @@ function M.execute(policy, run)
 end
 
 local IMAGE_WORDS <const> = facade.methods(Image, { "tag" })
-local RUN_WORDS <const> = words.add("run", facade.methods(Run, {
-  "image", "release", "restore", "mark_bad", "good_before", "overtaken", "hold", "notify", "log", "sleep", "now",
-  "all", "step",
-}))
+local RUN_WORDS <const> = words.of_run(Run)
 
 image_face = facade.kind("image", IMAGE_FIELDS, IMAGE_WORDS)
 run_face = facade.kind("run", { "id", "app", "environment", "by", "kind" }, RUN_WORDS)

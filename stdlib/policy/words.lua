@@ -1,22 +1,36 @@
--- Words of policies that live in a room of their own. Such a room has a module ROOM/words.lua that gives
--- { place = { name = fn(place, ...) }, run = { name = fn(run, ...) } }; it is loaded with the program, so it requires
--- what is big only when a word is called.
+-- The words of policies, place:NAME() and run:NAME(): which are the program's own, and those that extensions add.
+local extensions = require "extensions"
+
 local M = {}
 
-local ROOMS <const> = { "policy.approval", "extensions.charts", "extensions.helmsman", "extensions.keel" }
+local PLACE <const> = {
+  "head", "tags", "current", "found", "allows", "failed", "refuse", "alarm", "bad_release", "good_before",
+}
+local RUN <const> = {
+  "image", "release", "restore", "mark_bad", "good_before", "overtaken", "hold", "notify", "log", "sleep", "now",
+  "all", "step",
+}
 
----Adds the words of the rooms to those of a place or a run.
----@param kind "place"|"run"
----@param methods table<string, function>
----@return table<string, function> methods The same table.
-function M.add(kind, methods)
-  for _, room in ipairs(ROOMS) do
-    for name, method in pairs(require(room .. ".words")[kind] or {}) do
-      assert(not methods[name], name)
-      methods[name] = method
-    end
-  end
+---Words that no extension may take.
+---@type table<string, true>
+M.own = {}
+for _, list in ipairs { PLACE, RUN } do
+  for _, name in ipairs(list) do M.own[name] = true end
+end
+
+-- The methods of a class that are words, and those of extensions.
+local function words(kind, class, names)
+  local methods = require("base.facade").methods(class, names)
+  for _, entry in ipairs(extensions.all "word") do methods[entry.name] = entry[kind] end
   return methods
 end
+
+---@param class table
+---@return table<string, function>
+function M.of_place(class) return words("place", class, PLACE) end
+
+---@param class table
+---@return table<string, function>
+function M.of_run(class) return words("run", class, RUN) end
 
 return M

@@ -55,6 +55,16 @@ function M.destroys(kind)
   return entry ~= nil and entry.destroys == true
 end
 
+---The kinds of targets that can be taken down.
+---@return string[]
+function M.that_go()
+  local names = {}
+  for _, entry in ipairs(extensions.all "target") do
+    if entry.destroys then names[#names + 1] = entry.name end
+  end
+  return names
+end
+
 ---Whether somebody else rolls out what targets of a kind are told, when he comes to it.
 ---@param kind string
 ---@return boolean

@@ -87,6 +87,7 @@ candidates = string: place:candidates { name = "x", tag = "1" }
 charts = table: place:charts()
 current = table: place:current()
 failed = table: place:failed(KEY)
+found = nil: place:found()
 good_before = table: place:good_before(2)
 head = table: place:head()
 refuse = nil: place:refuse("v8", "why")

@@ -22,7 +22,7 @@ local function login(value, at)
   return value
 end
 
-M.repository = s.record({
+local repository = s.record({
   { "url", text("Its address: https://..., or oci://REGISTRY/PATH.", {
     required = true, what = "the address of a chart repository", verify = shapes.with(names.chart_url) }) },
   { "kind", s.choice({ "museum", "index", "oci" },
@@ -40,6 +40,10 @@ local accept = s.text { what = "a version policy", plural = "version policies", 
 local function where(doc)
   return text(doc, { required = true, what = "a chart repository", example = '"https://charts.example.com"' })
 end
+
+M.repositories = s.map(plain, repository, {
+  doc = "Chart repositories, with their logins.", default = {}, name = "NAME",
+})
 
 M.charts = s.map(plain, s.record({
   { "repository", where "Where it is: an address, or a name in `chart_repositories`." },
@@ -68,25 +72,6 @@ M.publish = s.record({
   { "command", command("Helm.", { default = { "helm" }, example = '{ "helm" }' }) },
   { "timeout", s.duration { doc = "Time to package and push one chart.", default = "5m", min = 1 } },
 }, { doc = "Charts in the repository that are packaged and pushed with each release." })
-
-local NEEDED <const> = { { "source", '"https://github.com/team/web.git"' }, { "image", '"ghcr.io/team/web"' } }
-
--- An app follows a git repository, or charts: says what is missing, and what does not belong to it.
-local function settle(app, at)
-  app.follows = app.charts and "charts" or "git"
-  if not app.charts then
-    for _, needed in ipairs(NEEDED) do
-      local here = app[needed[1]] == nil and at:child(needed[1])
-      if here and not here:faulty() then here:fault("is missing", "for example " .. needed[2]) end
-    end
-    return
-  end
-  for _, key in ipairs { "source", "image", "publish" } do
-    if app[key] ~= nil then at:child(key):fault("does not belong to an app that follows charts") end
-  end
-  if next(app.charts) == nil then at:child("charts"):fault("is empty: nothing would ever be released") end
-  for _, key in ipairs { "branch", "dockerfile", "context", "build" } do app[key] = nil end
-end
 
 -- The repository that a text means; records a fault when it means none.
 local function resolve(config, value, at)
@@ -125,22 +110,22 @@ local function addresses_of(app, config, at)
   return table.concat(addresses, " ")
 end
 
+---Finds the repository that an app's charts are published to.
+---@param app table
+---@param config table
+---@param at Cursor The app's.
+function M.cross_publish(app, config, at)
+  if app.follows == "charts" then return at:child("publish"):fault("does not belong to an app that follows charts") end
+  if app.publish.to then app.publish.to = resolve(config, app.publish.to, at:child("publish"):child("to")) end
+end
+
 ---Fills in what an app's charts inherit, and finds their repositories.
 ---@param app table
 ---@param config table
 ---@param at Cursor The app's.
 function M.cross(app, config, at)
-  settle(app, at)
-  if app.publish and app.publish.to then
-    app.publish.to = resolve(config, app.publish.to, at:child("publish"):child("to"))
-  end
-  if app.charts then app.source = { url = addresses_of(app, config, at:child("charts")) } end
-  for name, environment in pairs(app.environments or {}) do
-    local rule = environment.accept
-    if not app.charts and rule and (rule == "staging" or rule:find("^version:")) then
-      at:child("environments"):child(name):child("accept"):fault(("%s is a policy for charts"):format(s.quote(rule)))
-    end
-  end
+  if next(app.charts) == nil then at:child("charts"):fault("is empty: nothing would ever be released") end
+  app.source = { url = addresses_of(app, config, at:child("charts")) }
 end
 
 return M

@@ -9,4 +9,5 @@ return extension {
       open = function(...) return require("extensions.helmsman.target").open(...) end,
     },
   },
+  word = { destroy = { run = function(...) return require("extensions.helmsman.words").run.destroy(...) end } },
 }

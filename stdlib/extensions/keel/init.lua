@@ -1,6 +1,10 @@
 -- Workloads that follow their images by keel's annotations, with an installed keel or instead of it.
 local extension = require "extension"
 
+local function word(kind, name)
+  return { [kind] = function(...) return require("extensions.keel.words")[kind][name](...) end }
+end
+
 return extension {
   target = {
     keel = {
@@ -8,5 +12,20 @@ return extension {
       keys = function() return require("extensions.keel.config").target end,
       open = function(...) return require("extensions.keel.target").open(...) end,
     },
+  },
+  finder = {
+    keel = {
+      key = function() return require("extensions.keel.config").apps end,
+      cross = function(...) return require("extensions.keel.config").cross(...) end,
+      policies = function(part) return require("extensions.keel.discovery").policies(part) end,
+      open = function(...) return require("extensions.keel.discovery").open(...) end,
+      expire = function(world) return require("extensions.keel.observations").expire(world) end,
+      tidy = function(world) return require("extensions.keel.observations").tidy(world) end,
+    },
+  },
+  source = { workload = {} }, -- its policies look for themselves
+  word = {
+    workload = word("place", "workload"), candidates = word("place", "candidates"), update = word("place", "update"),
+    adopt = word("run", "adopt"),
   },
 }

@@ -38,4 +38,11 @@ return extension {
     check("job", { within = 600, prove = function(...) return require("checks.job").prove(...) end }),
   },
   notifier = { notifier "slack", notifier "webhook" },
+  source = {
+    git = {
+      observe = function(...) return require("engine.observe").git(...) end,
+      expire = function(app, world) world.repository(app):expire() end,
+    },
+  },
+  word = { approval = { run = function(...) return require("policy.approval.words").run.approval(...) end } },
 }
