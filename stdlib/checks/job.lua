@@ -9,6 +9,7 @@ local errors, hash, kubernetes, log, rollout, task, text, time = require "errors
 local identity, manifest, patch, pods_of = require "cluster.rollout.identity", require "cluster.rollout.manifest",
   require "cluster.rollout.patch", require "cluster.rollout.pods"
 local targets = require "targets"
+local reference = require "images.reference"
 local tables = require "base.tables"
 local dig = rollout.dig
 
@@ -32,7 +33,7 @@ end
 
 -- The repository of an image: without digest and tag.
 local function repository_of(image)
-  return type(image) == "string" and image:gsub("@.*$", ""):gsub(":[^:/]+$", "") or nil
+  return type(image) == "string" and (reference.parts(image)) or nil
 end
 
 local function set_env(container, env)

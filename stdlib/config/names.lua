@@ -1,19 +1,9 @@
 -- Grammars of the names that a configuration holds: images, branches, hosts, addresses. Pure functions that
 -- say what is wrong in words, so that the schema can report it; no name that passes can be mistaken for an
 -- option.
+local reference = require "images.reference"
 
 local M = {}
-
---- Splits an image name into registry and repository by the rule of the container tools: the first
---- component is a host when it holds a dot or a colon, or is "localhost".
----@param image string
----@return string? registry nil: the tools' default, Docker Hub
----@return string repository
-function M.split_image(image)
-  local first, rest = image:match("^([^/]+)/(.+)$") ---@cast rest string
-  if first and (first:find("[.:]") or first == "localhost") then return first, rest end
-  return nil, image
-end
 
 --- Checks host[:port], the host a DNS name, an IPv4 address or a bracketed IPv6 address.
 ---@param text string
@@ -55,26 +45,17 @@ function M.image(image)
   if bare and (image:find("@", 1, true) or image:find(":[^/]*$")) then
     return "must be a repository without tag or digest", ("write %q: tags are moontide's business"):format(bare:lower())
   end
-  local registry, repository = M.split_image(image)
+  local registry, repository = reference.host_and_path(image)
   if registry then
     local wrong = M.host(registry)
     if wrong then return "the registry " .. wrong:gsub("^is", "of the image is") end
   end
   if #repository > 255 then return "the repository is longer than 255 bytes" end
-  for part in (repository .. "/"):gmatch("(.-)/") do
-    -- [a-z0-9]+ then any of . _ __ or dashes between further [a-z0-9]+ (OCI distribution specification,
-    -- <name>).
-    local rest, ok = part:match("^[a-z0-9]+(.*)$"), part ~= ""
-    while ok and rest and rest ~= "" do
-      rest = rest:match("^%.[a-z0-9]+(.*)$") or rest:match("^__?[a-z0-9]+(.*)$") or rest:match("^%-+[a-z0-9]+(.*)$")
-    end
-    if not rest then
-      local lower = image:lower()
-      return ("%q is not a repository name (lower-case letters, digits, single . _ and -)"):format(part:sub(1, 60)),
-        lower ~= image and not M.image(lower) and ("write %q"):format(lower) or nil
-    end
-  end
-  return nil
+  local part = reference.wrong_component(repository)
+  if not part then return nil end
+  local lower = image:lower()
+  return ("%q is not a repository name (lower-case letters, digits, single . _ and -)"):format(part:sub(1, 60)),
+    lower ~= image and not M.image(lower) and ("write %q"):format(lower) or nil
 end
 
 --- Checks a branch name by git's rules (git-check-ref-format) and refuses a leading dash.

@@ -1,6 +1,7 @@
 -- The Docker Engine's API as far as a target needs it: containers, pulls, logs. Errors carry the engine's own words.
 local api, errors, json, text = require "containers.api", require "errors", require "json", require "base.text"
 local escape, network, targets = require("http").escape, require "base.network", require "targets"
+local reference = require "images.reference"
 
 local M = {}
 
@@ -71,7 +72,7 @@ function Engine:pull(image, auth, hooks)
   local there, err = self:call("GET", ("/images/%s/json"):format(image))
   if there then return true end
   if not errors.is(err, "not_found") then return nil, err end
-  local repository, digest = image:match("^(.-)@(.+)$") ---@cast digest string
+  local repository, _, digest = reference.parts(image) ---@cast digest string
   ---@cast repository string
   local path = ("/images/create?fromImage=%s&tag=%s"):format(escape(repository), escape(digest))
   local answer <close>, problem = self:call("POST", path, nil,

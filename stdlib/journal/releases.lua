@@ -3,6 +3,7 @@
 -- A place may have several images (a workload with two repositories, target/keel): then each release names its
 -- containers, its part of the place, and what ran before, what it replaces and what it goes back to are of that part.
 local json, time = require "json", require "time"
+local reference = require "images.reference"
 local words = require("journal.words").kept
 
 ---@class (partial) Journal
@@ -55,7 +56,7 @@ local function touch(a, b)
   return false
 end
 
-local function repository(image) return image and image:gsub("@.*$", ""):gsub(":[^:/]+$", "") end
+local function repository(image) return image and (reference.parts(image)) end
 
 -- Whether a release is about the same as another; those from before parts were written are known by their repository.
 local function same_part(row, part, image)

@@ -11,6 +11,7 @@
 -- the container before, good or bad, until the next release has settled.
 local errors, log, time = require "errors", require "log", require "time"
 local containers, targets = require "containers.spec", require "targets"
+local reference = require "images.reference"
 
 local M = {}
 
@@ -245,7 +246,7 @@ function Docker:apply(request)
     if not ok then return nil, err end
   else -- everything that can fail without harm comes before the old one is touched
     local auth
-    auth, err = self.world.registry(request.image:match("^(.-)@")):engine_auth()
+    auth, err = self.world.registry((reference.parts(request.image))):engine_auth()
     if not auth then return nil, err end
     ok, err = self.engine:pull(request.image, auth, request.hooks)
     if not ok then return nil, err end

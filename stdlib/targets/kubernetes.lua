@@ -8,6 +8,7 @@ local errors, json, kubernetes, log, rollout, text, time = require "errors", req
   require "log", require "cluster.rollout", require "base.text", require "time"
 local event, identity, patch, pods_of, watch = require "cluster.rollout.event", require "cluster.rollout.identity",
   require "cluster.rollout.patch", require "cluster.rollout.pods", require "cluster.rollout.watch"
+local reference = require "images.reference"
 local dig = rollout.dig
 
 local M = {}
@@ -143,7 +144,7 @@ function Kubernetes:current()
     if not pods then return nil, err end
     if not running.digest then
       running.digest = digest_of_pods(pods_of.newest(object, pods), chosen)
-      running.image = running.digest and image:gsub("@.*$", ""):gsub(":[^:/]+$", "") .. "@" .. running.digest or image
+      running.image = running.digest and reference.parts(image) .. "@" .. running.digest or image
     end
     if status.state ~= "done" then
       local newest = pods_of.newest(object, pods, watch.sets(self.client, object))

@@ -8,6 +8,7 @@ local errors, fs, hash, json, log = require "errors", require "fs", require "has
 local proc, task, time = require "proc", require "task", require "time"
 local manifest, network = require "targets.manifest", require "base.network"
 local targets = require "targets"
+local reference = require "images.reference"
 
 local M = {}
 
@@ -179,7 +180,7 @@ function Podman:current()
   end
   if not main then state, healthy = "incomplete", false end
   return {
-    digest = main and main.ImageName:match("@(sha256:%x+)$"), image = main and main.ImageName,
+    digest = main and reference.digest(main.ImageName), image = main and main.ImageName,
     commit = labels["moontide.commit"], version = labels["moontide.version"], release = release_of(list[1]),
     state = state, healthy = healthy,
   }
@@ -238,10 +239,9 @@ end
 
 -- Options that let podman log in to the registry of an image. Credentials go through a file that goes with `dir`.
 local function login(self, image, dir)
-  local name = image:match("^[^@]+"):gsub(":[^:/]*$", "")
-  local repository = self.world.registry(name)
+  local repository = self.world.registry((reference.parts(image)))
   local known, argv = repository.config, {}
-  local host = repository.host == "registry-1.docker.io" and "docker.io" or repository.host
+  local host = repository.host == reference.HUB and "docker.io" or repository.host
   if repository.plain then argv[1] = "--tls-verify=false" end
   if known.username then
     local password, err = assert(known.password):reveal()
@@ -371,7 +371,7 @@ local function of_request(self, request)
   if #list > 0 then all, err = inspect(self, of_release(list, release_of(list[1]))) end
   if not all then return nil, err end
   for _, details in ipairs(all) do
-    if details.ImageName:match("@(sha256:%x+)$") == request.digest then return all end
+    if reference.digest(details.ImageName) == request.digest then return all end
   end
   return errors.fail("unhealthy", "its pods are gone", { op = "target.wait", target = self.name })
 end

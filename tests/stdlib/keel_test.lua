@@ -1,7 +1,7 @@
 -- The rules of keel, as tables: which annotation wins, what a policy allows, when a schedule is due.
 local check = require "check"
 local annotations, candidates = require "extensions.keel.annotations", require "extensions.keel.candidates"
-local reference, schedule = require "extensions.keel.reference", require "extensions.keel.schedule"
+local schedule = require "extensions.keel.schedule"
 local semver, time, workload = require "semver", require "time", require "extensions.keel.workload"
 local test, eq, ok, fails = check.test, check.eq, check.ok, check.fails
 
@@ -254,33 +254,6 @@ test("numbers that are ordered as text are pointed out, wherever the tag stands"
   eq(said("all", "1.2.3-rc1", { "1.2.4-rc10", "1.2.3-rc2", "1.2.3-beta3" }), "")
   local judged = candidates.judge(settings_of("all", true), "1.2.3-beta9", { "1.2.3-beta10" })
   ok(judged[1].reason:find('"beta10" and "beta9" are compared as text', 1, true), judged[1].reason)
-end)
-
--- ---- references ----
-
-test("image references are taken apart and put together", function()
-  local D = "sha256:" .. ("a"):rep(64)
-  local function parts(text)
-    local r = reference.parse(text)
-    return r and { r.name, r.repository, r.tag or "-", r.digest or "-" }
-  end
-  eq(parts "nginx", { "nginx", "registry-1.docker.io/library/nginx", "latest", "-" })
-  eq(parts "team/web:1.2.3", { "team/web", "registry-1.docker.io/team/web", "1.2.3", "-" })
-  eq(parts "docker.io/library/nginx:1", { "docker.io/library/nginx", "registry-1.docker.io/library/nginx", "1", "-" })
-  eq(parts "127.0.0.1:5000/team/web", { "127.0.0.1:5000/team/web", "127.0.0.1:5000/team/web", "latest", "-" })
-  eq(parts("ghcr.io/team/web:1@" .. D), { "ghcr.io/team/web", "ghcr.io/team/web", "1", D })
-  eq(parts("ghcr.io/team/web@" .. D), { "ghcr.io/team/web", "ghcr.io/team/web", "-", D })
-  for _, bad in ipairs { "", "a b", "http://x/y", "web@", "web@sha256:xyz", "a@b@c", ":tag", ("x"):rep(2000),
-    "host:5000/" } do
-    eq({ bad, parts(bad) }, { bad })
-  end
-  eq(reference.parse(nil), nil)
-  eq(reference.write("ghcr.io/team/web", "1", D), "ghcr.io/team/web:1@" .. D)
-  eq(reference.write("web", "1"), "web:1")
-  eq(reference.running("docker-pullable://team/web@" .. D), D)
-  eq(reference.running("docker.io/team/web@" .. D), D)
-  eq(reference.running(D), nil)
-  eq(reference.running(nil), nil)
 end)
 
 -- ---- schedules ----

@@ -3,7 +3,7 @@ local check = require "check"
 local base, lab = require "lab.base", require "lab"
 local fs, hash, json, registry, serve, task, time = require "fs", require "hash", require "json",
   require "images.registry", require "serve", require "task", require "time"
-local secret = require "config.secret"
+local reference, secret = require "images.reference", require "config.secret"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
 local IMAGE <const> = "application/vnd.docker.distribution.manifest.v2+json"
@@ -285,7 +285,7 @@ test("names are split as container engines do, and only real loopback addresses 
     ["ghcr.io/team/app"] = { "ghcr.io", "team/app" }, ["localhost/app"] = { "localhost", "app" },
     ["host:5000/app"] = { "host:5000", "app" }, ["[::1]:5000/app"] = { "[::1]:5000", "app" },
   } do
-    eq({ registry.split(name) }, want, name)
+    eq({ reference.split(name) }, want, name)
   end
   local cfg = { registries = { ["docker.io"] = { username = "hub" } } }
   eq(registry.repository("team/app", cfg).config.username, "hub")

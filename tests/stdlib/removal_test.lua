@@ -5,7 +5,7 @@ local lab = require "lab"
 local builders = require "lab.builders"
 local hash, journal, json, registry = require "hash", require "journal", require "json", require "images.registry"
 local builds, keep = require "images.removal.builds", require "images.removal.keep"
-local listed = require "images.removal.listed"
+local listed, reference = require "images.removal.listed", require "images.reference"
 local removal, world = require "images.removal.all", require "engine.world"
 local test, eq, ok = check.test, check.eq, check.ok
 
@@ -50,8 +50,8 @@ end
 local function staying(book, cfg, names)
   local kept, stays = keep.of(book, cfg), {}
   for name in names:gmatch("%S+") do
-    local by_digest = kept:has(keep.repository(REPO), digest(name))
-    eq(kept:has(keep.repository(REPO), nil, commit(name)), by_digest, name)
+    local by_digest = kept:has(reference.canonical(REPO), digest(name))
+    eq(kept:has(reference.canonical(REPO), nil, commit(name)), by_digest, name)
     if by_digest then stays[#stays + 1] = name end
   end
   return table.concat(stays, " ")
@@ -93,7 +93,7 @@ test("what was found running stays, however its image was written", function()
   for _, image in ipairs { REPO .. ":latest", "sha256:" .. ("0"):rep(64), false } do
     local book = open_journal()
     book:adopt { app = "web", environment = "staging", digest = digest "found", image = image or nil, reason = "found" }
-    eq(keep.of(book, config(1)):has(keep.repository(REPO), digest "found"), true)
+    eq(keep.of(book, config(1)):has(reference.canonical(REPO), digest "found"), true)
   end
 end)
 
@@ -109,11 +109,11 @@ test("each place keeps its own, and what runs under way may need stays", functio
     data = { commit = commit "v3" },
   }
   local kept = keep.of(book, config(2))
-  eq(kept:has(keep.repository(REPO), nil, commit "v3"), true)
-  eq(kept:has(keep.repository(REPO), nil, commit "v4"), false)
+  eq(kept:has(reference.canonical(REPO), nil, commit "v3"), true)
+  eq(kept:has(reference.canonical(REPO), nil, commit "v4"), false)
   release(book, "v4")
   keep.renew(kept, book, config(2))
-  eq(kept:has(keep.repository(REPO), digest "v4", nil), true)
+  eq(kept:has(reference.canonical(REPO), digest "v4", nil), true)
 end)
 
 test("an image is ours only when all of its names are, in a repository of ours", function()

@@ -3,6 +3,7 @@
 -- Pure: an object as it is in, the body of a conditional PATCH out. A name that the workload does not have is an error
 -- that tells which it has: a strategic merge would quietly add a container of that name.
 local errors, rollout, text, time = require "errors", require "cluster.rollout", require "base.text", require "time"
+local reference = require "images.reference"
 local dig = rollout.dig
 
 local M = {}
@@ -104,7 +105,7 @@ end
 ---@param image string?
 ---@return string? digest
 function M.digest(image)
-  local digest = type(image) == "string" and image:match("@(sha256:%x+)$")
+  local digest = reference.digest(image)
   return digest and #digest == 71 and digest or nil
 end
 

@@ -3,7 +3,7 @@
 -- As keel does: when a pod runs the digest of the tag, or one of the images of its index, the workload is up to date;
 -- else what the pods run counts, so that what changed while nobody looked is found.
 local kubernetes, log = require "kubernetes", require "log"
-local observations, reference = require "extensions.keel.observations", require "extensions.keel.reference"
+local observations, reference = require "extensions.keel.observations", require "images.reference"
 local secrets = require "extensions.keel.secrets"
 local rollout_watch = require "cluster.rollout.watch"
 
@@ -22,7 +22,7 @@ local function running(client, workload, image)
     local status = pod.status or {}
     for _, group in ipairs { "containerStatuses", "initContainerStatuses" } do
       for _, c in ipairs(not pod.metadata.deletionTimestamp and status[group] or {}) do
-        local digest = names[c.name] and reference.running(c.imageID)
+        local digest = names[c.name] and reference.digest(c.imageID)
         if digest then
           found[digest], first = true, first or digest
         end

@@ -2,20 +2,18 @@
 --
 -- Only where the configuration asks for it (keel.pull_secrets): reading secrets is a right that few hosts need. What
 -- the configuration itself says of a registry goes first.
-local hash, json, kubernetes, log, registry, time = require "hash", require "json", require "kubernetes", require "log",
-  require "images.registry", require "time"
-local task = require "task"
-local errors = require "errors"
+local errors, hash, json, kubernetes, log, time = require "errors", require "hash", require "json",
+  require "kubernetes", require "log", require "time"
+local reference, task = require "images.reference", require "task"
 
 local M = {}
 
 local FRESH <const> = 300 -- seconds that a secret is good for
-local HUB <const> = { ["docker.io"] = true, ["index.docker.io"] = true, ["registry-1.docker.io"] = true }
 
 -- A registry as docker's configuration calls it: "https://index.docker.io/v1/", "ghcr.io".
 local function host_of(name)
   local host = name:gsub("^%a+://", ""):match("^[^/]+") or ""
-  return HUB[host] and "registry-1.docker.io" or host
+  return reference.is_hub(host) and reference.HUB or host
 end
 
 -- The credentials in a secret, by the registry's host.
@@ -102,7 +100,7 @@ end
 ---@return ImageRegistry
 ---@return string who Tells credentials of workloads apart; "" for those of the configuration, or none.
 function M.registry(world, memory, name, workload)
-  local cfg, host = world.config, (registry.split(name))
+  local cfg, host = world.config, (reference.split(name))
   local opened = world.registry(name)
   if not workload or not cfg.keel.pull_secrets or opened.config and opened.config.username then return opened, "" end
   local names = { workload.settings.pull_secret }

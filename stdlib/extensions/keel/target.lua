@@ -5,7 +5,7 @@
 -- written to the workload: keel 0.22 replaces whole objects and gives up when somebody wrote in between.
 local errors, kubernetes, rollout = require "errors", require "kubernetes", require "cluster.rollout"
 local semver, task, text, time = require "semver", require "task", require "base.text", require "time"
-local annotations, reference = require "extensions.keel.annotations", require "extensions.keel.reference"
+local annotations, reference = require "extensions.keel.annotations", require "images.reference"
 local workloads = require "extensions.keel.workload"
 local pods_of, watch = require "cluster.rollout.pods", require "cluster.rollout.watch"
 local dig = rollout.dig
@@ -206,7 +206,7 @@ local function digests(list, pods)
     if not dig(pod, "metadata", "deletionTimestamp") then
       for _, group in ipairs { "containerStatuses", "initContainerStatuses" } do
         for _, status in ipairs(dig(pod, "status", group) or {}) do
-          local digest = names[status.name] and reference.running(status.imageID)
+          local digest = names[status.name] and reference.digest(status.imageID)
           if digest then
             count[digest] = (count[digest] or 0) + 1
           elseif names[status.name] then

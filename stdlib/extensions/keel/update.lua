@@ -4,7 +4,7 @@
 -- puts an older image back. Here an update is tried again with growing pauses; and who goes back to an image that we
 -- pinned by digest, or asks for it, is left alone until the registry has something new. A manifest that is applied
 -- again names no digest: it is followed again.
-local reference, time = require "extensions.keel.reference", require "time"
+local reference, time = require "images.reference", require "time"
 
 local M = {}
 
@@ -70,7 +70,7 @@ function M.change(place, workload, image, tag, digest)
   return {
     key = key, title = title, version = tag, from = from, approval = approval, votes = settings.approvals,
     deadline = settings.deadline * 3600, release_notes = settings.release_notes,
-    image = { image = reference.write(image.name, tag, digest), digest = digest, repository = image.name },
+    image = { image = reference.format(image.name, tag, digest), digest = digest, repository = image.name },
     containers = image.containers, init_containers = image.init_containers,
   }
 end

@@ -151,7 +151,7 @@ local function adoptable(run, about)
   return {
     app = run.app, environment = run.environment, version = running.version or image.tag, commit = running.commit,
     digest = running.digest, reason = "found running before the first update",
-    image = image.name and require("extensions.keel.reference").write(image.name, image.tag,
+    image = image.name and require("images.reference").format(image.name, image.tag,
       running.digest) or running.image,
     containers = about and about.containers, init_containers = about and about.init_containers,
   }

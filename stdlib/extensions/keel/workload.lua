@@ -2,7 +2,7 @@
 --
 -- A thousand of them are in memory at once, so that each is small: its keel.sh keys, its containers, where it may run.
 local json = require "json"
-local annotations, reference = require "extensions.keel.annotations", require "extensions.keel.reference"
+local annotations, reference = require "extensions.keel.annotations", require "images.reference"
 local schedule = require "extensions.keel.schedule"
 local tables = require "base.tables"
 

@@ -1,12 +1,9 @@
 -- Credentials of all configured registries as the file that docker's relatives read. For this user alone, gone with
 -- the folder.
 local fs, hash, json, log = require "fs", require "hash", require "json", require "log"
+local reference = require "images.reference"
 
 local M = {}
-
--- What docker's relatives call Docker Hub.
-local HUB <const> = "https://index.docker.io/v1/"
-local HUB_NAMES <const> = { ["docker.io"] = true, ["index.docker.io"] = true, ["registry-1.docker.io"] = true }
 
 ---Writes the file: base images may be private too, so all that are known are in it.
 ---@async
@@ -23,7 +20,7 @@ function M.folder(request, name)
         local word = hash.base64(known.username .. ":" .. password)
         log.secret(word)
         auths[host] = { auth = word }
-        if HUB_NAMES[host] then auths[HUB] = auths[host] end
+        if reference.is_hub(host) then auths[reference.HUB_LOGIN] = auths[host] end
       elseif known == request.registry.config then
         return nil, err
       end

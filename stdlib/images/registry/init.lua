@@ -8,7 +8,8 @@ local errors, hash, http, json, log, time = require "errors", require "hash", re
 local compose = require "base.compose"
 local client, content = require "images.registry.client", require "images.registry.content"
 local link, manifests = require "images.registry.link", require "images.registry.manifest"
-local text, token, upload = require "base.text", require "images.registry.token", require "images.registry.upload"
+local reference, text = require "images.reference", require "base.text"
+local token, upload = require "images.registry.token", require "images.registry.upload"
 
 local M = {}
 
@@ -16,25 +17,11 @@ local MAX_PAGES <const>, MAX_TAGS <const>, LIST_TIME <const> = 1000, 500000, 300
 local MAX_PAGE <const> = 16 << 20
 -- How many tags a page is asked for. Some registries refuse what is more than their own limit.
 local PAGE_SIZES <const> = { "?n=1000", "?n=100", "" }
-local HUB <const> = "registry-1.docker.io"
-local HUB_NAMES <const> = { ["docker.io"] = true, ["index.docker.io"] = true, [HUB] = true }
 
 ---@class (partial) ImageRegistry
 local Repository = {}
 Repository.__index = Repository
 compose(Repository, { client = client.methods, upload = upload.methods })
-
----Splits an image name into the registry's host and the path below it; docker.io's short names are completed.
----@param name string
----@return string host
----@return string path
-function M.split(name)
-  local first, rest = name:match("^([^/]+)/(.+)$")
-  local host, path = HUB, name
-  if first and (first:find("[.:]") or first == "localhost") then host, path = first, rest end
-  if not HUB_NAMES[host] then return host, path end
-  return HUB, path:find("/", 1, true) and path or "library/" .. path
-end
 
 -- Whether a registry is on this machine, by its address and not by how its name begins.
 local function on_loopback(host)
@@ -43,9 +30,9 @@ local function on_loopback(host)
 end
 
 local function configured(cfg, host)
-  if host ~= HUB then return cfg.registries[host] end
-  for name in pairs(HUB_NAMES) do
-    if cfg.registries[name] then return cfg.registries[name] end
+  if not reference.is_hub(host) then return cfg.registries[host] end
+  for name, known in pairs(cfg.registries) do
+    if reference.is_hub(name) then return known end
   end
 end
 
@@ -54,7 +41,7 @@ end
 ---@param cfg Config
 ---@return ImageRegistry
 function M.repository(name, cfg)
-  local host, path = M.split(name)
+  local host, path = reference.split(name)
   local known = configured(cfg, host) or {}
   -- As container engines do: a registry on this machine may speak plain http unless it has a CA of its own.
   local plain = known.plain_http or on_loopback(host) and not known.ca or false
@@ -86,7 +73,7 @@ function Repository:manifest(ref)
   if not answer then return nil, err end
   if answer.status == 404 then return fail(self, "manifest", "not_found", ("there is no %s"):format(ref)) end
   if answer.status ~= 200 then return nil, self:failure(answer, "registry.manifest") end
-  return manifests.parse(answer.body or "", answer.headers["content-type"], manifests.is_digest(ref) and ref or nil,
+  return manifests.parse(answer.body or "", answer.headers["content-type"], reference.is_digest(ref) and ref or nil,
     about(self, "manifest"))
 end
 
@@ -116,8 +103,8 @@ function Repository:digest(ref)
     return nil, self:failure(answer, "registry.digest")
   end
   local digest = answer.headers["docker-content-digest"]
-  local usable = answer.status == 200 and manifests.is_digest(digest)
-  if usable and (not manifests.is_digest(ref) or ref == digest) then return digest end
+  local usable = answer.status == 200 and reference.is_digest(digest)
+  if usable and (not reference.is_digest(ref) or ref == digest) then return digest end
   local manifest -- HEAD has no body to tell what is wrong, and the header is optional
   manifest, err = self:manifest(ref)
   return manifest and manifest.digest, err
@@ -152,8 +139,8 @@ end
 local function check_target(self, op, digest, tag)
   local ok, err = manifests.check_reference(digest, about(self, op))
   if not ok then return nil, err end
-  if not manifests.is_digest(digest) then return fail(self, op, "invalid", digest .. " is not a digest") end
-  if manifests.is_tag(tag) then return true end
+  if not reference.is_digest(digest) then return fail(self, op, "invalid", digest .. " is not a digest") end
+  if reference.is_tag(tag) then return true end
   local shown = tostring(tag):gsub("%c", "?"):sub(1, 140)
   return fail(self, op, "invalid", ("'%s' cannot be an image tag"):format(shown))
 end
@@ -242,7 +229,7 @@ local function take(list, answer)
     return nil, err
   end
   for _, tag in ipairs(type(body.tags) == "table" and body.tags or {}) do
-    if manifests.is_tag(tag) then list[#list + 1] = tag end
+    if reference.is_tag(tag) then list[#list + 1] = tag end
   end
   return true
 end
@@ -313,7 +300,7 @@ end
 ---@return Err? err not_found; unsupported when this registry does not allow it
 ---@return_overload nil, Err
 function Repository:delete(digest)
-  if not manifests.is_digest(digest) then error("usage: repository:delete(digest)", 2) end
+  if not reference.is_digest(digest) then error("usage: repository:delete(digest)", 2) end
   local answer, err = self:call("DELETE", address(self, digest), {})
   if not answer then return nil, err end
   if answer.status == 202 or answer.status == 200 then return true end
@@ -389,7 +376,7 @@ end
 function Repository:engine_auth()
   local auth, err = token.credentials(self)
   if err then return nil, err end
-  local server = self.host == HUB and "https://index.docker.io/v1/" or self.host
+  local server = self.host == reference.HUB and reference.HUB_LOGIN or self.host
   local value = hash.base64(json.encode(auth and {
     username = auth.user, password = auth.password, serveraddress = server,
   } or { auth = "" }))

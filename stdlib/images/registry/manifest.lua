@@ -1,5 +1,6 @@
 -- Manifests as they come: bytes that are checked against their digest, and what they say about others.
 local content, errors, hash, json = require "images.registry.content", require "errors", require "hash", require "json"
+local reference = require "images.reference"
 
 local M = {}
 
@@ -22,20 +23,6 @@ local MAX_BLOBS <const> = 1000
 ---@field artifact_type string? What it calls itself.
 ---@field is_index boolean
 
----Tells whether a text is a digest that we can check.
----@param text any
----@return boolean
-function M.is_digest(text)
-  return type(text) == "string" and #text == 71 and text:find("^sha256:[0-9a-f]+$") ~= nil
-end
-
----Tells whether a text can be an image's tag.
----@param text any
----@return boolean
-function M.is_tag(text)
-  return type(text) == "string" and #text <= 128 and text:find("^[%w_][%w_.-]*$") ~= nil
-end
-
 ---Says why a reference is neither a tag nor a digest that we can check.
 ---@param ref any
 ---@param fields table op and target
@@ -43,7 +30,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.check_reference(ref, fields)
-  if M.is_tag(ref) or M.is_digest(ref) then return true end
+  if reference.is_tag(ref) or reference.is_digest(ref) then return true end
   local shown = tostring(ref):gsub("%c", "?"):sub(1, 140)
   if shown:find("^[%w+._-]+:%x+$") and not shown:find("^sha256:") then
     return errors.fail("unsupported", ("the digest %s is not of sha256, the only algorithm that is checked")
@@ -57,7 +44,7 @@ local function descriptors(list, max)
   if list == nil or list == json.null then return {} end
   if type(list) ~= "table" or #list > max then return nil end
   for _, item in ipairs(list) do
-    if type(item) ~= "table" or not M.is_digest(item.digest) then return nil end
+    if type(item) ~= "table" or not reference.is_digest(item.digest) then return nil end
   end
   return list
 end
@@ -89,7 +76,7 @@ function M.parse(body, content_type, expected, fields)
   local artifact = type(decoded.artifactType) == "string" and decoded.artifactType or nil
   local config = decoded.config
   if config == json.null then config = nil end
-  if config ~= nil and (type(config) ~= "table" or not M.is_digest(config.digest)) then
+  if config ~= nil and (type(config) ~= "table" or not reference.is_digest(config.digest)) then
     return wrong("names its configuration in a way that cannot be checked")
   end
   return {

@@ -2,7 +2,7 @@
 -- bad ones), and everything that a run under way may still need.
 --
 -- Everything else of our own repositories may go. What is asked here is the journal alone, each time anew.
-local json, registry, time = require "json", require "images.registry", require "time"
+local json, reference, time = require "json", require "images.reference", require "time"
 local without_credentials = require("base.text").without_credentials
 
 local M = {}
@@ -19,14 +19,6 @@ local GOOD <const> = 2     -- good releases of a place that stay in any case: wh
 local Kept = {}
 Kept.__index = Kept
 
----A repository's one name, however an engine shortens it.
----@param name string
----@return string
-function M.repository(name)
-  local host, path = registry.split(name)
-  return host .. "/" .. path
-end
-
 local function note(map, repository, value)
   if not value then return end
   map[repository] = map[repository] or {}
@@ -34,7 +26,7 @@ local function note(map, repository, value)
 end
 
 ---Whether an image stays.
----@param repository string As M.repository gives it.
+---@param repository string As reference.canonical gives it.
 ---@param digest? string
 ---@param commit? string
 ---@return boolean
@@ -47,11 +39,10 @@ end
 -- The repository and the digest of a release. What was found running may name its image in another way; then it is
 -- taken for one of its app's own repository.
 local function of_image(row, app)
-  local name, digest = tostring(row.image):match("^(.-)@(sha256:%x+)$")
-  digest = digest or row.digest
-  if not name and app then name = app.image end
-  if not name or not digest then return nil end
-  return M.repository((name:gsub(":[^:/]+$", ""))), digest
+  local own = reference.digest(row.image)
+  local image, digest = own and row.image or app and app.image, own or row.digest
+  if not image or not digest then return nil end
+  return reference.canonical((reference.parts(image))), digest
 end
 
 -- The releases of one place, newest first: those that stay are noted.
@@ -106,7 +97,7 @@ local function of_steps(rows, each)
   for _, row in ipairs(rows) do
     local made = row.result and json.decode(row.result)
     if type(made) == "table" and type(made.digest) == "string" and type(made.repository) == "string" then
-      each(M.repository(made.repository), made.digest)
+      each(reference.canonical(made.repository), made.digest)
     end
   end
 end
@@ -115,7 +106,7 @@ end
 local function of_unfinished(kept, journal, config)
   for _, run in ipairs(journal:rows("SELECT id, app, change FROM runs WHERE state IN ('queued', 'running')")) do
     local app = config.apps[run.app]
-    if app and app.image then of_change(kept, M.repository(app.image), run.change) end
+    if app and app.image then of_change(kept, reference.canonical(app.image), run.change) end
     of_steps(journal:rows("SELECT result FROM steps WHERE run = ? AND name IN ('image', 'release')", run.id),
       function(repository, digest) note(kept.digests, repository, digest) end)
   end
@@ -148,7 +139,7 @@ function M.of(journal, config)
   local kept = setmetatable({ repositories = {}, digests = {}, commits = {}, known = {}, newest = newest }, Kept)
   for _, app in ipairs(config.app_list) do
     if app.image then
-      local key = M.repository(app.image)
+      local key = reference.canonical(app.image)
       local ours = kept.repositories[key] or { name = app.image, sources = {} }
       kept.repositories[key] = ours
       ours.sources[without_credentials(app.source.url)] = true
@@ -174,7 +165,7 @@ function M.known(kept, journal, config, repository)
   local known = {}
   for digest in pairs(kept.known[repository] or {}) do known[digest] = true end
   for _, app in ipairs(config.app_list) do
-    if app.image and M.repository(app.image) == repository then
+    if app.image and reference.canonical(app.image) == repository then
       of_steps(journal:rows([[SELECT result FROM steps WHERE name = 'image' AND state = 'ok'
         AND run IN (SELECT id FROM runs WHERE app = ?)]], app.name), function(name, digest)
         if name == repository then known[digest] = true end

@@ -2,7 +2,7 @@
 --
 -- An engine belongs to others, too: an image is judged only when every name that it has is one that we give, in a
 -- repository of ours, and one without names only by the labels that we put on what we build.
-local keep = require "images.removal.keep"
+local reference = require "images.reference"
 
 local M = {}
 
@@ -38,17 +38,17 @@ end
 function M.removable(image, kept)
   if #image.tags == 0 and #image.digests == 0 then return left_over(image, kept) end
   local ours = false
-  for _, reference in ipairs(image.tags) do
-    local name, tag = reference:match("^(.+):([^:/]+)$")
-    local repository = name and keep.repository(name)
+  for _, text in ipairs(image.tags) do
+    local name, tag = reference.parts(text)
+    local repository = reference.canonical(name)
     local commit = tag and M.commit(tag)
     if not commit or not kept.repositories[repository] or kept:has(repository, nil, commit) then return false end
     ours = true
   end
-  for _, reference in ipairs(image.digests) do
-    local name, digest = reference:match("^(.+)@(sha256:%x+)$")
-    local repository = name and keep.repository(name)
-    if not repository or not kept.repositories[repository] or kept:has(repository, digest) then return false end
+  for _, text in ipairs(image.digests) do
+    local name, _, digest = reference.parts(text)
+    local repository = reference.canonical(name)
+    if not digest or not kept.repositories[repository] or kept:has(repository, digest) then return false end
     -- Pulled by its digest: by us, if we know it or built it.
     ours = ours or kept.known[repository] ~= nil and kept.known[repository][digest] == true
       or kept.repositories[repository].sources[image.labels[SOURCE]] == true
