@@ -168,6 +168,7 @@
 ---@field line integer?
 ---@field traceback string? of an error that the policy itself made
 ---@field alarm boolean? a person should hear of it
+---@field turn integer? the last question that it was said to
 
 ---@class Why
 ---@field app string

@@ -31,11 +31,11 @@ local function unit_of(journal, judgement, units)
   local said = {}
   for _, row in ipairs(journal:last_decisions(app, environment, name)) do
     said[row.subject] = {
-      verdict = row.verdict, reason = row.reason, file = row.file, line = row.line, since = row.at, at = row.at,
-      count = 1,
+      subject = row.subject, verdict = row.verdict, reason = row.reason, file = row.file, line = row.line,
+      since = row.at, at = row.at, count = 1,
     }
   end
-  unit = { said = said, written = 0 }
+  unit = { said = said, written = 0, turn = 0 }
   units[key] = unit
   return unit
 end
@@ -43,15 +43,16 @@ end
 local function same(a, b) return a and a.verdict == b.verdict and a.reason == b.reason end
 
 -- Brings what was said up to date; returns what differs.
-local function compare(said, judgement)
-  local fresh, now, mentioned = {}, time.now(), {}
+local function compare(unit, judgement)
+  local fresh, now, said = {}, time.now(), unit.said
+  local turn = unit.turn + 1
+  unit.turn = turn
   for _, d in ipairs(judgement.decisions) do
-    mentioned[d.subject] = true
     local last = said[d.subject]
     if same(last, d) then
-      last.at, last.count, last.current = now, last.count + 1, true
+      last.at, last.count, last.current, last.turn = now, last.count + 1, true, turn
     else
-      d.at, d.since, d.count, d.current = now, now, 1, true
+      d.at, d.since, d.count, d.current, d.turn = now, now, 1, true, turn
       d.app, d.environment, d.policy = judgement.app, judgement.environment, judgement.policy.name
       said[d.subject] = d
       fresh[#fresh + 1] = d
@@ -59,7 +60,7 @@ local function compare(said, judgement)
   end
   local silent = 0
   for subject, d in pairs(said) do
-    if not mentioned[subject] then
+    if d.turn ~= turn then
       d.current = false
       silent = silent + 1
       if silent > MAX_SILENT then said[subject] = nil end
@@ -104,7 +105,7 @@ end
 ---@return Decision[] alarms Of these, what people did not hear before, also when something else was said in between.
 function M.record(journal, judgement, units)
   local unit = unit_of(journal, judgement, units)
-  local fresh, alarms = compare(unit.said, judgement), {}
+  local fresh, alarms = compare(unit, judgement), {}
   for _, d in ipairs(fresh) do
     if d.alarm and not journal:decided_before(d) then alarms[#alarms + 1] = d end
   end

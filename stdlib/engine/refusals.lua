@@ -6,9 +6,9 @@ local log = require "log"
 
 ---@class Refusals
 ---@field private order? Decision[] Nothing was said: most questions end without.
----@field private by_subject table<string, Decision>
----@field private joined? table<Decision, string[]> The reasons of those that have several.
----@field private before? table<string, Decision> What was said when it was asked before.
+---@field private by_subject table<string, integer> Where in `order`.
+---@field private reasons? table<integer, string[]> Of those that have several.
+---@field private before? table<string, Decision> What was said when it was asked before: not to be changed.
 ---@field private alarms integer
 ---@field private left_out integer
 local Refusals = { alarms = 0, left_out = 0 }
@@ -24,8 +24,8 @@ M.OTHERS = "(others)" -- the subject of what is only counted
 local MAX_SUBJECT <const> = 300 -- bytes
 local MAX_REASONS <const> = 4   -- that are told of one subject
 
----@param before? table<string, Decision> What the policy said when it was asked before, by subject: who says the same
---- again is not looked for, which costs more than all the rest.
+---@param before? table<string, Decision> What the policy said when it was asked before, by subject: what is said again
+--- is that decision, and nobody looks for the line that says so.
 ---@return Refusals
 function M.new(before) return setmetatable({ before = before }, Refusals) end
 
@@ -41,26 +41,27 @@ function M.kept(text, most)
   return text:sub(1, last)
 end
 
+---@return Decision
+local function decision(subject, reason, alarm, file, line)
+  return { subject = subject, verdict = "refused", reason = reason, alarm = alarm, file = file, line = line }
+end
+
 -- What is said again of a subject joins what was said first: two decisions that take turns would both be news forever.
-local function join(self, known, reason)
-  self.joined = self.joined or {}
-  local reasons = self.joined[known] or { known.reason }
-  self.joined[known] = reasons
+local function join(self, i, reason)
+  local d = self.order[i]
+  self.reasons = self.reasons or {}
+  local reasons = self.reasons[i] or { d.reason }
+  self.reasons[i] = reasons
   for _, r in ipairs(reasons) do
     if r == reason then return end
   end
   if #reasons == MAX_REASONS then return end
   reasons[#reasons + 1] = reason
-  known.reason = M.kept(table.concat(reasons, "; "), M.MAX_REASON)
+  self.order[i] = decision(d.subject, M.kept(table.concat(reasons, "; "), M.MAX_REASON), d.alarm, d.file, d.line)
 end
 
--- Where a policy said something: as before, when it said the same then.
-local function place_of(self, subject, reason, alarm, line_of)
-  local before = self.before and self.before[subject]
-  if before and before.reason == reason and before.alarm == alarm and before.line then
-    return before.file, before.line
-  end
-  return line_of()
+local function same(d, reason, alarm)
+  return d and d.verdict == "refused" and d.reason == reason and d.alarm == alarm and d.line
 end
 
 -- Whether there is no room for one more subject.
@@ -79,22 +80,23 @@ function Refusals:add(subject, reason, alarm, line_of)
     self.order, self.by_subject = {}, {}
   end
   subject = M.kept(subject, MAX_SUBJECT) -- as the journal has it
-  local known = self.by_subject[subject]
-  if not known and is_full(self, alarm) then
+  local i = self.by_subject[subject]
+  if not i and is_full(self, alarm) then
     self.left_out = self.left_out + 1
     return
   end
   reason = M.kept(reason, M.MAX_REASON)
-  if known and (known.alarm or not alarm) then return join(self, known, reason) end
-  if known then
-    known.alarm, known.file, known.line = true, line_of()
-    return join(self, known, reason)
+  local known = i and self.order[i]
+  if i and (known.alarm or not alarm) then return join(self, i, reason) end
+  if i then
+    self.order[i] = decision(subject, known.reason, true, line_of())
+    return join(self, i, reason)
   end
-  local file, line = place_of(self, subject, reason, alarm, line_of)
-  known = { subject = subject, verdict = "refused", reason = reason, file = file, line = line } --[[@as Decision]]
-  if alarm then known.alarm = true end
+  local before = self.before and self.before[subject]
+  i = #self.order + 1
+  self.order[i] = same(before, reason, alarm) and before or decision(subject, reason, alarm, line_of())
+  self.by_subject[subject] = i
   if alarm then self.alarms = self.alarms + 1 end
-  self.order[#self.order + 1], self.by_subject[subject] = known, known
 end
 
 ---@return Decision[] decisions In the order in which their subjects came up.
