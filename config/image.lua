@@ -31,7 +31,8 @@ local function run(argv)
   argv.timeout, argv.max_output, argv.env = 60, 16 << 20, { PATH = "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL = "C" }
   local result, err = proc.run(argv)
   if not result then die("%s: %s", argv[1], tostring(err)) end
-  if not result or not result.ok then die("%s: %s", table.concat(argv, " "), result.stderr) end
+  result = assert(result)
+  if not result.ok then die("%s: %s", table.concat(argv, " "), result.stderr) end
   return result.stdout
 end
 

@@ -192,4 +192,4 @@ end
 return setmetatable(M, { __call = function(_, kinds)
   if type(kinds) ~= "table" then error("usage: extension { target = { ... } }", 2) end
   return setmetatable(kinds, Extension)
-end })
+end }) --[[@as ExtensionWords]]

@@ -29,7 +29,7 @@ local PATCHES <const> = {
 ---@field server string "https://10.0.0.1:443"
 ---@field namespace string where things are that do not say where
 ---@field counters {requests: integer, retries: integer, watches: integer, relists: integer} since it was opened
----@field package access KubernetesAccess
+---@field access KubernetesAccess
 ---@field service Api
 ---@field known {minor: integer?, reached: boolean?, pages_until: number?, groups: table} about the server
 ---@field patience {timeout: Seconds?, attempts: integer?}
@@ -79,7 +79,7 @@ function M.open(name, cfg)
   if not way then return nil, err end
   if opened[key] then -- somebody was faster
     way:close()
-    return opened[key]
+    return opened[key] --[[@as KubernetesClient]]
   end
   opened[key] = M.client(way, type(name) == "string" and name or config.name)
   return opened[key]
@@ -100,10 +100,10 @@ function Client:close() self.access:close() end
 ---@param patience {timeout: Seconds?, attempts: integer?}
 ---@return KubernetesClient
 function Client:with(patience)
-  local other = {} ---@type table
-  for key, value in pairs(self) do other[key] = value end
+  local other = {} ---@type table<string, any>
+  for key, value in pairs(self --[[@as table<string, any>]]) do other[key] = value end
   other.patience = patience
-  other.service = call.service(other)
+  other.service = call.service(other --[[@as KubernetesClient]])
   return setmetatable(other, Client)
 end
 
@@ -142,9 +142,9 @@ function Client:request(request) return call.perform(self, "request", request) e
 ---@return HttpAnswer?
 ---@return KubernetesErr? err
 function Client:stream(request)
-  local streamed = { stream = true } ---@type table
-  for key, value in pairs(request) do streamed[key] = value end
-  return call.perform(self, "stream", streamed)
+  local streamed = { stream = true } ---@type table<string, any>
+  for key, value in pairs(request --[[@as table<string, any>]]) do streamed[key] = value end
+  return call.perform(self, "stream", streamed --[[@as KubernetesRequest]])
 end
 
 ---Reads an object.

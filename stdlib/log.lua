@@ -211,7 +211,7 @@ function M.configure(options)
   for name, value in pairs(options) do rest[name] = value end
   if rest.level ~= nil then
     if not ranks[rest.level] then error('the log level is "debug", "info", "warn" or "error"', 2) end
-    threshold = rest.level
+    threshold = rest.level --[[@as log.Level]]
     rest.level = nil
   end
   core.configure(rest)

@@ -335,11 +335,11 @@ function M.allows(policy, current, candidate, options)
     end
   end
   if type(policy) == "string" then
-    local err
-    policy, err = M.policy(policy)
-    if not policy then
+    local read, err = M.policy(policy)
+    if not read then
       return nil, err
     end
+    policy = read
   end
   if KEEPS[policy.kind] then
     return within_bounds(policy.kind, current, candidate, options.match_prerelease ~= false)

@@ -3,7 +3,7 @@
 
 ---Adds the methods of parts to a class; raises when a name is taken.
 ---@param class table
----@param parts table<string, table<string, function>> By what they are about, for the error.
+---@param parts table<string, table> By what they are about, for the error.
 return function(class, parts)
   local from = {}
   for name in pairs(class) do from[name] = "the class itself" end

@@ -226,7 +226,7 @@ end
 ---@param text string
 ---@return fun(keys: any[]): integer? line the line of a key path, or of the closest known key above it
 function M.lua(text)
-  local scan = setmetatable({ tokens = tokenize(text), at = 1, names = {} }, Scan)
+  local scan = setmetatable({ tokens = tokenize(text), at = 1, names = {} }, Scan) ---@type any
   local root
   while scan.at <= #scan.tokens do
     local kind, word = scan:peek()
@@ -248,7 +248,7 @@ end
 ---@param text string
 ---@return fun(keys: any[]): integer? line
 function M.json(text)
-  local scan = setmetatable({ tokens = tokenize(text), at = 1, names = {}, json = true }, Scan)
+  local scan = setmetatable({ tokens = tokenize(text), at = 1, names = {}, json = true }, Scan) ---@type any
   return walk(scan:value(0))
 end
 

@@ -67,7 +67,7 @@ local function words_of(body, raw)
   return log.redact(text.clean(tostring(type(body) == "table" and body.message or raw), 500))
 end
 
-local renewed, spoken -- below
+local renewed, spoken ---@type function, function
 
 -- The service behind a socket. Nothing is tried again: an engine is on this machine, and answers or is down.
 local function engine(socket)

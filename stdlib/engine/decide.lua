@@ -59,7 +59,7 @@ local function decide(engine, place, compiled)
     found, problem = adopt(engine, place, compiled)
   end
   local before = accept.said(engine.said, place, compiled.name)
-  local answer = found == nil and ask.failed(problem) or ask.ask(place, compiled, before)
+  local answer = found == nil and ask.failed(problem --[[@as Err]]) or ask.ask(place, compiled, before)
   if answer.err and (engine.stopping or answer.err.code == "cancelled") then return nil end
   local judgement = judge.judge(answer, judge.memory(journal, place, compiled, answer, {
     adopted = found or nil, missing = engine:app_state(place.app.name).held,

@@ -15,7 +15,7 @@ M.WATCHED = ("How long its health is watched after a release. Unhealthy is what 
   .. " the target answers; then it is taken back."):format(M.LOOKS, M.EVERY)
 local SHORT <const> = 1 -- seconds: less than that is waited for in place
 
----@class Health
+---@class HealthLooks
 ---@field every Seconds Between two looks.
 ---@field in_place boolean Looks are waited for where they are asked for: nobody comes back later.
 ---@field private looking table<string, true> Places of which somebody looks again soon.
@@ -25,7 +25,7 @@ local Health = {}
 Health.__index = Health
 
 ---@param parts {look_again: fun(at: Place), ended: Signal} ended: wakes who waits when the host stops.
----@return Health
+---@return HealthLooks
 function M.new(parts)
   return setmetatable({
     every = M.EVERY, in_place = false, looking = {}, look_again = parts.look_again, ended = parts.ended,

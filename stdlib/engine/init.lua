@@ -37,7 +37,7 @@ local M = {}
 ---@field state string The state folder.
 ---@field world World
 ---@field lead Leadership Whether this host may act.
----@field looks Health
+---@field looks HealthLooks
 ---@field reporter Reporter
 ---@field new_place fun(app: AppConfig, environment: EnvironmentConfig, seen: Seen): Place
 ---@field draining boolean No new runs and polls.

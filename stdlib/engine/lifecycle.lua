@@ -98,9 +98,10 @@ function Lifecycle:run()
     text = ("watching %d apps, state in %s"):format(#self.config.app_list, self.state),
   }
   while not self.draining do self.ended:wait() end
-  local began = time.monotonic()
-  while busy(self) and not self.lead.lost and time.monotonic() < began + self.grace do -- it may become less
-    self.idle:wait(math.max(0.01, began + self.grace - time.monotonic()))
+  local began, grace = time.monotonic(), assert(self.grace)
+  while busy(self) and not self.lead.lost and time.monotonic() < began + grace do
+    self.idle:wait(math.max(0.01, began + grace - time.monotonic()))
+    grace = assert(self.grace) -- it may become less
   end
   if self.lead.lost then
     for _, t in ipairs(tasks) do t:cancel() end

@@ -106,7 +106,7 @@ function Refusals:list()
     list[#list + 1] = {
       subject = M.OTHERS, verdict = "refused",
       reason = ("%d more were refused; the first %d are kept"):format(self.left_out, #list),
-    }
+    } --[[@as any]]
   end
   return list
 end

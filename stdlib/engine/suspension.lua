@@ -99,8 +99,9 @@ function Suspended:tell_last_end()
     for _, environment in ipairs(app.environment_list) do
       local text = M.words(self.suspensions, app.name, environment.name, policies_of(environment), self.policies)
       if text and (last.unit.app == "" or last.unit.app == app.name and last.unit.environment == environment.name) then
-        self:alarm(self:place(app.name, environment.name), { subject = last.unit.policy, reason = text
-          .. ("; moontide retry %s %s lifts it"):format(app.name, environment.name) })
+        local alarm = { subject = last.unit.policy, reason = text
+          .. ("; moontide retry %s %s lifts it"):format(app.name, environment.name) }
+        self:alarm(self:place(app.name, environment.name), alarm --[[@as Decision]])
       end
     end
   end

@@ -56,7 +56,7 @@ end
 ---@return World
 function M.of(config, openers)
   local open, repositories = openers or M.real(), {}
-  local world = { config = config } --[[@as World]]
+  local world = { config = config } --[[@as any]]
   function world.repository(app)
     repositories[app] = repositories[app] or open.repository(app, world)
     return repositories[app]

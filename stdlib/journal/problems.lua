@@ -87,7 +87,7 @@ end
 ---@param open? table The run that the environment's state tells of.
 ---@return Problem[]
 function M.of(journal, app, environment, engine, open)
-  local list, e, live = {}, environment.name, journal:live(app, environment.name)
+  local list, e, live = {} --[[@as any]], environment.name, journal:live(app, environment.name)
   local state = engine and engine.app_states[app]
   list[1] = target(state and state.targets and state.targets[e], live)
   policies(list, journal, app, environment, engine)

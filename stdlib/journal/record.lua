@@ -173,7 +173,7 @@ local NUMBERS <const> = { inf = math.huge, ["-inf"] = -math.huge }
 
 ---@type table<string, fun(value: any): any>
 local marks = {
-  ["$bytes"] = function(value) return assert(hash.unbase64(value)) end,
+  ["$bytes"] = function(value) return (assert(hash.unbase64(value))) end,
   ["$number"] = function(value) return NUMBERS[value] or tonumber(value) or 0.0 / 0.0 end,
   ["$error"] = function(value) return M.error(value) end,
   ["$answer"] = function(value) return answers.revive(decoded(value)) end,
@@ -188,7 +188,7 @@ function decoded(value)
   if type(value) ~= "table" then return value end
   local key, content = next(value)
   local mark = type(key) == "string" and next(value, key) == nil and marks[key]
-  if mark then return mark(content) end
+  if mark then return (mark --[[@as function]])(content) end
   local copy = json.is_array(value) and json.array {} or {}
   for k, v in next, value do
     if type(k) == "string" and k:sub(1, 2) == "$$" then k = k:sub(2) end

@@ -131,7 +131,7 @@ function M.environment(journal, app, environment, engine)
     run = open and open.state == "running" and M.run_info(journal, open, engine) or nil, last = last, queued = queued,
     retry_at = open and open.state == "queued" and open.not_before or nil, approval = approval,
     suspended = suspension.words(engine and engine.suspensions or suspension.of(journal), a, e,
-      { environment.policy, environment.rollback or nil }, engine and engine.policies),
+      { environment.policy, environment.rollback or nil } --[[@as any]], engine and engine.policies),
   }
 end
 
@@ -204,7 +204,7 @@ function M.why(journal, name, filter, config, engine)
   for _, a in ipairs(apps) do
     if a.name == name then app = a end
   end
-  if not app then return unknown.app(apps, name, "why") end
+  if not app then return unknown.app(apps --[[@as any]], name, "why") end
   local environments, wanted, decisions, policies = {}, {}, {}, {}
   for _, e in ipairs(app.environment_list) do
     policies[#policies + 1] = e.policy

@@ -74,8 +74,8 @@ function Console:event(event)
   local ok, err = pcall(function()
     if self.json then
       if event.event == "progress" then return end
-      local line = {} ---@type table
-      for key, value in pairs(event) do line[key] = value end
+      local line = {} ---@type table<string, any>
+      for key, value in pairs(event --[[@as table<string, any>]]) do line[key] = value end
       line.time = time.iso(event.at)
       self.out:line(log.redact(wire.encode(line)))
     else

@@ -7,8 +7,8 @@ local task = require "task"
 ---@class Context
 ---@field mode "watch"|"run"|"effect"|"file" "effect": inside of a step, where calls are just calls; "file": the file's
 ---  own level, which belongs to no place.
----@field place Place In every mode but "file".
----@field steps Steps Only in mode run.
+---@field place? Place In every mode but "file".
+---@field steps? Steps Only in mode run.
 ---@field edition? integer Of the run's words; inside of its steps, too.
 ---@field said? Refusals Only in mode watch: what the policy turns down.
 ---@field running? table|false Only in mode watch: the release that runs, once it was looked up.

@@ -283,7 +283,7 @@ local function maker(text, file)
 end
 
 -- There is neither a watch nor a run yet: nothing may be read, and nothing may happen.
-local AT_FILE_LEVEL <const> = { mode = "file" } --[[@as Context]]
+local AT_FILE_LEVEL <const> = { mode = "file" }
 
 local WEAK <const> = { __mode = "k" }
 
@@ -365,7 +365,7 @@ function M.compile(name, text, file, suspended)
     if at ~= file then at, line, rest = (where or ""):match("^(.*):(%d+)$") end
     return nil, { file = file, line = at == file and math.tointeger(tonumber(line)) or nil, message = rest or message }
   end
-  local policy = { name = name, file = file, text = text, hash = hash.sha256(text) } --[[@as Policy]]
+  local policy = { name = name, file = file, text = text, hash = hash.sha256(text) } --[[@as any]]
   policy.named, policy.unit = ("%s (%s)"):format(name, file), ("\t%s\t%s"):format(name, policy.hash)
   policy.suspended = suspension.why(suspended or {}, policy)
   if policy.suspended then
@@ -490,7 +490,7 @@ function M.ask(policy, place, timeout, said)
     if type(reason) == "table" then return nil, errors.clean(reason) end
     return nil, plain_tostring(reason)
   end
-  return change
+  return change --[[@as table]]
 end
 
 return M

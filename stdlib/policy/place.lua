@@ -21,7 +21,7 @@ Place.__index = Place
 ---@class PlaceParts
 ---@field journal Journal
 ---@field world World
----@field health Health
+---@field health HealthLooks
 ---@field suspensions table<string, Suspension>
 ---@field state string The state folder.
 ---@field poll_soon fun(app: string) Makes the next poll of an app come at once.
@@ -61,10 +61,9 @@ function M.maker(shared)
 end
 
 ---Gives the value back, or raises the error of a failure.
----@generic T
----@param value? T
+---@param value any
 ---@param err? any
----@return T value
+---@return any value
 local function raise(value, err)
   if value == nil and err ~= nil then error(err, 0) end
   return value

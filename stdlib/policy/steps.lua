@@ -465,7 +465,7 @@ function Steps:pause(name, given, list, need_not)
   if not seconds then error("usage: a time is 90, or a text such as \"90s\", \"1m30s\", \"2h\"", 4) end
   local path, row, last = self:moment(name, seconds)
   local done = row and row.state == "ok"
-  local in_time = self.turns:pause(path, list, seconds, not done and last or nil, need_not)
+  local in_time = self.turns:pause(path, list, seconds --[[@as number]], not done and last or nil, need_not)
   if in_time and not done then self:book("outcome", self.run, path, "ok") end
   return in_time
 end

@@ -76,10 +76,10 @@ end
 local function remember(self, request)
   local ok, err = fs.mkdir(self.folder, { parents = true, mode = 448 }) -- 0700
   if not ok then return nil, err end
-  return fs.write(self.memory, json.encode {
+  return fs.write(self.memory, assert(json.encode {
     digest = request.digest, image = request.image, commit = request.commit, version = request.version,
     release = request.release,
-  })
+  }))
 end
 
 ---@async

@@ -28,6 +28,7 @@ local label, release_of = containers.label, containers.release
 ---@field environment EnvironmentConfig
 ---@field config table
 ---@field cfg Config
+---@field world World
 ---@field engine DockerEngine
 ---@field name string
 local Docker = { takes_over = true }

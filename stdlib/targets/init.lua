@@ -39,6 +39,7 @@ local M = {}
 ---@field hooks? {output: fun(stream: string, line: string), progress: fun(text: string)}
 
 ---@class Target
+---@field destroy? fun(self, request: table): true?, Err? Takes everything down; not every target can.
 ---@field follows? boolean Somebody else rolls out: asked for what runs already, it starts nothing anew.
 ---@field current fun(self): Running?, Err? Nothing runs: nil without an error.
 ---@field apply fun(self, request: TargetRequest): true?, Err? Accepted, not proved; asking again changes nothing.
@@ -81,7 +82,7 @@ end
 function M.about(environment, about)
   if not about.containers and not about.init_containers then return environment end
   local target = {}
-  for key, value in pairs(environment.target) do target[key] = value end
+  for key, value in pairs(environment.target --[[@as table<string, any>]]) do target[key] = value end
   target.containers, target.init_containers = about.containers or {}, about.init_containers or {}
   return setmetatable({ target = target }, { __index = environment })
 end
@@ -92,7 +93,7 @@ end
 ---@return Target? target
 ---@return Err? err
 function M.open(environment, world)
-  return extensions.get("target", environment.target.kind).open(environment, world)
+  return assert(extensions.get("target", environment.target.kind)).open(environment, world)
 end
 
 ---The environment variables of a configuration as texts; revealing a secret registers it with the log's filter.

@@ -71,7 +71,7 @@ end
 ---@return_overload nil, Err
 function M.render(text, options)
   local documents, err = yaml.decode_all(text, { kubernetes = true })
-  if not documents then return fault(options.path, "%s", err.message) end
+  if not documents then return fault(options.path, "%s", (err --[[@as Err]]).message) end
   local all, templates, pods, count = {}, {}, {}, 0
   for _, document in ipairs(documents) do
     local template = template_of(document)

@@ -26,6 +26,7 @@ local INHERIT <const> = {
 ---@field environment EnvironmentConfig
 ---@field config table
 ---@field cfg Config
+---@field world World
 ---@field name string
 ---@field folder string
 local Podman = {}

@@ -26,7 +26,7 @@ local function plain(value, max)
   if #s <= max then return s end
   local cut = max - 3
   while cut > 0 and s:byte(cut + 1) & 0xc0 == 0x80 do cut = cut - 1 end
-  return s:sub(1, cut) .. "..."
+  return s:sub(1, cut --[[@as integer]]) .. "..."
 end
 
 -- Slack's three control characters; everything else in a text is a text.
@@ -83,7 +83,7 @@ function M.post(channel, message, name)
     local seconds = pause(answer, err, try)
     if not seconds then
       -- The address may be the secret itself: neither it nor the lower error is shown.
-      local reason = err and err.code or "status " .. answer.status
+      local reason = err and err.code or "status " .. assert(answer).status
       return errors.fail(err and err.code or "status", ("%s was not told: %s"):format(name, reason),
         { op = "notify", target = name })
     end

@@ -17,7 +17,7 @@ M.STAGING = ">=0.0.0-staging.0 <0.0.1-0"
 ---@field missing? boolean The repository lists it no more, and it counts as there for now.
 ---@field tag? string In an OCI registry: the tag.
 
----@class ChartVersions: ChartVersion[]
+---@class ChartVersions: { [integer]: ChartVersion }
 ---@field held? GitHeld Those that the repository lists no more, and that count as there for now.
 
 ---Tells whether a text can be a chart's name, in a URL and on disk.

@@ -36,7 +36,8 @@ Source.__index = Source
 ---@param part KeelConfig
 ---@return string[] names
 function M.policies(part)
-  return { part.policy, part.rollback or nil }
+  local names = { part.policy, part.rollback or nil } ---@type any
+  return names
 end
 
 -- Everybody in the cluster writes annotations: what one of them breaks must not take the others along.

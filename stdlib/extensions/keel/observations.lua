@@ -54,7 +54,7 @@ end
 -- An answer that was asked for at `since` (monotonic) or later; those who ask meanwhile share it.
 local function shared(place, key, since, ask, same)
   local m = memory(place.world)
-  local answer = m.answers[key]
+  local answer = m.answers[key] ---@type any
   if not answer then
     answer = { users = {}, at = -math.huge }
     m.answers[key] = answer

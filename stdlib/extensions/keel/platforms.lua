@@ -169,7 +169,7 @@ function M.fit(place, workload, image, tag)
     if not OF_THE_TAG[err.code] then error(err, 0) end
     return false, ("its manifest cannot be read: %s"):format(tostring(err.message))
   end
-  if #platforms == 0 or place.world.config.keel.platforms == false then return true end
+  if #platforms == 0 or assert(place.world.config.keel).platforms == false then return true end
   for _, node in ipairs(nodes_of(place) or {}) do
     if node.os and node.architecture and M.eligible(node, workload.node) and not has(platforms, node) then
       return false, ("it has no image for %s/%s, which node %s is"):format(node.os, node.architecture, node.name)

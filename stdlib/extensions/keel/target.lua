@@ -86,6 +86,7 @@ function Keel:containers(object, repository)
   local wanted, kept, seen = {}, {}, {}
   for _, name in ipairs(self.config.containers or {}) do wanted[name] = true end
   local kind = self.workload.kind:lower()
+  ---@type any
   local view = workloads.keep(kind, {
     metadata = {
       name = self.workload.name, namespace = self.namespace, labels = object.metadata.labels,
@@ -142,7 +143,7 @@ end
 function Keel:plan(object, request)
   local ref = reference.parse(request.image)
   if not ref then return self:fail("invalid", "'%s' is no image", request.image) end
-  local list, settings = self:containers(object, ref.repository)
+  local list, settings = self:containers(object, ref.repository) ---@type any, any
   if not list then return nil, settings end
   if not settings.policy then
     return self:fail("invalid", "keel would never act on %s: it has no keel.sh/policy%s", self.what,
@@ -235,8 +236,9 @@ function Keel:current()
     if errors.is(err, "not_found") then return nil end
     return nil, err
   end
-  local list
-  list, err = self:containers(object)
+  local list, wrong ---@type any, any
+  list, wrong = self:containers(object)
+  err = wrong
   if not list then return nil, err end
   local pods
   pods, err = self:pods(object)
@@ -316,7 +318,7 @@ end
 ---One look. true: it runs; nil and an error: it never will; false and words: not yet.
 ---@private
 function Keel:look(object, pods, plan, request, began)
-  local list, err = self:containers(object, reference.parse(request.image).repository)
+  local list, err = self:containers(object, assert(reference.parse(request.image)).repository)
   if not list then return nil, err end
   local count, unknown = digests(list, pods)
   local newest = pods_of.newest(object, pods, watch.sets(self.client, object))

@@ -28,11 +28,11 @@ function M.place.workload(place)
   if not workload then return nil, "it is gone" end
   local settings = workload.settings
   if not settings.policy then return nil, settings.why end
-  if settings.trigger ~= "poll" and not place.world.config.keel.poll_all then
+  if settings.trigger ~= "poll" and not assert(place.world.config.keel).poll_all then
     return nil, "keel.sh/trigger is not poll, so only a webhook would update it (keel.poll_all polls it, too)"
   end
   if settings.approvals_error then return nil, settings.approvals_error end
-  local _, wrong = workloads.schedule(settings, place.world.config.keel)
+  local _, wrong = workloads.schedule(settings, assert(place.world.config.keel))
   if wrong then place:refuse("keel.sh/pollSchedule", wrong .. "; the default is used") end
   -- One subject, one decision: two that take turns would be news at every poll.
   local warnings, unknown = settings.warnings, place.config.unknown_notify or {}
@@ -92,7 +92,7 @@ end
 ---@return KeelCandidate[] candidates
 function M.place.candidates(place, image)
   workload_of(place)
-  local fine, list = pcall(judged, place, image)
+  local fine, list = pcall(judged --[[@as function]], place, image) ---@type boolean, any
   if not fine then
     if errors.is(list, "cancelled") or errors.is(list, "deadline") or not image.after then error(list, 0) end
     place:refuse(image.label, tostring(list))
@@ -123,7 +123,7 @@ end
 function M.place.update(place, image, candidate)
   local observations = modules()
   local workload = workload_of(place)
-  local digest, err = candidate.digest, nil
+  local digest, err = (candidate --[[@as table]]).digest, nil
   if not digest then
     digest, err = observations.digest(place, image.name, candidate.tag, since(place, workload), workload)
     if errors.is(err, "not_found") then return nil, tostring(err) end -- listed, and gone: not a word about the others

@@ -17,6 +17,8 @@ end
 ---@return fun(at: integer, length: integer): string?, Err?
 local function reader(path, size)
   local text, start = "", 0
+  ---@param at integer
+  ---@param length integer
   return function(at, length)
     if at + length > size then return broken(path, "ends early") end
     if at < start or at + length > start + #text then

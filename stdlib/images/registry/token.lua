@@ -39,7 +39,7 @@ function M.challenge(text)
     at = text:match("^%s+[%w._~+/-]+=*%s*%f[,\0]()", at) or at
     local fields = { scheme = scheme:lower() }
     while true do
-      local from = text:match("^[%s,]*()", at) ---@type any
+      local from = text:match("^[%s,]*()", at --[[@as integer]]) ---@type any
       local key = text:match(WORD, from)
       local after = key and text:match("^%s*=%s*()", from + #key) ---@type any
       if not key or not after then break end
@@ -47,7 +47,7 @@ function M.challenge(text)
       if not at then return found end
     end
     if fields.scheme == "bearer" or fields.scheme == "basic" and not found then found = fields end
-    at = text:match("^[%s,]*()", at)
+    at = text:match("^[%s,]*()", at --[[@as integer]])
   end
   return found
 end

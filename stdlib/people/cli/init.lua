@@ -35,7 +35,8 @@ function M.main(words)
     return M.USAGE
   end
 
-  if ALIASES[words[1]] then words = { ALIASES[words[1]], table.unpack(words, 2) } end
+  local alias = ALIASES[words[1]]
+  if alias then words = table.move(words, 2, #words, 2, { alias }) end
   local front, next_word, suggestion = args.parse(words, 1, all_flags(nil), values, function(taken)
     return #taken == 1
   end)

@@ -141,10 +141,11 @@ function M.gate(engine, request)
   local ok, err = token.check(engine.config, request)
   if ok then return nil end
   ---@cast err Err
-  return reply.refuse(err, {
+  local headers = {
     ["WWW-Authenticate"] = err.code == "unauthorized" and 'Bearer realm="moontide"' or nil,
     ["Retry-After"] = err.retry_after and ("%d"):format(math.ceil(err.retry_after)) or nil,
-  })
+  }
+  return reply.refuse(err, headers --[[@as table<string, string>]])
 end
 
 M.routes = {

@@ -152,7 +152,9 @@ end
 ---@return table<string, fun(engine: Engine, request: serve.Request): serve.Answer>
 return function(sessions)
   local routes = {
-    ["POST /v1/repl"] = function(_, request) return reply.lines(sessions:request(reply.body(request))) end,
+    ["POST /v1/repl"] = function(_, request)
+      return reply.lines(sessions:request(reply.body(request) --[[@as any]]))
+    end,
     ["POST /v1/repl/session"] = function() return reply.lines(sessions:attach()) end,
   }
   for route, handler in pairs(ROUTES) do routes[route] = handler end

@@ -18,7 +18,8 @@ function M.run.approval(run, request)
   end
   if given.votes > 0 then
     require("policy.approval").wait(run, {
-      id = given.id or run.row.key or run.row.title, votes = given.votes, deadline = deadline, title = given.title,
+      id = given.id or run.row.key or run.row.title, votes = given.votes --[[@as integer]],
+      deadline = deadline, title = given.title,
       digest = given.digest, from = given.from, to = given.to,
     })
   end

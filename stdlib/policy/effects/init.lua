@@ -47,6 +47,7 @@ local MODULES <const> = {
   yaml = { decode = "pure", decode_all = "pure", encode = "pure" },
 }
 
+---@return any context
 local function asking(name)
   local c = context.current()
   if not c or c.mode == "file" then error(name .. " in a policy works inside watch and run", 3) end

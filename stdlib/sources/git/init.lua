@@ -57,7 +57,7 @@ local function source_of(address, opts)
     key = table.concat({ key, opts.username or "", opts.ca or "", opts.password and hash.sha256(opts.password) or "" },
       "\0")
   end
-  local source = sources[key]
+  local source = sources[key] ---@type any
   if not source then
     source = setmetatable({
       url = address, interval = opts.interval or 30, shrunken = shrunken.new(address.text),
@@ -145,14 +145,15 @@ function Source:refs(limit)
       self.last = answer
     end)
   end
-  return self.last.snapshot, self.last.err
+  local last = assert(self.last)
+  return last.snapshot, last.err
 end
 
 ---@class GitRepository
 ---@field url string the address without a password
 ---@field interval Seconds
 ---@field private source GitSource
----@field mirror GitMirror?
+---@field mirror GitMirror Made when something of it is asked for; nil without a folder for mirrors.
 ---@field private opts GitOptions
 ---@field private depth integer among submodules
 ---@field private wholes? table<string, string> commits to what they are with LFS files and submodules

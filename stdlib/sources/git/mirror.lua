@@ -221,7 +221,7 @@ local function transfer(self, format, commit, have)
   else
     ok, err = git_fetch(self, format, "--", self.url.text, "+" .. commit .. ":" .. KEPT .. commit)
   end
-  if ok or err.code ~= "not_found" then return ok, err end
+  if ok or err and err.code ~= "not_found" then return ok, err end
   if not self.endpoint then
     ok, err = git_fetch(self, format, "--prune", "--", self.url.text,
       "+refs/heads/*:refs/remote/heads/*", "+refs/tags/*:refs/remote/tags/*")

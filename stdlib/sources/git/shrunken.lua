@@ -56,7 +56,7 @@ function Shrunken:held(complaint)
   local names, since, till = {}, math.huge, 0
   for name, batch in pairs(self.gone) do
     names[#names + 1] = name
-    since, till = math.min(since, batch.at), math.max(till, batch.at + HELD_FOR)
+    since, till = math.min(since, batch.at), math.max(till, batch.at + HELD_FOR) --[[@as any]]
   end
   if #names == 0 then return nil end
   table.sort(names)

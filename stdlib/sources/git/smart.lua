@@ -221,7 +221,7 @@ function Endpoint:ls_refs(known)
         return snapshot, fingerprint
       end
     end
-    if fresh or attempt == 2 or not STALE[err.code] then return nil, err end
+    if fresh or attempt == 2 or not STALE[err and err.code] then return nil, err end
     fresh = true
   end
 end

@@ -112,7 +112,7 @@ function M.parse(text)
   if scheme then
     scheme = scheme:lower()
     if scheme == "file" then return file_form(text, ((rest or ""):gsub("^localhost/", "/"))) end
-    if DEFAULT_PORT[scheme] then return with_authority(text, scheme, rest) end
+    if DEFAULT_PORT[scheme] then return with_authority(text, scheme, rest) --[[@as GitUrl]] end
     return errors.fail("unsupported", scheme .. ":// is not supported: use https, ssh or file",
       { op = "git.url", target = text })
   end

@@ -180,7 +180,7 @@ function Repository:compare(base, head)
     ("/compare/%s...%s?per_page=1&page=2"):format(base, head),
     { [200] = true })
   if not response then
-    if err.code ~= "not_found" then return nil, err end
+    if err and err.code ~= "not_found" then return nil, err end
     return { status = "diverged", ahead = 0, behind = 0, kind = "force", missing = true }
   end
   local ahead, behind = math.tointeger(response.data.ahead_by), math.tointeger(response.data.behind_by)
