@@ -11,6 +11,7 @@ local shapes = {} ---@type table<string, {fields: string[], methods: string[]}>
 ---@class FacadeEvents
 ---@field close? fun(object: table) When a variable marked <close> ends.
 ---@field tostring? fun(object: table): string
+---@field read? table<string, string> Fields that scripts know by another name than the object has.
 ---@field framed? table<string, true> Methods that ask who called them: a tail call leaves its line there, too.
 
 ---Makes a kind of facade.
@@ -23,7 +24,7 @@ local shapes = {} ---@type table<string, {fields: string[], methods: string[]}>
 function M.kind(kind, fields, methods, events)
   local visible, face, names = {}, {}, {}
   local objects = setmetatable({}, { __mode = "k" }) ---@type table<table, table> facade -> the object behind it
-  for _, name in ipairs(fields) do visible[name] = true end
+  for _, name in ipairs(fields) do visible[name] = events and events.read and events.read[name] or name end
   for name, method in pairs(methods) do
     names[#names + 1] = name
     local framed = events and events.framed and events.framed[name]
@@ -40,7 +41,8 @@ function M.kind(kind, fields, methods, events)
     __index = function(self, name)
       local method = face[name]
       if method then return method end
-      if visible[name] then return objects[self][name] end
+      local field = visible[name]
+      if field then return objects[self][field] end
     end,
     __newindex = function(_, name) error(("%s cannot be changed (field %s)"):format(kind, tostring(name)), 2) end,
     __metatable = kind,

@@ -18,7 +18,7 @@ local function key_of(app, environment, policy) return app .. "/" .. environment
 ---@param policy string
 ---@return table<string, Decision>? by_subject
 function M.said(units, place, policy)
-  local unit = units[key_of(place.app.name, place.environment, policy)]
+  local unit = units[key_of(place.app, place.environment, policy)]
   return unit and unit.said
 end
 

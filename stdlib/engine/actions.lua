@@ -41,7 +41,7 @@ end
 
 local function statuses(self, list)
   local out = {}
-  for i, p in ipairs(list) do out[i] = view.environment(self.journal, p.app, p.config, self) end
+  for i, p in ipairs(list) do out[i] = view.environment(self.journal, p.app_config, p.config, self) end
   return out
 end
 
@@ -50,7 +50,7 @@ local function set_holds(self, act, held, change)
   if not list then return nil, err end
   local done = {}
   for _, p in ipairs(list) do
-    if (self.journal:hold_of(p.app.name, p.environment) ~= nil) ~= held then
+    if (self.journal:hold_of(p.app, p.environment) ~= nil) ~= held then
       change(p)
       done[#done + 1] = p
     end
@@ -62,7 +62,7 @@ local function set_holds(self, act, held, change)
   local why = act.reason and ": " .. act.reason or ""
   for _, p in ipairs(done) do
     self:emit {
-      event = "hold", level = "info", app = p.app.name, environment = p.environment,
+      event = "hold", level = "info", app = p.app, environment = p.environment,
       text = ("%s by %s%s"):format(held and "held" or "no longer held", act.by, why),
     }
   end
@@ -71,76 +71,15 @@ end
 
 ---@param act Act
 function M.methods:hold(act)
-  return set_holds(self, act, true, function(p) self.journal:hold(p.app.name, p.environment, act.by, act.reason) end)
+  return set_holds(self, act, true, function(p) self.journal:hold(p.app, p.environment, act.by, act.reason) end)
 end
 
 ---@param act Act
 function M.methods:unhold(act)
   return set_holds(self, act, false, function(p)
-    self.journal:unhold(p.app.name, p.environment)
+    self.journal:unhold(p.app, p.environment)
     self:lane(p):kick()
   end)
-end
-
--- The one approval that an act is about.
-local function pending(self, act)
-  local list, err = places_of(self, act)
-  if not list then return nil, err end
-  local found = {}
-  for _, p in ipairs(list) do
-    for _, a in ipairs(self.journal:approvals { app = p.app.name, environment = p.environment, pending = true }) do
-      if not act.what or act.what == a.name or act.what == a.new then found[#found + 1] = a end
-    end
-  end
-  local about = { op = "approval", target = act.app }
-  if #found == 0 then
-    return errors.fail("conflict", ("nothing of %s waits for approval"):format(act.app), about)
-  elseif #found > 1 then
-    local names = {}
-    for i, a in ipairs(found) do names[i] = a.environment .. " " .. a.name end
-    return errors.fail("invalid", "several approvals wait, say which one: " .. table.concat(names, ", "), about)
-  end
-  return found[1]
-end
-
----Tells the run that waits for an approval, and whoever watches the host, what became of it.
----@param approval Approval
----@param words string
-function M.methods:decided(approval, words)
-  self:emit {
-    event = "note", level = "info", app = approval.app, environment = approval.environment, run = approval.run,
-    text = ("%s %s"):format(approval.name, words),
-  }
-  local app = self.config.apps[approval.app]
-  if app and app.environments[approval.environment] then
-    self:lane(self:place(approval.app, approval.environment)):rouse()
-  end
-end
-
----Votes for what waits for approval.
----@param act Act
----@return Approval? approval
----@return Err? err conflict: nothing waits.
----@return_overload nil, Err
-function M.methods:approve(act)
-  local found, err = pending(self, act)
-  if not found then return nil, err end
-  local voted = self.journal:vote(found.id, act.by)
-  self:decided(voted, ("has %d of %d votes, %s voted"):format(#voted.voters, voted.votes, act.by))
-  return voted
-end
-
----Rejects what waits for approval; that is final.
----@param act Act
----@return Approval? approval
----@return Err? err conflict: nothing waits.
----@return_overload nil, Err
-function M.methods:reject(act)
-  local found, err = pending(self, act)
-  if not found then return nil, err end
-  self.journal:end_approval(found.id, "rejected", act.by, act.reason)
-  self:decided(found, ("rejected by %s%s"):format(act.by, act.reason and ": " .. act.reason or ""))
-  return self.journal:approval_by_id(found.id)
 end
 
 ---Queues what somebody asked for.
@@ -149,7 +88,7 @@ end
 ---@param change table kind, policy, by, reason, title and data of the run; with `key` when it is one of the policy's.
 ---@return RunInfo run
 local function begin(self, p, change)
-  change.app, change.environment = p.app.name, p.environment
+  change.app, change.environment = p.app, p.environment
   local handled = change.key ~= nil -- it tries again what was handled
   change.key = change.key or ("%s %s %s"):format(change.kind, change.by, time.iso())
   local id = self.journal:enqueue(change, handled)
@@ -163,6 +102,7 @@ end
 
 M.begin = begin
 M.one_place = one_place
+M.places_of = places_of
 
 ---Goes back to the release before the one that runs; it stays there until the source moves. A release that is still on
 ---its way (rolling out, being checked) is what is taken back, and its run ends at once.
@@ -170,7 +110,7 @@ M.one_place = one_place
 function M.methods:rollback(act)
   local p, err = one_place(self, act)
   if not p then return nil, err end
-  local app, environment = p.app.name, p.environment
+  local app, environment = p.app, p.environment
   local under_way = self.journal:on_its_way(app, environment)
   local from = under_way or self.journal:live(app, environment)
   local before = from and self.journal:good_before(app, environment, from.id, from.digest)
@@ -234,11 +174,11 @@ end
 
 -- A version (a tag's name, with or without v) or a commit (full, or a prefix that only one known commit has).
 local function resolve(self, p, what)
-  if p.app.follows ~= "git" then
+  if p.app_config.follows ~= "git" then
     return errors.fail("unsupported", ("%s follows no repository: there is no version or commit of it to release")
-      :format(p.app.name), { op = "release", target = p.app.name })
+      :format(p.app), { op = "release", target = p.app })
   end
-  local repo = self.world.repository(p.app)
+  local repo = self.world.repository(p.app_config)
   local tags, err = repo:tags()
   if not tags then return nil, err end
   for _, tag in ipairs(tags) do
@@ -249,7 +189,7 @@ local function resolve(self, p, what)
   if not what:match("^%x+$") or #what < 7 then
     return errors.fail("not_found",
       ("'%s' is no tag of the repository, and no commit id of 7 or more digits"):format(what:sub(1, 80)),
-      { op = "release", target = p.app.name })
+      { op = "release", target = p.app })
   end
   if #what == 40 or #what == 64 then return { commit = what } end
   local candidates, seen = {}, {}
@@ -263,11 +203,11 @@ local function resolve(self, p, what)
   local head = repo:head(p.branch)
   consider(head and head.commit)
   for _, row in ipairs(self.journal:rows([[SELECT DISTINCT commit_id AS id FROM releases
-    WHERE app = ? AND commit_id IS NOT NULL]], p.app.name)) do
+    WHERE app = ? AND commit_id IS NOT NULL]], p.app)) do
     consider(row.id)
   end
   if #candidates == 1 then return candidates[1] end
-  local about = { op = "release", target = p.app.name }
+  local about = { op = "release", target = p.app }
   if #candidates == 0 then
     return errors.fail("not_found", ("no known commit begins with %s; give its full id"):format(what), about)
   end
@@ -284,7 +224,7 @@ function M.methods:release(act)
     return errors.fail("invalid", "say which version or commit", { op = "release" })
   end
   local found
-  local source = extensions.get("source", p.app.follows)
+  local source = extensions.get("source", p.app_config.follows)
   if source.resolve then
     found, err = source.resolve(p, act.what)
     if not found then return nil, err end

@@ -13,9 +13,9 @@ local MAX_TOLD <const> = 20 -- decisions that are shown one by one; of more only
 -- Takes what runs at a place that nobody of ours has touched yet. A policy that releases looks, too: what should be may
 -- be what is.
 local function adopt(engine, place, compiled)
-  local releases = place.app.follows == "git" and compiled.name == place.config.policy
+  local releases = place.app_config.follows == "git" and compiled.name == place.config.policy
   if compiled.first ~= "adopt" and not releases then return false end
-  if engine.journal:touched(place.app.name, place.environment) then return false end
+  if engine.journal:touched(place.app, place.environment) then return false end
   return first_sight.adopt(engine, place, compiled.first == "adopt")
 end
 
@@ -34,7 +34,7 @@ local function tell_decisions(engine, place, fresh, alarms)
   local shown, hidden = 0, 0
   local function show(level, text)
     engine:emit {
-      event = "decision", level = level, app = place.app.name, environment = place.environment, text = text,
+      event = "decision", level = level, app = place.app, environment = place.environment, text = text,
     }
   end
   for _, d in ipairs(fresh) do
@@ -55,14 +55,14 @@ end
 
 local function decide(engine, place, compiled)
   local journal, found, problem = engine.journal, false --[[@as Running|false|nil]], nil
-  if not journal:watch(place.app.name, place.environment, judge.kind_of(place, compiled)) then
+  if not journal:watch(place.app, place.environment, judge.kind_of(place, compiled)) then
     found, problem = adopt(engine, place, compiled)
   end
   local before = accept.said(engine.said, place, compiled.name)
   local answer = found == nil and ask.failed(problem --[[@as Err]]) or ask.ask(place, compiled, before)
   if answer.err and (engine.stopping or answer.err.code == "cancelled") then return nil end
   local judgement = judge.judge(answer, judge.memory(journal, place, compiled, answer, {
-    adopted = found or nil, missing = engine:app_state(place.app.name).held,
+    adopted = found or nil, missing = engine:app_state(place.app).held,
   }))
   local run, superseded = accept.accept(journal, judgement)
   if run then
@@ -83,7 +83,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.decide(engine, place, compiled)
-  local _ <close> = task.lock(engine, ("decide %s %s"):format(place.app.name, place.environment))
+  local _ <close> = task.lock(engine, ("decide %s %s"):format(place.app, place.environment))
   return decide(engine, place, compiled)
 end
 

@@ -30,7 +30,7 @@ local function missing(value, err) return value == nil and err ~= nil and not er
 
 -- The version whose image tag points at what runs: without it, an older one might be taken for a newer one.
 local function find_version(engine, place, running, where)
-  local tags, err = engine.world.repository(place.app):tags()
+  local tags, err = engine.world.repository(place.app_config):tags()
   if not tags then return nil, err end
   for _, tag in ipairs(candidates(tags, running.commit)) do
     local digest
@@ -46,7 +46,7 @@ end
 
 -- Asks the registry what the target does not tell.
 local function identify(engine, place, running, with_version)
-  local app = place.app
+  local app = place.app_config
   local known = running.commit and (running.version or not with_version)
   if known or app.follows ~= "git" or not running.digest then return true end
   if running.image and not running.image:find(app.image, 1, true) then return true end -- another's image
@@ -84,14 +84,14 @@ function M.adopt(engine, place, with_version)
   local theirs = math.type(running.generation) == "integer" and running.generation > 0 and running.generation or nil
   if theirs then engine.lead:rise(theirs + 1) end
   engine.journal:adopt {
-    app = place.app.name, environment = place.environment, version = running.version, commit = running.commit,
+    app = place.app, environment = place.environment, version = running.version, commit = running.commit,
     digest = running.digest, image = running.image, inherited = theirs ~= nil or numbered, number = running.release,
     reason = theirs and ("left by the host before, %s, generation %d"):format(running.host or "unknown", theirs)
       or numbered and ("left by a host before, its release %d"):format(running.release)
       or "found running at first sight",
   }
   engine:emit {
-    event = "note", level = "info", app = place.app.name, environment = place.environment,
+    event = "note", level = "info", app = place.app, environment = place.environment,
     text = ("adopted what runs: %s"):format(running.version or running.commit or running.digest),
   }
   return running

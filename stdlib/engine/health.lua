@@ -48,7 +48,7 @@ local function look(at, release)
   if #at.config.verify == 0 then return true end
   local ok
   ok, err = at.world.verify(at.config.verify, {
-    app = at.app.name, environment = at.environment, version = release.version, commit = release.commit,
+    app = at.app, environment = at.environment, version = release.version, commit = release.commit,
     digest = release.digest, within = 5,
   })
   return ok or false, err
@@ -56,7 +56,7 @@ end
 
 -- The next look does not wait for the next poll.
 local function again(self, at)
-  local key = at.app.name .. "/" .. at.environment
+  local key = at.app .. "/" .. at.environment
   if self.looking[key] then return end
   self.looking[key] = true
   task.start({ name = "look " .. key, detached = true }, function()

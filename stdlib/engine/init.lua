@@ -209,7 +209,7 @@ end
 ---@param at Place
 ---@return Lane
 function Engine:lane(at)
-  local key = at.app.name .. "/" .. at.environment
+  local key = at.app .. "/" .. at.environment
   local found = self.lanes[key]
   if not found then
     found = lane.new(self, at)
@@ -222,7 +222,7 @@ end
 ---Forgets what is kept for apps that are gone.
 function Engine:tidy()
   for key, l in pairs(self.lanes) do
-    local app = self.config.apps[l.place.app.name]
+    local app = self.config.apps[l.place.app]
     local there = app and app.environments[l.place.environment]
     if not there and not l.active and not next(l.runs) then self.lanes[key] = nil end
   end
@@ -235,7 +235,7 @@ end
 function Engine:released(at, id)
   local r = assert(self.journal:release_by_id(id))
   self:emit {
-    event = "note", level = "info", app = at.app.name, environment = at.environment, run = r.run,
+    event = "note", level = "info", app = at.app, environment = at.environment, run = r.run,
     text = ("%s runs (%s)"):format(place.called(r), r.digest),
   }
 end
@@ -254,8 +254,8 @@ end
 ---@async
 ---@param at Place
 function Engine:ask_rollback_again(at)
-  local app = not self.draining and self.config.apps[at.app.name]
-  if app and app.environments[at.environment] then self:ask_rollback(self:place(at.app.name, at.environment)) end
+  local app = not self.draining and self.config.apps[at.app]
+  if app and app.environments[at.environment] then self:ask_rollback(self:place(at.app, at.environment)) end
 end
 
 ---Polls an app at once: somebody knows that its source moved.
@@ -368,7 +368,8 @@ function Engine:reload()
 end
 
 compose(Engine, {
-  queries = require "engine.queries", actions = actions.methods, orders = require "engine.orders",
+  queries = require "engine.queries", actions = actions.methods, approvals = require "engine.approvals",
+  orders = require "engine.orders",
   suspension = suspension.methods, lifecycle = require "engine.lifecycle",
 })
 

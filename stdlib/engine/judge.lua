@@ -44,7 +44,7 @@ function M.kind_of(place, compiled) return compiled.name == place.config.rollbac
 ---@param seen? {adopted?: Running, missing?: GitHeld} What was found just now.
 ---@return Memory
 function M.memory(journal, place, compiled, answer, seen)
-  local app, environment, change = place.app.name, place.environment, answer.change
+  local app, environment, change = place.app, place.environment, answer.change
   local kind = M.kind_of(place, compiled)
   local watch = journal:watch(app, environment, kind)
   local memory = {

@@ -59,7 +59,7 @@ function Lane:kick()
   self:rouse()
   if self.active then return end
   self.active = true
-  task.start({ name = "lane " .. self.place.app.name, detached = true }, function()
+  task.start({ name = "lane " .. self.place.app, detached = true }, function()
     local _ <close> = task.defer(function()
       self.active = false
       self.engine.idle:notify()
@@ -99,7 +99,7 @@ function Lane:broke(err)
   if errors.is(err) and rawget(err, "fenced") then self.engine.lead:lose(err) end
   if self.engine.draining or errors.is(err, "cancelled") then return false end
   self.paused = true
-  local where = self.place.app.name .. " " .. self.place.environment
+  local where = self.place.app .. " " .. self.place.environment
   self.engine:trouble(("%s stopped, and goes on in %d s"):format(where, PAUSE), err)
   return true
 end
@@ -108,7 +108,7 @@ end
 local function may_begin(self)
   local engine, place = self.engine, self.place
   if engine.draining or engine.stopping or not engine.lead:acting() then return false end
-  local app = engine.config.apps[place.app.name]
+  local app = engine.config.apps[place.app]
   return app ~= nil and app.environments[place.environment] ~= nil -- a reload may have taken it away
 end
 
@@ -149,7 +149,7 @@ function Lane:resume()
     journal:park(id)
     self.interrupted[id] = nil
   end
-  for _, row in ipairs(journal:interrupted(place.app.name, place.environment)) do
+  for _, row in ipairs(journal:interrupted(place.app, place.environment)) do
     local why = not self.runs[row.id] and journal:passed_over(row)
     if why then
       attempts.finish(self.engine, place, row, "superseded", superseded(why), time.monotonic())
@@ -163,7 +163,7 @@ end
 ---What begins next, or for how long to wait for it. While others wait, only who may pass.
 ---@private
 function Lane:next_row()
-  local journal, app, environment = self.engine.journal, self.place.app.name, self.place.environment
+  local journal, app, environment = self.engine.journal, self.place.app, self.place.environment
   if next(self.runs) then return journal:next_passing(app, environment, time.now(), attempts.LONGEST_RETRY) end
   local row = journal:next_run(app, environment, journal:hold_of(app, environment) ~= nil)
   local wait = row and row.not_before and row.not_before - time.now() or 0

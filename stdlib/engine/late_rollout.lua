@@ -10,7 +10,7 @@ local M = {}
 ---@param place Place
 function M.look(engine, place)
   if not targets.follows(place.config.target.kind) then return end
-  local journal, app, environment = engine.journal, place.app.name, place.environment
+  local journal, app, environment = engine.journal, place.app, place.environment
   local newest = journal:stopped_on_its_way(app, environment)
   if not newest then return end
   local open = journal:next_run(app, environment)

@@ -32,14 +32,14 @@ local function others_turn() time.sleep(0) end
 ---@return table repository
 function M.repository(place)
   if place.seen.error then error(place.seen.error, 0) end
-  return place.world.repository(place.app)
+  return place.world.repository(place.app_config)
 end
 
 -- How a branch came from one commit to another.
 local function way_of(place, before, now)
-  local repo = place.world.repository(place.app)
+  local repo = place.world.repository(place.app_config)
   local ok, comparison = pcall(function()
-    local forge = place.world.forge(place.app)
+    local forge = place.world.forge(place.app_config)
     return (forge or repo):compare(before, now)
   end)
   local status = ok and type(comparison) == "table" and comparison.status or nil

@@ -33,8 +33,8 @@ end
 
 -- What was taken down by order comes up by order.
 local function free(self, p)
-  local hold = self.journal:hold_of(p.app.name, p.environment)
-  if hold and hold.by == TAKEN_DOWN then self.journal:unhold(p.app.name, p.environment) end
+  local hold = self.journal:hold_of(p.app, p.environment)
+  if hold and hold.by == TAKEN_DOWN then self.journal:unhold(p.app, p.environment) end
 end
 
 -- What the environment's policy wants now, whatever it handled before.
@@ -63,7 +63,7 @@ function M.apply(self, act)
   else
     change, err, why = wanted(self, p)
     if err then return nil, err end
-    local live = not change and self.journal:live(p.app.name, p.environment)
+    local live = not change and self.journal:live(p.app, p.environment)
     order.what = live and (live.version or live.commit)
     if not change and not order.what then
       return errors.fail("conflict", ("there is nothing to apply: %s"):format(why), { op = "apply", target = act.app })
@@ -104,14 +104,14 @@ function M.retry(self, act)
   local again, unloadable = self:lift(p)
   if unloadable then return nil, unloadable end
   local lifted = again and "what was suspended is asked again; " or ""
-  local fresh = self.new_place(p.app, p.config, p.seen)
+  local fresh = self.new_place(p.app_config, p.config, p.seen)
   fresh.retrying = true
   local change, problem, why = wanted(self, fresh)
   if problem then return nil, problem end
   if not change then
     return errors.fail("conflict", ("%sthere is nothing to try again: %s"):format(lifted, why), about)
   end
-  local last = self.journal:run_of_key(p.app.name, p.environment, change.key)
+  local last = self.journal:run_of_key(p.app, p.environment, change.key)
   if last and last.state == "queued" and self.journal:hasten(last.id) then
     self:lane(p):kick()
     return view.run_info(self.journal, self.journal:run_by_id(last.id), self)

@@ -71,11 +71,11 @@ end
 ---@param policy string
 ---@param err? Err
 function M.policy(engine, place, policy, err)
-  local source = engine:app_state(place.app.name).error
+  local source = engine:app_state(place.app).error
   if err and source and tostring(err):find(source.message, 1, true) then return end
-  local what = ("%s %s: the policy %s fails"):format(place.app.name, place.environment, policy)
-  M.note(engine, ("%s/%s/%s"):format(place.app.name, place.environment, policy),
-    { app = place.app.name, what = what, notify = { place.config.notify } }, err)
+  local what = ("%s %s: the policy %s fails"):format(place.app, place.environment, policy)
+  M.note(engine, ("%s/%s/%s"):format(place.app, place.environment, policy),
+    { app = place.app, what = what, notify = { place.config.notify } }, err)
 end
 
 -- What a channel has to hear now: what began, and what is over.

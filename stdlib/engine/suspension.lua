@@ -54,7 +54,7 @@ end
 ---@return Err? err
 function M.why(found, policy, place)
   if next(found) == nil then return nil end
-  local app, environment = place and place.name or "", place and place.environment or ""
+  local app, environment = place and place.app or "", place and place.environment or ""
   local s = found[place and key("watch", app, environment, policy.name) or policy.name]
   if not s or s.hash ~= policy.hash then return nil end
   return errors.new("failed", ("the policy %s is suspended: %d times the host ended while it was %s, last at %s; "
@@ -114,9 +114,9 @@ end
 ---@return Err? err A policy could not be loaded.
 function Suspended:lift(at)
   local names = policies_of(at.config)
-  local suspended = M.words(self.suspensions, at.name, at.environment, names) ~= nil
+  local suspended = M.words(self.suspensions, at.app, at.environment, names) ~= nil
   if not suspended then return false end
-  self.journal:lift_suspensions(at.name, at.environment, names)
+  self.journal:lift_suspensions(at.app, at.environment, names)
   for name in pairs(self.suspensions) do self.suspensions[name] = nil end
   for name, s in pairs(M.of(self.journal)) do self.suspensions[name] = s end
   for _, name in ipairs(names) do

@@ -36,11 +36,11 @@ local function last_said(journal, app, environment, policy)
 end
 
 -- Policies that fail each time they are asked.
-local function policies(list, journal, app, environment, engine)
+local function policies(list, journal, app, environment, at_work)
   for _, name in ipairs { environment.policy, environment.rollback or nil } do
-    local unit = engine and engine.said[("%s/%s/%s"):format(app, environment.name, name)]
-    local said = unit and unit.said[""] or not engine and last_said(journal, app, environment.name, name)
-    if said and said.verdict == "error" and (said.current or not engine) then
+    local unit = at_work and at_work.said[("%s/%s/%s"):format(app, environment.name, name)]
+    local said = unit and unit.said[""] or not at_work and last_said(journal, app, environment.name, name)
+    if said and said.verdict == "error" and (said.current or not at_work) then
       local line = said.file and said.line and ("%s:%d"):format(said.file, said.line)
       local where = line and not said.reason:find(line, 1, true) and (" [%s]"):format(line) or ""
       list[#list + 1] = {
@@ -83,14 +83,14 @@ end
 ---@param journal Journal
 ---@param app string
 ---@param environment {name: string, policy: string, rollback?: string|false, target?: TargetConfig}
----@param engine? table
+---@param at_work? AtWork
 ---@param open? table The run that the environment's state tells of.
 ---@return Problem[]
-function M.of(journal, app, environment, engine, open)
+function M.of(journal, app, environment, at_work, open)
   local list, e, live = {} --[[@as any]], environment.name, journal:live(app, environment.name)
-  local state = engine and engine.app_states[app]
+  local state = at_work and at_work.app_states[app]
   list[1] = target(state and state.targets and state.targets[e], live)
-  policies(list, journal, app, environment, engine)
+  policies(list, journal, app, environment, at_work)
   list[#list + 1] = reverted(journal, app, e, live)
   list[#list + 1] = waiting(journal, app, e, open)
   list[#list + 1] = configuration(app, environment, live)
@@ -98,12 +98,12 @@ function M.of(journal, app, environment, engine, open)
 end
 
 ---Whether the release that runs is well, by what its target said last; nil when nobody knows.
----@param engine? table
+---@param at_work? AtWork
 ---@param app string
 ---@param environment string
 ---@return boolean?
-function M.healthy(engine, app, environment)
-  local state = engine and engine.app_states[app]
+function M.healthy(at_work, app, environment)
+  local state = at_work and at_work.app_states[app]
   local seen = state and state.targets and state.targets[environment]
   if not seen or seen.err then return nil end
   if not seen.running then return false end

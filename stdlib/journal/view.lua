@@ -8,6 +8,15 @@ local unknown = require "base.unknown"
 
 local M = {}
 
+---What a host at work knows beside its journal.
+---@class AtWork
+---@field config Config
+---@field lanes table<string, Lane> By place: what is under way there.
+---@field app_states table<string, Seen> By app: what its source looked like last.
+---@field said table<string, table> By policy and place: what was decided of each subject last.
+---@field suspensions table<string, Suspension>
+---@field policies table<string, Policy>
+
 local LAST_RUN <const> = [[SELECT id FROM runs WHERE app = ? AND environment = ?
   AND state IN ('done', 'failed', 'cancelled', 'diverged', 'quarantined') ORDER BY id DESC LIMIT 1]]
 
@@ -21,8 +30,8 @@ local function release(row)
 end
 
 -- The running host's attempt at a run, if it is under way.
-local function attempt_of(engine, row)
-  local lane = engine and engine.lanes[row.app .. "/" .. row.environment]
+local function attempt_of(at_work, row)
+  local lane = at_work and at_work.lanes[row.app .. "/" .. row.environment]
   return lane and lane.runs[row.id]
 end
 
@@ -50,9 +59,9 @@ end
 
 ---@param journal Journal
 ---@param row table
----@param engine? table
+---@param at_work? AtWork
 ---@return RunInfo
-function M.run_info(journal, row, engine)
+function M.run_info(journal, row, at_work)
   local steps = assert(journal:row("SELECT count(*) AS n FROM steps WHERE run = ? AND state = 'ok'", row.id)).n
   local last = journal:row([[SELECT name FROM steps WHERE run = ? AND state <> 'ok'
     ORDER BY started_at DESC LIMIT 1]], row.id)
@@ -69,27 +78,27 @@ function M.run_info(journal, row, engine)
     local _, before = journal:last_try(row)
     info.error = before and before.error
   end
-  local attempt = attempt_of(engine, row)
+  local attempt = attempt_of(at_work, row)
   if row.state == "running" and (M.waits_for(journal, row) or attempt and attempt.held) then info.state = "waiting" end
   if attempt then info.progress, info.step = attempt.progress, attempt.step end
   return info
 end
 
-local function infos(journal, engine, sql, ...)
+local function infos(journal, at_work, sql, ...)
   local list = {}
-  for i, row in ipairs(journal:rows(sql, ...)) do list[i] = M.run_info(journal, journal:run_by_id(row.id), engine) end
+  for i, row in ipairs(journal:rows(sql, ...)) do list[i] = M.run_info(journal, journal:run_by_id(row.id), at_work) end
   return list
 end
 
 ---@param journal Journal
 ---@param app {name: string}
 ---@param environment {name: string, policy: string, host?: string, rollback?: string|false}
----@param engine? table
+---@param at_work? AtWork
 ---@return EnvironmentStatus
-function M.environment(journal, app, environment, engine)
+function M.environment(journal, app, environment, at_work)
   local a, e = app.name, environment.name
   local open = journal:next_run(a, e)
-  local last = infos(journal, engine, LAST_RUN, a, e)[1]
+  local last = infos(journal, at_work, LAST_RUN, a, e)[1]
   local queued = assert(journal:row(
     "SELECT count(*) AS n FROM runs WHERE app = ? AND environment = ? AND state = 'queued'", a, e)).n
   local hold, current = journal:hold_of(a, e), release(journal:live(a, e))
@@ -97,7 +106,7 @@ function M.environment(journal, app, environment, engine)
   local approval = open and open.state == "running" and M.waits_for(journal, open) or nil
   if approval then
     state, reason = "waiting", ("%s %s"):format(assert(open).title, require("policy.approval").words(approval))
-  elseif open and open.state == "running" and not (hold and (attempt_of(engine, open) or {}).held) then
+  elseif open and open.state == "running" and not (hold and (attempt_of(at_work, open) or {}).held) then
     state, reason = "running", open.title
   elseif hold then
     state, reason = "held", ("held by %s%s"):format(hold.by, hold.reason and ": " .. hold.reason or "")
@@ -121,17 +130,17 @@ function M.environment(journal, app, environment, engine)
         or newest.digest, newest.reason or "it is bad")
     end
   end
-  local found = problems.of(journal, a, environment, engine, state ~= "held" and open or nil)
+  local found = problems.of(journal, a, environment, at_work, state ~= "held" and open or nil)
   for _, problem in ipairs(found) do
     if (state == "idle" or state == "new") and problem.state then state, reason = problem.state, problem.text end
   end
   return {
     name = e, policy = environment.policy, state = state, reason = reason, host = environment.host, current = current,
-    healthy = problems.healthy(engine, a, e), hold = hold, problems = #found > 0 and found or nil,
-    run = open and open.state == "running" and M.run_info(journal, open, engine) or nil, last = last, queued = queued,
+    healthy = problems.healthy(at_work, a, e), hold = hold, problems = #found > 0 and found or nil,
+    run = open and open.state == "running" and M.run_info(journal, open, at_work) or nil, last = last, queued = queued,
     retry_at = open and open.state == "queued" and open.not_before or nil, approval = approval,
-    suspended = suspension.words(engine and engine.suspensions or suspension.of(journal), a, e,
-      { environment.policy, environment.rollback or nil } --[[@as any]], engine and engine.policies),
+    suspended = suspension.words(at_work and at_work.suspensions or suspension.of(journal), a, e,
+      { environment.policy, environment.rollback or nil } --[[@as any]], at_work and at_work.policies),
   }
 end
 
@@ -153,16 +162,16 @@ end
 
 ---@param journal Journal
 ---@param config? Config
----@param engine? table
+---@param at_work? AtWork
 ---@return Status
-function M.status(journal, config, engine)
+function M.status(journal, config, at_work)
   local apps = {}
   for i, app in ipairs(config and config.app_list or known_apps(journal)) do
     local seen = journal:snapshot(app.name)
-    local live = engine and engine.app_states[app.name] or {}
+    local live = at_work and at_work.app_states[app.name] or {}
     local environments = {}
     for n, environment in ipairs(app.environment_list) do
-      environments[n] = M.environment(journal, app, environment, engine)
+      environments[n] = M.environment(journal, app, environment, at_work)
     end
     apps[i] = {
       name = app.name, source = without_credentials(app.source.url), branch = app.branch,
@@ -176,16 +185,16 @@ end
 
 ---@param journal Journal
 ---@param query HistoryQuery
----@param engine? table
+---@param at_work? AtWork
 ---@return History? history
 ---@return Err? err not_found: there is no such app or environment, and was none. Only a running host knows.
 ---@return_overload nil, Err
-function M.history(journal, query, engine)
+function M.history(journal, query, at_work)
   local limit = math.max(1, math.min(query.limit or 20, 1000))
-  local runs = infos(journal, engine, [[SELECT id FROM runs WHERE (?1 IS NULL OR app = ?1)
+  local runs = infos(journal, at_work, [[SELECT id FROM runs WHERE (?1 IS NULL OR app = ?1)
       AND (?2 IS NULL OR environment = ?2) AND ]] .. schema.LAST_TRY .. " ORDER BY id DESC LIMIT ?3",
     query.app, query.environment, limit)
-  local err = #runs == 0 and engine and unknown.asked(engine.config.app_list, query)
+  local err = #runs == 0 and at_work and unknown.asked(at_work.config.app_list, query)
   if err then return nil, err end
   return { runs = runs }
 end
@@ -194,11 +203,11 @@ end
 ---@param name string
 ---@param filter? string A policy's or an environment's name.
 ---@param config? Config
----@param engine? table
+---@param at_work? AtWork
 ---@return Why? why
 ---@return Err? err
 ---@return_overload nil, Err
-function M.why(journal, name, filter, config, engine)
+function M.why(journal, name, filter, config, at_work)
   local app
   local apps = config and config.app_list or known_apps(journal)
   for _, a in ipairs(apps) do
@@ -210,13 +219,13 @@ function M.why(journal, name, filter, config, engine)
     policies[#policies + 1] = e.policy
     policies[#policies + 1] = e.rollback or "rollback"
     if not filter or filter == e.name or filter == e.policy or filter == (e.rollback or "rollback") then
-      environments[#environments + 1] = M.environment(journal, app, e, engine)
+      environments[#environments + 1] = M.environment(journal, app, e, at_work)
       wanted[e.name] = true
     end
   end
   if filter and #environments == 0 then return unknown.environment(app, filter, "why", policies) end
   local current = {}
-  for name_of, unit in pairs(engine and engine.said or {}) do
+  for name_of, unit in pairs(at_work and at_work.said or {}) do
     local a, e, p = name_of:match("^(.+)/([^/]+)/([^/]+)$")
     if a == name and wanted[e] and (not filter or filter == e or filter == p) then
       for subject, d in pairs(unit.said) do
@@ -253,18 +262,18 @@ end
 ---@param journal Journal
 ---@param id integer
 ---@param offset integer
----@param engine? table
+---@param at_work? AtWork
 ---@return RunLog? log
 ---@return Err? err
 ---@return_overload nil, Err
-function M.run_log(journal, id, offset, engine)
+function M.run_log(journal, id, offset, at_work)
   local row = journal:run_by_id(id)
   if not row then return unknown.run(id, "logs") end
   local entries, next_offset = runlog.read(journal.dir, id, offset)
   local open = row.state == "running" or row.state == "queued"
   return {
-    run = M.run_info(journal, row, engine), entries = entries, next = next_offset,
-    done = #entries == 0 and (not open or not engine),
+    run = M.run_info(journal, row, at_work), entries = entries, next = next_offset,
+    done = #entries == 0 and (not open or not at_work),
   }
 end
 

@@ -452,7 +452,7 @@ local watch_limits = {} -- by timeout: asked for at every poll
 -- at its level nothing is read and nothing happens.
 local function watch_in(policy, asking)
   local place, id = asking.place, assert(task.current())
-  asked("watch", policy, place.name or "", place.environment or "")
+  asked("watch", policy, place.app or "", place.environment or "")
   context.bind(id, file_level(policy, asking)) -- ask forgets it, however this ends
   local watch = policy.make(M.environment(), policy.name).watch
   context.bind(id, asking)

@@ -5,12 +5,12 @@ local observe, semver = require "engine.observe", require "semver"
 local time, words = require "time", require "policy.words"
 
 ---@class Place: PlaceParts
----@field name string The app's name.
+---@field app string The app's name, as of a run; policies read it as `name`.
 ---@field environment string
 ---@field branch string
 ---@field accept string Version policy: all, major, minor, patch, ...
 ---@field package face Place What a policy gets: the fields above and the methods.
----@field app AppConfig
+---@field app_config AppConfig
 ---@field config EnvironmentConfig
 ---@field seen Seen What polling knows of the app.
 ---@field retrying? boolean A person tries again what failed: what is known of failures does not count.
@@ -52,8 +52,8 @@ function M.maker(shared)
   local class = { __index = setmetatable(shared, Place) }
   return function(app, environment, seen)
     local self = setmetatable({
-      app = app, name = app.name, environment = environment.name, branch = app.branch, accept = environment.accept,
-      config = environment, seen = seen,
+      app = app.name, environment = environment.name, branch = app.branch, accept = environment.accept,
+      app_config = app, config = environment, seen = seen,
     }, class)
     self.face = face_of(self)
     return self
@@ -101,8 +101,8 @@ end
 ---@return string? reason
 function Place:passed_over(version)
   local journal = self.journal
-  local back = not self.retrying and journal:gone_back(self.app.name, self.environment)
-  return back and passed(version, journal:tag_seen(self.app.name, version), back) or nil
+  local back = not self.retrying and journal:gone_back(self.app, self.environment)
+  return back and passed(version, journal:tag_seen(self.app, version), back) or nil
 end
 
 ---Every tag of the repository, with what we know of it: `was` when it moved since we first saw it, `old` when it was
@@ -112,10 +112,10 @@ end
 ---@return {name: string, commit: string, was?: string, old: boolean, passed?: string}[]
 function Place:tags()
   local repo, journal = observe.repository(self), self.journal
-  local known, since, before = observe.known(journal, self.seen, self.app), {}, {}
-  local inherited = journal:inherited(self.app.name, self.environment)
+  local known, since, before = observe.known(journal, self.seen, self.app_config), {}, {}
+  local inherited = journal:inherited(self.app, self.environment)
   local last = inherited and inherited.version and semver.tag(inherited.version)
-  local back = not self.retrying and journal:gone_back(self.app.name, self.environment) or nil
+  local back = not self.retrying and journal:gone_back(self.app, self.environment) or nil
   for _, tag in ipairs(raise(repo:tags())) do
     local k = known[tag.name]
     local old = k ~= nil and k.first_sight and not (last and above(tag.name, last))
@@ -146,7 +146,7 @@ end
 ---The release that runs here, as the target reported it; nil when there is none.
 ---@return {id: integer, version?: string, commit?: string, digest?: string, at: number}?
 function Place:current()
-  local live = self.journal:live(self.app.name, self.environment)
+  local live = self.journal:live(self.app, self.environment)
   if live then
     return {
       id = live.id, version = live.version, commit = live.commit, digest = live.digest, image = live.image,
@@ -182,7 +182,7 @@ local ENDED_BADLY <const> = { failed = true, quarantined = true, diverged = true
 ---@return {id: integer, how: "failed"|"was cancelled"|"was taken back", error: string}?
 function Place:failed(key)
   if self.retrying then return nil end
-  local run = self.journal:run_of_key(self.app.name, self.environment, key)
+  local run = self.journal:run_of_key(self.app, self.environment, key)
   if run and ENDED_BADLY[run.state] then
     local how = run.state == "cancelled" and "was cancelled" or "failed"
     return { id = run.id, how = how, error = run.error and run.error.message or run.state }
@@ -229,7 +229,7 @@ local function untouched(self, release)
     return ("%s was not finished (%s), and the target does not tell what runs: %s"):format(called(release),
       release.reason or code, err.message)
   end
-  local live = self.journal:live(self.name, self.environment, release)
+  local live = self.journal:live(self.app, self.environment, release)
   if not running then return not live and note or nil end
   return live and running.digest == live.digest and live.digest ~= release.digest and note or nil
 end
@@ -240,11 +240,11 @@ end
 ---@return string? reason Why there is nothing to do.
 function Place:bad_release()
   local journal, note = self.journal, nil
-  local newest = journal:newest_release(self.name, self.environment)
+  local newest = journal:newest_release(self.app, self.environment)
   if not newest then return nil, "nothing has been released here yet" end
   if newest.state == "failed" or newest.state == "cancelled" then
     note = untouched(self, newest)
-    if note then newest = journal:live(self.name, self.environment, newest) end -- what ran before is still watched
+    if note then newest = journal:live(self.app, self.environment, newest) end -- what ran before is still watched
     if not newest then return nil, note end
   end
   local name = called(newest)
@@ -279,14 +279,14 @@ end
 ---@return {id: integer, version?: string, commit?: string, digest: string, image: string}?
 function Place:good_before(id)
   local bad = self.journal:release_by_id(id)
-  return bad and self.journal:good_before(self.app.name, self.environment, id, bad.digest)
+  return bad and self.journal:good_before(self.app, self.environment, id, bad.digest)
 end
 
 ---The folder where this app's policies may keep files.
 ---@async
 ---@return string path
 function Place:folder()
-  local path = ("%s/files/%s"):format(self.state, self.app.name)
+  local path = ("%s/files/%s"):format(self.state, self.app)
   raise(fs.mkdir(path, { parents = true }))
   return path
 end
@@ -294,7 +294,7 @@ end
 M.raise = raise
 
 face_of = facade.kind("place", { "name", "environment", "branch", "accept" }, words.of_place(Place), {
-  framed = { refuse = true, alarm = true },
+  framed = { refuse = true, alarm = true }, read = { name = "app" },
 })
 
 return M

@@ -66,9 +66,9 @@ function Run:image(commit, options)
   local data = self.steps:perform("image", { commit = commit, version = version }, function()
     local place, world = self.place, self.world
     -- Two environments that need one image build it once.
-    local _ <close> = task.lock(world, "image " .. place.app.image .. " " .. commit)
+    local _ <close> = task.lock(world, "image " .. place.app_config.image .. " " .. commit)
     return must(world.ensure_image {
-      app = place.app, repo = world.repository(place.app), commit = commit, version = version,
+      app = place.app_config, repo = world.repository(place.app_config), commit = commit, version = version,
       work = place.state .. "/work", hooks = self.hooks,
     })
   end, "waits")
@@ -154,7 +154,7 @@ local function put(self, request)
   if self.steps:value("checks", {}, function() return #place.config.verify end) > 0 then
     self.steps:perform("verify", { digest = request.digest }, function()
       local ok, err = world.verify(place.config.verify, {
-        app = place.app.name, environment = place.environment, version = request.version, commit = request.commit,
+        app = place.app, environment = place.environment, version = request.version, commit = request.commit,
         digest = request.digest, image = request.image, run = self.id, release = request.release,
         hooks = self.hooks,
       })
@@ -199,7 +199,7 @@ function Run:release(image, options)
       app = self.app, environment = self.environment, run = run_id, version = options.version, commit = image.commit,
       digest = image.digest, image = image.image, restored = options.restored, containers = options.containers,
       init_containers = options.init_containers,
-      settings = not place.app.found and require("targets.settings").of(place.config.target) or nil,
+      settings = not place.app_config.found and require("targets.settings").of(place.config.target) or nil,
     }
   end, true)
   assert(whole)

@@ -58,7 +58,7 @@ local function tell_github(hub, at, row, commit, state, description)
   }))
   local id = assert(hub:deploy(commit, {
     environment = at.environment, production = at.environment == "production",
-    key = ("%s run %d"):format(at.app.name, row.id), description = row.title,
+    key = ("%s run %d"):format(at.app, row.id), description = row.title,
   }))
   assert(hub:set_deployment_status(id, {
     state = DEPLOYMENT_STATE[state] or "failure", description = description,
@@ -77,7 +77,7 @@ local TOLD_AT <const> = 3
 ---@param again? integer
 function Reporter:report(at, row, state, err, again)
   local commit = row.change and row.change.commit
-  local title = ("%s %s: %s"):format(at.app.name, at.environment, row.title)
+  local title = ("%s %s: %s"):format(at.app, at.environment, row.title)
   local failed = state ~= "running" and state ~= "done" and state ~= "superseded"
   if failed and (not again or row.try == TOLD_AT) and #at.config.notify > 0 then
     quietly(self, "notifying", function()
@@ -85,26 +85,26 @@ function Reporter:report(at, row, state, err, again)
         level = again and "warn" or "error", title = title,
         text = again and ("waits: %s; it is tried again until that is over"):format(tostring(err))
           or ("%s: %s"):format(state, view.failure(row, state, err)),
-        app = at.app.name, environment = at.environment, version = row.change and row.change.version,
+        app = at.app, environment = at.environment, version = row.change and row.change.version,
         commit = commit, run = row.id,
       }))
     end)
   elseif state == "done" and row.kind ~= "rollback" and #at.config.notify > 0 then
     quietly(self, "notifying", function()
       assert(self.world.notify(at.config.notify, {
-        level = "info", title = title, text = "released", app = at.app.name, environment = at.environment,
+        level = "info", title = title, text = "released", app = at.app, environment = at.environment,
         version = row.change and row.change.version, commit = commit, run = row.id,
       }))
     end)
   end
   local one_of_many = row.try > 1 and (again or state == "running") -- the forge keeps what the first try said
-  if commit and at.app.source.github and not one_of_many then
+  if commit and at.app_config.source.github and not one_of_many then
     quietly(self, "reporting to GitHub", function()
-      local hub = self.world.forge(at.app)
+      local hub = self.world.forge(at.app_config)
       if not hub then return end
       local description = log.redact(err and err.message or row.title)
       -- In order: of two that overtake each other the forge would keep the wrong one.
-      local _ <close> = task.lock(self, ("%s %s"):format(at.app.name, at.environment))
+      local _ <close> = task.lock(self, ("%s %s"):format(at.app, at.environment))
       tell_github(hub, at, row, commit, state, description)
     end)
   end
@@ -114,12 +114,12 @@ end
 ---@param at Place
 ---@param decision Decision
 function Reporter:alarm(at, decision)
-  log.warn(decision.reason, { app = at.app.name, environment = at.environment, subject = decision.subject })
+  log.warn(decision.reason, { app = at.app, environment = at.environment, subject = decision.subject })
   if #at.config.notify == 0 then return end
   quietly(self, "notifying", function()
     assert(self.world.notify(at.config.notify, {
-      level = "error", title = ("%s %s: %s"):format(at.app.name, at.environment, decision.subject),
-      text = decision.reason, app = at.app.name, environment = at.environment,
+      level = "error", title = ("%s %s: %s"):format(at.app, at.environment, decision.subject),
+      text = decision.reason, app = at.app, environment = at.environment,
     }))
   end)
 end

@@ -9,7 +9,7 @@ local http = require "http"
 
 return policy {
   watch = function(place)
-    local answer = assert((place.app.get or http.get)(place.app.url, place.app.options))
+    local answer = assert((place.server.get or http.get)(place.server.url, place.server.options))
     if answer.status == 304 then return nil, "unchanged" end
     return { key = answer.headers.etag }
   end,
@@ -19,8 +19,10 @@ return policy {
 
 local url, count, inflight, ca = ...
 local compiled = assert(policy.compile("bench", POLICY, "bench.lua"))
-local place = { app = { name = "bench", url = url, options = { etag = '"bench"', ca = ca, timeout = 30 } } }
-if ca then place.app.get = require("http").get end -- a watch names no files: here it is the program that trusts them
+local place = {
+  app = "bench", environment = "", server = { url = url, options = { etag = '"bench"', ca = ca, timeout = 30 } },
+}
+if ca then place.server.get = require("http").get end -- a watch names no files: here it is the program that trusts them
 place.face = place -- what a policy sees of its place
 local left, unanswered = tonumber(count), tonumber(count)
 local over = task.signal()

@@ -70,7 +70,7 @@ end)
 test("asking and judging write nothing, however often; accepting begins the run and remembers the key", function()
   local s = stage()
   s.world:push("main", "a")
-  assert(s.host.world.repository(s.place.app):refs())
+  assert(s.host.world.repository(s.place.app_config):refs())
   local before, judgement = s.changes(), nil
   for _ = 1, 3 do
     judgement = s.judge(s.ask())

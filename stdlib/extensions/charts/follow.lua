@@ -62,7 +62,7 @@ end
 
 -- One chart: asks its repository, and says of each version that matters what it is.
 local function look(place, chart, current)
-  local world, options = place.world, { interval = place.app.poll }
+  local world, options = place.world, { interval = place.app_config.poll }
   local accept = accept_of(chart, place.config)
   local rule, err = version.rule(accept)
   if not rule then return nil, err end
@@ -115,11 +115,11 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.all(place)
-  if not place.app.charts then
-    return errors.fail("invalid", place.name .. " follows no charts: name them in its `charts`", { op = "charts" })
+  if not place.app_config.charts then
+    return errors.fail("invalid", place.app .. " follows no charts: name them in its `charts`", { op = "charts" })
   end
   local now, list = running(place), {}
-  for i, chart in ipairs(sorted(place.app)) do
+  for i, chart in ipairs(sorted(place.app_config)) do
     local part = now[chart.name]
     local found, err = look(place, chart, part and { version = part.version, digest = part.digest })
     if not found then return nil, err end
@@ -165,7 +165,7 @@ end
 
 -- The part of a bundle for one chart that a person named, or that stays as it is.
 local function part_of(place, chart, wanted, now)
-  local options = { interval = place.app.poll }
+  local options = { interval = place.app_config.poll }
   local repo = place.world.charts(chart.repository)
   local list, err = repo:versions(chart.chart, options)
   if not list then return nil, err end
@@ -196,15 +196,15 @@ end
 function M.compose(place, text)
   local wanted = bundle.versions(text)
   if not wanted then
-    return errors.fail("invalid", "say which versions: CHART=VERSION ...", { op = "release", target = place.name })
+    return errors.fail("invalid", "say which versions: CHART=VERSION ...", { op = "release", target = place.app })
   end
   for name in pairs(wanted) do
-    if not (place.app.charts or {})[name] then
-      return errors.fail("not_found", ("%s follows no chart %s"):format(place.name, name), { op = "release" })
+    if not (place.app_config.charts or {})[name] then
+      return errors.fail("not_found", ("%s follows no chart %s"):format(place.app, name), { op = "release" })
     end
   end
   local now, parts = running(place), {}
-  for i, chart in ipairs(sorted(place.app)) do
+  for i, chart in ipairs(sorted(place.app_config)) do
     local part, problem = part_of(place, chart, wanted[chart.name], now[chart.name])
     if not part then return nil, problem end
     parts[i] = part

@@ -20,12 +20,12 @@ function M.place.bundle(_, parts) return raise(require("extensions.charts.bundle
 -- The request behind a word of a run.
 local function request_of(run, commit, options)
   local place = run.place
-  if not place.app.publish then
-    error(require("errors").new("invalid", place.name .. " publishes no charts: name them in its `publish`",
+  if not place.app_config.publish then
+    error(require("errors").new("invalid", place.app .. " publishes no charts: name them in its `publish`",
       { op = "charts" }), 0)
   end
   return {
-    app = place.app, cfg = run.world.config, repo = run.world.repository(place.app), world = run.world,
+    app = place.app_config, cfg = run.world.config, repo = run.world.repository(place.app_config), world = run.world,
     commit = commit, path = options.path, version = options.version, app_version = options.app_version,
     work = place.state .. "/work", hooks = run.hooks,
   }
@@ -62,7 +62,7 @@ end
 ---@return PushedChart[] charts
 function M.run.publish(run, commit, options)
   check(commit, "run:publish(commit [, {version=}])")
-  local publish, tag = run.place.app.publish, options and options.version
+  local publish, tag = run.place.app_config.publish, options and options.version
   local charts = {}
   -- Whether there are any is recorded: after a crash the configuration may be another one.
   local paths = run.steps:value("charts", {}, function() return publish and publish.charts or {} end)

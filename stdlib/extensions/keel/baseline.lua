@@ -56,7 +56,7 @@ end
 ---@return string digest
 function M.digest(place, workload, image, digest)
   local known = observations.memory(place.world).baselines
-  local key = ("%s/%s %s"):format(place.name, place.environment, image.repository)
+  local key = ("%s/%s %s"):format(place.app, place.environment, image.repository)
   local before = known[key]
   if before and before.generation == workload.generation and before.tag == image.tag then return before.digest end
   local found, first

@@ -34,7 +34,7 @@ function M.memory(world) return memory(world) end
 -- The other apps that asked this are polled at once.
 local function wake_others(place, answer)
   for name in pairs(answer.users) do
-    if name ~= place.name then place.poll_soon(name) end
+    if name ~= place.app then place.poll_soon(name) end
   end
 end
 
@@ -59,7 +59,7 @@ local function shared(place, key, since, ask, same)
     answer = { users = {}, at = -math.huge }
     m.answers[key] = answer
   end
-  answer.users[place.name] = true
+  answer.users[place.app] = true
   local asked
   while not asked and answer.at < since do
     task.once(answer, "look", function()
@@ -76,7 +76,7 @@ end
 ---@param schedule KeelSchedule
 ---@return number since Monotonic.
 function M.since(place, schedule)
-  local now, due, key = time.monotonic(), memory(place.world).due, ("%s/%s"):format(place.name, place.environment)
+  local now, due, key = time.monotonic(), memory(place.world).due, ("%s/%s"):format(place.app, place.environment)
   if schedule.every then return now - schedule.every * SHARED end
   local entry = due[key]
   if entry and entry.text == schedule.text and time.now() < entry.next then return entry.since end

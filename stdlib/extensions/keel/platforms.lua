@@ -133,7 +133,7 @@ end
 -- The platforms of an image, by its manifest; {} when it names none, and a text when it is no image. A digest's are
 -- asked for once.
 local function platforms_of(place, workload, name, tag)
-  local m, since = observations.memory(place.world), time.monotonic() - place.app.poll
+  local m, since = observations.memory(place.world), time.monotonic() - place.app_config.poll
   local digest, err = observations.digest(place, name, tag, since, workload)
   if not digest then return nil, err end
   if m.platforms[digest] then return m.platforms[digest] end

@@ -17,7 +17,7 @@ local FAILED <const> = { failed = true, quarantined = true, diverged = true, can
 
 -- The key of the next attempt, or nil and why there is none.
 local function next_key(place, image, key)
-  local list = place.journal:attempts(place.name, place.environment, key)
+  local list = place.journal:attempts(place.app, place.environment, key)
   local last = list[#list]
   if not last then return key end
   if last.state == "queued" or last.state == "running" then return last.key end
@@ -28,7 +28,7 @@ local function next_key(place, image, key)
     return nil, ("run %d put it out, and it was taken back: %s"):format(last.id, bad)
   end
   if last.state == "done" and image.digest then
-    local live = journal:live(place.name, place.environment, image)
+    local live = journal:live(place.app, place.environment, image)
     if live and live.digest == image.digest then return again_key end -- it is the tag that moved
     return nil, ("run %d put it out, and somebody went back to %s: it stays until there is something new")
       :format(last.id, image.tag)
@@ -53,7 +53,7 @@ function M.change(place, workload, image, tag, digest)
   local settings = workload.settings
   local approval = ("%s/%s/%s:%s"):format(workload.kind, workload.namespace, workload.name, tag)
   if settings.approvals > 0 then
-    local before = place.journal:approval_of(place.name, place.environment, approval, digest)
+    local before = place.journal:approval_of(place.app, place.environment, approval, digest)
     if before and before.state == "rejected" then
       return nil, ("%s was rejected by %s%s"):format(approval, before.by or "somebody",
         before.reason and ": " .. before.reason or "")

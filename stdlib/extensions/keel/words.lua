@@ -11,7 +11,7 @@ end
 
 -- The workload that a place is; raises for places that are none.
 local function workload_of(place)
-  local app = place.app
+  local app = place.app_config
   if app.follows ~= "workload" then
     error(("%s is not a workload that was found in a cluster"):format(app.name), 4)
   end

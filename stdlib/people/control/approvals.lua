@@ -47,15 +47,15 @@ end
 
 local function list(engine)
   local all = {}
-  for i, a in ipairs(engine.journal:approvals { limit = 1000 }) do all[i] = shown(a) end
+  for i, a in ipairs(engine:approvals { limit = 1000 }) do all[i] = shown(a) end
   return answer(200, json.array(all))
 end
 
 -- The newest approval that a request names, by its identifier; a number in `id` says exactly which.
 local function find(engine, body)
   local id = type(body.id) == "string" and math.tointeger(tonumber(body.id)) or body.id
-  if math.type(id) == "integer" then return engine.journal:approval_by_id(id) end
-  for _, a in ipairs(engine.journal:approvals { limit = 1000 }) do
+  if math.type(id) == "integer" then return engine:approval(id) end
+  for _, a in ipairs(engine:approvals { limit = 1000 }) do
     if a.name == body.identifier then return a end
   end
 end
@@ -64,26 +64,16 @@ local ACTIONS = {}
 
 function ACTIONS.approve(engine, a, by)
   if a.state ~= "pending" then return refuse(409, "it is " .. a.state .. " already") end
-  local voted = engine.journal:vote(a.id, by)
-  engine:decided(voted, ("has %d of %d votes, %s voted"):format(#voted.voters, voted.votes, by))
+  engine:vote(a, by)
 end
 
 function ACTIONS.reject(engine, a, by)
   if a.state ~= "pending" then return refuse(409, "it is " .. a.state .. " already") end
-  engine.journal:end_approval(a.id, "rejected", by)
-  engine:decided(a, "rejected by " .. by)
+  engine:turn_down(a, by)
 end
 
-function ACTIONS.archive(engine, a)
-  if a.state == "pending" then engine.journal:end_approval(a.id, "withdrawn", nil, "archived") end
-  engine.journal:archive_approval(a.id)
-  engine:decided(a, "is archived")
-end
-
-function ACTIONS.delete(engine, a)
-  engine.journal:forget_approval(a.id)
-  engine:decided(a, "is deleted")
-end
+function ACTIONS.archive(engine, a) engine:archive_approval(a) end
+function ACTIONS.delete(engine, a) engine:forget_approval(a) end
 
 local function act(engine, body, user)
   local action = body.action == nil and "approve" or body.action
@@ -98,7 +88,7 @@ local function act(engine, body, user)
   log.info("an operator's order", { act = action, approval = a.name, by = voter })
   local refusal = ACTIONS[action](engine, a, voter)
   if refusal then return refusal end
-  return answer(200, action == "delete" and json.null or shown(engine.journal:approval_by_id(a.id)))
+  return answer(200, action == "delete" and json.null or shown(engine:approval(a.id)))
 end
 
 -- The number of votes that a workload's updates need is an annotation on the workload, as with keel.
@@ -120,10 +110,7 @@ local function require_votes(engine, body)
     } }, "merge")
   end
   if not ok then return refuse(502, tostring(err and err.message)) end
-  for _, a in ipairs(engine.journal:approvals { app = app.name, environment = kind, pending = true }) do
-    engine.journal:require_votes(a.id, votes)
-    engine:decided(a, ("needs %d votes now"):format(votes))
-  end
+  engine:require_votes(app.name, kind, votes)
   return answer(200, { status = "updated" })
 end
 

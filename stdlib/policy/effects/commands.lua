@@ -51,7 +51,7 @@ function M.prepare(c, spec)
   elseif type(copy.cwd) == "string" then
     copy.cwd = files.below(place, copy.cwd, "proc.run: option 'cwd'")
   end
-  copy.inherit = place.app.env
+  copy.inherit = place.app_config.env
   for _, name in ipairs(copy.inherit or {}) do
     local value = is_secret(name) and sys.env(name)
     if value and #value >= 8 then log.secret(value) end
