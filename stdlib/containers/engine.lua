@@ -14,6 +14,27 @@ Engine.__index = Engine
 ---@return DockerEngine
 function M.open(socket) return setmetatable({ socket = socket }, Engine) end
 
+---One call whose answer is taken as it is, whatever its status.
+---@async
+---@param call DockerCall
+---@return HttpAnswer? answer
+---@return Err? err
+---@return_overload nil, Err
+function Engine:send(call) return api.request(self.socket, call) end
+
+---The version of the API that is spoken with it.
+---@async
+---@return string? version "1.41"
+---@return Err? err
+---@return_overload nil, Err
+function Engine:version() return api.version(self.socket) end
+
+---Tells whether it answers.
+---@async
+---@return boolean
+---@return Err? err
+function Engine:answers() return api.answers(self.socket) end
+
 ---One call. Statuses below 400 are answers, the others errors.
 ---@async
 ---@param method string
@@ -25,10 +46,10 @@ function M.open(socket) return setmetatable({ socket = socket }, Engine) end
 ---@return_overload nil, Err
 function Engine:call(method, path, body, options)
   options = options or {}
-  local answer, err = api.request(self.socket, {
+  local answer, err = self:send {
     method = method, path = path, body = body, headers = options.headers, timeout = options.timeout,
     stream = options.stream, max_body = options.max_body,
-  })
+  }
   if not answer then return nil, err end
   if answer.status < 400 then return answer end
   return nil, api.failure(answer, path)

@@ -81,7 +81,7 @@ local KINDS <const> = {
     { "doc", doc },
     { "keys", further },
     { "build", fn("Builds an image: build(request).", true) },
-    { "available", fn "Whether it can be used here: available(config)." },
+    { "available", fn "Whether it can be used here: available(config, world)." },
   } },
   { "check", s.record({
     { "doc", doc },

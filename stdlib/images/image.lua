@@ -46,7 +46,7 @@ local REVISION <const> = "org.opencontainers.image.revision"
 ---@field built boolean Built now, not found.
 
 ---@class Builder
----@field available fun(cfg: Config): boolean?, Err? nil and why: it belongs here, but cannot be used now
+---@field available fun(cfg: Config, world: World): boolean?, Err? nil and why: it belongs here, but cannot be used now
 ---@field build fun(request: BuildRequest): string?, Err? Gives the digest that was pushed.
 
 local function clean(path)
@@ -127,7 +127,7 @@ end
 
 local function build(request, where, world)
   local cfg = world.config
-  local kind, err = choice.kind(cfg, request.hooks)
+  local kind, err = choice.kind(world, request.hooks)
   if not kind then return nil, err end
   local ok
   ok, err = fs.mkdir(request.work, { parents = true })

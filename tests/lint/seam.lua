@@ -6,7 +6,8 @@ local seam = {}
 local DOORS <const> = {
   ["sources.git"] = { "repository" }, ["sources.git.configured"] = { "repository" },
   ["sources.github"] = { "repository", "configured" }, ["images.registry"] = { "repository" },
-  ["kubernetes"] = { "open" }, ["containers.engine"] = { "open" }, ["extensions.charts.repository"] = { "repository" },
+  ["kubernetes"] = { "open" }, ["containers.engine"] = { "open" },
+  ["containers.api"] = { "request", "version", "answers" }, ["extensions.charts.repository"] = { "repository" },
   ["targets"] = { "open" }, ["images.image"] = { "ensure" }, ["images.removal.all"] = { "run" },
   ["checks.verify"] = { "run" }, ["tell.notify"] = { "send" },
 }
@@ -14,7 +15,7 @@ local DOORS <const> = {
 -- Whose folder is another one than that of the module's name.
 local FOLDERS <const> = {
   ["sources.git.configured"] = "sources/git/", ["kubernetes"] = "cluster/", ["containers.engine"] = "containers/",
-  ["extensions.charts.repository"] = "extensions/charts/",
+  ["containers.api"] = "containers/", ["extensions.charts.repository"] = "extensions/charts/",
 }
 
 -- The modules that a text gives names to: `local a, b = require "x", require "y"`.

@@ -3,7 +3,7 @@
 local check = require "check"
 local lab = require "lab"
 local api, engines, fs, serve = require "containers.api", require "containers.engine", require "fs", require "serve"
-local choice, errors = require "images.builder.choice", require "errors"
+local choice, errors, world = require "images.builder.choice", require "errors", require "engine.world"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 
 -- An engine that speaks versions from `oldest` to `newest` and refuses others as dockerd does.
@@ -152,12 +152,12 @@ test("auto chooses once, says so, and keeps to docker while its engine is down",
     return { state = state, builder = { kind = "auto", socket = e.socket, env = {} }, apps = {} }
   end
   local said, lines = hooks()
-  eq(choice.kind(config(), said), "docker")
+  eq(choice.kind(world.of(config()), said), "docker")
   eq(#lines, 1)
   has(lines[1], "docker")
   eq(fs.read(state .. "/builder"), "docker\n")
   e.server:close(0)
-  eq(choice.kind(config(), said), "docker") -- another configuration, as after a restart
+  eq(choice.kind(world.of(config()), said), "docker") -- another configuration, as after a restart
   eq(#lines, 1)
 end)
 
@@ -165,18 +165,18 @@ test("docker that belongs here but is down is an error with its name, and no rea
   local said = hooks()
   local socket = lab.dir("down") .. "/docker.sock"
   local cfg = { state = lab.dir("state"), builder = { kind = "auto", socket = socket, env = {} }, apps = {} }
-  local err = fails("refused", choice.kind(cfg, said))
+  local err = fails("refused", choice.kind(world.of(cfg), said))
   has(err.message, socket)
   has(err.message, "builder.kind")
   eq(fs.exists(cfg.state .. "/builder"), false)
   -- Once it is up, it is chosen.
   local e = engine { newest = "1.41", oldest = "1.12" }
   cfg.builder.socket = e.socket
-  eq(choice.kind(cfg, said), "docker")
+  eq(choice.kind(world.of(cfg), said), "docker")
 end)
 
 test("a chosen kind is taken as it is", function()
   local said, lines = hooks()
-  eq(choice.kind({ state = lab.dir("state"), builder = { kind = "podman" } }, said), "podman")
+  eq(choice.kind(world.of { state = lab.dir("state"), builder = { kind = "podman" } }, said), "podman")
   eq(lines, {})
 end)

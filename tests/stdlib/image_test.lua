@@ -101,5 +101,6 @@ test("a builder that is not there is told, and auto takes the first that is", fu
   eq(require("images.builder.buildah").available { builder = auto }, false)
   eq(require("images.builder.podman").available { builder = auto }, true)
   local docker = builders.kinds.docker()
-  if docker then eq(require("images.builder.docker").available { builder = docker }, true) end
+  if docker then eq(require("images.builder.docker").available({ builder = docker },
+    require("engine.world").of { builder = docker }), true) end
 end, 60)

@@ -35,12 +35,13 @@ end
 
 ---The kind of builder to use.
 ---@async
----@param cfg Config
+---@param world World
 ---@param hooks BuildHooks
 ---@return string? kind
 ---@return Err? err
 ---@return_overload nil, Err
-function M.kind(cfg, hooks)
+function M.kind(world, hooks)
+  local cfg = world.config
   if cfg.builder.kind ~= "auto" then return cfg.builder.kind end
   local kind = remembered(cfg)
   if kind then
@@ -48,7 +49,7 @@ function M.kind(cfg, hooks)
     return kind
   end
   for _, candidate in ipairs(KINDS) do
-    local there, err = assert(extensions.get("builder", candidate)).available(cfg)
+    local there, err = assert(extensions.get("builder", candidate)).available(cfg, world)
     if there == nil then return nil, err end
     if there then
       local file = file_of(cfg)

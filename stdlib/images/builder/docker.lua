@@ -11,7 +11,8 @@ local M = {}
 
 local BUILDKIT_SINCE <const> = 39 -- minor version of the API
 
-local function socket(cfg) return cfg.builder.socket or api.SOCKET end
+-- The container engine that builds.
+local function engine_of(world) return world.containers(world.config.builder.socket or api.SOCKET) end
 
 -- Why this machine is one where docker builds, whether its engine answers now or not.
 local function belongs_here(cfg)
@@ -30,12 +31,13 @@ end
 
 ---@async
 ---@param cfg Config
+---@param world World
 ---@return boolean? available nil: docker belongs here, but its engine does not answer
 ---@return Err? err
 ---@return_overload nil, Err
-function M.available(cfg)
+function M.available(cfg, world)
   if cfg.builder.command then return false end -- a program is for the other builders
-  local answers, err = api.answers(socket(cfg))
+  local answers, err = engine_of(world):answers()
   if not err then return answers end
   local why = belongs_here(cfg)
   if not why then return false end
@@ -100,11 +102,11 @@ local function build_path(request, version)
 end
 
 local function run_build(request, version)
-  local answer <close>, err = api.request(socket(request.cfg), {
+  local answer <close>, err = engine_of(request.world):send {
     method = "POST", path = build_path(request, version), stream = true,
     headers = { ["Content-Type"] = "application/x-tar" }, body_file = request.archive,
     timeout = request.app.build.timeout,
-  })
+  }
   if not answer then return nil, of("image.build", err) end
   if answer.status ~= 200 then return nil, refusal(answer, "image.build") end
   local reader = trace.reader(request.hooks)
@@ -120,10 +122,10 @@ end
 local function push(request)
   local auth, err = request.registry:engine_auth()
   if not auth then return nil, err end
-  local answer <close>, problem = api.request(socket(request.cfg), {
+  local answer <close>, problem = engine_of(request.world):send {
     method = "POST", path = ("/images/%s/push?tag=%s"):format(request.repository, escape(request.tag)),
     stream = true, headers = { ["X-Registry-Auth"] = auth }, timeout = request.app.build.timeout,
-  })
+  }
   if not answer then return nil, of("image.push", problem) end
   if answer.status ~= 200 then return nil, refusal(answer, "image.push") end
   local digest, layers, done = nil, {}, {}
@@ -157,7 +159,7 @@ end
 ---@return_overload nil, Err
 function M.build(request)
   local speaks, ok, err
-  speaks, err = api.version(socket(request.cfg))
+  speaks, err = engine_of(request.world):version()
   if not speaks then return nil, of("image.build", err) end
   local classic = request.cfg.builder.classic or tonumber(speaks:match("%d+$")) --[[@as number]] < BUILDKIT_SINCE
   ok, err = in_time(request, "image.build", run_build, request, classic and 1 or 2)

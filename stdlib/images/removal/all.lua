@@ -61,9 +61,9 @@ function M.run(journal, world)
   local kept, counts = keep.of(journal, config), {}
   local sockets, stores, building_socket = places(config)
   local done = builds.removing(function()
-    for socket in pairs(sockets) do try("docker " .. socket, counts, docker.images, socket, kept) end
+    for socket in pairs(sockets) do try("docker " .. socket, counts, docker.images, world.containers(socket), kept) end
     for _, one in ipairs(stores) do try(table.concat(one.program, " "), counts, store.images, one, kept) end
-    if building_socket then try("build cache", {}, docker.cache, building_socket, config.state) end
+    if building_socket then try("build cache", {}, docker.cache, world.containers(building_socket), config.state) end
   end)
   for repository in pairs(kept.repositories) do
     try(repository, counts, registry.images, repository, kept, journal, world)

@@ -12,10 +12,10 @@ local M = {}
 local TIMEOUT <const> = 300
 local AT_ONCE <const> = 50 -- cache entries that one call names
 
-local function call(socket, method, path, since)
-  local answer, err = api.request(socket, {
+local function call(engine, method, path, since)
+  local answer, err = engine:send {
     method = method, path = path, since = since, timeout = TIMEOUT, max_body = 64 << 20,
-  })
+  }
   if not answer then return nil, err end
   if answer.status < 300 then return answer:json() end
   return nil, api.failure(answer, path)
@@ -32,13 +32,13 @@ end
 
 ---Removes images that may go.
 ---@async
----@param socket string
+---@param engine DockerEngine
 ---@param kept KeptImages
 ---@return integer? removed
 ---@return Err? err
 ---@return_overload nil, Err
-function M.images(socket, kept)
-  local list, err = call(socket, "GET", "/images/json")
+function M.images(engine, kept)
+  local list, err = call(engine, "GET", "/images/json")
   if not list then return nil, err end
   local removed = 0
   for _, item in ipairs(list) do
@@ -51,7 +51,7 @@ function M.images(socket, kept)
       if #references == 0 then references[1] = item.Id end
       local gone, problem
       for _, reference in ipairs(references) do
-        gone, problem = call(socket, "DELETE", "/images/" .. reference)
+        gone, problem = call(engine, "DELETE", "/images/" .. reference)
         if not gone and not errors.is(problem, "not_found") then break end -- in use
       end
       if gone or errors.is(problem, "not_found") then
@@ -66,15 +66,15 @@ end
 
 ---Removes build cache that may go.
 ---@async
----@param socket string
+---@param engine DockerEngine
 ---@param state string The state folder.
 ---@return integer? bytes
 ---@return Err? err
 ---@return_overload nil, Err
-function M.cache(socket, state)
+function M.cache(engine, state)
   local ours = builds.load(state)
   if ours:empty() then return 0 end
-  local usage, err = call(socket, "GET", "/system/df?type=build-cache", "1.42")
+  local usage, err = call(engine, "GET", "/system/df?type=build-cache", "1.42")
   if not usage then return nil, err end
   local ids = {}
   for _, entry in ipairs(type(usage.BuildCache) == "table" and usage.BuildCache or {}) do
@@ -89,7 +89,7 @@ function M.cache(socket, state)
   for at = 1, #ids, AT_ONCE do
     local filter = ("^(%s)$"):format(table.concat(ids, "|", at, math.min(at + AT_ONCE - 1, #ids)))
     local done
-    done, err = call(socket, "POST", "/build/prune?all=1&filters="
+    done, err = call(engine, "POST", "/build/prune?all=1&filters="
       .. http.escape(json.encode { id = json.array { filter } }))
     if not done then return nil, err end
     bytes = bytes + (math.tointeger(done.SpaceReclaimed) or 0)
