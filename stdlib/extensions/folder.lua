@@ -122,7 +122,7 @@ local KINDS <const> = {
   { "key", s.record { { "doc", doc }, { "key", key }, { "cross", fn "Checks it: cross(part, config, at)." } } },
   { "app_key", s.record { { "doc", doc }, { "key", key }, { "cross", fn "Checks it: cross(app, config, at)." } } },
   { "word", s.record({
-    { "place", fn "A word of places, for watch: place(place, ...)." },
+    { "place", fn "A word of places, for watch: place(place, ...); place.app is the name of the app." },
     { "run", fn "A word of runs: run(run, ...)." },
   }, { verify = function(value, at)
     if not value.place and not value.run then return at:fault "needs either place or run, or both" end
