@@ -1,4 +1,9 @@
--- The engine: apps, their policies and lanes, and what people ask of them. It decides nothing: policies do.
+-- The engine: the way of a commit, from the poll to the report. It decides nothing: policies do.
+--
+-- poller.lua looks at an app's source (observe.lua) and has each of its policies decide (decide.lua): ask.lua asks one,
+-- judge.lua judges its answer, accept.lua makes a run of it. lane.lua gives the runs of a place their turns, attempt.lua
+-- performs one, tell/reporter.lua tells of it. Whatever is outside is opened by world.lua; leadership.lua says whether
+-- this host may act. What people order is in actions.lua, approvals.lua and orders.lua, what they ask in queries.lua.
 local errors, fs, journal, log, poller, policy, sys, task, time = require "errors", require "fs", require "journal",
   require "log", require "engine.poller", require "policy.load", require "base.sys", require "task", require "time"
 local actions, images, lane, lead = require "engine.actions", require "engine.images", require "engine.lane",
@@ -80,6 +85,44 @@ function M.check(config)
   return faults or {}
 end
 
+-- The error of a state folder that cannot be ours.
+local function unusable(config, err)
+  local words = errors.is(err, "busy")
+      and ("another moontide runs on the state folder %s; stop it, or use --state with another one")
+        :format(config.state)
+    or ("the state folder %s cannot be used: %s; run as a user who may write there, or name another one (--state "
+      .. "DIR, or `state` in the configuration)"):format(config.state, err.message)
+  return nil, errors.new(err.code, words, { op = "engine.open", target = config.state, cause = err })
+end
+
+-- Makes the state folder ours: its lock, which stays ours with the process, and its journal.
+local function take_state(config, fresh)
+  local ok, err = fs.mkdir(config.state, { parents = true, mode = 448 }) -- 0700
+  if not ok then return unusable(config, err) end
+  local lock, book
+  lock, err = fs.lock(config.state .. "/lock")
+  if not lock then return unusable(config, err) end
+  book, err = journal.open(config.state, { fresh = fresh })
+  if book then return lock, book end
+  lock:close()
+  return nil, err
+end
+
+-- Loads the policies and takes the next generation; raises what is wrong.
+local function prepare(book, config, host, options)
+  local last_end = suspension.begin(book, config.state)
+  local suspensions = suspension.of(book)
+  local policies, faults = policy.load(policy_names(config), config.scripts, suspensions)
+  if not policies then
+    faults = assert(faults)
+    local err = errors.new("invalid", "the policies have faults: " .. faults[1].message, { op = "engine.open" })
+    err.faults = faults
+    error(err, 0)
+  end
+  book:take_turn(host, options.generation)
+  return { policies = policies, suspensions = suspensions, last_end = last_end }
+end
+
 ---Opens the state folder and loads the policies. One host at a time may hold a state folder.
 ---@async
 ---@param options EngineOptions
@@ -87,49 +130,19 @@ end
 ---@return Err? err busy: another host runs on this state.
 ---@return_overload nil, Err
 function M.open(options)
-  local config = options.config
-  local function unusable(err)
-    local words = errors.is(err, "busy")
-        and ("another moontide runs on the state folder %s; stop it, or use --state with another one")
-          :format(config.state)
-      or ("the state folder %s cannot be used: %s; run as a user who may write there, or name another one (--state "
-        .. "DIR, or `state` in the configuration)"):format(config.state, err.message)
-    return nil, errors.new(err.code, words, { op = "engine.open", target = config.state, cause = err })
-  end
-  local ok, err = fs.mkdir(config.state, { parents = true, mode = 448 }) -- 0700
-  if not ok then return unusable(err) end
-  local lock
-  lock, err = fs.lock(config.state .. "/lock")
-  if not lock then return unusable(err) end
-  local book
-  book, err = journal.open(config.state, { fresh = options.fresh })
-  if not book then
-    lock:close()
-    return nil, err
-  end
-  local last_end = suspension.begin(book, config.state)
-  local suspensions = suspension.of(book)
-  local policies, faults = policy.load(policy_names(config), config.scripts, suspensions)
-  if not policies then
+  local config, host = options.config, options.host or sys.hostname()
+  local lock, book = take_state(config, options.fresh)
+  if not lock then return nil, book end
+  local ready, parts = pcall(prepare, book, config, host, options)
+  if not ready then
     book:close()
     lock:close()
-    faults = assert(faults)
-    err = errors.new("invalid", "the policies have faults: " .. faults[1].message, { op = "engine.open" })
-    err.faults = faults
-    return nil, err
-  end
-  local host = options.host or sys.hostname()
-  local taken, problem = pcall(book.take_turn, book, host, options.generation)
-  if not taken then
-    book:close()
-    lock:close()
-    return nil, errors.wrap(problem)
+    return nil, errors.wrap(parts)
   end
   local self = setmetatable({
-    leader = options.leader,
-    config = config, load = options.load, on_event = options.on_event or function() end, lock = lock, journal = book,
-    policies = policies, suspensions = suspensions, last_end = last_end,
-    state = config.state, world = world.of(config, options.world),
+    policies = parts.policies, suspensions = parts.suspensions, last_end = parts.last_end,
+    leader = options.leader, config = config, load = options.load, on_event = options.on_event or function() end,
+    lock = lock, journal = book, state = config.state, world = world.of(config, options.world),
     lanes = {}, places = {}, app_states = {}, said = {}, hurry = {}, found = {},
     event_log = require("engine.events").new(),
     app_edition = 1, -- another number: other apps
@@ -148,8 +161,8 @@ function M.open(options)
   }
   self.reporter = reporter.new(self.world)
   self.new_place = place.maker {
-    journal = book, world = self.world, health = self.health_checks, suspensions = suspensions, state = config.state,
-    poll_soon = function(app) self:poll_soon(app) end,
+    journal = book, world = self.world, health = self.health_checks, suspensions = self.suspensions,
+    state = config.state, poll_soon = function(app) self:poll_soon(app) end,
   }
   self.repl_env = { engine = self, config = config, apps = config.apps }
   return self
