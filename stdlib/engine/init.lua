@@ -1,9 +1,10 @@
 -- The engine: the way of a commit, from the poll to the report. It decides nothing: policies do.
 --
 -- poller.lua looks at an app's source (observe.lua) and has each of its policies decide (decide.lua): ask.lua asks one,
--- judge.lua judges its answer, accept.lua makes a run of it. lane.lua gives the runs of a place their turns, attempt.lua
--- performs one, tell/reporter.lua tells of it. Whatever is outside is opened by world.lua; leadership.lua says whether
--- this host may act. What people order is in actions.lua, approvals.lua and orders.lua, what they ask in queries.lua.
+-- judge.lua judges its answer, accept.lua makes a run of it. lane.lua gives the runs of a place their turns and
+-- attempt.lua performs one; tell/reporter.lua tells of it. Whatever is outside is opened by world.lua; leadership.lua
+-- says whether this host may act. What people order is in actions.lua, approvals.lua and orders.lua, what they ask in
+-- queries.lua.
 local errors, fs, journal, log, poller, policy, sys, task, time = require "errors", require "fs", require "journal",
   require "log", require "engine.poller", require "policy.load", require "base.sys", require "task", require "time"
 local actions, images, lane, lead = require "engine.actions", require "engine.images", require "engine.lane",
