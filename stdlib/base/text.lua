@@ -28,6 +28,15 @@ function M.printable(text)
   return true
 end
 
+---A commit or a digest as people read it.
+---@param id string?
+---@return string
+---@nodiscard
+function M.short(id)
+  if not id then return "?" end
+  return id:find("^sha256:") and id:sub(1, 19) or id:sub(1, 7)
+end
+
 ---Makes one printable line: what is foul becomes a space, runs of spaces become one, the rest is cut.
 ---@param text string
 ---@param max integer? longest result in bytes, 200 by default; a cut text ends in "..."

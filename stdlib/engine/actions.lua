@@ -1,6 +1,6 @@
 -- What people ask of the engine: hold, unhold, roll back, release. Each becomes a row of the journal first.
 local errors, time, unknown = require "errors", require "time", require "base.unknown"
-local place = require "policy.place"
+local place, text = require "policy.place", require "base.text"
 local view = require "journal.view"
 
 local extensions = require "extensions"
@@ -236,7 +236,7 @@ function M.methods:release(act)
   found, err = resolve(self, p, act.what)
   if not found then return nil, err end
   local tags = found.version and { { name = found.version, commit = found.commit } } or {}
-  local short = place.short(found.commit)
+  local short = text.short(found.commit)
   return begin(self, p, {
     kind = "release", policy = p.config.policy, by = act.by, reason = act.reason,
     title = found.version and ("%s of %s"):format(found.version, short) or "commit " .. short,

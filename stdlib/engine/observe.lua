@@ -1,6 +1,7 @@
 -- Observing: what an app's source looks like now, for the policies that are asked next. First sight and new tags are
 -- remembered, a piece at a time: however many there are, others get their turns.
 local errors, parted, time = require "errors", require "base.parted", require "time"
+local short = require("base.text").short
 
 local extensions = require "extensions"
 
@@ -46,7 +47,6 @@ local function way_of(place, before, now)
   return status == "behind" and "was reset" or status == "diverged" and "was forced" or "moved"
 end
 
-local function short(commit) return commit:sub(1, 7) end
 
 ---How the branch of a place came to where it is, for people; nil when it did not move since we know it.
 ---@async

@@ -4,7 +4,7 @@ local extensions = require "extensions"
 local choice, ignore = require "images.builder.choice", require "images.builder.ignore"
 local registry = require "images.registry"
 local builds = require "images.removal.builds"
-local without_credentials = require("base.text").without_credentials
+local short, without_credentials = require("base.text").short, require("base.text").without_credentials
 
 local M = {}
 
@@ -135,7 +135,7 @@ local function build(request, where, world)
   local scratch <close>, problem = fs.temp_dir { dir = request.work, prefix = "build-" }
   if not scratch then return nil, problem end
   local app, hooks = request.app, request.hooks
-  hooks.progress("fetching " .. request.commit:sub(1, 7))
+  hooks.progress("fetching " .. short(request.commit))
   local fetched
   fetched, err = request.repo:fetch(request.commit)
   if not fetched then return nil, err end
@@ -151,7 +151,7 @@ local function build(request, where, world)
   if not archive then return nil, err end
   local history = request.repo:log(nil, request.commit, 1)
   local created = history and history[1] and time.iso(history[1].committed_at) or nil
-  hooks.progress("building " .. request.commit:sub(1, 7))
+  hooks.progress("building " .. short(request.commit))
   local what = {
     name = ("%s:sha-%s"):format(app.image, request.commit), repository = app.image,
     checkout = function(dir) return request.repo:checkout(request.commit, dir, { path = clean(app.context) }) end,

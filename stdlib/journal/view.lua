@@ -2,7 +2,7 @@
 -- state of a host that is down give the same answers; the host adds what only it knows.
 local errors, json, log, runlog = require "errors", require "json", require "log", require "engine.runlog"
 local suspension = require "engine.suspension"
-local without_credentials = require("base.text").without_credentials
+local text = require "base.text"
 local problems, schema = require "journal.problems", require "journal.schema"
 local unknown = require "base.unknown"
 
@@ -126,8 +126,8 @@ function M.environment(journal, app, environment, at_work)
     -- A rollback that had nothing to go back to is done; what it was for is still the last word.
     local newest = journal:newest_release(a, e)
     if newest and newest.state == "bad" then
-      state, reason = "failed", ("%s: %s"):format(newest.version or newest.commit and newest.commit:sub(1, 7)
-        or newest.digest, newest.reason or "it is bad")
+      state, reason = "failed", ("%s: %s"):format(newest.version
+        or newest.commit and text.short(newest.commit) or newest.digest, newest.reason or "it is bad")
     end
   end
   local found = problems.of(journal, a, environment, at_work, state ~= "held" and open or nil)
@@ -174,7 +174,7 @@ function M.status(journal, config, at_work)
       environments[n] = M.environment(journal, app, environment, at_work)
     end
     apps[i] = {
-      name = app.name, source = without_credentials(app.source.url), branch = app.branch,
+      name = app.name, source = text.without_credentials(app.source.url), branch = app.branch,
       head = live.head or seen and seen.head, polled_at = live.polled_at or seen and seen.at,
       poll_error = live.error and json.decode(log.redact(json.encode(errors.plain(live.error)))) or nil,
       environments = environments,

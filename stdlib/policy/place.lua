@@ -1,6 +1,7 @@
 -- A place: an app in one environment, as policies see it. `watch(place)` reads here; nothing changes anything.
 local context, effects, facade = require "policy.context", require "policy.effects", require "base.facade"
 local fs = require "fs"
+local short = require("base.text").short
 local observe, semver = require "engine.observe", require "semver"
 local time, words = require "time", require "policy.words"
 
@@ -28,18 +29,12 @@ Place.__index = Place
 
 local M = {}
 
----A commit as people read it.
----@param commit? string
----@return string
-local function short(commit) return commit and commit:sub(1, 7) or "?" end
-M.short = short
-
 ---A release as people read it: what was adopted may have neither version nor commit.
 ---@param release {version?: string, commit?: string, digest?: string}
 ---@return string
 local function called(release)
   if release.version or release.commit then return release.version or short(release.commit) end
-  return release.digest and release.digest:sub(1, 19) or "?"
+  return short(release.digest)
 end
 M.called = called
 

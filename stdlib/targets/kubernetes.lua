@@ -178,7 +178,7 @@ function Kubernetes:choose(object, request)
 end
 
 local function named(request)
-  return request.version or (request.commit or request.digest):sub(1, 14)
+  return request.version or text.short(request.commit or request.digest)
 end
 
 ---Tells the cluster what we do.
@@ -328,7 +328,7 @@ function Kubernetes:settle(request)
     log.warn("what was released cannot be looked at", { target = self.what, error = tostring(err) })
     return true
   end
-  local name = patch.annotation(object, "version") or (patch.annotation(object, "commit") or "?"):sub(1, 7)
+  local name = patch.annotation(object, "version") or text.short(patch.annotation(object, "commit"))
   local by = patch.annotation(object, "by") or "moontide"
   self:tell(object, request, request.restored and "restored" or "released", text.clean(request.restored
     and ("%s runs again, put back by %s: %s"):format(name, by, request.digest)

@@ -2,15 +2,14 @@
 --
 -- What people are told quotes commits, branch names and programs: secrets are taken out, Slack's control characters
 -- are escaped, and nothing can call a whole channel. A message may come twice when an answer was lost.
-local budget, errors, http, json, log, time =
-  require "base.budget", require "errors", require "http", require "json", require "log", require "time"
+local api, errors, http, json, log, time =
+  require "base.api", require "errors", require "http", require "json", require "log", require "time"
 
 local extensions = require "extensions"
 
 local M = {}
 
-local TRIES <const> = 3
-local PAUSE <const> = { 1, 4 } -- seconds before the second and the third try
+local PAUSE <const> = { 1, 4 } -- seconds before the second and the third attempt, the last
 local LONGEST_PAUSE <const> = 30 -- however long a server asks us to wait
 local TIMEOUT <const> = 10
 local SLACK_MAX <const>, WEBHOOK_MAX <const> = 3000, 8000
@@ -48,12 +47,10 @@ function bodies.webhook(message)
   return body
 end
 
--- Seconds until another try is worth it; nil when it is not.
+-- Seconds until another attempt is worth it; nil when it is not.
 local function pause(answer, err, try)
   if not PAUSE[try] or not errors.passing(answer and answer.status or err) then return nil end
-  if not answer then return PAUSE[try] end
-  local asked = budget.retry_after(answer.headers["retry-after"])
-  return math.min(LONGEST_PAUSE, math.max(PAUSE[try], asked or 0))
+  return math.min(LONGEST_PAUSE, math.max(PAUSE[try], answer and api.asked(answer) or 0))
 end
 
 ---Posts a message to a webhook, in the form of the channel's kind.
@@ -73,22 +70,18 @@ function M.post(channel, message, name)
     if not token then return nil, err end
   end
   local body = json.encode(bodies[channel.kind](message))
-  for try = 1, TRIES do
-    local answer
-    answer, err = http.post(url, body, {
+  local answer
+  answer, err = api.retry(pause, function()
+    return http.post(url, body, {
       headers = { ["Content-Type"] = "application/json" }, auth = token and { bearer = token } or nil,
       timeout = TIMEOUT, redirects = 0, max_body = 65536,
     })
-    if answer and answer.status >= 200 and answer.status < 300 then return true end
-    local seconds = pause(answer, err, try)
-    if not seconds then
-      -- The address may be the secret itself: neither it nor the lower error is shown.
-      local reason = err and err.code or "status " .. assert(answer).status
-      return errors.fail(err and err.code or "status", ("%s was not told: %s"):format(name, reason),
-        { op = "notify", target = name })
-    end
-    time.sleep(seconds)
-  end
+  end)
+  if answer and answer.status // 100 == 2 then return true end
+  -- The address may be the secret itself: neither it nor the lower error is shown.
+  local reason = err and err.code or "status " .. assert(answer).status
+  return errors.fail(err and err.code or "status", ("%s was not told: %s"):format(name, reason),
+    { op = "notify", target = name })
 end
 
 ---@class Message

@@ -263,7 +263,7 @@ test("server-side apply names the object and leaves out what is absent, a merge 
   local a = merge.metadata.annotations
   eq({ a["moontide/by"], a["moontide/commit"], a["moontide/run"], a["moontide/release"], a["moontide/generation"],
     a["moontide/state"], a["moontide/host"] }, { "alice", ("c"):rep(40), "7", "5", "3", "aaaa", "one" })
-  eq(a["kubernetes.io/change-cause"], "moontide: cccccccccccccc by alice")
+  eq(a["kubernetes.io/change-cause"], "moontide: ccccccc by alice")
 end)
 
 test("what was written is known again, whoever asks", function()

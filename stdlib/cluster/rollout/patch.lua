@@ -145,7 +145,7 @@ function M.fence(object, request, who)
   if not id then return true end
   local found, own = M.generation(object), request.generation
   local host, at = M.annotation(object, "host") or "?", M.annotation(object, "at")
-  local name = M.annotation(object, "version") or (M.annotation(object, "commit") or "?"):sub(1, 7)
+  local name = M.annotation(object, "version") or text.short(M.annotation(object, "commit"))
   local words
   if own and found > own then
     words = ("another Moontide, on host %s, released %s in generation %d; ours is %d (if no such host is left: kubectl"
@@ -194,7 +194,7 @@ local KEYS <const> = { "app", "environment", "by", "commit", "version", "run", "
 
 local function cause(story)
   return text.clean(("moontide: %s by %s"):format(story.version
-    and ("%s (%s)"):format(story.version, (story.commit or "?"):sub(1, 7)) or (story.commit or story.digest):sub(1, 14),
+    and ("%s (%s)"):format(story.version, text.short(story.commit)) or text.short(story.commit or story.digest),
     story.by), 200)
 end
 

@@ -1,6 +1,7 @@
 -- The charts that an app follows, as its policies see them: what runs, and what there is beyond it.
 local bundle, errors, semver, version = require "extensions.charts.bundle", require "errors", require "semver",
   require "extensions.charts.version"
+local short = require("base.text").short
 
 local M = {}
 
@@ -47,8 +48,8 @@ end
 -- The version that runs, as the repository has it now: only when its bytes are others.
 local function changed(entry, current, digest, rule)
   if not digest or not current.digest or digest == current.digest then return nil end
-  local found = shown(entry, rule.exact ~= nil, ("its digest was %s and is %s"):format(current.digest:sub(1, 19),
-    digest:sub(1, 19)))
+  local found = shown(entry, rule.exact ~= nil, ("its digest was %s and is %s"):format(short(current.digest),
+    short(digest)))
   if not found.allowed then found.reason = "a published version must not change: " .. found.reason end
   found.digest, found.changed = digest, true
   return found

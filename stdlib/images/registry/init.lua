@@ -99,7 +99,7 @@ function Repository:digest(ref)
   local answer
   answer, err = self:call("HEAD", address(self, ref), { headers = { Accept = manifests.ACCEPT } })
   if not answer then return nil, err end
-  if answer.status == 429 or answer.status >= 500 and answer.status ~= 501 then
+  if errors.passing(answer.status) then
     return nil, self:failure(answer, "registry.digest")
   end
   local digest = answer.headers["docker-content-digest"]

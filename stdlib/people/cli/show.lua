@@ -1,5 +1,6 @@
 -- Runs, releases and states as people read them.
 
+local short = require("base.text").short
 local term = require "people.terminal"
 local time = require "time"
 
@@ -43,7 +44,7 @@ function M.release(release)
     return release.commit and ("%s (%s)"):format(release.version, M.commit(release.commit)) or release.version
   end
   if release.commit then return M.commit(release.commit) end
-  return release.digest and release.digest:sub(1, 19) or "-"
+  return release.digest and short(release.digest) or "-"
 end
 
 --- How long a run took, or has taken.

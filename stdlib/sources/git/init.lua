@@ -20,6 +20,7 @@ local mirror = require "sources.git.mirror"
 local refs = require "sources.git.refs"
 local smart = require "sources.git.smart"
 local task = require "task"
+local text = require "base.text"
 local time = require "time"
 local url = require "sources.git.url"
 local whole = require "sources.git.whole"
@@ -267,7 +268,7 @@ function Repository:head(branch)
   end
   local short = assert(name):sub(12)
   return { key = ref.commit, commit = ref.commit, ref = name, branch = short, at = snapshot.at,
-    reason = ("%s is at %s"):format(short, ref.commit:sub(1, 10)) }
+    reason = ("%s is at %s"):format(short, text.short(ref.commit)) }
 end
 
 ---Lists the tags in the order of their names. The list belongs to the snapshot and is made once: it is not to be
