@@ -16,7 +16,7 @@ function M.monotonic() return core.monotonic() end
 ---@return number seconds
 function M.cpu() return core.cpu() end
 
----Waits.
+---Waits, while other tasks go on.
 ---@async
 ---@param seconds number
 function M.sleep(seconds) return core.sleep(seconds) end

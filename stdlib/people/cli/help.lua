@@ -39,7 +39,8 @@ function M.overview(out)
   out:line("flags of every command:")
   pairs_of(out, flag_rows(args.common))
   out:line("")
-  out:line("moontide help COMMAND explains one; moontide help config is the reference of the configuration.")
+  out:line("moontide help COMMAND explains one; moontide help config is the reference of the configuration,")
+  out:line("moontide help words that of policies.")
   out:line("exit codes: 0 done, 1 failed, 2 usage or configuration, 3 no running host can be reached")
 end
 
@@ -85,9 +86,47 @@ local function print_config(ctx)
   return 0
 end
 
-M.summary = "explain a command, or the configuration"
-M.args = { { name = "COMMAND", optional = true, doc = "a command, or `config`" } }
-M.flags = { { name = "markdown", doc = "with config: as a Markdown table" } }
+-- One word, or all of them, shortly.
+local function print_words(ctx, rows)
+  if ctx.json then
+    ctx:print_json({ words = rows })
+    return 0
+  end
+  for _, word in ipairs(rows) do
+    ctx.out:line(ctx.out:paint("bold", word.usage))
+    ctx.out:line("    " .. (#rows == 1 and word.doc or word.doc:match("^(.-%.) %u") or word.doc))
+    for _, param in ipairs(#rows == 1 and word.params or {}) do
+      ctx.out:line(("    %s%s  %s  %s"):format(param.name, param.optional and "?" or "",
+        ctx.out:paint("dim", param.type), param.doc))
+    end
+    for _, value in ipairs(#rows == 1 and word.returns or {}) do
+      ctx.out:line(("    gives %s  %s"):format(ctx.out:paint("dim", value.type), value.doc))
+    end
+  end
+  return 0
+end
+
+-- `words`, or the name of one.
+local function words_of(ctx, name)
+  local manual, names = require "policy.manual", {}
+  if name == "words" and ctx.flags.markdown then
+    ctx.out:write(manual.markdown())
+    return 0
+  end
+  local rows = manual.rows()
+  if name == "words" then return print_words(ctx, rows) end
+  for i, word in ipairs(rows) do
+    if word.name == name then return print_words(ctx, { word }) end
+    names[i] = word.name
+  end
+  local s = require "base.schema"
+  ctx:complain(("policies have no word %s"):format(s.quote(name)), s.meant(name, names))
+  return 2
+end
+
+M.summary = "explain a command, the configuration, or a word of policies"
+M.args = { { name = "COMMAND", optional = true, doc = "a command, `config`, `words`, or a word: run:image, http.get" } }
+M.flags = { { name = "markdown", doc = "with config or words: as Markdown tables" } }
 M.example = "moontide help rollback"
 
 --- Runs `moontide help`.
@@ -97,6 +136,7 @@ function M.run(ctx)
   local s = require "base.schema"
   local name = ctx.args.COMMAND
   if name == "config" then return print_config(ctx) end
+  if name and (name == "words" or name:find("[.:]")) then return words_of(ctx, name) end
   if not name then
     M.overview(ctx.out)
     return 0
