@@ -5,9 +5,17 @@ local view = require "journal.view"
 
 local extensions = require "extensions"
 
-local M = { methods = {} }
+---@class (partial) EngineState
+local Actions = {}
 
--- The environments that an act is about, as places.
+local M = { methods = Actions }
+
+---The environments that an act is about, as places.
+---@param self EngineState
+---@param act Act
+---@return Place[]? places
+---@return Err? err
+---@return_overload nil, Err
 local function places_of(self, act)
   local app = self.config.apps[act.app]
   if not app then return unknown.app(self.config.app_list, act.app, "engine") end
@@ -18,7 +26,7 @@ local function places_of(self, act)
     end
   end
   if #list == 0 then
-    return unknown.environment(app, act.environment, "engine")
+    return unknown.environment(app, act.environment --[[@as string]], "engine")
   end
   return list
 end
@@ -70,12 +78,12 @@ local function set_holds(self, act, held, change)
 end
 
 ---@param act Act
-function M.methods:hold(act)
+function Actions:hold(act)
   return set_holds(self, act, true, function(p) self.journal:hold(p.app, p.environment, act.by, act.reason) end)
 end
 
 ---@param act Act
-function M.methods:unhold(act)
+function Actions:unhold(act)
   return set_holds(self, act, false, function(p)
     self.journal:unhold(p.app, p.environment)
     self:lane(p):kick()
@@ -107,7 +115,7 @@ M.places_of = places_of
 ---Goes back to the release before the one that runs; it stays there until the source moves. A release that is still on
 ---its way (rolling out, being checked) is what is taken back, and its run ends at once.
 ---@param act Act
-function M.methods:rollback(act)
+function Actions:rollback(act)
   local p, err = one_place(self, act)
   if not p then return nil, err end
   local app, environment = p.app, p.environment
@@ -140,7 +148,7 @@ local ENDS_WITHIN <const> = 10 -- seconds that an order to cancel waits to see t
 ---@return RunInfo?
 ---@return Err? err conflict: it has ended.
 ---@return_overload nil, Err
-function M.methods:cancel(act)
+function Actions:cancel(act)
   local about = { op = "cancel", target = "run " .. tostring(act.run) }
   local row = math.type(act.run) == "integer" and self.journal:run_by_id(act.run)
   if not row then return unknown.run(act.run, "cancel") end
@@ -217,14 +225,14 @@ end
 ---Releases a version or a commit, whatever the policy would say of it.
 ---@async
 ---@param act Act
-function M.methods:release(act)
+function Actions:release(act)
   local p, err = one_place(self, act)
   if not p then return nil, err end
   if type(act.what) ~= "string" or act.what == "" then
     return errors.fail("invalid", "say which version or commit", { op = "release" })
   end
   local found
-  local source = extensions.get("source", p.app_config.follows)
+  local source = assert(extensions.get("source", p.app_config.follows))
   if source.resolve then
     found, err = source.resolve(p, act.what)
     if not found then return nil, err end

@@ -51,7 +51,7 @@ function Approvals:approval(id) return self.journal:approval_by_id(id) end
 ---@param by string
 ---@return Approval approval As it is now.
 function Approvals:vote(approval, by)
-  local voted = self.journal:vote(approval.id, by)
+  local voted = assert(self.journal:vote(approval.id, by))
   tell(self, voted, ("has %d of %d votes, %s voted"):format(#voted.voters, voted.votes, by))
   return voted
 end

@@ -17,14 +17,14 @@ local place, view, world = require "policy.place", require "journal.view", requi
 
 local M = {}
 
----@class (partial) EngineState: Engine
+---@class (partial) EngineState: Engine, AtWork
 ---@field lock Lock Of the state folder.
 ---@field load fun(): Config?, Fault[]?
 ---@field on_event fun(event: Event)
----@field happened EventLog
----@field app_states table<string, Seen> What polling knows of each app.
----@field lanes table<string, Lane>
----@field said table<string, any>
+---@field event_log EventLog
+---@field places table<string, Place>
+---@field hurry table<string, true> Apps that are polled at once.
+---@field outages table<string, Outage>
 ---@field patience Seconds That a run waits for a target out of reach before it is tried again later.
 ---@field idle Signal
 ---@field wake Signal
@@ -37,13 +37,11 @@ local M = {}
 ---@field grace? Seconds
 ---@field once_only? boolean
 ---@field tell_last_end fun(self: EngineState)
----@field config Config
 ---@field journal Journal
----@field policies table<string, Policy>
 ---@field state string The state folder.
 ---@field world World
 ---@field lead Leadership Whether this host may act.
----@field looks HealthLooks
+---@field health_checks HealthLooks
 ---@field reporter Reporter
 ---@field new_place fun(app: AppConfig, environment: EnvironmentConfig, seen: Seen): Place
 ---@field draining boolean No new runs and polls.
@@ -97,6 +95,8 @@ local function unusable(config, err)
 end
 
 -- Makes the state folder ours: its lock, which stays ours with the process, and its journal.
+---@return Lock? lock
+---@return Journal|Err book
 local function take_state(config, fresh)
   local ok, err = fs.mkdir(config.state, { parents = true, mode = 448 }) -- 0700
   if not ok then return unusable(config, err) end
@@ -133,7 +133,8 @@ end
 function M.open(options)
   local config, host = options.config, options.host or sys.hostname()
   local lock, book = take_state(config, options.fresh)
-  if not lock then return nil, book end
+  if not lock then return nil, book --[[@as Err]] end
+  ---@cast book Journal
   local ready, parts = pcall(prepare, book, config, host, options)
   if not ready then
     book:close()
@@ -315,7 +316,7 @@ function Engine:poll(name)
   for _, app in ipairs(self.config.app_list) do
     if not name or app.name == name then
       apps[#apps + 1] = app.name
-      local source = extensions.get("source", app.follows)
+      local source = assert(extensions.get("source", app.follows))
       if source.expire then source.expire(app, self.world) end
       local ok, runs = pcall(poller.poll, self, app)
       if ok then

@@ -60,7 +60,7 @@ function M.explain(place, commit)
   local known = seen.explained and seen.explained[before .. commit]
   if known then return known end
   known = ("%s %s from %s to %s"):format(place.branch, way_of(place, before, commit), short(before), short(commit))
-  seen.explained = { [before .. commit] = known }
+  seen.explained = { [before .. commit] = known --[[@as string]] }
   return known
 end
 
@@ -208,7 +208,7 @@ end
 ---@param state Seen Of the app.
 ---@param app AppConfig
 function M.observe(journal, world, state, app)
-  local source = extensions.get("source", app.follows)
+  local source = assert(extensions.get("source", app.follows))
   if source.observe then return source.observe(journal, world, state, app) end
   local found, problem, held = true, nil, nil -- without poll, its policies look for themselves
   if source.poll then found, problem, held = extensions.call("source", app.follows, "poll", app, world) end
