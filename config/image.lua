@@ -41,9 +41,9 @@ local function loader_of(path)
   local head = assert(fs.read(path, { length = 64 }))
   if head:sub(1, 6) ~= "\127ELF\2\1" then return nil end
   local at, size, count = ("<I8"):unpack(head, 33), ("<I2"):unpack(head, 55), ("<I2"):unpack(head, 57)
-  local table_of = assert(fs.read(path, { offset = at, length = size * count }))
+  local table_of = assert(fs.read(path, { offset = at, length = size * count --[[@as integer]] }))
   for i = 0, count - 1 do
-    local kind, _, offset, _, _, length = ("<I4I4I8I8I8I8"):unpack(table_of, i * size + 1)
+    local kind, _, offset, _, _, length = ("<I4I4I8I8I8I8"):unpack(table_of, i * size + 1 --[[@as integer]])
     if kind == 3 then -- PT_INTERP
       return (assert(fs.read(path, { offset = offset, length = length })):match("^[^\0]*"))
     end
@@ -159,7 +159,7 @@ local function main(...)
   end
   if not folder then die("usage: moontide exec config/image.lua [--with FILE]... FOLDER") end
   local root, seen = folder .. "/root", {}
-  if fs.exists(folder) then assert(fs.remove(folder, { recursive = true })) end
+  if fs.exists(assert(folder)) then assert(fs.remove(folder --[[@as string]], { recursive = true })) end
   for _, name in ipairs(FOLDERS) do assert(fs.mkdir(root .. "/" .. name, { parents = true })) end
   assert(fs.mkdir(folder .. "/empty"))
   run { "install", "-d", "-m", "1777", root .. "/tmp" }

@@ -44,7 +44,7 @@ return policy {
   queue = "all",   -- releases keep their order
 
   watch = function(place)
-    local accepted, commits, passed = {}, {}, {}
+    local accepted, commits, passed = {}, {}, {} ---@type any, table<string, string>, table<string, string>
     for _, tag in ipairs(place:tags()) do
       local version = version_of(place, tag)
       if version then
@@ -52,7 +52,7 @@ return policy {
       end
     end
 
-    local tags = {}
+    local tags = {} ---@type {name: string, commit: string}[]
     accepted = semver.sort(accepted)
     for i = #accepted, 1, -1 do -- the newest first
       local name = accepted[i].tag

@@ -31,7 +31,7 @@ local PATCHES <const> = {
 ---@field counters {requests: integer, retries: integer, watches: integer, relists: integer} since it was opened
 ---@field access KubernetesAccess
 ---@field service Api
----@field known {minor: integer?, reached: boolean?, pages_until: number?, groups: table} about the server
+---@field known {minor?: integer, reached?: boolean, pages_until?: number, away?: number, groups: table} of the server
 ---@field patience {timeout: Seconds?, attempts: integer?}
 local Client = {}
 Client.__index = Client
@@ -272,7 +272,7 @@ end
 ---@param fn fun(type: "ADDED"|"MODIFIED"|"DELETED"|"BOOKMARK", object: table): boolean? true ends it
 ---@return true? ended by the server, as any watch is after some minutes, or by fn
 ---@return KubernetesErr? err conflict with reason "Expired": the resourceVersion is too old
-function Client:watch(path, query, fn) return watch.watch(self, path, query, fn) end
+function Client:watch(path, query, fn) return watch.watch(self, path, query, fn --[[@as function]]) end
 
 ---Follows a list, or the one object at the path: listed once, then kept up to date. Waits for the list. It ends with
 ---the task that started it, unless `detached`.

@@ -144,9 +144,9 @@ local KEEPS = { all = {}, major = {}, minor = { major = true }, patch = { major 
 ---@class UpdatePolicy
 ---@field kind "all"|"major"|"minor"|"patch"|"force"|"never"|"glob"|"regexp"|"range"
 ---@field text string as it was written
----@field pattern string? of a glob
----@field range string?
----@field regexp table? compiled
+---@field pattern any of a glob
+---@field range any of a range
+---@field regexp any of a regular expression, compiled
 
 --- Reads an update policy: `all`, `major`, `minor`, `patch`, `force`, `never` (or nothing), `glob:PATTERN`
 --- where `*` stands for anything, `regexp:PATTERN` in Go's syntax, `range:RANGE` as `satisfies` has it. A tag for
@@ -357,16 +357,16 @@ end
 ---@nodiscard
 ---@return_overload nil, Err
 function M.candidates(policy, tags)
-  local err
   if type(policy) == "string" then
-    policy, err = M.policy(policy)
-    if not policy then
+    local read, err = M.policy(policy)
+    if not read then
       return nil, err
     end
+    policy = read
   end
   local found, key = {}, {}
   for _, tag in ipairs(tags) do
-    local matches, compare = true, nil
+    local matches, compare = true --[[@as any]], nil
     if policy.kind == "glob" then
       matches = core.glob(policy.pattern, tag)
     elseif policy.kind == "regexp" then

@@ -129,7 +129,7 @@ local function fetch(self)
     local found, err = exec.run(self.said.exec, self.said.cluster)
     local ok = found ~= nil
     if found and found.cert then ok, err = identify(self, { data = found.cert }, { data = found.key }) end
-    if not ok or not found then return nil, err end
+    if not ok or not found then return nil, err end ---@diagnostic disable-line: redundant-return-value -- task.once
     self.token, self.expires = found.token, found.expires or math.huge
     return true
   end)

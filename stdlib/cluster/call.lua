@@ -130,7 +130,7 @@ function M.service(client)
     before = function() counters.requests = counters.requests + 1 end,
     on_answer = function() known.reached = true end,
     on_error = function(err, call)
-      err.op = call.op
+      err.op = (call --[[@as table]]).op
       if unsent(err) then err.passing = true end
       if known.reached then known.away = time.monotonic() end
       return err

@@ -152,7 +152,7 @@ local function settle(app, config, at)
       end
     end
     for _, key in ipairs { "branch", "dockerfile", "context", "build" } do app[key] = nil end
-    local source = extensions.get("source", app.follows)
+    local source = assert(extensions.get("source", app.follows))
     if source.cross then source.cross(app, config, at) end
   end
   for _, entry in ipairs(extensions.all "app_key") do

@@ -250,8 +250,9 @@ function M.accept(policy)
   if kind == "glob" or kind == "regexp" then return rest == "" and kind .. ": needs a pattern" or nil end
   local source = M.accept_of(policy)
   if kind == "range" or source then
-    local rule, err = (source and source.accepts.rule or require("semver").policy)(policy)
-    return not rule and ("has no %s that can be understood: %s"):format(kind or policy, err.message) or nil
+    local parse = source and assert(source.accepts).rule or require("semver").policy
+    local rule, err = parse(policy)
+    return not rule and ("has no %s that can be understood: %s"):format(kind or policy, assert(err).message) or nil
   end
   local words = table.move(POLICIES, 1, #POLICIES, 1, {})
   return "is not a version policy: all, major, minor, patch, force, range:RANGE, glob:PATTERN or regexp:PATTERN"

@@ -33,6 +33,9 @@ local M = {}
 ---@field started_at Wall
 ---@field loaded_at Wall
 ---@field reload_error? string
+---@field event_log any
+---@field health_checks HealthLooks
+---@field hurry table<string, boolean> Apps that are polled at once.
 ---@field ready boolean
 ---@field grace? Seconds
 ---@field once_only? boolean

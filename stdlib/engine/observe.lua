@@ -95,7 +95,7 @@ function M.known(journal, state, app)
     if #rows == PIECE then others_turn() end
   until #rows < PIECE
   if not state.known then state.known, state.listed = known, listed end -- else somebody else read them meanwhile
-  return state.known
+  return state.known --[[@as table]]
 end
 
 -- Calls fn with a piece of the list after the other, and whether it is the last; at least once.

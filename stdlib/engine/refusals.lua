@@ -43,7 +43,8 @@ end
 
 ---@return Decision
 local function decision(subject, reason, alarm, file, line)
-  return { subject = subject, verdict = "refused", reason = reason, alarm = alarm, file = file, line = line }
+  local refusal = { subject = subject, verdict = "refused", reason = reason, alarm = alarm, file = file, line = line }
+  return refusal --[[@as Decision]]
 end
 
 -- What is said again of a subject joins what was said first: two decisions that take turns would both be news forever.
@@ -106,7 +107,7 @@ function Refusals:list()
     list[#list + 1] = {
       subject = M.OTHERS, verdict = "refused",
       reason = ("%d more were refused; the first %d are kept"):format(self.left_out, #list),
-    } --[[@as any]]
+    } --[[@as any]] --[[@as any]]
   end
   return list
 end

@@ -84,8 +84,8 @@ function M.take(journal, config, annotations)
   if type(text) ~= "string" or #text > MOST then return 0 end
   local data, own = json.decode(text), rollout_identity.of(config.state)
   if type(data) ~= "table" or not own or data.state == own then return 0 end
-  local before = journal:row("SELECT coalesce(max(generation), 0) AS n FROM turns WHERE generation < ?",
-    journal.generation).n
+  local before = assert(journal:row("SELECT coalesce(max(generation), 0) AS n FROM turns WHERE generation < ?",
+    journal.generation)).n
   if math.type(data.generation) ~= "integer" or data.generation <= before then return 0 end
   local function place_of(app, environment)
     local known = app and config.apps[app]

@@ -110,7 +110,7 @@ local function is_host(text)
       if not label:find("^%w[%w-]*$") or label:find("-$") then return false end
     end
   end
-  return port == "" or port:find("^:%d+$") ~= nil
+  return port == "" or port ~= nil and port:find("^:%d+$") ~= nil
 end
 
 local function is_any_digest(text)

@@ -88,7 +88,7 @@ function Approvals:ask(request)
     at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)]],
     request.run, request.app, request.environment, words(request.name), words(request.title), words(request.current),
     words(request.new), request.digest, request.votes, request.deadline, now, now)
-  return { id = assert(self:row("SELECT last_insert_rowid() AS id")).id, fresh = true }
+  return { id = assert(self:row("SELECT last_insert_rowid() AS id")).id --[[@as integer]], fresh = true }
 end
 
 ---Ends a pending approval; one that ended already stays as it is.

@@ -33,6 +33,7 @@ Run.__index = Run
 ---@field built boolean Built by this run, not found.
 ---@field face Image What a policy gets.
 ---@field run Run
+---@field face Image What a policy gets.
 local Image = {}
 Image.__index = Image
 

@@ -228,7 +228,7 @@ function Docker:all_soon(hooks)
   while true do
     local list, err = self:all()
     if list or not errors.passing(err) or time.monotonic() > last then return list, err end
-    if hooks then hooks.progress("waiting for the container engine: " .. err.message) end
+    if hooks then hooks.progress("waiting for the container engine: " .. assert(err).message) end
     time.sleep(0.5)
   end
 end

@@ -144,7 +144,7 @@ function Kubernetes:current()
     if not pods then return nil, err end
     if not running.digest then
       running.digest = digest_of_pods(pods_of.newest(object, pods), chosen)
-      running.image = running.digest and reference.parts(image) .. "@" .. running.digest or image
+      running.image = running.digest and reference.parts(image --[[@as string]]) .. "@" .. running.digest or image
     end
     if status.state ~= "done" then
       local newest = pods_of.newest(object, pods, watch.sets(self.client, object))
@@ -174,7 +174,8 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function Kubernetes:choose(object, request)
-  return patch.choose(object, (request.containers or request.init_containers) and request or self.config)
+  local choice = (request.containers or request.init_containers) and request or self.config
+  return patch.choose(object, choice --[[@as ContainerChoice]])
 end
 
 local function named(request)

@@ -158,7 +158,7 @@ function M.apply(target, request)
   local repo, err = M.repository(target.environment.app, target.world)
   if not repo then return nil, err end
   local files, list, found
-  files, err = M.files(repo, request.commit, path)
+  files, err = M.files(repo, request.commit --[[@as string]], path)
   if not files then return nil, err end
   list, err = manifest.read(files)
   if not list then return nil, err end
@@ -177,6 +177,7 @@ function M.apply(target, request)
     local object
     object, err = target.client:patch(paths[i], entry.object, "apply", { force = true })
     if not object then
+      ---@cast err Err
       local words = err.message
       -- What is wrong with a field may be told with the field's value.
       if entry.object.kind == "Secret" and errors.is(err, "invalid") then words = "the cluster refuses the Secret" end

@@ -23,9 +23,9 @@ local function plain(value, max)
     s = s:gsub("[\128-\255]+", function(bytes) return utf8.len(bytes) and bytes or "?" end)
   end
   if #s <= max then return s end
-  local cut = max - 3
+  local cut = max - 3 ---@type integer
   while cut > 0 and s:byte(cut + 1) & 0xc0 == 0x80 do cut = cut - 1 end
-  return s:sub(1, cut --[[@as integer]]) .. "..."
+  return s:sub(1, cut) .. "..."
 end
 
 -- Slack's three control characters; everything else in a text is a text.

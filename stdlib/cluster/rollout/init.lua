@@ -52,7 +52,8 @@ function M.workload(what)
     return errors.fail("invalid", ("'%s' is no workload: deployment/NAME, statefulset/NAME, daemonset/NAME or"
       .. " cronjob/NAME"):format(text.clean(what, 80)), { op = "rollout.workload" })
   end
-  return { kind = known.kind, group = known.group, resource = known.resource, name = name }
+  local workload = { kind = known.kind, group = known.group, resource = known.resource, name = name }
+  return workload --[[@as Workload]]
 end
 
 ---The kind of an object as "deployment/web" has it; nil for other kinds.
@@ -205,6 +206,7 @@ function M.status(object)
   local s = read(object) --[[@as table]]
   local seen = object.kind == "CronJob"
     or count(object, "status", "observedGeneration") >= count(object, "metadata", "generation")
+  ---@type any
   local out = {
     wanted = s.wanted, updated = s.updated, available = s.available, paused = s.paused, manual = s.manual,
     blocked = s.blocked, state = "progressing", text = s.words or words(s),

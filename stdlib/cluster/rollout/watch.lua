@@ -17,7 +17,7 @@ local STALE <const> = 10 -- seconds after which we look at the clock, and at wha
 local FAILURES <const> = 5 -- of following, in a row
 local CALM <const> = 0.05 -- seconds between two looks: many pods change at once
 
----@class RolloutWatch
+---@class RolloutRequest
 ---@field client KubernetesClient
 ---@field namespace string
 ---@field workload Workload
@@ -26,6 +26,8 @@ local CALM <const> = 0.05 -- seconds between two looks: many pods change at once
 ---@field patience Seconds
 ---@field hooks? {output: fun(stream: string, line: string), progress: fun(text: string, done?: number, total?: number)}
 ---@field op? string
+
+---@class RolloutWatch: RolloutRequest
 ---@field package what string
 ---@field package since table<string, number> When a fault was first seen.
 ---@field package pulls table<string, string|false> Why a container's image last could not be pulled, when it was the
@@ -331,7 +333,7 @@ end
 
 ---Waits for the rollout of a workload.
 ---@async
----@param options RolloutWatch
+---@param options RolloutRequest
 ---@return true? ok
 ---@return Err? err unhealthy, with the reasons of the pods and the last words of one that crashed.
 ---@return_overload nil, Err

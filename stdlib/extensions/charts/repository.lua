@@ -43,7 +43,7 @@ local API_AGAIN <const> = 3600 -- seconds until a repository without ChartMuseum
 ---@field private whole? ChartIndex The index that was believed last.
 ---@field private no_api? number When it turned out that there is no API.
 ---@field private budget Budget
----@field private server Api
+---@field server Api
 local Repository = {}
 Repository.__index = Repository
 

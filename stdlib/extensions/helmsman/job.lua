@@ -146,7 +146,7 @@ local function made_of(self, template, act, call)
   local program, kept = words_of(self, container)
   if not program then return nil, kept end
   container.command = program[1] and json.array(program) or nil
-  container.args = json.array(flags.make(self.config, act, kept))
+  container.args = json.array(flags.make(self.config, act, kept --[[@as any]]))
   set_env(container, call.env)
   spec.backoffLimit, spec.ttlSecondsAfterFinished = 0, KEEP
   spec.activeDeadlineSeconds = math.ceil(call.timeout)

@@ -25,6 +25,7 @@ local MOST <const> = 2000 -- decisions of one plan
 ---@field complete boolean its end was seen
 ---@field decisions HelmsmanDecision[]
 ---@field changes integer how many of them change something
+---@field changing? boolean helmsman itself says that something changes
 
 ---The lines of a log.
 ---@param said string

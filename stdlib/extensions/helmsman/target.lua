@@ -476,7 +476,7 @@ function Helmsman:wait(request)
   if not now then return true end
   local healthy, why = health(now)
   if healthy then return true end
-  return errors.fail("unhealthy", why, { op = "target.wait", target = tostring(request.release) })
+  return errors.fail("unhealthy", why --[[@as string]], { op = "target.wait", target = tostring(request.release) })
 end
 
 ---Nothing is kept here that could go.

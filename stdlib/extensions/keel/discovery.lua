@@ -56,7 +56,6 @@ end
 ---Follows the workloads of the cluster.
 ---@async
 ---@param part KeelConfig
----@param cfg Config
 ---@param world World
 ---@return KeelSource? source
 ---@return Err? err

@@ -101,7 +101,7 @@ end
 function M.parse(text)
   if type(text) ~= "string" then error("usage: schedule.parse(text)", 2) end
   if #text > MAX_TEXT then return fail(text, "it is too long") end
-  local line = text:match("^%s*(.-)%s*$")
+  local line = text:match("^%s*(.-)%s*$") ---@cast line string
   local every = line:match("^@every%s+(%S+)$")
   if every then
     local seconds = duration(every)
@@ -111,7 +111,7 @@ function M.parse(text)
   end
   local spec = WORDS[line]
   if not spec and line:sub(1, 1) == "@" then return fail(text, "there is no such word") end
-  local parts = {}
+  local parts = {} ---@type string[]
   for part in (spec or line):gmatch("%S+") do parts[#parts + 1] = part end
   if #parts < 5 or #parts > 6 then return fail(text, ("it has %d fields and needs 5 or 6"):format(#parts)) end
   parts[6] = parts[6] or "*"
@@ -151,7 +151,7 @@ local LONGEST <const> = 366 * 41 -- days to look ahead: 29 February on one weekd
 ---@return number at
 function Schedule:next(after)
   if self.every then return after + self.every end
-  local fields = self.fields
+  local fields = assert(self.fields)
   local start = math.floor(after) + 1
   local days, second_of_day = start // 86400, start % 86400
   for day = days, days + LONGEST do

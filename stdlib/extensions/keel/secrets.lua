@@ -102,11 +102,13 @@ end
 function M.registry(world, memory, name, workload)
   local cfg, host = world.config, (reference.split(name))
   local opened = world.registry(name)
-  if not workload or not cfg.keel.pull_secrets or opened.config and opened.config.username then return opened, "" end
+  if not workload or not assert(cfg.keel).pull_secrets or opened.config and opened.config.username then
+    return opened, ""
+  end
   local names = { workload.settings.pull_secret }
   for _, secret in ipairs(workload.pull_secrets) do names[#names + 1] = secret end
   for _, secret in ipairs(names) do
-    local found = secret_of(world, memory, cfg.keel.cluster, workload.namespace, secret)[host]
+    local found = secret_of(world, memory, assert(cfg.keel).cluster, workload.namespace, secret)[host]
     if found then
       local own = {}
       for key, value in pairs(opened.config or {}) do own[key] = value end

@@ -236,10 +236,8 @@ function Keel:current()
     if errors.is(err, "not_found") then return nil end
     return nil, err
   end
-  local list, wrong ---@type any, any
-  list, wrong = self:containers(object)
-  err = wrong
-  if not list then return nil, err end
+  local list, wrong = self:containers(object)
+  if not list then return nil, wrong --[[@as Err]] end
   local pods
   pods, err = self:pods(object)
   if not pods then return nil, err end
@@ -275,6 +273,7 @@ local function update_time(object)
   local written = dig(meta, "annotations", "keel.sh/update-time")
   local day, clock, zone = tostring(written):match("^(%d+%-%d+%-%d+) (%d+:%d+:%d+[%d.]*) ([+-]%d%d%d%d)")
   if not day then return written, nil end
+  ---@cast zone string
   return written, (time.parse_iso(("%sT%s%s:%s"):format(day, clock, zone:sub(1, 3), zone:sub(4))))
 end
 

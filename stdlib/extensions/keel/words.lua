@@ -95,7 +95,7 @@ function M.place.candidates(place, image)
   local fine, list = pcall(judged --[[@as function]], place, image) ---@type boolean, any
   if not fine then
     if errors.is(list, "cancelled") or errors.is(list, "deadline") or not image.after then error(list, 0) end
-    place:refuse(image.label, tostring(list))
+    place:refuse(image.label --[[@as string]], tostring(list))
     image.after.trouble = image.after.trouble or list
     return {}
   end

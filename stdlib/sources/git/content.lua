@@ -159,7 +159,7 @@ function M.archive(mirror, commit, opts)
   if not tree then return nil, err end
   size, err = measure(mirror, op, commit, tree)
   if not size then return nil, err end
-  local source = commit ---@type string?
+  local source = commit ---@type any
   if path ~= "" then
     source, err = M.commit_of(mirror, op, commit, tree)
     if not source then return nil, err end
@@ -199,8 +199,9 @@ function M.checkout(mirror, commit, dir, opts)
   if not size then return nil, err end
   ok, err = fs.mkdir(dir, { parents = true })
   if not ok and err.code ~= "exists" then return nil, err end
-  entries, err = fs.list(dir)
-  if not entries then return nil, err --[[@as Err]] end
+  local unread
+  entries, unread = fs.list(dir)
+  if not entries then return nil, unread --[[@as Err]] end
   if #entries > 0 then return errors.fail("exists", "the folder is not empty", { op = op, target = dir }) end
   local temp <close>, trouble = fs.temp_dir()
   if not temp then return nil, trouble end

@@ -58,7 +58,7 @@ local function source_of(address, opts)
     key = table.concat({ key, opts.username or "", opts.ca or "", opts.password and hash.sha256(opts.password) or "" },
       "\0")
   end
-  local source = sources[key] ---@type any
+  local source = sources[key] --[[@as any]]
   if not source then
     source = setmetatable({
       url = address, interval = opts.interval or 30, shrunken = shrunken.new(address.text),
@@ -156,7 +156,7 @@ end
 ---@field private source GitSource
 ---@field mirror GitMirror Made when something of it is asked for; nil without a folder for mirrors.
 ---@field private opts GitOptions
----@field private depth integer among submodules
+---@field depth integer among submodules
 ---@field private wholes? table<string, string> commits to what they are with LFS files and submodules
 local Repository = { depth = 0 }
 Repository.__index = Repository
@@ -244,7 +244,7 @@ end
 ---@param tags table<string, string> name to commit
 function Repository:expect(branch, head, tags)
   if self.source.shrunken.snapshot then return end
-  self.source.shrunken:expect(refs.snapshot({ [branch] = head }, tags, head and branch))
+  self.source.shrunken:expect(refs.snapshot({ [branch] = head --[[@as string]] }, tags, head and branch))
 end
 
 ---Gets what a branch is at; without a name, the branch that the server's HEAD names.
@@ -266,7 +266,7 @@ function Repository:head(branch)
       or "the server does not say which branch is the main one"
     return errors.fail("not_found", message, { op = "git.head", target = self.url })
   end
-  local short = assert(name):sub(12)
+  local short = assert(name):sub(12) ---@cast name string
   return { key = ref.commit, commit = ref.commit, ref = name, branch = short, at = snapshot.at,
     reason = ("%s is at %s"):format(short, text.short(ref.commit)) }
 end

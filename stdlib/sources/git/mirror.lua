@@ -73,11 +73,12 @@ local function create(path, format)
   local fresh = path .. ".new"
   local ok, err = fs.remove(fresh, { recursive = true })
   if not ok and err.code ~= "not_found" then return nil, err end
-  ok, err = command.run("git.mirror",
+  local ran
+  ran, err = command.run("git.mirror",
     { "init", "--quiet", "--bare", "--template=", "--object-format=" .. format, "--initial-branch=none",
       "--", fresh },
     {})
-  if not ok then return nil, err end
+  if not ran then return nil, err end
   ok, err = fs.mkdir(fresh .. "/info")
   if not ok and err.code ~= "exists" then return nil, err end
   ok, err = fs.write(fresh .. "/info/attributes", ATTRIBUTES)

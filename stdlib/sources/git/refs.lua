@@ -248,8 +248,10 @@ function M.parse_advertisement(body, pause)
   if not kind then return nil, following end
   local at = 1
   if kind == "data" and pktline.text(body, first, last) == "# service=git-upload-pack" then
-    kind, at = pktline.scan(body, following)
-    if not kind then return nil, at end
+    local next_at
+    kind, next_at = pktline.scan(body, following)
+    if not kind then return nil, next_at --[[@as Err]] end
+    at = next_at --[[@as integer]]
     if kind ~= "flush" then return fail "the service line is not followed by a flush" end
     kind, following, first, last = pktline.scan(body, at)
     if not kind then return nil, following end

@@ -26,7 +26,7 @@ local MUTATION_GAP = 1
 ---@field id string Of the API and who asks.
 ---@field private token string?
 ---@field private share Budget
----@field private service Api
+---@field service Api
 ---@field remaining integer? requests left in this hour
 ---@field limit integer?
 ---@field reset_in Seconds? from the last answer
@@ -150,7 +150,8 @@ local function service_of(account)
     end,
     on_error = function(err, call)
       share:failed(err, 60, call.part)
-      return errors.new(err.code, err.message, { op = call.op, target = call.target, cause = err })
+      local asked = call --[[@as table]]
+      return errors.new(err.code, err.message, { op = asked.op, target = asked.target, cause = err })
     end,
   }
 end
