@@ -1,4 +1,4 @@
-/* The note of what the loop is busy with: a file that signal handlers write. */
+/* The crash note: a file that says what the loop was doing, written by signal handlers. */
 #include "asked.h"
 
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-/* What the loop's thread does for a script right now, told to the outside when nothing inside could tell it
- * any more: one slice keeps the loop for too long, or the process dies of a signal that it caused itself.
+/* A crash note: what the loop's thread was doing for a script when a slice kept the loop for too long, or
+ * when the process died of a signal that it caused itself.
  *
  * While a slice is short nothing is written. A slice that is long, and one in which the process dies, leaves
  * its words in a file beside the journal; the next host finds them there. One for a process, as the watchdog

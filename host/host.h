@@ -1,6 +1,6 @@
 /* The host: one loop, one Lua state, and the services that primitives share.
  *
- * Every room reaches its own service through this struct; nothing else is global. Services are opened on
+ * Every binding reaches its own service through this struct; nothing else is global. Services are opened on
  * first use, so that a script which needs no HTTP pays for none, and closed by host_close in a fixed
  * order: stop, cancel tasks, end children, curl, drain, Lua, loop. */
 #ifndef MOONTIDE_HOST_H

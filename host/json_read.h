@@ -1,4 +1,4 @@
-/* Our own JSON reader: strict (RFC 8259), and honest about integers, null, empty lists and duplicate keys. */
+/* Our own JSON reader: strict (RFC 8259); keeps integers, null and empty lists, refuses duplicate keys. */
 #ifndef MOONTIDE_JSON_READ_H
 #define MOONTIDE_JSON_READ_H
 

@@ -1,7 +1,7 @@
 /* The descriptor's side of a log: whole lines, and never a long wait.
  *
- * After poll says that a pipe has room, a write of PIPE_BUF bytes does not block, whether or not somebody
- * made the pipe non-blocking; so longer lines go in such pieces. Sockets are written to without waiting.
+ * After poll says that a pipe has room, a write of PIPE_BUF bytes does not block, whether or not the
+ * pipe is non-blocking; so longer lines go in such pieces. Sockets are written to without waiting.
  * Files and terminals are not worth it: they are written to as they are. */
 #include "log_out.h"
 

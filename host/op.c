@@ -1,4 +1,4 @@
-/* Waiting: ops, who stands where and what ends a wait; timeouts and deadlines, by one timer a task. */
+/* Waiting: ops, the queues of waiters, what ends a wait; timeouts and deadlines, by one timer a task. */
 #include "op.h"
 
 #include <stdlib.h>

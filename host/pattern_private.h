@@ -1,4 +1,4 @@
-/* The items that pattern_compile.c writes and pattern.c matches. Nobody else includes this. */
+/* The items that pattern_compile.c writes and pattern.c matches. Private to them. */
 #ifndef MOONTIDE_PATTERN_PRIVATE_H
 #define MOONTIDE_PATTERN_PRIVATE_H
 

@@ -1,4 +1,4 @@
-/* Secrets known by their shape: what nobody registered, but what can only be a credential.
+/* Secrets known by their shape: never registered, but recognisable as a credential.
  *
  * Three shapes: the password in a URL's authority, the value after "authorization", and tokens whose issuer
  * gave them a prefix of their own. Knows no registry and keeps nothing; called after the filter by value, so

@@ -1,8 +1,8 @@
 /* HTTP servers on the host's loop, over libmicrohttpd with its epoll descriptor watched by libuv.
  *
- * Knows no Lua. A request waits in its server's queue, as soon as its head is there, until somebody takes it
+ * Knows no Lua. A request waits in its server's queue, as soon as its head is there, until a task takes it
  * with serve_next; from then on the taker owns a share of it, the connection the other, and either may go
- * first. Its body is read when the taker asks for it, so that who may not come in costs no more than a head.
+ * first. Its body is read when the taker asks for it, so that a refused request costs no more than its head.
  * While a request is handled its connection is suspended; a sweep four times a second notices clients that
  * left, and ends connections that take too long, which the library's own (inactivity) limit does not. When
  * there are more connections than there is room for, the oldest one that nobody is working on makes room for

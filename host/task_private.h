@@ -1,4 +1,4 @@
-/* What task.c, op.c, slice.c and loop.c share: the insides of a task. For nobody else. */
+/* What task.c, op.c, slice.c and loop.c share: the fields of a task. Private to them. */
 #ifndef MOONTIDE_TASK_PRIVATE_H
 #define MOONTIDE_TASK_PRIVATE_H
 

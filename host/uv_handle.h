@@ -1,5 +1,5 @@
-/* libuv handles with memory of their own: they live until libuv lets go of them, which is later than whoever
- * asked for them. Their `data` points back at the owner, and is NULL once the owner has gone. Knows no Lua.
+/* libuv handles with memory of their own: they live until libuv has closed them, which is later than their
+ * owner. Their `data` points back at the owner, and is NULL once the owner has gone. Knows no Lua.
  */
 #ifndef MOONTIDE_UV_HANDLE_H
 #define MOONTIDE_UV_HANDLE_H

@@ -2,7 +2,7 @@
  *
  * No hook is set while scripts behave (a permanent count hook costs 2x). A one-shot POSIX timer, armed by the
  * first slice that finds it unarmed, sets a count hook on the coroutine that is then running; the hook
- * (slice.c) decides: give the loop a turn, end the script, or let the timer come back where neither can be.
+ * (slice.c) decides: give the loop a turn, end the script, or try again at the timer's next tick.
  * While the same slice goes on, the timer sets the hook again now and then: Lua can lose one. */
 #ifndef MOONTIDE_WATCHDOG_H
 #define MOONTIDE_WATCHDOG_H

@@ -1,6 +1,6 @@
 /* YAML text as a flat list of nodes in document order, over libyaml's events. Knows no Lua.
  *
- * Aliases stay aliases here: whoever walks the tree decides what they may cost. The tree owns its memory;
+ * Aliases stay aliases here: the caller that walks the tree limits their cost. The tree owns its memory;
  * free it on every path. */
 #ifndef MOONTIDE_YAML_TREE_H
 #define MOONTIDE_YAML_TREE_H

@@ -1,4 +1,4 @@
--- How often and how much at once a server is asked, shared by everything in this host that asks it.
+-- Rate limits and backoff towards a server, shared by all its callers in this host.
 --
 -- One budget per key (an origin, a token). A caller enters before a request and leaves after it. Three things
 -- hold callers back: the number of requests under way, a time that the server asked for (Retry-After, rate

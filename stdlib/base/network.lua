@@ -1,7 +1,7 @@
--- What other programs say when the network, or who is behind it, does not answer: engines, builders, helm, git.
+-- Recognises transient network errors in the output of other programs: engines, builders, helm, git.
 --
--- They are written in Go, on libcurl or on the C library, and each of these words failures of the network in its own
--- few ways, whatever the program. Their words are all that reaches us: an exit status says nothing of the reason.
+-- Those are written in Go, on libcurl or on the C library, each of which words network failures in a few ways of its
+-- own. The text is all there is: an exit status says nothing of the reason.
 local M = {}
 
 local WORDS <const> = {

@@ -1,4 +1,4 @@
--- Shapes of data from people: what is allowed, what it means, and what to say when it is something else.
+-- Schemas ("shapes") of configuration data: what is allowed, its documentation, and the faults of what is not.
 --
 -- A shape is a value of one of the constructors below. Checking never stops at the first fault and never
 -- raises on bad data; every fault knows the path and, when the source is known, the line. The same shapes

@@ -1,4 +1,4 @@
--- The process, for the stdlib's own rooms: arguments, environment, signals. Scripts have no use for it.
+-- The process, for the stdlib's own modules: arguments, environment, signals. Scripts have no use for it.
 local signal = require "base.signal"
 local sys = require "core.sys"
 

@@ -1,4 +1,4 @@
--- What is answered about a name or number that is none of ours: what was asked for, and what there is instead.
+-- The error for an unknown app, environment or run: what was asked for, and the known ones.
 local closest = require("base.suggest").closest
 local errors = require "errors"
 

@@ -1,4 +1,4 @@
--- Verification: a release proves itself by checks, in order, each within its time.
+-- Runs the checks of a release, in order, each within its time.
 --
 -- A probe is one HTTP request, a command one run of a program; both are tried again until they succeed or their time
 -- is over. An attempt gets no more time than is left, so a hanging release costs its time and not more. A job of a

@@ -1,4 +1,4 @@
--- How a cluster is reached and who we are there: what every request needs beside its path.
+-- Address and credentials of a cluster: what every request needs beside its path.
 --
 -- In a pod: the environment and the service account's files, whose token the kubelet replaces; it is read again
 -- every minute and after a 401, and the old one serves on when the file cannot be read (client-go's

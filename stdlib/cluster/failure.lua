@@ -1,4 +1,4 @@
--- Refusals of the API server as errors: what a Status object says, in words that name what to do about it.
+-- Status objects of the API server as errors that name what to do about them.
 local api, errors, json, text = require "base.api", require "errors", require "json", require "base.text"
 local kinds = require "cluster.kinds"
 

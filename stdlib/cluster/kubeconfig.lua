@@ -1,4 +1,4 @@
--- Kubeconfig files: which cluster, as whom, in which namespace. Reads and merges; proves nothing to anybody.
+-- Kubeconfig files: which cluster, user and namespace. Reads and merges only.
 --
 -- Rules: client-go's tools/clientcmd. Several files (KUBECONFIG=a:b) merge by name, the first that says something
 -- wins; relative paths start at the folder of the file that they stand in. What we cannot honour (auth-provider,

@@ -1,4 +1,4 @@
--- What builds images: the keys of `builder`, with those of each kind of builders.
+-- The keys of `builder`, with those of each kind of builders.
 local extensions = require "extensions"
 local names = require "config.names"
 local s = require "base.schema"

@@ -1,4 +1,4 @@
--- How a release proves itself: the keys of a check. Each kind of checks has a key of its own name, and further ones.
+-- The keys of a check. Each kind of checks has a key of its own name, and further ones.
 local extensions = require "extensions"
 local names = require "config.names"
 local s = require "base.schema"

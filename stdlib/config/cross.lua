@@ -1,5 +1,5 @@
--- What no single key of a configuration shows: names that must exist elsewhere, things that only one may
--- have, and the values that one key inherits from another.
+-- Rules over several keys of a configuration: names that must exist elsewhere, values that must be unique, and values
+-- that one key inherits from another.
 
 local extensions = require "extensions"
 local names = require "config.names"

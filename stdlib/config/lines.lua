@@ -1,4 +1,4 @@
--- Where in the source each key of a configuration stands.
+-- The line in the source of each key of a configuration.
 --
 -- A configuration is run, not parsed, so its values know no lines. This scanner reads the same text once
 -- more, looks only for table constructors and for what is assigned to which name, and gives the line of a

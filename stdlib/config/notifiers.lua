@@ -1,4 +1,4 @@
--- Who is told of releases: the keys of each kind of notifiers that is not an extension's.
+-- The keys of each built-in kind of notifiers.
 local s = require "base.schema"
 local secret = require "config.secret"
 local shapes = require "config.shapes"

@@ -1,4 +1,4 @@
--- Shapes that several rooms of the configuration share: texts, files, addresses, commands, environments.
+-- Shapes that several parts of the configuration share: texts, files, addresses, commands, environments.
 local names = require "config.names"
 local s = require "base.schema"
 local secret = require "config.secret"

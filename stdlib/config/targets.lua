@@ -1,4 +1,4 @@
--- Where a release runs: the keys of each kind of targets that is not an extension's.
+-- The keys of each built-in kind of targets.
 local names = require "config.names"
 local s = require "base.schema"
 local shapes = require "config.shapes"

@@ -1,7 +1,7 @@
 -- Accepting: a judgement goes into the journal. The last of the three parts of a decision, and the only one that
--- writes: a change becomes a run, and what is new of what was decided is recorded. Nobody is told here.
+-- writes: a change becomes a run, and what is new of what was decided is recorded. It reports nothing.
 --
--- An answer that changes nothing writes nothing: what was said before is kept in memory and compared.
+-- An answer that changes nothing writes nothing: the previous decisions are kept in memory and compared.
 local time = require "time"
 
 local M = {}

@@ -1,4 +1,4 @@
--- Asking: what a policy says of a place now. The first of the three parts of a decision; it changes nothing.
+-- Asking: calls a policy's `watch` for a place. The first of the three parts of a decision; it changes nothing.
 local errors, log, policy, refusals = require "errors", require "log", require "policy.load", require "engine.refusals"
 
 local M = {}

@@ -1,7 +1,7 @@
 -- One attempt at a run: from its recorded beginning to its recorded end, or to where the host parks it.
 --
--- It finishes with the policy text and the edition of the words that the run started with. Each attempt is counted
--- before it is made; the fourth is not made: what crashed the host three times is quarantined.
+-- A run keeps the policy text and the edition that it started with. Each attempt is counted before it begins; a run
+-- that crashed the host three times is quarantined.
 local errors, log, policy = require "errors", require "log", require "policy.load"
 local run_words, runlog, steps = require "policy.run", require "engine.runlog", require "policy.steps"
 local task, time = require "task", require "time"

@@ -1,5 +1,5 @@
--- What a watch may return as a change: plain data that the journal can keep, of bounded size. What comes out is a
--- copy, as a run will find it: nothing in it belongs to the policy any more.
+-- Validates what a watch returned as a change: plain data of bounded size, copied as the run will read it from the
+-- journal.
 local errors, json = require "errors", require "json"
 
 local M = {}

@@ -1,4 +1,4 @@
--- One decision: a policy is asked at a place, its answer judged and accepted, and people hear what is new of it.
+-- One decision: a policy is asked at a place, its answer judged and accepted, and what is new is reported.
 --
 -- ask: policy -> answer (ask.lua); judge: answer and memory -> judgement (judge.lua); accept: judgement -> journal
 -- (accept.lua). The first two change nothing.

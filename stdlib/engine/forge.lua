@@ -1,4 +1,4 @@
--- Hearing from forges that a repository has news: the next poll of its app comes at once.
+-- Events of forges (GitHub) make the next poll of an app come at once.
 local errors, log, task = require "errors", require "log", require "task"
 
 local M = {}

@@ -1,4 +1,4 @@
--- Images of older releases go when a run has ended: the only time when there is one more of them.
+-- Removes images of older releases after each run, since only a run adds one.
 local errors, task, time = require "errors", require "task", require "time"
 
 local M = {}

@@ -162,7 +162,7 @@ function M.open(options)
     on_lost = function(why) self:lose(why) end,
   }
   self.health_checks = health.new {
-    ended = self.ended, look_again = function(at) self:ask_rollback_again(at) end,
+    ended = self.ended, observe_again = function(at) self:ask_rollback_again(at) end,
   }
   self.reporter = reporter.new(self.world)
   self.new_place = place.maker {

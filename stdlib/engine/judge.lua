@@ -1,5 +1,5 @@
--- Judging: what an answer means, given what the journal remembers. The second of the three parts of a decision;
--- memory() only reads, and judge() only thinks.
+-- Judging: compares an answer with what the journal remembers. The second of the three parts of a decision; memory()
+-- only reads, judge() is pure.
 local refusals, time = require "engine.refusals", require "time"
 
 local M = {}

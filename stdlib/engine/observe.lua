@@ -1,5 +1,5 @@
--- Observing: what an app's source looks like now, for the policies that are asked next. First sight and new tags are
--- remembered, a piece at a time: however many there are, others get their turns.
+-- Observing: the snapshot of an app's source for the policies that are asked next. First sight and new tags are written
+-- to the journal in pieces, so that other tasks get their turns.
 local errors, parted, time = require "errors", require "base.parted", require "time"
 local short = require("base.text").short
 

@@ -1,5 +1,5 @@
--- Outages: sources that cannot be read and policies that fail at each poll. When one has lasted for some minutes people
--- hear of it once, and once that it is over; all that is due at a moment is one message for each channel.
+-- Outages: sources that cannot be read and policies that fail at each poll. An outage of some minutes is
+-- notified once, and once more when it is over; what is due at the same time is one message for each channel.
 local errors, log, time = require "errors", require "log", require "time"
 
 local M = {}

@@ -1,4 +1,5 @@
--- Polling: who is due, what the source of an app looks like, and a decision for each of its policies (decide.lua).
+-- Polling: finds the apps that are due, observes each one's source (observe.lua), and makes a decision for each of its
+-- policies (decide.lua).
 local decide, errors, late_rollout = require "engine.decide", require "errors", require "engine.late_rollout"
 local observe, outages, task, time = require "engine.observe", require "engine.outages", require "task", require "time"
 

@@ -1,4 +1,4 @@
--- The log of one run: a file of JSON lines in the state folder, written behind the run's back and bounded.
+-- The log of one run: a file of JSON lines in the state folder, written asynchronously, of bounded size.
 local fs, json, log, task, time = require "fs", require "json", require "log", require "task", require "time"
 
 local M = {}

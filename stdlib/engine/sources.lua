@@ -1,7 +1,7 @@
--- Sources of apps: those that are found while the host runs, beside the ones that the configuration names.
+-- Discovery of apps while the host runs, beside those of the configuration.
 --
--- A source is a module that opens with its part of the configuration and is looked at again and again. What it finds
--- takes the place of what it found before; an app that is gone loses its place, not its history.
+-- A source is a module that opens with its part of the configuration and is observed periodically. Each observation
+-- replaces the one before; an app that is gone loses its place, not its history.
 local extensions = require "extensions"
 local errors, task, time = require "errors", require "task", require "time"
 

@@ -1,5 +1,5 @@
--- Suspended policies. A slice of Lua that nothing can interrupt ends the host (host/asked.h), and so does a crash below
--- one; what was asked then is found in a file by the next host. What has ended three of them is not asked again.
+-- Suspended policies. A slice of Lua that cannot be interrupted ends the host, and so does a crash below one; the next
+-- host finds in the crash note (host/asked.h) what was asked. A policy that ended three hosts is not asked again.
 local errors, fs, task, time = require "errors", require "fs", require "task", require "time"
 
 ---@class (partial) EngineState

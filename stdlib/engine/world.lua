@@ -1,5 +1,5 @@
--- The world: everything outside that a host works on. It is opened here and nowhere else; whoever needs some of it is
--- given the world when made. The real openers are below; tests give simulated ones.
+-- The world: everything outside of the host (repositories, registries, clusters, engines, forges), opened only here.
+-- Who needs it is given the world when made; tests give a simulated one.
 local M = {}
 
 ---How each part of the world is opened. An opener gets the world, too: for the configuration, and for other parts.

@@ -1,4 +1,4 @@
--- What Moontide has of each kind: targets and whatever else an extension may add.
+-- The registry of kinds: targets, builders, sources, checks, notifiers and what else an extension may add.
 --
 -- Those of the program are the folders here, stdlib/extensions/NAME/init.lua; those of its users are the files of the
 -- folder that `extensions` in the configuration names. All of them are read once: a process has one set of extensions.

@@ -1,4 +1,4 @@
--- Images: one for each commit, built once, found again ever after by its `sha-<commit>` tag.
+-- Images: one for each commit, built once and found in the registry by its `sha-<commit>` tag.
 local errors, fs, log, task, time = require "errors", require "fs", require "log", require "task", require "time"
 local extensions = require "extensions"
 local choice, ignore = require "images.builder.choice", require "images.builder.ignore"

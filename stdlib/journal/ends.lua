@@ -1,7 +1,7 @@
--- How hosts ended: what the loop was busy with when one went down with it. Methods of the journal.
+-- Crash notes: what the loop was doing when a host went down with it. Methods of the journal.
 --
--- Whatever was asked three times with the same text is suspended: nobody is asked it any more until the text changes or
--- a person says so. Runs are not here; they count their own attempts.
+-- A policy that ended three hosts with the same text is suspended until its text changes or an operator resumes it.
+-- Runs count their own attempts.
 local time = require "time"
 
 ---@class (partial) Journal

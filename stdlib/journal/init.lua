@@ -1,4 +1,4 @@
--- The journal: everything that was decided, intended and done, in one SQLite file.
+-- The journal: decisions, changes, runs, steps and releases, in one SQLite file.
 --
 -- The rule: an intent is on disk (synced) before its effect begins; an outcome is written when the effect has ended.
 -- Outcomes ride on the next sync: after a power cut the last one may be missing, and its effect, being idempotent,

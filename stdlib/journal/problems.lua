@@ -1,4 +1,4 @@
--- What is not as it should be at a place, although nothing is under way there: for status and why.
+-- Problems of a place without a run under way, for `status` and `why`.
 local settings = require "targets.settings"
 
 local M = {}

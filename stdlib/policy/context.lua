@@ -1,4 +1,4 @@
--- Who is asking: which watch or run the current task belongs to.
+-- Which watch or run the current task belongs to.
 --
 -- Policies of many places share the modules that they require, so the modules look here, by task, for the journal
 -- that their calls belong to.

@@ -1,4 +1,4 @@
--- Policies: how a script becomes one, and the world it lives in.
+-- Loading policies: from a script to a policy, and the environment that it runs in.
 --
 -- The environment is built from nothing: no io, os, debug, load, coroutine or collectgarbage; pairs iterates in a
 -- fixed order; the clock and random numbers come from the journal inside a run. Every public module is there, with

@@ -22,7 +22,7 @@ Place.__index = Place
 ---@class PlaceParts
 ---@field journal Journal
 ---@field world World
----@field health HealthLooks
+---@field health HealthChecks
 ---@field suspensions table<string, Suspension>
 ---@field state string The state folder.
 ---@field poll_soon fun(app: string) Makes the next poll of an app come at once.

@@ -1,4 +1,4 @@
--- Telling people: by Slack-compatible incoming webhooks, any service that takes JSON by POST, and what extensions add.
+-- Notifiers: Slack-compatible incoming webhooks, any service that takes JSON by POST, and what extensions add.
 --
 -- What people are told quotes commits, branch names and programs: secrets are taken out, Slack's control characters
 -- are escaped, and nothing can call a whole channel. A message may come twice when an answer was lost.

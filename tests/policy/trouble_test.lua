@@ -523,7 +523,7 @@ test("a look that finds something unwell is soon followed by the next, whatever 
   ok(s.host:poll())
   local said = {}
   for _, d in ipairs(s.host:why("web", "staging").decisions) do said[#said + 1] = d.reason end
-  check.has(table.concat(said, "\n"), "in 1 of 3 looks")
+  check.has(table.concat(said, "\n"), "in 1 of 3 observations")
   check.eventually(function() return states(s)[1] == "rollback done" end, 30, "it is taken back without another poll")
 end)
 

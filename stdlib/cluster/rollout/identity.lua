@@ -1,4 +1,4 @@
--- Who this host is to others that work on the same cluster: the id of its state folder.
+-- The id of this host's state folder, by which hosts of one cluster know each other.
 --
 -- Hosts that share a state folder are one: they number their releases together. The id is made once, at random.
 local errors, fs, hash, sys = require "errors", require "fs", require "hash", require "base.sys"

@@ -1,4 +1,4 @@
--- What keeps pods from running, in their own words. Pure: pods in, reasons out.
+-- Why pods do not run, as their status says. Pure: pods in, reasons out.
 local rollout, text = require "cluster.rollout", require "base.text"
 local dig = rollout.dig
 

@@ -1,7 +1,6 @@
--- Which builder `auto` means: chosen once, said, and kept in the state folder.
+-- Which builder `auto` means: chosen once, logged, and kept in the state folder.
 --
--- An engine that is down for a while is no reason to build with another one: its images would come from another cache
--- and another storage, and its errors would name programs that nobody here knows of.
+-- An engine that is down for a while is no reason to switch to another one, which has another cache and storage.
 local errors, fs, log = require "errors", require "fs", require "log"
 
 local extensions = require "extensions"

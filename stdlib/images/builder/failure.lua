@@ -1,7 +1,7 @@
--- Why a build or a push failed, by what its program says of it.
+-- Why a build or a push failed, by the output of its program.
 --
--- A command of the Dockerfile that ends badly is the commit's own failure. What the program could not get from the
--- network, and a base image that cannot be pulled, are none of the commit: they may pass.
+-- A command of the Dockerfile that fails is the commit's own failure. The network, and a base image that cannot be
+-- pulled, are transient errors.
 local errors, network = require "errors", require "base.network"
 
 local M = {}

@@ -1,4 +1,4 @@
--- Who we are to a registry: what its challenges ask for, Basic credentials, and tokens with their scopes.
+-- Authentication to a registry: challenges, Basic credentials, and tokens with their scopes.
 --
 -- Tokens are kept for the process by (realm, service, scopes, user and password) until four fifths of their life are
 -- over. With the password: credentials come from workloads, too, and a name alone must not open what it opened for

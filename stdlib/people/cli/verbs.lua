@@ -1,4 +1,4 @@
--- Orders of people to the running host, one verb each: what it takes, and what is told of what became of it.
+-- Operators' orders to the running host, one verb each: its arguments, and what it prints of the outcome.
 local show = require "people.cli.show"
 local time = require "time"
 

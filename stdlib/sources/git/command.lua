@@ -1,6 +1,6 @@
--- The git program as a child that trusts nobody.
+-- The git program as a child process, hardened against hostile repositories.
 --
--- Every call gets the same walls: no system, global or environment configuration, no hooks,
+-- Every call gets the same restrictions: no system, global or environment configuration, no hooks,
 -- no attributes or filters from elsewhere, no prompts, no pager, no replace references, only the transports
 -- that the caller names, literal path specifications, and an environment built from nothing. Text from
 -- outside is handed over only as a full object id, as `refs/...`, as a checked address after `--`, or on

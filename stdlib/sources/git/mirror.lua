@@ -1,4 +1,4 @@
--- A bare mirror of one repository: holds whole histories of the commits that somebody asked for.
+-- A bare mirror of one repository: holds the whole histories of the commits that were asked for.
 --
 -- The mirror is a cache: it can be deleted at any time and is rebuilt when it is broken. Over HTTP the pack
 -- comes through this process (sources/git/smart.lua) into `git index-pack`, so that credentials are never in an

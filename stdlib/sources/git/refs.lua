@@ -1,4 +1,4 @@
--- References as a server tells them: names, advertisements, ls-refs answers, and when an answer is not news.
+-- References as a server lists them: names, advertisements, ls-refs answers, and when an answer equals the last one.
 --
 -- Pure text work. Everything here comes from the other side and is hostile: every name is checked, every
 -- count and length has a limit, and an answer without its final flush is a failure, never "no refs"

@@ -1,4 +1,4 @@
--- Addresses of git repositories: which are accepted, and what they say.
+-- Addresses of git repositories: which are accepted, and their parts.
 --
 -- Only http, https, ssh (also in the scp form) and file. Everything that git would hand to a helper program
 -- of another name (`ext::`, `foo://`) is refused, and so is every address that could be read as an option or

@@ -1,4 +1,4 @@
--- Commits made whole: what a commit only refers to, LFS files and submodules, put in its place.
+-- Expands a commit: LFS files and submodules, which it only refers to, are put in their places.
 --
 -- The result is another commit in the same mirror, the same one for the same commit always, so that whoever archives,
 -- checks out or reads it need not know. Everything that is named in a commit is hostile: a submodule may come from the

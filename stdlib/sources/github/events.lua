@@ -1,4 +1,4 @@
--- The events of one GitHub repository: what tells us to look now, and who did it.
+-- The events of one GitHub repository: they trigger a poll, and say who pushed.
 --
 -- Never the truth: events arrive 30 seconds to 6 hours late, more than three tags pushed at once make none,
 -- and a moved tag has no event (GitHub's Events API pages). References are the truth; this saves waiting and
