@@ -448,7 +448,7 @@
 ---@field leader LeaderConfig? absent: this host is alone
 ---@field scripts string? folder of policies; absent: the built-in ones
 ---@field listen {address: string, port: integer}? absent: no listener
----@field api {token: Secret, hosts: string[]}? absent: the door for scripts is closed
+---@field api {token: Secret, hosts: string[]}? absent: the API for scripts is closed
 ---@field hosts string[] names by which listen is reached
 ---@field registries table<string, RegistryConfig>
 ---@field credentials table<string, CredentialConfig>

@@ -1,7 +1,7 @@
 -- The configuration: read, checked as a whole, normalised.
 --
 -- A file in Lua, JSON or YAML. Every fault is found in one go, each with file, line and a way out. A Lua
--- file runs in an environment without any door to the outside, with limits on time and memory.
+-- file runs in an environment without access to files, network or processes, with limits on time and memory.
 
 local cross = require "config.cross"
 local extensions = require "extensions"

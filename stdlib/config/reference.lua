@@ -202,7 +202,7 @@ local leader = s.record({
     min = 0.5, max = 3600 } },
   { "retry", s.duration { doc = "Time between two attempts.", default = "2s", min = 0.1, max = 600 } },
 }, {
-  doc = "Several hosts, of which one acts and the others stand by: whoever holds a Lease of the cluster. Left out: "
+  doc = "Several hosts, of which the one that holds a Lease of the cluster acts, and the others stand by. Left out: "
     .. "this host is alone.",
   verify = function(value, at)
     if not (value.duration and value.renew and value.retry) then return value end
@@ -247,11 +247,11 @@ local function new_config()
     }) },
     { "api", s.record({
       { "token", secret.shape {
-        doc = "Whoever has it may order and look: POST /apply, GET /jobs and the like.", required = true } },
+        doc = "Gives the right to order runs and to read: POST /apply, GET /jobs and the like.", required = true } },
       { "hosts", s.list(s.text { plural = "host names", verify = with(names.host) }, {
         doc = "Names under which clients may reach it, beside addresses and localhost.",
         default = {} }) },
-    }, { doc = "The door on `listen` for scripts and pipelines. Left out: closed." }) },
+    }, { doc = "The API on `listen` for scripts and pipelines. Left out: closed." }) },
     { "hosts", s.list(s.text { what = "a host", verify = with(names.host), plural = "hosts" },
       { doc = "Names by which people and probes reach `listen`, beside addresses and localhost.", default = {} }) },
     { "registries", s.map(host_key, registry, { doc = "How to log in to image registries.", default = {},

@@ -1,4 +1,4 @@
--- What people ask of the engine: hold, unhold, roll back, release. Each becomes a row of the journal first.
+-- Operators' actions on a place: hold, unhold, roll back, release. Each becomes a row of the journal first.
 local errors, time, unknown = require "errors", require "time", require "base.unknown"
 local place, text = require "policy.place", require "base.text"
 local view = require "journal.view"

@@ -1,10 +1,11 @@
--- What the targets say now, for whoever asks how things are: all of them, so many at once, each for a moment only and
--- not again for some seconds. Whom the time does not suffice for is named, and comes first the next time.
+-- Observing targets for `status`: what runs at each place now. Many are asked at once, each with a short timeout, and
+-- an answer is reused for some seconds. Those that the time did not suffice for are listed, and asked first the next
+-- time.
 local errors, task, time = require "errors", require "task", require "time"
 
 local M = {}
 
-local FRESH <const>, PATIENCE <const> = 5, 3 -- seconds
+local FRESH <const>, TIMEOUT <const> = 5, 3 -- seconds
 local AT_ONCE <const> = 32
 
 M.ALL_WITHIN = 10 -- seconds for one look at all targets
@@ -47,11 +48,11 @@ local function due(engine)
 end
 
 local function look_at(engine, item)
-  local done, found, err = pcall(task.deadline, PATIENCE, ask, engine, engine:place(item.app, item.environment))
+  local done, found, err = pcall(task.deadline, TIMEOUT, ask, engine, engine:place(item.app, item.environment))
   if not done then found, err = nil, errors.wrap(found) end
   if errors.is(err, "cancelled") then error(err, 0) end
   if errors.is(err, "deadline") then
-    err = errors.new("timeout", ("it does not answer within %d s"):format(PATIENCE), { op = "target.current" })
+    err = errors.new("timeout", ("it does not answer within %d s"):format(TIMEOUT), { op = "target.current" })
   end
   item.targets[item.environment] = { at = time.now(), running = found, err = err }
 end

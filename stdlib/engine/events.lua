@@ -1,4 +1,4 @@
--- What happened lately, numbered: for those who ask from outside. In memory only; the journal keeps what must stay.
+-- The latest events, numbered, for the control API. In memory only; what must last is in the journal.
 local task, time = require "task", require "time"
 
 local M = {}

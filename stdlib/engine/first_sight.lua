@@ -1,8 +1,7 @@
--- First sight of a place: what runs there is taken as it is, by what the target and the registry show of it.
+-- First sight of a place: a host without a journal of it adopts what runs, as the target and the registry show it.
 --
--- A host with an empty state may be the successor of another one, whose state is lost or elsewhere. What that one put
--- out is known by what it wrote beside it; versions newer than that are news, although their tags were there before
--- this host was.
+-- An earlier host may have released there, whose state is lost. Its annotations tell which version that was; newer
+-- versions are then changes, although their tags are older than this journal.
 local errors, semver = require "errors", require "semver"
 
 local M = {}

@@ -57,10 +57,10 @@ end
 -- The next observation does not wait for the next poll.
 local function again(self, at)
   local key = at.app .. "/" .. at.environment
-  if self.looking[key] then return end
-  self.looking[key] = true
-  task.start({ name = "look " .. key, detached = true }, function()
-    local _ <close> = task.defer(function() self.looking[key] = nil end)
+  if self.waiting[key] then return end
+  self.waiting[key] = true
+  task.start({ name = "observe " .. key, detached = true }, function()
+    local _ <close> = task.defer(function() self.waiting[key] = nil end)
     self.ended:wait(self.every)
     self.waiting[key] = nil
     self.observe_again(at)

@@ -1,10 +1,10 @@
--- What somebody else rolled out late: a release was given up for a time because keel had not acted, and then it did.
+-- A rollout by another program (keel) that came late: after the run had stopped waiting for it.
 local targets, time = require "targets", require "time"
 
 local M = {}
 
----Looks, at a place whose target somebody else rolls out, whether what was waited for runs now. A run that waits to be
----tried again goes on at once and proves it; without one, what runs is taken for released.
+---Finds out whether the release that a run stopped waiting for runs now. A queued retry then starts at once and checks
+---it; without one, the release becomes the live one.
 ---@async
 ---@param engine table
 ---@param place Place

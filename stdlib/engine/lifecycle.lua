@@ -1,4 +1,4 @@
--- The engine at work: it goes on with what was interrupted, polls and runs until it is told to stop, then parks.
+-- The life of the engine: recover interrupted runs, poll and run until told to stop, park what is under way.
 local errors, fs, poller, sys, task, time = require "errors", require "fs", require "engine.poller", require "base.sys",
   require "task", require "time"
 local forge, images, outages, sources = require "engine.forge", require "engine.images", require "engine.outages",

@@ -1,5 +1,4 @@
--- What scripts and people order of a whole environment: that it is as it should be, or that it is no more. Each
--- becomes a run like any other.
+-- Orders for a whole environment: apply (bring it to its desired state), destroy, retry. Each becomes a run.
 local errors, time = require "errors", require "time"
 local actions, ask, judge = require "engine.actions", require "engine.ask", require "engine.judge"
 local targets, view = require "targets", require "journal.view"

@@ -1,4 +1,4 @@
--- What the engine answers when somebody asks how it is: health, status, history, why, logs and metrics.
+-- Reading queries to the engine: health, status, history, why, logs and metrics. Methods of the engine.
 local current, sys, view = require "engine.current", require "base.sys", require "journal.view"
 
 ---@class (partial) EngineState

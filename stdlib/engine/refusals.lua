@@ -1,7 +1,7 @@
--- What a policy turns down while it is asked: one decision a subject, and at most so many subjects.
+-- What a policy refuses while it is asked (place:refuse): one decision for each subject, and a bounded number of them.
 --
--- A policy may name every tag of a repository, or the same one twice, with other words each time. What is kept of it is
--- bounded here, before anything is compared, written or told; what is left out is counted.
+-- A policy may refuse every tag of a repository, or one tag twice with different reasons. The list is bounded here,
+-- before it is compared, written or reported; what is left out is counted.
 local log = require "log"
 
 ---@class Refusals

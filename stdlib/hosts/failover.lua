@@ -1,10 +1,10 @@
--- `moontide run` with `leader`: stands by, acts while it holds the Lease, stands by again.
+-- `moontide run` with `leader`: a standby until it gets the Lease, then the acting host, then a standby again.
 --
--- A standby has nothing of the state folder open but its own door. When it wins it opens the state, finishes what the
--- host before it had begun, and polls. When it could not renew in time it stops acting at once: no further effects,
--- runs parked, children ended, state closed, all before the Lease runs out for the others; a timer of the kernel ends
--- the process if that does not succeed (sys.deadman). It then stands by in the same process: a host that ended instead
--- would be started again ever later by whoever supervises it, and be missing when the API server comes back.
+-- A standby has nothing of the state folder open but its own control socket. When it gets the Lease it opens the state,
+-- finishes what the previous host had begun, and polls. When it could not renew in time it stops acting at once: no
+-- further effects, runs parked, children ended, state closed, all before the Lease expires; a timer of the kernel ends
+-- the process if that does not succeed (sys.deadman). The process itself goes on as a standby: a supervisor would
+-- restart it with growing backoff, and it would be missing when the API server comes back.
 local errors, proc, sys, task = require "errors", require "proc", require "base.sys", require "task"
 local time = require "time"
 local control, leader, handover, standby = require "people.control", require "hosts.leader", require "hosts.handover",
@@ -205,7 +205,7 @@ local function turn(self)
   if not settled(engine) then return err, true end
   sys.deadman()
   if e.leading then e:release(RELEASE) end
-  if e.store.annotations then e.store.annotations[handover.KEY] = nil end -- at our next turn it would be an old story
+  if e.store.annotations then e.store.annotations[handover.KEY] = nil end -- it would be stale at our next turn
   return err
 end
 
@@ -257,7 +257,7 @@ function M.run(options)
         local lost = self.lost ~= nil or problem.op == "leader"
         self:note(lost and "does not lead any more, and stands by: " .. tostring(problem)
           or "could not act and gives the lead back: " .. tostring(problem), "error")
-        if not lost then -- another host may have better luck, before this one tries again
+        if not lost then -- another host may succeed before this one tries again
           self.standby.trouble = "the state could not be opened: " .. problem.message
           self.changed:wait(self.election.duration)
         end

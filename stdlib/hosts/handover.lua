@@ -1,5 +1,5 @@
--- What a host hands to its successor in the Lease itself, for when they do not share a state folder: who holds what,
--- and which releases proved bad. Without it a hold would be gone, and a bad release out again, because a host died.
+-- What a host hands over to its successor in an annotation of the Lease, since they may not share a state folder: the
+-- holds, and which releases are bad. Without it a failover would lift holds and roll bad releases out again.
 local json, rollout_identity = require "json", require "cluster.rollout.identity"
 
 local M = {}
@@ -44,7 +44,7 @@ local function entries(list, place_of)
   return out
 end
 
--- Holds as the data has them: also without those that this state remembers from an earlier turn of its own.
+-- The holds of the Lease replace those of this journal, which may be stale from an earlier generation.
 local function take_holds(journal, list)
   local wanted, taken = {}, 0
   for _, hold in ipairs(list) do wanted[hold.app .. "/" .. hold.environment] = true end

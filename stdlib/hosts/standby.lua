@@ -1,4 +1,4 @@
--- A standby, as the two doors show it: alive, ready to take over, and of no use for orders.
+-- A standby, as the control servers show it: alive, ready to take over, and refusing orders.
 --
 -- It has nothing open of the state folder, which may be the acting host's; what it knows is who acts.
 local errors, sys, task, time = require "errors", require "base.sys", require "task", require "time"
@@ -22,7 +22,7 @@ function M.new(config, election)
   return setmetatable({ config = config, election = election, started_at = time.now(), stopping = false }, Standby)
 end
 
--- Who acts, in words for everybody: a load balancer or a stranger may ask. Errors of the API server name servers and
+-- Who acts, without details: this is public. Errors of the API server name servers and
 -- accounts; they are for the operator's status.
 local function words(self)
   local holder = self.election:holder()

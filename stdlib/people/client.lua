@@ -17,7 +17,7 @@ Client.__index = Client
 
 --- Makes a client for the host of a state folder. Nothing is connected yet.
 ---@param state string
----@param socket? string Where its door is; in the state folder unless told.
+---@param socket? string Its control socket; the default is in the state folder.
 ---@return Client
 function M.open(state, socket)
   return setmetatable({ state = state, socket = socket or require("people.control").socket(state) }, Client)

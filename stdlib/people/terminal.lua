@@ -1,7 +1,7 @@
 -- The terminal: colours, tables, times in words, and progress lines that vanish where nobody watches.
 --
 -- Everything printed goes through an Output, which knows whether a person or a pipe reads it. Text that
--- came from outside (branch names, commit messages, errors) is made printable here, at the last door: an
+-- came from outside (branch names, commit messages, errors) is made printable here: an
 -- escape sequence in a tag must not move anybody's cursor.
 
 local inspect = require "base.inspect"

@@ -1,15 +1,15 @@
--- What the registry says, asked once for all workloads of a repository.
+-- Observations of registries, shared by all workloads of a repository: a thousand workloads of ten repositories make
+-- ten requests an interval.
 --
--- A thousand workloads of ten repositories ask ten times in an interval. Who asks says how old an answer may be;
--- whoever gets a new one that differs wakes the others, so that they need not wait for their turn. Only those share an
--- answer who come with the same credentials: what one namespace may see is not for another, nor is its refusal.
+-- The caller says how old an observation may be. One that differs wakes the other apps that use it. It is shared only
+-- among the same credentials: what one namespace may read, or is refused, does not hold for another.
 local candidates, errors = require "extensions.keel.candidates", require "errors"
 local secrets, task, time = require "extensions.keel.secrets", require "task", require "time"
 
 local M = {}
 
 local SHARED <const> = 0.9   -- of an interval: who comes later in the same one takes what is there
-local DOUBTS <const> = 3     -- how often a much shorter list must come before it is news
+local SHRUNKEN <const> = 3   -- how often a much shorter list must come before it is accepted
 local MOST_IMAGES <const> = 1000 -- whose platforms are remembered
 local ENOUGH <const> = 4     -- tags from which on a list can be much shorter
 
@@ -135,12 +135,12 @@ function M.tags(place, name, since, workload)
     local tags, err = registry:tags()
     if not tags then return nil, err end
     local before = answer.last
-    if before and #before >= ENOUGH and #tags < #before / 2 and (answer.doubts or 0) < DOUBTS then
-      answer.doubts = (answer.doubts or 0) + 1
+    if before and #before >= ENOUGH and #tags < #before / 2 and (answer.shrunken or 0) < SHRUNKEN then
+      answer.shrunken = (answer.shrunken or 0) + 1
       local words = ("the registry lists %d tags of %s where it had %d: not believed yet"):format(#tags, name, #before)
       return errors.fail("mismatch", words, { op = "registry.tags", target = name })
     end
-    answer.doubts = nil
+    answer.shrunken = nil
     return tags
   end, same_list)
 end

@@ -1,4 +1,4 @@
--- Build contexts for builders in a cluster: files that the TCP door hands out to whoever knows their name.
+-- Build contexts for builders in a cluster: files that the TCP server hands out by names that cannot be guessed.
 --
 -- A name is 256 random bits, good for one build and for as long as that lasts. Nothing lists them.
 local fs, hash = require "fs", require "hash"
@@ -8,7 +8,7 @@ local M = {}
 local PIECE <const> = 1 << 20
 local offered = {} ---@type table<string, string>
 
----Makes a name that nobody can guess.
+---Makes a name that cannot be guessed.
 ---@return string
 function M.name() return hash.hex(hash.random(32)) end
 
@@ -17,7 +17,7 @@ function M.name() return hash.hex(hash.random(32)) end
 ---@return boolean
 function M.is_name(text) return type(text) == "string" and text:find("^" .. ("%x"):rep(64) .. "$") ~= nil end
 
----Where a file of that name is, for whoever can reach the address.
+---The URL of a file of that name.
 ---@param base string "http://10.0.0.7:8420"
 ---@param name string
 ---@return string

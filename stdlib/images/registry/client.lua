@@ -128,9 +128,9 @@ function Client:call(method, path, call)
   call.method, call.path = method, path
   local answer, err = server:send(call)
   if not answer or answer.status ~= 401 or not (used.auth and used.auth.user) then return answer, err end
-  -- A 401 in spite of a password: whether it is the password that is wrong, or whether this is just not for us to see.
-  local door = server:send { path = "/v2/", options = used }
-  if not door or door.status ~= 401 then return answer end
+  -- A 401 in spite of a password: either the password is wrong, or this user may not see this repository.
+  local ping = server:send { path = "/v2/", options = used }
+  if not ping or ping.status ~= 401 then return answer end
   return errors.fail("unauthorized", "the registry refuses the user and the password that the configuration has for "
     .. self.host, { op = "registry", target = self.name })
 end

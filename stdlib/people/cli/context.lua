@@ -124,7 +124,7 @@ end
 ---@async
 ---@return string state
 ---@return Config? config when it has no faults
----@return string? socket of the host's door; nil: where it is by itself
+---@return string? the host's control socket; nil: the default path
 function Context:state_dir()
   local fine, _, partial = self:load_config()
   local found = fine or partial

@@ -1,4 +1,4 @@
--- moontide run: the host. Opens the engine and the control doors, obeys signals, shows events.
+-- moontide run: the host. Opens the engine and the control servers, obeys signals, shows events.
 local sys = require "base.sys"
 local task = require "task"
 

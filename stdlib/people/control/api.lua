@@ -1,9 +1,9 @@
 -- The API for scripts and pipelines, on the TCP port: POST /apply, /destroy, /retry and /jobs/RUN/cancel, GET /jobs and
 -- /events.
 --
--- Whoever has the token may ask for the runs that an operator may ask for, and see what became of them. Without a
--- token in the configuration there is no API. serve refuses requests to foreign host names and from pages of other
--- origins before.
+-- The token gives the right to order runs as an operator does, and to see their outcomes. Without a token in the
+-- configuration there is no API. Requests to foreign host names and from pages of other origins are refused before, by
+-- serve.
 local errors, json, log, time = require "errors", require "json", require "log", require "time"
 local reply, token = require "people.control.reply", require "people.control.token"
 local wire = require "people.control.wire"

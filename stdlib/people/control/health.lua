@@ -1,4 +1,4 @@
--- What anybody may ask on the TCP port: health for probes and load balancers, metrics, contexts of builds.
+-- Routes of the TCP port that need no token: health for probes and load balancers, metrics, contexts of builds.
 local contexts, metrics = require "images.builder.contexts", require "people.control.metrics"
 local reply = require "people.control.reply"
 

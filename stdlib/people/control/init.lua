@@ -1,8 +1,8 @@
 -- The host's two servers: the control API on a unix socket in its state folder, and a TCP port for health, metrics and
 -- the API.
 --
--- Whoever may open the socket is the operator: it lies in a folder of mode 0700 and has mode 0600 itself.
--- What needs no token on the TCP port tells nothing that matters; who has the token may order (api.lua).
+-- Access to the socket is operator access: it is in a folder of mode 0700 and has mode 0600 itself. On the TCP port
+-- only health and metrics need no token; the token gives the right to order runs (api.lua).
 local errors, json, serve = require "errors", require "json", require "serve"
 local router = require "base.router"
 local api, approvals = require "people.control.api", require "people.control.approvals"
@@ -54,7 +54,7 @@ end
 
 -- ---- the TCP port ----
 
--- Each route with its gate: who may not come in is told so before a body of theirs is read.
+-- Each route with its gate, which refuses a request without permission before its body is read.
 local function gated(gate, routes)
   local out = {}
   for route, handler in pairs(routes) do out[route] = { gate = gate, handler = handler } end
@@ -130,7 +130,7 @@ local function open_public(self, config)
   return true
 end
 
----From now on this one answers; the servers stay open.
+---Makes `engine` the one that answers; the servers stay open.
 ---@param engine Engine|Standby
 function Control:switch(engine)
   ---@cast engine Engine

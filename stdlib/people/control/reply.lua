@@ -1,4 +1,4 @@
--- What the doors of the host answer, and what they read of a request.
+-- Answers of the control servers as JSON or text, and reading the bodies of requests.
 local errors, json, log = require "errors", require "json", require "log"
 local wire = require "people.control.wire"
 

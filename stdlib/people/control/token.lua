@@ -71,7 +71,7 @@ function M.check(config, request, options)
   local secret = config and config.api and config.api.token
   if not secret then
     return false, errors.new("denied",
-      "this door is closed: the configuration has no api = { token = { file = \"...\" } }")
+      "the API is closed: the configuration has no api = { token = { file = \"...\" } }")
   end
   local now = time.monotonic()
   local key = key_of(request, now)

@@ -38,7 +38,7 @@ local MAX_QUIET = 300
 ---@field timeout Seconds
 ---@field interval Seconds the shortest interval of those who ask
 ---@field last {asked: number, snapshot: GitSnapshot?, err: Err?}?
----@field shrunken GitShrunken what is believed of its answers
+---@field shrunken GitShrunken keeps what is missing from a shrunken answer for a while
 ---@field fingerprint string?
 ---@field denial Err?
 ---@field denials? integer refused credentials in a row

@@ -1,9 +1,9 @@
--- What is believed of a repository when its list of references shrinks.
+-- Shrunken lists of references: what is missing from one is kept for a while.
 --
--- A server that restores a backup, a proxy that cuts a list and a repository that was emptied all look like "somebody
--- deleted the releases". Names that are missing from such an answer stay as they were, for a while; everything else in
--- it is news: branches that moved, tags that came. Answers that stay so are believed in the end, name by name, counted
--- from when each went missing. An answer without any reference is never believed.
+-- A server that restores a backup, a proxy that cuts a list and an emptied repository all look as if releases had been
+-- deleted. Names that are missing from such an answer stay as they were; everything else in it counts at once. A name
+-- that stays missing for OBSERVATIONS answers and HELD_FOR seconds is gone. An answer without any reference is never
+-- accepted.
 local log = require "log"
 local parted = require "base.parted"
 local refs = require "sources.git.refs"
@@ -11,9 +11,9 @@ local time = require "time"
 
 local M = {}
 
-local OBSERVATIONS <const> = 3      -- answers that lack a name before it is believed to be gone
-local HELD_FOR <const> = 600 -- seconds before it is
-local NAMED <const> = 5      -- of the missing ones in messages
+local OBSERVATIONS <const> = 3 -- answers that lack a name before it counts as gone
+local HELD_FOR <const> = 600   -- seconds before it does
+local NAMED <const> = 5        -- of the missing ones in messages
 
 ---What is held back, for people.
 ---@class GitHeld
@@ -24,7 +24,7 @@ local NAMED <const> = 5      -- of the missing ones in messages
 ---@field till number? wall seconds; nil: as long as the answer is empty
 
 ---@class GitShrunken
----@field snapshot GitSnapshot? what is believed
+---@field snapshot GitSnapshot? what counts
 ---@field private url string
 ---@field private gone table<string, {since: number, at: number, observations: integer}> names that are held back
 ---@field private empty boolean the last answer had no reference at all
@@ -39,7 +39,7 @@ local function is_over(batch)
   return batch.observations >= OBSERVATIONS and time.monotonic() - batch.since >= HELD_FOR
 end
 
--- Counts a look at the names that are missing, once for each batch.
+-- Counts an observation without the missing names, once for each batch.
 local function count(self)
   local seen = {}
   for _, batch in pairs(self.gone) do
@@ -67,7 +67,7 @@ function Shrunken:held(complaint)
 end
 
 ---Takes a new answer.
----@param answer GitSnapshot It becomes what is believed: what is held back is added to it.
+---@param answer GitSnapshot What is held back is added to it.
 ---@return GitSnapshot snapshot
 function Shrunken:take(answer)
   local before = self.snapshot
@@ -88,7 +88,7 @@ function Shrunken:take(answer)
   end
   self.gone = gone
   if parted.empty(gone) then
-    log.warn("a repository stays without the references that it lost; the answer is believed now",
+    log.warn("a repository stays without the references that it lost; the answer is accepted now",
       { url = self.url, why = complaint })
     return answer
   end
@@ -102,7 +102,7 @@ function Shrunken:take(answer)
 end
 
 ---The same answer came again.
----@return GitSnapshot snapshot Another one when something that was held back is believed now.
+---@return GitSnapshot snapshot Another one when something that was held back counts as gone now.
 function Shrunken:again()
   local snapshot = assert(self.snapshot)
   count(self)
@@ -114,14 +114,14 @@ function Shrunken:again()
   if parted.empty(over) then return snapshot end
   for name in pairs(over) do self.gone[name] = nil end
   local complaint = snapshot.held.complaint
-  log.warn("a repository stays without the references that it lost; the answer is believed now",
+  log.warn("a repository stays without the references that it lost; the answer is accepted now",
     { url = self.url, why = complaint })
   self.snapshot = refs.without(snapshot, over)
   self.snapshot.held = self:held(complaint)
   return self.snapshot
 end
 
----Says what the repository looked like when nothing was asked yet: from what an earlier host remembered.
+---Sets the first snapshot, from what the journal remembers, unless there is one.
 ---@param snapshot GitSnapshot
 function Shrunken:expect(snapshot) self.snapshot = self.snapshot or snapshot end
 
