@@ -77,6 +77,17 @@ local function cancel_lanes(self)
   while under_way(self) and time.monotonic() < limit do self.idle:wait(0.1) end
 end
 
+-- Waits until nothing is under way; once the engine drains, for its grace at most.
+local function until_idle(self)
+  local draining_since
+  while busy(self) and not self.lead.lost do
+    draining_since = draining_since or self.draining and time.monotonic()
+    local left = draining_since and draining_since + self.grace - time.monotonic() -- the grace may become less
+    if left and left <= 0 then return end
+    self.idle:wait(left and math.max(0.01, left) or 1)
+  end
+end
+
 ---Polls and runs until stop is called, or this host must not act any more.
 ---@async
 ---@return true? ok
@@ -98,11 +109,7 @@ function Lifecycle:run()
     text = ("watching %d apps, state in %s"):format(#self.config.app_list, self.state),
   }
   while not self.draining do self.ended:wait() end
-  local began, grace = time.monotonic(), assert(self.grace)
-  while busy(self) and not self.lead.lost and time.monotonic() < began + grace do
-    self.idle:wait(math.max(0.01, began + grace - time.monotonic()))
-    grace = assert(self.grace) -- it may become less
-  end
+  until_idle(self)
   if self.lead.lost then
     for _, t in ipairs(tasks) do t:cancel() end
     self.reporter:cancel()
@@ -152,7 +159,7 @@ function Lifecycle:once()
     if #polls % 16 == 0 then polls[i - 15]:join() end
   end
   for _, p in ipairs(polls) do ok = p:join() and ok end
-  while busy(self) do self.idle:wait(1) end
+  until_idle(self)
   cancel_lanes(self)
   self.reporter:wait(30)
   images.once(self)

@@ -150,6 +150,19 @@ test("an orderly stop parks a run: it does not count as a crash and goes on wher
   eq(notes(s), { "one", "two" })
 end)
 
+test("a look at everything once ends when it is stopped, and parks what it waits for", function()
+  local s = stage { production = NOTHING, staging = [[
+    return policy { ]] .. WAIT .. [[ run = function(run) run:sleep(3600) end }]] }
+  local host = s.open()
+  local looking = require("task").spawn(function() return host:once() end)
+  check.eventually(function() return host.journal:row("SELECT 1 AS n FROM steps WHERE name = 'sleep'") ~= nil end)
+  host:stop(0)
+  local result = ok(looking:join())
+  eq({ result.ok, #result.runs, result.runs[1].state }, { false, 1, "running" })
+  s.open()
+  eq({ s.last().state, s.last().attempts }, { "running", 0 })
+end)
+
 test("a host that dies while a run sleeps long costs the run no attempt; a short nap does", function()
   for seconds, attempts in pairs { [3600] = 0, [30] = 1 } do
     local s = stage { production = NOTHING, staging = NOTE .. [[

@@ -4,6 +4,8 @@ local sys = require "base.sys"
 local task = require "task"
 local time = require "time"
 
+local GRACE <const> = 10 -- seconds that runs have to finish when it is stopped
+
 ---@type Command
 return {
   summary = "look at every source once, finish what that starts",
@@ -27,11 +29,7 @@ return {
       return code
     end
     sys.catch("TERM", "INT")
-    local signals <close> = task.spawn(function()
-      sys.next_signal()
-      run.note(console, "stopping: runs may finish or park")
-      engine:stop(10)
-    end)
+    local signals <close> = task.spawn(run.obey_signals, engine, console, GRACE)
     local result, err = engine:once()
     signals:cancel()
     if lead then lead.close() end

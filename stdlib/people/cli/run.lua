@@ -21,8 +21,12 @@ local function note(console, text, level)
   console:event { at = require("time").now(), event = "host", level = level or "info", text = text }
 end
 
--- TERM and INT stop, HUP reloads. A second TERM or INT stops without grace.
-local function obey_signals(engine, console)
+---Obeys signals: TERM and INT stop, HUP reloads. A second TERM or INT stops without grace.
+---@async
+---@param engine Engine
+---@param console Console
+---@param seconds Seconds The grace.
+local function obey_signals(engine, console, seconds)
   local asked = false
   while true do
     local signal = sys.next_signal()
@@ -36,7 +40,7 @@ local function obey_signals(engine, console)
       end
     else
       note(console, asked and "stopping at once" or "stopping: runs may finish or park")
-      local grace = asked and 0 or GRACE
+      local grace = asked and 0 or seconds
       asked = true
       task.start({ name = "stop", detached = true }, function() engine:stop(grace) end)
     end
@@ -66,7 +70,7 @@ return {
   more = "SIGTERM stops it cleanly, SIGHUP loads configuration and policies again. On a terminal it shows what it"
     .. " does; otherwise it writes one line of JSON per event.",
   open = open,
-  note = note,
+  obey_signals = obey_signals,
   run = function(ctx)
     local console = require("people.console").open(ctx.out, ctx.flags.output)
     sys.catch("TERM", "INT", "HUP")
@@ -82,7 +86,7 @@ return {
       return ctx:fail(err)
     end
     engine.follow = function(before, now) return control:follow(before, now) end
-    local signals <close> = task.spawn(obey_signals, engine, console)
+    local signals <close> = task.spawn(obey_signals, engine, console, GRACE)
     local ok, failure = engine:run()
     signals:cancel()
     control:close()
