@@ -153,6 +153,8 @@ local function settle(app, config, at)
     end
     for _, key in ipairs { "branch", "dockerfile", "context", "build" } do app[key] = nil end
     local source = assert(extensions.get("source", app.follows))
+    local part = app[source.name]
+    app.source = { url = type(part) == "table" and part.url or type(part) == "string" and part or source.name }
     if source.cross then source.cross(app, config, at) end
   end
   for _, entry in ipairs(extensions.all "app_key") do
