@@ -7,43 +7,53 @@ local PAUSE <const> = 1        -- seconds: runs that end together are one occasi
 local EVERY <const> = 6 * 3600 -- seconds: what was in use then may not be now
 local ONCE <const> = 120       -- seconds that a host that does everything once spends on it
 
-local function signal(engine)
-  engine.images_wake = engine.images_wake or task.signal()
-  return engine.images_wake
+---@class ImageRemoval
+---@field private world World
+---@field private journal Journal
+---@field private trouble fun(what: string, err: any) Tells of what went wrong.
+---@field private due boolean There may be an image more than is kept.
+---@field private wanted Signal
+local Removal = {}
+Removal.__index = Removal
+
+---@param world World
+---@param journal Journal
+---@param trouble fun(what: string, err: any)
+---@return ImageRemoval
+function M.new(world, journal, trouble)
+  return setmetatable({ world = world, journal = journal, trouble = trouble, due = false, wanted = task.signal() },
+    Removal)
 end
 
 ---A run ended: there may be an image more than is kept.
----@param engine table
-function M.wake(engine)
-  engine.images_due = true
-  signal(engine):notify()
+function Removal:wake()
+  self.due = true
+  self.wanted:notify()
 end
 
-local function remove(engine)
-  engine.images_due = false
-  local ok, err = pcall(engine.world.remove_images, engine.journal)
+local function remove(self)
+  self.due = false
+  local ok, err = pcall(self.world.remove_images, self.journal)
   if errors.is(err, "cancelled") then error(err, 0) end
-  if not ok then engine:trouble("images of older releases could not be removed", err) end
+  if not ok then self.trouble("images of older releases could not be removed", err) end
 end
 
 ---Removes, soon and whenever a run has ended.
 ---@async
----@param engine table
-function M.run(engine)
-  if not engine.world.remove_images then return end
+function Removal:run()
+  if not self.world.remove_images then return end
   while true do
     time.sleep(PAUSE) -- a host that starts has more urgent things to do
-    remove(engine)
-    if not engine.images_due then signal(engine):wait(EVERY) end
+    remove(self)
+    if not self.due then self.wanted:wait(EVERY) end
   end
 end
 
 ---Removes once, when a run ended.
 ---@async
----@param engine table
-function M.once(engine)
-  if not engine.images_due or not engine.world.remove_images then return end
-  local ok, err = pcall(task.deadline, ONCE, remove, engine)
+function Removal:once()
+  if not self.due or not self.world.remove_images then return end
+  local ok, err = pcall(task.deadline, ONCE, remove, self)
   if not ok and not errors.is(err, "deadline") then error(err, 0) end
 end
 

@@ -24,7 +24,8 @@ local M = {}
 ---@field event_log EventLog
 ---@field places table<string, Place>
 ---@field hurry table<string, true> Apps that are polled at once.
----@field outages table<string, Outage>
+---@field outages Outages
+---@field images ImageRemoval
 ---@field patience Seconds That a run waits for a target out of reach before it is tried again later.
 ---@field idle Signal
 ---@field wake Signal
@@ -152,7 +153,6 @@ function M.open(options)
     event_log = require("engine.events").new(),
     app_edition = 1, -- another number: other apps
     patience = 300, -- seconds that a run waits for a target out of reach before it is tried again later
-    outages = outages.of(book), outage_after = outages.AFTER,
     counters = { polls = 0, poll_errors = 0, runs = {} },
     idle = task.signal(), wake = task.signal(), ended = task.signal(), reloaded = task.signal(),
     draining = false, stopping = false, ready = false, started_at = time.now(), loaded_at = time.now(),
@@ -164,7 +164,8 @@ function M.open(options)
   self.health_checks = health.new {
     ended = self.ended, observe_again = function(at) self:ask_rollback_again(at) end,
   }
-  self.reporter = reporter.new(self.world)
+  self.reporter, self.outages = reporter.new(self.world), outages.new(self.world, book)
+  self.images = images.new(self.world, book, function(what, why) self:trouble(what, why) end)
   self.new_place = place.maker {
     journal = book, world = self.world, health = self.health_checks, suspensions = self.suspensions,
     state = config.state, poll_soon = function(app) self:poll_soon(app) end,
@@ -298,7 +299,7 @@ end
 ---@param err? Err
 ---@param again? integer The run that tries again.
 function Engine:report(at, row, state, err, again)
-  if state ~= "running" then images.wake(self) end
+  if state ~= "running" then self.images:wake() end
   self.reporter:report(at, row, state, err, again)
 end
 

@@ -1,13 +1,14 @@
 -- The life of the engine: recover interrupted runs, poll and run until told to stop, park what is under way.
-local errors, fs, poller, sys, task, time = require "errors", require "fs", require "engine.poller", require "base.sys",
-  require "task", require "time"
-local forge, images, outages, sources = require "engine.forge", require "engine.images", require "engine.outages",
-  require "engine.sources"
+local errors, fs, log, poller, sys = require "errors", require "fs", require "log", require "engine.poller",
+  require "base.sys"
+local task, time = require "task", require "time"
+local forge, sources = require "engine.forge", require "engine.sources"
 local view = require "journal.view"
 
 ---@class (partial) EngineState
 local Lifecycle = {}
 
+local OUTAGES_EVERY <const> = 15 -- seconds between two looks at what people are to hear of outages
 local SETTLED <const> = 10 -- seconds after which a start and its first polls are over
 
 ---Lanes with unfinished runs begin: those that were interrupted go on before anything new is looked at. Several runs
@@ -65,6 +66,18 @@ local function settle()
   sys.settle()
 end
 
+local function remove_images(self) self.images:run() end
+
+-- Tells people of outages until the engine drains.
+local function tell_outages(self)
+  while not self.draining do
+    local ok, err = pcall(self.outages.tell, self.outages)
+    if not ok and errors.is(err, "cancelled") then error(err, 0) end
+    if not ok then log.warn("telling of outages failed", { error = tostring(err) }) end
+    self.ended:wait(OUTAGES_EVERY)
+  end
+end
+
 local function cancel_lanes(self)
   self.stopping = true
   for _, l in pairs(self.lanes) do
@@ -98,7 +111,7 @@ function Lifecycle:run()
     for _, t in ipairs(list) do t:cancel() end
   end })
   for i, room in ipairs {
-    self.recover, housekeeping, images.run, forge.follow, sources.run, outages.run, poller.run, settle,
+    self.recover, housekeeping, remove_images, forge.follow, sources.run, tell_outages, poller.run, settle,
   } do
     tasks[i] = task.spawn(room, self)
   end
@@ -162,7 +175,7 @@ function Lifecycle:once()
   until_idle(self)
   cancel_lanes(self)
   self.reporter:wait(30)
-  images.once(self)
+  self.images:once()
   local runs = {}
   for _, row in ipairs(self.journal:rows("SELECT id FROM runs ORDER BY id")) do
     if row.id > first or unfinished[row.id] then

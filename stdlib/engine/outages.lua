@@ -5,7 +5,6 @@ local errors, log, time = require "errors", require "log", require "time"
 local M = {}
 
 M.AFTER = 180           -- seconds that it must have lasted
-local LOOK <const> = 15 -- seconds between two looks at what is due
 local MOST <const> = 20 -- lines in a message
 
 ---@class Outage
@@ -18,35 +17,43 @@ local MOST <const> = 20 -- lines in a message
 ---@field told table<string, true> Channels that heard of it.
 ---@field over? boolean
 
----What people were told of by hosts before this one.
----@param book Journal
----@return table<string, Outage>
-function M.of(book)
-  local found = {}
-  for _, row in ipairs(book:outages()) do
-    found[row.key] = {
+---@class Outages
+---@field after Seconds That one must have lasted.
+---@field private world World
+---@field private journal Journal
+---@field private known table<string, Outage>
+local Outages = {}
+Outages.__index = Outages
+
+---Begins with what people were told of by hosts before this one.
+---@param world World
+---@param journal Journal
+---@return Outages
+function M.new(world, journal)
+  local known = {}
+  for _, row in ipairs(journal:outages()) do
+    known[row.key] = {
       app = row.app, what = row.what, since = row.since, told = row.told, began = time.monotonic(), channels = {},
       reason = "",
     }
   end
-  return found
+  return setmetatable({ after = M.AFTER, world = world, journal = journal, known = known }, Outages)
 end
 
 ---Notes how something of an app is that every poll asks.
----@param engine table
 ---@param key string
 ---@param about {app: string, what: string, notify: string[][]}
 ---@param err? Err nil: it is well.
-function M.note(engine, key, about, err)
-  local outage = engine.outages[key]
+function Outages:note(key, about, err)
+  local outage = self.known[key]
   if not err then
     if not outage then return end
-    if next(outage.told) then outage.over = true else engine.outages[key] = nil end
+    if next(outage.told) then outage.over = true else self.known[key] = nil end
     return
   end
   if not outage then
     outage = { since = time.now(), began = time.monotonic(), told = {} }
-    engine.outages[key] = outage
+    self.known[key] = outage
   end
   outage.app, outage.what, outage.over, outage.channels = about.app, about.what, nil, {}
   outage.reason = log.redact(errors.is(err) and err.message or tostring(err))
@@ -56,42 +63,40 @@ function M.note(engine, key, about, err)
 end
 
 ---Notes how the source of an app is.
----@param engine table
 ---@param app AppConfig
 ---@param err? Err
-function M.source(engine, app, err)
+function Outages:source(app, err)
   local notify = {}
   for i, environment in ipairs(app.environment_list) do notify[i] = environment.notify end
-  M.note(engine, app.name, { app = app.name, what = app.name .. ": its source cannot be read", notify = notify }, err)
+  self:note(app.name, { app = app.name, what = app.name .. ": its source cannot be read", notify = notify }, err)
 end
 
 ---Notes how a policy answers at a place. What only repeats that the source cannot be read is told with that.
----@param engine table
 ---@param place Place
 ---@param policy string
 ---@param err? Err
-function M.policy(engine, place, policy, err)
-  local source = engine:app_state(place.app).error
+function Outages:policy(place, policy, err)
+  local source = place.seen.error
   if err and source and tostring(err):find(source.message, 1, true) then return end
   local what = ("%s %s: the policy %s fails"):format(place.app, place.environment, policy)
-  M.note(engine, ("%s/%s/%s"):format(place.app, place.environment, policy),
+  self:note(("%s/%s/%s"):format(place.app, place.environment, policy),
     { app = place.app, what = what, notify = { place.config.notify } }, err)
 end
 
 -- What a channel has to hear now: what began, and what is over.
-local function due(engine)
+local function due(self)
   local by_channel, now = {}, time.monotonic()
   local function add(name, key, outage)
     by_channel[name] = by_channel[name] or {}
     table.insert(by_channel[name], { key = key, outage = outage })
   end
-  for key, outage in pairs(engine.outages) do
-    if not engine.config.apps[outage.app] then
-      engine.outages[key], outage.told = nil, {}
-      engine.journal:told_outage(key, outage)
+  for key, outage in pairs(self.known) do
+    if not self.world.config.apps[outage.app] then
+      self.known[key], outage.told = nil, {}
+      self.journal:told_outage(key, outage)
     elseif outage.over then
       for name in pairs(outage.told) do add(name, key, outage) end
-    elseif now - outage.began >= engine.outage_after then
+    elseif now - outage.began >= self.after then
       for name in pairs(outage.channels) do
         if not outage.told[name] then add(name, key, outage) end
       end
@@ -122,30 +127,17 @@ end
 
 ---Tells what is due. A channel that cannot be told hears of it at the next look.
 ---@async
----@param engine table
-function M.tell(engine)
-  for name, list in pairs(due(engine)) do
+function Outages:tell()
+  for name, list in pairs(due(self)) do
     local over = {}
     for i, item in ipairs(list) do over[i] = item.outage.over or false end
-    local ok, err = engine.world.notify({ name }, message_of(list))
+    local ok, err = self.world.notify({ name }, message_of(list))
     if not ok then log.warn("notifying failed", { channel = name, error = tostring(err) }) end
     for i, item in ipairs(ok and list or {}) do
       item.outage.told[name] = not over[i] or nil
-      engine.journal:told_outage(item.key, item.outage)
-      if over[i] and not next(item.outage.told) and item.outage.over then engine.outages[item.key] = nil end
+      self.journal:told_outage(item.key, item.outage)
+      if over[i] and not next(item.outage.told) and item.outage.over then self.known[item.key] = nil end
     end
-  end
-end
-
----Tells people until the engine drains.
----@async
----@param engine table
-function M.run(engine)
-  while not engine.draining do
-    local ok, err = pcall(M.tell, engine)
-    if not ok and errors.is(err, "cancelled") then error(err, 0) end
-    if not ok then log.warn("telling of outages failed", { error = tostring(err) }) end
-    engine.ended:wait(LOOK)
   end
 end
 

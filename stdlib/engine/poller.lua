@@ -1,7 +1,7 @@
 -- Polling: finds the apps that are due, observes each one's source (observe.lua), and makes a decision for each of its
 -- policies (decide.lua).
 local decide, errors, late_rollout = require "engine.decide", require "errors", require "engine.late_rollout"
-local observe, outages, task, time = require "engine.observe", require "engine.outages", require "task", require "time"
+local observe, task, time = require "engine.observe", require "task", require "time"
 
 local M = {}
 
@@ -23,7 +23,7 @@ function M.poll(engine, app)
   local runs, ok, failure = {}, true, nil
   engine.counters.polls = engine.counters.polls + 1
   observe.observe(engine.journal, engine.world, state, app)
-  outages.source(engine, app, state.error)
+  engine.outages:source(app, state.error)
   for _, environment in ipairs(app.environment_list) do
     if engine.config.apps[app.name] ~= app then break end -- a reload: the next poll asks as it says
     local place = engine:place(app.name, environment.name)
@@ -36,7 +36,7 @@ function M.poll(engine, app)
       end
       runs[#runs + 1] = run
       if err then ok = false end
-      outages.policy(engine, place, name, err)
+      engine.outages:policy(place, name, err)
     end
   end
   if not ok then engine.counters.poll_errors = engine.counters.poll_errors + 1 end

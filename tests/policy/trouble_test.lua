@@ -593,7 +593,7 @@ end)
 
 -- What the notifiers heard of outages so far.
 local function heard(s)
-  require("engine.outages").tell(s.host)
+  s.host.outages:tell()
   local list = {}
   for _, text in ipairs(s.world:messages()) do
     if text:find(" since 20", 1, true) or text:find("that is over", 1, true) then list[#list + 1] = text end
@@ -610,7 +610,7 @@ test("a source that cannot be read for some minutes is told once, and once that 
     ok(s.host:poll())
     eq(#heard(s), 0, "a moment is nothing")
   end
-  s.host.outage_after = 0
+  s.host.outages.after = 0
   for _ = 1, 3 do
     ok(s.host:poll())
     eq(#heard(s), 1)
@@ -619,7 +619,7 @@ test("a source that cannot be read for some minutes is told once, and once that 
   check.has(heard(s)[1], "nobody listens there")
   for _ = 1, 2 do
     s.reopen()
-    s.host.outage_after = 0
+    s.host.outages.after = 0
     ok(s.host:poll())
     eq(#heard(s), 1, "a host that starts again does not tell it again")
   end
@@ -641,7 +641,7 @@ test("a policy that fails at each poll is told once; a channel that is away hear
     production = NOTHING, rollback = NOTHING,
   }
   s.world:push("main", "a")
-  s.host.outage_after = 0
+  s.host.outages.after = 0
   local notify, away = s.host.world.notify, true
   s.host.world.notify = function(...)
     if away then return errors.fail("refused", "the channel is away") end
