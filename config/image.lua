@@ -40,10 +40,11 @@ end
 local function loader_of(path)
   local head = assert(fs.read(path, { length = 64 }))
   if head:sub(1, 6) ~= "\127ELF\2\1" then return nil end
+  ---@type integer, integer, integer
   local at, size, count = ("<I8"):unpack(head, 33), ("<I2"):unpack(head, 55), ("<I2"):unpack(head, 57)
-  local table_of = assert(fs.read(path, { offset = at, length = size * count --[[@as integer]] }))
+  local table_of = assert(fs.read(path, { offset = at, length = size * count }))
   for i = 0, count - 1 do
-    local kind, _, offset, _, _, length = ("<I4I4I8I8I8I8"):unpack(table_of, i * size + 1 --[[@as integer]])
+    local kind, _, offset, _, _, length = ("<I4I4I8I8I8I8"):unpack(table_of, i * size + 1)
     if kind == 3 then -- PT_INTERP
       return (assert(fs.read(path, { offset = offset, length = length })):match("^[^\0]*"))
     end

@@ -29,7 +29,7 @@
 ---@field whole fun(fn: (fun(...): any...), ...): any...
 ---@field deadman fun(seconds?: number): boolean
 ---@field killpoint fun(name: string)
----@field fail_allocations? fun(n: integer?): integer? In the `fault` build only.
+---@field fail_allocations? fun(n: integer, onwards?: boolean): integer In the `fault` build only.
 ---@field embedded fun(path: string): string?
 ---@field embedded_list fun(): string[]
 ---@field compile fun(text: string, chunkname: string, env: table): function?, string?

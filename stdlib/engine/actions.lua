@@ -173,7 +173,7 @@ function Actions:cancel(act)
   end
   local last = time.monotonic() + ENDS_WITHIN
   repeat
-    row = self.journal:run_by_id(row.id)
+    row = assert(self.journal:run_by_id(row.id))
     local open = row.state == "queued" or row.state == "running"
     if open then self.idle:wait(0.05) end
   until not open or time.monotonic() > last

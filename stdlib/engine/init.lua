@@ -34,9 +34,6 @@ local M = {}
 ---@field started_at Wall
 ---@field loaded_at Wall
 ---@field reload_error? string
----@field event_log any
----@field health_checks HealthLooks
----@field hurry table<string, boolean> Apps that are polled at once.
 ---@field ready boolean
 ---@field grace? Seconds
 ---@field once_only? boolean
@@ -373,7 +370,7 @@ function Engine:reload()
     if not config.apps[unit:match("^(.+)/[^/]+/[^/]+$")] then self.said[unit] = nil end
   end
   if self.follow then
-    for _, words in ipairs(self.follow(before, config)) do changed[#changed + 1] = words end
+    for _, words in ipairs(self.follow(before --[[@as Config]], config)) do changed[#changed + 1] = words end
   end
   self:tidy()
   self.reload_error, self.loaded_at = nil, time.now()

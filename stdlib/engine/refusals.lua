@@ -104,10 +104,11 @@ end
 function Refusals:list()
   local list = self.order or {}
   if self.left_out > 0 then
-    list[#list + 1] = {
+    local others = {
       subject = M.OTHERS, verdict = "refused",
       reason = ("%d more were refused; the first %d are kept"):format(self.left_out, #list),
-    } --[[@as any]] --[[@as any]]
+    }
+    list[#list + 1] = others --[[@as Decision]]
   end
   return list
 end

@@ -31,7 +31,6 @@ Run.__index = Run
 ---@field digest string
 ---@field image string "repository@sha256:..."
 ---@field built boolean Built by this run, not found.
----@field face Image What a policy gets.
 ---@field run Run
 ---@field face Image What a policy gets.
 local Image = {}

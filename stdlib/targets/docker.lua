@@ -272,7 +272,7 @@ function Docker:cannot_start(list, wanted, err)
     if c.Id ~= wanted.Id and (runs(c) or c.State == "exited") then
       local ok, problem = self:set_restart(c.Id, self.config.restart)
       if ok then ok, problem = self:start(c.Id) end
-      words = words .. "; what ran before " .. (ok and "runs again" or "does not run: " .. problem.message)
+      words = words .. "; what ran before " .. (ok and "runs again" or "does not run: " .. assert(problem).message)
       break
     end
   end

@@ -17,6 +17,9 @@ local COLOURS <const> = { info = "good", error = "danger", warn = "warning" }
 local ESCAPES <const> = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;" }
 
 -- At most `max` bytes of well-formed text without secrets.
+---@param value any
+---@param max integer
+---@return string
 local function plain(value, max)
   local s = log.redact(tostring(value))
   if not utf8.len(s) then

@@ -22,9 +22,10 @@ local VERSION_FLAGS <const> = ("-s -w -X k8s.io/component-base/version.gitVersio
 ---@field name string
 ---@field module string folder of its go.mod
 ---@field package string
----@field flags string for the linker
+---@field flags string For the linker.
 
-local GO <const> = { ---@type ClusterTool[]
+---@type ClusterTool[]
+local GO <const> = {
   { name = "kwok", module = "tests/cluster/kwok", package = "sigs.k8s.io/kwok/cmd/kwok",
     flags = "-s -w -X sigs.k8s.io/kwok/pkg/consts.Version=" .. KWOK },
   { name = "helmsman", module = "tests/cluster/helmsman", package = ".", flags = "-s -w" }, -- our stand-in

@@ -203,7 +203,7 @@ end
 
 ---Starts a program that serves, and waits until ready() says so.
 ---@async
----@param options {name: string, argv: string[], dir: string, env?: table, ready?: fun(): any, within?: number}
+---@param options {name: string, argv: string[], dir: string, env?: table, ready?: (fun(): any), within?: number}
 ---@return Service
 function M.start(options)
   local self = setmetatable({ name = options.name, log = options.dir .. "/" .. options.name .. ".log" }, Service)

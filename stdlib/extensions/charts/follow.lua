@@ -152,7 +152,7 @@ function M.poll(app, world)
   for _, chart in ipairs(sorted(app)) do
     local list, err = world.charts(chart.repository):versions(chart.chart, { interval = app.poll })
     if not list then return nil, err end
-    held = together(held, list.held)
+    held = together(held, (list --[[@as ChartVersions]]).held)
   end
   return true, nil, held
 end

@@ -85,11 +85,13 @@ function M.keep(kind, object)
   if not settings.policy and not settings.why then return nil end
   local pod, secrets = pod_spec(kind, object), {}
   for _, secret in ipairs(pod.imagePullSecrets or {}) do secrets[#secrets + 1] = secret.name end
-  return {
+  ---@type any
+  local workload = {
     kind = kind, namespace = meta.namespace, name = meta.name, generation = meta.generation or 0, annotations = own,
     labels = labels, containers = containers_of(pod), node = where(kind, pod), pull_secrets = secrets,
     settings = settings, selector = kind ~= "cronjob" and object.spec.selector or nil,
   }
+  return workload
 end
 
 ---Whether two states of a workload make the same app: what is asked for and the containers, whatever they run.
@@ -198,7 +200,8 @@ end
 function M.environment(workload, part, cfg)
   local settings, main = workload.settings, M.images(workload)[1] or { containers = {}, init_containers = {} }
   local notify, unknown = channels(settings, part, cfg)
-  return {
+  ---@type any
+  local environment = {
     name = workload.kind, app = workload.namespace .. "/" .. workload.name, policy = part.policy,
     rollback = part.rollback, accept = settings.policy and settings.policy.text or "never",
     match_prerelease = settings.match_prerelease, watch_for = part.watch_for, notify = notify, unknown_notify = unknown,
@@ -212,6 +215,7 @@ function M.environment(workload, part, cfg)
       server_side = false,
     },
   }
+  return environment
 end
 
 ---The app of workloads that have one name in one namespace; each kind is an environment of it.
@@ -235,7 +239,7 @@ function M.app(list, part, cfg)
     app.poll = math.min(app.poll, M.schedule(workload.settings, part):interval())
     seen[i] = { environment, workload.annotations, workload.labels }
   end
-  return app, (assert(json.encode { seen, app.poll }))
+  return app --[[@as AppConfig]], (assert(json.encode { seen, app.poll }))
 end
 
 return M

@@ -58,19 +58,19 @@ local function source_of(address, opts)
     key = table.concat({ key, opts.username or "", opts.ca or "", opts.password and hash.sha256(opts.password) or "" },
       "\0")
   end
-  local source = sources[key] --[[@as any]]
+  local source = sources[key]
   if not source then
-    source = setmetatable({
+    local made = setmetatable({
       url = address, interval = opts.interval or 30, shrunken = shrunken.new(address.text),
     }, Source)
-    if opts.timeout then source.timeout = opts.timeout end
+    if opts.timeout then made.timeout = opts.timeout end
     if address.scheme == "http" or address.scheme == "https" then
-      source.endpoint = smart.endpoint { url = address, username = opts.username, password = opts.password,
-        ca = opts.ca, timeout = opts.timeout, interval = source.interval }
+      made.endpoint = smart.endpoint { url = address, username = opts.username, password = opts.password,
+        ca = opts.ca, timeout = opts.timeout, interval = made.interval }
     end
-    sources[key] = source
+    source, sources[key] = made, made
   end
-  source.interval = math.min(source.interval, opts.interval or 30)
+  source.interval = math.min(source.interval --[[@as number]], opts.interval or 30)
   if source.endpoint then source.endpoint.interval = source.interval end
   return source
 end

@@ -348,7 +348,7 @@ function M.parse_ls_remote(output, pause)
       if not format then return fail "git ls-remote printed a line that is not a reference" end
       snapshot = snapshot or new_snapshot(format)
       -- A name with a space cannot be a reference; v0_line would take it for something else.
-      local ok, err = true, nil
+      local ok, err = true --[[@as boolean?]], nil
       if name:find " " then
         snapshot.refused = snapshot.refused + 1
       else
