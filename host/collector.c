@@ -20,7 +20,7 @@
 #define PACE ((size_t)1024)
 
 /* Below this no cycle begins: what a start loads stays. */
-#define FIRST_DUE ((size_t)4 << 20)
+#define FIRST_DUE ((size_t)3 << 20)
 
 /* What is owed at each look while the program settles: as much as a turn's time allows. */
 #define SETTLING ((size_t)256 << 20)

@@ -8,22 +8,18 @@
 -- interval, however many apps and policies ask. Over HTTP references come by protocol version 2 in this
 -- process (sources/git/smart.lua); file and ssh remotes are asked through the git program.
 
+-- What only mirrors need is loaded with the first one: most repositories are only polled.
 local shrunken = require "sources.git.shrunken"
 local budget = require "base.budget"
-local command = require "sources.git.command"
-local content = require "sources.git.content"
 local errors = require "errors"
 local hash = require "hash"
-local history = require "sources.git.history"
 local log = require "log"
-local mirror = require "sources.git.mirror"
 local refs = require "sources.git.refs"
 local smart = require "sources.git.smart"
 local task = require "task"
 local text = require "base.text"
 local time = require "time"
 local url = require "sources.git.url"
-local whole = require "sources.git.whole"
 
 local M = {}
 
@@ -82,7 +78,7 @@ function Source:ls_remote(known)
   local slot <close>, err = share:enter(nil, self.url.text)
   if not slot then return nil, err end
   local result
-  result, err = command.run("git.ls_remote",
+  result, err = require("sources.git.command").run("git.ls_remote",
     { "ls-remote", "--quiet", "--symref", "--", self.url.text, "HEAD", "refs/heads/*", "refs/tags/*" },
     { protocol = self.url.scheme --[[@as "file"|"ssh"]], timeout = self.timeout, max_output = 64 * 1024 * 1024 })
   if not result then
@@ -211,7 +207,7 @@ local function mirror_of(self)
   local folder, source = self.opts.mirrors, self.source
   if self.mirror or not folder then return self.mirror end
   source.mirrors = source.mirrors or {}
-  self.mirror = source.mirrors[folder] or mirror.new {
+  self.mirror = source.mirrors[folder] or require("sources.git.mirror").new {
     mirrors = folder, url = source.url, endpoint = source.endpoint,
     list = function() return source:refs(time.monotonic()) end,
   }
@@ -315,9 +311,9 @@ function Repository:left_out(commit)
   local ok, err = present(self, "usage: repo:left_out(commit)", commit)
   if not ok then return nil, err end
   local refers
-  refers, err = whole.refers(self.mirror, commit)
+  refers, err = require("sources.git.whole").refers(self.mirror, commit)
   if not refers then return nil, err end
-  return whole.left_out(refers, self.opts)
+  return require("sources.git.whole").left_out(refers, self.opts)
 end
 
 ---Gives the commit that holds what this one refers to, as far as `lfs` and `submodules` ask for it. The words that
@@ -335,7 +331,7 @@ function Repository:whole(commit)
   self.wholes = self.wholes or {}
   local made = self.wholes[commit]
   if made then return made end
-  made, err = whole.make(self.mirror, commit, {
+  made, err = require("sources.git.whole").make(self.mirror, commit, {
     url = address, depth = self.depth,
     lfs = opts.lfs and { url = address, api = opts.lfs_url, username = opts.username or address.user,
       password = opts.password, ca = opts.ca } or nil,
@@ -365,7 +361,7 @@ function Repository:objects() return mirror_of(self) end
 function Repository:is_ancestor(a, b)
   local ok, err = present(self, "usage: repo:is_ancestor(a, b)", a, b)
   if not ok then return nil, err end
-  return history.is_ancestor(self.mirror, a, b)
+  return require("sources.git.history").is_ancestor(self.mirror, a, b)
 end
 
 ---Compares two commits as a branch would move from `a` to `b`: push, reset or force.
@@ -378,7 +374,7 @@ end
 function Repository:compare(a, b)
   local ok, err = present(self, "usage: repo:compare(a, b)", a, b)
   if not ok then return nil, err end
-  return history.compare(self.mirror, a, b)
+  return require("sources.git.history").compare(self.mirror, a, b)
 end
 
 ---Counts the commits that lead to one, itself among them.
@@ -390,7 +386,7 @@ end
 function Repository:count(commit)
   local ok, err = present(self, "usage: repo:count(commit)", commit)
   if not ok then return nil, err end
-  return history.count(self.mirror, commit)
+  return require("sources.git.history").count(self.mirror, commit)
 end
 
 ---Lists the commits that `b` has and `a` has not, newest first.
@@ -406,7 +402,7 @@ function Repository:log(a, b, limit)
   local ok, err
   if a then ok, err = present(self, usage, a, b) else ok, err = present(self, usage, b) end
   if not ok then return nil, err end
-  return history.log(self.mirror, a, b, limit)
+  return require("sources.git.history").log(self.mirror, a, b, limit)
 end
 
 ---Writes a tar of exactly one commit: no attribute leaves files out or changes them, and the same commit
@@ -422,7 +418,7 @@ function Repository:archive(commit, opts)
   if type(opts) ~= "table" or type(opts.to) ~= "string" then error(usage, 2) end
   local from, err = self:whole(commit)
   if not from then return nil, err end
-  return content.archive(self.mirror, from, opts)
+  return require("sources.git.content").archive(self.mirror, from, opts)
 end
 
 ---Writes the files of one commit into a new or empty folder.
@@ -438,7 +434,7 @@ function Repository:checkout(commit, dir, opts)
   if type(dir) ~= "string" or dir:sub(1, 1) ~= "/" then error(usage .. ": needs an absolute folder", 2) end
   local from, err = self:whole(commit)
   if not from then return nil, err end
-  return content.checkout(self.mirror, from, dir, opts or {})
+  return require("sources.git.content").checkout(self.mirror, from, dir, opts or {})
 end
 
 ---Reads one small regular file of a commit.
@@ -454,7 +450,7 @@ function Repository:read(commit, path, opts)
   if type(path) ~= "string" then error(usage, 2) end
   local from, err = self:whole(commit)
   if not from then return nil, err end
-  return content.read(self.mirror, from, path, opts and opts.max)
+  return require("sources.git.content").read(self.mirror, from, path, opts and opts.max)
 end
 
 return M
