@@ -2,7 +2,7 @@
  *
  * Its hook belongs to one coroutine: resuming another moves it there and back. A finaliser runs with hooks
  * off and at any time, so scripts may have none: what must be closed is closed by <close>. The coroutines of
- * this file are a script's own; tasks are task.c's. Neither resumes the other's: whoever gets hold of a
+ * this file are a script's own; tasks are task.c's. Neither resumes the other's: code that gets hold of a
  * task's coroutine would wake it out of a wait whose work still runs. */
 #include <unistd.h>
 #include <lauxlib.h>
@@ -20,7 +20,7 @@ static void watch(lua_State *L, lua_State *co)
         watchdog_run(host->watchdog, co);
 }
 
-/* The watchdog looks at L again. What it has found out about co meanwhile is now L's to act on. */
+/* The watchdog watches L again. What it found out about co applies to L now. */
 static void watch_back(lua_State *L, lua_State *co)
 {
     struct host *host = bind_host(L);

@@ -2,7 +2,7 @@
  * closed or collected, or the host stops; watches. All but closing waits.
  *
  * A job owns plain copies of its arguments. What it made is handed over to Lua when it finishes, and undone
- * when nobody waits for it any more. Paths with NUL raise; stdlib/fs.lua documents the rest. */
+ * when its task no longer waits. Paths with NUL raise; stdlib/fs.lua documents the rest. */
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -23,7 +23,7 @@
 #define READ_MAX ((size_t)16 * 1024 * 1024)
 #define LIST_MAX ((size_t)1000000)
 
-#define NAMES_MAX 256 /* that a watch keeps between two looks */
+#define NAMES_MAX 256 /* that a watch keeps between two reads */
 
 enum call { READ, WRITE, APPEND, LIST, STAT, MKDIR, REMOVE, RENAME, LOCK, TEMP_DIR };
 

@@ -275,7 +275,7 @@ static void read_options(lua_State *L, int options, int headers, struct options 
 
 /* ---- answers ----
  *
- * Most polls look at nothing but the status, so headers are handed over as one string and taken apart when a
+ * Most polls read only the status, so headers are handed over as one string and taken apart when a
  * script asks for them. */
 
 /* The only value of a header, by its lower-case name; sets *several when there are more. */
@@ -607,7 +607,7 @@ static int l_request(lua_State *L)
     r->job->on_ready = on_request_ready;
     if (!http_job_start(r->job, &o.request, &e))
         return err_return(L, &e, lua_tostring(L, 1), lua_tostring(L, 3));
-    if (o.request.stream) /* only its head has a time limit, which curl cannot be told */
+    if (o.request.stream) /* only its head has a time limit, for which curl has no option */
         op_timeout(L, &r->op, o.request.timeout_ms);
     return op_wait(L, &r->op, request_finish);
 }

@@ -280,7 +280,7 @@ static int l_configure(lua_State *L)
     return 0;
 }
 
-/* looks() -> text, color: whether lines are for eyes, and coloured */
+/* looks() -> text, color: the format of lines: text or JSON, coloured or not */
 static int l_looks(lua_State *L)
 {
     lua_pushboolean(L, service(L)->log.human);

@@ -218,7 +218,7 @@ static int l_read(lua_State *L)
     return op_wait(L, &po->op, read_finish);
 }
 
-/* unclaim(stream): nobody reads it piece by piece any more; wait() collects the rest. */
+/* unclaim(stream): it is no longer read piece by piece; wait() collects the rest. */
 static int l_unclaim(lua_State *L)
 {
     struct handle *h = bind_self(L, 1, CLASS);

@@ -1,8 +1,8 @@
 /* core.serve: servers whose requests are taken by a task, and the request that a task answers.
  *
  * Waits: server:accept, server:close, request:receive, request:write. Server and request are handles over
- * serve.c's structures, which outlive them or are outlived as it happens; callbacks from there only set
- * pointers and wake ops. How a request is read and routed is stdlib/serve.lua's business. */
+ * serve.c's structures; either may end first. Callbacks from there only set pointers and wake ops. Reading
+ * and routing a request is in stdlib/serve.lua. */
 #include <lua.h>
 #include <lauxlib.h>
 #include "api.h"
@@ -276,7 +276,7 @@ static int receive_finish(lua_State *L, struct op *op)
     return push_body(L, bind_self(L, 1, REQUEST_CLASS));
 }
 
-/* request:receive() -> body | nil, err. Waits until it is here; nobody has to ask for it. */
+/* request:receive() -> body | nil, err. Waits until it is here; optional. */
 static int l_receive(lua_State *L)
 {
     struct request *q = open_request(L);

@@ -20,7 +20,7 @@ static const struct {
 struct signal_set {
     uv_signal_t uv_handles[SIGNALS];
     bool open[SIGNALS];
-    unsigned pending; /* bit i: signal_names[i] arrived and nobody took it */
+    unsigned pending; /* bit i: signal_names[i] arrived and was not taken */
     struct op *waiter;
     int closing;
 };

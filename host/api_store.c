@@ -226,7 +226,7 @@ static int l_rows(lua_State *L)
             err_set(&e, ERR_TOO_LARGE, "more than %lld rows", (long long)self->max_rows);
             return fail(L, self, &e, "store.rows");
         }
-        if (n == 0) /* without rows nobody needs them */
+        if (n == 0) /* not needed without rows */
             names = push_names(L, stmt, columns);
         if (!push_row(L, stmt, names, columns)) {
             err_set(&e, ERR_MEMORY, "no memory");
@@ -273,7 +273,7 @@ static int l_transaction(lua_State *L)
     if (!store_begin(self->store, durable, &e))
         return fail(L, self, &e, "store.transaction");
     lua_pushvalue(L, 2);
-    status = lua_pcall(L, 0, LUA_MULTRET, 0); /* no continuation: whoever waits in there is refused */
+    status = lua_pcall(L, 0, LUA_MULTRET, 0); /* no continuation: waiting in there is refused */
     if (status != LUA_OK) {
         store_rollback(self->store);
         return lua_error(L);

@@ -176,7 +176,7 @@ static int l_unpack(lua_State *L)
 
 enum { SORT_LIST = 1, SORT_LESS, SORT_COPY, SORT_STATE };
 enum { SORT_READS, SORT_BEGINS, SORT_LOOKS, SORT_MERGES, SORT_WRITES };
-enum { SORT_PULSE = 64 }; /* elements between two looks at the watchdog */
+enum { SORT_PULSE = 64 }; /* elements between two checks of the watchdog */
 
 /* Where a sort stands: all of it, since C's own stack is gone when Lua goes on after a yield. */
 struct sort {

@@ -228,7 +228,7 @@ static int l_count(lua_State *L)
     return 1;
 }
 
-/* asked(words, ...): what this task works on, told when it keeps the loop or takes the process down with it.
+/* asked(words, ...): what this task works on, reported when it keeps the loop or ends the process.
  * The first line is for people. */
 static int l_asked(lua_State *L)
 {
@@ -245,7 +245,7 @@ static int l_asked_file(lua_State *L)
     return 0;
 }
 
-/* on_unhandled(fn): who hears of a task that failed while nobody waited for it. */
+/* on_unhandled(fn): called for a failed task that no other task joins. */
 static int l_on_unhandled(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);
@@ -254,7 +254,7 @@ static int l_on_unhandled(lua_State *L)
     return 0;
 }
 
-/* ---- task.signal: wait until somebody notifies; a notification without a waiter is kept, once ---- */
+/* ---- task.signal: wait for a notification; one without a waiter is kept, once ---- */
 
 struct task_signal {
     struct op *waiters;

@@ -536,7 +536,7 @@ void text_register(lua_State *L)
         lua_error(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &pulse_key);
     lua_pushliteral(L, "");
-    if (lua_getmetatable(L, -1)) { /* shared by every script in the state: nobody may reach it */
+    if (lua_getmetatable(L, -1)) { /* shared by every script in the state: none may reach it */
         lua_pushboolean(L, 0);
         lua_setfield(L, -2, "__metatable");
         lua_pop(L, 1);

@@ -3,7 +3,7 @@
  *
  * An alias walks its target again, so that every use of it is a value of its own and pays for itself out of
  * the same budgets of nodes, text and depth. Only plain true, false, null, ~, nothing and decimal integers
- * are typed: a version 1.10 stays the text that somebody wrote. Kubernetes objects are typed as kubectl does.
+ * are typed: a version 1.10 stays the text "1.10". Kubernetes objects are typed as kubectl does.
  *
  * Text is written in a deterministic block style that reads back as the same value. Strings are plain only
  * where every YAML reader takes them for text; else they are quoted, since ours types few words, others type

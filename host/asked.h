@@ -21,7 +21,7 @@
  * False: the path is too long. */
 bool asked_file(const char *path);
 
-/* A slice begins that works on `words`, a text that lives until asked_end; NULL: nothing that anybody asked.
+/* A slice begins that works on `words`, a text that lives until asked_end; NULL: no request.
  */
 void asked_begin(const char *words);
 

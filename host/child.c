@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define CHUNK     ((size_t)64 * 1024)  /* read at once */
-#define AHEAD     ((size_t)256 * 1024) /* read before somebody asks */
+#define AHEAD     ((size_t)256 * 1024) /* read ahead of a reader */
 #define LINGER_MS 1000
 
 /* --- the end of things --- */
@@ -190,7 +190,7 @@ static void on_exit_of_leader(struct proc *proc, void *data, int status, int sig
     child->signal = signum;
     uv_timer_stop(&child->timer);
     if (child->timed_out)
-        proc_signal(proc, SIGKILL); /* whoever is left had its time, too */
+        proc_signal(proc, SIGKILL); /* the rest of the group had its time, too */
     if (child->out.open || child->err.open)
         uv_timer_start(&child->timer, on_linger, LINGER_MS, 0);
     child_settle(child);

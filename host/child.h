@@ -1,7 +1,7 @@
 /* One child with its three streams: buffers, backpressure, the deadline, and when it is really over.
  *
- * Knows no Lua. Owned by whoever called child_start, until child_close; the memory lives on until the loop
- * has let go of its uv handles. `changed` is called on the loop whenever a field here may have a new value.
+ * Knows no Lua. Owned by the caller of child_start, until child_close; the memory is freed when the loop has
+ * closed its uv handles. `changed` is called on the loop whenever a field here may have a new value.
  */
 #ifndef MOONTIDE_CHILD_H
 #define MOONTIDE_CHILD_H
@@ -29,7 +29,7 @@ struct child_options {
     const char *cwd;
     struct child_stdio in, out, err;
     uint64_t timeout, grace; /* ms until TERM (0: never), then until KILL */
-    size_t keep;             /* bytes kept of each stream that nobody reads */
+    size_t keep;             /* bytes kept of each unclaimed stream */
 };
 
 struct child_stream {
@@ -38,7 +38,7 @@ struct child_stream {
     struct buf buf;
     bool open;      /* may still bring data */
     bool reading;   /* libuv reads it; false while the reader is slower than the child */
-    bool claimed;   /* somebody reads it piece by piece: nothing is dropped, the child waits */
+    bool claimed;   /* it is read piece by piece: nothing is dropped, the child waits */
     bool truncated; /* something was dropped */
 };
 
@@ -62,7 +62,7 @@ struct child {
 
 struct child *child_start(struct proc_set *set, const struct child_options *options, struct err *e);
 
-/* From now on the streams that nobody claimed are read to their end, and what is over `keep` is dropped. */
+/* From now on unclaimed streams are read to their end, and what is over `keep` is dropped. */
 void child_collect(struct child *child);
 
 /* Claims or gives back a stream for reading in pieces. */

@@ -22,7 +22,7 @@
 /* Below this no cycle begins: what a start loads stays. */
 #define FIRST_DUE ((size_t)3 << 20)
 
-/* What is owed at each look while the program settles: as much as a turn's time allows. */
+/* What is owed in each turn while the program settles: as much as a turn's time allows. */
 #define SETTLING ((size_t)256 << 20)
 
 /* What the collector may take in one turn of the loop; more when garbage has piled up all the same. */

@@ -25,7 +25,7 @@ void collector_init(struct collector *c, lua_State *L, struct alloc *alloc);
  * the pages of modules that were loaded, back to the system. */
 void collector_settle(struct collector *c);
 
-/* A turn of the loop begins, or a slice goes on that nobody can interrupt. */
+/* A turn of the loop begins, or a slice goes on that cannot be interrupted. */
 void collector_turn(struct collector *c);
 
 /* Pays for what was allocated, as far as this turn allows. */

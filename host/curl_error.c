@@ -32,7 +32,7 @@ static enum err_code code_of_connect(int errnum)
     case EAFNOSUPPORT:
         return ERR_UNREACHABLE;
     default:
-        return ERR_REFUSED; /* also a UNIX socket that is not there: nobody listens */
+        return ERR_REFUSED; /* also a missing UNIX socket */
     }
 }
 

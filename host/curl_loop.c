@@ -53,7 +53,7 @@ struct curl_side {
     struct curl_loop *loop;
     CURLM *multi;
     uv_timer_t timer;
-    uv_idle_t at_once; /* for a timeout of 0: once each turn, so that nobody else starves */
+    uv_idle_t at_once; /* for a timeout of 0: once each turn, so that nothing else starves */
 };
 
 #define CURL_SIDES 2 /* everybody; transfers that are `alone` */
@@ -221,7 +221,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 
     if (status < 0)
         s->armed = 0; /* libuv has stopped watching (the error condition comes without events) */
-    if (!s->want) { /* a kept connection was closed by its peer, or a paused one has more: curl looks later */
+    if (!s->want) { /* a kept connection was closed by its peer, or a paused one has more: curl reads it later
+                     */
         socket_arm(s, 0);
         return;
     }
@@ -583,8 +584,8 @@ static int on_connected(void *data, char *peer, char *local, int peer_port, int 
     return t->refused_address ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
-/* What every transfer has, whoever asks. A reset easy handle verifies peer and host by itself; it
- * is said anyway. */
+/* The options of every transfer. A reset easy handle verifies peer and host by itself; it
+ * is set anyway. */
 static bool set_defaults(struct curl_transfer *t)
 {
     CURL *easy = t->easy;

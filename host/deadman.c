@@ -1,5 +1,5 @@
 /* The dead man's switch on POSIX timers of CLOCK_BOOTTIME: time that the machine slept counts. Two of them:
- * the first has something to say (its handler uses what signal-safety(7) allows), the second is SIGKILL
+ * the first writes a message (its handler uses what signal-safety(7) allows), the second is SIGKILL
  * itself, which the kernel delivers to a stopped process, too. */
 #include "deadman.h"
 

@@ -20,7 +20,7 @@ struct embed embed_at(size_t i);
 /* False when there is no such file. */
 bool embed_find(const char *path, struct embed *out);
 
-/* Lets go of the pages of byte code; whatever is loaded later brings its own back. */
+/* Gives back the pages of byte code; whatever is loaded later brings its own back. */
 void embed_release(void);
 
 #endif

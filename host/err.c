@@ -92,7 +92,7 @@ static enum err_code code_of_errno(int errnum)
 void err_errno(struct err *e, int errnum, const char *what)
 {
     char text[128];
-    const char *words = errnum == EXDEV /* openat2 says so; renames tell it themselves */
+    const char *words = errnum == EXDEV /* openat2's; renames report it themselves */
                             ? "the path leads out of its folder"
                             : strerror_r(errnum, text, sizeof text); /* GNU's: may or may not be the buffer */
 

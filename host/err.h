@@ -6,12 +6,12 @@
 
 #define ERR_CODES(X)                                                                                         \
     X(NONE, "none")                                                                                          \
-    X(CANCELLED, "cancelled")     /* somebody ended the waiting task */                                      \
+    X(CANCELLED, "cancelled")     /* the waiting task was cancelled */                                       \
     X(DEADLINE, "deadline")       /* the task's own time was up */                                           \
     X(BUDGET, "budget")           /* a limited script used up its processor time */                          \
     X(MEMORY, "memory")           /* no memory, or a limited script used up its own */                       \
     X(TIMEOUT, "timeout")         /* the other side was too slow */                                          \
-    X(REFUSED, "refused")         /* nobody listens there */                                                 \
+    X(REFUSED, "refused")         /* nothing listens there */                                                \
     X(UNREACHABLE, "unreachable") /* no route, host down */                                                  \
     X(DNS, "dns")                 /* the name does not resolve */                                            \
     X(TLS, "tls")                 /* certificate or handshake */                                             \
@@ -27,7 +27,7 @@
     X(INVALID, "invalid")           /* the input cannot be understood */                                     \
     X(UNSUPPORTED, "unsupported")                                                                            \
     X(BUSY, "busy")         /* locked, or too many at once; try later */                                     \
-    X(CONFLICT, "conflict") /* somebody changed it in between */                                             \
+    X(CONFLICT, "conflict") /* it was changed in between */                                                  \
     X(RATE_LIMITED, "rate_limited")                                                                          \
     X(FULL, "full")           /* no space, no descriptors */                                                 \
     X(IO, "io")               /* the device or the system failed */                                          \
@@ -37,7 +37,7 @@
     X(MISMATCH, "mismatch")   /* a digest, size or type is not the promised one */                           \
     X(UNHEALTHY, "unhealthy") /* a release does not prove itself */                                          \
     X(DIVERGED, "diverged")   /* a run no longer matches its journal */                                      \
-    X(FAILED, "failed")       /* something said no in its own words */                                       \
+    X(FAILED, "failed")       /* refused for a reason of its own */                                          \
     X(SCRIPT, "script")       /* a script's own mistake, with its traceback */                               \
     X(INTERNAL, "internal")   /* our own bug */
 

@@ -13,7 +13,7 @@
  * does. */
 #define RAISES __attribute__((noreturn))
 
-/* Lua's own headers do not say so. */
+/* Lua's own headers lack the attribute. */
 RAISES int(lua_error)(lua_State *L);
 RAISES int(luaL_error)(lua_State *L, const char *fmt, ...);
 RAISES int(luaL_argerror)(lua_State *L, int arg, const char *extramsg);

@@ -218,7 +218,7 @@ bool fs_sync_parent(const char *path, struct err *e)
 }
 
 /* A draft has no name where the file system can do that, so that a host killed while it writes leaves
- * nothing; else one that nobody else has. */
+ * nothing; else one that no other process uses. */
 static bool draft_name(struct fs_draft *d)
 {
     unsigned long long id;
@@ -283,7 +283,7 @@ static bool draft_place(struct fs_draft *d, struct err *e)
     return fail(e, "cannot put it in place");
 }
 
-/* A network file system may say only now that it is full. */
+/* A network file system may report only now that it is full. */
 static bool draft_close(struct fs_draft *d, bool ok, struct err *e)
 {
     if (d->fd >= 0 && close(d->fd) < 0 && ok)
@@ -351,7 +351,7 @@ bool fs_append(struct fs_path at, const void *data, size_t len, int mode, bool s
     struct stat st;
     bool ok = false;
 
-    if (fd < 0 && errno == ENXIO) /* a FIFO that nobody reads */
+    if (fd < 0 && errno == ENXIO) /* a FIFO without a reader */
         errno = EINVAL;
     if (fd < 0)
         return fail(e, "cannot open it");
@@ -476,7 +476,7 @@ static bool mkdir_one(struct fs_path at, int mode, struct err *e)
     return ok;
 }
 
-/* Makes sure of one directory on the way; true as well when somebody else was quicker. */
+/* Makes sure of one directory on the way; true as well when another process made it. */
 static bool mkdir_sure(struct fs_path at, int mode, struct err *e)
 {
     struct stat st;
@@ -605,13 +605,14 @@ static bool removal_leave(struct removal *r)
     closedir(r->dir);
     r->dir = up;
     if (st.st_dev != level->dev || st.st_ino != level->ino) {
-        errno = EBUSY; /* somebody moved it while we were inside */
+        errno = EBUSY; /* it was moved meanwhile */
         return false;
     }
     return unlinkat(dirfd(up), level->name, AT_REMOVEDIR) == 0 || errno == ENOENT;
 }
 
-/* Empties the directory: unlinks what is no directory, goes into what is one, comes back, looks again. */
+/* Empties the directory: unlinks what is no directory, goes into what is one, and lists it again after coming
+ * back. */
 static bool removal_run(struct removal *r)
 {
     for (;;) {
@@ -746,7 +747,7 @@ int fs_lock(struct fs_path at, bool shared, struct err *e)
             close(fd);
             return -1;
         }
-        /* Somebody may have removed or replaced the file between open and lock: then ours locks nothing. */
+        /* The file may have been removed or replaced between open and lock: then ours locks nothing. */
         if (fstat(fd, &ours) == 0 && fs_stat(at, true, &there, e) && ours.st_dev == there.st_dev &&
             ours.st_ino == there.st_ino) {
             e->code = ERR_NONE;

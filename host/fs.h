@@ -53,7 +53,7 @@ bool fs_remove(struct fs_path at, bool recursive, struct err *e);
 bool fs_stat(struct fs_path at, bool follow, struct stat *out, struct err *e);
 bool fs_rename(const char *root, const char *from, const char *to, bool replace, bool sync, struct err *e);
 
-/* Opens (makes) and locks a file with an OFD lock; ERR_BUSY when somebody else holds it. The lock goes with
+/* Opens (makes) and locks a file with an OFD lock; ERR_BUSY when it is locked. The lock goes with
  * the descriptor. */
 int fs_lock(struct fs_path at, bool shared, struct err *e);
 

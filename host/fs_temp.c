@@ -15,7 +15,7 @@
 
 #define SUFFIX ".moontide"
 
-/* Opens and locks a directory of ours; -1 when it is not ours, or somebody holds it. */
+/* Opens and locks a directory of ours; -1 when it is not ours, or it is locked. */
 static int dir_hold(int parent, const char *name)
 {
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

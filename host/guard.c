@@ -158,7 +158,7 @@ bool guard_open(struct guard *guard, struct err *e)
     return true;
 }
 
-/* True when the guard process runs. A guard that somebody ended is reaped here. */
+/* True when the guard process runs. A guard that was killed is reaped here. */
 static bool guard_alive(struct guard *guard)
 {
     if (!guard->pid)

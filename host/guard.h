@@ -24,7 +24,7 @@ bool guard_open(struct guard *guard, struct err *e);
 bool guard_ensure(struct guard *guard, struct err *e);
 
 /* Reserves a slot for a child about to start; NULL when all are taken. The child itself writes its pid into
- * it before it becomes another program, so that no instant is left in which nobody knows it. */
+ * it before it becomes another program, so that it is never unlisted while it runs. */
 volatile pid_t *guard_reserve(struct guard *guard);
 void guard_drop(volatile pid_t *slot);
 

@@ -33,12 +33,12 @@ struct host {
     struct curl_loop *curl;     /* NULL until the first request */
     struct proc_set *procs;     /* NULL until the first child */
     struct serve *serves;       /* the list of servers */
-    struct signal_set *signals; /* NULL until somebody waits for one */
+    struct signal_set *signals; /* NULL until a task waits for one */
     int argc;
     char **argv; /* program arguments after the program's name */
     int exit_code;
     int output_lost;  /* errno of the first failed write to standard output; 0: none */
-    unsigned loading; /* modules that are being loaded: nobody else gets a turn */
+    unsigned loading; /* modules that are being loaded: no other task runs */
     bool stopping;    /* host_close has begun: no new work */
 };
 

@@ -1,4 +1,4 @@
-/* One HTTP request and its answer: what curl is told, curl's callbacks, limits, backpressure, files, the end.
+/* One HTTP request and its answer: curl's options and callbacks, limits, backpressure, files, the end.
  *
  * Everything here runs on the loop's thread. Functions named on_* are called by curl and must not call the
  * multi interface; the others must not be called by curl. What curl keeps pointers to (header lines, files)
@@ -186,7 +186,7 @@ static bool head_add(struct http_job *job, const char *line, size_t len)
     if (!name_len)
         return true; /* curl has let it pass: not a header */
     if (!job->head.cap)
-        buf_room(&job->head, 500); /* saves a few steps; when there is no room, the next line says so */
+        buf_room(&job->head, 500); /* saves a few steps; a failure shows at the next line */
     room = buf_room(&job->head, len + 2);
     if (!room)
         return false;
@@ -201,7 +201,7 @@ static bool head_add(struct http_job *job, const char *line, size_t len)
     return true;
 }
 
-/* What the head says besides its headers. */
+/* What the head holds besides its headers. */
 static void take_head(struct http_job *job)
 {
     CURL *easy = job->transfer->easy;
@@ -269,7 +269,7 @@ static bool body_begin(struct http_job *job)
     if (job->max_body && (uint64_t)length > job->max_body)
         return false;
     if (!job->stream && !job->sink && length < 16 * 1024 * 1024)
-        buf_room(&job->body, (size_t)length); /* when there is no room, adding will say so */
+        buf_room(&job->body, (size_t)length); /* a failure shows when data is added */
     return true;
 }
 
@@ -349,7 +349,7 @@ bool http_job_header(struct http_job *job, const char *name, size_t name_len, co
         memcpy(at, ": ", 2);
         memcpy(at + 2, value, value_len);
     } else {
-        *at = ';'; /* curl's way to say: send it empty */
+        *at = ';'; /* curl's syntax for an empty header */
     }
     return true;
 }
@@ -474,7 +474,7 @@ static bool sink_open(struct http_job *job, const char *path, struct err *e)
 
 #define SET(option, value) (ok &= curl_easy_setopt(easy, CURLOPT_##option, value) == CURLE_OK)
 
-/* Method and body. A method without a body that usually has one says so with a length of 0. */
+/* Method and body. A method that usually has a body gets a length of 0 without one. */
 static bool set_method(struct http_job *job, const struct http_request *r, bool has_body)
 {
     CURL *easy = job->transfer->easy;
@@ -550,7 +550,7 @@ static bool set_extras(struct http_job *job, const struct http_request *r, bool 
         SET(UNIX_SOCKET_PATH, r->unix_path);
     if (r->connect_to)
         ok &= set_connect_to(job, r->connect_to);
-    if (r->insecure) { /* who asked for it by that name; the easy handle is reset afterwards */
+    if (r->insecure) { /* by an explicit option; the easy handle is reset afterwards */
         SET(SSL_VERIFYPEER, (long)!r->insecure);
         SET(SSL_VERIFYHOST, (long)!r->insecure);
     }

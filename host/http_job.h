@@ -38,7 +38,7 @@ struct http_request {
     uint64_t max_body; /* 0: no limit */
     bool stream;       /* hand out the body as it arrives, over HTTP/1.1 */
     bool public_only;  /* see curl_loop.h */
-    bool insecure;     /* whoever answers is believed */
+    bool insecure;     /* the peer is not verified */
 };
 
 enum http_want { HTTP_WANT_END, HTTP_WANT_HEAD, HTTP_WANT_DATA, HTTP_WANT_LINE };
@@ -94,7 +94,7 @@ bool http_job_start(struct http_job *job, const struct http_request *request, st
 /* What is wanted has come (or the end, or a failure: see done and err). */
 bool http_job_ready(struct http_job *job);
 
-/* Says what the owner waits for next; a paused stream goes on when there is room. */
+/* Sets what the owner waits for next; a paused stream goes on when there is room. */
 void http_job_want(struct http_job *job, enum http_want want);
 
 /* The unread part of a streamed body; consume drops from its front. */

@@ -167,7 +167,7 @@ static bool put(struct log *log, const struct log_event *event)
            log_out(log, log->line.data, log->line.len);
 }
 
-/* Says how many lines were lost, if any were. False: still nobody reads. */
+/* Says how many lines were lost, if any were. False: there is still no reader. */
 static bool put_lost(struct log *log)
 {
     char count[24];
@@ -209,7 +209,7 @@ static uint64_t event_hash(const struct log_event *e)
     return hash ^ hash >> 32;
 }
 
-/* Ends a window; what it held back is said in one line. */
+/* Ends a window; what it held back is counted in one line. */
 static void tell_dropped(struct log *log, struct log_repeat *r)
 {
     char count[16];

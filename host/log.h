@@ -50,7 +50,7 @@ struct log {
     struct buf line, clean;
     struct log_repeat *repeats; /* LOG_REPEATS of them, allocated with the first line */
     unsigned dropping;          /* how many of them hold back lines */
-    uint64_t lost;              /* lines that nobody took */
+    uint64_t lost;              /* lines that could not be written */
     uint64_t stuck_at;          /* when the reader was last found not to read; milliseconds */
     bool torn;                  /* the reader has seen a part of a line */
 };

@@ -12,8 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define PATIENCE_MS 50   /* for one line */
-#define SULK_MS     5000 /* how long there is no patience after it was in vain */
+#define WAIT_MS    50   /* for one line */
+#define BACKOFF_MS 5000 /* how long writes do not wait after one that waited in vain */
 
 static bool writable(struct log *log, uint64_t until)
 {
@@ -46,8 +46,7 @@ static ssize_t put_some(struct log *log, const char *data, size_t len, uint64_t 
 
 static bool put(struct log *log, const char *data, size_t len)
 {
-    uint64_t now = log_now(),
-             until = now - log->stuck_at < SULK_MS && log->stuck_at ? now : now + PATIENCE_MS;
+    uint64_t now = log_now(), until = now - log->stuck_at < BACKOFF_MS && log->stuck_at ? now : now + WAIT_MS;
 
     while (len) {
         ssize_t n = put_some(log, data, len, until);

@@ -23,7 +23,7 @@
 #include "guard.h"
 
 #define STACK_SIZE ((size_t)256 * 1024) /* reserved once, touched as needed */
-#define GRACE_MS   2000                 /* between TERM and KILL when nobody waits any more */
+#define GRACE_MS   2000                 /* between TERM and KILL when no task waits any more */
 
 enum stage { STAGE_DESCRIPTORS, STAGE_CWD, STAGE_EXEC };
 
@@ -144,7 +144,7 @@ static bool program_find(const char *name, char *const *envp, char *out, size_t 
 }
 
 /* The signals that are handled or ignored now, and those that the host may handle later (api_signal.c). To
- * look at all of them for each child would cost as much as everything else that we add to a spawn. */
+ * check all of them for each child would cost as much as the rest of our part of a spawn. */
 static void signals_changed(sigset_t *changed)
 {
     static const int later[] = {SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGCHLD, SIGPIPE, SIGWINCH};
@@ -252,7 +252,7 @@ static void proc_end(struct proc *proc)
     close(proc->pidfd);
 }
 
-/* Looks whether the leader ended, without reaping it. */
+/* Checks whether the leader ended, without reaping it. */
 static bool proc_look(struct proc *proc)
 {
     siginfo_t info = {0};
@@ -269,7 +269,7 @@ static bool proc_look(struct proc *proc)
     } else if (errno != ECHILD) {
         return false;
     } else {
-        /* Somebody else reaped it; the group's number may be anybody's now. */
+        /* Reaped elsewhere; the group's number may be reused now. */
         proc->status = -1;
         proc->reaped = true;
         guard_drop(proc->slot);

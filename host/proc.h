@@ -22,7 +22,7 @@ struct proc_options {
     const char *cwd; /* NULL: the host's */
     int stdin_fd, stdout_fd, stderr_fd; /* become 0, 1, 2 (the caller closes its copies); all others close */
     /* The leader ended: its exit status, or the signal that ended it (0: none). It stays a zombie, so that
-     * the group's number cannot become somebody else's, until proc_release. */
+     * the group's number cannot be reused, until proc_release. */
     void (*on_exit)(struct proc *proc, void *data, int status, int signal);
     void *data;
 };
@@ -35,7 +35,7 @@ struct proc_set *proc_set_open(uv_loop_t *loop, struct err *e);
 void proc_set_close(struct proc_set *set);
 uv_loop_t *proc_set_loop(const struct proc_set *set);
 
-/* Children that are not gone yet, those that nobody waits for included. Accepts NULL. */
+/* Children that are not gone yet, those without a waiter included. Accepts NULL. */
 size_t proc_set_count(const struct proc_set *set);
 
 /* Starts a child. NULL with *e filled when it cannot be started. */

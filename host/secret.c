@@ -262,12 +262,12 @@ static bool each_value(struct secrets *s, const char *value, size_t len, form_fn
 bool secrets_add(struct secrets *s, const char *value, size_t len)
 {
     if (!each_value(s, value, len, add_form))
-        return false; /* what was added stays hidden, and nobody can take it back */
+        return false; /* what was added stays hidden, and cannot be removed */
     find_form(s, value, len)->whole++;
     return true;
 }
 
-/* A value that is a line of another secret, but was never registered itself, is nobody's to take back.
+/* A value that is a line of another secret, but was never registered itself, cannot be removed.
  * Without memory some of its forms stay hidden. `longest` and `prefixes` stay, too: they may only be too
  * large. */
 void secrets_drop(struct secrets *s, const char *value, size_t len)

@@ -1,6 +1,6 @@
 /* Semantic versions 2.0.0 as plain C: parsing, precedence, ranges.
  *
- * Versions come from tag names that anybody may push: a text longer than SEMVER_MAX is no version, every
+ * Versions come from tag names, which are untrusted: a text longer than SEMVER_MAX is no version, every
  * function is linear in its input, and numbers are compared as digit strings, so no size overflows. Knows no
  * Lua and owns no memory: a struct semver points into the caller's text. */
 #ifndef MOONTIDE_SEMVER_H

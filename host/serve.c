@@ -33,7 +33,7 @@ struct serve_conn {
     struct serve_request *request; /* the one under way */
     int fd;
     uint8_t seen;      /* by how many sweeps, up to GRACE */
-    bool closing;      /* it was told to make room */
+    bool closing;      /* it is being closed for a newer one */
     uint64_t deadline; /* loop time in milliseconds; 0: none */
     struct serve_peer peer;
 };
@@ -47,7 +47,7 @@ struct serve {
     uv_timer_t tick, sweep;
     unsigned uv_handles;                /* not closed yet */
     struct serve_conn *conns, **last;   /* the oldest first */
-    struct serve_request *head, **tail; /* requests that nobody took */
+    struct serve_request *head, **tail; /* requests that were not taken yet */
     size_t running;
     uint64_t drain_until; /* loop time; 0: not asked for */
     bool draining, closed;
@@ -88,7 +88,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     run_daemon(poll->data);
 }
 
-/* The library says when it wants to run even if nothing arrives. */
+/* The library's timeout: when it must run even if nothing arrives. */
 static void arm(struct serve *s)
 {
     MHD_UNSIGNED_LONG_LONG ms = 0;
@@ -142,7 +142,7 @@ static void resume(struct serve_request *r)
     kick(r->conn->serve);
 }
 
-/* The taker is told that nobody waits for an answer; the connection ends when the daemon runs. */
+/* The taker learns that the client is gone; the connection ends when the daemon runs. */
 static void cut(struct serve_request *r)
 {
     if (r->cut)
@@ -637,7 +637,7 @@ void serve_finish(struct serve_request *r, bool ok)
 /* ---- connections ---- */
 
 /* Whether the client of a suspended connection has left. One that only closed its sending side may still wait
- * for an answer, except that nobody follows a stream that way. */
+ * for an answer, except for streams. */
 static bool has_left(const struct serve_conn *c)
 {
     struct pollfd p = {.fd = c->fd, .events = POLLRDHUP};
@@ -647,9 +647,9 @@ static bool has_left(const struct serve_conn *c)
     return p.revents & (POLLHUP | POLLERR | POLLNVAL) || c->request->streaming;
 }
 
-/* Whether a connection may go for a newer one: nobody works on a request of it, and it is its client who is
- * slow, with its head, its body or with reading its answer. What a client has sent already is waited for by
- * us, not by it. */
+/* Whether a connection may be closed for a newer one: no request of it is being handled, and it is its client
+ * who is slow, with its head, its body or with reading its answer. What a client has sent already is our
+ * turn. */
 static bool may_go(const struct serve_conn *c)
 {
     const struct serve_request *r = c->request;
@@ -669,9 +669,9 @@ static unsigned count_open(const struct serve *s, const char *address)
     return count;
 }
 
-/* Lets the oldest connections go that may while there are too many, in all or from one address. The library's
- * own limits would refuse the newest instead, and with it whoever asks whether the host is well. False: there
- * are still too many. */
+/* Closes the oldest connections that may be while there are too many, in all or from one address. The
+ * library's own limits would refuse the newest instead, and with it a health probe. False: there are still
+ * too many. */
 static bool make_room(struct serve *s)
 {
     unsigned open = count_open(s, NULL), per_ip = s->socket.path ? 0 : s->options.per_ip;
@@ -694,7 +694,7 @@ static bool make_room(struct serve *s)
 
 static void on_sweep(uv_timer_t *timer);
 
-/* Looks after the connections, often while there are too many. */
+/* Sweeps the connections, often while there are too many. */
 static void sweep_soon(struct serve *s, bool crowded)
 {
     uint64_t period = crowded ? CROWD_MS : SWEEP_MS;
@@ -745,7 +745,7 @@ static void describe_peer(struct serve_conn *c, const struct sockaddr *address)
     }
 }
 
-/* The directory keeps others out; this does too, in case somebody opens it, unless the socket is for a group.
+/* The directory keeps others out; this does too, in case it is opened, unless the socket is for a group.
  * Root may do anything anyway. */
 static bool welcome(const struct serve_conn *c)
 {
@@ -788,7 +788,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
         *(c->next ? &c->next->link : &c->serve->last) = c->link;
         free(c);
         *context = NULL;
-        kick(cls); /* at the limit, the library looks at its listening socket again only when it runs */
+        kick(cls); /* at the limit, the library polls its listening socket again only when it runs */
     }
 }
 

@@ -5,8 +5,8 @@
  * first. Its body is read when the taker asks for it, so that a refused request costs no more than its head.
  * While a request is handled its connection is suspended; a sweep four times a second notices clients that
  * left, and ends connections that take too long, which the library's own (inactivity) limit does not. When
- * there are more connections than there is room for, the oldest one that nobody is working on makes room for
- * the newest. */
+ * there are more connections than there is room for, the oldest one without a request being handled makes
+ * room for the newest. */
 #ifndef MOONTIDE_SERVE_H
 #define MOONTIDE_SERVE_H
 
@@ -33,7 +33,7 @@ struct serve_options {
     uint64_t timeout;               /* milliseconds without progress, and for a whole head */
     void (*on_request)(void *data); /* the queue is not empty any more */
     void (*on_idle)(void *data);    /* no request is being handled any more, or draining took too long */
-    void (*on_closed)(void *data);  /* the server is closed, whoever did it: forget it */
+    void (*on_closed)(void *data);  /* the server is closed: forget it */
     void *data;
 };
 
@@ -83,7 +83,7 @@ struct serve *serve_open(uv_loop_t *loop, struct serve **all, struct serve_socke
                          const struct serve_options *options, struct err *e);
 uint16_t serve_port(const struct serve *s);
 
-/* The oldest request that nobody took, or NULL. The caller must release it. */
+/* The oldest request that was not taken, or NULL. The caller must release it. */
 struct serve_request *serve_next(struct serve *s);
 
 /* Asks for the body; true when it is there already. Else on_body tells when it is, or that r->refusal stands

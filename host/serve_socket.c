@@ -1,6 +1,6 @@
 /* Listening sockets; see the header. The unix socket's defences, in order: the path fits and its last part is
  * neither a link nor a file of another kind; its directory is a real one, ours, mode 0700; a socket that is
- * there is removed only when nobody answers on it; the new one has mode 0600 from its first moment. Where a
+ * there is removed only when nothing answers on it; the new one has mode 0600 from its first moment. Where a
  * group may connect, the directory may be 0750 and the socket gets 0660, both of that group. */
 #include "serve_socket.h"
 

@@ -23,7 +23,7 @@ bool serve_socket_tcp(struct serve_socket *s, const char *address, uint16_t port
 /* `group` (NULL: none) may connect, too: its name or number. */
 bool serve_socket_unix(struct serve_socket *s, const char *path, const char *group, struct err *e);
 
-/* Closes it and removes the socket file, unless somebody put another one there. Harmless when closed. */
+/* Closes it and removes the socket file, unless another one is there. Harmless when closed. */
 void serve_socket_close(struct serve_socket *s);
 
 #endif

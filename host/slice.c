@@ -117,7 +117,7 @@ static enum err_code over_limit(lua_State *L, struct task *t, uint64_t used)
     if (t->limits.cpu_ms && (used > t->limits.cpu_ms * 1000000 || (stuck && !host->loading)))
         return ERR_BUDGET;
     if (t->ended)
-        return ERR_BUDGET; /* a closer that runs after the end; nobody could set it aside */
+        return ERR_BUDGET; /* a closer that runs after the end; it could not be set aside */
     if (host->alloc.exhausted)
         return ERR_MEMORY;
     if (t->deadline) {
@@ -279,7 +279,7 @@ void slice_pay(struct task *t, struct task *payer)
     payer->paid_for++;
 }
 
-/* Whoever paid is gone: what is left pays for itself in the little time until it ends. */
+/* The paying task is gone: what is left pays for itself until it ends. */
 void slice_orphan(struct task *t)
 {
     leave_payer(t);

@@ -18,7 +18,7 @@
 #define CACHE_MAX 64 /* statements; a host uses some thirty */
 #define SQL_MAX   (1 << 20)
 
-/* Virtual machine steps between two looks at the clock: some ten microseconds. */
+/* Virtual machine steps between two reads of the clock: some ten microseconds. */
 #define PROGRESS_STEPS 2000
 
 struct cached {

@@ -51,7 +51,7 @@ void store_rollback(struct store *store);
 bool store_in_transaction(const struct store *store);
 bool store_durable(const struct store *store); /* the level that it was opened with */
 
-/* Looks through the whole file for damage; ERR_MISMATCH names the first. No time limit. */
+/* Checks the whole file for damage; ERR_MISMATCH names the first. No time limit. */
 bool store_check(struct store *store, struct err *e);
 
 /* Copies the database into a new file, which is on the disk when this returns. No time limit. */

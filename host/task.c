@@ -270,7 +270,7 @@ static int l_end(lua_State *L)
     bool failed = status != LUA_OK;
 
     if (!t->started)
-        return 0; /* cancelled before it began: a handle without results says so */
+        return 0; /* cancelled before it began: the handle has no results */
     lua_rawgetp(L, LUA_REGISTRYINDEX, &handles_key);
     if (lua_rawgeti(L, -1, (lua_Integer)t->id) == LUA_TUSERDATA)
         handle = lua_touserdata(L, -1); /* handles handle */

@@ -38,10 +38,10 @@ struct task_link {
 };
 void task_link(struct task_link *l, struct task *t);
 
-/* Whether the coroutine at `index` is a task's own, or the loop's: nobody else resumes or closes it. */
+/* Whether the coroutine at `index` is a task's own, or the loop's: nothing else resumes or closes it. */
 bool task_owns(lua_State *L, int index);
 
-/* Says what the running task works on, in words for asked.h: the arguments, one after the other. */
+/* Sets what the running task works on, in words for asked.h: the arguments, one after the other. */
 void task_asked(lua_State *L);
 
 uint64_t task_id(const struct task *task);
@@ -61,7 +61,7 @@ struct task_handle {
     struct task *task; /* NULL once it has ended */
     uint64_t id;
     int results; /* how many there are in user value 1, a table; none: no table */
-    bool told;   /* it ended after it had begun: there are results, or why it failed */
+    bool told;   /* it ended after it had begun: there are results, or the error */
     bool failed;
     bool joined;
     bool lost; /* it ended, and memory was too short to keep how */

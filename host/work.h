@@ -19,7 +19,7 @@
 
 struct work {
     uv_work_t req;
-    struct op *op;  /* NULL: nobody waits any more */
+    struct op *op;  /* NULL: no task waits any more */
     struct err err; /* set by run */
     void (*run)(struct work *work);
     void (*destroy)(struct work *work);
