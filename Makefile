@@ -23,7 +23,7 @@ PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) lua5.4 2>/
 PKG_LIBS   = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null))$(PKG_LIBS)
 # The failure seam is made at link time: it reaches into archives only.
 PKG_LIBS_fault = $(patsubst -lpcre2-8,-l:libpcre2-8.a,$(patsubst -lyaml,-l:libyaml.a,$(patsubst -lsqlite3,-l:libsqlite3.a,$(PKG_LIBS))))
-# Lua comes from the distribution's static archive: no shared liblua, no loader.
+# Lua and lua-cjson (cjson.a, below) come from the distribution's static archives: no shared liblua, no loader.
 LUA_LIBS   = -l:liblua5.4.a -lm -ldl
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Wcast-qual \
@@ -51,7 +51,7 @@ ALL_CFLAGS  = $(BASE) $(WARN) $(CFLAGS_$(V)) $(PKG_CFLAGS) $(CFLAGS)
 ALL_LDFLAGS = $(LINK) $(LDFLAGS_$(V)) $(LDFLAGS)
 
 HOST_C   := $(filter-out host/embed_make.c,$(wildcard host/*.c))
-HOST_O   := $(HOST_C:%.c=$(OUT)/%.o) $(OUT)/embed_table.o
+HOST_O   := $(HOST_C:%.c=$(OUT)/%.o) $(OUT)/embed_table.o $(OUT)/cjson.a
 LIB_O    := $(filter-out $(OUT)/host/main.o,$(HOST_O))
 EMBEDDED := $(sort $(shell find stdlib scripts -name '*.lua' 2>/dev/null))
 
@@ -75,7 +75,7 @@ $(OUT)/host:
 
 # Says what is missing in one line, instead of a page of headers that cannot be found.
 $(BUILD)/libraries:
-	@pkg-config --exists $(PKGS) lua5.4 2>/dev/null || { echo "libraries are missing: run 'make deps-build'"; exit 1; }
+	@pkg-config --exists $(PKGS) lua5.4 lua5.4-cjson 2>/dev/null || { echo "libraries are missing: run 'make deps-build'"; exit 1; }
 	@mkdir -p $(@D) && touch $@
 
 # The version changes with every commit: only this object depends on it.
@@ -83,6 +83,13 @@ $(OUT)/host/version.o: ALL_CFLAGS += -DMOONTIDE_VERSION='"$(VERSION)"'
 $(OUT)/host/version.o: $(OUT)/version.stamp
 $(OUT)/version.stamp: FORCE
 	@mkdir -p $(@D); echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
+
+# The distribution's lua-cjson, in which these calls lead to host/json_read.c, as json_createtable and so on.
+CJSON_CALLS := $(foreach name,malloc free strtod,$(name)=json_$(name)) \
+               $(foreach name,createtable pushlightuserdata pushnumber rawset,lua_$(name)=json_$(name))
+$(OUT)/cjson.a: Makefile | $(BUILD)/libraries
+	@mkdir -p $(@D)
+	@objcopy $(CJSON_CALLS:%=--redefine-sym %) $$($(CC) -print-file-name=liblua5.4-cjson.a) $@
 
 # Every stdlib module and default script becomes part of the binary. Byte code is of one version of Lua only.
 LUA_A := $(wildcard $(shell $(CC) -print-file-name=liblua5.4.a))

@@ -12,7 +12,7 @@ local PROGRAMS <const> = { "/usr/bin/git", "/usr/bin/ssh" }
 -- The authorities of the package, without those that this machine trusts besides.
 local AUTHORITIES <const>, BUNDLE <const> = "/usr/share/ca-certificates/mozilla", "etc/ssl/certs/ca-certificates.crt"
 -- Linked into the program.
-local STATIC <const> = { "liblua5.4-dev" }
+local STATIC <const> = { "liblua5.4-dev", "lua-cjson-dev" }
 
 local USER <const> = 65534
 local TEXTS <const> = {

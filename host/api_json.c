@@ -1,4 +1,4 @@
-/* core.json: our own strict reader and writer of JSON. Nothing here waits. */
+/* core.json: strict JSON, decoded by lua-cjson, and our own writer. Nothing here waits. */
 #include <string.h>
 #include <lauxlib.h>
 #include "api.h"
@@ -59,7 +59,7 @@ static int l_decode(lua_State *L)
                         (long long)max);
 
     lua_settop(L, 2);
-    return json_read(L, text, len, null_as_nil, &e, &offset) ? 1 : fail_at(L, &e, text, offset);
+    return json_read(L, 1, null_as_nil, &e, &offset) ? 1 : fail_at(L, &e, text, offset);
 }
 
 static int l_encode(lua_State *L)

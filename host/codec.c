@@ -42,33 +42,21 @@ bool hex_decode(void *out, const char *text, size_t len)
 
 size_t utf8_decode(const char *text, size_t left, uint32_t *code)
 {
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     const uint8_t *s = (const uint8_t *)text;
-    size_t n = s[0] < 0x80                   ? 1
-               : s[0] >= 0xC2 && s[0] < 0xE0 ? 2
-               : s[0] >= 0xE0 && s[0] < 0xF0 ? 3
-               : s[0] >= 0xF0 && s[0] < 0xF5 ? 4
-                                             : 0;
-    uint32_t point = n == 1 ? s[0] : s[0] & (0x7Fu >> n);
+    size_t n = utf8_length(text, left);
 
-    if (n == 0 || n > left)
-        return 0;
-    for (size_t i = 1; i < n; i++) {
-        if ((s[i] & 0xC0) != 0x80)
-            return 0;
-        point = point << 6 | (s[i] & 0x3Fu);
-    }
-    *code = point;
-    return point < least[n] || point > 0x10FFFF || point >> 11 == 0xD800 >> 11 ? 0 : n;
+    *code = n > 1 ? s[0] & (0x7Fu >> n) : s[0];
+    for (size_t i = 1; i < n; i++)
+        *code = *code << 6 | (s[i] & 0x3Fu);
+    return n;
 }
 
 size_t utf8_prefix(const char *text, size_t len)
 {
     size_t at = 0, n = 1;
-    uint32_t code;
 
     for (; at < len && n; at += n)
-        n = utf8_decode(text + at, len - at, &code);
+        n = utf8_length(text + at, len - at);
     return at;
 }
 

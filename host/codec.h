@@ -16,8 +16,33 @@ bool hex_decode(void *out, const char *text, size_t len);
 /* The value of a digit of either case, -1 when it is none. */
 int hex_digit(char c);
 
-/* Reads one character; returns its bytes, 0 when they are not UTF-8 (a surrogate, an overlong form, beyond
- * U+10FFFF). */
+static inline bool utf8_goes_on(uint8_t byte)
+{
+    return (byte & 0xC0) == 0x80;
+}
+
+/* The bytes of one character, 0 when they are not UTF-8 (a surrogate, an overlong form, beyond U+10FFFF).
+ * Inline, since all text that is read goes through it. */
+static inline size_t utf8_length(const char *text, size_t left)
+{
+    const uint8_t *s = (const uint8_t *)text;
+
+    if (s[0] < 0x80)
+        return 1;
+    if (left < 2 || !utf8_goes_on(s[1]) || s[0] < 0xC2 || s[0] > 0xF4)
+        return 0;
+    if (s[0] < 0xE0)
+        return 2;
+    if (left < 3 || !utf8_goes_on(s[2]))
+        return 0;
+    if (s[0] < 0xF0)
+        return (s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) ? 0 : 3;
+    if (left < 4 || !utf8_goes_on(s[3]))
+        return 0;
+    return (s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] > 0x8F) ? 0 : 4;
+}
+
+/* Besides, reads it. */
 size_t utf8_decode(const char *text, size_t left, uint32_t *code);
 
 /* Length of the longest valid prefix. */

@@ -1,458 +1,286 @@
-/* JSON reader: one pass from text to values, no deeper than VALUE_DEPTH.
+/* JSON reader: lua-cjson decodes what json_scan has accepted.
  *
- * The first entries of a list or object wait on the Lua stack, so that most tables are made in their final
- * size. The NUL behind the text ends every loop, since it is part of no token. */
+ * Some functions that cjson calls are led to this file when the program is linked (Makefile, CJSON_CALLS), so
+ * that what it would lose is put right where it is made: whole numbers are read from the text, tables are
+ * made for as many entries as the scan has counted, lists are marked, and duplicate keys are noticed. What
+ * the scan counted and what these functions saw has to agree in the end. */
 #include "json_read.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <lauxlib.h>
-#include "codec.h"
-#include "json_text.h"
+#include <lua-cjson.h>
+#include "err_lua.h"
+#include "json_scan.h"
 #include "value_lua.h"
 
-enum { WAITING = 16 }; /* entries on the stack */
+enum { SMALL = 1024 }; /* bytes on the C stack, enough for most texts */
 
-struct reader {
+/* What cjson calls. */
+double json_strtod(const char *start, char **end);
+void *json_malloc(size_t size);
+void json_free(void *ptr);
+void json_createtable(lua_State *L, int items, int members);
+void json_pushlightuserdata(lua_State *L, void *ptr);
+void json_pushnumber(lua_State *L, lua_Number value);
+void json_rawset(lua_State *L, int index);
+
+struct decode {
     lua_State *L;
-    const char *text, *at, *end;
-    struct err *err;
-    size_t *offset;
-    int null, mark; /* stack indices: what stands for null, the metatable that marks lists */
-    unsigned depth;
-    bool null_as_nil;
+    struct json_scan scan;
+    struct json_tally seen;
+    char *small; /* SMALL bytes of memory for cjson, the first `used` of which it has */
+    size_t used;
+    void *large;          /* the block that found no place there */
+    const char *infinite; /* a number that is out of range */
+    size_t duplicate;     /* the first member whose key was there, counted as in json_scan */
+    lua_Number number;    /* the one that was read last; it is `integer` when it is whole */
+    lua_Integer integer;
+    bool whole, null_as_nil;
+    lua_Integer holes; /* entries of the list of members that have to go, in the registry by this address */
 };
 
-static bool read_value(struct reader *r, const char *want);
+/* The innermost one: a finalizer that Lua runs meanwhile may decode another text. */
+static struct decode *decoding;
 
-static bool fault_at(struct reader *r, const char *where, enum err_code code, const char *what)
+/* Memory for cjson's buffer until the end of the decode, however that ends: first a struct, then what it
+ * points to. Outside of a decode cjson only makes the buffer of its encoder, which nobody calls. raises */
+void *json_malloc(size_t size)
 {
-    *r->offset = (size_t)(where - r->text) + 1;
-    err_set(r->err, code, "%s at byte %zu", what, *r->offset);
-    return false;
-}
+    static _Alignas(max_align_t) char idle[1024];
+    struct decode *d = decoding;
+    void *block;
 
-static bool fault(struct reader *r, const char *what)
-{
-    return fault_at(r, r->at, ERR_INVALID, what);
-}
-
-static bool unexpected(struct reader *r, const char *want)
-{
-    unsigned char byte = (unsigned char)*r->at;
-    char what[24];
-
-    *r->offset = (size_t)(r->at - r->text) + 1;
-    if (r->at == r->end)
-        snprintf(what, sizeof what, "the text ends");
-    else
-        snprintf(what, sizeof what, byte > ' ' && byte < 0x7F ? "unexpected %c" : "unexpected byte 0x%02X",
-                 byte);
-    err_set(r->err, ERR_INVALID, "%s at byte %zu, want %s", what, *r->offset, want);
-    return false;
-}
-
-static void skip_space(struct reader *r)
-{
-    while (*r->at == ' ' || *r->at == '\n' || *r->at == '\r' || *r->at == '\t')
-        r->at++;
-}
-
-/* Moves over bytes that stand for themselves, up to a quote or backslash. */
-static bool skip_plain(struct reader *r)
-{
-    for (;;) {
-        unsigned char c = (unsigned char)*r->at;
-
-        if (c == '"' || c == '\\')
-            return true;
-        if (c < 0x20)
-            return c == '\0' && r->at == r->end ? false : fault(r, "control character in a string");
-        if (c < 0x80) {
-            r->at++;
-        } else {
-            size_t run = 1, valid;
-
-            while ((unsigned char)r->at[run] >= 0x80)
-                run++;
-            valid = utf8_prefix(r->at, run);
-            r->at += valid;
-            if (valid < run)
-                return fault(r, "invalid UTF-8");
-        }
+    if (!d)
+        return size <= sizeof idle ? idle : NULL;
+    if (size <= SMALL - d->used) {
+        block = d->small + d->used;
+        d->used += (size + 15) / 16 * 16;
+        return block;
     }
+    block = d->large ? NULL : malloc(size);
+    if (!block)
+        err_throw(d->L, ERR_MEMORY, "json.decode", NULL, "no memory for a text of %zu bytes", size);
+    return d->large = block;
 }
 
-/* Pushes a string that has escapes; `start` is behind its opening quote, r->at at the first backslash. */
-static bool read_escaped(struct reader *r, const char *start)
+void json_free(void *ptr)
 {
-    luaL_Buffer out;
-    char bytes[4];
-
-    luaL_buffinit(r->L, &out);
-    for (;;) {
-        size_t n, used;
-
-        luaL_addlstring(&out, start, (size_t)(r->at - start));
-        if (*r->at == '"')
-            break;
-        n = json_unescape(bytes, r->at, (size_t)(r->end - r->at), &used);
-        if (!n)
-            return fault(r, used ? "unknown escape or lone surrogate" : "unfinished escape");
-        luaL_addlstring(&out, bytes, n);
-        r->at += used;
-        start = r->at;
-        if (!skip_plain(r))
-            return false;
-    }
-    luaL_pushresult(&out);
-    return true;
+    (void)ptr;
 }
 
-/* At the opening quote; ends behind the closing one. */
-static bool read_string(struct reader *r)
+static void give_back(struct decode *d)
 {
-    const char *open = r->at++;
-    bool fine = skip_plain(r);
-
-    if (fine && *r->at == '"')
-        lua_pushlstring(r->L, open + 1, (size_t)(r->at - open - 1));
-    else
-        fine = fine && read_escaped(r, open + 1);
-    if (!fine)
-        return r->err->code != ERR_NONE ? false : fault_at(r, open, ERR_INVALID, "unfinished string");
-    r->at++;
-    return true;
+    free(d->large);
+    buf_free(&d->scan.notes);
 }
 
 /* Reads digits into *value as far as they fit; returns how many there are. */
-static size_t read_digits(struct reader *r, uint64_t *value)
+static size_t read_digits(const char **at, uint64_t *value)
 {
-    const char *start = r->at;
+    const char *start = *at;
 
-    for (; *r->at >= '0' && *r->at <= '9'; r->at++)
-        *value = *value * 10 + (uint64_t)(*r->at - '0');
-    return (size_t)(r->at - start);
+    for (; **at >= '0' && **at <= '9'; (*at)++)
+        *value = *value * 10 + (uint64_t)(**at - '0');
+    return (size_t)(*at - start);
 }
 
-/* Reads what may follow a number's whole digits. *power is the power of ten that its digits are to be
- * multiplied with.
- */
-static bool read_fraction(struct reader *r, uint64_t *digits, size_t *count, int *power)
+/* Reads the number at `start`, which is in the text itself. Up to 15 digits and their power of ten are exact
+ * doubles, so one division rounds as strtod would. */
+double json_strtod(const char *start, char **end)
 {
-    uint64_t exponent = 0;
-    bool negative = false;
-
-    if (*r->at == '.') {
-        size_t n;
-
-        r->at++;
-        n = read_digits(r, digits);
-        if (!n)
-            return fault(r, "a fraction without digits");
-        *count += n;
-        *power = -(int)(n < 1000 ? n : 1000);
-    }
-    if (*r->at == 'e' || *r->at == 'E') {
-        size_t n;
-
-        r->at++;
-        if (*r->at == '+' || *r->at == '-')
-            negative = *r->at++ == '-';
-        n = read_digits(r, &exponent);
-        if (!n)
-            return fault(r, "an exponent without digits");
-        if (n > 4 || exponent > 1000)
-            exponent = 1000;
-        *power += negative ? -(int)exponent : (int)exponent;
-    }
-    return true;
-}
-
-/* The double of a number with fraction or exponent. Up to 15 digits and a power up to 22 are exact doubles,
- * so one operation rounds as strtod would. */
-static double to_double(const char *start, uint64_t digits, size_t count, int power)
-{
-    static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
-                                    1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
-    double value;
-
-    if (count > 15 || power > 22 || power < -22)
-        return strtod(start, NULL);
-    value = power < 0 ? (double)digits / powers[-power] : (double)digits * powers[power];
-    return *start == '-' ? -value : value;
-}
-
-static bool read_number(struct reader *r)
-{
-    const char *start = r->at;
+    static const double powers[] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6, 1e7,
+                                    1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14};
+    struct decode *d = decoding;
+    bool negative = *start == '-', exponent;
+    const char *at = start + negative;
     uint64_t digits = 0;
-    size_t count;
-    int power = 0;
-    lua_Integer integer;
-    double value;
-    bool whole;
+    size_t count = read_digits(&at, &digits), parts = 0; /* digits before and behind the point */
 
-    r->at += *r->at == '-';
-    count = read_digits(r, &digits);
-    if (!count)
-        return fault(r, "a number without digits");
-    if (count > 1 && r->at[-(ptrdiff_t)count] == '0')
-        return fault_at(r, r->at - count, ERR_INVALID, "a number with a leading zero");
-    whole = *r->at != '.' && *r->at != 'e' && *r->at != 'E';
-    if (!whole && !read_fraction(r, &digits, &count, &power))
-        return false;
-    if (r->at - start > JSON_NUMBER_MAX)
-        return fault_at(r, start, ERR_TOO_LARGE, "a number of more than 64 bytes");
-    if (whole && count <= 18) {
-        lua_pushinteger(r->L, *start == '-' ? -(lua_Integer)digits : (lua_Integer)digits);
-        return true;
+    if (*at == '.') {
+        at++;
+        parts = read_digits(&at, &digits);
     }
-    if (whole) {
+    exponent = *at == 'e' || *at == 'E';
+    if (exponent || count + parts > 15) {
+        d->number = strtod(start, end);
+    } else {
+        *end = (char *)(uintptr_t)at;
+        d->number = (double)(int64_t)digits / powers[parts];
+        d->number = negative ? -d->number : d->number;
+    }
+    if (exponent || parts) {
+        d->whole = lua_numbertointeger(d->number, &d->integer) && (double)d->integer == d->number;
+        if (isinf(d->number) && !d->infinite)
+            d->infinite = start;
+    } else if (count <= 18) {
+        d->whole = true;
+        d->integer = negative ? -(int64_t)digits : (int64_t)digits;
+    } else {
         errno = 0;
-        integer = strtoll(start, NULL, 10);
-        if (!errno) {
-            lua_pushinteger(r->L, integer);
-            return true;
-        }
+        d->integer = strtoll(start, NULL, 10);
+        d->whole = !errno;
     }
-    value = to_double(start, digits, count, power);
-    if (isinf(value))
-        return fault_at(r, start, ERR_INVALID, "number out of range");
-    if (!whole && lua_numbertointeger(value, &integer) && (double)integer == value)
-        lua_pushinteger(r->L, integer);
+    return d->number;
+}
+
+void json_pushnumber(lua_State *L, lua_Number value)
+{
+    struct decode *d = decoding;
+
+    d->seen.numbers += value == d->number;
+    if (d->whole)
+        lua_pushinteger(L, d->integer);
     else
-        lua_pushnumber(r->L, value);
-    return true;
+        lua_pushnumber(L, value);
 }
 
-/* At an opening bracket or brace: moves to what follows it, and makes room for what waits on the stack. */
-static bool enter(struct reader *r)
+void json_createtable(lua_State *L, int items, int members)
 {
-    if (r->depth == VALUE_DEPTH)
-        return fault_at(r, r->at, ERR_TOO_LARGE, "nested deeper than 64 levels");
-    r->depth++;
-    luaL_checkstack(r->L, 2 * WAITING + 8, "json");
-    lua_pushnil(r->L); /* the place of the table */
-    r->at++;
-    skip_space(r);
-    return true;
-}
+    struct decode *d = decoding;
+    struct json_note note;
+    int room;
 
-/* Behind an entry: moves to the next one (*more), or behind the end of the list or object. */
-static bool go_on(struct reader *r, char close, bool *more)
-{
-    skip_space(r);
-    *more = *r->at == ',';
-    if (!*more && *r->at != close)
-        return unexpected(r, ", or the end of the list or object");
-    r->at++;
-    if (*more)
-        skip_space(r);
-    return true;
-}
-
-/* Makes the list of what waits, in the place at `list`. */
-static void make_list(lua_State *L, int list, int count, int room)
-{
-    lua_createtable(L, room, 0);
-    lua_replace(L, list);
-    for (; count > 0; count--)
-        lua_rawseti(L, list, count);
-}
-
-static bool read_list(struct reader *r)
-{
-    lua_State *L = r->L;
-    int list = lua_gettop(L) + 1;
-    lua_Integer count = 0;
-    bool more;
-
-    if (!enter(r))
-        return false;
-    more = *r->at != ']';
-    r->at += !more;
-    while (more) {
-        if (!read_value(r, count ? "a value" : "a value or ]"))
-            return false;
-        if (++count == WAITING)
-            make_list(L, list, WAITING, 4 * WAITING);
-        else if (count > WAITING)
-            lua_rawseti(L, list, count);
-        if (!go_on(r, ']', &more))
-            return false;
+    if (!d || ++d->seen.containers > d->scan.tally.containers) {
+        lua_createtable(L, items, members);
+        return;
     }
-    if (count < WAITING)
-        make_list(L, list, (int)count, (int)count);
-    lua_pushvalue(L, r->mark);
-    lua_setmetatable(L, list);
-    r->depth--;
-    return true;
+    memcpy(&note, d->scan.notes.data + d->seen.containers - 1, sizeof note);
+    room = (int)(1U << note.log >> 1);
+    luaL_checkstack(L, 8, "json"); /* for cjson and these functions */
+    lua_createtable(L, note.list ? room : 0, note.list ? 0 : room);
+    if (note.list)
+        value_mark_array(L, -1);
 }
 
-/* An object while it is read. Its first members wait on the stack, so their keys can be compared by address,
- * save long ones, which Lua does not keep once. */
-struct object {
-    int table;
-    size_t count;
-    const char *keys[WAITING];
-    size_t lens[WAITING];
-    bool nulls; /* it holds nulls in the place of nothing */
-};
-
-/* Makes the table of the members that wait. */
-static void make_object(lua_State *L, const struct object *o, size_t room)
+/* Below a null lies its list, its key, or, when it is all of the text, the text. */
+void json_pushlightuserdata(lua_State *L, void *ptr)
 {
-    lua_createtable(L, 0, (int)room);
-    lua_replace(L, o->table);
-    while (lua_gettop(L) > o->table)
-        lua_rawset(L, o->table);
+    if (!decoding) {
+        lua_pushlightuserdata(L, ptr);
+        return;
+    }
+    decoding->seen.nulls++;
+    if (decoding->null_as_nil && (lua_gettop(L) == 1 || lua_istable(L, -1)))
+        lua_pushnil(L);
+    else
+        value_push_null(L);
 }
 
-/* Whether the key on top of the stack was there before. */
-static bool is_known(lua_State *L, struct object *o)
+/* Keeps the object and the key of a null, which is removed when all is read: until then its key must be
+ * there, so that a second one is noticed. */
+static void note_hole(lua_State *L, struct decode *d)
 {
-    const char *key;
-    size_t len;
-    bool known = false;
-
-    if (o->count >= WAITING) {
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, d) == LUA_TNIL) {
+        lua_pop(L, 1);
+        lua_newtable(L);
         lua_pushvalue(L, -1);
-        known = lua_rawget(L, o->table) != LUA_TNIL;
-        lua_pop(L, 1);
-        return known;
-    }
-    key = lua_tolstring(L, -1, &len);
-    for (size_t i = 0; i < o->count && !known; i++)
-        known = o->keys[i] == key || (o->lens[i] == len && len > 32 && memcmp(o->keys[i], key, len) == 0);
-    o->keys[o->count] = key;
-    o->lens[o->count] = len;
-    return known;
+        lua_rawsetp(L, LUA_REGISTRYINDEX, d);
+    } /* object, key, null, holes */
+    lua_pushvalue(L, -4);
+    lua_rawseti(L, -2, ++d->holes);
+    lua_pushvalue(L, -3);
+    lua_rawseti(L, -2, ++d->holes);
+    lua_pop(L, 1);
 }
 
-/* Reads a key, its colon and its value, and puts them into the object. */
-static bool read_member(struct reader *r, struct object *o)
+void json_rawset(lua_State *L, int index)
 {
-    lua_State *L = r->L;
-    const char *key = r->at;
+    struct decode *d = decoding;
 
-    if (*key != '"')
-        return unexpected(r, o->count ? "a key" : "a key or }");
-    if (!read_string(r))
-        return false;
-    if (is_known(L, o))
-        return fault_at(r, key, ERR_INVALID, "duplicate key");
-    skip_space(r);
-    if (*r->at != ':')
-        return unexpected(r, ":");
-    r->at++;
-    skip_space(r);
-    if (!read_value(r, "a value"))
-        return false;
-    if (lua_isnil(L, -1)) { /* kept until the end, so that a second such key is found */
-        lua_pop(L, 1);
-        lua_pushvalue(L, r->null);
-        o->nulls = true;
-    }
-    if (++o->count > WAITING)
-        lua_rawset(L, o->table);
-    else if (o->count == WAITING)
-        make_object(L, o, 4 * WAITING);
-    return true;
+    d->seen.members++;
+    lua_pushvalue(L, -2);
+    if (lua_rawget(L, index - 1) != LUA_TNIL && !d->duplicate)
+        d->duplicate = d->seen.members;
+    lua_pop(L, 1);
+    if (d->null_as_nil && lua_type(L, -1) == LUA_TUSERDATA)
+        note_hole(L, d);
+    lua_rawset(L, index);
 }
 
-static void drop_nulls(struct reader *r, int table)
+static void remove_holes(lua_State *L, const struct decode *d)
 {
-    lua_State *L = r->L;
-
-    lua_pushnil(L);
-    while (lua_next(L, table)) {
-        if (lua_rawequal(L, -1, r->null)) {
-            lua_pushvalue(L, -2);
-            lua_pushnil(L);
-            lua_rawset(L, table);
-        }
+    lua_rawgetp(L, LUA_REGISTRYINDEX, d);
+    for (lua_Integer i = 1; i < d->holes; i += 2) {
+        lua_rawgeti(L, -1, i);
+        lua_rawgeti(L, -2, i + 1);
+        lua_pushnil(L);
+        lua_rawset(L, -3);
         lua_pop(L, 1);
     }
+    lua_pop(L, 1);
 }
 
-static bool read_object(struct reader *r)
+static void push_decoder(lua_State *L)
 {
-    struct object o = {.table = lua_gettop(r->L) + 1, .count = 0, .nulls = false};
-    bool more;
+    static const char key;
 
-    if (!enter(r))
-        return false;
-    more = *r->at != '}';
-    r->at += !more;
-    while (more) {
-        if (!read_member(r, &o) || !go_on(r, '}', &more))
-            return false;
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key) != LUA_TNIL)
+        return;
+    lua_pop(L, 1);
+    lua_pushcfunction(L, luaopen_cjson);
+    lua_call(L, 0, 1);
+    lua_getfield(L, -1, "decode");
+    lua_replace(L, -2);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+}
+
+/* Calls cjson's decoder on the text; both are on top of the stack. raises (memory only) */
+static bool decode(lua_State *L, struct decode *d, struct err *e)
+{
+    struct decode *outer = decoding;
+    int status;
+
+    decoding = d;
+    status = lua_pcall(L, 1, 1, 0);
+    decoding = outer;
+    if (d->holes) {
+        if (status == LUA_OK)
+            remove_holes(L, d);
+        lua_pushnil(L);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, d);
     }
-    if (o.count < WAITING)
-        make_object(r->L, &o, o.count);
-    if (o.nulls)
-        drop_nulls(r, o.table);
-    r->depth--;
-    return true;
-}
-
-static bool take_word(struct reader *r, const char *word, size_t len)
-{
-    if (strncmp(r->at, word, len) != 0)
-        return false;
-    r->at += len;
-    return true;
-}
-
-/* Pushes the value at r->at; `want` says what else might stand there. */
-static bool read_value(struct reader *r, const char *want)
-{
-    switch (*r->at) {
-    case '{':
-        return read_object(r);
-    case '[':
-        return read_list(r);
-    case '"':
-        return read_string(r);
-    case 't':
-    case 'f':
-        lua_pushboolean(r->L, *r->at == 't');
-        return take_word(r, "true", 4) || take_word(r, "false", 5) || unexpected(r, want);
-    case 'n':
-        if (r->null_as_nil)
-            lua_pushnil(r->L);
-        else
-            lua_pushvalue(r->L, r->null);
-        return take_word(r, "null", 4) || unexpected(r, want);
-    default:
-        return *r->at == '-' || (*r->at >= '0' && *r->at <= '9') ? read_number(r) : unexpected(r, want);
+    if (status == LUA_OK && memcmp(&d->seen, &d->scan.tally, sizeof d->seen) == 0)
+        return true;
+    if (status == LUA_ERRMEM || (status != LUA_OK && lua_istable(L, -1))) { /* the latter is of json_malloc */
+        give_back(d);
+        lua_error(L);
     }
+    err_set(e, ERR_INTERNAL, "lua-cjson read the text otherwise than the scan before it");
+    return false;
 }
 
-bool json_read(lua_State *L, const char *text, size_t len, bool null_as_nil, struct err *e, size_t *offset)
+bool json_read(lua_State *L, int index, bool null_as_nil, struct err *e, size_t *offset)
 {
-    struct reader r = {.L = L,
-                       .text = text,
-                       .at = text,
-                       .end = text + len,
-                       .err = e,
-                       .offset = offset,
-                       .null_as_nil = null_as_nil};
+    _Alignas(max_align_t) char small[SMALL];
+    struct decode d = {.L = L, .small = small, .null_as_nil = null_as_nil};
+    size_t len;
+    const char *text = lua_tolstring(L, index, &len);
+    bool ok;
 
-    e->code = ERR_NONE;
     luaL_checkstack(L, 8, "json");
-    value_push_null(L);
-    value_push_mark(L);
-    r.mark = lua_gettop(L);
-    r.null = r.mark - 1;
-    skip_space(&r);
-    if (!read_value(&r, "a value"))
+    lua_pushvalue(L, index);
+    push_decoder(L);
+    lua_insert(L, -2);
+    *offset = 1;
+    if (len >= INT_MAX) { /* cjson counts so */
+        err_set(e, ERR_TOO_LARGE, "the text has 2 GiB");
         return false;
-    skip_space(&r);
-    return r.at == r.end || unexpected(&r, "nothing more");
+    }
+    ok = json_scan(&d.scan, text, len, 0, e, offset) && decode(L, &d, e);
+    if (ok && d.infinite) {
+        *offset = (size_t)(d.infinite - text) + 1;
+        err_set(e, ERR_INVALID, "number out of range at byte %zu", *offset);
+        ok = false;
+    } else if (ok && d.duplicate) {
+        ok = json_scan(&d.scan, text, len, d.duplicate, e, offset);
+    }
+    give_back(&d);
+    return ok;
 }

@@ -37,9 +37,9 @@ fuzz: deps deps-fuzz ## look for inputs that break a room (FUZZ="semver pattern"
 
 fuzzers: $(FUZZ:%=$(FUZZ_OUT)/%)
 
-$(FUZZ_NAMES:%=$(FUZZ_OUT)/%): $(FUZZ_OUT)/%: tests/fuzz/%.c tests/fuzz/fuzz.h $(FUZZ_O) $(OUT)/embed_table.o
+$(FUZZ_NAMES:%=$(FUZZ_OUT)/%): $(FUZZ_OUT)/%: tests/fuzz/%.c tests/fuzz/fuzz.h $(FUZZ_O) $(OUT)/embed_table.o $(OUT)/cjson.a
 	@echo "  FUZZ $<"
-	@$(CLANG) $(FUZZ_CFLAGS) $(PKG_CFLAGS) -Ihost -fsanitize=fuzzer $(LINK) -o $@ $< $(FUZZ_O) $(OUT)/embed_table.o \
+	@$(CLANG) $(FUZZ_CFLAGS) $(PKG_CFLAGS) -Ihost -fsanitize=fuzzer $(LINK) -o $@ $< $(FUZZ_O) $(OUT)/embed_table.o $(OUT)/cjson.a \
 	  $(LUA_LIBS) $(PKG_LIBS)
 
 $(FUZZ_OUT)/host/%.o: host/%.c Makefile tests/fuzz.mk

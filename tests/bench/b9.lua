@@ -1,4 +1,4 @@
--- B9: JSON texts read by json.decode, over lua-cjson in its own interpreter.
+-- B9: JSON texts read by json.decode, which checks them and has lua-cjson decode them, over lua-cjson alone.
 local json = require "json"
 local kit = require "bench.kit"
 local lab = require "lab"
@@ -36,14 +36,14 @@ return function()
     end
   end
 
-  local bench = kit.begin("B9", "reading JSON, over lua-cjson")
+  local bench = kit.begin("B9", "reading JSON, over lua-cjson alone")
   bench:rounds(kit.size(7, 3), {
     { name = "lua-cjson", run = reader(kit.script("lua5.4", "peer_json.lua", table.unpack(paths))) },
     { name = "moontide", run = reader(kit.moontide("own_json", table.unpack(paths))) },
   })
   for _, text in ipairs(TEXTS) do bench:show(text[1], "us, " .. text[1]) end
   for _, text in ipairs(TEXTS) do
-    bench:judge("reading " .. text[1] .. ", over lua-cjson",
+    bench:judge("reading " .. text[1] .. ", over lua-cjson alone",
       bench:median("moontide", text[1]) / bench:median("lua-cjson", text[1]), "<=", 1.15)
   end
   bench:close()

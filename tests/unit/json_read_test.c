@@ -17,7 +17,8 @@ static const char *verdict_of(const char *text, size_t len, bool null_as_nil, si
     if (!L)
         L = luaL_newstate();
     lua_settop(L, 0);
-    ok = json_read(L, lua_pushlstring(L, text, len), len, null_as_nil, &e, &at);
+    lua_pushlstring(L, text, len);
+    ok = json_read(L, 1, null_as_nil, &e, &at);
     if (offset)
         *offset = at;
     return ok ? "none" : err_name(e.code);
@@ -201,11 +202,14 @@ UNIT(rounds_as_strtod_does)
     unsigned seed = 20261129;
 
     for (int i = 0; i < 200000; i++) {
-        char text[48];
+        char text[48], *exponent;
         unsigned a = random_next(&seed), b = random_next(&seed) * random_next(&seed);
 
         snprintf(text, sizeof text, "%u.%0*ue%d", a % 1000, (int)(random_next(&seed) % 12 + 1), b,
                  (int)(random_next(&seed) % 60) - 30);
+        exponent = strchr(text, 'e');
+        if (i % 2)
+            *exponent = '\0';
         CHECK_STR(verdict(text, strlen(text), NULL), "none");
         if (lua_tonumber(L, -1) != strtod(text, NULL))
             CHECK_STR(text, "read as it should be");
@@ -275,6 +279,110 @@ UNIT(knows_long_keys_again)
     CHECK_STR(verdict("{\"a\":1,\"\\u0061\":2}", 18, NULL), "invalid");
 }
 
+static int finalized;
+
+/* Reads another text, which is wrong every other time. */
+static int l_finalize(lua_State *S)
+{
+    struct err e;
+    size_t at;
+
+    lua_pushstring(S, finalized++ % 2 ? "{\"x\":[1,2.5,null,{\"y\":12345678901234567}]}"
+                                      : "{\"x\":{\"y\":1,\"y\":2}}");
+    if (json_read(S, -1, finalized % 3 == 0, &e, &at) != (finalized % 2 == 0))
+        abort();
+    return 0;
+}
+
+UNIT(reads_while_a_finalizer_reads)
+{
+    static const char text[] =
+        "[{\"a\":9007199254740993,\"b\":[null,[],{}],\"c\":null,\"d\":\"\\u00e9\"},1.5]";
+    int before;
+
+    verdict("1", 1, NULL);
+    lua_gc(L, LUA_GCINC, 100, 1000, 1);
+    before = finalized;
+    for (int i = 0; i < 2000; i++) {
+        lua_settop(L, 0);
+        lua_newtable(L);
+        lua_createtable(L, 0, 1);
+        lua_pushcfunction(L, l_finalize);
+        lua_setfield(L, -2, "__gc");
+        lua_setmetatable(L, -2);
+        CHECK_STR(verdict_of(text, strlen(text), i % 2, NULL), "none");
+        CHECK_INT(lua_rawlen(L, -1), 2);
+        lua_rawgeti(L, -1, 1);
+        CHECK_INT(lua_getfield(L, -1, "a"), LUA_TNUMBER);
+        CHECK(lua_tointeger(L, -1) == 9007199254740993);
+        CHECK_INT(lua_getfield(L, -2, "c"), i % 2 ? LUA_TNIL : LUA_TUSERDATA);
+        CHECK_INT(lua_getfield(L, -3, "b"), LUA_TTABLE);
+        CHECK_INT(lua_rawgeti(L, -1, 2), LUA_TTABLE);
+        CHECK(value_is_array(L, -1));
+        CHECK_INT(lua_rawgeti(L, -2, 3), LUA_TTABLE);
+        CHECK(!value_is_array(L, -1));
+    }
+    CHECK(finalized > before + 500);
+    lua_close(L);
+    L = NULL;
+}
+
+static size_t allowed; /* allocations until all fail */
+
+static void *stingy(void *ud, void *ptr, size_t osize, size_t nsize)
+{
+    (void)ud;
+    (void)osize;
+    if (!nsize) {
+        free(ptr);
+        return NULL;
+    }
+    if (!ptr || nsize > osize) {
+        if (!allowed)
+            return NULL;
+        allowed--;
+    }
+    return realloc(ptr, nsize);
+}
+
+static int l_read(lua_State *S)
+{
+    struct err e;
+    size_t at;
+
+    lua_pushboolean(S, json_read(S, 1, true, &e, &at));
+    return 1;
+}
+
+UNIT(survives_the_end_of_memory)
+{
+    static const char text[] =
+        "{\"a\":[null,2.5,[]],\"b\":null,\"c\":\"long enough to be a string of its own, surely\"}";
+    size_t n = 0;
+    int status = LUA_ERRMEM;
+
+    while (status == LUA_ERRMEM) {
+        lua_State *S;
+
+        allowed = SIZE_MAX;
+        S = lua_newstate(stingy, NULL);
+        lua_pushcfunction(S, l_read);
+        lua_pushstring(S, text);
+        allowed = n++;
+        status = lua_pcall(S, 1, 1, 0);
+        allowed = SIZE_MAX;
+        if (status != LUA_OK) { /* what the failure left does not trouble the next one */
+            CHECK_INT(status, LUA_ERRMEM);
+            lua_pushcfunction(S, l_read);
+            lua_pushstring(S, text);
+            CHECK_INT(lua_pcall(S, 1, 1, 0), LUA_OK);
+        }
+        CHECK(lua_toboolean(S, -1));
+        lua_close(S);
+    }
+    CHECK(n > 10);
+}
+
 /* Seconds of processor time for n copies of `unit` between `head` and `tail`. */
 static double cost(const char *head, const char *unit, const char *tail, size_t n)
 {
@@ -307,4 +415,5 @@ UNIT(is_linear)
 
 UNIT_MAIN(C(accepts_the_grammar), C(refuses_what_is_no_json), C(refuses_broken_text),
           C(bounds_depth_and_numbers), C(reads_numbers), C(rounds_as_strtod_does),
-          C(reads_lists_and_objects_of_all_sizes), C(knows_long_keys_again), C(is_linear))
+          C(reads_lists_and_objects_of_all_sizes), C(knows_long_keys_again), C(reads_while_a_finalizer_reads),
+          C(survives_the_end_of_memory), C(is_linear))
