@@ -28,7 +28,7 @@ local M = {}
 ---@async
 ---@nodiscard
 ---@param path string
----@param opts {max: integer?, root: string?, offset: integer?, length: integer?}?
+---@param opts? {max?: integer, root?: string, offset?: integer, length?: integer}
 ---@return string?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -43,7 +43,7 @@ end
 ---@async
 ---@param path string
 ---@param data string
----@param opts {mode: integer?, root: string?, sync: boolean?}?
+---@param opts? {mode?: integer, root?: string, sync?: boolean}
 ---@return true?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -55,7 +55,7 @@ end
 ---@async
 ---@param path string
 ---@param data string
----@param opts {mode: integer?, root: string?, sync: boolean?}?
+---@param opts? {mode?: integer, root?: string, sync?: boolean}
 ---@return true?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -69,7 +69,7 @@ end
 ---@async
 ---@nodiscard
 ---@param path string
----@param opts {root: string?, max: integer?}? max: more entries fail with "too_large" (a million)
+---@param opts? {root?: string, max?: integer} max: more entries fail with "too_large" (a million)
 ---@return string[]?
 ---@return table<string, FileType>|Err types or the error
 function M.list(path, opts)
@@ -82,7 +82,7 @@ end
 ---    for path, type in fs.walk(dir) do if type == "file" then print(path) end end
 ---@async
 ---@param path string
----@param opts {root: string?, max: integer?}?
+---@param opts? {root?: string, max?: integer}
 ---@return fun(): string?, FileType?
 function M.walk(path, opts)
   local names, types = raw.list(path, opts)
@@ -118,7 +118,7 @@ end
 ---Makes a directory. With parents=true the missing ones above it too, and one that is there is no error.
 ---@async
 ---@param path string
----@param opts {parents: boolean?, mode: integer?, root: string?}?
+---@param opts? {parents?: boolean, mode?: integer, root?: string}
 ---@return true?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -130,7 +130,7 @@ end
 ---never enters another file system.
 ---@async
 ---@param path string
----@param opts {recursive: boolean?, root: string?}?
+---@param opts? {recursive?: boolean, root?: string}
 ---@return true?
 ---@return Err? err "not_found" when there is nothing
 ---@return_overload nil, Err
@@ -142,7 +142,7 @@ end
 ---@async
 ---@nodiscard
 ---@param path string
----@param opts {follow: boolean?, root: string?}?
+---@param opts? {follow?: boolean, root?: string}
 ---@return FileStat?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -154,7 +154,7 @@ end
 ---@async
 ---@nodiscard
 ---@param path string
----@param opts {root: string?}?
+---@param opts? {root?: string}
 ---@return boolean? found nil when it cannot be told
 ---@return Err? err
 ---@return_overload nil, Err
@@ -173,7 +173,7 @@ end
 ---@async
 ---@param from string
 ---@param to string
----@param opts {root: string?, replace: boolean?, sync: boolean?}?
+---@param opts? {root?: string, replace?: boolean, sync?: boolean}
 ---@return true?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -191,7 +191,7 @@ end
 ---@async
 ---@nodiscard
 ---@param path string
----@param opts {shared: boolean?, root: string?}?
+---@param opts? {shared?: boolean, root?: string}
 ---@return Lock?
 ---@return Err? err "busy" when somebody else holds it
 ---@return_overload nil, Err
@@ -234,7 +234,7 @@ local swept = {} ---@type table<string, boolean> where the leavings of killed pr
 ---    local dir <close> = assert(fs.temp_dir())
 ---@async
 ---@nodiscard
----@param opts {dir: string?, prefix: string?}? dir: where (TMPDIR or /tmp); prefix of its name ("moontide-")
+---@param opts? {dir?: string, prefix?: string} dir: where (TMPDIR or /tmp); prefix of its name ("moontide-")
 ---@return TempDir?
 ---@return Err? err
 ---@return_overload nil, Err

@@ -22,31 +22,31 @@ answers.borrow(core)
 local mistake = core.mistake
 
 ---@class HttpAuth
----@field user string? name for Basic authentication; may not hold a colon
----@field password string?
----@field bearer string? a token, instead of user and password
+---@field user? string name for Basic authentication; may not hold a colon
+---@field password? string
+---@field bearer? string a token, instead of user and password
 
 ---@class HttpOptions
----@field headers table<string, string|number|string[]>? names in any case; a list sends one several times
----@field body string|table? a table is sent as JSON
----@field body_file string? path of a file to send instead of `body`
----@field timeout Seconds? for everything, redirects included (30); of a stream: until its headers are there
----@field connect_timeout Seconds? for one connection: name, TCP, TLS (10)
----@field idle_timeout Seconds? longest silence in the body, in whole seconds (none)
----@field max_body integer? bytes; more is the error too_large (8 MiB; 1 GiB to a sink; a stream has none)
----@field redirects integer? how many to follow (5 for GET and HEAD, else 0: the 3xx answer is returned)
----@field unix string? path of a UNIX socket to connect to, whatever the URL's host is
----@field connect_to string? host:port to connect to; the URL's host is still the one that TLS must prove
----@field insecure boolean? believe whoever answers; only for what people configured so by name
----@field ca string? PEM file to trust instead of the system's certificates
----@field cert string? PEM file of a client certificate
----@field key string? PEM file of its key
----@field auth HttpAuth?
----@field etag string? sent as If-None-Match: an unchanged answer has status 304 and no body
----@field stream boolean? return after the headers; read the body with :read, :lines, :close
----@field sink string? a 2xx body goes to this path, which appears only when it is complete
----@field method string? only for http.request
----@field url string? only for http.request
+---@field headers? table<string, string|number|string[]> names in any case; a list sends one several times
+---@field body? string|table a table is sent as JSON
+---@field body_file? string path of a file to send instead of `body`
+---@field timeout? Seconds for everything, redirects included (30); of a stream: until its headers are there
+---@field connect_timeout? Seconds for one connection: name, TCP, TLS (10)
+---@field idle_timeout? Seconds longest silence in the body, in whole seconds (none)
+---@field max_body? integer bytes; more is the error too_large (8 MiB; 1 GiB to a sink; a stream has none)
+---@field redirects? integer how many to follow (5 for GET and HEAD, else 0: the 3xx answer is returned)
+---@field unix? string path of a UNIX socket to connect to, whatever the URL's host is
+---@field connect_to? string host:port to connect to; the URL's host is still the one that TLS must prove
+---@field insecure? boolean believe whoever answers; only for what people configured so by name
+---@field ca? string PEM file to trust instead of the system's certificates
+---@field cert? string PEM file of a client certificate
+---@field key? string PEM file of its key
+---@field auth? HttpAuth
+---@field etag? string sent as If-None-Match: an unchanged answer has status 304 and no body
+---@field stream? boolean return after the headers; read the body with :read, :lines, :close
+---@field sink? string a 2xx body goes to this path, which appears only when it is complete
+---@field method? string only for http.request
+---@field url? string only for http.request
 
 local usage = {
   GET = "http.get(url [, opts])",
@@ -115,9 +115,9 @@ end
 ---@field method string
 ---@field at table parsed URL
 ---@field shown string the URL as errors may show it
----@field headers table?
+---@field headers? table
 ---@field opts HttpOptions
----@field public_only boolean? a public server sent us here: no private address may answer
+---@field public_only? boolean a public server sent us here: no private address may answer
 
 local function refuse(hop, why)
   return errors.fail("redirect", why, { op = ops[hop.method] or "http.request", target = hop.shown })
@@ -254,7 +254,7 @@ end
 ---Gets a URL.
 ---@async
 ---@param url string
----@param opts HttpOptions?
+---@param opts? HttpOptions
 ---@return HttpAnswer?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -265,7 +265,7 @@ end
 ---Gets the headers of a URL.
 ---@async
 ---@param url string
----@param opts HttpOptions?
+---@param opts? HttpOptions
 ---@return HttpAnswer?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -276,8 +276,8 @@ end
 ---Posts a body. A table is sent as JSON.
 ---@async
 ---@param url string
----@param body string|table?
----@param opts HttpOptions?
+---@param body? string|table
+---@param opts? HttpOptions
 ---@return HttpAnswer?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -288,8 +288,8 @@ end
 ---Puts a body. A table is sent as JSON.
 ---@async
 ---@param url string
----@param body string|table?
----@param opts HttpOptions?
+---@param body? string|table
+---@param opts? HttpOptions
 ---@return HttpAnswer?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -300,8 +300,8 @@ end
 ---Patches with a body. A table is sent as JSON.
 ---@async
 ---@param url string
----@param body string|table?
----@param opts HttpOptions?
+---@param body? string|table
+---@param opts? HttpOptions
 ---@return HttpAnswer?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -312,7 +312,7 @@ end
 ---Deletes a URL.
 ---@async
 ---@param url string
----@param opts HttpOptions?
+---@param opts? HttpOptions
 ---@return HttpAnswer?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -338,9 +338,9 @@ function M.request(opts)
 end
 
 ---Turns an answer with a status that is not 2xx or 304 into an error with code "status".
----@param answer HttpAnswer?
----@param err Err?
----@param allowed integer[]? further statuses that are fine
+---@param answer? HttpAnswer
+---@param err? Err
+---@param allowed? integer[] further statuses that are fine
 ---@return HttpAnswer?
 ---@return Err? err with `status`, and `retry_after` in seconds when the server named it
 ---@return_overload nil, Err
@@ -373,13 +373,13 @@ end
 ---@field port string
 ---@field origin string "scheme://host:port", the port always there
 ---@field path string
----@field query string?
----@field user string? what stood before the `@`
----@field password string?
+---@field query? string
+---@field user? string what stood before the `@`
+---@field password? string
 
 ---Reads a URL, relative to another one when there is one.
 ---@param url string
----@param base string?
+---@param base? string
 ---@return HttpAddress?
 ---@return Err? err
 ---@nodiscard

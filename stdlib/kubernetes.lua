@@ -32,7 +32,7 @@ local PATCHES <const> = {
 ---@field access KubernetesAccess
 ---@field service Api
 ---@field known {minor?: integer, reached?: boolean, pages_until?: number, away?: number, groups: table} of the server
----@field patience {timeout: Seconds?, attempts: integer?}
+---@field patience {timeout?: Seconds, attempts?: integer}
 local Client = {}
 Client.__index = Client
 
@@ -42,7 +42,7 @@ local opened = {} ---@type table<string, any>
 
 ---Makes a client of a way in, which it owns.
 ---@param way KubernetesAccess
----@param name string?
+---@param name? string
 ---@return KubernetesClient
 function M.client(way, name)
   local client = setmetatable({
@@ -58,7 +58,7 @@ end
 ---configuration says of it, else the cluster that this pod runs in, else $KUBECONFIG.
 ---@async
 ---@param name string|ClusterConfig of the configuration's `clusters`
----@param cfg Config?
+---@param cfg? Config
 ---@return KubernetesClient?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -97,7 +97,7 @@ end
 function Client:close() self.access:close() end
 
 ---The same client with other patience: `timeout` of one attempt, `attempts` at most.
----@param patience {timeout: Seconds?, attempts: integer?}
+---@param patience {timeout?: Seconds, attempts?: integer}
 ---@return KubernetesClient
 function Client:with(patience)
   local other = {} ---@type table<string, any>
@@ -109,8 +109,8 @@ end
 
 ---The path of an object of a kind that every cluster has; without a name, of the list.
 ---@param kind string "deployment", "Deployment", "deployments" or "deploy"
----@param namespace string? nil for all, and for kinds that live in none
----@param name string?
+---@param namespace? string nil for all, and for kinds that live in none
+---@param name? string
 ---@return string
 function M.path(kind, namespace, name)
   local known = kinds.find(kind)
@@ -150,8 +150,8 @@ end
 ---Reads an object.
 ---@async
 ---@param path string
----@param query table?
----@param options {managed_fields: boolean?, nulls: boolean?}?
+---@param query? table
+---@param options? {managed_fields?: boolean, nulls?: boolean}
 ---@return table?
 ---@return KubernetesErr? err
 function Client:get(path, query, options)
@@ -190,8 +190,8 @@ end
 ---Reads a whole list, page by page. Items do not repeat their kind. With `keep` the pages are small.
 ---@async
 ---@param path string
----@param query table? labelSelector, fieldSelector, ...
----@param options {keep: nil|fun(object: table): any}? keep: what to keep of each object (nil: nothing), so that not
+---@param query? table labelSelector, fieldSelector, ...
+---@param options? {keep?: fun(object: table): any} keep: what to keep of each object (nil: nothing), so that not
 ---  all of them are in memory at once
 ---@return {items: table[], resource_version: string}?
 ---@return KubernetesErr? err
@@ -210,7 +210,7 @@ end
 ---@async
 ---@param path string
 ---@param object table
----@param query table?
+---@param query? table
 ---@return table? created
 ---@return KubernetesErr? err exists, denied, invalid, ...
 function Client:create(path, object, query)
@@ -221,7 +221,7 @@ end
 ---@async
 ---@param path string
 ---@param object table
----@param query table?
+---@param query? table
 ---@return table? replaced
 ---@return KubernetesErr? err conflict, ...
 function Client:replace(path, object, query)
@@ -234,7 +234,7 @@ end
 ---@param path string
 ---@param body table
 ---@param kind "strategic"|"merge"|"json"|"apply"
----@param query {fieldManager: string?, force: boolean?, dryRun: string?}?
+---@param query? {fieldManager?: string, force?: boolean, dryRun?: string}
 ---@return table? changed
 ---@return KubernetesErr? err
 function Client:patch(path, body, kind, query)
@@ -253,7 +253,7 @@ end
 ---Deletes an object, and in the background what it owns.
 ---@async
 ---@param path string
----@param options table? DeleteOptions: propagationPolicy, gracePeriodSeconds, preconditions, dryRun
+---@param options? table DeleteOptions: propagationPolicy, gracePeriodSeconds, preconditions, dryRun
 ---@return table? answer the object that goes, or a Status
 ---@return KubernetesErr? err
 function Client:delete(path, options)
@@ -268,7 +268,7 @@ end
 ---beginning with all that is there. To keep up with a list use `follow`.
 ---@async
 ---@param path string
----@param query table?
+---@param query? table
 ---@param fn fun(type: "ADDED"|"MODIFIED"|"DELETED"|"BOOKMARK", object: table): boolean? true ends it
 ---@return true? ended by the server, as any watch is after some minutes, or by fn
 ---@return KubernetesErr? err conflict with reason "Expired": the resourceVersion is too old
@@ -281,8 +281,8 @@ function Client:watch(path, query, fn) return watch.watch(self, path, query, fn 
 ---    local ready = pods:wait(function() return all_ready(pods:items()) end, 60)
 ---@async
 ---@param path string
----@param query table?
----@param options FollowOptions? keep, on_change, detached, patient
+---@param query? table
+---@param options? FollowOptions keep, on_change, detached, patient
 ---@return Reflector?
 ---@return KubernetesErr? err
 function Client:follow(path, query, options) return follow.start(self, path, query, options) end
@@ -291,7 +291,7 @@ function Client:follow(path, query, options) return follow.start(self, path, que
 ---@async
 ---@param namespace string
 ---@param pod string
----@param options LogOptions? container, follow, tail, since, previous, on_line, ...
+---@param options? LogOptions container, follow, tail, since, previous, on_line, ...
 ---@return string|true? text or, with on_line, true
 ---@return KubernetesErr? err
 function Client:logs(namespace, pod, options) return logs.logs(self, namespace, pod, options) end
@@ -300,7 +300,7 @@ function Client:logs(namespace, pod, options) return logs.logs(self, namespace, 
 ---@async
 ---@param namespace string
 ---@param pod string
----@param options LogOptions? container, tail (20), previous
+---@param options? LogOptions container, tail (20), previous
 ---@return string[] lines
 function Client:log_tail(namespace, pod, options) return logs.tail(self, namespace, pod, options) end
 
@@ -317,7 +317,7 @@ function Client:resource(api_version, kind) return resources.find(self, api_vers
 ---The path of an object as a manifest has it.
 ---@async
 ---@param object table with apiVersion, kind and metadata.name
----@param namespace string? of an object that names none; default: the client's
+---@param namespace? string of an object that names none; default: the client's
 ---@return string? path
 ---@return KubernetesErr? err
 function Client:path_of(object, namespace) return resources.path_of(self, object, namespace) end

@@ -1,7 +1,7 @@
---- Structured log lines on stderr: one JSON object per line, or readable text on a terminal. Registered
---- secrets, and what looks like a credential, are replaced by `[redacted]`; control and direction characters
---- are shown as escapes, so that an event is always exactly one line. A line that repeats more than 20 times
---- in 10 seconds is counted instead (`dropped` says how often).
+---Structured log lines on stderr: one JSON object per line, or readable text on a terminal. Registered
+---secrets, and what looks like a credential, are replaced by `[redacted]`; control and direction characters
+---are shown as escapes, so that an event is always exactly one line. A line that repeats more than 20 times
+---in 10 seconds is counted instead (`dropped` says how often).
 ---
 ---     local log = require "log"
 ---     log.info("released", { app = "web", environment = "staging", seconds = 1.5 })
@@ -10,8 +10,8 @@
 ---     run_log.sink(function(line) table.insert(lines, line) end)
 ---     run_log.warn("still unhealthy", { error = err })
 ---
---- Writing to a file or a terminal may block for as long as they do; a pipe that nobody reads holds up the
---- host for at most 50 ms, then lines are lost and the next one that gets through says how many.
+---Writing to a file or a terminal may block for as long as they do; a pipe that nobody reads holds up the
+---host for at most 50 ms, then lines are lost and the next one that gets through says how many.
 local core = require "core.log"
 local facade = require "base.facade"
 local sys = require "base.sys"
@@ -35,7 +35,7 @@ local sink_runs = false
 
 local Sink = {}
 
---- Stops the copies. Closing twice is harmless.
+---Stops the copies. Closing twice is harmless.
 function Sink:close()
   local sinks = self.sinks
   for i = #sinks, 1, -1 do
@@ -83,27 +83,27 @@ end
 local function logger(state)
   local M = {}
 
-  --- Logs what only somebody who looks for a fault wants to know. Not written unless the level is "debug".
+  ---Logs what only somebody who looks for a fault wants to know. Not written unless the level is "debug".
   ---@param message any Text, or anything with a text form
   ---@param fields? table Names and values: text, numbers, booleans, errors, lists, nested tables
   function M.debug(message, fields) write(state, "debug", message, fields) end
 
-  --- Logs what happened.
+  ---Logs what happened.
   ---@param message any
   ---@param fields? table
   function M.info(message, fields) write(state, "info", message, fields) end
 
-  --- Logs what a person should know some time.
+  ---Logs what a person should know some time.
   ---@param message any
   ---@param fields? table
   function M.warn(message, fields) write(state, "warn", message, fields) end
 
-  --- Logs what a person should know now.
+  ---Logs what a person should know now.
   ---@param message any
   ---@param fields? table
   function M.error(message, fields) write(state, "error", message, fields) end
 
-  --- Makes a logger that adds these fields to each of its lines.
+  ---Makes a logger that adds these fields to each of its lines.
   ---@param fields table A line's own field of the same name wins
   ---@return log.Logger
   function M.with(fields)
@@ -114,9 +114,9 @@ local function logger(state)
     return logger { fields = all, sinks = {}, parent = state }
   end
 
-  --- Copies every line of this logger and of those made from it to a function, as JSON without newline, until
-  --- the returned handle is closed. The function must not wait; one that fails is removed. Lines that are
-  --- dropped from stderr because they repeat are copied all the same.
+  ---Copies every line of this logger and of those made from it to a function, as JSON without newline, until
+  ---the returned handle is closed. The function must not wait; one that fails is removed. Lines that are
+  ---dropped from stderr because they repeat are copied all the same.
   ---@param fn fun(line: string, level: log.Level)
   ---@return log.Sink
   function M.sink(fn)
@@ -133,8 +133,8 @@ end
 ---@class log: log.Logger
 local M = logger { sinks = {} }
 
---- Hides a value from now on: in log lines, errors, journals, whatever the host writes. Also where it appears
---- in base64, percent-encoded or JSON-escaped. Less than 4 bytes cannot be hidden.
+---Hides a value from now on: in log lines, errors, journals, whatever the host writes. Also where it appears
+---in base64, percent-encoded or JSON-escaped. Less than 4 bytes cannot be hidden.
 ---@param value string
 ---@return true?
 ---@return Err? err
@@ -147,8 +147,8 @@ end
 -- Secrets that are replaced from time to time, oldest first.
 local passing, oldest, newest = {}, 1, 0
 
---- A hidden value was replaced by another one. It stays hidden while 200 others are replaced after it, for texts that
---- still hold it; then it is forgotten, so that a host that runs for years does not keep every value it ever saw.
+---A hidden value was replaced by another one. It stays hidden while 200 others are replaced after it, for texts that
+---still hold it; then it is forgotten, so that a host that runs for years does not keep every value it ever saw.
 ---@param value string That `secret` was called with, once for each such call.
 function M.retire(value)
   newest = newest + 1
@@ -160,8 +160,8 @@ function M.retire(value)
   end
 end
 
---- Hides a value that will be replaced by another one before long, such as a token of an hour. The last 200 of them
---- are remembered, so that a host that runs for years does not keep every token it ever had.
+---Hides a value that will be replaced by another one before long, such as a token of an hour. The last 200 of them
+---are remembered, so that a host that runs for years does not keep every token it ever had.
 ---@param value string
 ---@return true?
 ---@return Err? err
@@ -174,7 +174,7 @@ function M.passing_secret(value)
   return true
 end
 
---- Replaces every secret in a text.
+---Replaces every secret in a text.
 ---@param text string
 ---@return string
 ---@nodiscard
@@ -186,8 +186,8 @@ end
 ---@class log.Redactor
 ---@field feed fun(self: log.Redactor, text: string, last?: boolean): string
 
---- Makes a filter for text that arrives in pieces: it finds secrets that are cut in two, and keeps back only
---- what may be the beginning of one. The last piece (which may be empty) says so.
+---Makes a filter for text that arrives in pieces: it finds secrets that are cut in two, and keeps back only
+---what may be the beginning of one. The last piece (which may be empty) says so.
 ---
 ---     local filter = log.redactor()
 ---     for piece in output do write(filter:feed(piece)) end
@@ -202,7 +202,7 @@ function M.redactor() return core.redactor() end
 ---@field color? "auto"|"always"|"never" "auto": on a terminal, unless NO_COLOR is set or TERM is "dumb"
 ---@field burst? integer How often a line may repeat within 10 seconds (20); 0: as often as it likes
 
---- Changes how lines are written from now on.
+---Changes how lines are written from now on.
 ---@param options log.Options
 function M.configure(options)
   options = sys.plain(options)
@@ -217,7 +217,7 @@ function M.configure(options)
   core.configure(rest)
 end
 
---- Whether lines are written as text for eyes, and whether they are coloured.
+---Whether lines are written as text for eyes, and whether they are coloured.
 ---@return boolean text
 ---@return boolean color
 function M.looks() return core.looks() end

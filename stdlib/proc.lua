@@ -18,21 +18,21 @@ local MAX_LINE = 64 * 1024
 
 ---@class ProcSpec
 ---@field [integer] string the program and its arguments
----@field cwd string? directory to start in
----@field env table<string, string|false>? added to PATH and LANG; false takes one of these away
----@field inherit string[]? names of the host's own variables to pass on, such as HOME
----@field stdin string|{file: string}|false? what the child reads; run: nothing by default, spawn: handle:write
----@field stdout "capture"|"null"|"inherit"|{file: string, append: boolean?}|nil
----@field stderr "capture"|"null"|"inherit"|"stdout"|{file: string, append: boolean?}|nil
----@field timeout number? seconds after which the group gets TERM
----@field grace number? seconds from then to KILL (5)
----@field max_output integer? bytes kept of each captured stream (1 MiB); the rest is read and dropped
+---@field cwd? string directory to start in
+---@field env? table<string, string|false> added to PATH and LANG; false takes one of these away
+---@field inherit? string[] names of the host's own variables to pass on, such as HOME
+---@field stdin? string|{file: string}|false what the child reads; run: nothing by default, spawn: handle:write
+---@field stdout? "capture"|"null"|"inherit"|{file: string, append?: boolean}
+---@field stderr? "capture"|"null"|"inherit"|"stdout"|{file: string, append?: boolean}
+---@field timeout? number seconds after which the group gets TERM
+---@field grace? number seconds from then to KILL (5)
+---@field max_output? integer bytes kept of each captured stream (1 MiB); the rest is read and dropped
 ---@field on_line fun(line: string, stream: "stdout"|"stderr")? run only: called for each line as it comes
 
 ---@class ProcResult
 ---@field ok boolean the program ended with status 0
----@field code integer? exit status, when it ended by itself
----@field signal string? such as "SIGKILL", when a signal ended it
+---@field code? integer exit status, when it ended by itself
+---@field signal? string such as "SIGKILL", when a signal ended it
 ---@field stdout string
 ---@field stderr string
 ---@field truncated boolean output beyond max_output was dropped
@@ -262,7 +262,7 @@ local Handle = {}
 
 ---Waits until the child has ended. Closes its standard input first, and collects the output nobody reads.
 ---@async
----@param timeout number? seconds; when they are over the child goes on and the error's code is "timeout"
+---@param timeout? number seconds; when they are over the child goes on and the error's code is "timeout"
 ---@return ProcResult?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -278,7 +278,7 @@ function Handle:wait(timeout)
 end
 
 ---Sends a signal to the child's whole group.
----@param signal string|integer|nil such as "TERM" (the default), "SIGKILL", 9
+---@param signal? string|integer such as "TERM" (the default), "SIGKILL", 9
 ---@return boolean sent false when nobody of the group is left
 function Handle:kill(signal)
   return self.raw:kill(signal)
@@ -306,7 +306,7 @@ end
 
 ---Reads the next piece of output, as it comes.
 ---@async
----@param stream "stdout"|"stderr"|nil default: whichever comes first
+---@param stream? "stdout"|"stderr" default: whichever comes first
 ---@return string? piece nil at the end
 ---@return "stdout"|"stderr"|nil stream
 function Handle:read(stream)
@@ -318,7 +318,7 @@ end
 ---
 ---    for line, stream in handle:lines() do log.info(line) end
 ---@async
----@param stream "stdout"|"stderr"|nil default: both, as they come
+---@param stream? "stdout"|"stderr" default: both, as they come
 ---@return fun(): string?, string?
 ---@return nil
 ---@return nil
@@ -467,8 +467,8 @@ local function last_line(text)
 end
 
 ---Turns a result that is not a success into `nil, err` with code "exit" or "signal"; passes errors on.
----@param result ProcResult?
----@param err Err?
+---@param result? ProcResult
+---@param err? Err
 ---@return ProcResult?
 ---@return Err? err with the result in its field `result`
 ---@return_overload nil, Err

@@ -1,4 +1,4 @@
---- Semantic versions 2.0.0, ranges, and the update policies that keel made popular.
+---Semantic versions 2.0.0, ranges, and the update policies that keel made popular.
 ---
 ---     local semver = require "semver"
 ---     semver.compare("1.9.0", "1.10.0")                --> -1
@@ -6,8 +6,8 @@
 ---     semver.tag("v1.4.9").text                        --> "1.4.9"
 ---     semver.allows("minor", "1.4.9", "2.0.0")         --> false, "2.0.0 changes the major number ..."
 ---
---- Versions come from tags that anybody may push: they are at most 256 bytes long, numbers may be of any size
---- and are never rounded, and all functions take time linear in their input.
+---Versions come from tags that anybody may push: they are at most 256 bytes long, numbers may be of any size
+---and are never rounded, and all functions take time linear in their input.
 local core = require "core.semver"
 local errors = require "errors"
 local sys = require "base.sys"
@@ -21,9 +21,9 @@ local M = {}
 ---@field pre (integer|string)[] identifiers of the pre-release; empty for a release
 ---@field build string[] identifiers of the build metadata
 ---@field text string the version as it was written, without a tag's `v`
----@field tag string? the tag as it was written, from `semver.tag`
+---@field tag? string the tag as it was written, from `semver.tag`
 
---- The text of a version given as text or as a parsed table.
+---The text of a version given as text or as a parsed table.
 local function text_of(version, usage)
   if type(version) == "table" then
     version = version.text
@@ -34,7 +34,7 @@ local function text_of(version, usage)
   return version
 end
 
---- Parses a version: three numbers without leading zeros and without `v`, as SemVer 2.0.0 has it.
+---Parses a version: three numbers without leading zeros and without `v`, as SemVer 2.0.0 has it.
 ---@param text string
 ---@return Version?
 ---@return Err? err code "invalid" or "too_large"
@@ -47,7 +47,7 @@ function M.parse(text)
   return core.parse(text)
 end
 
---- Parses a tag's name: a version behind at most one lower-case `v`. Keeps the spelling in the field `tag`.
+---Parses a tag's name: a version behind at most one lower-case `v`. Keeps the spelling in the field `tag`.
 ---@param text string
 ---@return Version?
 ---@return Err? err
@@ -65,7 +65,7 @@ function M.tag(text)
   return version
 end
 
---- Compares by precedence (SemVer 2.0.0, section 11); build metadata has none.
+---Compares by precedence (SemVer 2.0.0, section 11); build metadata has none.
 ---@param a Version|string
 ---@param b Version|string
 ---@return integer? order -1, 0 or 1
@@ -77,11 +77,11 @@ function M.compare(a, b)
   return core.compare(text_of(a, usage), text_of(b, usage))
 end
 
---- Tells whether a version lies in a range such as `^1.2`, `~1.2.3`, `>=1.2 <2 || 3.x`, `1.2 - 1.4`.
+---Tells whether a version lies in a range such as `^1.2`, `~1.2.3`, `>=1.2 <2 || 3.x`, `1.2 - 1.4`.
 ---
---- The rules are those of Masterminds/semver v3, which Helm and Flux use: commas and blanks both mean "and",
---- and a pre-release lies only in a range that names one (`>=1.2.3-0`). Not copied: there `~0.0.0` is
---- anything, here it is >=0.0.0 <0.1.0.
+---The rules are those of Masterminds/semver v3, which Helm and Flux use: commas and blanks both mean "and",
+---and a pre-release lies only in a range that names one (`>=1.2.3-0`). Not copied: there `~0.0.0` is
+---anything, here it is >=0.0.0 <0.1.0.
 ---@param version Version|string
 ---@param range string
 ---@return boolean?
@@ -113,7 +113,7 @@ local function precedence_key(version)
   return table.concat(parts)
 end
 
---- Sorts versions upwards into a new list; those of equal precedence keep their order.
+---Sorts versions upwards into a new list; those of equal precedence keep their order.
 ---@param versions (Version|string)[]
 ---@return (Version|string)[]?
 ---@return Err? err when one of them is no version
@@ -148,9 +148,9 @@ local KEEPS = { all = {}, major = {}, minor = { major = true }, patch = { major 
 ---@field range any of a range
 ---@field regexp any of a regular expression, compiled
 
---- Reads an update policy: `all`, `major`, `minor`, `patch`, `force`, `never` (or nothing), `glob:PATTERN`
---- where `*` stands for anything, `regexp:PATTERN` in Go's syntax, `range:RANGE` as `satisfies` has it. A tag for
---- which an expression needs too many steps (as `(a*)*b` may) does not match.
+---Reads an update policy: `all`, `major`, `minor`, `patch`, `force`, `never` (or nothing), `glob:PATTERN`
+---where `*` stands for anything, `regexp:PATTERN` in Go's syntax, `range:RANGE` as `satisfies` has it. A tag for
+---which an expression needs too many steps (as `(a*)*b` may) does not match.
 ---@param text string
 ---@return UpdatePolicy?
 ---@return Err? err code "invalid" for an unknown one, or what is wrong with the pattern
@@ -188,7 +188,7 @@ local function joined(pre)
   return #pre > 0 and ("the pre-release %q"):format(table.concat(pre, ".")) or "no pre-release"
 end
 
---- The loose versions behind a question to a semver policy, or nil and why there are none.
+---The loose versions behind a question to a semver policy, or nil and why there are none.
 local function pair(current, candidate)
   if not candidate:find(".", 1, true) then
     return nil, ("%q is not a version with a minor number"):format(candidate:sub(1, 80))
@@ -202,7 +202,7 @@ local function pair(current, candidate)
   return from, to
 end
 
---- The first number that differs, by name.
+---The first number that differs, by name.
 local function change(from, to)
   for _, name in ipairs { "major", "minor", "patch" } do
     if from[name] ~= to[name] then
@@ -212,7 +212,7 @@ local function change(from, to)
   return "pre-release"
 end
 
---- What is to be said of two versions that differ by numbers which SemVer compares as text: rc9 is above rc10.
+---What is to be said of two versions that differ by numbers which SemVer compares as text: rc9 is above rc10.
 local function as_text(from, to)
   for _, name in ipairs { "major", "minor", "patch" } do
     if from[name] ~= to[name] then
@@ -234,7 +234,7 @@ local function as_text(from, to)
   end
 end
 
---- The order of the tests is keel's own, so that both refuse the same tags for the same reason.
+---The order of the tests is keel's own, so that both refuse the same tags for the same reason.
 local function within_bounds(kind, current, candidate, match_prerelease)
   if current == "latest" then
     return true, '"latest" may be followed by any tag'
@@ -311,15 +311,15 @@ end
 
 local ALLOWS_USAGE = "usage: semver.allows(policy, current, candidate [, {match_prerelease=, match_tag=}])"
 
---- Tells whether an update policy lets a candidate tag replace the current one, and why, in words.
+---Tells whether an update policy lets a candidate tag replace the current one, and why, in words.
 ---
---- The decisions are those of keel 0.22. Its semver policies read tags loosely: `v`, `1.2`, leading zeros. A
---- candidate must have a minor number, must differ from the current one upwards, and keeps exactly the
---- current pre-release unless the policy is `all` or match_prerelease is false.
+---The decisions are those of keel 0.22. Its semver policies read tags loosely: `v`, `1.2`, leading zeros. A
+---candidate must have a minor number, must differ from the current one upwards, and keeps exactly the
+---current pre-release unless the policy is `all` or match_prerelease is false.
 ---@param policy string|UpdatePolicy
 ---@param current string
 ---@param candidate string
----@param options {match_prerelease: boolean?, match_tag: boolean?}? by default true and false; match_tag lets
+---@param options? {match_prerelease?: boolean, match_tag?: boolean} by default true and false; match_tag lets
 --- `force` only follow the same tag
 ---@return boolean? allowed nil when the policy itself cannot be understood
 ---@return string|Err reason
@@ -347,9 +347,9 @@ function M.allows(policy, current, candidate, options)
   return DECIDE[policy.kind](policy, current, candidate, options)
 end
 
---- The tags that a policy looks at, best first, as keel orders them: versions downwards; for a glob and a
---- regular expression the matching ones in descending order of bytes, or of what the expression's group
---- `compare` holds. The first that `allows` accepts is the one to take.
+---The tags that a policy looks at, best first, as keel orders them: versions downwards; for a glob and a
+---regular expression the matching ones in descending order of bytes, or of what the expression's group
+---`compare` holds. The first that `allows` accepts is the one to take.
 ---@param policy string|UpdatePolicy
 ---@param tags string[]
 ---@return string[]?

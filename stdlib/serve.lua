@@ -1,4 +1,4 @@
---- HTTP servers on TCP (loopback unless told otherwise) or on a unix socket that only its owner can reach.
+---HTTP servers on TCP (loopback unless told otherwise) or on a unix socket that only its owner can reach.
 ---
 ---     local serve = require "serve"
 ---     local server <close> = assert(serve.listen {
@@ -11,13 +11,13 @@
 ---       },
 ---     })
 ---
---- Each request is handled by a task of its own, which is cancelled when its client goes. A handler that
---- raises answers 500 with an id; the reason is in the log under that id, and never in the answer. The server
---- ends with the task that called listen.
+---Each request is handled by a task of its own, which is cancelled when its client goes. A handler that
+---raises answers 500 with an id; the reason is in the log under that id, and never in the answer. The server
+---ends with the task that called listen.
 ---
---- What does not come this far: requests whose length is given twice or in two ways, malformed heads and
---- targets (400), bodies over the limit (413), clients that take too long for a head or a body, requests for a
---- host of a foreign name (421), and writing requests that a page of another origin sent (403).
+---What does not come this far: requests whose length is given twice or in two ways, malformed heads and
+---targets (400), bodies over the limit (413), clients that take too long for a head or a body, requests for a
+---host of a foreign name (421), and writing requests that a page of another origin sent (403).
 local core = require "core.serve"
 local errors = require "errors"
 local facade = require "base.facade"
@@ -38,7 +38,7 @@ local M = {}
 ---@field headers table<string, string> By name in any case; several values are joined by ", "
 ---@field body string
 ---@field params table<string, string> What the route's :names matched, decoded
----@field peer {uid: integer?, pid: integer?, address: string?} uid and pid on a unix socket, address on TCP
+---@field peer {uid?: integer, pid?: integer, address?: string} uid and pid on a unix socket, address on TCP
 ---@field user? string Who it says that it is, once a gate knows.
 
 ---@class serve.Answer
@@ -83,7 +83,7 @@ local function plain(status, text)
   return { status = status, headers = {}, body = text .. "\n" }
 end
 
---- Makes an answer with a JSON body.
+---Makes an answer with a JSON body.
 ---@param status integer
 ---@param value any
 ---@param headers? table<string, string>
@@ -203,13 +203,13 @@ end
 -- ---- the server ----
 
 ---@class serve.Server
----@field port integer? The TCP port
----@field path string? The unix socket
+---@field port? integer The TCP port
+---@field path? string The unix socket
 ---@field private raw core.serve.Server
 local Server = {}
 
---- Stops listening, waits until running requests are answered, and ends those that are not within the limit.
---- Closing twice is harmless.
+---Stops listening, waits until running requests are answered, and ends those that are not within the limit.
+---Closing twice is harmless.
 ---@async
 ---@param limit? number Seconds (5); 0 ends everything at once
 function Server:close(limit)
@@ -250,7 +250,7 @@ local function is_loopback(address)
   return address:match("^127%.") ~= nil or address == "::1"
 end
 
---- Starts a server.
+---Starts a server.
 ---@param options serve.Options
 ---@return serve.Server? server A closable handle
 ---@return Err? err "busy": the port or the socket is in use; "denied": the socket's place is not safe
@@ -282,9 +282,9 @@ function M.listen(options)
   return server
 end
 
---- Makes a handler of routes. A part of a path that begins with a colon matches one part of any text and ends
---- up in `request.params`. A path without a route is answered 404, another method 405; HEAD goes to GET's
---- handler.
+---Makes a handler of routes. A part of a path that begins with a colon matches one part of any text and ends
+---up in `request.params`. A path without a route is answered 404, another method 405; HEAD goes to GET's
+---handler.
 ---@param routes table<string, serve.Handler> { ["GET /v1/apps/:app"] = function(request) ... end }
 ---@return serve.Handler
 ---@nodiscard

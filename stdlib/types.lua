@@ -12,21 +12,21 @@
 ---@class ErrData an error as data (the fields of Err that may leave the host; never a secret)
 ---@field code string one of the codes in host/err.h
 ---@field message string
----@field op string?
----@field target string?
+---@field op? string
+---@field target? string
 
 ---@class Release what runs (or ran) in an environment
----@field version string? the tag that released it, as written ("v1.4.0")
----@field commit string? full commit id
----@field digest string? "sha256:..."
----@field image string? repository and tag or digest, for people
+---@field version? string the tag that released it, as written ("v1.4.0")
+---@field commit? string full commit id
+---@field digest? string "sha256:..."
+---@field image? string repository and tag or digest, for people
 ---@field at Wall when the target reported it
----@field run integer? the run that put it there; absent when it was adopted
----@field adopted boolean? found running at first sight, not released by us
+---@field run? integer the run that put it there; absent when it was adopted
+---@field adopted? boolean found running at first sight, not released by us
 
 ---@class Hold
 ---@field by string
----@field reason string?
+---@field reason? string
 ---@field at Wall
 
 ---@alias RunState
@@ -42,8 +42,8 @@
 
 ---@class RunProgress
 ---@field text string what is going on ("pushing layer 3 of 7")
----@field done number?
----@field total number?
+---@field done? number
+---@field total? number
 
 ---@class RunInfo one run, or one change still in the queue
 ---@field id integer
@@ -54,18 +54,18 @@
 ---@field kind "change"|"rollback"|"release" what asked for it: the watched source, a rollback, a person's release
 ---@field key string what should be: a commit, a version, a digest
 ---@field title string one line for people ("v1.4.0 of 3f2a9c1", "rollback to v1.3.9")
----@field by string? who caused it: the pusher, the operator, a policy
+---@field by? string who caused it: the pusher, the operator, a policy
 ---@field queued_at Wall
----@field started_at Wall?
----@field ended_at Wall?
+---@field started_at? Wall
+---@field ended_at? Wall
 ---@field attempts integer how often it was started (recovery counts)
----@field step string? name of the step under way, or of the one that failed
+---@field step? string name of the step under way, or of the one that failed
 ---@field steps integer steps finished so far
----@field progress RunProgress? only while it runs in this host
----@field release Release? what it put in place
----@field error ErrData? of one that is queued to be tried again: what the try before it failed with
----@field tries integer? how often it was tried, after transient errors; absent: once. Each try is a run of its own
----@field first integer? the first of them
+---@field progress? RunProgress only while it runs in this host
+---@field release? Release what it put in place
+---@field error? ErrData of one that is queued to be tried again: what the try before it failed with
+---@field tries? integer how often it was tried, after transient errors; absent: once. Each try is a run of its own
+---@field first? integer the first of them
 
 ---@alias EnvironmentState
 ---| "new"         nothing decided yet
@@ -86,26 +86,26 @@
 ---@field name string
 ---@field policy string
 ---@field state EnvironmentState
----@field reason string? why it is in this state, in words
----@field host string? where people find it, from the configuration
----@field current Release?
----@field healthy boolean? what the target says now; absent: it cannot tell, or cannot be asked
----@field problems Problem[]? what is not as it should be, whatever the state
----@field hold Hold?
----@field run RunInfo? the run under way
----@field last RunInfo? the last run that ended
+---@field reason? string why it is in this state, in words
+---@field host? string where people find it, from the configuration
+---@field current? Release
+---@field healthy? boolean what the target says now; absent: it cannot tell, or cannot be asked
+---@field problems? Problem[] what is not as it should be, whatever the state
+---@field hold? Hold
+---@field run? RunInfo the run under way
+---@field last? RunInfo the last run that ended
 ---@field queued integer changes waiting
----@field approval Approval? what the run under way waits for
----@field suspended string? which policy is not asked any more, and why
----@field retry_at Wall?
+---@field approval? Approval what the run under way waits for
+---@field suspended? string which policy is not asked any more, and why
+---@field retry_at? Wall
 
 ---@class AppStatus
 ---@field name string
 ---@field source string address without credentials
 ---@field branch string
----@field head string? commit the branch had at the last poll
----@field polled_at Wall? last poll that got an answer
----@field poll_error ErrData? why the last poll failed
+---@field head? string commit the branch had at the last poll
+---@field polled_at? Wall last poll that got an answer
+---@field poll_error? ErrData why the last poll failed
 ---@field environments EnvironmentStatus[]
 
 ---@class HostStatus
@@ -115,33 +115,33 @@
 ---@field started_at Wall
 ---@field config string path of the configuration
 ---@field state_dir string
----@field scripts string? folder of policies; absent: the built-in ones
+---@field scripts? string folder of policies; absent: the built-in ones
 ---@field loaded_at Wall when configuration and policies were last (re)loaded
----@field reload_error string? why the last reload was refused
+---@field reload_error? string why the last reload was refused
 ---@field live boolean
 ---@field ready boolean
----@field reason string?
+---@field reason? string
 ---@field stopping boolean
----@field standby boolean? another host acts, or nobody does; this one has nothing to tell of the apps
----@field leader LeaderStatus? with `leader` in the configuration
+---@field standby? boolean another host acts, or nobody does; this one has nothing to tell of the apps
+---@field leader? LeaderStatus with `leader` in the configuration
 
 ---@class LeaderStatus who acts, as this host sees it
----@field holder string? identity of the one that acts; absent: nobody does now
+---@field holder? string identity of the one that acts; absent: nobody does now
 ---@field identity string this host's own
----@field generation integer? while this host acts
----@field since Wall? since when this host acts
+---@field generation? integer while this host acts
+---@field since? Wall since when this host acts
 ---@field lease string namespace/name
----@field error ErrData? why the last attempt to get or keep it failed
+---@field error? ErrData why the last attempt to get or keep it failed
 
 ---@class Status
 ---@field at Wall
----@field host HostStatus? absent when it was read from the state of a host that is down
+---@field host? HostStatus absent when it was read from the state of a host that is down
 ---@field apps AppStatus[]
 
 ---@class HistoryQuery
----@field app string?
----@field environment string?
----@field limit integer? default 20, at most 1000
+---@field app? string
+---@field environment? string
+---@field limit? integer default 20, at most 1000
 
 ---@class History
 ---@field runs RunInfo[] newest first
@@ -156,19 +156,19 @@
 
 ---@class Decision
 ---@field at Wall last time it was reached
----@field since Wall? first of the equal decisions in a row
----@field count integer? how many in a row
+---@field since? Wall first of the equal decisions in a row
+---@field count? integer how many in a row
 ---@field app string
 ---@field environment string
 ---@field policy string
 ---@field verdict Verdict
----@field subject string? the candidate (a tag, a commit)
+---@field subject? string the candidate (a tag, a commit)
 ---@field reason string
----@field file string? where the policy decided
----@field line integer?
----@field traceback string? of an error that the policy itself made
----@field alarm boolean? a person should hear of it
----@field turn integer? the last question that it was said to
+---@field file? string where the policy decided
+---@field line? integer
+---@field traceback? string of an error that the policy itself made
+---@field alarm? boolean a person should hear of it
+---@field turn? integer the last question that it was said to
 
 ---@class Why
 ---@field app string
@@ -180,12 +180,12 @@
 ---@field kind "run"|"step"|"output"|"note"
 ---@field level "debug"|"info"|"warn"|"error"
 ---@field text string one line, secrets already filtered
----@field step string? step it belongs to
----@field phase "begin"|"end"|nil of kind step and run
----@field recorded boolean? of kind step: answered from the journal
----@field elapsed Seconds? with phase end
----@field stream "stdout"|"stderr"|nil of kind output
----@field error ErrData?
+---@field step? string step it belongs to
+---@field phase? "begin"|"end" of kind step and run
+---@field recorded? boolean of kind step: answered from the journal
+---@field elapsed? Seconds with phase end
+---@field stream? "stdout"|"stderr" of kind output
+---@field error? ErrData
 
 ---@class RunLog one piece of a run's log
 ---@field run RunInfo
@@ -195,10 +195,10 @@
 
 ---@class Fault one thing wrong in the configuration or a policy
 ---@field file string
----@field line integer?
----@field path string? "apps.web.branch"
+---@field line? integer
+---@field path? string "apps.web.branch"
 ---@field message string
----@field suggestion string?
+---@field suggestion? string
 
 ---@class ReloadResult
 ---@field apps integer
@@ -212,8 +212,8 @@
 ---@class Health
 ---@field live boolean
 ---@field ready boolean
----@field reason string?
----@field standby string? why it does not act, in words, though all is well
+---@field reason? string
+---@field standby? string why it does not act, in words, though all is well
 
 ---@class MetricSample
 ---@field labels table<string, string>
@@ -238,11 +238,11 @@
 
 ---@class Act
 ---@field app string
----@field environment string? rollback, retry: absent means the only one, or production; hold/unhold: absent means all
+---@field environment? string rollback, retry: absent means the only one, or production; hold/unhold: absent means all
 ---@field by string
----@field what string? release: a version or a commit; approve/reject: the approval's id or its version
----@field versions table<string, string>? apply: of charts, by their names
----@field reason string? hold, reject
+---@field what? string release: a version or a commit; approve/reject: the approval's id or its version
+---@field versions? table<string, string> apply: of charts, by their names
+---@field reason? string hold, reject
 
 ---@class Engine: StatusSource
 ---@field rollback fun(self, act: Act): RunInfo?, Err?
@@ -250,7 +250,7 @@
 ---@field apply fun(self, act: Act): RunInfo?, Err? brings an environment to what should be there
 ---@field destroy fun(self, act: Act): RunInfo?, Err? takes an environment down
 ---@field retry fun(self, act: Act): RunInfo?, Err? tries again what failed; "conflict": nothing did
----@field cancel fun(self, act: {run: integer, by: string, reason: string?}): RunInfo?, Err? ends a run
+---@field cancel fun(self, act: {run: integer, by: string, reason?: string}): RunInfo?, Err? ends a run
 ---@field events fun(self, query: EventQuery): EventPage
 ---@field events_wait fun(self, seconds: Seconds) until something happens
 ---@field hold fun(self, act: Act): EnvironmentStatus[]?, Err? the environments that are now held
@@ -261,9 +261,9 @@
 ---@field reload fun(self): ReloadResult?, Err? err.faults: Fault[] when the new files are refused
 ---@field health fun(self): Health
 ---@field metrics fun(self): Metric[]
----@field elsewhere nil|fun(self): any of one that stands by: where the host that acts is
----@field config Config?
----@field repl_env table? what the prompt sees beside the API (engine, config, apps)
+---@field elsewhere? fun(self): any of one that stands by: where the host that acts is
+---@field config? Config
+---@field repl_env? table what the prompt sees beside the API (engine, config, apps)
 ---@field run fun(self): true?, Err? polls and runs until stop, then closes; waits
 ---@field close fun(self) gives the state back, when neither run nor once will
 ---@field once fun(self): {ok: boolean, runs: RunInfo[]}?, Err? polls everything once and finishes what it starts
@@ -274,14 +274,14 @@
 
 ---@class EngineOptions
 ---@field config Config
----@field world WorldOpeners? else the real ones
+---@field world? WorldOpeners else the real ones
 ---@field load fun(): Config?, Fault[]? loads the configuration again
----@field fresh boolean? a journal that is gone may be begun anew
----@field generation integer? at least this one: what a lease says
----@field host string? who this host is; the machine's name unless told
----@field leader nil|fun(): LeaderStatus
----@field outrank nil|fun(generation: integer): integer? raises this host's generation to at least that, if it may
----@field fence nil|fun(): boolean whether this host may act now; asked before each effect
+---@field fresh? boolean a journal that is gone may be begun anew
+---@field generation? integer at least this one: what a lease says
+---@field host? string who this host is; the machine's name unless told
+---@field leader? fun(): LeaderStatus
+---@field outrank? fun(generation: integer): integer? raises this host's generation to at least that, if it may
+---@field fence? fun(): boolean whether this host may act now; asked before each effect
 ---@field on_event fun(event: Event)? shows what happens (people/console.lua); must not wait, must not raise
 
 ---@class Event something a person who watches the host wants to see
@@ -289,100 +289,100 @@
 ---@field event "host"|"poll"|"change"|"decision"|"run"|"step"|"output"|"progress"|"hold"|"reload"|"note"
 ---@field level "debug"|"info"|"warn"|"error"
 ---@field text string one line for people, secrets already filtered
----@field app string?
----@field environment string?
----@field run integer?
----@field step string?
----@field phase "begin"|"end"|nil of event run and step
----@field recorded boolean? of event step: answered from the journal
----@field state RunState? of event run
----@field elapsed Seconds?
----@field progress RunProgress? of event progress; never written to a log
----@field error ErrData?
+---@field app? string
+---@field environment? string
+---@field run? integer
+---@field step? string
+---@field phase? "begin"|"end" of event run and step
+---@field recorded? boolean of event step: answered from the journal
+---@field state? RunState of event run
+---@field elapsed? Seconds
+---@field progress? RunProgress of event progress; never written to a log
+---@field error? ErrData
 
 -- The configuration after config.load: defaults filled in, durations in seconds, files as absolute paths.
 
 
 ---@class RegistryConfig
 ---@field host string "ghcr.io", "127.0.0.1:5000"
----@field username string?
----@field password Secret?
----@field ca string?
+---@field username? string
+---@field password? Secret
+---@field ca? string
 ---@field plain_http boolean
----@field realm string? where a plain registry's token service is
----@field delete boolean? images of older releases are deleted there
+---@field realm? string where a plain registry's token service is
+---@field delete? boolean images of older releases are deleted there
 
 ---@class CredentialConfig
 ---@field host string
----@field username string?
----@field password Secret?
----@field ca string?
+---@field username? string
+---@field password? Secret
+---@field ca? string
 
 ---@class ClusterConfig a Kubernetes cluster; kubernetes.open takes it
----@field name string?
----@field kubeconfig string? absent: the cluster this pod runs in, else $KUBECONFIG
----@field context string?
----@field namespace string?
+---@field name? string
+---@field kubeconfig? string absent: the cluster this pod runs in, else $KUBECONFIG
+---@field context? string
+---@field namespace? string
 
 ---@class GithubConfig
 ---@field api string
----@field token Secret?
+---@field token? Secret
 
 ---@class BuilderConfig
 ---@field kind "auto"|"docker"|"podman"|"buildah"|"buildkit"|"job"
----@field socket string?
----@field address string? buildkit
----@field ca string? buildkit
----@field cert string? buildkit
----@field key string? buildkit
----@field cluster string? job
----@field namespace string? job
----@field image string? job
----@field login string? job: name of a Secret
----@field authorities string? job: name of a ConfigMap
----@field url string? job: where its pods reach this host
----@field service_account string? job
+---@field socket? string
+---@field address? string buildkit
+---@field ca? string buildkit
+---@field cert? string buildkit
+---@field key? string buildkit
+---@field cluster? string job
+---@field namespace? string job
+---@field image? string job
+---@field login? string job: name of a Secret
+---@field authorities? string job: name of a ConfigMap
+---@field url? string job: where its pods reach this host
+---@field service_account? string job
 ---@field privileged boolean job
 ---@field cpu string job
 ---@field memory string job
 ---@field keep Seconds job
----@field classic boolean? docker: without BuildKit; not in the reference
----@field network string?
----@field command string[]?
+---@field classic? boolean docker: without BuildKit; not in the reference
+---@field network? string
+---@field command? string[]
 ---@field env table<string, string>
 
 ---@class NotifyConfig
 ---@field name string
 ---@field kind "slack"|"webhook"
 ---@field url string|Secret
----@field token Secret?
+---@field token? Secret
 
 ---@class LeaderConfig
 ---@field cluster string
----@field namespace string?
+---@field namespace? string
 ---@field lease string
----@field identity string?
+---@field identity? string
 ---@field duration Seconds
 ---@field renew Seconds
 ---@field retry Seconds
 
 ---@class SourceConfig
 ---@field url string
----@field github string? "owner/repository"
+---@field github? string "owner/repository"
 
 ---@class BuildConfig
 ---@field args table<string, string>
----@field target string?
+---@field target? string
 ---@field timeout Seconds
 
 ---@class VerifyConfig exactly one of http, command and job
----@field http string?
----@field command string[]?
----@field job string? "cronjob/smoke", or a manifest in the repository
----@field cluster string? with job
----@field namespace string? with job
----@field status integer? http: default 200
----@field contains string? http: text in the body
+---@field http? string
+---@field command? string[]
+---@field job? string "cronjob/smoke", or a manifest in the repository
+---@field cluster? string with job
+---@field namespace? string with job
+---@field status? integer http: default 200
+---@field contains? string http: text in the body
 ---@field within Seconds time to prove it
 ---@field every Seconds between attempts
 
@@ -398,18 +398,18 @@
 ---@field accept string version policy: all major minor patch force range:... glob:... regexp:... staging version:...
 ---@field match_prerelease boolean a pre-release may only follow one with the same label
 ---@field watch_for Seconds how long after a release its health is watched
----@field host string?
+---@field host? string
 ---@field notify string[] names in Config.notify
 ---@field target TargetConfig
 ---@field verify VerifyConfig[]
 ---@field ["protected"] boolean no order takes it down
----@field unknown_notify string[]? of a workload: names that the configuration does not have
+---@field unknown_notify? string[] of a workload: names that the configuration does not have
 
 ---@class ChartConfig
 ---@field name string
 ---@field chart string its name in the repository
 ---@field repository ChartRepositoryConfig
----@field accept string|table<string, string>|nil of its own, for all environments or by their names
+---@field accept? string|table<string, string> of its own, for all environments or by their names
 
 ---@class PublishConfig
 ---@field charts string[] folders in the checkout
@@ -422,18 +422,18 @@
 ---@field name string "shop/web" when it was found while the host runs: only those names hold a slash.
 ---@field follows "git"|"charts"|"workload" What it is about. Only a git app has a repository, a branch and an image.
 ---@field source SourceConfig
----@field branch string?
----@field image string? repository without tag: "127.0.0.1:5101/team/web"
+---@field branch? string
+---@field image? string repository without tag: "127.0.0.1:5101/team/web"
 ---@field dockerfile string inside the checkout
 ---@field context string inside the checkout
 ---@field build BuildConfig
----@field charts table<string, ChartConfig>? what an app follows that follows charts; its source is their addresses
----@field publish PublishConfig?
----@field env string[]? names of variables that commands of its policies get
----@field lfs boolean|string|nil false: none; or the address of its server
----@field submodules boolean?
----@field workloads table<string, KeelWorkload>? of one that was found in a cluster
----@field found boolean? in a cluster, not in the file
+---@field charts? table<string, ChartConfig> what an app follows that follows charts; its source is their addresses
+---@field publish? PublishConfig
+---@field env? string[] names of variables that commands of its policies get
+---@field lfs? boolean|string false: none; or the address of its server
+---@field submodules? boolean
+---@field workloads? table<string, KeelWorkload> of one that was found in a cluster
+---@field found? boolean in a cluster, not in the file
 ---@field poll Seconds
 ---@field environments table<string, EnvironmentConfig>
 ---@field environment_list EnvironmentConfig[] in the order of the file
@@ -443,12 +443,12 @@
 ---@field dir string its folder: relative paths in it start there
 ---@field poll Seconds
 ---@field state string
----@field control string? path of the control socket
----@field control_group string? whose members may use it, too
----@field leader LeaderConfig? absent: this host is alone
----@field scripts string? folder of policies; absent: the built-in ones
----@field listen {address: string, port: integer}? absent: no listener
----@field api {token: Secret, hosts: string[]}? absent: the API for scripts is closed
+---@field control? string path of the control socket
+---@field control_group? string whose members may use it, too
+---@field leader? LeaderConfig absent: this host is alone
+---@field scripts? string folder of policies; absent: the built-in ones
+---@field listen? {address: string, port: integer} absent: no listener
+---@field api? {token: Secret, hosts: string[]} absent: the API for scripts is closed
 ---@field hosts string[] names by which listen is reached
 ---@field registries table<string, RegistryConfig>
 ---@field credentials table<string, CredentialConfig>
@@ -458,6 +458,6 @@
 ---@field builder BuilderConfig
 ---@field notify table<string, NotifyConfig>
 ---@field retention {runs: integer, days: integer, images: integer}
----@field keel KeelConfig? workloads that follow their images; absent: none do
+---@field keel? KeelConfig workloads that follow their images; absent: none do
 ---@field apps table<string, AppConfig>
 ---@field app_list AppConfig[] in the order of the file

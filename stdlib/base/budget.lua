@@ -24,9 +24,9 @@ local MIN_HOLD, MAX_HOLD = 1, 3600
 ---@field private under_way integer
 ---@field private waiting table[]
 ---@field private held_until number monotonic
----@field private held_by Err? the failure behind a pause
+---@field private held_by? Err the failure behind a pause
 ---@field private failures integer
----@field private parts table<string, {failures: integer, held_until: number, held_by: Err?}> things that fail
+---@field private parts table<string, {failures: integer, held_until: number, held_by?: Err}> things that fail
 local Budget = {}
 Budget.__index = Budget
 
@@ -34,7 +34,7 @@ local budgets = {}
 
 ---Returns the budget of a key, the same one for all who ask.
 ---@param key string
----@param limit integer? requests at once, 8 by default; counts when the budget is made
+---@param limit? integer requests at once, 8 by default; counts when the budget is made
 ---@return Budget
 function M.of(key, limit)
   local budget = budgets[key]
@@ -49,7 +49,7 @@ end
 
 ---Makes a budget that nobody shares, for tests and for one-off servers.
 ---@param key string
----@param limit integer?
+---@param limit? integer
 ---@return Budget
 ---@nodiscard
 function M.new(key, limit)
@@ -118,8 +118,8 @@ end
 ---     local slot <close>, err = budget:enter()
 ---     if not slot then return nil, err end
 ---@async
----@param timeout Seconds? longest wait in the queue, 30 by default
----@param part string? what is asked for, where a server has several things that may fail by themselves
+---@param timeout? Seconds longest wait in the queue, 30 by default
+---@param part? string what is asked for, where a server has several things that may fail by themselves
 ---@return table? slot closable
 ---@return Err? err carries retry_after (seconds) while held; code "busy" when the queue is too slow
 ---@nodiscard
@@ -149,7 +149,7 @@ function Budget:enter(timeout, part)
 end
 
 ---Notes that the server answered.
----@param part string? what it answered for
+---@param part? string what it answered for
 function Budget:succeeded(part)
   self.failures = 0
   if part then self.parts[part] = nil end
@@ -161,7 +161,7 @@ local UNREACHED <const> = { refused = true, unreachable = true, dns = true, tls 
 ---Notes that the server could not be reached or failed; after some in a row it is left alone for a while.
 ---@param err Err
 ---@param most Seconds longest pause, the caller's interval
----@param part string? what failed
+---@param part? string what failed
 function Budget:failed(err, most, part)
   local by = self
   if part and not UNREACHED[err.code] then
@@ -222,8 +222,8 @@ local function http_date(value)
 end
 
 ---Reads a Retry-After value: seconds or an HTTP date.
----@param value string?
----@param now Wall? against which a date counts; the server's own Date is best
+---@param value? string
+---@param now? Wall against which a date counts; the server's own Date is best
 ---@return Seconds? seconds clamped to 1 s .. 1 h; nil when there is none
 function M.retry_after(value, now)
   if type(value) ~= "string" then return nil end

@@ -15,11 +15,11 @@ function M.borrow(table) core = table end
 ---@class (partial) HttpAnswer
 ---@field status integer
 ---@field headers HttpHeaders
----@field body string? Absent from a stream, and from an answer to a sink.
+---@field body? string Absent from a stream, and from an answer to a sink.
 ---@field url string The URL that answered, after redirects; without user and password.
 ---@field elapsed Seconds
 ---@field http_version "1.0"|"1.1"|"2"
----@field etag string?
+---@field etag? string
 local Answer = { __name = "http.answer" }
 
 -- Positions in an answer that are nobody's business: the raw headers, a stream's handle, the URL for errors.
@@ -113,7 +113,7 @@ end
 
 ---Waits for the next piece of a streamed body.
 ---@async
----@param most integer? bytes, at most (64 KiB)
+---@param most? integer bytes, at most (64 KiB)
 ---@return string? data nil at the end
 ---@return Err? err when it broke off
 ---@return_overload nil, Err
@@ -164,7 +164,7 @@ end
 
 ---Makes an answer of what the core gave; takes it over.
 ---@param raw table
----@param stream userdata?
+---@param stream? userdata
 ---@return HttpAnswer
 function M.new(raw, stream)
   if stream then raw[STREAM] = stream end

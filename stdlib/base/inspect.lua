@@ -9,10 +9,10 @@ local foul = require("base.text").foul
 local M = {}
 
 ---@class InspectOptions
----@field depth integer? levels of tables (default 6)
----@field width integer? columns up to which a table stays on one line (default 80)
----@field items integer? values in all (default 1000)
----@field text integer? bytes shown of one string (default 4096)
+---@field depth? integer levels of tables (default 6)
+---@field width? integer columns up to which a table stays on one line (default 80)
+---@field items? integer values in all (default 1000)
+---@field text? integer bytes shown of one string (default 4096)
 
 local KEYWORDS = {}
 for word in ([[and break do else elseif end false for function goto if in local nil not or repeat return then true
@@ -20,8 +20,8 @@ for word in ([[and break do else elseif end false for function goto if in local 
 
 local SHORT = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
 
---- Makes text safe to show on one line: UTF-8 stays readable, control bytes, stray bytes and characters
---- that hide or turn the direction of the line (names lie that way) become Lua escapes.
+---Makes text safe to show on one line: UTF-8 stays readable, control bytes, stray bytes and characters
+---that hide or turn the direction of the line (names lie that way) become Lua escapes.
 ---@param text string
 ---@return string
 function M.printable(text)
@@ -44,9 +44,9 @@ function M.printable(text)
   end))
 end
 
---- Quotes a string as Lua source, on one line.
+---Quotes a string as Lua source, on one line.
 ---@param text string
----@param limit integer? bytes to show
+---@param limit? integer bytes to show
 ---@return string
 function M.quote(text, limit)
   local rest = limit and #text > limit and #text - limit or 0
@@ -152,9 +152,9 @@ function Printer:value(value, indent, flat)
   return "<" .. (words or name) .. ">"
 end
 
---- Prints a value.
+---Prints a value.
 ---@param value any
----@param options InspectOptions?
+---@param options? InspectOptions
 ---@return string
 function M.text(value, options)
   options = options or {}

@@ -1,7 +1,7 @@
---- What a request is addressed to: its target, and the host that it names.
+---What a request is addressed to: its target, and the host that it names.
 local M = {}
 
---- Undoes percent-encoding. The text must be well-formed.
+---Undoes percent-encoding. The text must be well-formed.
 ---@param text string
 ---@return string
 function M.unescape(text)
@@ -16,7 +16,7 @@ local function decode(text)
   return plain
 end
 
---- Splits a target into its path, as it was sent, and its query, decoded.
+---Splits a target into its path, as it was sent, and its query, decoded.
 ---@param sent string
 ---@return string? path nil when it is malformed
 ---@return table<string, string>? query
@@ -44,9 +44,9 @@ local function host_name(text)
   return name and name:lower()
 end
 
---- Whether a request may be addressed to this name. A browser that a foreign name led here names that host;
---- an IP address cannot be led anywhere.
----@param header string? The Host header; only HTTP/1.0 comes without
+---Whether a request may be addressed to this name. A browser that a foreign name led here names that host;
+---an IP address cannot be led anywhere.
+---@param header? string The Host header; only HTTP/1.0 comes without
 ---@param hosts table<string, true>
 ---@return boolean
 function M.host_allowed(header, hosts)
@@ -56,7 +56,7 @@ function M.host_allowed(header, hosts)
   return name == "localhost" or hosts[name] == true or name:find("^[%d.]+$") ~= nil or header:sub(1, 1) == "["
 end
 
---- Whether a writing request comes from no page at all or from one of ours.
+---Whether a writing request comes from no page at all or from one of ours.
 ---@param headers table<string, string>
 ---@return boolean
 function M.same_origin(headers)

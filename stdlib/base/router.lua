@@ -1,4 +1,4 @@
---- Routes as a tree over the parts of a path; plain parts win over :names.
+---Routes as a tree over the parts of a path; plain parts win over :names.
 local target = require "base.request_target"
 
 local M = {}

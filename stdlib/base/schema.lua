@@ -61,7 +61,7 @@ local Shape = {}
 local Cursor = {}
 Cursor.__index = Cursor
 
---- Writes a path the way Lua would: apps.web["a b"][1].
+---Writes a path the way Lua would: apps.web["a b"][1].
 ---@param keys any[]
 ---@return string
 function M.path(keys)
@@ -78,7 +78,7 @@ function M.path(keys)
   return table.concat(out)
 end
 
---- Quotes a piece of somebody's text for a message: short, printable.
+---Quotes a piece of somebody's text for a message: short, printable.
 ---@param text string
 ---@return string
 function M.quote(text)
@@ -88,7 +88,7 @@ function M.quote(text)
   end) .. '"'
 end
 
---- Starts a check at the top of some data.
+---Starts a check at the top of some data.
 ---@param file string named in faults
 ---@param line fun(keys: any[]): integer? finds the line of a path
 ---@return Cursor
@@ -96,14 +96,14 @@ function M.cursor(file, line)
   return setmetatable({ source = { file = file, faults = {}, line = line } }, Cursor)
 end
 
---- Goes one key down.
+---Goes one key down.
 ---@param key any
 ---@return Cursor
 function Cursor:child(key)
   return setmetatable({ above = self, key = key, source = self.source }, Cursor)
 end
 
---- The keys from the top to here.
+---The keys from the top to here.
 ---@return any[]
 function Cursor:keys()
   local keys, n, here = {}, 0, self
@@ -123,30 +123,30 @@ end
 local Trial = setmetatable({}, { __index = Cursor }) ---@type table
 Trial.__index = Trial
 
---- A cursor that tells only whether something is wrong. What is wrong is found by a second check with the real one.
+---A cursor that tells only whether something is wrong. What is wrong is found by a second check with the real one.
 ---@return Cursor
 function Cursor:trial()
   return setmetatable({ source = setmetatable({ faults = {} }, { __index = self.source }) }, Trial)
 end
 
---- Itself.
+---Itself.
 ---@return Cursor
 function Trial:trial() return self end
 
---- Itself: it knows no place.
+---Itself: it knows no place.
 ---@return Cursor
 function Trial:child() return self end
 
---- Counts a fault.
+---Counts a fault.
 ---@return nil
 function Trial:fault()
   self.source.faults[#self.source.faults + 1] = true --[[@as any]]
   return nil
 end
 
---- Records a fault here.
+---Records a fault here.
 ---@param message string
----@param suggestion string?
+---@param suggestion? string
 ---@return nil
 function Cursor:fault(message, suggestion)
   local faults = self.source.faults
@@ -162,7 +162,7 @@ function Cursor:fault(message, suggestion)
   return nil
 end
 
---- Tells whether something was wrong here, or further down.
+---Tells whether something was wrong here, or further down.
 ---@return boolean
 function Cursor:faulty()
   local path = M.path(self:keys())
@@ -196,8 +196,8 @@ local function shape(options, fields)
   return fields
 end
 
---- Checks and normalises a value. Nil means that faults were recorded (or that nothing was there and may be
---- absent).
+---Checks and normalises a value. Nil means that faults were recorded (or that nothing was there and may be
+---absent).
 ---@param value any
 ---@param at Cursor
 ---@return any
@@ -215,8 +215,8 @@ function Shape:check(value, at)
   return result
 end
 
---- Text. Options: pattern, min (default 1) and max length, verify(value, at) -> value.
----@param options table?
+---Text. Options: pattern, min (default 1) and max length, verify(value, at) -> value.
+---@param options? table
 ---@return Shape
 function M.text(options)
   return shape(options, {
@@ -231,8 +231,8 @@ function M.text(options)
   })
 end
 
---- A whole number. Options: min, max.
----@param options table?
+---A whole number. Options: min, max.
+---@param options? table
 ---@return Shape
 function M.integer(options)
   return shape(options, {
@@ -248,7 +248,7 @@ function M.integer(options)
   })
 end
 
----@param options table?
+---@param options? table
 ---@return Shape
 function M.boolean(options)
   return shape(options, {
@@ -260,8 +260,8 @@ function M.boolean(options)
   })
 end
 
---- Exactly `false`: a switch for "none".
----@param options table?
+---Exactly `false`: a switch for "none".
+---@param options? table
 ---@return Shape
 function M.off(options)
   return shape(options, {
@@ -275,7 +275,7 @@ end
 
 local UNITS = { ms = 0.001, s = 1, m = 60, h = 3600, d = 86400, w = 604800 }
 
---- Reads a duration: "90s", "1h30m", "500ms", or a number of seconds.
+---Reads a duration: "90s", "1h30m", "500ms", or a number of seconds.
 ---@param value any
 ---@return Seconds? nil when it is none
 function M.seconds(value)
@@ -294,8 +294,8 @@ function M.seconds(value)
   return total
 end
 
---- A duration, normalised to seconds. Options: min, max (seconds).
----@param options table?
+---A duration, normalised to seconds. Options: min, max (seconds).
+---@param options? table
 ---@return Shape
 function M.duration(options)
   return shape(options, {
@@ -316,9 +316,9 @@ function M.duration(options)
   })
 end
 
---- One of a few words.
+---One of a few words.
 ---@param words string[]
----@param options table?
+---@param options? table
 ---@return Shape
 function M.choice(words, options)
   local known = {}
@@ -335,7 +335,7 @@ function M.choice(words, options)
   })
 end
 
---- The suggestion for a mistyped word, as a sentence.
+---The suggestion for a mistyped word, as a sentence.
 ---@param word any
 ---@param known string[]
 ---@return string?
@@ -344,9 +344,9 @@ function M.meant(word, known)
   return closest and ("did you mean %s?"):format(closest)
 end
 
---- A list of values of one shape. Options: min, max items.
+---A list of values of one shape. Options: min, max items.
 ---@param item Shape
----@param options table?
+---@param options? table
 ---@return Shape
 function M.list(item, options)
   return shape(options, {
@@ -387,10 +387,10 @@ local function sorted_keys(value, known)
   return keys
 end
 
---- A table from names to values of one shape.
+---A table from names to values of one shape.
 ---@param key Shape shape of the names
 ---@param item Shape
----@param options table? `name`: how the reference writes the key
+---@param options? table `name`: how the reference writes the key
 ---@return Shape
 function M.map(key, item, options)
   return shape(options, {
@@ -424,9 +424,9 @@ function M.map(key, item, options)
   })
 end
 
---- A table with known keys. `fields` is a list of {name, shape}, in the order of the reference.
+---A table with known keys. `fields` is a list of {name, shape}, in the order of the reference.
 ---@param fields SchemaField[]
----@param options table?
+---@param options? table
 ---@return Shape
 function M.record(fields, options)
   local names, shapes, known = {}, {}, {}
@@ -466,7 +466,7 @@ function M.record(fields, options)
   })
 end
 
---- The record of one kind of a variant, which may be made when it is first asked for.
+---The record of one kind of a variant, which may be made when it is first asked for.
 ---@param kind SchemaKind
 ---@return Shape
 function M.kind(kind)
@@ -479,9 +479,9 @@ function M.kind(kind)
   return record
 end
 
---- A record whose keys depend on its `kind`.
+---A record whose keys depend on its `kind`.
 ---@param kinds SchemaKind[] records by kind, to which the key `kind` is added
----@param options table?
+---@param options? table
 ---@return Shape
 function M.variant(kinds, options)
   local names, known = {}, {}
@@ -506,9 +506,9 @@ function M.variant(kinds, options)
   })
 end
 
---- The first shape whose `takes(value)` says yes; the last one otherwise.
+---The first shape whose `takes(value)` says yes; the last one otherwise.
 ---@param shapes SchemaChoice[]
----@param options table?
+---@param options? table
 ---@return Shape
 function M.either(shapes, options)
   local words = {}
@@ -525,7 +525,7 @@ function M.either(shapes, options)
   })
 end
 
---- A shape of one's own: accept(self, value, at) gives the normalised value or records faults.
+---A shape of one's own: accept(self, value, at) gives the normalised value or records faults.
 ---@param options table needs what and accept
 ---@return Shape
 function M.custom(options)

@@ -5,8 +5,8 @@ local M = {}
 -- Words longer than this are not typing mistakes of ours, and the distance costs their product.
 local LONGEST = 64
 
---- Counts insertions, deletions, replacements and swaps of neighbours between two words (optimal string
---- alignment).
+---Counts insertions, deletions, replacements and swaps of neighbours between two words (optimal string
+---alignment).
 ---@param a string
 ---@param b string
 ---@return integer
@@ -29,8 +29,8 @@ function M.distance(a, b)
   return last[#b]
 end
 
---- Finds the known word that was probably meant: a third of the letters may differ, or one starts with the
---- other.
+---Finds the known word that was probably meant: a third of the letters may differ, or one starts with the
+---other.
 ---@param word any what was written; anything but a string has no suggestion
 ---@param known string[]
 ---@return string?

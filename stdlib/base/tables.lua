@@ -3,7 +3,7 @@ local M = {}
 
 ---The keys of a table, sorted; they are all strings, or all numbers.
 ---@generic K
----@param t table<K, any>?
+---@param t? table<K, any>
 ---@return K[]
 function M.keys(t)
   local keys = {}
@@ -12,7 +12,7 @@ function M.keys(t)
   return keys
 end
 
----@param list any[]?
+---@param list? any[]
 ---@param value any
 ---@return boolean
 function M.contains(list, value)

@@ -29,7 +29,7 @@ function M.printable(text)
 end
 
 ---A commit or a digest as people read it.
----@param id string?
+---@param id? string
 ---@return string
 ---@nodiscard
 function M.short(id)
@@ -39,7 +39,7 @@ end
 
 ---Makes one printable line: what is foul becomes a space, runs of spaces become one, the rest is cut.
 ---@param text string
----@param max integer? longest result in bytes, 200 by default; a cut text ends in "..."
+---@param max? integer longest result in bytes, 200 by default; a cut text ends in "..."
 ---@return string
 ---@nodiscard
 function M.clean(text, max)

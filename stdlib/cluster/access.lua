@@ -20,17 +20,17 @@ M.reread = 60
 ---@field server string
 ---@field namespace string
 ---@field base string the server as requests name it: the name that its certificate proves
----@field package ca string?
----@field package cert string?
----@field package key string?
----@field package token string?
----@field package token_file string?
----@field package token_read number? monotonic
----@field package files string[]? kubeconfigs
----@field package context string?
----@field package said KubeAccess? what they say
----@field package expires Wall? of a plugin's credential
----@field package dir TempDir?
+---@field package ca? string
+---@field package cert? string
+---@field package key? string
+---@field package token? string
+---@field package token_file? string
+---@field package token_read? number monotonic
+---@field package files? string[] kubeconfigs
+---@field package context? string
+---@field package said? KubeAccess what they say
+---@field package expires? Wall of a plugin's credential
+---@field package dir? TempDir
 ---@field package serial integer of the files in it
 local Access = {}
 Access.__index = Access
@@ -68,7 +68,7 @@ end
 
 ---The cluster that this pod runs in; nil without an error when this is no pod.
 ---@async
----@param root string? where the service account's files are
+---@param root? string where the service account's files are
 ---@return KubernetesAccess?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -159,7 +159,7 @@ end
 ---A cluster of kubeconfig files.
 ---@async
 ---@param files string[]
----@param context string?
+---@param context? string
 ---@return KubernetesAccess?
 ---@return Err? err
 ---@return_overload nil, Err

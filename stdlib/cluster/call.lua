@@ -20,24 +20,24 @@ local COMING_UP <const> = 10
 local UNSENT <const> = { refused = true, unreachable = true, dns = true }
 
 ---@class KubernetesRequest
----@field method "GET"|"POST"|"PUT"|"PATCH"|"DELETE"|nil GET by default
+---@field method? "GET"|"POST"|"PUT"|"PATCH"|"DELETE" GET by default
 ---@field path string below the server's address
----@field query table<string, string|number|boolean>?
----@field body table|string|nil a table is sent as JSON
----@field content_type string? of the body
----@field accept string?
----@field timeout Seconds? of one attempt; of a stream until its headers
----@field idle_timeout Seconds? longest silence of a stream
----@field max_body integer? bytes
----@field attempts integer? how often at most; 1: never again
----@field stream boolean? the answer is handed out while it comes: an HttpAnswer to read and close
----@field raw boolean? the body as text, not decoded
----@field nulls boolean? json.null for null; without it null is absent, as it is to the API server
----@field managed_fields boolean? keep metadata.managedFields, which is most of many objects
----@field repeatable boolean? doing it twice does no harm; default: reading does none
+---@field query? table<string, string|number|boolean>
+---@field body? table|string a table is sent as JSON
+---@field content_type? string of the body
+---@field accept? string
+---@field timeout? Seconds of one attempt; of a stream until its headers
+---@field idle_timeout? Seconds longest silence of a stream
+---@field max_body? integer bytes
+---@field attempts? integer how often at most; 1: never again
+---@field stream? boolean the answer is handed out while it comes: an HttpAnswer to read and close
+---@field raw? boolean the body as text, not decoded
+---@field nulls? boolean json.null for null; without it null is absent, as it is to the API server
+---@field managed_fields? boolean keep metadata.managedFields, which is most of many objects
+---@field repeatable? boolean doing it twice does no harm; default: reading does none
 
 ---Writes a query, sorted, so that equal calls have equal URLs.
----@param query table?
+---@param query? table
 ---@return string with its question mark, or ""
 function M.query(query)
   local parts = {}

@@ -26,10 +26,10 @@ local INHERIT <const> = {
 }
 
 ---@class KubeCredential
----@field token string?
----@field cert string? PEM
----@field key string? PEM
----@field expires Wall? when it has to be replaced at the latest
+---@field token? string
+---@field cert? string PEM
+---@field key? string PEM
+---@field expires? Wall when it has to be replaced at the latest
 
 local function fail(exec, code, message, cause)
   return errors.fail(code, ("exec plugin %s %s"):format(exec.command:match("[^/]+$") or exec.command, message),

@@ -10,14 +10,14 @@ local CODES <const> = { [410] = "conflict" } -- where they differ from other ser
 
 ---@class KubernetesErr: Err
 ---@field status integer HTTP status, or the code of a Status in a watch
----@field reason string? Status.reason: "Forbidden", "AlreadyExists", "Expired", ...
----@field retry_after Seconds?
----@field causes {field: string?, reason: string?, message: string?}[]? what is wrong with which field
----@field managers string[]? who owns the fields of a conflict in a server-side apply
----@field verb string? of a denied call: "patch", with resource, namespace (absent: the whole cluster) and user
----@field resource string?
----@field namespace string?
----@field user string?
+---@field reason? string Status.reason: "Forbidden", "AlreadyExists", "Expired", ...
+---@field retry_after? Seconds
+---@field causes? {field?: string, reason?: string, message?: string}[] what is wrong with which field
+---@field managers? string[] who owns the fields of a conflict in a server-side apply
+---@field verb? string of a denied call: "patch", with resource, namespace (absent: the whole cluster) and user
+---@field resource? string
+---@field namespace? string
+---@field user? string
 
 local VERBS <const> = { GET = "get", HEAD = "get", POST = "create", PUT = "update", PATCH = "patch", DELETE = "delete" }
 
@@ -134,7 +134,7 @@ end
 
 ---The error of an answer that is not 2xx; its body must be there.
 ---@param answer HttpAnswer
----@param body string?
+---@param body? string
 ---@param call table
 ---@return KubernetesErr
 function M.of_answer(answer, body, call)

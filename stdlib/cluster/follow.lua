@@ -24,26 +24,26 @@ M.first_pause = 0.8
 M.longest_pause = 30
 
 ---@class FollowOptions
----@field keep nil|fun(object: table): any what to keep of each object, nil for nothing; default: all of it
----@field on_change nil|fun(change: "ADDED"|"MODIFIED"|"DELETED", key: string, value: any, old: any) must not wait long
----@field detached boolean? outlives the task that started it, until close
----@field patient boolean? starts although the first list fails
+---@field keep? fun(object: table): any what to keep of each object, nil for nothing; default: all of it
+---@field on_change? fun(change: "ADDED"|"MODIFIED"|"DELETED", key: string, value: any, old: any) must not wait long
+---@field detached? boolean outlives the task that started it, until close
+---@field patient? boolean starts although the first list fails
 
 ---@class Reflector a list that follows the cluster
 ---@field synced boolean the list is complete; false only until the first one is
----@field err KubernetesErr? why it is not being followed at the moment
+---@field err? KubernetesErr why it is not being followed at the moment
 ---@field at number when the cluster was last heard of (monotonic)
 ---@field client KubernetesClient
 ---@field package path string
 ---@field package query table
 ---@field package values table<string, any>
 ---@field package versions table<string, string>
----@field package version string?
+---@field package version? string
 ---@field package options FollowOptions
 ---@field package waiters table<Signal, true>
 ---@field package failures integer
 ---@field package closed boolean
----@field package task Task?
+---@field package task? Task
 local Reflector = {}
 Reflector.__index = Reflector
 
@@ -259,8 +259,8 @@ end
 ---@async
 ---@param client KubernetesClient
 ---@param path string
----@param query table?
----@param options FollowOptions?
+---@param query? table
+---@param options? FollowOptions
 ---@return Reflector?
 ---@return KubernetesErr? err of the first list, unless `patient`
 function M.start(client, path, query, options)
@@ -284,7 +284,7 @@ function Reflector:items() return self.values end
 ---Waits until fn gives something; it is asked when the list is complete and after every change.
 ---@async
 ---@param fn fun(reflector: Reflector): any
----@param timeout Seconds? none
+---@param timeout? Seconds none
 ---@return any value
 ---@return Err? err timeout; what keeps it from following, when that will not mend by itself; closed
 ---@return_overload nil, Err

@@ -73,8 +73,8 @@ function M.of(api_version, kind) return by_gvk[api_version .. " " .. kind] end
 
 ---The path of an object, or of a list when there is no name.
 ---@param kind KubernetesKind
----@param namespace string? nil: all namespaces, or a kind that lives in none
----@param name string?
+---@param namespace? string nil: all namespaces, or a kind that lives in none
+---@param name? string
 ---@return string
 function M.path(kind, namespace, name)
   ---@type string[]
@@ -87,7 +87,7 @@ end
 
 ---What a path is about, for messages.
 ---@param path string
----@return {resource: string, namespace: string?, name: string?}
+---@return {resource: string, namespace?: string, name?: string}
 function M.about(path)
   local rest = path:match("^/api/[^/]+/(.+)$") or path:match("^/apis/[^/]+/[^/]+/(.+)$")
   if not rest then return { resource = path } end

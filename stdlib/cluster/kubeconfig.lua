@@ -15,31 +15,31 @@ local LARGEST <const> = 4 << 20
 ---@field args string[]
 ---@field env {[string]: string}
 ---@field api_version string
----@field hint string? how to install it
+---@field hint? string how to install it
 ---@field provide_cluster boolean
 ---@field dir string folder of the file: where a relative command is
 
 ---@class KubePem exactly one of file and data
----@field file string?
----@field data string?
+---@field file? string
+---@field data? string
 
 ---@class KubeAccess what a kubeconfig says about one context
 ---@field file string the file(s), for messages
----@field context string?
+---@field context? string
 ---@field server string without a slash at its end
----@field namespace string?
----@field ca KubePem?
----@field server_name string?
+---@field namespace? string
+---@field ca? KubePem
+---@field server_name? string
 ---@field insecure boolean
 ---@field cluster table the cluster entry as it stands, for plugins
----@field token string?
----@field token_file string?
----@field cert KubePem?
----@field key KubePem?
----@field username string?
----@field password string?
----@field exec KubeExec?
----@field impersonate {user: string, uid: string?, groups: string[]?, extra: table<string, string[]>?}?
+---@field token? string
+---@field token_file? string
+---@field cert? KubePem
+---@field key? KubePem
+---@field username? string
+---@field password? string
+---@field exec? KubeExec
+---@field impersonate? {user: string, uid?: string, groups?: string[], extra?: table<string, string[]>}
 
 local function fail(file, message, cause)
   return errors.fail("invalid", message, { op = "kubernetes.open", target = file, cause = cause })
@@ -206,7 +206,7 @@ end
 ---Reads what one context of some files says.
 ---@async
 ---@param files string[] absolute paths, the most important first
----@param context string? default: the current one
+---@param context? string default: the current one
 ---@return KubeAccess?
 ---@return Err? err
 ---@return_overload nil, Err

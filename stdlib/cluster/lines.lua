@@ -8,7 +8,7 @@ local LINE_MAX <const> = 8 << 20
 ---Makes a reader of lines. It gives each line without its end; nil at the end of the stream; nil and the error when
 ---it broke off or a line is too long. What the stream ends with, without a line end, is given with `true` behind it.
 ---@param answer HttpAnswer streamed
----@param most integer? longest line in bytes; a longer one is given in pieces
+---@param most? integer longest line in bytes; a longer one is given in pieces
 ---@return fun(): string?, Err|true|nil
 function M.reader(answer, most)
   local chunk, at = "", 1 -- unread: chunk from `at`

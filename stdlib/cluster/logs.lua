@@ -14,15 +14,15 @@ local START <const> = 60 -- seconds for a container to start
 local ATTEMPTS <const> = 6 -- without a line between them
 
 ---@class LogOptions
----@field container string? default: the only one, or the pod's default container
----@field follow boolean? go on until the container ends; needs on_line
----@field tail integer? last lines only
----@field since Seconds? only what is younger than that
----@field previous boolean? of the container's last life
----@field timestamps boolean? each line begins with its time
----@field limit integer? bytes at most, without on_line (1 MiB)
----@field within Seconds? with follow: time for the container to start (60)
----@field on_line nil|fun(line: string, at: string?) called for each line; may wait
+---@field container? string default: the only one, or the pod's default container
+---@field follow? boolean go on until the container ends; needs on_line
+---@field tail? integer last lines only
+---@field since? Seconds only what is younger than that
+---@field previous? boolean of the container's last life
+---@field timestamps? boolean each line begins with its time
+---@field limit? integer bytes at most, without on_line (1 MiB)
+---@field within? Seconds with follow: time for the container to start (60)
+---@field on_line? fun(line: string, at: string?) called for each line; may wait
 
 local function query_of(options)
   return {
@@ -33,12 +33,12 @@ end
 
 -- What is known of a stream that may have to be taken up again.
 ---@class LogPlace
----@field last string? time of the last line
+---@field last? string time of the last line
 ---@field same integer lines that had exactly this time
 ---@field skip integer lines of that time to pass over after taking it up
 ---@field fresh boolean a line came since
 ---@field began number monotonic
----@field looked boolean? the container had ended, and its log was read since
+---@field looked? boolean the container had ended, and its log was read since
 
 -- Gives a line that begins with its time to on_line, unless it was given before.
 local function give(place, line, options)
@@ -156,7 +156,7 @@ end
 ---@param client KubernetesClient
 ---@param namespace string
 ---@param pod string
----@param options LogOptions?
+---@param options? LogOptions
 ---@return string|true? text; true with on_line, once the log has ended
 ---@return KubernetesErr? err invalid while the container has not started, not_found, ...
 function M.logs(client, namespace, pod, options)
@@ -181,7 +181,7 @@ end
 ---@param client KubernetesClient
 ---@param namespace string
 ---@param pod string
----@param options LogOptions?
+---@param options? LogOptions
 ---@return string[] lines
 function M.tail(client, namespace, pod, options)
   local asked = { tail = 20, limit = 64 << 10 } ---@type table

@@ -59,7 +59,7 @@ end
 ---@async
 ---@param client KubernetesClient
 ---@param object table apiVersion, kind, metadata
----@param namespace string? of what names none; default: the client's
+---@param namespace? string of what names none; default: the client's
 ---@return string? path
 ---@return KubernetesErr? err
 function M.path_of(client, object, namespace)

@@ -17,7 +17,7 @@ local LINE_MAX <const> = 8 << 20
 
 -- A path to a single object becomes that of its list, and the query selects it.
 ---@param path string
----@param query table?
+---@param query? table
 ---@return string path
 ---@return table query a copy
 function M.selection(path, query)
@@ -72,9 +72,9 @@ end
 ---@async
 ---@param client KubernetesClient
 ---@param path string
----@param query table?
+---@param query? table
 ---@param fn fun(type: string, object: table): boolean? true ends it; bookmarks are told too
----@param options {attempts: integer?, on_open: fun()?}? attempts of opening it; on_open: the server accepted it
+---@param options? {attempts?: integer, on_open: fun()?} attempts of opening it; on_open: the server accepted it
 ---@return true? ended well: by the server, or by fn
 ---@return KubernetesErr? err conflict with reason "Expired" or "Gone": list again
 function M.watch(client, path, query, fn, options)

@@ -197,7 +197,7 @@ local function check_environment(env, config, at, known, cross)
   check_target(env, config, at, cross)
 end
 
---- Checks what single keys cannot show and fills in what they inherit.
+---Checks what single keys cannot show and fills in what they inherit.
 ---@async
 ---@param config table the normalised configuration; keys may be missing where there were faults
 ---@param at Cursor the cursor of the whole

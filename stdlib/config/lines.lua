@@ -10,7 +10,7 @@ local M = {}
 
 ---@class LineNode
 ---@field line integer
----@field fields table<any, LineNode>?
+---@field fields? table<any, LineNode>
 
 -- Deeper tables and longer files than these are no configuration that a person wrote.
 local DEPTH, TOKENS = 64, 400000
@@ -222,7 +222,7 @@ local function walk(root)
   end
 end
 
---- Scans the source of a Lua configuration.
+---Scans the source of a Lua configuration.
 ---@param text string
 ---@return fun(keys: any[]): integer? line the line of a key path, or of the closest known key above it
 function M.lua(text)
@@ -244,7 +244,7 @@ function M.lua(text)
   return walk(root)
 end
 
---- Scans JSON text.
+---Scans JSON text.
 ---@param text string
 ---@return fun(keys: any[]): integer? line
 function M.json(text)
@@ -252,7 +252,7 @@ function M.json(text)
   return walk(scan:value(0))
 end
 
---- Uses the marks of yaml.decode: lines by the path of each value ("apps.web.verify[1].http").
+---Uses the marks of yaml.decode: lines by the path of each value ("apps.web.verify[1].http").
 ---@param marks table<string, integer>
 ---@return fun(keys: any[]): integer? line
 function M.yaml(marks)

@@ -17,15 +17,15 @@ local M = {}
 local LARGEST = 1048576 -- bytes of a configuration
 local CPU, MEMORY = 2, 64 * 1048576 -- what a configuration in Lua may use: seconds, bytes
 
---- Where a configuration is looked for when none is named.
+---Where a configuration is looked for when none is named.
 M.places = {
   "config/moontide.lua", "config/moontide.yaml", "config/moontide.yml", "config/moontide.json",
   "/etc/moontide/moontide.lua", "/etc/moontide/moontide.yaml", "/etc/moontide/moontide.json",
 }
 
---- Makes a path absolute and takes out "." and "..".
+---Makes a path absolute and takes out "." and "..".
 ---@param path string
----@param folder string? where a relative path starts (default: the current folder)
+---@param folder? string where a relative path starts (default: the current folder)
 ---@return string
 function M.absolute(path, folder)
   if path:sub(1, 1) ~= "/" then path = (folder or sys.cwd()) .. "/" .. path end
@@ -36,7 +36,7 @@ function M.absolute(path, folder)
   return "/" .. table.concat(parts, "/")
 end
 
---- Finds the configuration when none is named.
+---Finds the configuration when none is named.
 ---@async
 ---@return string? path
 function M.find()
@@ -117,7 +117,7 @@ end
 
 local DECODERS = { lua = decode_lua, json = decode_json, yaml = decode_yaml, yml = decode_yaml }
 
---- Reads the text of a configuration, by the ending of its name, without judging what it says.
+---Reads the text of a configuration, by the ending of its name, without judging what it says.
 ---@async
 ---@param text string
 ---@param path string
@@ -137,10 +137,10 @@ local function by_line(a, b)
   return (a.path or "") < (b.path or "")
 end
 
---- Checks decoded data. Faults are sorted by line.
+---Checks decoded data. Faults are sorted by line.
 ---@async
 ---@param value any
----@param options {file: string, line: function?, dir: string?, scripts: string?, state: string?}
+---@param options {file: string, line?: function, dir?: string, scripts?: string, state?: string}
 ---@return Config?
 ---@return Fault[]? faults
 ---@return table? partial what could be understood, when there are faults
@@ -175,10 +175,10 @@ function M.check(value, options)
   return config
 end
 
---- Reads and checks a configuration.
+---Reads and checks a configuration.
 ---@async
 ---@param path string
----@param options {scripts: string?, state: string?}? what the command line says instead of the file
+---@param options? {scripts?: string, state?: string} what the command line says instead of the file
 ---@return Config? config
 ---@return Fault[]? faults everything that is wrong with it, by line
 ---@return table? partial what could be understood, when there are faults
@@ -202,7 +202,7 @@ function M.load(path, options)
   })
 end
 
---- Writes a fault as one line.
+---Writes a fault as one line.
 ---@param fault Fault
 ---@return string
 function M.describe(fault)

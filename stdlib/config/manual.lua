@@ -9,9 +9,9 @@ local M = {}
 ---@class ManualRow
 ---@field path string "apps.APP.branch"
 ---@field type string
----@field default string? as Lua source
+---@field default? string as Lua source
 ---@field required boolean
----@field example string?
+---@field example? string
 ---@field doc string
 
 local function resolve(shape)
@@ -65,13 +65,13 @@ local function walk(shape, path, rows)
   return rows
 end
 
---- Lists every key, depth first, in the order of the reference.
+---Lists every key, depth first, in the order of the reference.
 ---@return ManualRow[]
 function M.rows()
   return walk(reference.config(), "", {})
 end
 
---- Writes the reference as a Markdown table.
+---Writes the reference as a Markdown table.
 ---@return string
 function M.markdown()
   local out = { "| key | type | default | meaning |", "|---|---|---|---|" }

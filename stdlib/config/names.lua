@@ -5,7 +5,7 @@ local reference = require "images.reference"
 
 local M = {}
 
---- Checks host[:port], the host a DNS name, an IPv4 address or a bracketed IPv6 address.
+---Checks host[:port], the host a DNS name, an IPv4 address or a bracketed IPv6 address.
 ---@param text string
 ---@return string? wrong
 function M.host(text)
@@ -25,15 +25,15 @@ function M.host(text)
   return nil
 end
 
---- Reads a port number.
----@param text string?
+---Reads a port number.
+---@param text? string
 ---@return integer?
 function M.port(text)
   local port = text and #text <= 5 and text:find("^%d+$") and math.tointeger(tonumber(text)) or nil
   return port and port >= 1 and port <= 65535 and port or nil
 end
 
---- Checks an image repository by the grammar of the OCI distribution specification (no tag, no digest).
+---Checks an image repository by the grammar of the OCI distribution specification (no tag, no digest).
 ---@param image string
 ---@return string? wrong
 ---@return string? suggestion
@@ -58,7 +58,7 @@ function M.image(image)
     lower ~= image and not M.image(lower) and ("write %q"):format(lower) or nil
 end
 
---- Checks a branch name by git's rules (git-check-ref-format) and refuses a leading dash.
+---Checks a branch name by git's rules (git-check-ref-format) and refuses a leading dash.
 ---@param branch string
 ---@return string? wrong
 ---@return string? suggestion
@@ -79,7 +79,7 @@ function M.branch(branch)
   return nil
 end
 
---- Checks the name of a Kubernetes namespace (RFC 1123 label).
+---Checks the name of a Kubernetes namespace (RFC 1123 label).
 ---@param text string
 ---@return string? wrong
 function M.namespace(text)
@@ -88,7 +88,7 @@ function M.namespace(text)
   end
 end
 
---- Checks what a job is made of: "cronjob/smoke", or a manifest inside the checkout.
+---Checks what a job is made of: "cronjob/smoke", or a manifest inside the checkout.
 ---@param text string
 ---@return string? wrong
 ---@return string? suggestion
@@ -104,7 +104,7 @@ function M.job(text)
   end
 end
 
---- Checks the name of a Lease (RFC 1123 subdomain).
+---Checks the name of a Lease (RFC 1123 subdomain).
 ---@param text string
 ---@return string? wrong
 function M.lease(text)
@@ -113,7 +113,7 @@ function M.lease(text)
   end
 end
 
---- Checks the name of an app, an environment or a notifier: it becomes part of paths, labels and image tags.
+---Checks the name of an app, an environment or a notifier: it becomes part of paths, labels and image tags.
 ---@param name string
 ---@return string? wrong
 function M.plain(name)
@@ -125,7 +125,7 @@ function M.plain(name)
   return nil
 end
 
---- Checks an http(s) URL. Userinfo is refused: a password in it would be a secret in plain sight.
+---Checks an http(s) URL. Userinfo is refused: a password in it would be a secret in plain sight.
 ---@param url string
 ---@return string? wrong never repeats the URL, it may hold a secret
 ---@return string? suggestion
@@ -142,7 +142,7 @@ function M.http_url(url)
   return wrong and ("the host in it " .. wrong)
 end
 
---- Checks the address of a git repository: http(s), ssh, git@host:path, file, or an absolute path.
+---Checks the address of a git repository: http(s), ssh, git@host:path, file, or an absolute path.
 ---@param url string
 ---@return string? wrong
 ---@return string? suggestion
@@ -176,7 +176,7 @@ function M.git_url(url)
     'for example "https://host/team/app.git", "git@host:team/app.git" or "/srv/git/app.git"'
 end
 
---- Finds owner/repository when a git address lies on github.com.
+---Finds owner/repository when a git address lies on github.com.
 ---@param url string
 ---@return string?
 function M.github(url)
@@ -186,7 +186,7 @@ function M.github(url)
   return owner and owner .. "/" .. repository
 end
 
---- Checks a path inside a checkout: relative, without "..".
+---Checks a path inside a checkout: relative, without "..".
 ---@param path string
 ---@return string? wrong
 function M.inside(path)
@@ -198,7 +198,7 @@ function M.inside(path)
   return nil
 end
 
---- Checks the address of a chart repository: http(s), or oci://REGISTRY/PATH.
+---Checks the address of a chart repository: http(s), or oci://REGISTRY/PATH.
 ---@param url string
 ---@return string? wrong never repeats the URL, it may hold a secret
 ---@return string? suggestion
@@ -240,7 +240,7 @@ local function further(words)
   return text
 end
 
---- Checks a version policy: those of images, and what sources add.
+---Checks a version policy: those of images, and what sources add.
 ---@param policy string
 ---@return string? wrong
 ---@return string? suggestion
@@ -259,9 +259,9 @@ function M.accept(policy)
     .. further(words), require("base.schema").meant(policy, words)
 end
 
---- Reads a published port: [address:]port:port[/protocol].
+---Reads a published port: [address:]port:port[/protocol].
 ---@param text string
----@return {address: string?, host: integer, container: integer, protocol: string}?
+---@return {address?: string, host: integer, container: integer, protocol: string}?
 function M.published(text)
   local ports, protocol = text:match("^([^/]*)/(%a+)$")
   ports, protocol = ports or text, protocol or "tcp"

@@ -31,7 +31,7 @@ local meta = {
   __tostring = function(self) return ("[secret %s %s]"):format(known[self].kind, known[self].name) end,
 }
 
---- Makes a secret from where it is found.
+---Makes a secret from where it is found.
 ---@param kind "env"|"file"
 ---@param name string variable or absolute path
 ---@return Secret
@@ -41,7 +41,7 @@ function M.new(kind, name)
   return object
 end
 
---- Tells secrets from other values.
+---Tells secrets from other values.
 ---@param value any
 ---@return boolean
 ---@return_cast value Secret
@@ -49,7 +49,7 @@ function M.is(value)
   return type(value) == "table" and known[value] ~= nil
 end
 
---- Reads the value and registers it for redaction.
+---Reads the value and registers it for redaction.
 ---@async
 ---@return string?
 ---@return Err? err
@@ -76,9 +76,9 @@ function Secret:reveal()
   return value
 end
 
---- Gives the text of what may be written down or may be a secret.
+---Gives the text of what may be written down or may be a secret.
 ---@async
----@param value string|Secret|nil
+---@param value? string|Secret
 ---@return string?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -87,8 +87,8 @@ function M.text(value)
   return value
 end
 
---- The shape of a secret in a configuration.
----@param options table?
+---The shape of a secret in a configuration.
+---@param options? table
 ---@return Shape
 function M.shape(options)
   options = options or {}

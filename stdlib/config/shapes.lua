@@ -16,7 +16,7 @@ end
 
 ---Text with a word about what it means.
 ---@param doc string
----@param options table?
+---@param options? table
 ---@return Shape
 local function text(doc, options)
   options = options or {}
@@ -51,7 +51,7 @@ local variable = s.text {
 
 ---A program and its arguments.
 ---@param doc string
----@param options table?
+---@param options? table
 ---@return Shape
 local function command(doc, options)
   options = options or {}
@@ -67,7 +67,7 @@ end
 
 ---A file that must be there now. Relative paths start at the folder of the configuration.
 ---@param doc string
----@param options table?
+---@param options? table
 ---@return Shape
 local function file(doc, options)
   options = options or {}
@@ -83,7 +83,7 @@ end
 
 ---A folder, which need not be there yet.
 ---@param doc string
----@param options table?
+---@param options? table
 ---@return Shape
 local function folder_path(doc, options)
   options = options or {}
@@ -94,7 +94,7 @@ end
 
 ---A path inside the checkout.
 ---@param doc string
----@param default string?
+---@param default? string
 ---@return Shape
 local function inside(doc, default)
   return text(doc, { default = default, what = "a path inside the checkout", verify = with(names.inside) })
@@ -102,7 +102,7 @@ end
 
 ---An http or https address.
 ---@param doc? string
----@param options table?
+---@param options? table
 ---@return Shape
 local function url(doc, options)
   options = options or {}

@@ -144,7 +144,7 @@ local ENDS_WITHIN <const> = 10 -- seconds that an order to cancel waits to see t
 ---Ends a run: one that waits, one under way, one that has not begun. What it was just putting out is taken back by the
 ---environment's rollback policy.
 ---@async
----@param act {run: integer, by: string, reason: string?}
+---@param act {run: integer, by: string, reason?: string}
 ---@return RunInfo?
 ---@return Err? err conflict: it has ended.
 ---@return_overload nil, Err

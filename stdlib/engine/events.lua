@@ -37,16 +37,16 @@ function EventLog:add(event)
 end
 
 ---@class EventQuery
----@field since integer? number of the last one that is known; default 0
----@field limit integer? default 100
----@field app string?
----@field environment string?
----@field run integer?
+---@field since? integer number of the last one that is known; default 0
+---@field limit? integer default 100
+---@field app? string
+---@field environment? string
+---@field run? integer
 
 ---@class EventPage
 ---@field events Event[] with their `id`, oldest first
 ---@field next integer `since` of the next question
----@field missed boolean? some between `since` and these are forgotten
+---@field missed? boolean some between `since` and these are forgotten
 ---@field started_at Wall numbers begin anew with the host
 
 ---Events after a number.

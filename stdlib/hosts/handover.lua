@@ -77,7 +77,7 @@ end
 ---@async
 ---@param journal Journal
 ---@param config Config
----@param annotations table<string, string>? Of the Lease, as that host left them.
+---@param annotations? table<string, string> Of the Lease, as that host left them.
 ---@return integer taken
 function M.take(journal, config, annotations)
   local text = type(annotations) == "table" and annotations[M.KEY]

@@ -33,10 +33,10 @@ local REVISION <const> = "org.opencontainers.image.revision"
 ---@field app AppConfig
 ---@field repo table Git repository object.
 ---@field commit string Full id.
----@field version string? For the label.
+---@field version? string For the label.
 ---@field work string Folder for what is needed on the way.
 ---@field hooks BuildHooks
----@field force boolean? Builds even if it is there.
+---@field force? boolean Builds even if it is there.
 
 ---@class ImageFound
 ---@field repository string

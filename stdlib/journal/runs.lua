@@ -33,7 +33,7 @@ end
 ---@param app string
 ---@param environment string
 ---@param kind? string Of the runs that its policy's changes become: "change" unless told.
----@return {key: string?, run: integer?, at: number}? watch nil: never looked.
+---@return {key?: string, run?: integer, at: number}? watch nil: never looked.
 function Runs:watch(app, environment, kind)
   return self:row([[SELECT key, run, at FROM watches WHERE app = ? AND environment = ? AND kind = ?
     ORDER BY at DESC LIMIT 1]], app, environment, kind or "change")

@@ -15,7 +15,7 @@ local TIMEOUT = 30 -- seconds for one answer; a rollback is accepted at once and
 local Client = {}
 Client.__index = Client
 
---- Makes a client for the host of a state folder. Nothing is connected yet.
+---Makes a client for the host of a state folder. Nothing is connected yet.
 ---@param state string
 ---@param socket? string Its control socket; the default is in the state folder.
 ---@return Client
@@ -54,8 +54,8 @@ end
 ---@async
 ---@param method string
 ---@param path string
----@param body table?
----@param options table? More options of http.request.
+---@param body? table
+---@param options? table More options of http.request.
 ---@return HttpAnswer? response
 ---@return Err? err Has `down` when no host answers.
 ---@return_overload nil, Err
@@ -81,8 +81,8 @@ end
 ---@async
 ---@param method string
 ---@param path string
----@param body table?
----@param options table? More options of http.request.
+---@param body? table
+---@param options? table More options of http.request.
 ---@return any? value
 ---@return Err? err Has `down` when no host answers.
 ---@return_overload nil, Err
@@ -101,7 +101,7 @@ local function query(path, fields)
   return #parts > 0 and path .. "?" .. table.concat(parts, "&") or path
 end
 
---- See StatusSource.
+---See StatusSource.
 ---@async
 ---@return Status?
 ---@return Err? err err.down: no host can be reached
@@ -117,7 +117,7 @@ function Client:history(filter) return self:call("GET", query("/v1/history", fil
 
 ---@async
 ---@param app string
----@param policy string?
+---@param policy? string
 ---@return Why?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -133,12 +133,12 @@ function Client:run_log(id, offset)
   return self:call("GET", query(("/v1/runs/%d/log"):format(id), { offset = offset }))
 end
 
---- Reads the lines of a streaming answer, each an object. Ends when the host ends it; the stream closes
---- with the task.
+---Reads the lines of a streaming answer, each an object. Ends when the host ends it; the stream closes
+---with the task.
 ---@async
 ---@param method string
 ---@param path string
----@param body table?
+---@param body? table
 ---@param on_object fun(object: table): boolean? true ends it early
 ---@return true?
 ---@return Err? err
@@ -175,7 +175,7 @@ function Client:stream(method, path, body, on_object)
   end
 end
 
---- Follows a run's log until it is complete.
+---Follows a run's log until it is complete.
 ---@async
 ---@param id integer
 ---@param offset integer
@@ -207,14 +207,14 @@ local function act(verb)
   end
 end
 
---- Each takes an Act and waits until the host accepted the order, not until it is carried out.
+---Each takes an Act and waits until the host accepted the order, not until it is carried out.
 Client.rollback, Client.release = act "rollback", act "release"
 Client.apply, Client.destroy, Client.retry = act "apply", act "destroy", act "retry"
 Client.hold, Client.unhold, Client.approve, Client.reject = act "hold", act "unhold", act "approve", act "reject"
 
---- Ends a run; waits for its end, for some seconds.
+---Ends a run; waits for its end, for some seconds.
 ---@async
----@param order {run: integer, by: string, reason: string?}
+---@param order {run: integer, by: string, reason?: string}
 ---@return RunInfo?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -223,7 +223,7 @@ function Client:cancel(order)
 end
 
 ---@async
----@param app string?
+---@param app? string
 ---@return PollResult?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -240,7 +240,7 @@ function Client:reload() return self:call("POST", "/v1/reload", {}) end
 ---@class Reader: StatusSource
 ---@field down boolean the host could not be reached: answers come from its state
 ---@field client Client
----@field config Config? names what the state alone does not know
+---@field config? Config names what the state alone does not know
 ---@field state string
 ---@field journal? Journal
 local Reader = {}
@@ -276,9 +276,9 @@ Reader.__index = function(_, name)
   end
 end
 
---- Makes a source that asks the host, and its state when the host is down.
+---Makes a source that asks the host, and its state when the host is down.
 ---@param state string
----@param config Config?
+---@param config? Config
 ---@param socket? string
 ---@return Reader
 function M.reader(state, config, socket)

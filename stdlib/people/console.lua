@@ -16,9 +16,9 @@ local M = {}
 local Console = {}
 Console.__index = Console
 
---- Opens the console over an output. Without a form given: JSON unless a terminal reads it.
+---Opens the console over an output. Without a form given: JSON unless a terminal reads it.
 ---@param out Output
----@param form "text"|"json"|nil
+---@param form? "text"|"json"
 ---@return Console
 function M.open(out, form)
   local json = form == "json" or (form == nil and not out.tty)
@@ -68,7 +68,7 @@ function Console:text(event)
     out:paint(style, log.redact(text)), tail))
 end
 
---- Shows an event. Never waits, never raises.
+---Shows an event. Never waits, never raises.
 ---@param event Event
 function Console:event(event)
   local ok, err = pcall(function()
@@ -87,7 +87,7 @@ function Console:event(event)
   end
 end
 
---- Takes the progress line away, at the end.
+---Takes the progress line away, at the end.
 function Console:close()
   self.out:clear()
 end

@@ -25,10 +25,10 @@ local SESSIONS = 16 -- at once
 
 ---@class Reply
 ---@field state "done"|"incomplete"|"error"
----@field values string[]? as the prompt prints them
----@field message string? of state error
----@field code string? of an error value
----@field elapsed Seconds?
+---@field values? string[] as the prompt prints them
+---@field message? string of state error
+---@field code? string of an error value
+---@field elapsed? Seconds
 
 ---@class Session
 ---@field env table
@@ -58,8 +58,8 @@ local function environment(extra, print_into)
   })
 end
 
---- Opens a session.
----@param extra table? names that it sees beside the API
+---Opens a session.
+---@param extra? table names that it sees beside the API
 ---@return Session
 function M.open(extra)
   local self = setmetatable({ printed = 0 }, Session)
@@ -78,7 +78,7 @@ function Session:print(text)
   self.on_output(log.redact(text))
 end
 
---- Compiles a command: an expression first, then statements.
+---Compiles a command: an expression first, then statements.
 ---@param code string
 ---@param env table
 ---@return function? chunk
@@ -119,10 +119,10 @@ local function describe(err, elapsed)
   }
 end
 
---- Runs a command and waits for its end.
+---Runs a command and waits for its end.
 ---@async
 ---@param code string
----@param options {timeout: Seconds?, cpu: Seconds?, on_output: fun(text: string)?}?
+---@param options? {timeout?: Seconds, cpu?: Seconds, on_output: fun(text: string)?}
 ---@return Reply
 function Session:eval(code, options)
   options = options or {}
@@ -173,7 +173,7 @@ end
 local Sessions = {}
 Sessions.__index = Sessions
 
---- Makes the host's set of sessions.
+---Makes the host's set of sessions.
 ---@param engine Engine
 ---@return Sessions
 function M.sessions(engine)
@@ -189,8 +189,8 @@ end
 
 local HEARTBEAT = 1
 
---- Opens a session for a client: gives a function that writes {session=} and then a sign of life now and then. The
---- session ends with it, and so with its client, however that one ends.
+---Opens a session for a client: gives a function that writes {session=} and then a sign of life now and then. The
+---session ends with it, and so with its client, however that one ends.
 ---@return (fun(write: fun(text: string)))?
 ---@return Err? err busy: there are too many.
 function Sessions:attach()
@@ -209,9 +209,9 @@ function Sessions:attach()
   end
 end
 
---- Serves one command: gives a function that writes lines of JSON, first {session=}, then {output=} as it is
---- printed, at last the reply.
----@param body {session: string?, code: string, timeout: Seconds?, by: string?}
+---Serves one command: gives a function that writes lines of JSON, first {session=}, then {output=} as it is
+---printed, at last the reply.
+---@param body {session?: string, code: string, timeout?: Seconds, by?: string}
 ---@return (fun(write: fun(text: string)))?
 ---@return Err? err
 function Sessions:request(body)

@@ -13,7 +13,7 @@ local STYLES = {
   bold = "1", dim = "2", red = "31", green = "32", yellow = "33", blue = "34", magenta = "35", cyan = "36",
 }
 
---- Makes outside text safe to print; tabs become spaces, newlines visible.
+---Makes outside text safe to print; tabs become spaces, newlines visible.
 ---@param text any
 ---@return string
 function M.clean(text)
@@ -37,7 +37,7 @@ local function columns_of(code)
   return 1
 end
 
---- Counts the columns that clean text takes.
+---Counts the columns that clean text takes.
 ---@param text string
 ---@return integer
 function M.columns(text)
@@ -47,7 +47,7 @@ function M.columns(text)
   return total
 end
 
---- Shortens clean text to so many columns, the last one a dot to show it.
+---Shortens clean text to so many columns, the last one a dot to show it.
 ---@param text string
 ---@param width integer
 ---@return string
@@ -63,8 +63,8 @@ function M.cut(text, width)
   return table.concat(out) .. "…"
 end
 
---- Writes a duration as people say it: 340ms, 2.1s, 48s, 3m 5s, 2h 10m, 4d 3h.
----@param seconds Seconds?
+---Writes a duration as people say it: 340ms, 2.1s, 48s, 3m 5s, 2h 10m, 4d 3h.
+---@param seconds? Seconds
 ---@return string
 function M.duration(seconds)
   if not seconds then return "" end
@@ -84,8 +84,8 @@ function M.duration(seconds)
   return pair(86400, "d", 3600, "h")
 end
 
---- Writes a moment relative to now: "just now", "3m ago", "in 20s".
----@param at Wall?
+---Writes a moment relative to now: "just now", "3m ago", "in 20s".
+---@param at? Wall
 ---@param now Wall
 ---@return string
 function M.ago(at, now)
@@ -101,7 +101,7 @@ function M.ago(at, now)
   return past >= 0 and words .. " ago" or "in " .. words
 end
 
---- Writes a size: 812 B, 3.4 MiB.
+---Writes a size: 812 B, 3.4 MiB.
 ---@param bytes number
 ---@return string
 function M.bytes(bytes)
@@ -110,7 +110,7 @@ function M.bytes(bytes)
   return i == 1 and ("%d B"):format(bytes) or ("%.1f %s"):format(bytes, units[i])
 end
 
---- Draws a bar of so many columns.
+---Draws a bar of so many columns.
 ---@param done number
 ---@param total number
 ---@param width integer
@@ -121,13 +121,13 @@ function M.bar(done, total, width)
   return ("━"):rep(full) .. ("─"):rep(width - full)
 end
 
---- Reads what comes next from a descriptor.
+---Reads what comes next from a descriptor.
 ---@async
 ---@param fd integer
 ---@return string? bytes nil at the end
 function M.read(fd) return sys.read(fd) end
 
---- Tells whether a person sits at a descriptor.
+---Tells whether a person sits at a descriptor.
 ---@param fd integer
 ---@return boolean
 function M.isatty(fd) return sys.isatty(fd) end
@@ -142,9 +142,9 @@ function M.isatty(fd) return sys.isatty(fd) end
 local Output = {}
 Output.__index = Output
 
---- Opens an output over a descriptor.
+---Opens an output over a descriptor.
 ---@param fd integer
----@param options {tty: boolean?, color: boolean?, width: integer?, write: fun(text: string)?}? for tests
+---@param options? {tty?: boolean, color?: boolean, width?: integer, write: fun(text: string)?} for tests
 ---@return Output
 function M.open(fd, options)
   options = options or {}
@@ -163,7 +163,7 @@ function M.open(fd, options)
   }, Output)
 end
 
---- Writes text as it is.
+---Writes text as it is.
 ---@param text string
 function Output:write(text)
   if self.closed then return end
@@ -175,8 +175,8 @@ function Output:write(text)
   end
 end
 
---- Dresses text in a style; plain where colours are off.
----@param style string? bold dim red green yellow blue magenta cyan, or several with spaces
+---Dresses text in a style; plain where colours are off.
+---@param style? string bold dim red green yellow blue magenta cyan, or several with spaces
 ---@param text string
 ---@return string
 function Output:paint(style, text)
@@ -185,7 +185,7 @@ function Output:paint(style, text)
   return ("\27[%sm%s\27[0m"):format(codes, text)
 end
 
---- Prints one line above the progress line.
+---Prints one line above the progress line.
 ---@param text string
 function Output:line(text)
   if self.drawn then
@@ -202,10 +202,10 @@ local function cell_of(cell)
   return M.clean(cell == nil and "" or cell)
 end
 
---- Prints rows as aligned columns; the last column is cut at the edge of a terminal.
+---Prints rows as aligned columns; the last column is cut at the edge of a terminal.
 ---@param header string[]
 ---@param rows (any[])[] cells: anything printable, or {text=, style=}; nil is empty
----@param options {right: table<integer, boolean>?, indent: string?}?
+---@param options? {right?: table<integer, boolean>, indent?: string}
 function Output:table(header, rows, options)
   local right, indent = options and options.right or {}, options and options.indent or ""
   local count, widths = #header, {}
@@ -236,12 +236,12 @@ function Output:table(header, rows, options)
   for _, row in ipairs(rows) do print_row(row) end
 end
 
---- Shows or changes a line of progress that stays below everything printed. Nothing happens without a
---- terminal.
+---Shows or changes a line of progress that stays below everything printed. Nothing happens without a
+---terminal.
 ---@param key any whose progress it is
----@param text string? nil: it is over
----@param done number?
----@param total number?
+---@param text? string nil: it is over
+---@param done? number
+---@param total? number
 function Output:progress(key, text, done, total)
   if not self.tty then return end
   if text == nil then
@@ -262,7 +262,7 @@ function Output:progress(key, text, done, total)
   self:draw()
 end
 
---- Redraws the progress line.
+---Redraws the progress line.
 function Output:draw()
   if #self.order == 0 then
     if self.drawn then self:write("\r\27[K") end
@@ -275,7 +275,7 @@ function Output:draw()
   self.drawn = true
 end
 
---- Removes the progress line, before the program ends or something else takes the terminal.
+---Removes the progress line, before the program ends or something else takes the terminal.
 function Output:clear()
   self.lines, self.order = {}, {}
   self:draw()

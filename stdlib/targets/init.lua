@@ -127,7 +127,7 @@ end
 ---Fails with what went wrong and, when there are any, the last words of who should know.
 ---@param code string
 ---@param what string
----@param said string?
+---@param said? string
 ---@param fields table
 ---@return nil, Err err
 function M.complain(code, what, said, fields)

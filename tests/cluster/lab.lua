@@ -24,8 +24,8 @@ local M = {}
 ---@field cert string file, the administrator's
 ---@field key string file, the administrator's
 ---@field kubeconfig string file, the administrator's
----@field plane Plane? of a private one
----@field real string? name of the node that runs real containers
+---@field plane? Plane of a private one
+---@field real? string name of the node that runs real containers
 local Cluster = {}
 Cluster.__index = Cluster
 

@@ -18,9 +18,9 @@ local M = {}
 ---@field services string "10.160.7.", the first three numbers of the addresses of Services
 ---@field pki ClusterPki
 ---@field etcd Service
----@field api Service?
----@field controllers Service?
----@field scheduler Service?
+---@field api? Service
+---@field controllers? Service
+---@field scheduler? Service
 local Plane = {}
 Plane.__index = Plane
 

@@ -10,8 +10,8 @@ local M = {}
 ---@class LabGit
 ---@field host string "127.0.0.1:PORT"
 ---@field url string "http://HOST/pub" or "http://HOST/git"
----@field user string? with auth
----@field password string?
+---@field user? string with auth
+---@field password? string
 local Git = {}
 Git.__index = Git
 

@@ -10,11 +10,11 @@ local M = {}
 ---@class LabRegistry
 ---@field host string "127.0.0.1:PORT", as in image names
 ---@field url string
----@field user string? with auth
----@field password string?
----@field ca string? with tls: file of the CA
+---@field user? string with auth
+---@field password? string
+---@field ca? string with tls: file of the CA
 ---@field config string file
----@field tokens LabTokens? with auth = "token"
+---@field tokens? LabTokens with auth = "token"
 local Registry = {}
 Registry.__index = Registry
 

@@ -11,7 +11,7 @@ local M = {}
 ---@field service string
 ---@field issuer string
 ---@field cert string
----@field log {user: string?, scopes: string[]}[]
+---@field log {user?: string, scopes: string[]}[]
 ---@field expires integer seconds that a token lives
 ---@field anonymous boolean gives pull tokens to people without credentials
 

@@ -102,7 +102,7 @@ function M.image(chosen)
 end
 
 ---The digest in an image's name.
----@param image string?
+---@param image? string
 ---@return string? digest
 function M.digest(image)
   local digest = reference.digest(image)

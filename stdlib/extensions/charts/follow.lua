@@ -10,7 +10,7 @@ local MAX_SHOWN <const> = 20 -- versions of one chart that a policy is told of
 ---@class FollowedChart What a policy is told of one chart.
 ---@field name string
 ---@field accept string How it is followed here.
----@field current? {version: string, digest: string?} What runs.
+---@field current? {version: string, digest?: string} What runs.
 ---@field gone boolean What runs is in the repository no more.
 ---@field versions CandidateVersion[] Newest first: all that may follow, and what is newer and may not.
 

@@ -12,10 +12,10 @@ local TAIL <const> = 200 -- lines that are kept of what is beyond
 local GRACE <const> = 20 -- helm notes that a release failed when it is told to end
 
 ---@class HelmsmanResult
----@field code integer? the exit status
+---@field code? integer the exit status
 ---@field how string "exit status 1", "SIGKILL"
 ---@field said string what it said, both streams
----@field unread Err? why `said` is not all of it
+---@field unread? Err why `said` is not all of it
 
 ---@class HelmsmanRunner
 ---@field call fun(self, act: HelmsmanAct, request: HelmsmanCall): HelmsmanResult?, Err?
@@ -23,9 +23,9 @@ local GRACE <const> = 20 -- helm notes that a release failed when it is told to 
 ---@class HelmsmanCall
 ---@field env table<string, string>
 ---@field timeout Seconds
----@field hooks table?
+---@field hooks? table
 ---@field release integer|string a destroying run is "d" and its number
----@field attempt string? what tells this call from others of the same release
+---@field attempt? string what tells this call from others of the same release
 
 ---@class HelmsmanCommand: HelmsmanRunner
 ---@field config table

@@ -54,8 +54,8 @@ end
 ---@async
 ---@param client KubernetesClient
 ---@param context string
----@param namespace string? nil: everywhere
----@param cronjob string? Also those that this CronJob made by its schedule.
+---@param namespace? string nil: everywhere
+---@param cronjob? string Also those that this CronJob made by its schedule.
 ---@param own fun(name: string): boolean
 ---@return {others: string[], own: string[]}? names "namespace/name"
 ---@return Err? err

@@ -70,7 +70,7 @@ end
 ---@param path string
 ---@param name string The cluster, as the configuration calls it.
 ---@param cfg Config
----@param root string? Where the service account's files are.
+---@param root? string Where the service account's files are.
 ---@return true? ok
 ---@return Err? err
 ---@return_overload nil, Err

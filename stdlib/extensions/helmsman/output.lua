@@ -13,9 +13,9 @@ local LONGEST <const> = 500
 
 ---How to get a release out of a pending state, as commands for a person.
 ---@param name string
----@param namespace string?
----@param status string? "pending-install", ...
----@param revision integer|string|nil The one to go back to.
+---@param namespace? string
+---@param status? string "pending-install", ...
+---@param revision? integer|string The one to go back to.
 ---@return string
 function M.way_out(name, namespace, status, revision)
   local where = namespace and " -n " .. namespace or ""

@@ -16,9 +16,9 @@ local MOST <const> = 2000 -- decisions of one plan
 
 ---@class HelmsmanDecision
 ---@field action HelmsmanAction
----@field release string?
----@field namespace string?
----@field version string?
+---@field release? string
+---@field namespace? string
+---@field version? string
 ---@field text string as helmsman says it
 
 ---@class HelmsmanPlan

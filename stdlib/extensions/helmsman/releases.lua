@@ -14,7 +14,7 @@ local LATEST <const> = 253402300800 -- Unix seconds: the year 10000; anybody may
 ---@field namespace string
 ---@field revision integer
 ---@field status string "deployed", "pending-upgrade", ...
----@field context string? nil: helmsman did not label it (yet)
+---@field context? string nil: helmsman did not label it (yet)
 ---@field at integer when it was written, Unix seconds
 ---@field secret string
 

@@ -61,8 +61,8 @@ end
 -- ---- what is remembered ----
 
 ---@class HelmsmanMemory
----@field applied table? What was applied last: digest, image, version, versions, commit, release, revisions
----@field underway {release: integer, act: string, at: number, plan: HelmsmanDecision[]}? Began, and did not end.
+---@field applied? table What was applied last: digest, image, version, versions, commit, release, revisions
+---@field underway? {release: integer, act: string, at: number, plan: HelmsmanDecision[]} Began, and did not end.
 
 ---@return HelmsmanMemory? memory
 ---@return Err? err

@@ -68,7 +68,7 @@ end
 
 ---The command that pushes; the digest becomes the container's last words.
 ---@param request BuildRequest
----@param told string? file for the digest
+---@param told? string file for the digest
 ---@return string[]
 function M.push_command(request, told)
   local argv = program(request.cfg.builder)

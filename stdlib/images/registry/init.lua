@@ -79,7 +79,7 @@ end
 
 ---Whether what was asked for may only be missing: registries say 401 or 403, too, of what is not there, so as not to
 ---tell whether it is. Who goes on to write it will hear whether it is a matter of rights.
----@param err Err?
+---@param err? Err
 ---@return boolean
 function M.may_be_missing(err)
   if errors.is(err, "not_found") then return true end

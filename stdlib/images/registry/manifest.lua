@@ -19,8 +19,8 @@ local MAX_BLOBS <const> = 1000
 ---@field body string The exact bytes.
 ---@field children table[] Descriptors, of an index; else empty.
 ---@field blobs table[] Descriptors of the configuration and the layers, of an image; else empty.
----@field config table? Descriptor.
----@field artifact_type string? What it calls itself.
+---@field config? table Descriptor.
+---@field artifact_type? string What it calls itself.
 ---@field is_index boolean
 
 ---Says why a reference is neither a tag nor a digest that we can check.
@@ -51,8 +51,8 @@ end
 
 ---Makes a manifest of an answer's body.
 ---@param body string
----@param content_type string?
----@param expected string? The digest that it must have.
+---@param content_type? string
+---@param expected? string The digest that it must have.
 ---@param fields table op and target
 ---@return Manifest?
 ---@return Err? err

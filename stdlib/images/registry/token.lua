@@ -136,9 +136,9 @@ end
 ---Gives a token for some scopes.
 ---@async
 ---@param where ImageRegistry
----@param ask {realm: string?, service: string?, base: string} The registry's challenge, and where it said so.
+---@param ask {realm?: string, service?: string, base: string} The registry's challenge, and where it said so.
 ---@param scopes string[] "repository:NAME:pull,push"
----@param refused string? A token that was just refused: not that one again.
+---@param refused? string A token that was just refused: not that one again.
 ---@return string? token
 ---@return Err? err
 ---@return_overload nil, Err

@@ -72,7 +72,7 @@ local building, removing, over = 0, false, task.signal()
 
 ---Builds, while nothing is removed.
 ---@async
----@param state string? The state folder.
+---@param state? string The state folder.
 ---@param image string
 ---@param fn fun(): any, any
 ---@return any

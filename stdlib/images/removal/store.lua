@@ -13,7 +13,7 @@ local INHERIT <const> = {
 ---@class ImageStore
 ---@field program string[] The command and its first arguments.
 ---@field kind "podman"|"buildah"
----@field env table<string, string>?
+---@field env? table<string, string>
 
 local function run(store, ...)
   local argv = table.move({ ... }, 1, select("#", ...), #store.program + 1, { table.unpack(store.program) })

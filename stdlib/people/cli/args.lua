@@ -6,23 +6,23 @@ local M = {}
 
 ---@class Flag
 ---@field name string without dashes
----@field value string? what it takes, in capitals; absent: a switch
----@field choices string[]?
----@field number {min: integer, max: integer}?
----@field short string? one letter
+---@field value? string what it takes, in capitals; absent: a switch
+---@field choices? string[]
+---@field number? {min: integer, max: integer}
+---@field short? string one letter
 ---@field doc string
----@field hidden boolean?
+---@field hidden? boolean
 
 ---@class Argument
 ---@field name string In capitals.
----@field optional boolean?
+---@field optional? boolean
 ---@field doc string
 
 ---@class Command
 ---@field summary string
----@field rest boolean? everything after the arguments belongs to somebody else, flags too
+---@field rest? boolean everything after the arguments belongs to somebody else, flags too
 ---@field example? string
----@field more string? further text of its help
+---@field more? string further text of its help
 ---@field run fun(ctx: CommandContext): integer
 ---@field args? Argument[]
 ---@field flags? Flag[]
@@ -32,7 +32,7 @@ local M = {}
 ---@field args Argument[]
 ---@field flags Flag[]
 
---- Flags that every command takes.
+---Flags that every command takes.
 ---@type Flag[]
 M.common = {
   { name = "config", value = "FILE", doc = "configuration (default: config/moontide.lua, .yaml, .json)" },
@@ -70,7 +70,7 @@ local function convert(flag, value)
   return value
 end
 
---- Reads the words after the program's name up to the command's, or after it.
+---Reads the words after the program's name up to the command's, or after it.
 ---@param words string[]
 ---@param first integer where to begin
 ---@param flags Flag[]
@@ -123,7 +123,7 @@ function M.parse(words, first, flags, values, stop)
   return taken, i
 end
 
---- One line of how a command is used.
+---One line of how a command is used.
 ---@param command LoadedCommand
 ---@return string
 function M.usage(command)

@@ -7,13 +7,13 @@ local VERBS <const> = {
   unhold = true, approve = true, reject = true,
 }
 
---- The commands, in the order of the help.
+---The commands, in the order of the help.
 M.names = {
   "run", "once", "check", "status", "history", "why", "logs", "rollback", "release", "retry", "cancel", "apply",
   "destroy", "hold", "unhold", "approve", "reject", "exec", "repl", "version", "help",
 }
 
---- Loads a command's description.
+---Loads a command's description.
 ---@param name string
 ---@return LoadedCommand? nil: there is none of that name
 function M.load(name)

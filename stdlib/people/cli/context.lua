@@ -18,7 +18,7 @@ Context.__index = Context
 
 local DEFAULT_STATE = "/var/lib/moontide"
 
---- Makes a context.
+---Makes a context.
 ---@param flags table<string, any>
 ---@param args string[]
 ---@return CommandContext
@@ -34,15 +34,15 @@ function M.new(flags, args)
   }, Context)
 end
 
---- Prints data as one line of JSON.
+---Prints data as one line of JSON.
 ---@param value any
 function Context:print_json(value)
   self.out:line(require("people.control.wire").encode(value))
 end
 
---- Says on the error output what is wrong.
+---Says on the error output what is wrong.
 ---@param message string
----@param suggestion string?
+---@param suggestion? string
 function Context:complain(message, suggestion)
   if self.json then
     self.err:line(require("people.control.wire").encode({
@@ -54,7 +54,7 @@ function Context:complain(message, suggestion)
     suggestion and (" (%s)"):format(term.clean(suggestion)) or ""))
 end
 
---- Prints an error of several lines, such as one with its traceback.
+---Prints an error of several lines, such as one with its traceback.
 ---@param text string
 function Context:trouble(text)
   if self.json then return self:complain(text) end
@@ -63,7 +63,7 @@ function Context:trouble(text)
   end
 end
 
---- Says that something failed and gives the exit code for it.
+---Says that something failed and gives the exit code for it.
 ---@param err Err
 ---@return integer exit_code
 function Context:fail(err)
@@ -78,7 +78,7 @@ function Context:fail(err)
   return err.down and 3 or 1
 end
 
---- Prints a fault of the configuration or a policy.
+---Prints a fault of the configuration or a policy.
 ---@param fault Fault
 function Context:show_fault(fault)
   local where = fault.line and ("%s:%d"):format(fault.file, fault.line) or fault.file
@@ -87,7 +87,7 @@ function Context:show_fault(fault)
     fault.suggestion and self.err:paint("dim", (" (%s)"):format(term.clean(fault.suggestion))) or ""))
 end
 
---- Finds and loads the configuration with the flags applied. Prints every fault.
+---Finds and loads the configuration with the flags applied. Prints every fault.
 ---@async
 ---@return Config? config nil: the command ends with exit code 2
 function Context:config()
@@ -103,7 +103,7 @@ function Context:config()
   return nil
 end
 
---- Loads the configuration without a word; again at each call.
+---Loads the configuration without a word; again at each call.
 ---@async
 ---@return Config?
 ---@return Fault[]? faults
@@ -120,7 +120,7 @@ function Context:load_config()
   return config.load(path, { scripts = self.flags.scripts, state = self.flags.state })
 end
 
---- The folder of the host's state: from the flag, or from the configuration, however broken the rest of it is.
+---The folder of the host's state: from the flag, or from the configuration, however broken the rest of it is.
 ---@async
 ---@return string state
 ---@return Config? config when it has no faults
@@ -136,7 +136,7 @@ function Context:state_dir()
   return state, fine, socket
 end
 
---- The running host, through its control socket.
+---The running host, through its control socket.
 ---@async
 ---@return Client
 function Context:host()
@@ -144,14 +144,14 @@ function Context:host()
   return require("people.client").open(state, socket)
 end
 
---- Where status, history, why and logs come from: the running host, or else what it left in its state.
+---Where status, history, why and logs come from: the running host, or else what it left in its state.
 ---@async
 ---@return Reader
 function Context:reader()
   return require("people.client").reader(self:state_dir())
 end
 
---- Who gives an order, for the journal: user and machine.
+---Who gives an order, for the journal: user and machine.
 ---@return string
 function Context.by()
   local user = sys.env("USER") or sys.env("LOGNAME") or ("uid %d"):format(sys.uid())

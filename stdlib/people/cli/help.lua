@@ -24,7 +24,7 @@ local function flag_rows(flags)
   return rows
 end
 
---- Prints what there is.
+---Prints what there is.
 ---@param out Output
 function M.overview(out)
   out:line("moontide watches where code lives, builds what changed, puts it where it runs, checks that it works,")
@@ -44,7 +44,7 @@ function M.overview(out)
   out:line("exit codes: 0 done, 1 failed, 2 usage or configuration, 3 no running host can be reached")
 end
 
---- Prints how one command is used.
+---Prints how one command is used.
 ---@param out Output
 ---@param command LoadedCommand
 function M.command(out, command)
@@ -129,7 +129,7 @@ M.args = { { name = "COMMAND", optional = true, doc = "a command, `config`, `wor
 M.flags = { { name = "markdown", doc = "with config or words: as Markdown tables" } }
 M.example = "moontide help rollback"
 
---- Runs `moontide help`.
+---Runs `moontide help`.
 ---@param ctx CommandContext
 ---@return integer exit_code
 function M.run(ctx)

@@ -22,7 +22,7 @@ end
 -- A first word like -v or --version is what people try.
 local ALIASES = { ["--version"] = "version", ["-v"] = "version", ["-V"] = "version" }
 
---- Runs a command line.
+---Runs a command line.
 ---@async
 ---@param words string[] without the program's name
 ---@return integer exit_code

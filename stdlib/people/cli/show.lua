@@ -14,29 +14,29 @@ local STYLES = {
   accepted = "green", unchanged = "dim", refused = "yellow", nothing = "dim",
 }
 
---- A state or verdict as a coloured cell.
+---A state or verdict as a coloured cell.
 ---@param state string
 ---@return table cell
 function M.state(state)
   return { text = state, style = STYLES[state] }
 end
 
---- The style of a state, a verdict or a level.
+---The style of a state, a verdict or a level.
 ---@param word string
 ---@return string?
 function M.style(word)
   return STYLES[word]
 end
 
---- A commit as people quote it.
----@param commit string?
+---A commit as people quote it.
+---@param commit? string
 ---@return string
 function M.commit(commit)
   return commit and commit:sub(1, 9) or ""
 end
 
---- A release in a few letters: its version, else its commit, else its digest.
----@param release Release?
+---A release in a few letters: its version, else its commit, else its digest.
+---@param release? Release
 ---@return string
 function M.release(release)
   if not release then return "-" end
@@ -47,7 +47,7 @@ function M.release(release)
   return release.digest and short(release.digest) or "-"
 end
 
---- How long a run took, or has taken.
+---How long a run took, or has taken.
 ---@param run RunInfo
 ---@param now Wall
 ---@return string
@@ -56,7 +56,7 @@ function M.took(run, now)
   return term.duration((run.ended_at or now) - run.started_at)
 end
 
---- A moment as hours and minutes, with the day when it is not today.
+---A moment as hours and minutes, with the day when it is not today.
 ---@param at Wall
 ---@param now Wall
 ---@return string
@@ -67,7 +67,7 @@ function M.clock(at, now)
   return ("%04d-%02d-%02d %s"):format(c.year, c.month, c.day, text)
 end
 
---- Why an environment is in its state, in one line.
+---Why an environment is in its state, in one line.
 ---@param env EnvironmentStatus
 ---@param now Wall
 ---@return string
@@ -91,7 +91,7 @@ function M.remark(env, now)
   return text
 end
 
---- Prints what is not as it should be, but for what the remark said.
+---Prints what is not as it should be, but for what the remark said.
 ---@param out Output
 ---@param where string "web/staging"
 ---@param env EnvironmentStatus
@@ -106,7 +106,7 @@ function M.problems(out, where, env, now)
   end
 end
 
---- Prints a table of runs.
+---Prints a table of runs.
 ---@param out Output
 ---@param runs RunInfo[]
 ---@param now Wall
@@ -124,7 +124,7 @@ function M.runs(out, runs, now)
   out:table({ "RUN", "WHERE", "STATE", "WHEN", "TOOK", "BY", "WHAT" }, rows, { right = { [1] = true, [5] = true } })
 end
 
---- Prints one line of a run's log.
+---Prints one line of a run's log.
 ---@param out Output
 ---@param entry LogEntry
 ---@param now Wall

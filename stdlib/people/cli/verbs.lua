@@ -32,8 +32,8 @@ end
 ---@async
 ---@param ctx CommandContext
 ---@param verb "rollback"|"release"|"retry"|"apply"|"destroy"
----@param what string?
----@param versions table<string, string>?
+---@param what? string
+---@param versions? table<string, string>
 ---@return integer exit_code
 local function order(ctx, verb, what, versions)
   local host = ctx:host()

@@ -12,14 +12,14 @@ local prompt = require "people.prompt"
 
 local M = {}
 
---- Where the control socket of a state folder is, unless the configuration says something else.
+---Where the control socket of a state folder is, unless the configuration says something else.
 ---@param state string
 ---@return string
 function M.socket(state)
   return state .. "/control.sock"
 end
 
---- Where the control socket of a host is. Hosts that may share a state folder have one each, by their names.
+---Where the control socket of a host is. Hosts that may share a state folder have one each, by their names.
 ---@param config {state: string, control?: string, leader?: LeaderConfig}
 ---@return string
 function M.socket_path(config)
@@ -101,11 +101,11 @@ function M.hosts(config)
 end
 
 ---@class Control
----@field port integer? of the TCP server
+---@field port? integer of the TCP server
 ---@field private answering {handler: serve.Handler, gate: serve.Gate, public_handler: serve.Handler} Who answers now.
 ---@field private socket serve.Server
----@field private public serve.Server?
----@field private listens string? Where the TCP server is, and by which names.
+---@field private public? serve.Server
+---@field private listens? string Where the TCP server is, and by which names.
 local Control = {}
 Control.__index = Control
 
@@ -175,7 +175,7 @@ function Control:close()
   self.socket:close()
 end
 
---- Opens both servers.
+---Opens both servers.
 ---@async
 ---@param engine Engine|Standby
 ---@param config Config

@@ -20,7 +20,7 @@ local function number(value)
   return ("%.17g"):format(value)
 end
 
---- Writes metrics.
+---Writes metrics.
 ---@param metrics Metric[]
 ---@return string
 function M.text(metrics)

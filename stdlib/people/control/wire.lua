@@ -6,7 +6,7 @@ local text = require "base.text"
 
 local M = {}
 
---- Version of the control API: the first part of every path, and the header Moontide-Api.
+---Version of the control API: the first part of every path, and the header Moontide-Api.
 M.VERSION = 1
 
 -- Fields that are lists (types.lua). An empty Lua table does not say whether it is one.
@@ -29,14 +29,14 @@ local function prepare(value, depth)
   return out
 end
 
---- Encodes data of the control API.
+---Encodes data of the control API.
 ---@param value any
 ---@return string
 function M.encode(value)
   return text.visible_json(assert(json.encode(prepare(value, 0))))
 end
 
---- Makes the body of a failed answer.
+---Makes the body of a failed answer.
 ---@param err Err
 ---@return table
 function M.failure(err)
@@ -48,29 +48,29 @@ local STATUS = {
   unauthorized = 401, too_large = 413, rate_limited = 429, timeout = 504, deadline = 504,
 }
 
---- The HTTP status of an error.
+---The HTTP status of an error.
 ---@param err Err
 ---@return integer
 function M.status(err)
   return STATUS[err.code] or 500
 end
 
---- Writes a piece of text so that it may stand in a path or a query.
+---Writes a piece of text so that it may stand in a path or a query.
 ---@param value any
 ---@return string
 function M.escape(value)
   return (tostring(value):gsub("[^%w._~-]", function(c) return ("%%%02X"):format(c:byte()) end))
 end
 
---- Reads what escape wrote.
+---Reads what escape wrote.
 ---@param escaped string
 ---@return string
 function M.unescape(escaped)
   return (escaped:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16) --[[@as integer]]) end))
 end
 
---- Reads the query of an address: "a=1&b=2".
----@param query string?
+---Reads the query of an address: "a=1&b=2".
+---@param query? string
 ---@return table<string, string>
 function M.query(query)
   local out = {}

@@ -49,15 +49,15 @@ M.TOLERATED = { "zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate", "
 M.ssh = "ssh"
 
 ---@class GitCall
----@field dir string? repository (--git-dir)
----@field cwd string?
----@field env table<string, string>? on top of the walls
----@field protocol "file"|"ssh"|nil the one transport that this call may use
----@field stdin string?
----@field stdout table? as proc.run takes it
----@field timeout Seconds? 60 by default
----@field max_output integer? 1 MiB by default
----@field exits table<integer, boolean>? exit codes that are answers; 0 always is
+---@field dir? string repository (--git-dir)
+---@field cwd? string
+---@field env? table<string, string> on top of the walls
+---@field protocol? "file"|"ssh" the one transport that this call may use
+---@field stdin? string
+---@field stdout? table as proc.run takes it
+---@field timeout? Seconds 60 by default
+---@field max_output? integer 1 MiB by default
+---@field exits? table<integer, boolean> exit codes that are answers; 0 always is
 
 local function environment(call)
   local env = {
@@ -122,7 +122,7 @@ local CAUSES = {
 
 ---Turns the end of a call that did not work into an error; the last telling line of its own words is in it.
 ---@param op string
----@param target string?
+---@param target? string
 ---@param result ProcResult
 ---@return nil
 ---@return Err err

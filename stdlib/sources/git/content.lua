@@ -19,7 +19,7 @@ local ENTRY = "(%d+) (%a+) (%x+) +([%d-]+)\t([^\0]*)\0()" -- of git ls-tree -l -
 local run = command.run_at
 
 ---Brings a path inside of a tree to git's form; refuses those that could mean something else.
----@param path string?
+---@param path? string
 ---@return string? path "" is the root
 ---@return Err? err code "invalid"
 ---@return_overload nil, Err
@@ -40,7 +40,7 @@ end
 ---@field mode string "100644", "100755", "120000" (symbolic link), "040000" or "160000" (submodule)
 ---@field kind "blob"|"tree"|"commit"
 ---@field oid string
----@field size integer? of blobs
+---@field size? integer of blobs
 
 ---Finds one path in a commit.
 ---@async
@@ -146,7 +146,7 @@ end
 ---@async
 ---@param mirror GitMirror
 ---@param commit string
----@param opts {to: string, path: string?, timeout: Seconds?} to: file that appears only when it is complete
+---@param opts {to: string, path?: string, timeout?: Seconds} to: file that appears only when it is complete
 ---@return {path: string, size: integer, files: integer}?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -184,7 +184,7 @@ end
 ---@param mirror GitMirror
 ---@param commit string
 ---@param dir string must not exist, or be empty
----@param opts {path: string?, symlinks: boolean?, timeout: Seconds?}
+---@param opts {path?: string, symlinks?: boolean, timeout?: Seconds}
 ---@return {path: string, files: integer}?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -221,7 +221,7 @@ end
 ---@param mirror GitMirror
 ---@param commit string
 ---@param path string
----@param max integer? largest size, 1 MiB by default
+---@param max? integer largest size, 1 MiB by default
 ---@return string?
 ---@return Err? err
 ---@return_overload nil, Err

@@ -90,9 +90,9 @@ local FORMAT = "--format=%H%x00%an%x00%ae%x00%at%x00%ct%x00%s"
 ---bytes.
 ---@async
 ---@param mirror GitMirror
----@param a string? nil: from the beginning
+---@param a? string nil: from the beginning
 ---@param b string
----@param limit integer? 50 by default
+---@param limit? integer 50 by default
 ---@return GitCommit[]?
 ---@return Err? err
 ---@return_overload nil, Err

@@ -30,13 +30,13 @@ local MAX_QUIET = 300
 
 ---@class GitSource one remote with one set of credentials, shared by its repository objects
 ---@field url GitUrl
----@field endpoint SmartEndpoint?
+---@field endpoint? SmartEndpoint
 ---@field timeout Seconds
 ---@field interval Seconds the shortest interval of those who ask
----@field last {asked: number, snapshot: GitSnapshot?, err: Err?}?
+---@field last? {asked: number, snapshot?: GitSnapshot, err?: Err}
 ---@field shrunken GitShrunken keeps what is missing from a shrunken answer for a while
----@field fingerprint string?
----@field denial Err?
+---@field fingerprint? string
+---@field denial? Err
 ---@field denials? integer refused credentials in a row
 ---@field quiet_until number monotonic; not asked before, because of them
 ---@field mirrors? table<string, GitMirror>
@@ -165,16 +165,16 @@ local USAGE = "usage: git.repository{ url =, username =, password =, ca =, mirro
 
 ---@class GitOptions
 ---@field url string
----@field username string?
----@field password string?
----@field ca string? file of certificates to trust instead of the system's
----@field mirrors string? folder of bare mirrors; without it only references can be asked for
----@field interval Seconds? between two requests, 30 by default
----@field timeout Seconds? of one request for references, 30 by default
----@field lfs boolean? archives and checkouts hold the files of Git LFS instead of their pointers
----@field lfs_url string? of the LFS server, where it is not the repository's own
----@field submodules boolean? archives and checkouts hold the files of submodules
----@field depth integer? how many repositories this one is a submodule below; for ourselves
+---@field username? string
+---@field password? string
+---@field ca? string file of certificates to trust instead of the system's
+---@field mirrors? string folder of bare mirrors; without it only references can be asked for
+---@field interval? Seconds between two requests, 30 by default
+---@field timeout? Seconds of one request for references, 30 by default
+---@field lfs? boolean archives and checkouts hold the files of Git LFS instead of their pointers
+---@field lfs_url? string of the LFS server, where it is not the repository's own
+---@field submodules? boolean archives and checkouts hold the files of submodules
+---@field depth? integer how many repositories this one is a submodule below; for ourselves
 
 ---Makes a repository object. Does no I/O.
 ---@param opts GitOptions
@@ -217,7 +217,7 @@ end
 
 ---Gets the references: a shared answer that is younger than the interval, or a new one.
 ---@async
----@param opts {max_age: Seconds?}? 0 asks anew
+---@param opts? {max_age?: Seconds} 0 asks anew
 ---@return GitSnapshot? snapshot shared: not to be changed
 ---@return Err? err
 ---@return_overload nil, Err
@@ -245,7 +245,7 @@ end
 
 ---Gets what a branch is at; without a name, the branch that the server's HEAD names.
 ---@async
----@param branch string?
+---@param branch? string
 ---@return {key: string, commit: string, ref: string, branch: string, reason: string, at: Wall}?
 ---@return Err? err code "not_found" when there is no such branch
 ---@return_overload nil, Err
@@ -391,9 +391,9 @@ end
 
 ---Lists the commits that `b` has and `a` has not, newest first.
 ---@async
----@param a string? full id; nil: from the beginning
+---@param a? string full id; nil: from the beginning
 ---@param b string full id
----@param limit integer? 50 by default
+---@param limit? integer 50 by default
 ---@return GitCommit[]?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -409,7 +409,7 @@ end
 ---always gives the same bytes.
 ---@async
 ---@param commit string full id
----@param opts {to: string, path: string?, timeout: Seconds?} to: the file; path: the folder to take as the root
+---@param opts {to: string, path?: string, timeout?: Seconds} to: the file; path: the folder to take as the root
 ---@return {path: string, size: integer, files: integer}?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -425,7 +425,7 @@ end
 ---@async
 ---@param commit string full id
 ---@param dir string
----@param opts {path: string?, symlinks: boolean?, timeout: Seconds?}? symlinks=false makes links plain files
+---@param opts? {path?: string, symlinks?: boolean, timeout?: Seconds} symlinks=false makes links plain files
 ---@return {path: string, files: integer}?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -441,7 +441,7 @@ end
 ---@async
 ---@param commit string full id
 ---@param path string
----@param opts {max: integer?}? largest size in bytes, 1 MiB by default
+---@param opts? {max?: integer} largest size in bytes, 1 MiB by default
 ---@return string?
 ---@return Err? err
 ---@return_overload nil, Err

@@ -35,10 +35,10 @@ end
 
 ---@class LfsSource where a repository's files are
 ---@field url GitUrl of the repository
----@field api string? address of the LFS server, where it is not below the repository's
----@field username string?
----@field password string?
----@field ca string?
+---@field api? string address of the LFS server, where it is not below the repository's
+---@field username? string
+---@field password? string
+---@field ca? string
 
 local function fail(code, message, target, cause)
   return errors.fail(code, message, { op = OP, target = target, cause = cause })

@@ -30,7 +30,7 @@ local ATTRIBUTES = "* -export-ignore -export-subst -ident -text -eol -filter -wo
 ---@class GitMirror
 ---@field dir string
 ---@field url GitUrl
----@field endpoint SmartEndpoint? http and https only
+---@field endpoint? SmartEndpoint http and https only
 ---@field list fun(): GitSnapshot?, Err? fresh references, for servers that do not give a commit by its id
 ---@field timeout Seconds of one transfer
 ---@field max_pack integer bytes
@@ -42,7 +42,7 @@ local Mirror = {}
 Mirror.__index = Mirror
 
 ---Makes a mirror. Does no I/O.
----@param opts {mirrors: string, url: GitUrl, endpoint: SmartEndpoint?, list: function, timeout: Seconds?}
+---@param opts {mirrors: string, url: GitUrl, endpoint?: SmartEndpoint, list: function, timeout?: Seconds}
 ---@return GitMirror
 ---@nodiscard
 function M.new(opts)

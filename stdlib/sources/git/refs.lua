@@ -22,16 +22,16 @@ local MAX_NAME = 1024
 
 ---@class GitSnapshot
 ---@field refs table<string, GitRef> full name to reference; refs/heads/ and refs/tags/ only
----@field head string? full name of the branch that HEAD points at
----@field head_commit string? absent while that branch has no commit
+---@field head? string full name of the branch that HEAD points at
+---@field head_commit? string absent while that branch has no commit
 ---@field heads integer number of branches
 ---@field tags integer number of tags
 ---@field refused integer references left out because of their names
 ---@field format "sha1"|"sha256"
 ---@field package names string[] of the tags, as they came
 ---@field package ordered boolean they came in the order of their names, as git lists them
----@field package list table[]? what tag_list made of them
----@field held GitHeld? what is in `refs` although the server lists it no more (sources/git/shrunken.lua)
+---@field package list? table[] what tag_list made of them
+---@field held? GitHeld what is in `refs` although the server lists it no more (sources/git/shrunken.lua)
 ---@field at number wall seconds of the answer
 
 local function fail(message, ...)
@@ -135,9 +135,9 @@ end
 ---@field agent boolean the server told its agent, so it takes ours
 ---@field unborn boolean ls-refs may tell an unborn HEAD
 ---@field words table<string, boolean> version 0: capabilities without values
----@field shallow string[]? version 0: commits at which the server's own history ends
----@field snapshot GitSnapshot? version 0: the advertisement is the list of references itself
----@field request string? version 2: the body that asks for the list of references
+---@field shallow? string[] version 0: commits at which the server's own history ends
+---@field snapshot? GitSnapshot version 0: the advertisement is the list of references itself
+---@field request? string version 2: the body that asks for the list of references
 
 local v2_known = {} -- by what they say: repositories of one server have one table
 

@@ -21,10 +21,10 @@ local NAMED <const> = 5        -- of the missing ones in messages
 ---@field names string[] some of the missing references
 ---@field count integer of them
 ---@field since number wall seconds
----@field till number? wall seconds; nil: as long as the answer is empty
+---@field till? number wall seconds; nil: as long as the answer is empty
 
 ---@class GitShrunken
----@field snapshot GitSnapshot? what counts
+---@field snapshot? GitSnapshot what counts
 ---@field private url string
 ---@field private gone table<string, {since: number, at: number, observations: integer}> names that are held back
 ---@field private empty boolean the last answer had no reference at all

@@ -31,19 +31,19 @@ M.AGENT = "moontide/1"
 
 ---@class SmartEndpoint one repository behind HTTP
 ---@field url GitUrl
----@field username string?
----@field password string?
----@field ca string? file of certificates to trust instead of the system's
+---@field username? string
+---@field password? string
+---@field ca? string file of certificates to trust instead of the system's
 ---@field timeout Seconds of a whole request for references
 ---@field interval Seconds longest pause that failures may cause
----@field private place GitUrl? where redirects led
+---@field private place? GitUrl where redirects led
 ---@field private caps GitCaps Set by the first answer.
 ---@field private caps_at number
 local Endpoint = { caps_at = 0, timeout = 30 }
 Endpoint.__index = Endpoint
 
 ---Makes an endpoint. Does no I/O.
----@param opts {url: GitUrl, username: string?, password: string?, ca: string?, timeout: Seconds?, interval: Seconds?}
+---@param opts {url: GitUrl, username?: string, password?: string, ca?: string, timeout?: Seconds, interval?: Seconds}
 ---@return SmartEndpoint
 ---@nodiscard
 function M.endpoint(opts)
@@ -194,7 +194,7 @@ local STALE = { protocol = true, not_found = true, redirect = true, status = tru
 
 ---Lists HEAD, branches and tags: one POST, plus one GET at first, once a day and after surprises.
 ---@async
----@param known string? fingerprint of the answer that the caller has
+---@param known? string fingerprint of the answer that the caller has
 ---@return GitSnapshot|true|nil snapshot true when the answer is byte for byte the known one
 ---@return any fingerprint of this answer, or the error
 function Endpoint:ls_refs(known)

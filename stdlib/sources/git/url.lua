@@ -11,9 +11,9 @@ local M = {}
 ---@class GitUrl
 ---@field scheme "http"|"https"|"ssh"|"file"
 ---@field text string the address without a password, as git and people get it
----@field user string?
----@field host string? lower case, IPv6 in brackets
----@field port integer?
+---@field user? string
+---@field host? string lower case, IPv6 in brackets
+---@field port? integer
 ---@field path string
 ---@field origin string who answers: "https://host:port", "ssh://host:port" or "file"
 

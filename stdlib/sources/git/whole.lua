@@ -260,8 +260,8 @@ end
 
 ---@class WholeOptions
 ---@field url GitUrl of the repository
----@field lfs LfsSource? fetch LFS files
----@field submodule (fun(address: GitUrl, own: boolean): GitRepository)? fetch submodules
+---@field lfs? LfsSource fetch LFS files
+---@field submodule? (fun(address: GitUrl, own: boolean): GitRepository) fetch submodules
 ---@field depth integer of this repository among submodules
 
 -- A call on the index that reads its lines.

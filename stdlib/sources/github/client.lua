@@ -24,12 +24,12 @@ local MUTATION_GAP = 1
 ---@class GitHubAccount
 ---@field api string
 ---@field id string Of the API and who asks.
----@field private token string?
+---@field private token? string
 ---@field private share Budget
 ---@field service Api
----@field remaining integer? requests left in this hour
----@field limit integer?
----@field reset_in Seconds? from the last answer
+---@field remaining? integer requests left in this hour
+---@field limit? integer
+---@field reset_in? Seconds from the last answer
 ---@field private strikes integer secondary limits in a row
 ---@field private mutated_at number
 ---@field private warned boolean
@@ -201,8 +201,8 @@ end
 ---@field op string
 ---@field method string
 ---@field path string begins with /, or a whole address out of a Link header
----@field body table?
----@field etag string? of the answer that the caller has
+---@field body? table
+---@field etag? string of the answer that the caller has
 ---@field ok table<integer, boolean> statuses that are answers
 
 ---Makes one request when the account's budget allows it.

@@ -21,8 +21,8 @@ local USUAL_INTERVAL, ANONYMOUS_INTERVAL = 60, 120
 ---@field number integer order of arrival in this host
 ---@field kind "push"|"create"|"delete"
 ---@field ref string full name
----@field before string? commit, of a push
----@field head string? commit, of a push
+---@field before? string commit, of a push
+---@field head? string commit, of a push
 ---@field actor string login
 ---@field at Wall
 
@@ -31,7 +31,7 @@ local USUAL_INTERVAL, ANONYMOUS_INTERVAL = 60, 120
 ---@field private events GitHubEvent[] oldest first
 ---@field private seen table<string, boolean>
 ---@field private order string[] of seen ids
----@field private etag string?
+---@field private etag? string
 ---@field private next_at number monotonic; not asked before
 ---@field private primed boolean
 ---@field private interval Seconds

@@ -27,7 +27,7 @@ end
 
 ---Tells which GitHub repository an address of git names.
 ---@param address string
----@param host string? of a GitHub Enterprise Server; github.com by default
+---@param host? string of a GitHub Enterprise Server; github.com by default
 ---@return string? owner nil when the address is somewhere else
 ---@return string? name
 function M.parse_source(address, host)
@@ -46,7 +46,7 @@ end
 ---@field private account GitHubAccount
 ---@field private feed GitHubFeed
 ---@field base string path in the API; follows renames
----@field private position integer? number of the last event handed out
+---@field private position? integer number of the last event handed out
 local Repository = {}
 Repository.__index = Repository
 
@@ -57,7 +57,7 @@ local LOOPBACK = { ["127.0.0.1"] = true, ["localhost"] = true, ["[::1]"] = true 
 local feeds = setmetatable({}, { __mode = "v" })
 
 ---Makes a repository object. Does no I/O.
----@param opts {owner: string, name: string, api: string?, token: string?, ca: string?}
+---@param opts {owner: string, name: string, api?: string, token?: string, ca?: string}
 ---@return GitHubRepository
 ---@nodiscard
 function M.repository(opts)
@@ -202,7 +202,7 @@ local STATUS = { error = true, failure = true, pending = true, success = true }
 ---Sets a commit status.
 ---@async
 ---@param commit string full id
----@param status {state: string, context: string?, description: string?, url: string?}
+---@param status {state: string, context?: string, description?: string, url?: string}
 ---@return true?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -242,7 +242,7 @@ end
 ---policies' business. With a `key` an attempt that was repeated finds what the first one made.
 ---@async
 ---@param commit string full id
----@param opts {environment: string, description: string?, production: boolean?, key: string?}
+---@param opts {environment: string, description?: string, production?: boolean, key?: string}
 ---@return integer? id
 ---@return Err? err
 ---@return_overload nil, Err
@@ -278,7 +278,7 @@ local DEPLOYMENT = { error = true, failure = true, inactive = true, in_progress 
 ---Reports how a deployment goes.
 ---@async
 ---@param id integer
----@param status {state: string, description: string?, log_url: string?, environment_url: string?}
+---@param status {state: string, description?: string, log_url?: string, environment_url?: string}
 ---@return true?
 ---@return Err? err
 ---@return_overload nil, Err
@@ -301,7 +301,7 @@ function Repository:set_deployment_status(id, status)
 end
 
 ---What is left of the account's hourly requests, as of the last answer.
----@return {limit: integer?, remaining: integer?, held: Seconds}
+---@return {limit?: integer, remaining?: integer, held: Seconds}
 function Repository:quota()
   return { limit = self.account.limit, remaining = self.account.remaining, held = self.account:held() }
 end
