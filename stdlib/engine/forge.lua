@@ -7,7 +7,7 @@ local M = {}
 local function listen(engine, app)
   local forge = engine.world.forge(app)
   if not forge then return end
-  engine:app_state(app.name).hub = forge
+  engine:app_state(app.name).forge = forge
   forge:follow(function()
     engine.world.repository(app):expire()
     engine:poll_soon(app.name)

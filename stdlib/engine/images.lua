@@ -10,19 +10,19 @@ local ONCE <const> = 120       -- seconds that a host that does everything once 
 ---@class ImageRemoval
 ---@field private world World
 ---@field private journal Journal
+---@field private lead Leadership
 ---@field private trouble fun(what: string, err: any) Tells of what went wrong.
 ---@field private due boolean There may be an image more than is kept.
 ---@field private wanted Signal
 local Removal = {}
 Removal.__index = Removal
 
----@param world World
----@param journal Journal
----@param trouble fun(what: string, err: any)
+---@param parts {world: World, journal: Journal, lead: Leadership, trouble: fun(what: string, err: any)}
 ---@return ImageRemoval
-function M.new(world, journal, trouble)
-  return setmetatable({ world = world, journal = journal, trouble = trouble, due = false, wanted = task.signal() },
-    Removal)
+function M.new(parts)
+  local removal = setmetatable(parts, Removal) --[[@as ImageRemoval]]
+  removal.due, removal.wanted = false, task.signal()
+  return removal
 end
 
 ---A run ended: there may be an image more than is kept.
@@ -33,6 +33,7 @@ end
 
 local function remove(self)
   self.due = false
+  if not self.lead:acting() then return end
   local ok, err = pcall(self.world.remove_images, self.journal)
   if errors.is(err, "cancelled") then error(err, 0) end
   if not ok then self.trouble("images of older releases could not be removed", err) end

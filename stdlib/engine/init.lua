@@ -162,7 +162,9 @@ function M.open(options)
     ended = self.ended, observe_again = function(at) self:ask_rollback_again(at) end,
   }
   self.reporter, self.outages = reporter.new(self.world), outages.new(self.world, book)
-  self.images = images.new(self.world, book, function(what, why) self:trouble(what, why) end)
+  self.images = images.new {
+    world = self.world, journal = book, lead = self.lead, trouble = function(what, why) self:trouble(what, why) end,
+  }
   self.new_place = place.maker {
     journal = book, world = self.world, health = self.health_checks, suspensions = self.suspensions,
     state = config.state, poll_soon = function(app) self:poll_soon(app) end,

@@ -23,7 +23,7 @@ local function others_turn() time.sleep(0) end
 ---@field held? GitHeld References that the source lists no more, and that count as there for now.
 ---@field known? table The tags, as the journal has them.
 ---@field listed? integer How many of them the source lists.
----@field hub? GitHubRepository The forge, when its events are followed.
+---@field forge? GitHubRepository The forge, when its events are followed.
 ---@field explained? table<string, string> By the two commits.
 ---@field looks? table<string, table> Of health.lua, by environment.
 ---@field targets? table<string, TargetSeen> Of present.lua, by environment.
@@ -69,7 +69,7 @@ end
 ---@param commit string
 ---@return string?
 function M.pusher(place, commit)
-  local forge = place.seen.hub
+  local forge = place.seen.forge
   local event = forge and forge:pushed("refs/heads/" .. place.branch, commit)
   return event and event.actor
 end

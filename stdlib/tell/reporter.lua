@@ -52,15 +52,15 @@ local COMMIT_STATE <const> = { running = "pending", done = "success", superseded
 local DEPLOYMENT_STATE <const> = { running = "in_progress", done = "success", superseded = "inactive" }
 
 -- A commit status for the environment, and a deployment that the run's number finds again.
-local function tell_github(hub, at, row, commit, state, description)
-  assert(hub:set_status(commit, {
+local function tell_github(forge, at, row, commit, state, description)
+  assert(forge:set_status(commit, {
     state = COMMIT_STATE[state] or "failure", context = "moontide/" .. at.environment, description = description,
   }))
-  local id = assert(hub:deploy(commit, {
+  local id = assert(forge:deploy(commit, {
     environment = at.environment, production = at.environment == "production",
     key = ("%s run %d"):format(at.app, row.id), description = row.title,
   }))
-  assert(hub:set_deployment_status(id, {
+  assert(forge:set_deployment_status(id, {
     state = DEPLOYMENT_STATE[state] or "failure", description = description,
     environment_url = at.config.host and "https://" .. at.config.host or nil,
   }))
@@ -100,12 +100,12 @@ function Reporter:report(at, row, state, err, again)
   local one_of_many = row.try > 1 and (again or state == "running") -- the forge keeps what the first try said
   if commit and at.app_config.source.github and not one_of_many then
     quietly(self, "reporting to GitHub", function()
-      local hub = self.world.forge(at.app_config)
-      if not hub then return end
+      local forge = self.world.forge(at.app_config)
+      if not forge then return end
       local description = log.redact(err and err.message or row.title)
       -- In order: of two that overtake each other the forge would keep the wrong one.
       local _ <close> = task.lock(self, ("%s %s"):format(at.app, at.environment))
-      tell_github(hub, at, row, commit, state, description)
+      tell_github(forge, at, row, commit, state, description)
     end)
   end
 end

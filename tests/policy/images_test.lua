@@ -4,12 +4,12 @@ local errors, fs, sim, task = require "errors", require "fs", require "sim", req
 local test, eq, ok = check.test, check.eq, check.ok
 
 -- A host whose world counts the removals; `fails`: each of them raises.
-local function stage(fails)
+local function stage(fails, options)
   local dir = assert(fs.temp_dir())
   check.defer(function() dir:close() end)
   local s = { removals = 0, world = sim.open(dir.path .. "/world") }
   s.world:push("main", "a")
-  s.host = sim.host(s.world, dir.path .. "/state")
+  s.host = sim.host(s.world, dir.path .. "/state", { engine = options })
   s.host.world.remove_images = function(journal)
     ok(journal.rows)
     s.removals = s.removals + 1
@@ -40,4 +40,15 @@ test("a host removes when it begins, and when a run has ended", function()
     s.host:stop(5)
     running:join()
   end
+end)
+
+test("a host that may not act any more removes nothing", function()
+  local may = true
+  local s = stage(false, { fence = function() return may end })
+  ok(s.host:poll())
+  sim.settle(s.host)
+  may = false
+  s.host.images:once()
+  eq(s.removals, 0)
+  ok(s.host.lead.lost)
 end)
