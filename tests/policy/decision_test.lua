@@ -260,3 +260,28 @@ test("a refusal needs a subject, and a question that it answers", function()
   has(s.ask().err.message, "the subject is empty")
   check.raises("inside of watch", function() s.place:refuse("v1", "no") end)
 end)
+
+test("asking, judging and accepting need no engine: a policy, a place in a world, and a journal", function()
+  local dir = assert(fs.temp_dir())
+  local journal = assert(require("journal").open(dir.path))
+  check.defer(function() journal:close() dir:close() end)
+  local source = sim.open(dir.path .. "/world")
+  source:push("main", "a")
+  local config = sim.config(dir.path)
+  local outside = require("engine.world").of(config, source:world())
+  local app = config.app_list[1]
+  local place = require("policy.place").maker {
+    journal = journal, world = outside, suspensions = {}, state = dir.path,
+  }(app, app.environments.staging, {})
+  local compiled = assert(require("policy.load").compile("staging", [[
+    return policy { watch = function(place) return place:head() end, run = function() end }]], "staging.lua"))
+  local function judgement()
+    local answer = ask.ask(place, compiled)
+    return judge.judge(answer, judge.memory(journal, place, compiled, answer))
+  end
+  local first = judgement()
+  eq({ first.change.key, #source:effects(), journal:watch("web", "staging") }, { C "a", 0, nil })
+  local run = accept.accept(journal, first)
+  eq({ journal:run_by_id(run).key, #source:effects() }, { C "a", 0 })
+  eq(judgement().decisions[1].verdict, "unchanged")
+end)
