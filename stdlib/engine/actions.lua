@@ -1,4 +1,5 @@
--- Operators' actions on a place: hold, unhold, roll back, release. Each becomes a row of the journal first.
+-- The commands hold, unhold, rollback, cancel and release. Each becomes a row of the journal first. Methods of the
+-- engine; apply, destroy and retry are in orders.lua.
 local errors, time, unknown = require "errors", require "time", require "base.unknown"
 local place, text = require "policy.place", require "base.text"
 local view = require "journal.view"

@@ -1,7 +1,7 @@
 -- One decision: a policy is asked at a place, its answer judged and accepted, and what is new is reported.
 --
 -- ask: policy -> answer (ask.lua); judge: answer and memory -> judgement (judge.lua); accept: judgement -> journal
--- (accept.lua). The first two change nothing.
+-- (accept.lua). The first two change nothing. An accepted change wakes the lane of its place.
 local accept, ask, first_sight, judge = require "engine.accept", require "engine.ask", require "engine.first_sight",
   require "engine.judge"
 local task, time = require "task", require "time"

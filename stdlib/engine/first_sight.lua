@@ -1,4 +1,5 @@
 -- First sight of a place: a host without a journal of it adopts what runs, as the target and the registry show it.
+-- The target is asked before any policy is.
 --
 -- An earlier host may have released there, whose state is lost. Its annotations tell which version that was; newer
 -- versions are then changes, although their tags are older than this journal.

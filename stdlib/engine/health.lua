@@ -1,4 +1,5 @@
--- Health of the live release at a place, by several observations.
+-- Health of the live release at a place, by several observations. The rollback policy asks for it at each poll, by
+-- place:bad_release().
 --
 -- One observation proves nothing: a restarting engine shows its containers as stopped, a restarting container answers
 -- no check yet. Unhealthy is what OBSERVATIONS in a row found so, EVERY seconds apart. A healthy observation, or a

@@ -7,9 +7,9 @@
 -- queries.lua.
 local errors, fs, journal, log, poller, policy, sys, task, time = require "errors", require "fs", require "journal",
   require "log", require "engine.poller", require "policy.load", require "base.sys", require "task", require "time"
-local actions, images, lane, lead = require "engine.actions", require "engine.images", require "engine.lane",
-  require "engine.leadership"
-local reporter, sources = require "tell.reporter", require "engine.sources"
+local actions, image_removal, lane = require "engine.actions", require "engine.image_removal", require "engine.lane"
+local lead = require "engine.leadership"
+local reporter, discovery = require "tell.reporter", require "engine.discovery"
 local decide, health, outages, suspension = require "engine.decide", require "engine.health", require "engine.outages",
   require "engine.suspension"
 local compose, extensions = require "base.compose", require "extensions"
@@ -65,7 +65,7 @@ local function policy_names(config)
     end
   end
   add("rollback")
-  for _, name in ipairs(sources.policies(config)) do add(name) end
+  for _, name in ipairs(discovery.policies(config)) do add(name) end
   for _, app in ipairs(config.app_list) do
     for _, environment in ipairs(app.environment_list) do
       add(environment.policy)
@@ -162,7 +162,7 @@ function M.open(options)
     ended = self.ended, observe_again = function(at) self:ask_rollback_again(at) end,
   }
   self.reporter, self.outages = reporter.new(self.world), outages.new(self.world, book)
-  self.images = images.new {
+  self.images = image_removal.new {
     world = self.world, journal = book, lead = self.lead, trouble = function(what, why) self:trouble(what, why) end,
   }
   self.new_place = place.maker {
@@ -244,7 +244,7 @@ function Engine:tidy()
     local there = app and app.environments[l.place.environment]
     if not there and not l.active and not next(l.runs) then self.lanes[key] = nil end
   end
-  sources.each(self, "tidy")
+  discovery.each(self, "tidy")
 end
 
 ---A release went out and proved itself: its rollback policy watches it from now on.
@@ -315,7 +315,7 @@ function Engine:alarm(at, decision) self.reporter:alarm(at, decision) end
 function Engine:poll(name)
   local apps, ids, failure = {}, {}, nil
   if name and not self.config.apps[name] then return require("base.unknown").app(self.config.app_list, name, "poll") end
-  sources.each(self, "expire") -- once: their answers are shared
+  discovery.each(self, "expire") -- once: their answers are shared
   for _, app in ipairs(self.config.app_list) do
     if not name or app.name == name then
       apps[#apps + 1] = app.name
@@ -358,7 +358,7 @@ function Engine:reload()
     self.reload_error = "the state folder cannot change while the host runs"
     return errors.fail("conflict", self.reload_error, { op = "reload", target = config.state })
   end
-  sources.keep(self, config)
+  discovery.keep(self, config)
   local changed, before = actions.differences(self, config, policies), self.config
   self.config, self.policies, self.places = config, policies, {}
   self.world.configure(config)

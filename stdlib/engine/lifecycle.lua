@@ -2,7 +2,7 @@
 local errors, fs, log, poller, sys = require "errors", require "fs", require "log", require "engine.poller",
   require "base.sys"
 local task, time = require "task", require "time"
-local forge, sources = require "engine.forge", require "engine.sources"
+local forge, discovery = require "engine.forge", require "engine.discovery"
 local view = require "journal.view"
 
 ---@class (partial) EngineState
@@ -111,7 +111,7 @@ function Lifecycle:run()
     for _, t in ipairs(list) do t:cancel() end
   end })
   for i, room in ipairs {
-    self.recover, housekeeping, remove_images, forge.follow, sources.run, tell_outages, poller.run, settle,
+    self.recover, housekeeping, remove_images, forge.follow, discovery.run, tell_outages, poller.run, settle,
   } do
     tasks[i] = task.spawn(room, self)
   end
@@ -160,7 +160,7 @@ function Lifecycle:once()
   for _, row in ipairs(self.journal:rows("SELECT id FROM runs WHERE state IN ('running', 'queued')")) do
     unfinished[row.id] = true
   end
-  local ok = sources.once(self)
+  local ok = discovery.once(self)
   self:recover()
   local polls = {}
   for i, app in ipairs(self.config.app_list) do

@@ -1,4 +1,4 @@
--- Orders for a whole environment: apply (bring it to its desired state), destroy, retry. Each becomes a run.
+-- The commands apply, destroy and retry: they bring a whole environment to its desired state. Each becomes a run.
 local errors, time = require "errors", require "time"
 local actions, ask, judge = require "engine.actions", require "engine.ask", require "engine.judge"
 local targets, view = require "targets", require "journal.view"

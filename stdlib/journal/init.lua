@@ -121,7 +121,7 @@ function Journal:write(sql, ...) return must(self.db:run(sql, ...)) end
 compose(Journal, {
   runs = require "journal.runs", steps = require "journal.steps", releases = require "journal.releases",
   tags = require "journal.tags", holds = require "journal.holds", decisions = require "journal.decisions",
-  approvals = require "journal.approvals", suspensions = require "journal.ends", outages = require "journal.outages",
+  approvals = require "journal.approvals", suspensions = require "journal.crashes", outages = require "journal.outages",
   turns = require "journal.turns", retention = require "journal.retention",
 })
 

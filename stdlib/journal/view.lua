@@ -1,4 +1,5 @@
--- The journal, as people and tools read it: status, history, why, logs. The running host and a command that reads the
+-- The journal as people and tools read it: status, history, why (the latest decision about each candidate, then older
+-- ones), logs. The running host and a command that reads the
 -- state of a host that is down give the same answers; the host adds what only it knows.
 local errors, json, log, runlog = require "errors", require "json", require "log", require "engine.runlog"
 local suspension = require "engine.suspension"

@@ -1,9 +1,9 @@
--- Loading policies: from a script to a policy, and the environment that it runs in.
+-- Loading policies: from a script to a policy, the environment that it runs in, and calling its `watch`.
 --
 -- The environment is built from nothing: no io, os, debug, load, coroutine or collectgarbage; pairs iterates in a
 -- fixed order; the clock and random numbers come from the journal inside a run. Every public module is there, with
 -- its effects journaled (policy/effects/init.lua).
-local changes, context, effects = require "engine.change", require "policy.context", require "policy.effects"
+local change_data, context, effects = require "policy.change", require "policy.context", require "policy.effects"
 local errors, hash, log = require "errors", require "hash", require "log"
 local refusals, suspension, sys, task = require "engine.refusals", require "engine.suspension", require "base.sys",
   require "task"
@@ -459,7 +459,7 @@ local function watch_in(policy, asking)
   local change, reason = watch(place.face)
   M.strong(asking)
   if change == nil then return nil, reason end
-  return changes.of(change, policy.file, sys.defined(watch)) -- here: what the policy made may be endless
+  return change_data.of(change, policy.file, sys.defined(watch)) -- here: what the policy made may be endless
 end
 
 ---Asks a policy what should be, within its limits.

@@ -64,7 +64,7 @@ local function raise(value, err)
   return value
 end
 
----The commit that the branch points at now, as a change.
+---The commit that the branch points at now, as a change. May wait for an explanation of how the branch moved.
 ---@async
 ---@return {key: string, commit: string, title: string, by?: string}
 function Place:head()

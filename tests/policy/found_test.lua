@@ -1,6 +1,6 @@
 -- Apps that are found while the host runs: polled like the others, forgotten when they go, untouched when they stay.
 local check = require "check"
-local fs, sim, sources = require "fs", require "sim", require "engine.sources"
+local fs, sim, discovery = require "fs", require "sim", require "engine.discovery"
 local test, eq, ok = check.test, check.eq, check.ok
 
 local SCRIPT <const> = [[
@@ -45,7 +45,7 @@ end
 
 test("an app that was found is polled, runs, and answers why and status under its name with a slash", function()
   local host = stage()
-  sources.replace(host, "keel", { found "shop/web" })
+  discovery.replace(host, "keel", { found "shop/web" })
   sim.settle(host)
   eq(titles(host, "shop/web"), { "done what shop/web wants" })
   local why = assert(host:why "shop/web")
@@ -58,12 +58,12 @@ end)
 test("an app that stays keeps its place; one that goes is polled no more, and its history stays", function()
   local host = stage()
   local web, api = found "shop/web", found "shop/api"
-  sources.replace(host, "keel", { web, api })
+  discovery.replace(host, "keel", { web, api })
   sim.settle(host)
   local place, edition = host:place("shop/web", "deployment"), host.app_edition
-  sources.replace(host, "keel", { web, api })
+  discovery.replace(host, "keel", { web, api })
   eq(host.app_edition, edition) -- nothing changed
-  sources.replace(host, "keel", { web })
+  discovery.replace(host, "keel", { web })
   ok(host.app_edition > edition)
   ok(host:place("shop/web", "deployment") == place)
   eq(host.config.apps["shop/api"], nil)
@@ -74,10 +74,10 @@ end)
 
 test("a reload keeps what was found, and the apps of the file", function()
   local host = stage()
-  sources.replace(host, "keel", { found "shop/web" })
+  discovery.replace(host, "keel", { found "shop/web" })
   local config = sim.config(host.state, { scripts = host.config.scripts })
   config.keel = {}
-  sources.keep(host, config)
+  discovery.keep(host, config)
   eq({ config.app_list[1].name, config.app_list[2].name }, { "web", "shop/web" })
   eq(config.apps["shop/web"].found, "keel")
 end)

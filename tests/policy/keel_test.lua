@@ -730,16 +730,16 @@ test("workloads come and go while the host runs; new annotations are another app
   eq(#herd.applied, 0)
   local app = host.config.apps["shop/web"]
   herd:put("deployment", "shop", "web", keel "patch", { { "web", REPO .. ":1.0.1" } })
-  local sources = require "engine.sources"
-  sources.replace(host, "keel", herd.source:look())
+  local discovery = require "engine.discovery"
+  discovery.replace(host, "keel", herd.source:look())
   ok(host.config.apps["shop/web"] == app) -- another image is not another app
   herd:put("deployment", "shop", "web", keel "minor", { { "web", REPO .. ":1.0.1" } })
-  sources.replace(host, "keel", herd.source:look())
+  discovery.replace(host, "keel", herd.source:look())
   ok(host.config.apps["shop/web"] ~= app)
   sim.settle(host)
   eq(#herd.applied, 1)
   herd:remove("deployment", "shop/web")
-  sources.replace(host, "keel", herd.source:look())
+  discovery.replace(host, "keel", herd.source:look())
   eq(#host.config.app_list, 0)
   sim.settle(host)
 end)

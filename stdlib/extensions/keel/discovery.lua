@@ -1,4 +1,5 @@
--- Workloads of a cluster that bear keel's annotations become apps by themselves: a source of apps (engine/sources.lua).
+-- Workloads of a cluster that bear keel's annotations become apps by themselves: a source of apps
+-- (engine/discovery.lua).
 --
 -- Four lists are followed by watch, with a small piece kept of each object that has a policy, so that looking costs the
 -- cluster nothing, however many there are. Their images change all the time without the apps becoming others.

@@ -5,7 +5,7 @@
 local time = require "time"
 
 ---@class (partial) Journal
-local Ends = {}
+local Crashes = {}
 
 local SUSPENDS <const> = 3      -- ends with one text
 local FORGOTTEN <const> = 86400 -- seconds after which fewer of them say nothing any more
@@ -22,7 +22,7 @@ local FORGOTTEN <const> = 86400 -- seconds after which fewer of them say nothing
 ---Writes down that a host ended while a policy was asked.
 ---@param unit {kind: string, app: string, environment: string, policy: string, hash: string}
 ---@return integer ends How often that happened with this text.
-function Ends:ended(unit)
+function Crashes:ended(unit)
   return self:synced("ended", function()
     local name = { unit.kind, unit.app, unit.environment, unit.policy }
     local function count()
@@ -40,7 +40,7 @@ function Ends:ended(unit)
 end
 
 ---@return Suspension[]
-function Ends:suspensions()
+function Crashes:suspensions()
   return self:rows([[SELECT kind, app, environment, policy, hash, count(*) AS ends, max(at) AS at FROM ends
     GROUP BY kind, app, environment, policy, hash HAVING count(*) >= ?]], SUSPENDS)
 end
@@ -50,7 +50,7 @@ end
 ---@param environment string
 ---@param policies string[] Whose loading may be tried again, too.
 ---@return integer lifted How many ends were forgotten.
-function Ends:lift_suspensions(app, environment, policies)
+function Crashes:lift_suspensions(app, environment, policies)
   return self:synced("lift suspensions", function()
     local lifted = self:write("DELETE FROM ends WHERE app = ? AND environment = ?", app, environment)
     for _, name in ipairs(policies) do
@@ -60,4 +60,4 @@ function Ends:lift_suspensions(app, environment, policies)
   end)
 end
 
-return Ends
+return Crashes
