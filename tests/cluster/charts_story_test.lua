@@ -74,7 +74,7 @@ local function open()
   local world, real = s.sim:world(), require("engine.world").real()
   local simulated = world.target
   world.repository, world.charts = real.repository, real.charts
-  world.target = function(at, config) return at.app == "shop" and targets.open(at, config) or simulated(at, config) end
+  world.target = function(at, outside) return at.app == "shop" and targets.open(at, outside) or simulated(at) end
   world.verify = function(_, request)
     if s.sick and request.app == "shop" and request.version == s.sick then
       return errors.fail("unhealthy", "the check got status 500", { op = "verify" })
