@@ -18,6 +18,9 @@ local M = {}
 ---@field key? table<string, PartKind> Keys at the top of the configuration.
 ---@field app_key? table<string, PartKind> Keys of an app.
 ---@field word? table<string, WordKind>
+---@field command? table<string, CommandKind>
+---@field route? table<string, RouteKind> By "METHOD /path/:name".
+---@field opener? table<string, OpenerKind> What world.NAME(what) opens.
 
 ---@class KindEntry
 ---@field name? string
@@ -78,6 +81,18 @@ local M = {}
 ---@class WordKind What policies may call: place:NAME(...) in watch, run:NAME(...) in run.
 ---@field place? fun(place: Place, ...): ...
 ---@field run? fun(run: Run, ...): ...
+
+---@class CommandKind: KindEntry, Command
+---@field load? fun(): Command Instead of the rest: gives the command when it is used.
+
+---@class RouteKind: KindEntry On the TCP port, for whoever has the API's token.
+---@field handle fun(engine: Engine, request: serve.Request): serve.Answer
+---@field open? boolean Needs no token.
+---@field socket? boolean On the control socket instead, for operators.
+---@field gate? fun(engine: Engine, request: serve.Request): serve.Answer? Refuses instead of the token's check.
+
+---@class OpenerKind: KindEntry
+---@field open fun(what: any, world: World): any, Err?
 
 local Extension = {}
 

@@ -1,5 +1,7 @@
 -- The world: everything outside of the host (repositories, registries, clusters, engines, forges), opened only here.
 -- Who needs it is given the world when made; tests give a simulated one.
+local extensions = require "extensions"
+
 local M = {}
 
 ---How each part of the world is opened. An opener gets the world, too: for the configuration, and for other parts.
@@ -10,7 +12,7 @@ local M = {}
 ---@field registry fun(name: string, world: World): ImageRegistry
 ---@field target fun(environment: EnvironmentConfig, world: World): Target?, Err?
 ---@field containers? fun(socket: string, world: World): DockerEngine
----@field charts fun(repository: ChartRepositoryConfig|string, world: World): ChartRepository
+---@field [string] fun(what: any, world: World): any What extensions open besides.
 ---@field verify fun(list: VerifyConfig[], request: VerifyRequest, world: World): true?, Err?
 ---@field cluster fun(name: string, world: World): KubernetesClient?, Err?
 ---@field remove_images? fun(journal: Journal, world: World): boolean
@@ -24,7 +26,6 @@ local M = {}
 ---@field registry fun(name: string): ImageRegistry
 ---@field target fun(environment: EnvironmentConfig): Target?, Err?
 ---@field containers fun(socket: string): DockerEngine
----@field charts fun(repository: ChartRepositoryConfig|string): ChartRepository
 ---@field verify fun(list: VerifyConfig[], request: VerifyRequest): true?, Err?
 ---@field cluster fun(name: string): KubernetesClient?, Err?
 ---@field remove_images? fun(journal: Journal): boolean
@@ -35,19 +36,20 @@ local M = {}
 ---The openers of the real world.
 ---@return WorldOpeners
 function M.real()
-  return {
+  local openers = {
     repository = function(app, world) return require("sources.git.configured").repository(app, world.config) end,
     forge = function(app, world) return require("sources.github").configured(app, world.config) end,
     ensure_image = function(request, world) return require("images.image").ensure(request, world) end,
     registry = function(name, world) return require("images.registry").repository(name, world.config) end,
     target = function(environment, world) return require("targets").open(environment, world) end,
     containers = function(socket) return require("containers.engine").open(socket) end,
-    charts = function(name, world) return require("extensions.charts.repository").repository(name, world) end,
     verify = function(list, request, world) return require("checks.verify").run(list, request, world) end,
     remove_images = function(journal, world) return require("images.removal.all").run(journal, world) end,
     cluster = function(name, world) return require("kubernetes").open(name, world.config) end,
     notify = function(world, names, message) return require("tell.notify").send(world.config, names, message) end,
   }
+  for _, opener in ipairs(extensions.all "opener") do openers[opener.name] = opener.open end
+  return openers
 end
 
 ---The world as a configuration shows it. Opens nothing yet.
@@ -66,7 +68,9 @@ function M.of(config, openers)
   function world.registry(name) return open.registry(name, world) end
   function world.target(environment) return open.target(environment, world) end
   function world.containers(socket) return assert(open.containers)(socket, world) end
-  function world.charts(repository) return open.charts(repository, world) end
+  for _, opener in ipairs(extensions.all "opener") do
+    world[opener.name] = function(what) return open[opener.name](what, world) end
+  end
   function world.verify(list, request) return open.verify(list, request, world) end
   function world.cluster(name) return open.cluster(name, world) end
   function world.notify(names, message) return open.notify(world, names, message) end

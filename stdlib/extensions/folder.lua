@@ -68,6 +68,15 @@ local further = custom("a table of keys", "Its keys, beside those of others.", f
   return accept_keys(self, value, at)
 end)
 
+-- Arguments and flags of commands.
+local named = custom("a table with name and doc", nil, function(_, value, at)
+  if type(value) ~= "table" or type(value.name) ~= "string" or type(value.doc) ~= "string" then
+    return at:fault "must be a table with name and doc"
+  end
+  return value
+end)
+
+-- What an entry of each kind is, and what its name may be where that is no word.
 local KINDS <const> = {
   { "target", s.record {
     { "doc", doc },
@@ -128,6 +137,31 @@ local KINDS <const> = {
     if not value.place and not value.run then return at:fault "needs either place or run, or both" end
     return value
   end }) },
+  { "command", s.record({
+    { "doc", doc },
+    { "summary", s.text { doc = "What it does, for `moontide help`." } },
+    { "args", s.list(named, { doc = "Its arguments: { name =, doc =, optional = }." }) },
+    { "flags", s.list(named, { doc = "Its flags: { name =, doc =, value = }." }) },
+    { "rest", s.boolean { doc = "What follows the arguments is somebody else's." } },
+    { "example", s.text { doc = "How it is used." } },
+    { "more", s.text { doc = "Further text of its help.", multiline = true } },
+    { "run", fn "Runs it and gives the exit code: run(ctx)." },
+    { "load", fn "Instead of the rest: gives the command when it is used." },
+  }, { verify = function(value, at)
+    if not value.load and not (value.summary and value.run) then return at:fault "needs a summary and run" end
+    return value
+  end }) },
+  { "route", s.record {
+    { "doc", doc },
+    { "handle", fn("Answers: handle(engine, request).", true) },
+    { "open", s.boolean { doc = "Needs no token." } },
+    { "socket", s.boolean { doc = "On the control socket instead of the TCP port." } },
+    { "gate", fn "Refuses instead of the token's check: gate(engine, request)." },
+  }, s.text { verify = function(value, at)
+    if not value:find("^%u+ /%S*$") then return at:fault('is not "METHOD /path/:name"') end
+    return value
+  end } },
+  { "opener", s.record { { "doc", doc }, { "open", fn("Opens it: open(what, world).", true) } } },
   { "notifier", s.record {
     { "doc", doc },
     { "keys", keys },
@@ -141,7 +175,9 @@ local plain = s.text { verify = function(value, at)
 end }
 
 local fields = {}
-for i, kind in ipairs(KINDS) do fields[i] = { kind[1], s.map(plain, kind[2], { doc = "Entries by their names." }) } end
+for i, kind in ipairs(KINDS) do
+  fields[i] = { kind[1], s.map(kind[3] or plain, kind[2], { doc = "Entries by their names." }) }
+end
 local shape = s.record(fields)
 
 -- Why a file is not to be trusted; nil when it is.
@@ -202,17 +238,17 @@ end
 ---@return Fault[]
 function M.faults(file, kinds)
   local at = s.cursor(file, function() return nil end)
-  local named = {}
+  local copies = {}
   for kind, entries in pairs(kinds) do
-    named[kind] = {}
+    entries, copies[kind] = called(entries), {}
     for name, entry in pairs(entries) do
       local copy = {}
       for field, value in pairs(entry) do copy[field] = value end
       copy.name = nil
-      named[kind][type(name) == "string" and name or entry.name] = copy
+      copies[kind][type(name) == "string" and name or entry.name] = copy
     end
   end
-  shape:check(named, at)
+  shape:check(copies, at)
   return at.source.faults
 end
 

@@ -8,7 +8,8 @@ local sys = require "base.sys"
 local M = {}
 
 local KINDS <const> = {
-  "target", "builder", "check", "notifier", "source", "finder", "key", "app_key", "word",
+  "target", "builder", "check", "notifier", "source", "finder", "key", "app_key", "word", "command",
+  "route", "opener",
 }
 
 ---@class Extensions
@@ -16,13 +17,14 @@ local KINDS <const> = {
 ---@field faults Fault[] What is wrong with these.
 ---@field kinds table<string, KindEntry[]> In order.
 ---@field known table<string, table<string, KindEntry>>
+---@field pending table<string, fun()[]> What registers entries of a kind when it is first asked for.
 
 local own ---@type Extensions? The program's.
 local current ---@type Extensions?
 local kept = false
 
 local function new_set()
-  local set = { faults = {}, kinds = {}, known = {} }
+  local set = { faults = {}, kinds = {}, known = {}, pending = {} }
   for _, kind in ipairs(KINDS) do set.kinds[kind], set.known[kind] = {}, {} end
   return set
 end
@@ -100,6 +102,31 @@ local function add(set, file, kinds, taken)
   end
 end
 
+-- Registers what has waited until somebody asks for its kind.
+local function settle(set, kind)
+  local pending = set.pending[kind]
+  if not pending then return set end
+  set.pending[kind] = nil
+  for _, register in ipairs(pending) do register(set) end
+  return set
+end
+
+-- Registers what a file of the program has.
+local function add_own(set, name)
+  local file, later, now = ("stdlib/extensions/%s/init.lua"):format(name), {}, {}
+  local function taken(kind, entry, other)
+    error(("%s: the %s %s is taken by %s"):format(file, kind, entry, other), 0)
+  end
+  for kind, entries in pairs(require("extensions." .. name)) do
+    if type(entries) == "function" then later[kind] = entries else now[kind] = entries end
+  end
+  add(set, file, now, taken)
+  for kind, entries in pairs(later) do
+    set.pending[kind] = set.pending[kind] or {}
+    table.insert(set.pending[kind], function(into) add(into, file, { [kind] = entries() }, taken) end)
+  end
+end
+
 -- The program's own; `standard` comes first, since the others add to it.
 ---@return Extensions
 local function load_own()
@@ -112,12 +139,7 @@ local function load_own()
     if (a == "standard") ~= (b == "standard") then return a == "standard" end
     return a < b
   end)
-  for _, name in ipairs(names) do
-    local file = ("stdlib/extensions/%s/init.lua"):format(name)
-    add(set, file, require("extensions." .. name), function(kind, taken, other)
-      error(("%s: the %s %s is taken by %s"):format(file, kind, taken, other), 0)
-    end)
-  end
+  for _, name in ipairs(names) do add_own(set, name) end
   own = set
   return own
 end
@@ -129,13 +151,13 @@ function M.current() return current or load_own() end
 ---All entries of a kind, in order.
 ---@param kind string
 ---@return KindEntry[]
-function M.all(kind) return M.current().kinds[kind] end
+function M.all(kind) return settle(M.current(), kind).kinds[kind] end
 
 ---One entry of a kind; nil when there is none of that name.
 ---@param kind string
 ---@param name string
 ---@return KindEntry?
-function M.get(kind, name) return M.current().known[kind][name] end
+function M.get(kind, name) return settle(M.current(), kind).known[kind][name] end
 
 ---From now on these are the extensions of this process: a configuration that names another folder is at fault.
 function M.keep() kept = true end
@@ -158,9 +180,11 @@ function M.load(dir)
       set.known[kind][entry.name] = entry
     end
   end
+  for kind, pending in pairs(base.pending) do set.pending[kind] = table.move(pending, 1, #pending, 1, {}) end
   if dir then
     set.dir = dir
     local wrong = require("extensions.folder").read(dir, set.faults, function(file, kinds, taken)
+      for kind in pairs(kinds) do settle(set, kind) end
       add(set, file, kinds, taken)
     end)
     if wrong then return {}, wrong end

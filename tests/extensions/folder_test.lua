@@ -87,6 +87,14 @@ local FAULTS <const> = {
     "bad.lua:5: target.x.open: must be a function, not a number" },
   { "local extension = require 'extension'\nreturn extension {\n  target = {\n    x = {\n      opne = 7 } } }",
     'bad.lua:5: target.x.opne: unknown key "opne" (did you mean open?)' },
+  { "local extension = require 'extension'\nreturn extension {\n  command = {\n    status = { load = print } } }",
+    'bad.lua:4: command.status: the name is taken: stdlib/extensions/standard/init.lua has a command "status"' },
+  { "local extension = require 'extension'\nreturn extension {\n  route = {\n    ['GET /jobs'] = { handle = print }}}",
+    'bad.lua:4: route["GET /jobs"]: the name is taken: stdlib/extensions/standard/init.lua has a route "GET /jobs"' },
+  { "local extension = require 'extension'\nreturn extension {\n  route = {\n    jobs = { handle = print } } }",
+    'bad.lua:4: route.jobs: is not "METHOD /path/:name"' },
+  { "local extension = require 'extension'\nreturn extension {\n  word = {\n    image = { run = print } } }",
+    'bad.lua:4: word.image: the key "image" is taken by the program' },
   { "local extension = require 'extension'\nlocal function open() end\nreturn extension {\n  target = {\n"
     .. "    x = { open = open, keys = {\n      a = 7,\n    } },\n  },\n}",
     "bad.lua:6: target.x.keys.a: is not a shape of a key" },
@@ -137,6 +145,52 @@ test("a file adds builders, checks and notifiers", function()
   eq(told, nil)
   has(failure.message, "it did not come back")
   eq(loaded.notify.more.heard, { "it is out", "more" })
+end)
+
+local DOORS <const> = [[
+local extension = require "extension"
+return extension {
+  command = { greet = {
+    summary = "greet somebody", args = { { name = "NAME", doc = "who" } },
+    run = function(ctx) ctx.out:line("hello " .. ctx.args.NAME) return 7 end,
+  } },
+  route = {
+    ["GET /greet/:name"] = { open = true, handle = function(_, request)
+      return { status = 200, body = "hello " .. request.params.name }
+    end },
+    ["GET /secret"] = { handle = function() return { status = 200, body = "told" } end },
+    ["POST /v1/greet"] = { socket = true, handle = function() return { status = 200, body = "operator" } end },
+  },
+  opener = { greeter = { open = function(name, world) return name .. world.config.dir end } },
+}
+]]
+
+test("a file adds commands, routes and what the world opens", function()
+  local loaded, said, dir = load {
+    ["extensions/doors.lua"] = DOORS, ["moontide.lua"] = 'return { extensions = "extensions", apps = {} }',
+  }
+  eq(said, "")
+  local function moontide(...)
+    local argv = { require("base.sys").exe(), ... }
+    table.move({ "--config", dir .. "/moontide.lua" }, 1, 2, #argv + 1, argv)
+    argv.stderr = "stdout"
+    return ok(require("proc").run(argv))
+  end
+  local run = moontide("greet", "you")
+  eq({ run.code, run.stdout }, { 7, "hello you\n" })
+  has(moontide("help").stdout, "greet somebody")
+  has(moontide("help", "greet").stdout, "usage:    moontide greet NAME")
+  has(moontide("gret").stdout, "did you mean greet?")
+  local control, engine = require "people.control", { config = loaded }
+  local gate, handler = control.public_gate(engine), control.public_handler(engine)
+  local function get(path) return { method = "GET", path = path, headers = {}, query = {}, params = {}, peer = {} } end
+  eq(gate(get "/greet/you"), nil)
+  eq(handler(get "/greet/you").body, "hello you")
+  ok(gate(get "/secret").status >= 400, "there is no token, so it is closed")
+  local post = get "/v1/greet"
+  post.method = "POST"
+  eq(control.handler(engine)(post).body, "operator")
+  eq(require("engine.world").of(loaded).greeter("to "), "to " .. dir)
 end)
 
 test("the keys of checks and builders stand beside each other: none has two owners", function()

@@ -40,6 +40,10 @@ return extension {
       cross = function(...) return require("extensions.charts.config").cross_publish(...) end,
     },
   },
+  opener = {
+    ---Opens a chart repository: world.charts(repository).
+    charts = { open = function(...) return require("extensions.charts.repository").repository(...) end },
+  },
   word = {
     charts = word("place", "charts"), bundle = word("place", "bundle"),
     chart = word("run", "chart"), publish = word("run", "publish"),

@@ -5,7 +5,16 @@ local function word(kind, name)
   return { [kind] = function(...) return require("extensions.keel.words")[kind][name](...) end }
 end
 
+---Approvals in the form that keel's clients know.
+---@return table<string, RouteKind>
+local function route()
+  local approvals, all = require "extensions.keel.approvals", {}
+  for name, handle in pairs(approvals.routes) do all[name] = { gate = approvals.gate, handle = handle } end
+  return all
+end
+
 return extension {
+  route = route,
   target = {
     keel = {
       follows = true, -- keel rolls out

@@ -29,6 +29,40 @@ local function check(kind, more)
   return more
 end
 
+local COMMANDS <const> = {
+  "run", "once", "check", "status", "history", "why", "logs", "rollback", "release", "retry", "cancel", "apply",
+  "destroy", "hold", "unhold", "approve", "reject", "exec", "repl", "version", "help",
+}
+-- Orders to the running host are in verbs.lua; every other command is a file of its own.
+local VERBS <const> = {
+  rollback = true, release = true, retry = true, cancel = true, apply = true, destroy = true, hold = true,
+  unhold = true, approve = true, reject = true,
+}
+
+---The commands of the command line.
+---@return CommandKind[]
+local function command()
+  local list = {}
+  for i, name in ipairs(COMMANDS) do
+    list[i] = { name = name, load = function()
+      return VERBS[name] and require("people.cli.verbs")[name] or require("people.cli." .. name)
+    end }
+  end
+  return list
+end
+
+---The routes: health needs no token, the API one, and the control socket is for operators.
+---@return table<string, RouteKind>
+local function route()
+  local all = {}
+  for name, handle in pairs(require("people.control.health").routes) do all[name] = { open = true, handle = handle } end
+  for name, handle in pairs(require("people.control.api").routes) do all[name] = { handle = handle } end
+  for name, handle in pairs(require("people.control.operator").routes) do
+    all[name] = { socket = true, handle = handle }
+  end
+  return all
+end
+
 return extension {
   target = { target "docker", target "podman", target "command", target "kubernetes" },
   builder = { builder "docker", builder "podman", builder "buildah", builder "buildkit", builder "job" },
@@ -44,5 +78,7 @@ return extension {
       expire = function(app, world) world.repository(app):expire() end,
     },
   },
+  command = command,
+  route = route,
   word = { approval = { run = function(...) return require("policy.approval.words").run.approval(...) end } },
 }

@@ -33,7 +33,7 @@ function M.overview(out)
   out:line(out:paint("bold", "usage: moontide COMMAND [ARGUMENTS] [FLAGS]"))
   out:line("")
   local rows = {}
-  for i, name in ipairs(commands.names) do rows[i] = { name, assert(commands.load(name)).summary } end
+  for i, name in ipairs(commands.names()) do rows[i] = { name, assert(commands.load(name)).summary } end
   pairs_of(out, rows)
   out:line("")
   out:line("flags of every command:")
@@ -51,7 +51,7 @@ function M.command(out, command)
   out:line(("moontide %s: %s"):format(command.name, command.summary))
   out:line("")
   out:line("usage:    " .. args.usage(command))
-  out:line("example:  " .. command.example)
+  if command.example then out:line("example:  " .. command.example) end
   if #command.args > 0 or #command.flags > 0 then
     out:line("")
     local rows = {}
@@ -135,6 +135,7 @@ M.example = "moontide help rollback"
 function M.run(ctx)
   local s = require "base.schema"
   local name = ctx.args.COMMAND
+  if not name or not commands.load(name) then ctx:load_config() end -- it may name extensions
   if name == "config" then return print_config(ctx) end
   if name and (name == "words" or name:find("[.:]")) then return words_of(ctx, name) end
   if not name then
@@ -143,7 +144,7 @@ function M.run(ctx)
   end
   local command = commands.load(name)
   if not command then
-    ctx:complain(("unknown command %s"):format(s.quote(name)), s.meant(name, commands.names))
+    ctx:complain(("unknown command %s"):format(s.quote(name)), s.meant(name, commands.names()))
     return 2
   end
   M.command(ctx.out, command)

@@ -22,6 +22,14 @@ end
 -- A first word like -v or --version is what people try.
 local ALIASES = { ["--version"] = "version", ["-v"] = "version", ["-V"] = "version" }
 
+-- The configuration that a command line names, whatever else is in it.
+local function named_config(words)
+  for i, word in ipairs(words) do
+    local file = word == "--config" and words[i + 1] or word:match("^%-%-config=(.+)$")
+    if file then return file end
+  end
+end
+
 ---Runs a command line.
 ---@async
 ---@param words string[] without the program's name
@@ -47,8 +55,12 @@ function M.main(words)
     return M.USAGE
   end
   local command = commands.load(name)
+  if not command then -- the configuration may name extensions
+    context.new({ config = values.config or named_config(words) }, {}):load_config()
+    command = commands.load(name)
+  end
   if not command then
-    return usage(("unknown command %s"):format(s.quote(name)), s.meant(name, commands.names))
+    return usage(("unknown command %s"):format(s.quote(name)), s.meant(name, commands.names()))
   end
 
   local taken, rest

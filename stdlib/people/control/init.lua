@@ -5,8 +5,8 @@
 -- only health and metrics need no token; the token gives the right to order runs (api.lua).
 local errors, json, serve = require "errors", require "json", require "serve"
 local router = require "base.router"
-local api, approvals = require "people.control.api", require "people.control.approvals"
-local health, operator = require "people.control.health", require "people.control.operator"
+local extensions = require "extensions"
+local api, health = require "people.control.api", require "people.control.health"
 local reply, wire = require "people.control.reply", require "people.control.wire"
 local prompt = require "people.prompt"
 
@@ -40,12 +40,16 @@ local STANDBY <const> = { ["GET /v1/status"] = true, ["POST /v1/reload"] = true 
 ---@param engine Engine
 ---@return fun(request: serve.Request): serve.Answer
 function M.handler(engine)
-  local routes = router.table(operator(prompt.sessions(engine)))
+  local own, sessions = {}, prompt.sessions(engine)
+  for _, entry in ipairs(extensions.all "route") do
+    if entry.socket then own[entry.name] = entry.handle end
+  end
+  local routes = router.table(own)
   return function(request)
     if engine.elsewhere and not STANDBY[request.method .. " " .. request.path] then return elsewhere(engine) end
     request.query = request.query or {}
     local handler, methods = routes:find(request)
-    if handler then return reply.call("the control API", request, handler, engine, request) end
+    if handler then return reply.call("the control API", request, handler, engine, request, sessions) end
     if methods then return reply.wrong_method(methods) end
     return reply.refuse(errors.new("not_found",
       ("this host speaks version %d of the control API and knows no such path"):format(wire.VERSION)))
@@ -54,22 +58,24 @@ end
 
 -- ---- the TCP port ----
 
--- Each route with its gate, which refuses a request without permission before its body is read.
-local function gated(gate, routes)
-  local out = {}
-  for route, handler in pairs(routes) do out[route] = { gate = gate, handler = handler } end
-  return out
+-- The routes of the TCP port, each with the gate that refuses a request without permission before its body is read.
+local function public_routes()
+  local routes = {}
+  for _, entry in ipairs(extensions.all "route") do
+    if not entry.socket then
+      routes[entry.name] = { gate = entry.gate or not entry.open and api.gate or nil, handler = entry.handle }
+    end
+  end
+  return router.table(routes)
 end
-
-local PUBLIC <const> = router.table(gated(nil, health.routes), gated(api.gate, api.routes),
-  gated(approvals.gate, approvals.routes))
 
 ---Makes the gate of the TCP port.
 ---@param engine Engine
 ---@return fun(request: serve.Request): serve.Answer?
 function M.public_gate(engine)
+  local routes = public_routes()
   return function(request)
-    local route, methods = PUBLIC:find(request)
+    local route, methods = routes:find(request)
     if engine.elsewhere and not (route and not route.gate) then return elsewhere(engine) end
     if route then return route.gate and route.gate(engine, request) end
     if methods then return reply.wrong_method(methods) end
@@ -83,9 +89,10 @@ end
 ---@param engine Engine
 ---@return fun(request: serve.Request): serve.Answer
 function M.public_handler(engine)
+  local routes = public_routes()
   return function(request)
     request.query = request.query or {}
-    local route = PUBLIC:find(request)
+    local route = routes:find(request)
     if not route then return reply.text(404, health.HERE) end
     return reply.call("the API", request, route.handler, engine, request)
   end

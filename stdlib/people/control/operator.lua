@@ -2,6 +2,8 @@
 local errors, json, log, time = require "errors", require "json", require "log", require "time"
 local reply, wire = require "people.control.reply", require "people.control.wire"
 
+local M = {}
+
 local SOMEBODY <const> = "somebody on the control socket"
 
 local function text_of(body, key)
@@ -139,6 +141,10 @@ local ROUTES <const> = {
   ["GET /v1/status"] = status, ["GET /v1/history"] = history, ["GET /v1/why"] = why,
   ["GET /v1/runs/:run/log"] = run_log, ["POST /v1/runs/:run/cancel"] = cancel,
   ["POST /v1/poll"] = poll, ["POST /v1/reload"] = reload,
+  ["POST /v1/repl"] = function(_, request, sessions)
+    return reply.lines(sessions:request(reply.body(request) --[[@as any]]))
+  end,
+  ["POST /v1/repl/session"] = function(_, _, sessions) return reply.lines(sessions:attach()) end,
   ["POST /v1/apps/:app/release"] = ordering("release", release),
   ["POST /v1/apps/:app/hold"] = ordering("hold", holding "hold"),
   ["POST /v1/apps/:app/unhold"] = ordering("unhold", holding "unhold"),
@@ -147,16 +153,8 @@ for _, verb in ipairs { "rollback", "retry", "apply", "destroy", "approve", "rej
   ROUTES["POST /v1/apps/:app/" .. verb] = ordering(verb, function(engine, order) return engine[verb](engine, order) end)
 end
 
----The routes of a host, with prompts of their own.
----@param sessions Sessions
----@return table<string, fun(engine: Engine, request: serve.Request): serve.Answer>
-return function(sessions)
-  local routes = {
-    ["POST /v1/repl"] = function(_, request)
-      return reply.lines(sessions:request(reply.body(request) --[[@as any]]))
-    end,
-    ["POST /v1/repl/session"] = function() return reply.lines(sessions:attach()) end,
-  }
-  for route, handler in pairs(ROUTES) do routes[route] = handler end
-  return routes
-end
+---The routes of the control socket; `sessions` are the prompts of the host that answers.
+---@type table<string, fun(engine: Engine, request: serve.Request, sessions: Sessions): serve.Answer>
+M.routes = ROUTES
+
+return M
