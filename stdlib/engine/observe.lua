@@ -151,17 +151,16 @@ local function compare(known, listed, tags)
   return new, back, gone
 end
 
--- An answer is measured against what an earlier host saw, when this one has seen nothing yet.
+-- A first answer is measured against what an earlier host saw.
 local function expect(journal, state, app, repo)
   local before = journal:snapshot(app.name)
-  if state.snapshot or not before then return before end
+  if not before then return end
   local known = M.known(journal, state, app)
   local tags = parted.table()
   for name, k in pairs(known) do
     if not k.gone then tags[name] = k.commit end
   end
   repo:expect(before.branch, before.head, tags)
-  return before
 end
 
 ---Looks at an app's git repository.
@@ -172,7 +171,7 @@ end
 ---@param app AppConfig
 function M.git(journal, world, state, app)
   local repo = world.repository(app)
-  local before = expect(journal, state, app, repo)
+  if not state.snapshot then expect(journal, state, app, repo) end
   local snapshot, err = repo:refs()
   state.error = err
   if not snapshot then return end
@@ -189,6 +188,7 @@ function M.git(journal, world, state, app)
     state.error = err
     return
   end
+  local before = journal:snapshot(app.name)
   local new, back, gone = compare(M.known(journal, state, app), state.listed, tags)
   local commit = head and head.commit
   if not before or #new > 0 or before.head ~= commit or before.tags ~= #tags or before.branch ~= app.branch then
