@@ -11,6 +11,7 @@ local identity, manifest, patch, pods_of = require "cluster.rollout.identity", r
 local targets = require "targets"
 local reference = require "images.reference"
 local tables = require "base.tables"
+local PREFIX <const> = require("base.labels").PREFIX
 local dig = rollout.dig
 
 local M = {}
@@ -82,7 +83,7 @@ function M.make(source, request, name, namespace)
   if source.kind == "CronJob" then annotations["cronjob.kubernetes.io/instantiate"] = "manual" end
   for key, value in pairs { app = request.app, environment = request.environment, commit = request.commit,
     version = request.version, run = request.run, release = request.release } do
-    annotations[patch.PREFIX .. key] = text.clean(tostring(value), 200)
+    annotations[PREFIX .. key] = text.clean(tostring(value), 200)
   end
   return {
     apiVersion = "batch/v1", kind = "Job", spec = spec,

@@ -2,19 +2,16 @@
 --
 -- Its labels tell whose it is and what it holds; its name ends with the number of the release that it serves now.
 -- The fingerprint covers everything that a new container would get: one that has it need not be made again.
-local hash, json = require "hash", require "json"
+local hash, json, labels = require "hash", require "json", require "base.labels"
 local targets = require "targets"
 
 local M = {}
-
-local PREFIX <const> = "moontide."
-M.PREFIX = PREFIX
 
 ---A label of ours.
 ---@param container table As the engine lists it.
 ---@param key string
 ---@return string?
-function M.label(container, key) return container.Labels and container.Labels[PREFIX .. key] end
+function M.label(container, key) return labels.get(container.Labels, key) end
 
 ---The release that a container serves: the number at the end of its name.
 ---@param container table
@@ -49,6 +46,13 @@ local function env_of(config)
   return env
 end
 
+local function labelled(config, prefix, own)
+  local all = {}
+  for k, v in pairs(config.labels) do all[k] = v end
+  for k, v in pairs(own) do all[prefix .. k] = v end
+  return all
+end
+
 ---The body that creates the container of a release.
 ---@async
 ---@param environment EnvironmentConfig
@@ -60,23 +64,23 @@ function M.describe(environment, request)
   local env, err = env_of(config)
   if not env then return nil, err end
   local bindings, exposed = ports_of(config)
-  local labels = {}
-  for k, v in pairs(config.labels) do labels[k] = v end
-  for k, v in pairs { app = environment.app, environment = environment.name, commit = request.commit,
-    version = request.version, digest = request.digest } do
-    labels[PREFIX .. k] = v
-  end
+  local own = {
+    app = environment.app, environment = environment.name, commit = request.commit, version = request.version,
+    digest = request.digest,
+  }
   local body = {
-    Image = request.image, Cmd = config.command, User = config.user, Labels = labels, Env = #env > 0 and env or nil,
+    Image = request.image, Cmd = config.command, User = config.user, Labels = labelled(config, "moontide.", own),
+    Env = #env > 0 and env or nil,
     ExposedPorts = exposed or nil, StopTimeout = math.floor(config.stop_timeout),
     HostConfig = {
       NetworkMode = config.network, PortBindings = bindings or nil, Memory = config.memory,
       Binds = #config.volumes > 0 and config.volumes or nil,
     },
   }
+  -- Over the labels' names of earlier releases: a container that one of them made is still the same.
   local fingerprint = hash.sha256(json.encode(body)):sub(1, 32)
-  labels[PREFIX .. "fingerprint"] = fingerprint
-  labels[PREFIX .. "release"] = tostring(request.release) -- the one it was made for
+  own.fingerprint, own.release = fingerprint, tostring(request.release) -- the one it was made for
+  body.Labels = labelled(config, labels.PREFIX, own)
   body.HostConfig.RestartPolicy = { Name = config.restart } -- changed in place, so no part of the fingerprint
   return body, fingerprint
 end

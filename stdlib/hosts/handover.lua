@@ -1,10 +1,11 @@
 -- What a host hands over to its successor in an annotation of the Lease, since they may not share a state folder: the
 -- holds, and which releases are bad. Without it a failover would lift holds and roll bad releases out again.
-local json, rollout_identity = require "json", require "cluster.rollout.identity"
+local json, labels, rollout_identity = require "json", require "base.labels", require "cluster.rollout.identity"
 
 local M = {}
 
-M.KEY = "moontide/handed-over" -- an annotation of the Lease
+M.KEY = labels.PREFIX .. "handed-over" -- an annotation of the Lease
+local OLD_KEY <const> = "moontide/handed-over" -- as earlier releases have it
 
 local MOST <const> = 16 << 10
 local MOST_HOLDS <const>, MOST_BAD <const> = 100, 50
@@ -73,6 +74,13 @@ local function take_bad(journal, list)
   return taken
 end
 
+-- What a Lease tells under one of its names.
+local function told(annotations, key)
+  local text = type(annotations) == "table" and annotations[key]
+  local data = type(text) == "string" and #text <= MOST and json.decode(text)
+  return type(data) == "table" and math.type(data.generation) == "integer" and data or nil
+end
+
 ---Takes what the host before handed over into the journal, unless it is the journal where it came from.
 ---@async
 ---@param journal Journal
@@ -80,13 +88,13 @@ end
 ---@param annotations? table<string, string> Of the Lease, as that host left them.
 ---@return integer taken
 function M.take(journal, config, annotations)
-  local text = type(annotations) == "table" and annotations[M.KEY]
-  if type(text) ~= "string" or #text > MOST then return 0 end
-  local data, own = json.decode(text), rollout_identity.of(config.state)
-  if type(data) ~= "table" or not own or data.state == own then return 0 end
+  local data, own = told(annotations, M.KEY), rollout_identity.of(config.state)
+  local older = told(annotations, OLD_KEY)
+  if older and (not data or older.generation > data.generation) then data = older end
+  if not data or not own or data.state == own then return 0 end
   local before = assert(journal:row("SELECT coalesce(max(generation), 0) AS n FROM turns WHERE generation < ?",
     journal.generation)).n
-  if math.type(data.generation) ~= "integer" or data.generation <= before then return 0 end
+  if data.generation <= before then return 0 end
   local function place_of(app, environment)
     local known = app and config.apps[app]
     return known and environment and known.environments[environment]

@@ -11,7 +11,7 @@
 -- the container before, good or bad, until the next release has settled.
 local errors, log, time = require "errors", require "log", require "time"
 local containers, targets = require "containers.spec", require "targets"
-local reference = require "images.reference"
+local labels, reference = require "base.labels", require "images.reference"
 
 local M = {}
 
@@ -48,10 +48,11 @@ end
 ---All containers of this place, that of the newest release first.
 ---@private
 function Docker:all()
-  local prefix = containers.PREFIX
-  local list, err = self.engine:list {
-    [prefix .. "app"] = self.environment.app, [prefix .. "environment"] = self.environment.name,
-  }
+  local list, err = labels.containers(self.world.config, "docker " .. self.name, function(prefix)
+    return self.engine:list {
+      [prefix .. "app"] = self.environment.app, [prefix .. "environment"] = self.environment.name,
+    }
+  end)
   if not list then return nil, err end
   table.sort(list, function(a, b)
     if release_of(a) ~= release_of(b) then return release_of(a) > release_of(b) end
@@ -204,7 +205,7 @@ function Docker:create(list, request, body)
   -- Ours after all, from a request that was still under way when we looked? Otherwise somebody else has the name.
   local again = self:all()
   local c = again and of_release(self, again, request.release)
-  if c and label(c, "fingerprint") == body.Labels[containers.PREFIX .. "fingerprint"] then return c end
+  if c and label(c, "fingerprint") == labels.get(body.Labels, "fingerprint") then return c end
   err.message = ("the name %s is taken by a container that is not ours"):format(name)
   return nil, err
 end

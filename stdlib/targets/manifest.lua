@@ -3,6 +3,7 @@
 -- Pure text to text. What podman would refuse or do at the wrong moment is taken out: ports beside hostNetwork, pulls
 -- while the old pod is down already.
 local errors, yaml = require "errors", require "yaml"
+local ours = require "base.labels"
 
 local M = {}
 
@@ -98,8 +99,8 @@ function M.render(text, options)
     adapt(template)
     if type(template.metadata) ~= "table" then template.metadata = {} end
     local labels = type(template.metadata.labels) == "table" and template.metadata.labels or {}
-    for k, v in pairs(options.labels) do labels["moontide." .. k] = v end
-    labels["moontide.container"] = chosen.name
+    ours.put(labels, options.labels)
+    ours.put(labels, { container = chosen.name })
     template.metadata.labels = labels
   end
   local out

@@ -3,7 +3,7 @@
 -- The workload's image is replaced by digest before anything is sent. Objects are applied in the order of
 -- cluster/rollout/manifest.lua, each one a whole: fields that went out of a manifest go out of the object. An object
 -- that went out of the folder stays in the cluster: deleting is left to people.
-local errors, fs, text = require "errors", require "fs", require "base.text"
+local errors, fs, labels, text = require "errors", require "fs", require "base.labels", require "base.text"
 local manifest, patch = require "cluster.rollout.manifest", require "cluster.rollout.patch"
 local dig = require("cluster.rollout").dig
 
@@ -118,7 +118,7 @@ local function settle(target, list)
       local ok
       ok, err = may_take(target, entry, path)
       if not ok then return nil, err end
-      manifest.annotate(entry.object, { [patch.PREFIX .. "app"] = target.environment.app })
+      manifest.annotate(entry.object, { [labels.PREFIX .. "app"] = target.environment.app })
     end
     paths[i] = path
   end

@@ -8,7 +8,7 @@ local errors, fs, hash, json, log = require "errors", require "fs", require "has
 local proc, task, time = require "proc", require "task", require "time"
 local manifest, network = require "targets.manifest", require "base.network"
 local targets = require "targets"
-local reference = require "images.reference"
+local labels, reference = require "base.labels", require "images.reference"
 
 local M = {}
 
@@ -78,15 +78,17 @@ function Podman:list(what)
 end
 
 local function number(text) return math.tointeger(tonumber(text)) or 0 end
-local function release_of(c) return number(c.Labels and c.Labels["moontide.release"]) end
+local function release_of(c) return number(labels.get(c.Labels, "release")) end
 
 ---Our containers, those of the newest release first; infra containers are not among them.
 ---@private
 function Podman:containers()
-  local list, err = self:list {
-    "ps", "--all", "--format", "json", "--filter", "label=moontide.app=" .. self.environment.app,
-    "--filter", "label=moontide.environment=" .. self.environment.name,
-  }
+  local list, err = labels.containers(self.world.config, "podman " .. self.name, function(prefix)
+    return self:list {
+      "ps", "--all", "--format", "json", "--filter", ("label=%sapp=%s"):format(prefix, self.environment.app),
+      "--filter", ("label=%senvironment=%s"):format(prefix, self.environment.name),
+    }
+  end)
   if not list then return nil, err end
   table.sort(list, function(a, b)
     if release_of(a) ~= release_of(b) then return release_of(a) > release_of(b) end
@@ -168,11 +170,12 @@ function Podman:current()
   local details
   details, err = inspect(self, list)
   if not details then return nil, err end
-  local labels = list[1].Labels
+  local ours = list[1].Labels
+  local container = labels.get(ours, "container")
   local main, healthy, state = nil, nil, "running"
   for _, d in ipairs(details) do
     local health = self:health(d)
-    if d.Name:sub(-#labels["moontide.container"] - 1) == "-" .. labels["moontide.container"] then main = d end
+    if d.Name:sub(-#container - 1) == "-" .. container then main = d end
     if health == "healthy" and healthy == nil then healthy = true end
     if trouble(d, health) then
       healthy = false
@@ -182,7 +185,7 @@ function Podman:current()
   if not main then state, healthy = "incomplete", false end
   return {
     digest = main and reference.digest(main.ImageName), image = main and main.ImageName,
-    commit = labels["moontide.commit"], version = labels["moontide.version"], release = release_of(list[1]),
+    commit = labels.get(ours, "commit"), version = labels.get(ours, "version"), release = release_of(list[1]),
     state = state, healthy = healthy,
   }
 end
@@ -227,12 +230,12 @@ function Podman:manifest(request)
     text, err = fs.read(path)
     if not text then return nil, err end
   end
-  local labels = {
+  local own = {
     app = self.environment.app, environment = self.environment.name, release = tostring(request.release),
     commit = request.commit, version = request.version,
   }
   return manifest.render(text, {
-    path = path, container = self.config.container, image = request.image, labels = labels,
+    path = path, container = self.config.container, image = request.image, labels = own,
   })
 end
 

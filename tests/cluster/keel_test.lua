@@ -122,7 +122,7 @@ test("beside keel: what is pushed is rolled out by keel, watched, and verified b
   eq(now.spec.template.spec.containers[1].image, s.repo .. ":staging") -- keel pins nothing
   has(now.metadata.annotations["kubernetes.io/change-cause"], "keel automated update, version staging -> staging")
   ok(now.spec.template.metadata.annotations["keel.sh/update-time"])
-  eq(now.metadata.annotations["moontide/digest"], nil) -- and we write nothing
+  eq(now.metadata.annotations["moontide.dev/digest"], nil) -- and we write nothing
   s.eventually("production is adopted", function() return release_of(host, "web", "production") end)
   eq(release_of(host, "web", "production").version, "v1.0.0")
   world:push("main", "b")
@@ -284,7 +284,7 @@ test("from beside keel to instead of it: keel is stopped, and nothing in the man
   end)
   local a = now.metadata.annotations
   has(a["kubernetes.io/change-cause"], "moontide automated update, version 1.1.0 -> 1.2.0")
-  eq({ a["keel.sh/policy"], a["keel.sh/trigger"], a["moontide/version"] }, { "major", "poll", "1.2.0" })
+  eq({ a["keel.sh/policy"], a["keel.sh/trigger"], a["moontide.dev/version"] }, { "major", "poll", "1.2.0" })
   ok(now.spec.template.metadata.annotations["keel.sh/update-time"])
   local again = s.push("staging", "six")
   s.eventually("staging follows", function() return s.image "staging" == s.repo .. ":staging@" .. again end)

@@ -67,7 +67,7 @@ test("manifests are applied at the released commit, with the image by digest, al
   -- And so is what belongs to somebody else in it: another app's, or Helm's, which our own configuration may be.
   for owner, annotations in pairs {
     ["the Helm release moontide"] = { ["meta.helm.sh/release-name"] = "moontide" },
-    ["the app shop"] = { ["moontide/app"] = "shop" },
+    ["the app shop"] = { ["moontide.dev/app"] = "shop" },
   } do
     local path = "/api/v1/namespaces/" .. ns .. "/configmaps"
     c:create(path, { metadata = { name = "theirs", annotations = annotations }, data = { colour = "gold" } })

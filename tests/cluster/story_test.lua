@@ -94,7 +94,7 @@ test("push, tag, a bad release that is taken back, a killed host, a branch reset
   eq(serves("staging", "one").current.commit, one)
   local web = c:get(deployment(staging))
   has(web.spec.template.spec.containers[1].image, registry.host .. "/team/web@sha256:")
-  eq({ web.metadata.annotations["moontide/commit"], web.metadata.annotations["moontide/app"] }, { one, "web" })
+  eq({ web.metadata.annotations["moontide.dev/commit"], web.metadata.annotations["moontide.dev/app"] }, { one, "web" })
 
   repo:tag("v1.0.0", { message = "first" })
   eq(serves("production", "one").current.version, "v1.0.0")
@@ -112,7 +112,7 @@ test("push, tag, a bad release that is taken back, a killed host, a branch reset
   -- Killed between apply and wait: the next host finds the change in the cluster, and waits on.
   local three = repo:commit(files("three", "slow 4", registry))
   host:until_("staging", "has applied it", 60, function(e)
-    return e.state == "running" and c:get(deployment(staging)).metadata.annotations["moontide/commit"] == three
+    return e.state == "running" and c:get(deployment(staging)).metadata.annotations["moontide.dev/commit"] == three
   end)
   local generation = c:get(deployment(staging)).metadata.generation
   host.process:kill("KILL")

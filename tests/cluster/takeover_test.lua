@@ -62,7 +62,7 @@ function()
   end)
   local _, d = image_of(s)
   eq(revision(d), 2) -- as created, and one rollout
-  eq(d.metadata.annotations["moontide/generation"], "2")
+  eq(d.metadata.annotations["moontide.dev/generation"], "2")
   s.world:push("main", "two")
   rolled(s, "two", 40)
   _, d = image_of(s)

@@ -17,9 +17,9 @@ test("a release changes exactly the named container, by digest, says who, and is
   eq(web.spec.template.spec.containers[1].image, image "a")
   eq(web.spec.template.spec.containers[2].image, "lab.test/side:1")
   eq(#web.spec.template.spec.containers, 2)
-  local a = web.metadata.annotations
-  eq({ a["moontide/by"], a["moontide/commit"], a["moontide/version"], a["moontide/run"], a["moontide/release"],
-    a["moontide/host"], a["moontide/generation"], a["moontide/digest"] },
+  local function said(key) return web.metadata.annotations["moontide.dev/" .. key] end
+  eq({ said "by", said "commit", said "version", said "run", said "release", said "host", said "generation",
+    said "digest" },
     { "alice", ("a"):rep(40), "v1.0.1", "101", "1", "host-one", "1", digest "a" })
   has(table.concat(r.steps, "\n"), "of 3 updated")
   local now = ok(t:current())
@@ -291,7 +291,7 @@ test("server-side apply takes exactly the image, and tells whose it was", functi
   local plain = request("b", 2, { version = "v9" })
   plain.version = nil
   release(t, plain)
-  eq(c:get(kit.path(ns)).metadata.annotations["moontide/version"], nil, "what we no longer say goes")
+  eq(c:get(kit.path(ns)).metadata.annotations["moontide.dev/version"], nil, "what we no longer say goes")
 end)
 
 -- ---- rights ----

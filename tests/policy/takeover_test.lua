@@ -283,6 +283,25 @@ test("holds and bad releases are handed over; nothing bad goes out again, and wh
   eq(s.host:status().apps[1].environments[2].hold, nil)
 end)
 
+test("what a host of an earlier release handed over is taken, unless one of this release did so later", function()
+  local s = stage()
+  local function left(by)
+    return require("json").encode { state = "state-x", generation = by == "ann" and 98 or 99,
+      holds = { { app = "web", environment = "production", by = by } }, bad = {} }
+  end
+  eq(handover.take(s.host.journal, s.host.config, { ["moontide/handed-over"] = left "ann" }), 1)
+  local function holder()
+    local by = s.host:status().apps[1].environments[2].hold.by
+    ok(s.host:unhold { app = "web", environment = "production", by = "me" })
+    return by
+  end
+  eq(holder(), "ann")
+  handover.take(s.host.journal, s.host.config, { ["moontide/handed-over"] = left "ann", [handover.KEY] = left "bob" })
+  eq(holder(), "bob")
+  handover.take(s.host.journal, s.host.config, { ["moontide/handed-over"] = left "cy", [handover.KEY] = left "ann" })
+  eq(holder(), "cy")
+end)
+
 test("a handover of the same state, of the past, or of nonsense changes nothing", function()
   local s = stage()
   ok(s.host:hold { app = "web", environment = "production", by = "ann" })

@@ -135,7 +135,7 @@ test("the real engine says what it speaks, and is spoken with", function()
   local docker = lab.docker()
   local about = ok(docker:call("GET", "/version"))
   eq(api.version(docker.socket), api.choose(about.ApiVersion, about.MinAPIVersion))
-  eq(engines.open(docker.socket):list { ["moontide.app"] = "nobody" }, {})
+  eq(engines.open(docker.socket):list { ["moontide.dev/app"] = "nobody" }, {})
 end)
 
 -- ---- auto ----

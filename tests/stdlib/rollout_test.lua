@@ -1,6 +1,7 @@
 -- Rollouts without a cluster: how far one is, why pods do not run, what is written into a workload, and who may.
 local check = require "check"
 local json = require "json"
+local PREFIX <const> = require("base.labels").PREFIX
 local manifest, patch, pods_of, rollout, watch = require "cluster.rollout.manifest", require "cluster.rollout.patch",
   require "cluster.rollout.pods", require "cluster.rollout", require "cluster.rollout.watch"
 local event = require "cluster.rollout.event"
@@ -256,13 +257,14 @@ test("server-side apply names the object and leaves out what is absent, a merge 
   local r = request("b", 5, { version = false })
   r.version = nil
   local merge, apply = patch.body(web, chosen, r, WHO, json.null), patch.body(web, chosen, r, WHO, json.null, true)
-  eq(merge.metadata.annotations["moontide/version"], json.null)
-  eq(apply.metadata.annotations["moontide/version"], nil)
+  eq(merge.metadata.annotations["moontide.dev/version"], json.null)
+  eq(apply.metadata.annotations["moontide.dev/version"], nil)
   eq({ apply.apiVersion, apply.kind, apply.metadata.name, apply.metadata.namespace },
     { "apps/v1", "Deployment", "web", "shop" })
   local a = merge.metadata.annotations
-  eq({ a["moontide/by"], a["moontide/commit"], a["moontide/run"], a["moontide/release"], a["moontide/generation"],
-    a["moontide/state"], a["moontide/host"] }, { "alice", ("c"):rep(40), "7", "5", "3", "aaaa", "one" })
+  local function said(key) return a["moontide.dev/" .. key] end
+  eq({ said "by", said "commit", said "run", said "release", said "generation", said "state", said "host" },
+    { "alice", ("c"):rep(40), "7", "5", "3", "aaaa", "one" })
   eq(a["kubernetes.io/change-cause"], "moontide: ccccccc by alice")
 end)
 
@@ -300,12 +302,39 @@ test("a host whose turn is over, or that was overtaken, does not write", functio
   ok(patch.fence(web, request("c", 6, { since = 4102444800 }), WHO), "decided after that")
 end)
 
+test("annotations of an earlier release are read, and go when this one writes", function()
+  local web = with_containers("Deployment", "app")
+  local chosen = ok(patch.choose(web, {}))
+  local function earlier(story)
+    for key, value in pairs(story) do web.metadata.annotations["moontide/" .. key] = value end
+  end
+  web.metadata.annotations = { other = "stays" }
+  earlier(patch.story({}, request("b", 5, { generation = 7 }), WHO))
+  eq({ patch.annotation(web, "version"), patch.annotation(web, "release"), patch.generation(web) },
+    { "v1.2.0", "5", 7 })
+  local err = fails("conflict", patch.fence(web, request("c", 6, { generation = 3 }), WHO))
+  eq(err.generation, 7)
+  has(err.message, "moontide/generation-")
+  local merge = patch.body(web, chosen, request("c", 6, { generation = 8 }), WHO, json.null).metadata.annotations
+  eq({ merge["moontide/version"], merge["moontide/generation"], merge.other }, { json.null, json.null })
+  eq(merge["moontide.dev/generation"], "8")
+  local apply = patch.body(web, chosen, request("c", 6, { generation = 8 }), WHO, json.null, true).metadata.annotations
+  eq({ apply["moontide/version"], apply["moontide.dev/generation"] }, { nil, "8" })
+  -- A host of the earlier release that writes once more, later, is the last one to have written.
+  for key, value in pairs(patch.annotations(patch.story({}, request("c", 6, { generation = 8 }), WHO))) do
+    web.metadata.annotations[key] = value
+  end
+  eq(patch.generation(web), 8)
+  earlier { generation = "9", at = "2999-01-01T00:00:00.000Z" }
+  eq(patch.generation(web), 9)
+end)
+
 test("whatever somebody writes into our annotations, no host is locked out for good", function()
   local web = with_containers("Deployment", "app")
   local story = patch.story({}, request("b", 5), WHO)
   local function written(key, value)
     web.metadata.annotations = patch.annotations(story)
-    web.metadata.annotations[patch.PREFIX .. key] = value
+    web.metadata.annotations[PREFIX .. key] = value
   end
   for _, bomb in ipairs { "9223372036854775807", "9223372036854775806", "4611686018427387904", ("9"):rep(400) } do
     written("generation", bomb)
@@ -328,7 +357,7 @@ test("whatever somebody writes into our annotations, no host is locked out for g
   web.metadata.annotations = patch.annotations(patch.story({}, request("b", 5),
     { host = "two", id = "bbbb", app = "web", environment = "staging" }))
   fails("conflict", patch.fence(web, request("c", 6), WHO))
-  web.metadata.annotations[patch.PREFIX .. "at"] = "2199-01-01T00:00:00.000Z"
+  web.metadata.annotations[PREFIX .. "at"] = "2199-01-01T00:00:00.000Z"
   ok(patch.fence(web, request("c", 6), WHO), "a clock that is wrong by years")
 end)
 
@@ -395,9 +424,9 @@ test("manifests are applied in an order in which nothing waits for what comes la
   local place = ok(manifest.place(list, ok(rollout.workload "deployment/web"), "shop"))
   eq(place.object, web)
   for _, entry in ipairs(list) do eq(entry.object.metadata.namespace, "shop") end
-  manifest.put(web, ok(patch.choose(web, {})), image "b", { ["moontide/by"] = "alice" })
+  manifest.put(web, ok(patch.choose(web, {})), image "b", { ["moontide.dev/by"] = "alice" })
   eq(web.spec.template.spec.containers[1].image, image "b")
-  eq(web.metadata.annotations, { ["moontide/by"] = "alice" })
+  eq(web.metadata.annotations, { ["moontide.dev/by"] = "alice" })
 end)
 
 test("manifests that reach further than their app, or that nobody can apply, are refused", function()
@@ -501,7 +530,7 @@ test("a Job gets the release in its environment, the released image where it is 
     "IMAGE=" .. image "a", "RELEASE=5", "X=1" })
   eq({ result.metadata.labels.a, result.metadata.ownerReferences, result.spec.suspend, result.spec.backoffLimit,
     result.spec.template.spec.restartPolicy, result.metadata.annotations["cronjob.kubernetes.io/instantiate"],
-    result.metadata.annotations["moontide/run"] }, { "b", nil, nil, 0, "Never", "manual", "7" })
+    result.metadata.annotations["moontide.dev/run"] }, { "b", nil, nil, 0, "Never", "manual", "7" })
   eq(ok(made { backoffLimit = 3, template = { spec = { containers = {} } } }).spec.backoffLimit, 3)
   has(fails("invalid", made {}).message, "job/smoke describes no pod")
 end)

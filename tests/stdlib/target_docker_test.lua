@@ -102,6 +102,31 @@ test("a rollback starts the kept container again, as it was, in a moment", funct
   eq(containers(p), "web-staging-3 running, web-staging-2 exited")
 end)
 
+test("a container that an earlier release labelled is known, kept, and brought back", function()
+  local p = place()
+  local one, two = image { version = "one" }, image { version = "two" }
+  put(p, one, 1)
+  local engine = require("containers.engine").open(p.docker.socket)
+  local body = ok(require("containers.spec").describe(p.environment, request(one, 1)))
+  local old = {}
+  for key, value in pairs(body.Labels) do old[key:gsub("^moontide%.dev/", "moontide.")] = value end
+  body.Labels = old
+  ok(engine:call("DELETE", "/containers/web-staging-1?force=1"))
+  local id = ok(ok(engine:call("POST", "/containers/create?name=web-staging-1", body)):json()).Id
+  ok(engine:call("POST", "/containers/web-staging-1/start"))
+  p.target = require("targets").open(p.environment, -- of a host that was upgraded
+    require("engine.world").of { registries = {}, state = p.cfg.state })
+  eq(p.target:current(), {
+    digest = one.digest, commit = one.commit, version = "v1.1", image = one.image, state = "running", release = 1,
+  })
+  put(p, two, 2)
+  answers(p, "two")
+  eq(containers(p), "web-staging-2 running, web-staging-1 exited")
+  put(p, one, 3, { version = "v1.1", restored = true })
+  answers(p, "one")
+  eq(p.docker:call("GET", "/containers/web-staging-3/json").Id, id, "the very container")
+end)
+
 test("the same digest again is the same container, unless the configuration or the version changed", function()
   local p = place()
   local one = image { version = "one" }

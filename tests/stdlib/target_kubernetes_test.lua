@@ -274,7 +274,7 @@ test("another Moontide that takes over while we wait is named", function()
   local other <close> = later(0.2, function()
     c:change(function(web)
       web.spec.template.spec.containers[1].image = image "b"
-      web.metadata.annotations["moontide/host"] = "host-two"
+      web.metadata.annotations["moontide.dev/host"] = "host-two"
       web.metadata.managedFields = { { manager = "moontide", operation = "Update", time = "2026-01-01T00:00:00Z",
         fieldsV1 = { ["f:spec"] = { ["f:template"] = { ["f:spec"] = { ["f:containers"] = {
           ['k:{"name":"app"}'] = { ["f:image"] = {} } } } } } } } }

@@ -52,7 +52,7 @@ test("the image goes into exactly the named container, and everything else stays
   eq(template.spec.initContainers[1].image, "tools:1")
   eq(template.spec.containers[1].env[1].value, "8097")
   eq(template.metadata.labels, {
-    app = "web", ["moontide.app"] = "web", ["moontide.release"] = "7", ["moontide.container"] = "app",
+    app = "web", ["moontide.dev/app"] = "web", ["moontide.dev/release"] = "7", ["moontide.dev/container"] = "app",
   })
   eq({ m.pods, m.container, m.count }, { { "web" }, "app", 3 })
 end)
@@ -170,13 +170,34 @@ test("a release runs, is reported by podman itself, and the next one replaces it
   eq(now, {
     digest = one.digest, image = one.image, commit = one.commit, version = "v1.0.0", release = 1, state = "running",
   })
-  local id = p.podman:run { "podman", "ps", "-q", "--filter", "label=moontide.app=web" }
+  local id = p.podman:run { "podman", "ps", "-q", "--filter", "label=moontide.dev/app=web" }
   ok(p.target:apply(request(one, 1))) -- asked again after a crash: nothing happens
-  eq(p.podman:run { "podman", "ps", "-q", "--filter", "label=moontide.app=web" }, id)
+  eq(p.podman:run { "podman", "ps", "-q", "--filter", "label=moontide.dev/app=web" }, id)
   put(p, two, 2)
   answers(p, "two")
   eq(p.target:current().digest, two.digest)
   eq(pods(p), { "web-pod-0" })
+end)
+
+test("pods that an earlier release labelled are known and replaced, and played again with our labels now", function()
+  local p = place()
+  local one, two = lab.image(registry, { version = "one" }), lab.image(registry, { version = "two" })
+  put(p, one, 1)
+  local file = p.cfg.state .. "/podman/web@staging/good.yaml"
+  local text = ok(require("fs").read(file)):gsub("moontide%.dev/", "moontide.")
+  lab.write(file, text)
+  p.podman:run { "podman", "kube", "play", "--replace", file }
+  local function old() return p.podman:run { "podman", "ps", "-q", "--filter", "label=moontide.app=web" } end
+  ok(old() ~= "")
+  p.target = require("targets").open(p.environment, -- of a host that was upgraded
+    require("engine.world").of { dir = p.dir, state = p.cfg.state, registries = {} })
+  eq({ p.target:current().release, p.target:current().commit }, { 1, one.commit })
+  put(p, two, 2)
+  answers(p, "two")
+  eq({ old(), p.target:current().release }, { "", 2 })
+  put(p, one, 3, { restored = true })
+  answers(p, "one")
+  eq({ old(), p.target:current().release, pods(p) }, { "", 3, { "web-pod-0" } })
 end)
 
 test("an image that the registry lacks leaves what runs alone", function()
@@ -188,7 +209,8 @@ test("an image that the registry lacks leaves what runs alone", function()
   has(fails("failed", p.target:apply(request(gone, 2))).message, "manifest unknown")
   answers(p, "one")
   eq(p.target:current().release, 1)
-  eq(p.podman:run { "podman", "ps", "--format", "{{.Names}}", "--filter", "label=moontide.app=web" }, "web-pod-0-app\n")
+  eq(p.podman:run { "podman", "ps", "--format", "{{.Names}}", "--filter", "label=moontide.dev/app=web" },
+    "web-pod-0-app\n")
 end)
 
 test("a rollback plays the YAML that was good, whatever the file says now, in a moment", function()
@@ -318,7 +340,7 @@ test("what a host of another state left running is waited for by its image, what
   local p = place()
   local one, two = lab.image(registry, { version = "one" }), lab.image(registry, { version = "two" })
   put(p, one, 7)
-  local function id() return p.podman:run { "podman", "ps", "-q", "--filter", "label=moontide.app=web" } end
+  local function id() return p.podman:run { "podman", "ps", "-q", "--filter", "label=moontide.dev/app=web" } end
   local before = id()
   ok(fs.remove(p.cfg.state, { recursive = true }))
   eq(p.target:current().release, 7)

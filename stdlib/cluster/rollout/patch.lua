@@ -3,13 +3,12 @@
 -- Pure: an object as it is in, the body of a conditional PATCH out. A name that the workload does not have is an error
 -- that tells which it has: a strategic merge would quietly add a container of that name.
 local errors, rollout, text, time = require "errors", require "cluster.rollout", require "base.text", require "time"
-local reference = require "images.reference"
+local labels, reference = require "base.labels", require "images.reference"
 local dig = rollout.dig
 
 local M = {}
 
-local PREFIX <const> = "moontide/"
-M.PREFIX = PREFIX
+local PREFIX <const> = labels.PREFIX
 
 ---@class ContainerChoice
 ---@field containers? string[] Names. Left out: the only one.
@@ -33,7 +32,7 @@ end
 ---@param key string
 ---@return string?
 function M.annotation(object, key)
-  local value = dig(object, "metadata", "annotations", PREFIX .. key)
+  local value = labels.get(dig(object, "metadata", "annotations"), key)
   return type(value) == "string" and value ~= "" and value or nil
 end
 
@@ -149,7 +148,8 @@ function M.fence(object, request, who)
   local words
   if own and found > own then
     words = ("another Moontide, on host %s, released %s in generation %d; ours is %d (if no such host is left: kubectl"
-      .. " annotate %s %sgeneration-)"):format(host, name, found, own, M.name(object), PREFIX)
+      .. " annotate %s %s-)"):format(host, name, found, own, M.name(object),
+      labels.name(dig(object, "metadata", "annotations"), "generation"))
   elseif id == who.id then
     if not release or M.annotation(object, "app") ~= who.app or M.annotation(object, "environment") ~= who.environment
       or release <= request.release then
@@ -256,6 +256,11 @@ function M.body(object, chosen, request, who, null, apply)
       spec = pod_spec(chosen, request.image),
     } },
   }
+  for _, key in ipairs(apply and {} or KEYS) do -- an apply takes away what it leaves out
+    for _, name in ipairs(labels.outdated(object.metadata.annotations, key)) do
+      body.metadata.annotations[name] = null
+    end
+  end
   if object.kind == "CronJob" then body.spec = { jobTemplate = { spec = body.spec } } end
   if apply then
     body.apiVersion, body.kind = object.apiVersion, object.kind
