@@ -1,4 +1,5 @@
--- Destroy takes an environment down, when somebody orders it; no policy brings it up again until somebody says apply.
+-- Destroy takes an environment down, when an operator orders it; no policy brings it up again until an operator orders
+-- apply.
 return policy {
   queue = "all",
 

@@ -13,13 +13,13 @@ local sys = require "core.sys"
 ---@field where? string "file:line" of the script line that decided, when that matters.
 ---@field passing? boolean Whether it may pass, where the code alone does not tell.
 ---@field status? integer Of the HTTP answer that it is about.
----@field retry_after? Seconds How long whoever refused wants to be left alone.
+---@field retry_after? Seconds When the server wants the next request (Retry-After).
 ---@field result? any What came all the same, such as the ProcResult of a program that failed.
 ---@field line? integer Of a text that could not be read, as `column` and `offset`; counted from 1.
 ---@field column? integer
 ---@field offset? integer
 ---@field faults? Fault[] Of a configuration that was refused.
----@field down? boolean Nobody answers at the control socket.
+---@field down? boolean No host answers at the control socket.
 ---@field release? integer Of a target's own log that the run is about.
 ---@field generation? integer Of a target's refusal: what it has seen is not lower.
 ---@field traceback? string Of our own bug.

@@ -28,7 +28,7 @@ local M = {}
 ---@field keys? table<string, Shape>|SchemaField[]|Shape|fun(): table Its keys in the configuration.
 ---@field cross? function What no single key shows, as the kind has it.
 ---@field file? string Who registers it; set when it is read.
----@field shape? Shape Of its keys, once somebody asked.
+---@field shape? Shape Of its keys, made when it is first needed.
 ---@field further? SchemaField[] Likewise, for keys that stand beside those of others.
 ---@field key? Shape|fun(): Shape Of the key that has its name.
 ---@field [string] any What its kind has.
@@ -38,7 +38,7 @@ local M = {}
 ---@field cross? fun(target: TargetConfig, environment: EnvironmentConfig, at: Cursor, cross: CrossCheck) Checks what no
 --- single key shows.
 ---@field destroys? boolean Its targets have destroy().
----@field follows? boolean Somebody else rolls out what its targets are told.
+---@field follows? boolean Another program rolls out its targets' releases.
 
 ---@class BuilderKind: KindEntry Its keys stand in `builder`, beside those of other kinds.
 ---@field build fun(request: BuildRequest): string?, Err? Builds an image, pushes it, and gives the digest.

@@ -36,7 +36,7 @@ function M.read(path, opts)
   return raw.read(path, opts)
 end
 
----Replaces a file as a whole: whoever reads it sees the old content or the new one, also after a power cut
+---Replaces a file as a whole: a reader sees the old content or the new one, also after a power cut
 ---(sync=false gives that up). Keeps the old file's mode. A symbolic link in its place is replaced, not followed.
 ---
 ---    assert(fs.write(dir .. "/app.yaml", text))
@@ -193,7 +193,7 @@ end
 ---@param path string
 ---@param opts? {shared?: boolean, root?: string}
 ---@return Lock?
----@return Err? err "busy" when somebody else holds it
+---@return Err? err "busy" when it is locked
 ---@return_overload nil, Err
 function M.lock(path, opts)
   return raw.lock(path, opts)

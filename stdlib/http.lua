@@ -37,7 +37,7 @@ local mistake = core.mistake
 ---@field redirects? integer how many to follow (5 for GET and HEAD, else 0: the 3xx answer is returned)
 ---@field unix? string path of a UNIX socket to connect to, whatever the URL's host is
 ---@field connect_to? string host:port to connect to; the URL's host is still the one that TLS must prove
----@field insecure? boolean believe whoever answers; only for what people configured so by name
+---@field insecure? boolean the server is not verified; only where the configuration says so
 ---@field ca? string PEM file to trust instead of the system's certificates
 ---@field cert? string PEM file of a client certificate
 ---@field key? string PEM file of its key

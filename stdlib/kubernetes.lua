@@ -77,7 +77,7 @@ function M.open(name, cfg)
   if opened[key] then return opened[key] end
   local way, err = access.open(config)
   if not way then return nil, err end
-  if opened[key] then -- somebody was faster
+  if opened[key] then -- another task was faster
     way:close()
     return opened[key] --[[@as KubernetesClient]]
   end
@@ -217,7 +217,7 @@ function Client:create(path, object, query)
   return call.perform(self, "create", { method = "POST", path = path, body = object, query = managed(query) })
 end
 
----Replaces an object; with metadata.resourceVersion only if nobody changed it since.
+---Replaces an object; with metadata.resourceVersion only if it is unchanged since.
 ---@async
 ---@param path string
 ---@param object table

@@ -10,7 +10,7 @@
 ---     run_log.sink(function(line) table.insert(lines, line) end)
 ---     run_log.warn("still unhealthy", { error = err })
 ---
----Writing to a file or a terminal may block for as long as they do; a pipe that nobody reads holds up the
+---Writing to a file or a terminal may block for as long as they do; a pipe without a reader holds up the
 ---host for at most 50 ms, then lines are lost and the next one that gets through says how many.
 local core = require "core.log"
 local facade = require "base.facade"
@@ -45,7 +45,7 @@ end
 
 local sink_face = facade.kind("log.sink", {}, { close = Sink.close }, { close = Sink.close })
 
--- A sink that fails is removed: it would fail with each line, and nobody would see the others. Unless there was
+-- A sink that fails is removed: it would fail with each line. Unless there was
 -- no memory: that passes.
 local function copy(sink, line, level)
   sink_runs = true
@@ -83,7 +83,7 @@ end
 local function logger(state)
   local M = {}
 
-  ---Logs what only somebody who looks for a fault wants to know. Not written unless the level is "debug".
+  ---Logs details for finding faults. Not written unless the level is "debug".
   ---@param message any Text, or anything with a text form
   ---@param fields? table Names and values: text, numbers, booleans, errors, lists, nested tables
   function M.debug(message, fields) write(state, "debug", message, fields) end

@@ -260,7 +260,7 @@ end
 ---@field private timeout? Seconds
 local Handle = {}
 
----Waits until the child has ended. Closes its standard input first, and collects the output nobody reads.
+---Waits until the child has ended. Closes its standard input first, and collects unread output.
 ---@async
 ---@param timeout? number seconds; when they are over the child goes on and the error's code is "timeout"
 ---@return ProcResult?
@@ -279,7 +279,7 @@ end
 
 ---Sends a signal to the child's whole group.
 ---@param signal? string|integer such as "TERM" (the default), "SIGKILL", 9
----@return boolean sent false when nobody of the group is left
+---@return boolean sent false when no process of the group is left
 function Handle:kill(signal)
   return self.raw:kill(signal)
 end
@@ -369,7 +369,7 @@ local handle_face = facade.kind("proc.handle", { "pid" }, Handle, {
 
 -- The facade of a child that was started, and what is behind it; nil and the error.
 local function start(options)
-  -- Made first: once the child runs nothing may fail before somebody can close it.
+  -- Made first: once the child runs nothing may fail before it can be closed.
   local self = { raw = false --[[@as any]], pid = 0, program = options.argv[1], timeout = options.timeout }
   local face = handle_face(self)
   local handle, pid = raw.spawn(options)
@@ -487,7 +487,7 @@ function M.check(result, err)
   return nil, fault
 end
 
----How many children are not gone yet, those included whose end nobody waits for any more.
+---How many children are not gone yet, those without a waiter included.
 ---@return integer
 function M.count() return raw.count() end
 

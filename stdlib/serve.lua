@@ -60,7 +60,7 @@ local M = {}
 ---@field group? string Name or number of a group that may connect to the socket, too; then the directory may be 0750
 ---@field hosts? string[] Names that a TCP server goes by, besides localhost and any IP address
 ---@field max_body? integer Bytes (1 MiB)
----@field connections? integer How many at once (64); for further ones the oldest go that nobody works on
+---@field connections? integer How many at once (64); for further ones the oldest idle ones are closed
 ---@field per_address? integer How many at once from one IP address (32); likewise
 ---@field timeout? number Seconds without progress, and for a whole head (10); three times that for a body
 

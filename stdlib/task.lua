@@ -12,7 +12,7 @@ local time = require "time"
 
 ---@class Signal
 ---@field wait fun(self: Signal, timeout?: number): boolean Waits for notify; false when the seconds passed first.
----@field notify fun(self: Signal) Wakes everybody who waits; kept once when nobody does.
+---@field notify fun(self: Signal) Wakes all waiting tasks; kept once without any.
 
 ---@class TaskOptions
 ---@field name? string
@@ -122,7 +122,7 @@ function M.lock(owner, key, seconds)
   end)
 end
 
----Calls fn; whoever calls under the same key meanwhile waits and gets the same results. When the call raises, or its
+---Calls fn; calls under the same key meanwhile wait and get the same results. When the call raises, or its
 ---task is cancelled, one of those who wait makes a call of its own.
 ---@async
 ---@param owner table What the key belongs to.

@@ -78,7 +78,7 @@
 ---| "quarantined"
 ---| "unhealthy"   the target says so, or that nothing runs
 ---| "unreachable" the target cannot be asked
----| "changed"     somebody else put something else there
+---| "changed"     something else was put there, not by us
 ---| "error"       its policy fails each time it is asked
 ---| "reverted"    what should run was taken back
 
@@ -122,11 +122,11 @@
 ---@field ready boolean
 ---@field reason? string
 ---@field stopping boolean
----@field standby? boolean another host acts, or nobody does; this one has nothing to tell of the apps
+---@field standby? boolean another host acts, or none; this one knows nothing of the apps
 ---@field leader? LeaderStatus with `leader` in the configuration
 
 ---@class LeaderStatus who acts, as this host sees it
----@field holder? string identity of the one that acts; absent: nobody does now
+---@field holder? string identity of the one that acts; absent: none does now
 ---@field identity string this host's own
 ---@field generation? integer while this host acts
 ---@field since? Wall since when this host acts

@@ -1,7 +1,7 @@
 -- YAML, the part of it that configuration needs.
 --
--- Plain true, false, null, ~, nothing and decimal integers are typed; everything else is the text that somebody
--- wrote: a version 1.10 stays "1.10", yes stays "yes", 0123 stays "0123". Quoted is always text. Keys are always
+-- Plain true, false, null, ~, nothing and decimal integers are typed; everything else is text as it is
+-- written: a version 1.10 stays "1.10", yes stays "yes", 0123 stays "0123". Quoted is always text. Keys are always
 -- text. Lists are marked as json.array does, null is json.null. Anchors, aliases and merge keys (<<) work; each
 -- use of an alias is a value of its own and counts against `nodes`. Refused: duplicate keys, tags other than
 -- !!str !!int !!bool !!null !!map !!seq, keys that are no scalars, nesting over 64 levels.

@@ -47,7 +47,7 @@ function M.of(key, limit)
   return budget
 end
 
----Makes a budget that nobody shares, for tests and for one-off servers.
+---Makes a budget of its own, for tests and for one-off servers.
 ---@param key string
 ---@param limit? integer
 ---@return Budget
@@ -189,7 +189,7 @@ function Budget:hold(seconds)
   return seconds
 end
 
----Seconds that everybody is still held back; 0 when nobody is.
+---Seconds until the next caller may enter; 0: now.
 ---@return Seconds
 function Budget:held()
   return math.max(0, self.held_until - time.monotonic())

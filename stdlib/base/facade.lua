@@ -57,7 +57,7 @@ function M.kind(kind, fields, methods, events)
   end
 end
 
----The fields and methods of a kind, in order, for whoever proves something of each.
+---The fields and methods of a kind, in order, for tests of each.
 ---@param kind string
 ---@return {fields: string[], methods: string[]}
 function M.shape(kind) return shapes[kind] end

@@ -22,7 +22,7 @@ function M.borrow(table) core = table end
 ---@field etag? string
 local Answer = { __name = "http.answer" }
 
--- Positions in an answer that are nobody's business: the raw headers, a stream's handle, the URL for errors.
+-- Private positions in an answer: the raw headers, a stream's handle, the URL for errors.
 local RAW, STREAM, SHOWN = 1, 2, 3
 
 local function shown(answer) return rawget(answer, SHOWN) or answer.url end

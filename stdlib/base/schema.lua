@@ -14,7 +14,7 @@ local MOST <const> = 200
 ---@class Shape
 ---@field what string the type in words, for messages and the reference
 ---@field doc? string
----@field default? any as a person would write it; all who leave it out share what it becomes, so nobody changes that
+---@field default? any as a person would write it; its parsed value is shared, so it must not be changed
 ---@field required? boolean
 ---@field example? string Lua source of a typical value
 ---@field hint? string suggestion of a fault about the type
@@ -78,7 +78,7 @@ function M.path(keys)
   return table.concat(out)
 end
 
----Quotes a piece of somebody's text for a message: short, printable.
+---Quotes a piece of text for a message: short, printable.
 ---@param text string
 ---@return string
 function M.quote(text)
@@ -119,7 +119,7 @@ function Cursor:keys()
   return keys
 end
 
--- A cursor on trial only counts: most data is right, and where nothing is wrong nobody asks for a path.
+-- A cursor on trial only counts: most data is right, and only faults need a path.
 local Trial = setmetatable({}, { __index = Cursor }) ---@type table
 Trial.__index = Trial
 

@@ -7,7 +7,7 @@
 local M = {}
 
 -- C1 controls, line and paragraph separators, the bidirectional marks of Trojan Source (Unicode TR 36), annotations
--- and tags that nobody sees. Joiners belong to honest text.
+-- and invisible tags. Joiners are part of ordinary text.
 ---@param code integer
 ---@return boolean
 function M.foul(code)

@@ -3,7 +3,7 @@
 -- Its name is made of the run, so a run that was interrupted finds its Job instead of starting another. The Job sees
 -- the release in its environment; containers that have the app's image get the released one. It has no owner (the
 -- CronJob's controller would delete it by its history limits, k8s pkg/controller/cronjob) and goes when it has been
--- read; should nobody come back for it, an hour after its end.
+-- read; else an hour after its end.
 local errors, hash, kubernetes, log, rollout, task, text, time = require "errors", require "hash", require "kubernetes",
   require "log", require "cluster.rollout", require "task", require "base.text", require "time"
 local identity, manifest, patch, pods_of = require "cluster.rollout.identity", require "cluster.rollout.manifest",

@@ -91,7 +91,7 @@ end
 ---@field commit? string
 ---@field digest? string
 ---@field image? string "repository@sha256:..."
----@field run? integer Without it what runs once (a job) is passed over: whoever only looks starts none.
+---@field run? integer Without it jobs are skipped: an observation starts none.
 ---@field release? integer
 ---@field hooks? table
 ---@field within? Seconds At most that long for each check, when it is less than its own time.

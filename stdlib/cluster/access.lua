@@ -213,7 +213,7 @@ end
 
 -- ---- for requests ----
 
--- Headers that make us somebody else (impersonation).
+-- Impersonation headers.
 local function headers_of(said)
   local as = said.impersonate
   if not as then return nil end

@@ -16,7 +16,7 @@ local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.25, 5
 -- later. So many seconds after it was out of reach that is not believed.
 local COMING_UP <const> = 10
 
--- The server has not seen the request; or nobody can tell.
+-- The server has not seen the request; or that is unknown.
 local UNSENT <const> = { refused = true, unreachable = true, dns = true }
 
 ---@class KubernetesRequest

@@ -36,7 +36,7 @@ local function fail(exec, code, message, cause)
     { op = "kubernetes.exec", target = exec.command, cause = cause })
 end
 
--- What the plugin is told about the cluster, and that nobody sits at the terminal.
+-- The plugin's input: the cluster, and that it is not interactive.
 local function info(exec, cluster)
   local spec = { interactive = false }
   if exec.provide_cluster then

@@ -215,7 +215,7 @@ end
 local POLICIES <const> = { "all", "major", "minor", "patch", "force", "range:", "glob:", "regexp:" }
 local PLAIN <const> = { all = true, major = true, minor = true, patch = true, force = true }
 
----The source whose own version policy a text is; nil when it is nobody's.
+---The source whose own version policy a text is; nil: none.
 ---@param policy string
 ---@return SourceKind?
 function M.accept_of(policy)

@@ -91,7 +91,7 @@ function Actions:unhold(act)
   end)
 end
 
----Queues what somebody asked for.
+---Queues an operator's order as a run.
 ---@param self table The engine.
 ---@param p Place
 ---@param change table kind, policy, by, reason, title and data of the run; with `key` when it is one of the policy's.
@@ -169,7 +169,7 @@ function Actions:cancel(act)
   if lane then
     lane:cancel(row, err)
     lane:kick()
-  else -- a reload took it away: nobody works on it
+  else -- a reload removed it: no lane works on it
     self.journal:finish(row, "cancelled", err)
   end
   local last = time.monotonic() + ENDS_WITHIN

@@ -26,7 +26,7 @@ local function pending(self, act)
   return found[1]
 end
 
--- Tells the run that waits for an approval, and whoever watches the host, what became of it.
+-- Wakes the run that waits for an approval, and emits an event of its outcome.
 local function tell(self, approval, words)
   self:emit {
     event = "note", level = "info", app = approval.app, environment = approval.environment, run = approval.run,

@@ -26,7 +26,7 @@ M.LONGEST_RETRY = 300
 ---@field begun? boolean Its beginning is recorded, its end is not.
 ---@field step? string
 ---@field progress? RunProgress
----@field verdict? {state: RunState, err: Err} How it ends, by somebody's order.
+---@field verdict? {state: RunState, err: Err} How it ends, by an operator's order.
 ---@field cancelled? boolean The host stops.
 ---@field held? string Who holds the place, while it waits for that to end.
 ---@field resting integer Branches that wait for people.
@@ -51,7 +51,7 @@ function Attempt:idle() return self.wanting == 0 and self.steps ~= nil and self.
 ---@return boolean
 function Attempt:rests() return self.resting > 0 and self:idle() and self.steps.waiting == self.resting end
 
----Ends it by somebody's order.
+---Ends it by an operator's order.
 ---@param state RunState
 ---@param err Err Who or what ended it.
 function Attempt:stop(state, err)
@@ -99,7 +99,7 @@ local function hold_against(self)
   return hold and hold.by ~= "policy " .. row.policy and hold or nil
 end
 
----Waits while somebody holds the place.
+---Waits while the place is held.
 ---@async
 function Attempt:unheld()
   local journal, hold = self.engine.journal, hold_against(self)
@@ -144,7 +144,7 @@ local function tell(engine, row, event)
   engine:emit(event)
 end
 
----Entries of the run's log are also events for whoever watches the host.
+---Entries of the run's log are also events.
 ---@private
 function Attempt:emitter(writer)
   return function(entry)
@@ -213,7 +213,7 @@ local function perform(self, compiled, edition)
   return true
 end
 
--- How it ended, when nobody stopped the host meanwhile.
+-- How it ended, unless the host was stopped meanwhile.
 local function state_of(self, ok, err)
   if ok then return "done" end
   if self.verdict then return self.verdict.state, self.verdict.err end
@@ -271,14 +271,14 @@ function Attempt:execute(turn)
       text = ok and "done: " .. row.title or ("%s: %s"):format(state, view.failure(row, state, err)),
       error = not ok and errors.plain(err) or nil,
     }
-    writer:flush() -- whoever sees that it ended finds why in its log
+    writer:flush() -- so that the log is whole before the end is visible
     self:finish(state, not ok and err or nil, started)
   end
   self.begun = nil
   writer:flush()
 end
 
----Records how a run ended, and tells whoever wants to know.
+---Records how a run ended, and reports it.
 ---@async
 ---@param engine table
 ---@param place Place

@@ -66,7 +66,7 @@ local function decide(engine, place, compiled)
   }))
   local run, superseded = accept.accept(journal, judgement)
   if run then
-    engine:lane(place):kick() -- before anything else can fail: nobody looks at this key again
+    engine:lane(place):kick() -- before anything else can fail: this key is not judged again
     tell_change(engine, judgement.change, run, superseded)
   end
   tell_decisions(engine, place, accept.record(journal, judgement, engine.said))

@@ -183,7 +183,7 @@ end
 
 -- ---- what the rooms below ask for ----
 
----Shows an event to whoever watches the host.
+---Emits an event.
 ---@param event table An Event; its time is now when it has none.
 function Engine:emit(event)
   event.at = event.at or time.now()
@@ -276,7 +276,7 @@ function Engine:ask_rollback_again(at)
   if app and app.environments[at.environment] then self:ask_rollback(self:place(at.app, at.environment)) end
 end
 
----Polls an app at once: somebody knows that its source moved.
+---Polls an app at once: its source is known to have moved.
 ---@param name string
 function Engine:poll_soon(name)
   if not self.config.apps[name] then return end

@@ -16,7 +16,7 @@ M.MISSING = "(missing references)" -- the subject of what is held back because i
 ---@field run? table The run that handled it, or the last that tried it again.
 ---@field before? table The try before that.
 ---@field taken_back? string Why a host before this state took back what should be now.
----@field passed? string Why its version is no news: somebody went back after it came.
+---@field passed? string Why its version is passed over: a rollback came after it.
 ---@field adopted? Running What was found running and taken as it is just now.
 ---@field held? {by: string} Who holds the place.
 ---@field missing? GitHeld References that the source lists no more, and that count as there for now.

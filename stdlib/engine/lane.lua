@@ -1,7 +1,7 @@
 -- Lanes: one for each place, working on its runs one at a time, in order.
 --
 -- A run has the lane's turn from its beginning to its end, except while it only waits: for people, for time, for an
--- image being built, or because somebody holds the place. Then the turn goes to whoever may pass: a rollback that its
+-- image being built, or because the place is held. Then the turn goes to what may pass: a rollback that its
 -- policy asked for, then what people ordered. Changes stay in their order behind it. Before its next effect a run that
 -- waited takes the turn back; one whose release was taken back, or after which a person's order was carried out, is
 -- superseded instead.
@@ -15,7 +15,7 @@ local PAUSE <const> = 10 -- seconds after a failure of our own, such as a journa
 ---@field engine table
 ---@field place Place
 ---@field active boolean It has work, or looks for some.
----@field asked boolean Somebody kicked since the lane last looked for work.
+---@field asked boolean It was kicked since it last looked for work.
 ---@field runs table<integer, Attempt> Under way, by the run's number.
 ---@field holder? Attempt The one whose turn it is.
 ---@field unread boolean The journal may have unfinished runs that are not under way.

@@ -94,7 +94,7 @@ function M.known(journal, state, app)
     end
     if #rows == PIECE then others_turn() end
   until #rows < PIECE
-  if not state.known then state.known, state.listed = known, listed end -- else somebody else read them meanwhile
+  if not state.known then state.known, state.listed = known, listed end -- else another task read them meanwhile
   return state.known --[[@as table]]
 end
 

@@ -17,7 +17,7 @@ local MAX_POLLS <const> = 32         -- at once
 ---@return boolean ok
 function M.poll(engine, app)
   local state = engine:app_state(app.name)
-  if state.polling then return {}, true end -- somebody does it now
+  if state.polling then return {}, true end -- another task polls it now
   local _ <close> = task.defer(function() state.polling = false end)
   state.polling = true
   local runs, ok, failure = {}, true, nil
@@ -116,7 +116,7 @@ function M.run(engine)
     if busy >= MAX_POLLS then
       done:wait()
     elseif engine.wake:wait(math.max(0.001, math.min(soonest - time.monotonic(), 3600))) then
-      for name in pairs(engine.hurry) do -- somebody knows that the source moved
+      for name in pairs(engine.hurry) do -- its source is known to have moved
         engine.hurry[name] = nil
         for _, line in ipairs(lines) do
           for i = line.first, line.last do

@@ -25,7 +25,7 @@ local MAX_SUBJECT <const> = 300 -- bytes
 local MAX_REASONS <const> = 4   -- that are told of one subject
 
 ---@param before? table<string, Decision> What the policy said when it was asked before, by subject: what is said again
---- is that decision, and nobody looks for the line that says so.
+--- is that decision, and its line is not looked up again.
 ---@return Refusals
 function M.new(before) return setmetatable({ before = before }, Refusals) end
 

@@ -87,7 +87,7 @@ local function owner(set, kind, entry)
   end
 end
 
--- Adds what a file registers. A name that is taken stays with whoever has it.
+-- Adds what a file registers. The first to register a name keeps it.
 local function add(set, file, kinds, taken)
   for kind, entries in pairs(kinds) do
     for _, entry in ipairs(in_order(entries, file)) do

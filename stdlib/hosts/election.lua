@@ -1,7 +1,7 @@
 -- The election: who of several hosts acts, by the rules of client-go's leader election, over any store that keeps one
 -- record and changes it only when it is still the one that was read.
 --
--- Nobody's wall clock counts. A candidate notes by its own monotonic clock when it first saw the record as it is; only
+-- No wall clock counts. A candidate notes by its own monotonic clock when it first saw the record as it is; only
 -- when that is longer ago than the record's duration may it take over. The holder counts from before it asked for the
 -- renewal that worked, so that it gives up before anybody else may begin, as long as clocks run at the same rate.
 local errors, task, time = require "errors", require "task", require "time"
@@ -33,7 +33,7 @@ local M = {}
 ---@field clock? fun(): number Monotonic.
 ---@field wall? fun(): number
 ---@field random? fun(): number
----@field on_change? fun(holder: string?, record: LeaseRecord) Somebody else holds it than before.
+---@field on_change? fun(holder: string?, record: LeaseRecord) The holder changed.
 
 ---@class Election
 ---@field identity string
@@ -102,7 +102,7 @@ local function observe(self, record)
   if not before or before.holder ~= record.holder then self.on_change(record.holder, record) end
 end
 
--- How long the record that was seen holds after a renewal; somebody else's may say anything.
+-- How long the record that was seen holds after a renewal; those of others are untrusted.
 local function duration_of(self, record)
   local told = record.duration
   if type(told) ~= "number" or told ~= told or told <= 0 then return self.duration end
@@ -168,7 +168,7 @@ function Election:patience()
   return math.max(0.001, math.min(most, self.renewed_at + self.renew - self.clock()))
 end
 
--- There is no record: the first host ever, or somebody removed it. Then whoever held it may still believe in it, and
+-- There is no record: the first host ever, or it was removed. Then its holder may still count on it, and
 -- makes it again at its next renewal; the others wait as if it had been renewed when it was found missing. What was
 -- counted goes on, so that a generation never comes twice.
 local function create(self, asked_at)
@@ -207,7 +207,7 @@ local function renew(self)
     end
   end
   self.problem = err or self.problem
-  if self.clock() >= last then -- also when it worked at last: somebody may have looked at the clock meanwhile
+  if self.clock() >= last then -- also when it worked at last: the fence may have been checked meanwhile
     self.leading = false
     return too_late(self)
   end
@@ -249,7 +249,7 @@ function Election:acting()
   return self.leading and self.clock() < self.renewed_at + self.renew
 end
 
----Seconds until somebody else may begin; 0 when that may be now.
+---Seconds until another host may begin; 0 when that may be now.
 ---@return number
 function Election:left()
   if not self.renewed_at then return 0 end
@@ -310,7 +310,7 @@ function Election:keep(renewed)
   end
 end
 
----Makes our generation at least this one, when we do hold the lease: what somebody wrote outside may bear a higher one
+---Makes our generation at least this one, when we do hold the lease: another host may have written a higher one
 ---than the lease knows, such as after the lease was removed.
 ---@async
 ---@param generation integer

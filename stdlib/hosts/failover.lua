@@ -94,7 +94,7 @@ end
 
 -- ---- one turn ----
 
--- When the process must be gone at the latest, so that its children are before somebody else begins.
+-- When the process must be gone at the latest, so that its children end before another host begins.
 local function switch_after(self)
   local e = self.election
   local reserve = math.min(CHILDREN, (e.duration - e.renew) / 2)
@@ -160,7 +160,7 @@ local function take_over(self)
   end
 end
 
--- Nothing of this turn may be left when the next one begins: not even a child that nobody waits for any more.
+-- Nothing of this turn may be left when the next one begins: not even a child without a waiter.
 local function settled(engine)
   local last = time.monotonic() + 30 -- the dead man's switch is faster
   while proc.count() > 0 and time.monotonic() < last do time.sleep(0.02) end

@@ -1,5 +1,5 @@
--- Several hosts, one of which acts: whoever holds a Lease of the cluster. The rules are in hosts/election.lua, the
--- Lease in hosts/lease.lua; hosts/failover.lua is what `moontide run` does with them.
+-- Leader election: of several hosts the one that holds a Lease of the cluster acts. The rules are in
+-- hosts/election.lua, the Lease in hosts/lease.lua; hosts/failover.lua is what `moontide run` does with them.
 local election, lease = require "hosts.election", require "hosts.lease"
 local errors, hash, world = require "errors", require "hash", require "engine.world"
 local sys, task, time = require "base.sys", require "task", require "time"
@@ -48,7 +48,7 @@ function M.open(config, on_change)
   }
 end
 
----Takes the lead for a short time, if nobody has it: what `moontide once` does. The process ends when the lead cannot
+---Takes the lead for a short time, if it is free: what `moontide once` does. The process ends when the lead cannot
 ---be kept while it is needed (sys.deadman).
 ---@async
 ---@param config Config

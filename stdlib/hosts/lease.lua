@@ -46,7 +46,7 @@ local function record_of(object)
   }
 end
 
--- What is written: the fields that are the election's; everything else stays as somebody else has it.
+-- What is written: the fields that are the election's; everything else stays.
 local function object_of(self, record)
   local before = record.object or {}
   local meta, spec, annotations = {}, {}, {}

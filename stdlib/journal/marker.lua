@@ -1,7 +1,7 @@
 -- The file beside a journal that says that there was one.
 --
 -- A journal that is gone or empty looks like a host that never ran: it would adopt what runs, forget holds, approvals
--- and what failed, and release anew. Whoever wants that says so. A journal with two names would get two write-ahead
+-- and what failed, and release anew. `--fresh` allows that. A journal with two names would get two write-ahead
 -- logs, one beside each name, and be broken by the second host.
 local errors, fs = require "errors", require "fs"
 

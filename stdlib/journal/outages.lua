@@ -17,7 +17,7 @@ function Outages:outages()
   return list
 end
 
----Remembers who was told of an outage; it is forgotten when nobody is left who waits to hear that it is over.
+---Remembers who was told of an outage; it is forgotten when all were notified of its end.
 ---@param key string
 ---@param outage {app: string, what: string, since: number, told: table<string, true>}
 function Outages:told_outage(key, outage)

@@ -97,7 +97,7 @@ function M.of(journal, app, environment, at_work, open)
   return list
 end
 
----Whether the release that runs is well, by what its target said last; nil when nobody knows.
+---Whether the release that runs is well, by what its target said last; nil: unknown.
 ---@param at_work? AtWork
 ---@param app string
 ---@param environment string

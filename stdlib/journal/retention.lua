@@ -1,4 +1,4 @@
--- What the journal forgets. Place by place, a piece at a time: however much there is, nobody waits for it long.
+-- What the journal forgets. Place by place, in pieces, so that no other task waits for it long.
 -- Methods of the journal.
 local schema, time = require "journal.schema", require "time"
 

@@ -133,7 +133,7 @@ end
 ---that waits. What a rollback policy asked for comes before newer changes: put back after them, it would undo them.
 ---@param app string
 ---@param environment string
----@param held? boolean The place is held: changes wait, and hold up nobody else.
+---@param held? boolean The place is held: changes wait, and delay no others.
 ---@return table? run
 function Runs:next_run(app, environment, held)
   return run_row(self:row(RUN .. [[WHERE app = ?1 AND environment = ?2 AND (state = 'running' OR state = 'queued'
@@ -227,7 +227,7 @@ end
 ---@param policy Policy
 ---@param edition integer The present one.
 ---@param turn boolean Its lane's turn is this run's.
----@return integer? edition The run's; nil: somebody ended it meanwhile.
+---@return integer? edition The run's; nil: it was ended meanwhile.
 function Runs:begin(run, policy, edition, turn)
   return self:synced("begin", function()
     self:write("INSERT OR IGNORE INTO policies (hash, name, text, at) VALUES (?, ?, ?, ?)",
@@ -284,7 +284,7 @@ local function newer_waits(self, run)
 end
 
 -- Changes that were waiting when a person gave an order that is carried out now must not go out over it: they are of
--- before. Where the place is held, whoever says unhold decides that.
+-- before. Where the place is held, that is decided with `unhold`.
 local function supersede_older(self, order)
   if order.kind == "change" or not order.by or self:hold_of(order.app, order.environment) then return end
   local why = plain(errors.plain(errors.new("conflict", taken_by(order), { op = "run" })))

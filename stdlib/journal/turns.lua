@@ -1,7 +1,7 @@
 -- The journal's turns: each host that works on a state folder takes the next generation. Methods of the journal.
 --
 -- The lock file keeps two hosts apart on one machine; where a shared volume does not honour it, the generation does:
--- whoever took a later one has the journal, and the writes of the one before fail from then on.
+-- the host with the latest one owns the journal, and the writes of earlier ones fail from then on.
 local errors, time = require "errors", require "time"
 local words = require("journal.words").kept
 

@@ -23,7 +23,7 @@ function M.open(state, socket)
   return setmetatable({ state = state, socket = socket or require("people.control").socket(state) }, Client)
 end
 
--- No socket, nobody behind it, or no right to open it: the host cannot be reached, and `down` says so.
+-- No socket, no host behind it, or no right to open it: the host cannot be reached, and `down` says so.
 local UNREACHABLE = { refused = true, not_found = true, unreachable = true, closed = true, reset = true }
 
 ---@private
@@ -157,7 +157,7 @@ function Client:stream(method, path, body, on_object)
   end
   local next_line = stream:lines()
   while true do
-    -- A stream that breaks off raises, so that nobody takes it for a finished one. Here it is an answer.
+    -- A stream that breaks off raises, so that it is not taken for a finished one. Here it is an answer.
     local ok, line = pcall(next_line)
     if not ok then
       if not errors.is(line) or errors.is(line, "cancelled") or errors.is(line, "deadline") then error(line, 0) end

@@ -1,4 +1,4 @@
--- The terminal: colours, tables, times in words, and progress lines that vanish where nobody watches.
+-- The terminal: colours, tables, times in words, and progress lines, on terminals only.
 --
 -- Everything printed goes through an Output, which knows whether a person or a pipe reads it. Text that
 -- came from outside (branch names, commit messages, errors) is made printable here: an
@@ -170,7 +170,7 @@ function Output:write(text)
   if self.sink then
     self.sink(text)
   elseif not sys.write(self.fd, text) then
-    -- `moontide history | head`: nobody reads on, and there is nobody to tell.
+    -- `moontide history | head`: the reader is gone: end quietly.
     self.closed = true
   end
 end

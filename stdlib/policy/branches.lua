@@ -1,6 +1,6 @@
 -- The branches of a run take turns, so that a run goes the same way again after a crash.
 --
--- Only the branch that has the turn runs policy code. It gives the turn away where it waits; whoever goes on next is
+-- Only the branch that has the turn runs policy code. It gives the turn away where it waits; the next one is
 -- either woken by the run itself (a branch that ended, a signal), in the order in which that happened, or by something
 -- outside (a step that ended, a deadline that passed), in the order in which the journal recorded it. When the run is
 -- gone through again, the recorded order is followed first: `script`. What the journal has no end of is performed only
@@ -159,10 +159,10 @@ local function whole(method)
   return function(...) return sys.whole(method, ...) end
 end
 
--- Gives the turn to whoever is next, when nobody has it.
+-- Gives a free turn to the next branch.
 ---@private
 Branches.pass = whole(function(self)
-  -- A cancelled branch closes what it has open first: whoever waits for its end is next.
+  -- A cancelled branch closes what it has open first: the branch that waits for its end is next.
   while not self.holder and (not next(self.closing) or self.ready[1]) do
     local wait = self:next()
     if not wait then return end
@@ -467,7 +467,7 @@ end
 ---@param path string Of the row that tells when it passed.
 ---@param list BranchWait[]
 ---@param seconds number How long that is.
----@param last? number By the monotonic clock; math.huge: when the journal says so; nil: somebody was faster then.
+---@param last? number By the monotonic clock; math.huge: when the journal says so; nil: another branch was faster then.
 ---@param need_not fun(): boolean Whether what is waited for is there already.
 ---@return boolean in_time
 function Branches:pause(path, list, seconds, last, need_not)

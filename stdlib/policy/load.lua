@@ -229,7 +229,7 @@ local GLOBALS <const> = {
   setmetatable = safe_setmetatable, tonumber = tonumber, tostring = plain_tostring, type = type, xpcall = safe_xpcall,
 }
 
--- Puts in what was not named yet, for whoever looks at the environment as a table.
+-- Puts in what was not named yet, for scripts that read the environment as a table.
 local function fill(env)
   for name, value in next, GLOBALS do
     if rawget(env, name) == nil then rawset(env, name, value) end
@@ -303,7 +303,7 @@ function M.instance(policy, asking)
   return context.with(file_level(policy, asking), policy.make, M.environment(), policy.name)
 end
 
--- What a task with a policy works on, for whoever it keeps waiting: a line for people, then what the next host finds if
+-- What a task with a policy works on, for the crash note: a line for people, then what the next host finds if
 -- this one ends with it (engine/suspension.lua).
 local function asked(kind, policy, app, environment)
   if kind == "load" then return task.asked("loading the policy ", policy.named, "\nload\t\t", policy.unit) end

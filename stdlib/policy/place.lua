@@ -81,7 +81,7 @@ local function above(name, last)
   return version ~= nil and semver.compare(version, last) > 0
 end
 
--- Why a tag that was seen at a moment is no news: somebody went back to what runs now after it came.
+-- Why a tag that was first seen then is passed over: a rollback to what runs now came after it.
 local function passed(name, seen, back)
   if not seen or seen > back.at then return nil end
   local version = back.version and semver.tag(back.version)
@@ -91,7 +91,7 @@ local function passed(name, seen, back)
   return ("it was there when run %d went back to %s"):format(back.run, called(back))
 end
 
----Why a version is no news here, if so: somebody went back to what runs now after it came.
+---Why a version is passed over here, if so: a rollback to what runs now came after it.
 ---@param version string A tag's name.
 ---@return string? reason
 function Place:passed_over(version)
@@ -101,7 +101,7 @@ function Place:passed_over(version)
 end
 
 ---Every tag of the repository, with what we know of it: `was` when it moved since we first saw it, `old` when it was
----there before Moontide was, `passed` (why, in words) when somebody went back to what runs here after it came. Those
+---there before Moontide was, `passed` (why, in words) when a rollback to what runs here came after it. Those
 ---that came since are first.
 ---@async
 ---@return {name: string, commit: string, was?: string, old: boolean, passed?: string}[]
@@ -210,7 +210,7 @@ function Place.refuse(_, subject, reason, ...) turn_down(subject, nil, reason, .
 ---@param ... any
 function Place.alarm(_, subject, reason, ...) turn_down(subject, true, reason, ...) end
 
--- Why a release that failed is not taken back: somebody else has the place now, or it never ran. nil: it is.
+-- Why a release that failed is not taken back: another release has the place now, or it never ran. nil: it is.
 local function untouched(self, release)
   local run = release.run and self.journal:run_by_id(release.run)
   local code = run and run.error and run.error.code

@@ -88,7 +88,7 @@ function Image:tag(name)
   local run = self.run
   run.steps:perform("tag", { image = self.image, tag = name }, function()
     return must(run.world.registry(self.repository):tag(self.digest, name))
-  end, "acts") -- whoever follows the tag rolls it out
+  end, "acts") -- the program that follows the tag rolls it out
   return self.face
 end
 
@@ -145,7 +145,7 @@ local function put(self, request)
       local there = target()
       if runs_already(self, there, request) then return true end
       local ok, err = there:apply(told())
-      -- Somebody's generation is higher. Only the host that holds the lead may take a higher one yet.
+      -- Another host's generation is higher. Only the host that holds the lead may take a higher one yet.
       if not ok and errors.is(err, "conflict") and err.generation and self.lead:rise_above(err.generation) then
         return there:apply(told())
       end
@@ -197,7 +197,7 @@ function Run:release(image, options)
   if type(image) ~= "table" or not image.digest then error("usage: run:release(image [, {version=}])", 2) end
   options = options or {}
   self.steps:ready(true)
-  local whole <close> = self.steps:counting "busy" -- nobody passes between its steps
+  local whole <close> = self.steps:counting "busy" -- no other run passes between its steps
   local place, journal, run_id = self.place, self.journal, self.id
   local id = self.steps:value("release", { image = image.image, version = options.version }, function()
     return journal:add_release {
@@ -273,7 +273,7 @@ function Run:overtaken(id)
   end)
 end
 
----Holds this environment: changes wait until somebody says unhold.
+---Holds this environment: changes wait until an operator orders unhold.
 ---@param reason string
 function Run:hold(reason)
   local journal = self.journal

@@ -158,7 +158,7 @@ function Steps:counting(what)
 end
 
 ---Makes sure that it is this run's turn; not when the next step is recorded already. What acts on the place waits while
----somebody holds that.
+---that is held.
 ---@async
 ---@param acts boolean
 function Steps:ready(acts)
@@ -203,7 +203,7 @@ end
 ---@param args any
 ---@param fn fun(attempt: integer): any...
 ---@param how? "waits"|"acts" waits: it takes its time and changes nothing here, others may have their turn; acts: it
---- changes the place, and does not begin while somebody holds that.
+--- changes the place, and does not begin while that is held.
 ---@return any...
 function Steps:perform(name, args, fn, how)
   if self.over then error(self.over, 0) end

@@ -202,7 +202,7 @@ function Docker:create(list, request, body)
     return errors.fail("protocol", "the engine made a container without an id", { op = "target.apply", target = name })
   end
   if not errors.is(err, "conflict") then return nil, err end
-  -- Ours after all, from a request that was still under way when we looked? Otherwise somebody else has the name.
+  -- Ours after all, from a request that was still under way when we listed? Otherwise the name is taken.
   local again = self:all()
   local c = again and of_release(self, again, request.release)
   if c and label(c, "fingerprint") == labels.get(body.Labels, "fingerprint") then return c end

@@ -13,7 +13,7 @@ local M = {}
 ---@field state? string
 ---@field healthy? boolean nil: it cannot tell
 ---@field release? integer
----@field foreign? boolean Somebody else put another image there since.
+---@field foreign? boolean Another image was put there since, not by us.
 ---@field generation? integer Of the host that wrote it.
 ---@field host? string Who that was.
 
@@ -40,7 +40,7 @@ local M = {}
 
 ---@class Target
 ---@field destroy? fun(self, request: table): true?, Err? Takes everything down; not every target can.
----@field follows? boolean Somebody else rolls out: asked for what runs already, it starts nothing anew.
+---@field follows? boolean Another program rolls out: applying what runs already starts nothing anew.
 ---@field current fun(self): Running?, Err? Nothing runs: nil without an error.
 ---@field apply fun(self, request: TargetRequest): true?, Err? Accepted, not proved; asking again changes nothing.
 ---@field wait fun(self, request: TargetRequest): true?, Err? Until it runs; else unhealthy, with its last words.
@@ -66,7 +66,7 @@ function M.that_go()
   return names
 end
 
----Whether somebody else rolls out what targets of a kind are told, when he comes to it.
+---Whether another program rolls out the releases of targets of a kind, in its own time.
 ---@param kind string
 ---@return boolean
 function M.follows(kind)

@@ -1,9 +1,9 @@
 -- The kubernetes target: a workload of a cluster gets the image by digest, and its rollout is followed by watch.
 --
--- Either a workload that somebody else made (exactly the named containers are patched), or the manifests of the app's
+-- Either an existing workload (exactly the named containers are patched), or the manifests of the app's
 -- repository at the released commit (targets/manifests.lua). What we wrote stands in annotations on the workload, so
 -- that every call finds out from the cluster what was done: after a crash at any point the way is walked again. Writes
--- bear the resourceVersion that was read: somebody else's change in between is looked at, never overwritten unseen.
+-- bear the resourceVersion that was read: a foreign change in between is read, never overwritten unseen.
 local errors, json, kubernetes, log, rollout, text, time = require "errors", require "json", require "kubernetes",
   require "log", require "cluster.rollout", require "base.text", require "time"
 local event, identity, patch, pods_of, watch = require "cluster.rollout.event", require "cluster.rollout.identity",
@@ -13,7 +13,7 @@ local dig = rollout.dig
 
 local M = {}
 
-local CONFLICTS <const> = 5 -- times somebody may write in between
+local CONFLICTS <const> = 5 -- writes in between that are read and tried again
 local LOOK_EVERY <const> = 1 -- seconds, whether a paused rollout goes on
 local LONG_UNREADY <const> = 30 -- seconds without any ready pod after which a release is called unhealthy
 
@@ -86,7 +86,7 @@ local function digest_of_pods(pods, chosen)
   return digest
 end
 
--- Whether a workload whose rollout is not done is well: false when its pods say why not, nil when nobody can tell.
+-- Whether a workload whose rollout is not done is well: false when its pods say why not, nil: unknown.
 local function well(status, newest, faults)
   if status.state == "failed" then return false end
   for _, fault in ipairs(faults) do
@@ -204,7 +204,7 @@ local function warn_owner(object, chosen, hooks)
   end
 end
 
----What forbids to write now. A paused rollout is waited for: whoever paused it wants nothing to move.
+---What forbids to write now. A paused rollout is waited for, since it was paused on purpose.
 ---@private
 function Kubernetes:may_write(object, chosen, request)
   if dig(object, "metadata", "deletionTimestamp") then
@@ -217,7 +217,7 @@ function Kubernetes:may_write(object, chosen, request)
   return patch.fence(object, request, self.who)
 end
 
----Reads, judges and patches once. Gives true, or nil with the conflict of somebody's write in between.
+---Reads, judges and patches once. Gives true, or nil with the conflict of a write in between.
 ---@private
 function Kubernetes:patch_once(request)
   local object, err = self.client:get(self.path, nil, { managed_fields = true })

@@ -113,7 +113,7 @@ end
 
 -- ---- health ----
 
--- When a container was first seen and its health check run last, by configuration and name: podman has nobody who
+-- When a container was first seen and its health check run last, by configuration and name: podman has no daemon that
 -- runs it where there is no systemd.
 local checked = setmetatable({}, { __mode = "k" }) ---@type table<Config, table<string, table>>
 

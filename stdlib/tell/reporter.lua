@@ -42,7 +42,7 @@ function Reporter:wait(seconds)
   while self.telling > 0 and time.monotonic() < last do self.told:wait(0.1) end
 end
 
----Tells nobody any more.
+---Stops reporting.
 function Reporter:cancel()
   for teller in pairs(self.tellers) do teller:cancel() end
 end

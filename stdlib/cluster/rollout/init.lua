@@ -20,7 +20,7 @@ local M = {}
 ---@field wanted integer
 ---@field updated integer
 ---@field available integer
----@field paused? boolean Somebody stopped the rollout with spec.paused.
+---@field paused? boolean The rollout is stopped by spec.paused.
 ---@field manual? boolean OnDelete: pods are replaced when people delete them.
 ---@field blocked? string Why no pod can be made (quota, admission), in the cluster's words.
 
@@ -84,7 +84,7 @@ M.dig = dig
 ---@return integer
 local function count(value, ...) return math.tointeger(tonumber(dig(value, ...))) or 0 end
 
--- A list of tables, or nothing: manifests come out of repositories, and nobody has looked at them yet.
+-- A list of tables, or nothing: manifests come out of repositories, unchecked.
 local function containers_in(list)
   if list == nil then return true end
   if type(list) ~= "table" then return false end

@@ -110,9 +110,9 @@ end
 
 -- ---- who may ----
 
--- Annotations are written by whoever may patch the workload. A generation counts up to a number that hosts do not come
--- to, so that each can take a higher one (a Lease counts in 32 bits, the journal in 64) and nobody is locked out for
--- good. A time that is still to come says nothing of who was first.
+-- Annotations are untrusted: anyone who may patch the workload writes them. A generation counts up to a number that
+-- hosts do not come to, so that each can take a higher one (a Lease counts in 32 bits, the journal in 64) and none is
+-- locked out for good. A time that is still to come says nothing of who was first.
 local MOST_GENERATION <const> = 1 << 30
 local SKEW <const> = 3600 -- seconds that another host's clock may be ahead
 
@@ -130,7 +130,7 @@ function M.generation(object)
   return math.min(counted(told) or 0, MOST_GENERATION)
 end
 
----Whether this host may write now. A host whose turn is over (somebody holds a later one) may not; of hosts that share
+---Whether this host may write now. A host may not after a later generation was written; of hosts that share
 ---a state, a lower release never follows a higher one; and of two that do not, whoever decided before the other wrote
 ---has been overtaken, and must look again.
 ---@param object table
@@ -237,7 +237,7 @@ local function pod_spec(chosen, image)
 end
 
 ---The body of the PATCH, for a strategic merge or (`apply`) for server-side apply. It holds the resourceVersion: it
----fails with 409 when somebody wrote in between.
+---fails with 409 after a write in between.
 ---@param object table
 ---@param chosen {containers: table[], initContainers: table[]}
 ---@param request TargetRequest

@@ -68,7 +68,7 @@ function M.sets(client, object)
   return list and list.items
 end
 
----The last lines that a container said, clean and without secrets; "" when nobody can tell.
+---The last lines that a container said, clean and without secrets; "" when unknown.
 ---@async
 ---@param client KubernetesClient
 ---@param namespace string
@@ -311,7 +311,7 @@ function Watch:run(object)
   end
 end
 
----The time is over. While the cluster is out of reach nobody can tell how the release does: that is no fault of it.
+---The time is over. While the cluster is out of reach the state of the release is unknown: a transient error.
 ---@private
 function Watch:late(objects, object)
   local trouble = objects.err

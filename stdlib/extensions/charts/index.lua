@@ -1,4 +1,4 @@
--- index.yaml of a chart repository, read as it streams in: only the entries of the charts that somebody follows are
+-- index.yaml of a chart repository, read as it streams in: only the entries of the charts that are followed are
 -- kept and understood, so that an index of 50 MiB costs neither its size in memory nor one long halt of the loop.
 --
 -- Every generator writes it in YAML's block style: a name under `entries` at some depth, and everything of that chart
@@ -117,7 +117,7 @@ function handlers.entries(self, line)
   return hold(self, line, MAX_ENTRY, "the entry of one chart")
 end
 
--- The end of the lines in `data` that lie deeper than the names and belong to a chart that nobody wants: most of an
+-- The end of the lines in `data` that lie deeper than the names and belong to a chart that is not followed: most of an
 -- index. Gives the position of the first line that may matter.
 local function skip(self, data, at)
   local depth = self.indent

@@ -38,7 +38,7 @@ function M.registry(repo, name)
   return where
 end
 
----Asks for the versions of a chart. Their digests are asked for one by one, when somebody needs them.
+---Asks for the versions of a chart. Their digests are asked for one by one, when needed.
 ---@async
 ---@param repo ChartRepository
 ---@param name string
@@ -61,7 +61,7 @@ function M.versions(repo, name)
       list[#list + 1] = { version = version, tag = tag, url = ("%s/%s:%s"):format(repo.url, name, tag) }
     end
   end
-  return { list = list, notes = {} } -- other tags are nobody's mistake
+  return { list = list, notes = {} } -- other tags are no fault
 end
 
 ---The version of the app that a chart names: it stands in the manifest's configuration.

@@ -39,7 +39,7 @@ end
 
 local function origin(url) return url:match("^%a+://[^/?#]+") end
 
--- The archive that the repository has; our password goes to nobody else.
+-- The archive that the repository has; our password goes to no other server.
 local function download(repo, url)
   local answer, err
   if origin(url) == origin(repo.url) then

@@ -307,7 +307,7 @@ end
 
 local function by_index(self, name, limit)
   local found, err = shared(self, "", limit, poll_index)
-  if found and not found.wanted[name] then -- nobody followed it when the index was read
+  if found and not found.wanted[name] then -- it was not followed when the index was read
     found, err = shared(self, "", time.monotonic(), poll_index)
   end
   if not found then return nil, err end

@@ -84,7 +84,7 @@ function M.fits(rule, version)
   local policy = assert(rule.policy)
   local kind = policy.kind
   if kind ~= "range" and kind ~= "glob" and kind ~= "regexp" then return kind ~= "never" end
-  -- What comes before everything in the alphabet, and is no version, stands in nobody's way.
+  -- What comes before everything in the alphabet, and is no version, blocks nothing.
   return semver.allows(policy, "", version) or false
 end
 

@@ -124,7 +124,7 @@ end
 
 ---@alias HelmsmanAct "plan"|"apply"|"plan destroy"|"destroy"
 
--- What goes is known by its names: charts that cannot be found, and versions that nobody knows any more, are no reason
+-- What goes is known by its names: charts that cannot be found, and versions that are gone, are no reason
 -- to leave it there.
 local ACTS <const> = {
   plan = {}, apply = { "-apply" }, destroy = { "-destroy", "-skip-validation" },

@@ -28,7 +28,7 @@ end
 
 -- ---- what it says ----
 
--- Whether kubectl, helm or helmsman could not reach somebody.
+-- Whether kubectl, helm or helmsman could not reach a server.
 local function unreachable(words)
   local code = network.code(words)
   return code ~= nil and code ~= "full"

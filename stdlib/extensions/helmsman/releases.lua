@@ -82,7 +82,7 @@ function M.history(client, namespace, name)
   return all
 end
 
----Whether somebody works on it now, or was stopped while he did.
+---Whether a helm works on it now, or was stopped while it did.
 ---@param r HelmRevision
 ---@return boolean
 function M.pending(r) return r.status:find("^pending%-") ~= nil or r.status == "uninstalling" end

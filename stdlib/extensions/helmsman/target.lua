@@ -4,7 +4,7 @@
 -- run's log, and only when it has changes they are applied. One context has one run at a time: in this host by a lock,
 -- elsewhere by the Jobs' label and by helm's own pending states. What was under way when helmsman or we were killed is
 -- on disk before it begins, so that the next attempt knows which pending releases are its own leavings and puts them
--- right; those of somebody else are waited for and then told of.
+-- right; those of others are waited for and then reported.
 local errors, fs, json, log, task, time = require "errors", require "fs", require "json", require "log",
   require "task", require "time"
 local bundle = require "extensions.charts.bundle"
@@ -15,7 +15,7 @@ local targets = require "targets"
 local M = {}
 
 local LOOK_EVERY <const> = 3
-local PENDING_WAIT <const> = 120 -- seconds that somebody else's helm gets to end
+local PENDING_WAIT <const> = 120 -- seconds that another helm gets to end
 
 ---@class HelmsmanTarget: Target
 ---@field app string
@@ -24,7 +24,7 @@ local PENDING_WAIT <const> = 120 -- seconds that somebody else's helm gets to en
 ---@field cfg Config
 ---@field folder string
 ---@field memory string
----@field pending_wait Seconds How long somebody else's Helm release that is under way is waited for.
+---@field pending_wait Seconds How long a Helm release by another program is waited for.
 ---@field destroy fun(self, request: TargetRequest): true?, Err? Takes everything of the context down.
 local Helmsman = {}
 Helmsman.__index = Helmsman
@@ -46,7 +46,7 @@ end
 
 local CONTEXTS <const> = {} -- whose keys are cluster and context
 
--- Calls fn while nobody else of this host works on the context.
+-- Calls fn while no other task of this host works on the context.
 local function alone(self, request, last, fn)
   local key = self.config.cluster .. "\0" .. self.config.context
   local words = ("another run works on context %s"):format(self.config.context)
@@ -158,7 +158,7 @@ local function wait_for_jobs(self, request, last)
   return true, mine
 end
 
--- Pending releases of ours that nobody told us of: somebody works on them, or was killed.
+-- Pending releases of unknown origin: another program works on them, or was killed.
 local function wait_for_others(self, request, last)
   return wait_until_free(request, math.min(last, time.monotonic() + self.pending_wait), function()
     local now, err = releases_now(self)
@@ -351,7 +351,7 @@ end
 
 -- ---- the words of a target ----
 
--- Which revision each release has now, to see later that somebody else was there.
+-- Which revision each release has now, to detect changes by others later.
 local function revisions(self, names)
   local now, err = releases_now(self, names)
   if not now then

@@ -11,13 +11,13 @@ local LONGEST_DEADLINE <const> = 10 * 366 * 24 -- hours: beyond the year 9999 no
 
 ---@class KeelSettings
 ---@field policy? UpdatePolicy nil: keel would not touch this workload.
----@field why? string Why there is no policy although somebody asked for one.
+---@field why? string Why there is no policy although the annotations name one.
 ---@field match_tag boolean
 ---@field match_prerelease boolean
 ---@field trigger "poll"|"default"
 ---@field schedule? string As written; nil: the default.
 ---@field approvals integer Votes that an update needs.
----@field approvals_error? string No update until somebody corrects it.
+---@field approvals_error? string No update until it is corrected.
 ---@field deadline number Hours.
 ---@field notify string[]
 ---@field monitor? table A compiled expression: only containers that it matches.

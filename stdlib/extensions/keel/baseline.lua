@@ -1,7 +1,7 @@
 -- What a workload runs whose image names no digest: what its pods say, compared once with what the tag points to.
 --
 -- As keel does: when a pod runs the digest of the tag, or one of the images of its index, the workload is up to date;
--- else what the pods run counts, so that what changed while nobody looked is found.
+-- else what the pods run counts, so that a change while no host ran is found.
 local kubernetes, log = require "kubernetes", require "log"
 local observations, reference = require "extensions.keel.observations", require "images.reference"
 local secrets = require "extensions.keel.secrets"

@@ -45,7 +45,7 @@ local function look(place, answer, ask, same)
   local at, value, err = time.monotonic(), ask(answer)
   if errors.is(err, "cancelled") then error(err, 0) end
   local changed = value ~= nil and answer.value ~= nil and not same(answer.value, value)
-  -- A registry that is down has not forgotten its tags, but nobody may decide by what it said before.
+  -- A registry that is down has not forgotten its tags, but an old observation decides nothing.
   answer.at, answer.err, answer.value = at, err, value
   answer.last = value or answer.last
   if changed then wake_others(place, answer) end
@@ -84,7 +84,7 @@ function M.since(place, schedule)
   return now
 end
 
----Forgets what was asked for apps that are gone, and credentials that nobody uses any more.
+---Forgets what was asked for apps that are gone, and unused credentials.
 ---@param world World
 function M.tidy(world)
   local m, apps = memory(world), world.config.apps

@@ -113,7 +113,7 @@ function M.eligible(node, where)
   return false
 end
 
--- The nodes of a cluster; nil when nobody can tell. Asked for once in a while, for all workloads.
+-- The nodes of a cluster; nil: unknown. Asked for once in a while, for all workloads.
 local function nodes_of(place)
   local cluster, m = place.config.target.cluster, observations.memory(place.world)
   local _ <close> = task.lock(m, "nodes " .. cluster)

@@ -27,8 +27,8 @@ local WORDS <const> = {
   ["@weekly"] = "0 0 0 * * 0", ["@daily"] = "0 0 0 * * *", ["@midnight"] = "0 0 0 * * *", ["@hourly"] = "0 0 * * * *",
 }
 
--- Whoever may annotate a workload writes these texts: none takes long to read, and none makes a number that nobody can
--- sleep or write down.
+-- These texts are untrusted annotations: none takes long to parse, and none makes a number that is too
+-- large to sleep or to print.
 local MAX_TEXT <const>, LONGEST_EVERY <const> = 256, 366 * 86400
 
 local function fail(text, why)
@@ -171,7 +171,7 @@ function Schedule:next(after)
   error("a schedule that was read is due some day")
 end
 
----How often somebody should ask whether it is due, in seconds.
+---How often to check whether it is due, in seconds.
 ---@return number seconds
 function Schedule:interval()
   if self.every then return self.every end

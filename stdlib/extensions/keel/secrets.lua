@@ -60,7 +60,7 @@ local function exchange(memory, before, now)
   end
 end
 
----Forgets the secrets that nobody has asked for in a while.
+---Forgets the secrets that were not used for a while.
 ---@param memory table Of keel.observations.
 function M.tidy(memory)
   for key, known in pairs(memory.secrets or {}) do

@@ -2,7 +2,7 @@
 --
 -- The policy has pushed the tag that keel follows (a constant one like `staging`, or a version) before a release comes
 -- here. apply looks whether keel would ever act on it, wait watches the pods until they run the digest. Nothing is
--- written to the workload: keel 0.22 replaces whole objects and gives up when somebody wrote in between.
+-- written to the workload: keel 0.22 replaces whole objects and gives up after a write in between.
 local errors, kubernetes, rollout = require "errors", require "kubernetes", require "cluster.rollout"
 local semver, task, text, time = require "semver", require "task", require "base.text", require "time"
 local annotations, reference = require "extensions.keel.annotations", require "images.reference"

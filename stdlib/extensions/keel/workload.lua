@@ -72,7 +72,7 @@ local function where(kind, pod)
   }
 end
 
----What is kept of an object; nil when nobody asked for a policy on it.
+---What is kept of an object; nil when it has no policy.
 ---@param kind string
 ---@param object table
 ---@return KeelWorkload?
@@ -209,7 +209,7 @@ function M.environment(workload, part, cfg)
     target = {
       kind = "kubernetes", cluster = part.cluster, namespace = workload.namespace,
       workload = workload.kind .. "/" .. workload.name, timeout = part.timeout, patience = 30,
-      -- One of them stands for what runs when nobody says of which image: others may have another tag.
+      -- One of them stands for what runs when no image is named: others may have another tag.
       containers = { main.containers[1] },
       init_containers = not main.containers[1] and { main.init_containers[1] } or {},
       server_side = false,

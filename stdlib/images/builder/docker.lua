@@ -62,7 +62,7 @@ local function in_time(request, op, fn, ...)
   local limit, started = request.app.build.timeout, time.monotonic()
   local ok, value, err = pcall(task.deadline, limit, fn, ...)
   if ok then return value, err end
-  -- The deadline of somebody around us is not ours to turn into an answer.
+  -- A deadline of the caller is raised again.
   if not errors.is(value, "deadline") or time.monotonic() - started < limit then error(value, 0) end
   return failure.too_long(("it took longer than %s"):format(time.words(limit)), { op = op, target = request.name })
 end

@@ -223,7 +223,7 @@ local function attempt(b, anew)
   local _ <close> = contexts.offer(b.context_name, b.request.archive)
   local pod, err = follow(b)
   if pod then return digest_of(b, pod) end
-  -- One that began before this host did may have looked for its context where nobody is any more.
+  -- One that began before this host did may have looked for its context at an old address.
   if found == true and errors.is(err, "failed") and not anew then
     b.request.hooks.output("stdout", "the job from before failed; a new one is made: " .. err.message)
     return attempt(b, true)

@@ -68,7 +68,7 @@ function Client:path_of(location, answer)
   return at.url:match("^%a+://[^/?#]+(.*)$")
 end
 
--- Who we are, for an attempt: nobody until the registry said how it wants to be talked to.
+-- The credentials for an attempt: none until the registry's challenge.
 local function options_of(self, scopes, auth, err)
   local way = ways[self.base]
   if way and not auth then auth, err = authorization(self, way, scopes) end

@@ -66,8 +66,8 @@ function M.credentials(where)
   return { user = config.username, password = password }
 end
 
--- The address of a realm, which may be relative to the registry's. Backslashes, line breaks and users are for fooling
--- somebody.
+-- The address of a realm, which may be relative to the registry's. Backslashes, line breaks and users are
+-- refused: programs read them differently.
 local function address(realm, base)
   if realm == "" or realm:find("[%c\\@#%s]") then return nil end
   local at = http.resolve(realm, base)

@@ -55,7 +55,7 @@ end
 ---@async
 ---@param journal Journal
 ---@param world World
----@return boolean done false: somebody builds, and what is on this machine waits for the next occasion.
+---@return boolean done false: a build is under way, and what is on this machine waits for the next call.
 function M.run(journal, world)
   local config = world.config
   local kept, counts = keep.of(journal, config), {}

@@ -87,10 +87,10 @@ function M.building(state, image, fn)
   return value, err
 end
 
----Removes, unless somebody builds.
+---Removes, unless a build is under way.
 ---@async
 ---@param fn fun()
----@return boolean done false: somebody builds; the end of that run is the next occasion.
+---@return boolean done false: a build is under way; the end of its run calls this again.
 function M.removing(fn)
   if building > 0 or removing then return false end
   removing = true

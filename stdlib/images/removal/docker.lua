@@ -1,5 +1,5 @@
 -- Removes images and build cache of ours from a Docker Engine. Nothing is forced: what a container uses, running or
--- stopped, stays, and so does what somebody else gave a name.
+-- stopped, stays, and so does what has a foreign name.
 --
 -- Build cache has no owner's mark: ours is what was made while we were building (removal.builds), and of that what the
 -- last build of each image did not use.

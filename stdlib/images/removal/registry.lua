@@ -2,7 +2,7 @@
 --
 -- A manifest goes with every tag that points to it. So one goes only if this host built or released it, no place needs
 -- it any more, and every tag on it is one that we gave: `sha-<commit>`, or the version of the release. What an index
--- with a tag of somebody else's is made of stays, too.
+-- with a foreign tag is made of stays, too.
 local errors, log, time = require "errors", require "log", require "time"
 local keep, listed = require "images.removal.keep", require "images.removal.listed"
 
@@ -48,7 +48,7 @@ end
 local function look(where, kept, repository, candidates, versions)
   local tags, err = where:tags()
   if not tags then
-    if errors.is(err, "not_found") then return {} end -- no tags at all: somebody emptied it
+    if errors.is(err, "not_found") then return {} end -- no tags at all
     return nil, err
   end
   if #tags > MOST then
@@ -121,7 +121,7 @@ function M.images(repository, kept, journal, world)
   looked[repository] = { at = time.monotonic(), candidates = some }
   local removed = 0
   for _, digest in ipairs(gone) do
-    keep.renew(kept, journal, config) -- somebody may have begun to need it
+    keep.renew(kept, journal, config) -- it may be needed by now
     if not kept:has(repository, digest) then
       local ok
       ok, err = where:delete(digest)

@@ -20,7 +20,7 @@ local M = {}
 
 ---@class Command
 ---@field summary string
----@field rest? boolean everything after the arguments belongs to somebody else, flags too
+---@field rest? boolean everything after the arguments is passed on, flags too
 ---@field example? string
 ---@field more? string further text of its help
 ---@field run fun(ctx: CommandContext): integer

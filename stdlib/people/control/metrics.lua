@@ -4,7 +4,7 @@ local M = {}
 
 M.CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
--- Branches and tags never become labels; this only keeps a mistake from flooding whoever scrapes us.
+-- Branches and tags never become labels; this only keeps a mistake from flooding the scraper.
 local MOST_SAMPLES = 20000
 
 local function escape_label(text)

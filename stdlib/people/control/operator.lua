@@ -63,7 +63,7 @@ local function run_log(engine, request)
       if #piece.entries == 0 then
         time.sleep(PAUSE)
         silent = silent + PAUSE
-        -- An empty line now and then: a reader that went away is noticed, and nobody in between gives up.
+        -- An empty line now and then: a reader that went away is noticed, and proxies do not time out.
         if silent >= HEARTBEAT then
           write("\n")
           silent = 0

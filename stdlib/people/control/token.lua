@@ -23,7 +23,7 @@ end
 
 local function allowance(seen, now) return math.min(WRONG, seen.left + (now - seen.at) * PER_SECOND) end
 
--- Under which name an address is counted. Whoever has very many shares one allowance.
+-- The key under which an address is counted; beyond ADDRESSES of them the others share one.
 local function key_of(request, now)
   local key = group(request)
   if wrong[key] or count < ADDRESSES then return key end
@@ -90,7 +90,7 @@ function M.check(config, request, options)
   end
   local text, user = given(request, options and options.basic)
   if text and hash.equal(hash.sha256(text), hash.sha256(token)) then return true, user end
-  if text then -- whoever brings none is not counted, and so must not fill the log either
+  if text then -- requests without a token are not counted, and must not fill the log either
     note(key, now)
     log.warn("somebody came with a wrong token", { path = request.path, address = (request.peer or {}).address })
   end

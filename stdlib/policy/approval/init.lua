@@ -1,5 +1,5 @@
--- Waiting for people: a run that needs votes waits in the journal, through restarts, until they have come, somebody
--- rejects it, its time is over, or something newer takes its place.
+-- Waiting for people: a run that needs votes waits in the journal, through restarts, until they have come, it is
+-- rejected, its deadline is over, or a newer change supersedes it.
 local errors, time = require "errors", require "time"
 
 local M = {}
@@ -16,7 +16,7 @@ end
 
 -- How a pending approval ends by itself, if now; else for how long to wait.
 local function judge(journal, run, approval)
-  if not approval then return "withdrawn" end -- somebody deleted it
+  if not approval then return "withdrawn" end -- it was deleted
   if approval.state ~= "pending" then return approval.state end
   local left = approval.deadline - time.now()
   if left <= 0 then
@@ -41,7 +41,7 @@ local function await(run, id)
     end
     if not parked then journal:park(run.id) end
     parked = true
-    run.steps.turn:rest(math.min(left, LOOK)) -- until somebody voted, a newer change came, or its time is over
+    run.steps.turn:rest(math.min(left, LOOK)) -- until a vote or a newer change comes, or its time is over
   end
 end
 

@@ -3,8 +3,8 @@ local schema = require "base.schema"
 
 local M = { place = {}, run = {} }
 
----Waits until enough people agree; a restart of the host does not begin the wait again. Raises "denied" when somebody
----rejects it, "deadline" when nobody comes in time; ends as superseded when something newer is waiting.
+---Waits until enough people agree; a restart of the host does not begin the wait again. Raises "denied" when it is
+---rejected, "deadline" when the votes are late; ends as superseded when a newer change is waiting.
 ---@async
 ---@param run Run
 ---@param request {votes: integer, deadline?: Seconds|string, id?: string, title?: string, digest?: string,

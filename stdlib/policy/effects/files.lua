@@ -8,7 +8,7 @@ local OPTIONS_AT <const> = {
   read = 2, list = 2, stat = 2, exists = 2, write = 3, append = 3, mkdir = 2, remove = 2, rename = 3,
 }
 
----Makes a function of fs work below the folder of whoever asks.
+---Makes a function of fs work below the folder of the calling app.
 ---@param fname string
 ---@param fn function
 ---@param asking fun(name: string): Context
@@ -67,7 +67,7 @@ local AGAIN <const> = {
   end,
 }
 
----Does a change once more, of which nobody knows whether it happened.
+---Repeats a change whose outcome is unknown.
 ---@async
 ---@param place Place
 ---@param fname string

@@ -54,7 +54,7 @@ local function asking(name)
   return c
 end
 
--- `acts`: it may change the place that the run is about, so it does not begin while somebody holds that.
+-- `acts`: it may change the place that the run is about, so it does not begin while that is held.
 local function effect(name, fn, writes, acts)
   return function(...)
     local c = asking(name)
@@ -178,7 +178,7 @@ function special.deadline(seconds, fn, ...)
   return require("task").deadline(seconds, fn, ...)
 end
 
--- A signal may be made anywhere; whoever uses it decides whether its waits belong to a run.
+-- A signal may be made anywhere; its user decides whether its waits belong to a run.
 function special.signal()
   local of_run, plain = require("policy.branches").signal(), require("task").signal()
   local methods = {}
@@ -258,7 +258,7 @@ function M.require(name)
   return made[name]
 end
 
----What policies find in the modules: "fs.read" and the rest, in order. For whoever proves something of each.
+---What policies find in the modules: "fs.read" and the rest, in order, for tests of each.
 ---@return string[] names
 function M.names()
   local names = {}

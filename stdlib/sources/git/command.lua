@@ -39,13 +39,13 @@ local WALLS = {
   "advice.detachedHead=false",
 }
 
----Warts that old but honest repositories carry and that harm nobody; every other fsck complaint refuses the
+---Harmless faults of old repositories; every other fsck complaint refuses the
 ---object.
 M.TOLERATED = { "zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate", "missingNameBeforeEmail",
   "missingTaggerEntry", "badTagName" }
 
 ---The program that git calls for ssh remotes, without a shell. It finds keys, agent and known hosts by itself, and
----having no terminal it asks nobody.
+---without a terminal it does not prompt.
 M.ssh = "ssh"
 
 ---@class GitCall

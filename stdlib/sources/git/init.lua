@@ -223,7 +223,7 @@ end
 ---@return_overload nil, Err
 function Repository:refs(opts)
   -- Younger than a part of the interval, and not always the same part: callers with the same interval share
-  -- an answer, but nobody ever waits two intervals for news, and many repositories drift apart.
+  -- an answer, but no caller waits two intervals for a change, and many repositories drift apart.
   local age = opts and opts.max_age or self.interval * (0.6 + math.random() / 5)
   return self.source:refs(time.monotonic() - age)
 end
@@ -301,7 +301,7 @@ function Repository:fetch(commit)
   return present(self, "usage: repo:fetch(commit)", commit)
 end
 
----Tells what archives and checkouts of a commit lack: submodules and files of Git LFS that nobody asked for.
+---Tells what archives and checkouts of a commit lack: submodules and files of Git LFS that were not asked for.
 ---@async
 ---@param commit string full id
 ---@return string[]? lines for the log of a run

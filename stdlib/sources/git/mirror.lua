@@ -86,7 +86,7 @@ local function create(path, format)
   return fs.rename(fresh, path)
 end
 
--- A killed git leaves lock files behind. Whoever holds the mirror's own lock may clear them away.
+-- A killed git leaves lock files behind. The holder of the mirror's own lock may remove them.
 local function clear_stale_locks(path)
   for _, name in ipairs { "packed-refs.lock", "HEAD.lock", "config.lock", "shallow.lock", "gc.pid",
     "gc.pid.lock" } do

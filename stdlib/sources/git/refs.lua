@@ -73,7 +73,7 @@ local function new_snapshot(format)
   }
 end
 
--- Adds one reference. Kinds that nobody watches (pull requests, notes) are dropped: servers may send more
+-- Adds one reference. Unused kinds (pull requests, notes) are dropped: servers may send more
 -- than was asked for.
 local function add(snapshot, name, oid, commit, annotated)
   local kind = name:sub(1, 10) == "refs/tags/" and "tags" or name:sub(1, 11) == "refs/heads/" and "heads"
@@ -105,7 +105,7 @@ local function set_head(snapshot, target, commit)
   snapshot.head_commit = commit
 end
 
--- A thousand lines take two or three milliseconds: then it is somebody else's turn.
+-- A thousand lines take two or three milliseconds: then other tasks get a turn.
 local LINES_PER_TURN = 1000
 
 -- Calls on_line(text) for each data frame up to the first flush. `what` names the answer in errors.

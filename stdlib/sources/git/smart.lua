@@ -151,7 +151,7 @@ function Endpoint:discover()
     { method = "GET", path = SUFFIX, accept = "*/*", place = place, redirects = MAX_REDIRECTS })
   if not response then return nil, share end
   if response.url ~= place.text .. SUFFIX then
-    -- Whoever answers in the end is asked from now on. Credentials stay with the origin they were given for; a
+    -- The server that answers in the end is asked from now on. Credentials stay with the origin they were given for; a
     -- sign-in page is no repository.
     local found = response.url:sub(-#SUFFIX) == SUFFIX and url.parse(response.url:sub(1, -#SUFFIX - 1))
     if not found then
@@ -166,7 +166,7 @@ function Endpoint:discover()
   caps, err = with_target(self, op, refs.parse_advertisement(response.body, pause))
   if not caps then return nil, err end
   self.caps_at = time.monotonic()
-  -- A list of references is kept by whoever asked for it, not by the endpoint.
+  -- A list of references is kept by the caller, not by the endpoint.
   local snapshot = caps.snapshot
   caps.snapshot = nil
   self.place, self.caps = place ~= self.url and place or nil, caps

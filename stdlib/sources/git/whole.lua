@@ -1,6 +1,6 @@
 -- Expands a commit: LFS files and submodules, which it only refers to, are put in their places.
 --
--- The result is another commit in the same mirror, the same one for the same commit always, so that whoever archives,
+-- The result is another commit in the same mirror, the same one for the same commit always, so that code that archives,
 -- checks out or reads it need not know. Everything that is named in a commit is hostile: a submodule may come from the
 -- origin of its parent, with the parent's credentials, or from elsewhere over HTTP without any; never from this
 -- machine's files, unless the parent itself is a neighbour there.
@@ -110,7 +110,7 @@ local function some(list)
   return table.concat(names, ", ") .. (#list > 3 and ", ..." or "")
 end
 
----What of a commit stays out because nobody asked for it, one line each for the log of a run.
+---What of a commit stays out because it was not asked for, one line each for the log of a run.
 ---@param refers GitRefers
 ---@param asked {lfs?: boolean, submodules?: boolean}
 ---@return string[]

@@ -130,7 +130,7 @@ local function origin_of(address)
   return address:match "^https?://[^/]+"
 end
 
--- GitHub's server as an account asks it: once, for whoever asks again is the next poll or a step that is repeated.
+-- GitHub's server as an account asks it: once; the next poll or the repeated step asks again.
 local function service_of(account)
   local share = account.share
   return api.open {
