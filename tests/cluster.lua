@@ -2,6 +2,11 @@
 --
 -- `serve` runs it until SIGTERM, or until its folder is gone, and holds everything in its hand: however that process
 -- ends, nothing of the cluster outlives it. `make cluster-up` starts it in the background and follows with `wait`.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: discard-returns -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: inject-field, need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local base = require "lab.base"
 local fs, json, proc, sys, task, time =
   require "fs", require "json", require "proc", require "base.sys", require "task", require "time"

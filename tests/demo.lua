@@ -4,6 +4,11 @@
 --
 -- A git server, an OCI registry, a container engine and Moontide itself start in a scratch folder; real commits become
 -- real containers. --keep leaves everything running, to push to. Everything goes when it ends, also on Ctrl-C.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local fs, proc, sys = require "fs", require "proc", require "base.sys"
 local task, term, time = require "task", require "people.terminal", require "time"
 local base, lab = require "lab.base", require "lab"

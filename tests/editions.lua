@@ -6,6 +6,7 @@
 -- PROGRAM is a debug build (with kill points) of the release whose edition N is. Each interrupted run is an app by
 -- itself; its host is killed right after the journal knew of a step and before it knew how the step ended, or right
 -- after a value was recorded. Once made, a fixture is never made again.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 local editions, fs, json, proc, store, sys = require "fixture.editions", require "fs", require "json", require "proc",
   require "store", require "base.sys"
 

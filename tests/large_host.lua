@@ -3,6 +3,9 @@
 --
 -- A real bare repository with that many tags, asked through the git program; a simulated target. Beside the host a task
 -- gets a turn each time the loop comes round, and looks how much processor time has gone since its last one.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: return-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local fs, git, json, lab = require "fs", require "sources.git", require "json", require "lab"
 local proc, sim = require "proc", require "sim"
 local sys, task, time = require "base.sys", require "task", require "time"

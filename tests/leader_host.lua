@@ -1,5 +1,8 @@
 -- A host of leader_test.lua: `moontide run` with `leader`, in a simulated world whose targets are real programs.
 -- Started, stopped and killed by that test; what it is comes from a file.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-parameter -- parts of things and wrong ones on purpose; a nil fails the test
 local fs, json, sim, sys = require "fs", require "json", require "sim", require "base.sys"
 local file = ...
 local o = assert(json.decode(fs.read(file)))

@@ -5,8 +5,8 @@ LINT_LUA  = $(sort $(shell find stdlib scripts config tests -name '*.lua' 2>/dev
 TIDY_C    = $(HOST_C) $(UNIT_C)
 
 .PHONY: lint lint-format lint-tidy lint-cppcheck lint-luacheck lint-house lint-types format compdb
-lint: deps-build deps-lint ## clang-format, clang-tidy, cppcheck, luacheck, the rules of the house
-	@$(MAKE) -s -k lint-format lint-luacheck lint-house lint-cppcheck lint-tidy && echo "lint: clean"
+lint: deps-build deps-lint ## clang-format, clang-tidy, cppcheck, luacheck, types, the rules of the house
+	@$(MAKE) -s -k lint-format lint-luacheck lint-types lint-house lint-cppcheck lint-tidy && echo "lint: clean"
 
 lint-format:
 	@clang-format --dry-run -Werror $(LINT_C)

@@ -4,6 +4,7 @@
 -- and in `slow` unless named, are left out; so is `cluster`, which needs one, unless a filter begins with that word.
 -- Last line: N passed, N failed. With CI=true in the environment a failed file is run a second time; what then passes
 -- is named in a line `flaky: NAME`.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local fs, proc, time = require "fs", require "proc", require "time"
 local filters = { ... }
 local LIMIT = 3600 -- seconds a file may take

@@ -3,6 +3,9 @@
 -- Its state is one file, changed in one stroke, so that it survives a killed host as the real world does. Every effect
 -- that changes something adds a line to `effects`, written by the world, never by Moontide. The real parts keep it
 -- honest: the same story is told with them by the demo.
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-parameter -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local errors, fs, hash, json, refs, task, time = require "errors", require "fs", require "hash", require "json",
   require "sources.git.refs", require "task", require "time"
 

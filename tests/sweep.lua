@@ -6,6 +6,8 @@
 -- system calls instead, chosen by strace. The judge reads the world's own files, not Moontide's words. Invariants:
 -- the world ends as if nothing had happened; each rollout and build happened once; nothing is unfinished or needs a
 -- person; the database is sound; every effect has an earlier intent.
+---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 local fs, json, proc, sim = require "fs", require "json", require "proc", require "sim"
 local store, sys, time = require "store", require "base.sys", require "time"
 

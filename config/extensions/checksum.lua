@@ -21,7 +21,7 @@ local function poll(app)
   if not answer then return nil, err end
   local about = { op = "checksum", target = part.url, status = answer.status }
   if answer.status ~= 200 then return errors.fail("status", ("it answers %d"):format(answer.status), about) end
-  for line in answer.body:gmatch "[^\r\n]+" do
+  for line in (answer.body or ""):gmatch "[^\r\n]+" do
     local hex, name = line:match "^(%x+)%s*%*?(.*)$"
     if hex and #hex == 64 and (not part.file or part.file == name) then
       local digest = "sha256:" .. hex:lower()

@@ -12,8 +12,8 @@ local ONCE <const> = 120       -- seconds that a host that does everything once 
 ---@field private journal Journal
 ---@field private lead Leadership
 ---@field private trouble fun(what: string, err: any) Tells of what went wrong.
----@field private due boolean There may be an image more than is kept.
----@field private wanted Signal
+---@field due boolean There may be an image more than is kept.
+---@field wanted Signal
 local Removal = {}
 Removal.__index = Removal
 

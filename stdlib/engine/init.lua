@@ -42,7 +42,7 @@ local M = {}
 ---@field state string The state folder.
 ---@field world World
 ---@field lead Leadership Whether this host may act.
----@field health_checks HealthLooks
+---@field health_checks HealthChecks
 ---@field reporter Reporter
 ---@field new_place fun(app: AppConfig, environment: EnvironmentConfig, seen: Seen): Place
 ---@field draining boolean No new runs and polls.

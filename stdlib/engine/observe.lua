@@ -25,7 +25,7 @@ local function others_turn() time.sleep(0) end
 ---@field listed? integer How many of them the source lists.
 ---@field forge? GitHubRepository The forge, when its events are followed.
 ---@field explained? table<string, string> By the two commits.
----@field looks? table<string, table> Of health.lua, by environment.
+---@field health? table<string, table> Of health.lua, by environment.
 ---@field targets? table<string, TargetSeen> Of present.lua, by environment.
 
 ---The repository of a place whose last look worked; raises what it failed with.

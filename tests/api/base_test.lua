@@ -1,4 +1,8 @@
 -- Coroutines and metatables as scripts have them: what Lua promises, and nothing that the watchdog cannot end.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, task, time = require "fs", require "task", require "time"
 local test, eq, ok, raises = check.test, check.eq, check.ok, check.raises

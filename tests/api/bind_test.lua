@@ -1,5 +1,9 @@
 -- What C reads of a script's tables: the raw fields, once. A metatable that changes the table under C's hands, or
 -- that answers with other strings, is never asked; a weak table loses nothing while C works.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, gzip, http, json, log, proc = require "fs", require "gzip", require "http", require "json", require "log",
   require "proc"

@@ -1,4 +1,8 @@
 -- string.format of the host: Lua's own, but for addresses (those of policies: policy/durable_test.lua).
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local test, eq, ok = check.test, check.eq, check.ok
 

@@ -1,4 +1,9 @@
 -- fs: whole writes, bounded reads, and names from outside that stay inside.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: discard-returns -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, proc, task, time = require "fs", require "proc", require "task", require "time"
 local test, eq, ok, fails, raises = check.test, check.eq, check.ok, check.fails, check.raises

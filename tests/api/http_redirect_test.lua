@@ -1,4 +1,7 @@
 -- http: redirects, mostly by servers that fish for secrets.
+---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, http = require "fs", require "http"
 local httpd = require "fixture.httpd"

@@ -1,4 +1,6 @@
 -- http: bodies that are read as they arrive.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local http, task, time = require "http", require "task", require "time"
 local httpd = require "fixture.httpd"

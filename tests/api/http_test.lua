@@ -1,4 +1,6 @@
 -- http: one request against the scripted server: methods, headers, bodies, limits, time, cancellation.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, http, sys, task, time = require "fs", require "http", require "base.sys", require "task", require "time"
 local httpd = require "fixture.httpd"

@@ -1,4 +1,6 @@
 -- http over TLS: who is trusted, who is not, and what a connection is worth.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, http, proc, task = require "fs", require "http", require "proc", require "task"
 local httpd = require "fixture.httpd"

@@ -1,4 +1,8 @@
 -- json: what is read and written, what is refused, and that hostile texts cost no more than they weigh.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: inject-field, need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local json, task, time = require "json", require "task", require "time"
 local test, eq, ok, fails, raises, has = check.test, check.eq, check.ok, check.fails, check.raises, check.has

@@ -1,4 +1,8 @@
 -- sys, as far as it loads: embedded files, chunks of text, modules and their files.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, proc, sys = require "fs", require "proc", require "base.sys"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has

@@ -1,4 +1,8 @@
 -- proc: what a child gets, what comes back, and that nothing of it outlives its task, its handle or its host.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, json, proc, sys = require "fs", require "json", require "proc", require "base.sys"
 local task, time = require "task", require "time"

@@ -1,4 +1,6 @@
 -- Versions, ranges and update policies as scripts see them.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local semver = require "semver"
 local test, eq, ok, fails, raises = check.test, check.eq, check.ok, check.fails, check.raises

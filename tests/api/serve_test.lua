@@ -1,4 +1,13 @@
 -- serve: what a handler gets and gives, and what becomes of it when things go wrong.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: discard-returns -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: inject-field, missing-return -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: return-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local errors, fs, http, json = require "errors", require "fs", require "http", require "json"
 local log, proc, serve, sys = require "log", require "proc", require "serve", require "base.sys"

@@ -1,4 +1,9 @@
 -- store: values in and out, rows, transactions that take everything back, limits, and the ways files can be wrong.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local errors, fs, json, lab = require "errors", require "fs", require "json", require "lab"
 local proc, store, sys = require "proc", require "store", require "base.sys"

@@ -1,4 +1,9 @@
 -- sys: what the process tells of itself, and what scripts cannot reach.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: global-in-non-module -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, proc, sys = require "fs", require "proc", require "base.sys"
 local test, eq, ok, has, raises = check.test, check.eq, check.ok, check.has, check.raises

@@ -1,4 +1,10 @@
 -- core.task and the loop: waiting, cancelling, deadlines, limits, fairness.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, proc, sys, task, time = require "fs", require "proc", require "base.sys", require "task", require "time"
 local test, eq, ok, fails, raises = check.test, check.eq, check.ok, check.fails, check.raises

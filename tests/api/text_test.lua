@@ -1,4 +1,8 @@
 -- The budgeted string functions inside of the host: nothing that a script calls can hold the loop.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local task, time = require "task", require "time"
 local test, eq, ok, raises = check.test, check.eq, check.ok, check.raises

@@ -1,4 +1,7 @@
 -- yaml: what is typed and what stays text, where things stand, what is refused, and what bombs cost.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: inject-field, need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, json, time, yaml = require "fs", require "json", require "time", require "yaml"
 local test, eq, ok, fails, raises, has = check.test, check.eq, check.ok, check.fails, check.raises, check.has

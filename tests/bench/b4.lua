@@ -2,6 +2,7 @@
 --
 -- A release waits for the disk seven times (B6 counts that). What one such wait takes belongs to the machine: it is
 -- measured in the same rounds by SQLite alone and taken off before the verdict; the sum is printed as well.
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local json = require "json"
 local kit = require "bench.kit"
 local lab = require "lab"

@@ -7,6 +7,9 @@
 -- stand-in that does what keel does, with the client library that keel uses (tests/cluster/keel). Like keel it lists
 -- the pods of every workload twice at each look; unlike keel it may ask more than five times a second, or it would not
 -- know all repositories before the bench is over. So its figures are better than keel's own.
+---@diagnostic disable: inject-field, need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local fs, json, proc, sys, task, time =
   require "fs", require "json", require "proc", require "base.sys", require "task", require "time"
 local cluster, tools = require "cluster.lab", require "cluster.tools"

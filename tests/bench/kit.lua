@@ -1,4 +1,8 @@
 -- What every benchmark needs: interleaved rounds, one instrument for all peers, medians, ratios, raw output.
+---@diagnostic disable: inject-field -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: return-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local fs, json, proc, sys, time = require "fs", require "json", require "proc", require "base.sys", require "time"
 local lab = require "lab"
 

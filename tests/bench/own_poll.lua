@@ -2,6 +2,8 @@
 --
 -- Each poll is what the engine does for a place: a task that asks a compiled policy, in the policies' environment,
 -- with their limits and their deadline. The policy asks for its URL with the ETag of last time: unchanged.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local policy, task, time = require "policy.load", require "task", require "time"
 
 local POLICY = [[

@@ -3,6 +3,10 @@
 -- A real engine with its durable journal in DIR, and a repository in memory whose head moves for each release. The
 -- policy's run has four steps, each one child. Prints for every release the milliseconds from the poll that sees it
 -- to the end of its run, as a JSON list. Then POLLS polls find nothing new.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: return-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local fs, hash, json, task, time = require "fs", require "hash", require "json", require "task", require "time"
 
 local dir, releases, polls = ...

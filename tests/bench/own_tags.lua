@@ -3,6 +3,9 @@
 --
 -- The shipped production policy is asked of a repository with so many tags, all of them new: it judges each and sorts
 -- them. Meanwhile another task wants a turn each millisecond.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local policy, semver, sys, task, time = require "policy.load", require "semver", require "base.sys", require "task",
   require "time"
 

@@ -1,4 +1,5 @@
 -- Who may do what in the lab's cluster: service accounts, their rights, tokens and kubeconfigs. Part of lab.lua.
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local base = require "lab.base"
 local fs, hash = require "fs", require "hash"
 local planes = require "cluster.plane"

@@ -1,5 +1,9 @@
 -- Builds as Jobs of a cluster: the Job against a real API server, with nodes that only play; buildah's part, the very
 -- commands of its containers, against a real registry.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check, cluster, lab = require "check", require "cluster.lab", require "lab"
 local fs, kubernetes, task, time = require "fs", require "kubernetes", require "task", require "time"
 local contexts, job = require "images.builder.contexts", require "images.builder.job"

@@ -1,4 +1,7 @@
 -- Images by a real BuildKit over TLS, as the other builders make them.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 local check, lab = require "check", require "lab"
 local builders = require "lab.builders"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has

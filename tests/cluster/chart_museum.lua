@@ -9,6 +9,9 @@
 --   local museum = chart_museum.open { user = "dev", password = "secret-word", context = "/team", api = false }
 --   museum:put("web", "1.2.3", bytes)     -- as if somebody had uploaded it
 --   museum.log                            -- "GET /api/charts/web", ... in order
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local archive, base, tools = require "extensions.charts.archive", require "lab.base", require "cluster.tools"
 local errors, fs, gzip, hash, http, json, semver, serve, time, yaml = require "errors", require "fs", require "gzip",

@@ -1,4 +1,5 @@
 -- The Helm chart against a real API server: what it makes, what it refuses, and exactly what it may do.
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check, cluster, lab = require "check", require "cluster.lab", require "lab"
 local fs, json, yaml = require "fs", require "json", require "yaml"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has

@@ -2,6 +2,9 @@
 -- follows it by helmsman; a tag publishes a version, production follows that; a bad one is taken back. With real git,
 -- the real helm, a real API server, and the stand-ins for ChartMuseum and helmsman. Images and the app's own place are
 -- simulated: other stories tell of them.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-parameter -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: return-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local base, cluster, lab, tools = require "lab.base", require "cluster.lab", require "lab", require "cluster.tools"
 local chart_museum = require "cluster.chart_museum"

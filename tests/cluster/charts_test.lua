@@ -1,5 +1,10 @@
 -- Charts with the real helm and the real registry: what we read, package and push is what Helm reads, packages and
 -- pushes; and the stand-in for ChartMuseum is one to Helm. No cluster is asked.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: return-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local archive, charts = require "extensions.charts.archive", require "extensions.charts.repository"
 local oci = require "extensions.charts.oci"

@@ -1,5 +1,7 @@
 -- Rights that are missing, as people see them: a real host with a service account that may do too little, and what
 -- `moontide why`, `logs` and `status` say about it.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check, cluster, hosts, lab = require "check", require "cluster.lab", require "lab.host", require "lab"
 local stages = require "cluster.fault_stage"
 local test, eq, has = check.test, check.eq, check.has

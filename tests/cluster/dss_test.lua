@@ -1,5 +1,8 @@
 -- config/dss/: the whole system up, upgraded, down and up again, by the files that people get. The charts that they
 -- name are played by small ones (charts/README.md), the repositories by one of ours; everything else is as it stands.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local base, cluster, tools = require "lab.base", require "cluster.lab", require "cluster.tools"
 local museums = require "cluster.chart_museum"

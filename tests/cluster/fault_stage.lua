@@ -1,5 +1,8 @@
 -- What the tests of section "what goes wrong" stand on: a whole host, whose source, builder and registry are simulated,
 -- and whose staging is a Deployment of a real API server. Between both a wire that can be told to do harm.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local base, check = require "lab.base", require "check"
 local http, json, serve, sim, task = require "http", require "json", require "serve", require "sim", require "task"
 local kubernetes, targets = require "kubernetes", require "targets"

@@ -1,4 +1,8 @@
 -- What an API server, the way to it, and other people do to a release: a whole host, a real Deployment.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: inject-field, need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redefined-local -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local base, check, cluster = require "lab.base", require "check", require "cluster.lab"
 local stages = require "cluster.fault_stage"
 local time = require "time"

@@ -1,5 +1,8 @@
 -- helmsman as a Job on the real node: a CronJob's template with the stand-in, the real helm and a service account, run
 -- by a Moontide that may do little more than make Jobs.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local base, lab = require "lab.base", require "lab"
 local cluster, stage, tools = require "cluster.lab", require "cluster.helmsman_stage", require "cluster.tools"

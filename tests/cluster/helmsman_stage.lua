@@ -1,4 +1,8 @@
 -- What the cluster's tests of helmsman begin with: small charts, desired state files, a namespace, a target.
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local base, cluster, tools = require "lab.base", require "cluster.lab", require "cluster.tools"
 local bundle = require "extensions.charts.bundle"
 local check = require "check"

@@ -1,5 +1,7 @@
 -- The helmsman target in a cluster: the stand-in of tests/cluster/helmsman and the real helm, against a real API
 -- server.
+---@diagnostic disable: discard-returns -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local base, stage, tools = require "lab.base", require "cluster.helmsman_stage", require "cluster.tools"
 local fs, proc, task = require "fs", require "proc", require "task"

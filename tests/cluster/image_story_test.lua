@@ -1,6 +1,11 @@
 -- The whole story by the image itself, as its pod would live it: nobody's user, a read-only root, no capabilities, the
 -- token of the chart's service account with exactly the chart's rights, the chart's configuration, a real API server;
 -- a real BuildKit builds, and where there is a real node, real pods answer.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check, cluster, lab = require "check", require "cluster.lab", require "lab"
 local fs, http, json, registry_of = require "fs", require "http", require "json", require "images.registry"
 local box = require "image.box"

@@ -1,4 +1,8 @@
 -- The image of Moontide itself, run as a cluster would run it.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check, lab = require "check", require "lab"
 local fs, json, proc = require "fs", require "json", require "proc"
 local box = require "image.box"

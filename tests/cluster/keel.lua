@@ -1,4 +1,8 @@
 -- The stand-in for keel, images for it to find, and a kubelet's hand, for tests of the cluster.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: inject-field, need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
 local base = require "lab.base"
 local check = require "check"
 local hash, http, json, task, time = require "hash", require "http", require "json", require "task", require "time"

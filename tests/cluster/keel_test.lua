@@ -1,5 +1,10 @@
 -- keel against the real API server and a real registry: beside it (a stand-in, see tests/cluster/README.md), instead of
 -- it, and from the one to the other without an edit.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local cluster, kit = require "cluster.lab", require "cluster.keel"
 local base, errors, fs, hash, http, json, registries, sim, task, time = require "lab.base", require "errors",

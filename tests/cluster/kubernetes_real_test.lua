@@ -1,4 +1,7 @@
 -- The client with a real kubelet: logs of containers that run, and our own program inside a pod.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local lab = require "lab"
 local cluster, own_image = require "cluster.lab", require "cluster.own_image"

@@ -9,6 +9,10 @@
 --
 -- accounts.lua and workloads.lua hold more of its words. Requests go over http with the administrator's certificate,
 -- not through the client that is tested.
+---@diagnostic disable: inject-field -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local base = require "lab.base"
 local check = require "check"
 local fs, hash, http, json, proc, sys =

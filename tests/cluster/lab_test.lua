@@ -1,4 +1,6 @@
 -- The lab's cluster itself: rights, tokens, what its pods play, and the control plane that tests may break.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local base = require "lab.base"
 local cluster = require "cluster.lab"

@@ -2,6 +2,10 @@
 -- simulated world, and a way to the API server that can be cut. What they release is put in place by a program that
 -- leaves a line with the time every 50 ms: who judges whether two acted at the same time reads those lines, not what
 -- Moontide says.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local base, check, cluster = require "lab.base", require "check", require "cluster.lab"
 local fs, http, json, proc, serve, sim, sys, time = require "fs", require "http", require "json", require "proc",
   require "serve", require "sim", require "base.sys", require "time"

@@ -1,5 +1,8 @@
 -- Several hosts and one Lease of a real API server: who dies, is stopped, is cut off or says goodbye, and who acts
 -- then.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
 local base, check, kubernetes = require "lab.base", require "check", require "kubernetes"
 local election, fs, hash, lease = require "hosts.election", require "fs", require "hash", require "hosts.lease"
 local stages, task, time = require "cluster.leader_stage", require "task", require "time"

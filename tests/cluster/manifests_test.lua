@@ -1,4 +1,7 @@
 -- Manifests of an app's repository, applied by target.kubernetes to the real API server at the released commit.
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local cluster = require "cluster.lab"
 local kit = require "cluster.targets"

@@ -1,5 +1,6 @@
 -- The page for minikube says what works: its commands are run against a real API server, minikube's own and those that
 -- speak to GitHub left out, and its files are applied as Moontide would, with the rights that its values give.
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check, cluster, lab = require "check", require "cluster.lab", require "lab"
 local fs, json, yaml = require "fs", require "json", require "yaml"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has

@@ -5,6 +5,11 @@
 -- limits are not raised); control groups of version 1 (1.34 still takes them); kernel settings that kubelet and the
 -- plugins write go to files that only this namespace sees. Nothing is left to undo when it ends: processes go with the
 -- namespace, and with them mounts, network namespaces, veth pairs and routes.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local base = require "lab.base"
 local cage = require "lab.cage"
 local fs, hash, json = require "fs", require "hash", require "json"

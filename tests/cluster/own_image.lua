@@ -1,4 +1,5 @@
 -- An image that runs a script with our own program: the program, the libraries that it is linked to, the script.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local base, lab = require "lab.base", require "lab"
 local fs, sys = require "fs", require "base.sys"
 

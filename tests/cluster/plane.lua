@@ -2,6 +2,7 @@
 -- authorizer decide, TLS everywhere but to etcd, tokens for service accounts.
 --
 -- `make cluster-up` runs one; a test that stops or breaks its API server opens one for itself.
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local base = require "lab.base"
 local fs, hash, http, json = require "fs", require "hash", require "http", require "json"
 local pki = require "cluster.pki"

@@ -1,4 +1,6 @@
 -- The real node: real containers from a real registry, with addresses of their own.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local base, lab = require "lab.base", require "lab"
 local fs, sys = require "fs", require "base.sys"

@@ -1,4 +1,6 @@
 -- The control plane is taken away in the middle of a rollout: what began is finished, nothing is blamed on the release.
+---@diagnostic disable: inject-field, need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check, cluster = require "check", require "cluster.lab"
 local kit, stages = require "cluster.targets", require "cluster.fault_stage"
 local http, task, time = require "http", require "task", require "time"

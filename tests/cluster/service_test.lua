@@ -1,4 +1,7 @@
 -- The cluster as a service: up once, used by many, down or killed without a trace.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local base, lab = require "lab.base", require "lab"
 local cluster = require "cluster.lab"

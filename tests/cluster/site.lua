@@ -1,4 +1,5 @@
 -- What `make cluster-up` brings up: a control plane, nodes that kwok plays, and a real one where that can be.
+---@diagnostic disable: return-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local fake, nodes, planes, stages =
   require "cluster.fake", require "cluster.node", require "cluster.plane", require "cluster.stages"
 local lab = require "cluster.lab"

@@ -1,5 +1,8 @@
 -- The whole story in a cluster: a real git server, registry and builder, the real API server, and a real node where
 -- the released version answers a request. Moontide has a token of a service account, with the rights it needs.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local cluster = require "cluster.lab"
 local base, json, lab, time = require "lab.base", require "json", require "lab", require "time"

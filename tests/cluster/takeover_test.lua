@@ -1,4 +1,6 @@
 -- Two Moontides and one real Deployment: whoever acts, each commit is rolled out once, and none goes over a newer one.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local base, check = require "lab.base", require "check"
 local sim, stages, task, time = require "sim", require "cluster.leader_stage", require "task", require "time"
 local test, eq, ok = check.test, check.eq, check.ok

@@ -1,4 +1,6 @@
 -- target.kubernetes against the real API server, its controllers and nodes that kwok plays.
+---@diagnostic disable: inject-field, need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local cluster = require "cluster.lab"
 local base, json, task, time = require "lab.base", require "json", require "task", require "time"

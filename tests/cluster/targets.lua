@@ -1,4 +1,7 @@
 -- What the tests of the kubernetes target begin with: a target on a namespace of its own, requests, a repository.
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: return-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local cluster = require "cluster.lab"
 local base, lab, targets, time = require "lab.base", require "lab", require "targets", require "time"

@@ -21,7 +21,7 @@ local VERSION_FLAGS <const> = ("-s -w -X k8s.io/component-base/version.gitVersio
 ---@class ClusterTool
 ---@field name string
 ---@field module string folder of its go.mod
----@field package string
+---@field ["package"] string
 ---@field flags string For the linker.
 
 ---@type ClusterTool[]

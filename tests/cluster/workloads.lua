@@ -1,4 +1,9 @@
 -- What runs in the lab's cluster: Deployments, pods, nodes, and the sample app on the real node. Part of lab.lua.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: return-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local base = require "lab.base"
 local check = require "check"
 local http = require "http"

@@ -1,5 +1,7 @@
 -- The examples of config/extensions in a whole host: what a file's checksum says is brought to its place by rsync, and
 -- a chat room hears of it.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check, base, hosts = require "check", require "lab.base", require "lab.host"
 local fs, json, serve = require "fs", require "json", require "serve"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has

@@ -1,4 +1,8 @@
 -- Extensions of a folder: what they add, what is wrong with them, and who may write them.
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 local config, extensions, fs = require "config.load", require "extensions", require "fs"

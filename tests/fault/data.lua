@@ -1,6 +1,11 @@
 -- Every allocation that reading and writing JSON and YAML, and a database, need, failed in turn: in our rooms, in
 -- Lua, in libyaml and in SQLite. Each failure must be told as one of memory (or, from SQLite, as the rollback that
 -- followed), and a transaction must be kept whole or not at all.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local errors, fs, json, store, yaml = require "errors", require "fs", require "json", require "store", require "yaml"
 local sweep = require "lib.sweep"
 

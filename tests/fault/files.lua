@@ -1,4 +1,6 @@
 -- Every allocation that the file primitives need, failed in turn.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
 local fs = require "fs"
 local sweep = require "lib.sweep"
 

@@ -1,4 +1,8 @@
 -- Fails each allocation of a log line, a redaction and a new secret in turn: the call may fail, the next one works.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local errors, log, sys = require "errors", require "log", require "base.sys"
 
 local function is_memory(raised)

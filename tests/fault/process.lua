@@ -1,4 +1,6 @@
 -- Every allocation that the questions about the process and the program need, failed in turn.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local errors, sys = require "errors", require "base.sys"
 local sweep = require "lib.sweep"
 

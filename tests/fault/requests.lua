@@ -1,5 +1,7 @@
 -- Every allocation that HTTP requests need, failed in turn: in our rooms, in Lua, in libuv. libcurl's own memory is
 -- its own business (its torture tests), except that it must not be left behind.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local fs, http, proc, sys = require "fs", require "http", require "proc", require "base.sys"
 local sweep = require "lib.sweep"
 

@@ -1,4 +1,8 @@
 -- Fails each allocation while a server opens, answers and streams: that request may fail, the next one works.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local errors, fs, http, serve, sys = require "errors", require "fs", require "http", require "serve", require "base.sys"
 local time = require "time"
 

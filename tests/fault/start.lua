@@ -2,6 +2,7 @@
 -- fortieth part further on, alone and with all that follow. It must say what is wrong and end with 70, or work.
 --
 -- With an argument, only that one: moontide exec tests/fault/start.lua 1234+
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local proc, sys = require "proc", require "base.sys"
 
 local function start(plan)

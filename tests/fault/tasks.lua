@@ -1,5 +1,9 @@
 -- Every allocation that tasks, waits, deadlines, clocks and signals need, failed in turn. A task that could not be
 -- started never runs, and one that ended says how, or that memory ran out: never that it was something else.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local errors, proc, sys, task = require "errors", require "proc", require "base.sys", require "task"
 local time = require "time"
 local sweep = require "lib.sweep"

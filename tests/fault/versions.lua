@@ -1,4 +1,6 @@
 -- Every allocation that versions and policies need, failed in turn.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
 local semver = require "semver"
 local sweep = require "lib.sweep"
 

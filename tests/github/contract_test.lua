@@ -3,6 +3,10 @@
 --
 -- The description and the proxy are npm packages, installed once into build/cache. Skipped where npm or its packages
 -- cannot be had.
+---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fixture = require "fixture.github"
 local fs = require "fs"

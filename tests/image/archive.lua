@@ -4,6 +4,8 @@
 -- FOLDER is what config/image.lua wrote; the last stage of config/Dockerfile says what becomes of it. The archive,
 -- FOLDER/image.tar, is an OCI image layout that docker, podman, buildah, skopeo and ctr load: docker's older manifest
 -- is in it too. Same files, same bytes: names are sorted, times are the commit's, owners are numbers.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local fs, hash, json, proc, time = require "fs", require "hash", require "json", require "proc", require "time"
 
 local folder, name, revision, version, epoch = ...

@@ -3,6 +3,10 @@
 --
 --   local box = require "image.box"
 --   local result = box.run { "version" }                    -- result.code, result.output
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: return-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check, lab = require "check", require "lab"
 local fs, http, json = require "fs", require "http", require "json"
 

@@ -1,4 +1,8 @@
 -- Ground floor of the lab: scratch folders, ports, programs that run or serve, and the end of it all.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: inject-field, need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local errors, fs, proc, serve, sys, task, time =
   require "errors", require "fs", require "proc", require "serve", require "base.sys", require "task", require "time"
 

@@ -1,4 +1,5 @@
 -- The lab's ground floor: what it gives is fresh, what it starts ends, what it leaves is swept.
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local lab = require "lab"
 local victims = require "lab.victims"

@@ -2,6 +2,10 @@
 --
 --   local builders = require "lab.builders"
 --   builders.tests { "docker", "podman" }
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local lab = require "lab"
 local errors, fs, hash, http, registry, task, time = require "errors", require "fs", require "hash", require "http",

@@ -1,5 +1,8 @@
 -- A real BuildKit daemon: TLS both ways on loopback, its own store, in the lab's cage. buildkitd and buildctl come from
 -- the cluster's tools (tests/cluster/buildkit/go.mod).
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local base = require "lab.base"
 local cage = require "lab.cage"
 local fs, sys = require "fs", require "base.sys"

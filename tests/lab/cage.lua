@@ -4,6 +4,10 @@
 -- below /run and /var/lib. In here all of that ends with process 1 of the namespace, whoever kills it and how,
 -- and the system's own /run, /var/lib, /opt and engine configuration are hidden behind empty file systems.
 -- Only control groups are outside; their empty folders are removed by name.
+---@diagnostic disable: discard-returns -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: inject-field -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local base = require "lab.base"
 local fs, proc = require "fs", require "proc"
 

@@ -1,6 +1,10 @@
 -- The docker engine of this test process: own data, own socket, host networking only, gone with the process.
 --
 -- An engine that already runs on the machine is left alone: tests must neither fill it nor depend on its settings.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local base = require "lab.base"
 local cage = require "lab.cage"
 local fs, http, json = require "fs", require "http", require "json"

@@ -2,6 +2,10 @@
 --
 -- Every repository has two addresses: /pub/NAME.git reads without a password, /git/NAME.git asks for one and also
 -- takes pushes. lab.git{auth=true} makes the second one the address that repo.url gives.
+---@diagnostic disable: inject-field -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local base = require "lab.base"
 local fs, http, time = require "fs", require "http", require "time"
 

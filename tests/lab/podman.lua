@@ -2,6 +2,7 @@
 --
 -- `bin` is a folder with the commands podman and buildah: they enter the cage by themselves, so that a program under
 -- test may simply run them. They need `env`, which also names the configuration.
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local base = require "lab.base"
 local cage = require "lab.cage"
 

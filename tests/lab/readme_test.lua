@@ -5,6 +5,11 @@
 --   apt-get           the packages that it names must be here; the registry starts, as Debian starts what it installs
 --   service docker    dockerd runs by itself: the init script raises limits, which not every container may
 --   systemctl         the unit's command is run as the unit's user with its groups, its state folder handed over
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local base = require "lab.base"
 local cage = require "lab.cage"

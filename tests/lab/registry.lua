@@ -2,6 +2,9 @@
 --
 -- auth = "none" (default), "htpasswd" (Basic) or "token" (Bearer, from the small token server in lab/token.lua);
 -- tls = true serves HTTPS by the lab's own CA; delete = false forbids deletions.
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local base = require "lab.base"
 local http = require "http"
 

@@ -1,4 +1,6 @@
 -- The lab's registries: every way to sign in, TLS by an own authority, storage that survives a restart.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local lab = require "lab"
 local hash, http, json = require "hash", require "http", require "json"

@@ -1,4 +1,6 @@
 -- A host that releases again and again: what it leaves in docker and in the registry does not grow.
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local base, hosts, lab, registry = require "lab.base", require "lab.host", require "lab", require "images.registry"
 local test, eq, ok = check.test, check.eq, check.ok

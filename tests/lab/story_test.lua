@@ -1,5 +1,7 @@
 -- The host as its users run it, with real parts that all want a password: a git server, a registry, a container engine,
 -- a channel. What must work, and the words that must appear nowhere.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local base, hash, lab = require "lab.base", require "hash", require "lab"
 local fs, json, serve = require "fs", require "json", require "serve"

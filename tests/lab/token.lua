@@ -1,6 +1,7 @@
 -- A token server as public registries have it: Basic credentials in, a signed JWT for the asked scopes out.
 --
 -- Knows one user. `log` records each request's scopes; `deny` (a set of actions) and `expires` shape the answers.
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local base = require "lab.base"
 local hash, json, serve, task, time = require "hash", require "json", require "serve", require "task", require "time"
 

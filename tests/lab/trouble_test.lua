@@ -1,5 +1,7 @@
 -- What is around a release goes away for a while, for real: the container engine and the registry. Nothing becomes bad
 -- for it, and what waited goes out when that is over.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local base, check, lab = require "lab.base", require "check", require "lab"
 local http, time = require "http", require "time"
 local hosts = require "lab.host"

@@ -1,6 +1,8 @@
 -- Labs that get killed, for base_test and cage_test: moontide exec tests/one.lua tests/lab/victim.lua plain|cage|sweep
 --
 -- Each says in one line of JSON what it opened, then waits for its end.
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local lab = require "lab"
 local json, time = require "json", require "time"

@@ -1,4 +1,6 @@
 -- Starts labs in processes of their own that a test can kill.
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
 local json, proc, sys = require "json", require "proc", require "base.sys"
 local lab = require "lab"
 

@@ -1,4 +1,8 @@
 -- What `check` finds in a policy without running it: words that nothing has, each with its line and what was meant.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, policy, sys = require "fs", require "policy.load", require "base.sys"
 require "engine" -- with the words of places and runs

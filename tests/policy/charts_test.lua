@@ -1,5 +1,9 @@
 -- The charts policy: the real one, on an engine whose target is simulated and whose repositories are the stand-in of
 -- ChartMuseum, so that what is followed is followed as it comes over the wire.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local bundle, errors, fs = require "extensions.charts.bundle", require "errors", require "fs"
 local hash, json, time = require "hash", require "json", require "time"

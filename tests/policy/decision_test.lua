@@ -1,4 +1,9 @@
 -- A decision in its three parts, each by itself: asking and judging change nothing, accepting does what was judged.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local accept, ask, fs, judge, sim = require "engine.accept", require "engine.ask", require "fs", require "engine.judge",
   require "sim"

@@ -1,5 +1,9 @@
 -- What a run sees is the same after a crash: each body here is run to its end, then once more from the journal, where
 -- every step has its answer. A value that differs makes the step that was asked with it diverge.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, httpd, json, sim = require "fs", require "fixture.httpd", require "json", require "sim"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has

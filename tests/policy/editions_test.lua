@@ -1,5 +1,8 @@
 -- Runs that began under a released edition of the words: the present program finishes each of them, from each of its
 -- steps, and the world is as if nothing had happened. The journals were made by those releases (tests/editions.lua).
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local editions, fs, json, steps, store, time = require "fixture.editions", require "fs", require "json",
   require "policy.steps", require "store", require "time"

@@ -1,4 +1,8 @@
 -- Apps that are found while the host runs: polled like the others, forgotten when they go, untouched when they stay.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, sim, discovery = require "fs", require "sim", require "engine.discovery"
 local test, eq, ok = check.test, check.eq, check.ok

@@ -1,4 +1,8 @@
 -- When images of older releases are removed: when a run has ended; and whatever comes of it, nothing else minds.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local errors, fs, sim, task = require "errors", require "fs", require "sim", require "task"
 local test, eq, ok = check.test, check.eq, check.ok

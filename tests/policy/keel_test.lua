@@ -1,4 +1,9 @@
 -- Instead of keel: workloads of a simulated cluster follow their images, and what is different from keel on purpose.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, hash, herds, json, sim, task = require "fs", require "hash", require "fixture.herd", require "json",
   require "sim", require "task"

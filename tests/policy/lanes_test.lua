@@ -1,4 +1,9 @@
 -- Lanes: what people do to runs that wait, build or failed: they end them, pass them, try them again.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local errors, fs, sim, task, time = require "errors", require "fs", require "sim", require "task", require "time"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has

@@ -1,4 +1,8 @@
 -- Large worlds: more of everything than fits into one piece. What is measured of them, tests/bench measures.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, sim = require "fs", require "sim"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has

@@ -1,5 +1,9 @@
 -- Order: what waits, fails, is tried again, held and taken back at awkward moments never puts an older thing over a
 -- newer one.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local decide, errors, fs, sim, task, time = require "engine.decide", require "errors", require "fs", require "sim",
   require "task", require "time"

@@ -1,4 +1,8 @@
 -- Orders about a whole environment: apply, destroy, what they leave, and what they are refused.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: inject-field, need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, sim = require "fs", require "sim"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has

@@ -3,6 +3,10 @@
 -- and in branches. A word without a case in fixture/words.lua fails the first test here.
 --
 -- No process is killed for it: what a kill would leave is copied at each of the places where the crash sweep may kill.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local editions, effects, fs, groups, json = require "fixture.editions", require "policy.effects", require "fs",
   require "fixture.words", require "json"

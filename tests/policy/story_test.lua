@@ -1,4 +1,7 @@
 -- The three policies in a simulated world: the whole story, and every refusal with its reason.
+---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, sim = require "fs", require "sim"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has

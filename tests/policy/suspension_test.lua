@@ -1,5 +1,10 @@
 -- What cannot be interrupted: the host ends with a line that names it, the next one knows, and after three such ends
 -- that policy alone is not asked any more.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, policy, proc, sim = require "fs", require "policy.load", require "proc", require "sim"
 local sys, time = require "base.sys", require "time"

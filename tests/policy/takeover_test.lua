@@ -1,6 +1,10 @@
 -- A host whose state is empty, after another one: it starts clean from what the target and the registry show, rolls
 -- nothing out that runs already, forgets nothing that the sources still show, and never puts an older version over a
 -- newer one. And a host that must not act any more.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local errors, fs, sim, task = require "errors", require "fs", require "sim", require "task"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has

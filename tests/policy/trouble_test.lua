@@ -1,5 +1,9 @@
 -- Trouble of the host's own: a journal on a full disk, clocks that jump, policies that swallow errors, reloads that
 -- take things away. Nothing stops for good, nothing is done twice, and nothing counts as done that was not.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local errors, fs, sim, task, time = require "errors", require "fs", require "sim", require "task", require "time"
 local test, eq, ok = check.test, check.eq, check.ok

@@ -1,6 +1,10 @@
 -- Every public function of the stdlib says in its source, right above its definition, what it does and with which
 -- types: editors, and the authors of policies, know nothing else of it. Methods that are nobody else's business say
 -- `---@private` there.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs, sys = require "fs", require "base.sys"
 local test, eq, ok = check.test, check.eq, check.ok

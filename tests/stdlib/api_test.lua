@@ -1,4 +1,7 @@
 -- The client that registries, clusters and the others share: what a service says of itself, and what it gets for it.
+---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: return-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local api, budget, errors, serve = require "base.api", require "base.budget", require "errors", require "serve"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has

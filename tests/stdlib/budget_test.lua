@@ -1,4 +1,5 @@
 -- Budgets: nobody crowds a server, nobody ignores its wishes, nobody is forgotten in the queue.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 local budget = require "base.budget"
 local check = require "check"
 local errors = require "errors"

@@ -1,4 +1,8 @@
 -- Charts on their way out: archives that are the same bytes each time, hostile ones, and pushes that come twice.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local archive, charts = require "extensions.charts.archive", require "extensions.charts.repository"
 local oci, publish = require "extensions.charts.oci", require "extensions.charts.publish"

@@ -1,4 +1,7 @@
 -- Chart repositories of every kind, against servers that are as they should be and servers that are not.
+---@diagnostic disable: inject-field, need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: access-invisible -- sets clocks and counters behind the words, instead of waiting
 local check = require "check"
 local bundle, charts = require "extensions.charts.bundle", require "extensions.charts.repository"

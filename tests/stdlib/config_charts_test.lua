@@ -1,4 +1,6 @@
 -- What the configuration says of charts: repositories, what is followed, what is published, and what cannot be.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local config, secret = require "config.load", require "config.secret"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has

@@ -1,4 +1,8 @@
 -- Configurations: what is filled in, every fault with its line, and input that nobody should write.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 local config = require "config.load"

@@ -1,4 +1,6 @@
 -- What the running host shows: lines and progress for a person, JSON for a machine, secrets and escapes for nobody.
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 local console, json, log, term = require "people.console", require "json", require "log", require "people.terminal"

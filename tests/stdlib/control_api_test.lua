@@ -1,4 +1,9 @@
 -- The API for scripts on the TCP port: who comes in, what may be asked for, what is told.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: inject-field, need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local control, secret = require "people.control", require "config.secret"
 local fs, http, json, task, time = require "fs", require "http", require "json", require "task", require "time"

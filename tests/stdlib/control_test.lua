@@ -1,4 +1,8 @@
 -- The control API, health and metrics, over real sockets in front of an engine of the test's own.
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local test, eq, ok, fails, has = check.test, check.eq, check.ok, check.fails, check.has
 local client = require "people.client"

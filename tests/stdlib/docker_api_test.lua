@@ -1,5 +1,7 @@
 -- One version of the Docker Engine's API for everything that talks to an engine: engines of all ages, stand-ins that
 -- refuse as they do, and the real one.
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local lab = require "lab"
 local api, engines, fs, serve = require "containers.api", require "containers.engine", require "fs", require "serve"

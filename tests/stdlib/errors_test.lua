@@ -1,4 +1,6 @@
 -- What may pass and what may not: one judge for errors, statuses and the words of other programs.
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local errors, json = require "errors", require "json"
 local failure, network = require "images.builder.failure", require "base.network"

@@ -1,4 +1,10 @@
 -- Handles: what a call hands out is its fields and methods, and never the class that all of its kind share.
+---@diagnostic disable: access-invisible -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: missing-return -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local errors, facade, fs, hash = require "errors", require "base.facade", require "fs", require "hash"
 local http = require "http"

@@ -1,4 +1,6 @@
 -- Mirrors of real repositories: exactly the commit that was asked for, from servers that help and servers that lie.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: access-invisible -- sets clocks and counters behind the words, instead of waiting
 local check = require "check"
 local fs = require "fs"

@@ -1,4 +1,6 @@
 -- Addresses, names, advertisements and lists of references: what honest servers say and what liars try.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local pktline = require "sources.git.pktline"
 local refs = require "sources.git.refs"

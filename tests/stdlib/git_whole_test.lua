@@ -1,4 +1,5 @@
 -- Submodules and Git LFS: real repositories, files that the real git-lfs client put there, and servers that lie.
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local fs = require "fs"
 local git = require "sources.git"

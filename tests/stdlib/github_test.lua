@@ -1,4 +1,6 @@
 -- GitHub: what is asked, how often, and what is made of the answers. Against the stand-in of fixture/github.lua.
+---@diagnostic disable: inject-field, need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: access-invisible -- sets clocks and counters behind the words, instead of waiting
 local check = require "check"
 local fixture = require "fixture.github"

@@ -1,4 +1,7 @@
 -- http: what callers get wrong, and the words around an answer.
+---@diagnostic disable: missing-parameter -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local http = require "http"
 local httpd = require "fixture.httpd"

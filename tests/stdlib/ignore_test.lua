@@ -1,6 +1,7 @@
 -- .dockerignore as moby/patternmatcher 0.6.1 reads it, and tar files that lose entries and nothing else.
 --
 -- ignore_cases.jsonl holds random files with the answers of that library (ignorefile.ReadAll, MatchesOrParentMatches).
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local lab = require "lab"
 local fs, json = require "fs", require "json"

@@ -1,4 +1,7 @@
 -- Images by the real docker, buildah and podman, out of real commits, into real registries.
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local lab = require "lab"
 local builders = require "lab.builders"

@@ -1,4 +1,8 @@
 -- Credentials that workloads bring along: what is rotated away is forgotten, with what was answered to it.
+---@diagnostic disable: inject-field, missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: return-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local hash, json, log = require "hash", require "json", require "log"
 local observations, secrets = require "extensions.keel.observations",

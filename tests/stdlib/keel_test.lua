@@ -1,4 +1,7 @@
 -- The rules of keel, as tables: which annotation wins, what a policy allows, when a schedule is due.
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local annotations, candidates = require "extensions.keel.annotations", require "extensions.keel.candidates"
 local schedule = require "extensions.keel.schedule"

@@ -1,4 +1,9 @@
 -- How a cluster is reached: kubeconfigs, tokens that change, exec plugins of every kind. No secret is in an error.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-return-value -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local apiserver = require "fixture.apiserver"
 local access, exec = require "cluster.access", require "cluster.exec"

@@ -1,4 +1,9 @@
 -- Watches, followed lists and logs against a fake server: streams that break wherever they can break.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: redundant-parameter -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local apiserver = require "fixture.apiserver"
 local kubernetes, task, time = require "kubernetes", require "task", require "time"

@@ -1,5 +1,7 @@
 -- The client of the Kubernetes API against a fake server: what it sends, how it reads refusals, when it tries again.
 -- tests/cluster/kubernetes_test.lua asks a real one.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local apiserver = require "fixture.apiserver"
 local errors, json, kubernetes, serve = require "errors", require "json", require "kubernetes", require "serve"

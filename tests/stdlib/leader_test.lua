@@ -1,4 +1,9 @@
 -- The election's rules: one holder at a time, whatever clocks, answers and processes do. No cluster: a store in memory.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local test, eq, ok, raises = check.test, check.eq, check.ok, check.raises
 local election = require "hosts.election"

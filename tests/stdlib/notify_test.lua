@@ -1,4 +1,7 @@
 -- Messages to people, taken by a server of our own.
+---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local lab = require "lab"
 local errors, json, log, serve, time = require "errors", require "json", require "log", require "serve", require "time"

@@ -1,4 +1,5 @@
 -- Image references: the grammar of the distribution project, and names that mean the same repository.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local names, reference = require "config.names", require "images.reference"
 local test, eq, ok = check.test, check.eq, check.ok

@@ -1,4 +1,6 @@
 -- Rollouts without a cluster: how far one is, why pods do not run, what is written into a workload, and who may.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local json = require "json"
 local PREFIX <const> = require("base.labels").PREFIX

@@ -1,4 +1,7 @@
 -- The kubernetes target against a cluster of memory: what a real one does too seldom, or never when a test looks.
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local base = require "lab.base"
 local errors, json, log, task, time = require "errors", require "json", require "log", require "task", require "time"

@@ -1,4 +1,6 @@
 -- The podman target with real podman and a real registry; its YAML as text.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local app, lab, yaml = require "lab.app", require "lab", require "yaml"
 local fs, time = require "fs", require "time"

@@ -1,4 +1,5 @@
 -- Tables, times, colours and progress.
+---@diagnostic disable: access-invisible -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local test, eq, ok = check.test, check.eq, check.ok
 local term = require "people.terminal"

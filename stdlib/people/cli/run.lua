@@ -36,7 +36,9 @@ local function obey_signals(engine, console, seconds)
         note(console, "configuration and policies were loaded again")
       else
         note(console, "the reload was refused, the old configuration stays: " .. tostring(err), "error")
-        for _, fault in ipairs(err.faults or {}) do note(console, require("config.load").describe(fault), "error") end
+        for _, fault in ipairs(err and err.faults or {}) do
+          note(console, require("config.load").describe(fault), "error")
+        end
       end
     else
       note(console, asked and "stopping at once" or "stopping: runs may finish or park")

@@ -2,6 +2,10 @@
 --
 -- Whatever the primitive answers is fine, as long as it answers: nothing may crash, leak or hang, and the next
 -- call must work. The sanitizers of the fault build see what Lua cannot.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local fs, sys, time = require "fs", require "base.sys", require "time"
 
 local M = {}
