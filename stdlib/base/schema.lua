@@ -52,6 +52,7 @@ local Shape = {}
 ---@field faults Fault[]
 ---@field line fun(keys: any[]): integer?
 ---@field resolve? fun(path: string): string a path that is relative to the configuration, as an absolute one
+---@field incomplete? boolean Extensions could not be read: what is unknown may be theirs, and is wrong already.
 ---@field missing? fun(path: string): string? why a file cannot be read
 
 ---@class Cursor where in the data the check is; a link to the one above, since most are never asked for their path
@@ -442,7 +443,7 @@ function M.record(fields, options)
     known = known,
     accept = function(self, value, at)
       if type(value) ~= "table" then return wrong(self, value, at) end
-      for _, key in ipairs(sorted_keys(value, known)) do
+      for _, key in ipairs(at.source.incomplete and {} or sorted_keys(value, known)) do
         local word = type(key) == "string" and M.quote(key) or tostring(key)
         at:child(key):fault(("unknown key %s"):format(word), M.meant(key, names)
           or "known keys: " .. table.concat(names, ", "))
@@ -496,6 +497,7 @@ function M.variant(kinds, options)
       if kind == nil then return here:fault("is missing", "one of " .. table.concat(names, ", ")) end
       if type(kind) ~= "string" then return here:fault("must be text, not " .. kind_of(kind)) end
       if not known[kind] then
+        if at.source.incomplete then return nil end
         return here:fault(("unknown kind %s: must be one of %s"):format(M.quote(kind), table.concat(names, ", ")),
           M.meant(kind, names))
       end

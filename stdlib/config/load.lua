@@ -161,12 +161,13 @@ function M.check(value, options)
   local named = type(value) == "table" and rawget(value, "extensions")
   local extended, wrong = extensions.load(type(named) == "string" and named ~= "" and at.source.resolve(named) or nil)
   if wrong then at:child("extensions"):fault(wrong) end
+  at.source.incomplete = wrong ~= nil or #extended > 0
   local config = reference.config():check(value, at)
   if type(config) == "table" then
     config.file, config.dir = M.absolute(options.file), dir
     config.scripts = options.scripts and M.absolute(options.scripts) or config.scripts
     config.state = options.state and M.absolute(options.state) or config.state
-    cross.check(config, at)
+    if not at.source.incomplete then cross.check(config, at) end
   end
   local faults = at.source.faults
   table.sort(faults, by_line)

@@ -46,7 +46,7 @@ local M = {}
 local IMAGE_FIELDS <const> = { "repository", "commit", "digest", "image", "built" }
 
 local function must(value, err)
-  if value == nil then error(err or errors.new("internal", "a word gave nothing"), 0) end
+  if value == nil then error(err or errors.new("internal", "nothing was returned: neither a value nor an error"), 0) end
   return value
 end
 

@@ -87,13 +87,55 @@ function M.about(environment, about)
   return setmetatable({ target = target }, { __index = environment })
 end
 
+-- What is wrong with an extension is no fault of the release: it is tried again, and no digest is marked bad.
+local function broken(entry, what)
+  return nil, errors.new("internal", ("%s: target %s: %s"):format(entry.file, entry.name, what),
+    { op = "target", passing = true })
+end
+
+local MAY_BE_SILENT <const> = { current = true, failed = true }
+
+-- What a function of an extension's target answers, with what it raises as an error.
+local function answer(entry, word, fine, value, err)
+  if fine and (value ~= nil or errors.is(err)) then return value, err end
+  if not fine and errors.is(value) then
+    if value.code == "cancelled" or value.code == "deadline" then error(value, 0) end
+    return nil, value
+  end
+  if not fine or err ~= nil then return broken(entry, ("%s: %s"):format(word, tostring(fine and err or value))) end
+  if MAY_BE_SILENT[word] then return nil end
+  return broken(entry, word .. "() returned nothing; return true, or nil and an error")
+end
+
+local WORDS <const> = { current = true, apply = true, wait = true, settle = false, failed = false, destroy = false }
+
+-- The target of a user's extension: what it lacks and what its functions do not answer is said with its file.
+local function guarded(entry, target, err)
+  if type(target) ~= "table" then
+    if errors.is(err) then return nil, err end
+    return broken(entry, "open() must return a target, or nil and an error")
+  end
+  local face = { follows = target.follows, takes_over = target.takes_over }
+  for word, needed in pairs(WORDS) do
+    if type(target[word]) == "function" then
+      face[word] = function(_, ...) return answer(entry, word, pcall(target[word], target, ...)) end
+    elseif needed then
+      return broken(entry, ("open() gave no function %s"):format(word))
+    end
+  end
+  face.settle = face.settle or function() return true end
+  return face
+end
+
 ---Opens the target of an environment.
 ---@param environment EnvironmentConfig
 ---@param world World
 ---@return Target? target
 ---@return Err? err
 function M.open(environment, world)
-  return assert(extensions.get("target", environment.target.kind)).open(environment, world)
+  local entry = assert(extensions.get("target", environment.target.kind))
+  if not extensions.is_users(entry) then return entry.open(environment, world) end
+  return guarded(entry, extensions.call("target", entry.name, "open", environment, world))
 end
 
 ---The environment variables of a configuration as texts; revealing a secret registers it with the log's filter.

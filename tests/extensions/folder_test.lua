@@ -56,12 +56,13 @@ end
 test("a file adds a kind of targets, whose keys are checked, with a module beside it", function()
   local loaded, faults = load {
     ["extensions/shelf.lua"] = GOOD,
-    ["extensions/shelves/shelf.lua"] = "return { open = function(e) return { path = e.target.path } end }",
+    ["extensions/shelves/shelf.lua"] = "return { open = function(e)\n"
+      .. "  local function fn() return { digest = e.target.path } end return { current = fn, apply = fn, wait = fn } end }",
   }
   eq(faults, "")
   local environment = ok(loaded).apps.web.environments.staging
   eq(environment.target, { kind = "shelf", path = "/srv" })
-  eq(require("targets").open(environment, loaded), { path = "/srv" })
+  eq(ok(require("engine.world").of(loaded).target(environment)):current(), { digest = "/srv" })
   local documented
   for _, row in ipairs(require("config.manual").rows()) do
     documented = documented or row.path:find("target{kind=shelf}.mode", 1, true) and row.doc
@@ -221,6 +222,50 @@ test("what is wrong with a file is said with its line, and what to do", function
   end
   local _, said = load { ["extensions/a.lua"] = GOOD, ["extensions/b.lua"] = GOOD }
   has(said, "extensions/b.lua:4: target.shelf: the name is taken: extensions/a.lua has a target")
+end)
+
+test("what could not be read makes no second fault", function()
+  local _, said = load { ["extensions/shelf.lua"] = GOOD:gsub("open = ", "opne = ") }
+  eq(said, 'extensions/shelf.lua:7: target.shelf.opne: unknown key "opne" (did you mean open?)\n'
+    .. "extensions/shelf.lua:4: target.shelf.open: is missing")
+  local _, missing = load { ["moontide.lua"] = CONFIG:format('path = "/srv"'):gsub('= "extensions"', '= "nowhere"') }
+  has(missing, "nowhere does not exist")
+  eq(select(2, missing:gsub("\n", "")), 0)
+end)
+
+local BROKEN <const> = [[
+local extension, errors = require "extension", require "errors"
+local answers = {
+  apply = function() end, wait = function() error "wrong" end, current = function() end,
+}
+return extension { target = {
+  shelf = { keys = { path = extension.text "Where." }, open = function() return answers end },
+  none = { open = function() end },
+  half = { open = function() return { current = print } end },
+} }
+]]
+
+test("a target that lacks a function, raises or answers nothing: its file is named, no release is at fault", function()
+  local loaded = ok(load { ["extensions/shelf.lua"] = BROKEN })
+  local world = require("engine.world").of(loaded)
+  local function open(kind) return world.target { target = { kind = kind }, app = "web", name = "staging" } end
+  local function broken(value, err, words)
+    eq(value, nil)
+    has(err.message, words)
+    has(err.message, "/extensions/shelf.lua: target ")
+    eq(require("errors").passing(err), true)
+  end
+  local shelf = ok(open "shelf")
+  local value, err = shelf:apply {}
+  broken(value, err, "apply() returned nothing; return true, or nil and an error")
+  value, err = shelf:wait {}
+  broken(value, err, "wrong")
+  eq(table.pack(shelf:current()), { n = 1 })
+  eq(shelf:settle {}, true)
+  value, err = open "none"
+  broken(value, err, "open() must return a target, or nil and an error")
+  value, err = open "half"
+  broken(value, err, "open() gave no function ")
 end)
 
 test("a file that others may write is not run", function()
