@@ -57,7 +57,8 @@ test("a file adds a kind of targets, whose keys are checked, with a module besid
   local loaded, faults = load {
     ["extensions/shelf.lua"] = GOOD,
     ["extensions/shelves/shelf.lua"] = "return { open = function(e)\n"
-      .. "  local function fn() return { digest = e.target.path } end return { current = fn, apply = fn, wait = fn } end }",
+      .. "  local function fn() return { digest = e.target.path } end\n"
+      .. "  return { current = fn, apply = fn, wait = fn } end }",
   }
   eq(faults, "")
   local environment = ok(loaded).apps.web.environments.staging
