@@ -57,7 +57,7 @@ local M = {}
 
 ---@class SourceKind: KindEntry What an app may follow instead of a git repository.
 ---@field key? Shape|fun(): Shape What `apps.APP.NAME` may be: an app that has it follows this source.
----@field poll? fun(app: AppConfig, world: World): any, Err?, GitHeld? Looks at it. What it gives is plain data, which
+---@field poll? fun(app: AppConfig, world: World): any, Err?, Held? Looks at it. What it gives is plain data, which
 --- policies read by place:found(); nil and an error: policies that ask for it fail, and the app is polled again.
 ---@field expire? fun(app: AppConfig, world: World) Makes the next poll ask anew: a person waits for it.
 ---@field resolve? fun(place: Place, what: string): {title: string, data: table}?, Err? What `moontide release APP ENV

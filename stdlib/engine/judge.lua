@@ -19,7 +19,7 @@ M.MISSING = "(missing references)" -- the subject of what is held back because i
 ---@field passed? string Why its version is passed over: a rollback came after it.
 ---@field adopted? Running What was found running and taken as it is just now.
 ---@field held? {by: string} Who holds the place.
----@field missing? GitHeld References that the source lists no more, and that count as there for now.
+---@field missing? Held References that the source lists no more, and that count as there for now.
 
 ---What becomes of an answer: plain data, which accept.lua makes true.
 ---@class Judgement
@@ -41,7 +41,7 @@ function M.kind_of(place, compiled) return compiled.name == place.config.rollbac
 ---@param place Place
 ---@param compiled Policy
 ---@param answer Answer
----@param seen? {adopted?: Running, missing?: GitHeld} What was found just now.
+---@param seen? {adopted?: Running, missing?: Held} What was found just now.
 ---@return Memory
 function M.memory(journal, place, compiled, answer, seen)
   local app, environment, change = place.app, place.environment, answer.change

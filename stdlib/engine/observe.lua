@@ -20,7 +20,7 @@ local function others_turn() time.sleep(0) end
 ---@field head? string The commit that the branch points to.
 ---@field previous_head? string The one before, when the branch moved.
 ---@field found? any What the source of an extension found.
----@field held? GitHeld References that the source lists no more, and that count as there for now.
+---@field held? Held References that the source lists no more, and that count as there for now.
 ---@field known? table The tags, as the journal has them.
 ---@field listed? integer How many of them the source lists.
 ---@field forge? GitHubRepository The forge, when its events are followed.

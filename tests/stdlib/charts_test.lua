@@ -434,7 +434,7 @@ test("what is missing from a list that lost half of itself stays for a while; th
   eq(api(), "99.0.0 " .. all)
   eq(#ok(repo:versions("web")), 8)
   where.text = write_index { web = versions("web", 8) } -- nothing at all is never believed
-  repo.doubts.api.since = repo.doubts.api.since - 601
+  repo.shrinks.api.since = repo.shrinks.api.since - 601
   for _ = 1, 3 do
     kept, held = api()
     eq({ kept, held.complaint, held.till }, { "99.0.0 " .. all, "all 9 versions of api are gone" })
@@ -444,7 +444,7 @@ test("what is missing from a list that lost half of itself stays for a while; th
   -- What stays so for ten minutes is believed; we do not wait here, the doubt is made old.
   where.text = write_index { api = versions("api", 2), web = versions("web", 8) }
   for _ = 1, 3 do ok(select(2, api())) end
-  repo.doubts.api.since = repo.doubts.api.since - 601
+  repo.shrinks.api.since = repo.shrinks.api.since - 601
   where.text = write_index { api = versions("api", 3), web = versions("web", 8) } -- another list, as short as before
   eq({ #ok(repo:versions("api", now)), (select(2, api())) }, { 3 })
 end)

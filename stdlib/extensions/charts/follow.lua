@@ -146,7 +146,7 @@ end
 ---@param world World
 ---@return true? ok
 ---@return Err? err
----@return GitHeld? held Versions that a repository lists no more, and that count as there for now.
+---@return Held? held Versions that a repository lists no more, and that count as there for now.
 function M.poll(app, world)
   local held
   for _, chart in ipairs(sorted(app)) do

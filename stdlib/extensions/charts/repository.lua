@@ -6,16 +6,14 @@
 local errors, log, task, time = require "errors", require "log", require "task", require "time"
 local api, budget, index = require "base.api", require "base.budget", require "extensions.charts.index"
 local museum, oci = require "extensions.charts.museum", require "extensions.charts.oci"
-local text, version = require "base.text", require "extensions.charts.version"
+local shrink, text, version = require "base.shrink", require "base.text", require "extensions.charts.version"
 
 local M = {}
 
 local TIMEOUT <const>, LIST_TIME <const>, IDLE <const> = 30, 300, 30 -- seconds
 local INTERVAL <const> = 30
 local MOST <const> = 2000 -- answers kept for one repository
-local NAMED <const> = 5 -- of the missing versions in messages
-local MANY <const>, AT_ONCE <const> = 4, 4
-local DOUBTS <const>, DOUBT_FOR <const> = 3, 600 -- how often and how long a much shorter list must come to be believed
+local AT_ONCE <const> = 4
 local API_AGAIN <const> = 3600 -- seconds until a repository without ChartMuseum's API is asked for it again
 
 ---@class ChartRepositoryConfig
@@ -37,7 +35,7 @@ local API_AGAIN <const> = 3600 -- seconds until a repository without ChartMuseum
 ---@field wanted table<string, true> The charts that are followed: those that an index is read for.
 ---@field private answers table<string, table> By the chart's name, or "" for an index: the last answer.
 ---@field private good table<string, ChartVersion[]> What was believed last.
----@field private doubts table<string, table>
+---@field private shrinks table<string, Shrink> Of lists that are not accepted yet, by the chart's name.
 ---@field package seen? Config Whose charts are among the wanted ones.
 ---@field private kept integer How many answers.
 ---@field private whole? ChartIndex The index that was believed last.
@@ -126,7 +124,7 @@ function M.repository(config, world)
   if not self then
     local kind = config.kind or url:find("^oci://") and "oci" or "auto"
     self = setmetatable({
-      url = url, kind = kind, config = config, wanted = {}, answers = {}, good = {}, doubts = {},
+      url = url, kind = kind, config = config, wanted = {}, answers = {}, good = {}, shrinks = {},
       kept = 0, budget = budget.of("charts " .. url, AT_ONCE),
     }, Repository)
     self.server = server(self)
@@ -175,7 +173,7 @@ local function judge_index(self, found)
   local before = self.whole
   if not before then return true end
   if before.ended and not found.ended then return fail(self, "mismatch", "the index ends before its end") end
-  if before.charts >= MANY and found.charts * 2 <= before.charts then
+  if shrink.suspicious(before.charts, found.charts) then
     return fail(self, "mismatch", ("%d of %d charts are gone from the index"):format(before.charts - found.charts,
       before.charts))
   end
@@ -204,26 +202,24 @@ local function poll_index(self)
   end
   local ok
   ok, err = judge_index(self, found)
-  if not ok and not self:insists("", err and err.message) then return nil, err end
-  self.doubts[""] = nil
+  if not ok and not self:confirmed("", err and err.message) then return nil, err end
+  self.shrinks[""] = nil
   found.wanted, found.lists = wanted, {}
   found.etag, found.modified = answer.headers.etag, answer.headers["last-modified"]
   self.whole = found
   return found
 end
 
----Whether a list that is hard to believe came often and long enough to be believed all the same.
+---Whether a list that lost much came often and long enough to be accepted all the same.
 ---@private
-function Repository:insists(name, complaint)
-  local doubt, now = self.doubts[name], time.monotonic()
-  if not doubt then -- a busy repository's list is another one each time: what counts is since when it is too short
-    doubt = { since = now, at = time.now(), times = 0 }
-    self.doubts[name] = doubt
+function Repository:confirmed(name, complaint)
+  -- A busy repository's list is another one each time: what counts is since when it is too short.
+  if not self.shrinks[name] then
+    self.shrinks[name] = shrink.new()
     log.warn("a chart repository lost versions; what is missing stays as it was for now",
       { url = self.url, why = complaint })
   end
-  doubt.times = doubt.times + 1
-  return doubt.times >= DOUBTS and now - doubt.since >= DOUBT_FOR
+  return self.shrinks[name]:observe()
 end
 
 -- What is believed of one chart: its list, and what is missing when it lost half of what was there. That stays for a
@@ -236,26 +232,23 @@ local function believe(self, name, list)
       local kept = { missing = true }
       for field, value in pairs(entry) do kept[field] = value end
       missing[#missing + 1] = kept
-      if #names < NAMED then names[#names + 1] = ("%s %s"):format(name, entry.version) end
+      names[#names + 1] = ("%s %s"):format(name, entry.version)
     end
   end
   local complaint
   if #before > 0 and #list == 0 then
     complaint = ("all %d versions of %s are gone"):format(#before, name)
-  elseif #before >= MANY and #missing * 2 >= #before then
+  elseif shrink.suspicious(#before, #before - #missing) then
     complaint = ("%d of %d versions of %s are gone"):format(#missing, #before, name)
   end
-  if not complaint or self:insists(name, complaint) and #list > 0 then
-    self.doubts[name] = nil
+  if not complaint or self:confirmed(name, complaint) and #list > 0 then
+    self.shrinks[name] = nil
     return list
   end
-  local doubt, all = self.doubts[name], table.move(list, 1, #list, 1, {})
-  if doubt.count ~= #missing then doubt.complaint, doubt.count = complaint, #missing end -- else the words stay the same
+  local since, all = self.shrinks[name], table.move(list, 1, #list, 1, {})
+  if since.count ~= #missing then since.complaint, since.count = complaint, #missing end -- else the words stay the same
   all = version.order(table.move(missing, 1, #missing, #all + 1, all))
-  all.held = {
-    complaint = doubt.complaint, names = names, count = #missing, since = doubt.at,
-    till = #list > 0 and doubt.at + DOUBT_FOR or nil,
-  }
+  all.held = shrink.held(since.complaint, names, since.at, #list > 0 and since:till() or nil)
   return all
 end
 
@@ -332,7 +325,7 @@ end
 ---@param name string
 ---@param options? {interval?: Seconds, max_age?: Seconds}
 ---@return ChartVersion[]? versions with `dropped`: what stands there and is no version that can be installed, in words;
----and with `held`: a GitHeld of those that the repository lists no more, and that count as there for now
+---and with `held`: a Held of those that the repository lists no more, and that count as there for now
 ---@return Err? err not_found when there is no such chart; mismatch when an index is not believed
 ---@return_overload nil, Err
 function Repository:versions(name, options)

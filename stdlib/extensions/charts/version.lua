@@ -18,7 +18,7 @@ M.STAGING = ">=0.0.0-staging.0 <0.0.1-0"
 ---@field tag? string In an OCI registry: the tag.
 
 ---@class ChartVersions: { [integer]: ChartVersion }
----@field held? GitHeld Those that the repository lists no more, and that count as there for now.
+---@field held? Held Those that the repository lists no more, and that count as there for now.
 
 ---Tells whether a text can be a chart's name, in a URL and on disk.
 ---@param name any

@@ -4,14 +4,14 @@
 -- The caller says how old an observation may be. One that differs wakes the other apps that use it. It is shared only
 -- among the same credentials: what one namespace may read, or is refused, does not hold for another.
 local candidates, errors = require "extensions.keel.candidates", require "errors"
-local secrets, task, time = require "extensions.keel.secrets", require "task", require "time"
+local secrets, shrink = require "extensions.keel.secrets", require "base.shrink"
+local task, time = require "task", require "time"
 
 local M = {}
 
 local SHARED <const> = 0.9   -- of an interval: who comes later in the same one takes what is there
-local SHRUNKEN <const> = 3   -- how often a much shorter list must come before it is accepted
+local OBSERVATIONS <const> = 4 -- of a much shorter list before it is accepted: that one is
 local MOST_IMAGES <const> = 1000 -- whose platforms are remembered
-local ENOUGH <const> = 4     -- tags from which on a list can be much shorter
 
 local of_world = setmetatable({}, { __mode = "k" }) ---@type table<table, table>
 
@@ -135,12 +135,13 @@ function M.tags(place, name, since, workload)
     local tags, err = registry:tags()
     if not tags then return nil, err end
     local before = answer.last
-    if before and #before >= ENOUGH and #tags < #before / 2 and (answer.shrunken or 0) < SHRUNKEN then
-      answer.shrunken = (answer.shrunken or 0) + 1
+    local suspicious = before and shrink.suspicious(#before, #tags)
+    answer.shrink = suspicious and (answer.shrink or shrink.new(OBSERVATIONS, 0)) or nil
+    if answer.shrink and not answer.shrink:observe() then
       local words = ("the registry lists %d tags of %s where it had %d: not believed yet"):format(#tags, name, #before)
       return errors.fail("mismatch", words, { op = "registry.tags", target = name })
     end
-    answer.shrunken = nil
+    answer.shrink = nil
     return tags
   end, same_list)
 end

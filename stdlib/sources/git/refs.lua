@@ -7,6 +7,7 @@
 local errors = require "errors"
 local parted = require "base.parted"
 local pktline = require "sources.git.pktline"
+local shrink = require "base.shrink"
 local text = require "base.text"
 
 local M = {}
@@ -31,7 +32,7 @@ local MAX_NAME = 1024
 ---@field package names string[] of the tags, as they came
 ---@field package ordered boolean they came in the order of their names, as git lists them
 ---@field package list? table[] what tag_list made of them
----@field held? GitHeld what is in `refs` although the server lists it no more (sources/git/shrunken.lua)
+---@field held? Held what is in `refs` although the server lists it no more (sources/git/shrunken.lua)
 ---@field at number wall seconds of the answer
 
 local function fail(message, ...)
@@ -449,7 +450,7 @@ function M.shrunk(before, now)
     return ("all %d references are gone"):format(before.heads + before.tags)
   end
   if now.heads == 0 and before.heads > 0 then return ("all %d branches are gone"):format(before.heads) end
-  if before.tags >= 4 and now.tags * 2 <= before.tags then
+  if shrink.suspicious(before.tags, now.tags) then
     return ("%d of %d tags are gone"):format(before.tags - now.tags, before.tags)
   end
   return nil

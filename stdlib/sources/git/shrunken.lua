@@ -1,32 +1,18 @@
 -- Shrunken lists of references: what is missing from one is kept for a while.
 --
--- A server that restores a backup, a proxy that cuts a list and an emptied repository all look as if releases had been
--- deleted. Names that are missing from such an answer stay as they were; everything else in it counts at once. A name
--- that stays missing for OBSERVATIONS answers and HELD_FOR seconds is gone. An answer without any reference is never
--- accepted.
+-- Names that are missing from a suspicious answer stay as they were, until base/shrink.lua confirms that they are gone,
+-- counted from when each went; everything else in it counts at once. An answer without any reference is never accepted.
 local log = require "log"
 local parted = require "base.parted"
 local refs = require "sources.git.refs"
-local time = require "time"
+local shrink = require "base.shrink"
 
 local M = {}
-
-local OBSERVATIONS <const> = 3 -- answers that lack a name before it counts as gone
-local HELD_FOR <const> = 600   -- seconds before it does
-local NAMED <const> = 5        -- of the missing ones in messages
-
----What is held back, for people.
----@class GitHeld
----@field complaint string "2 of 4 tags are gone"
----@field names string[] some of the missing references
----@field count integer of them
----@field since number wall seconds
----@field till? number wall seconds; nil: as long as the answer is empty
 
 ---@class GitShrunken
 ---@field snapshot? GitSnapshot what counts
 ---@field private url string
----@field private gone table<string, {since: number, at: number, observations: integer}> names that are held back
+---@field private gone table<string, Shrink> names that are held back
 ---@field private empty boolean the last answer had no reference at all
 local Shrunken = { gone = parted.table(), empty = false }
 Shrunken.__index = Shrunken
@@ -35,17 +21,13 @@ Shrunken.__index = Shrunken
 ---@return GitShrunken
 function M.new(url) return setmetatable({ url = url }, Shrunken) end
 
-local function is_over(batch)
-  return batch.observations >= OBSERVATIONS and time.monotonic() - batch.since >= HELD_FOR
-end
-
 -- Counts an observation without the missing names, once for each batch.
 local function count(self)
   local seen = {}
   for _, batch in pairs(self.gone) do
     if not seen[batch] then
       seen[batch] = true
-      batch.observations = batch.observations + 1
+      batch:observe()
     end
   end
 end
@@ -56,14 +38,11 @@ function Shrunken:held(complaint)
   local names, since, till = {}, math.huge, 0
   for name, batch in pairs(self.gone) do
     names[#names + 1] = name
-    since, till = math.min(since, batch.at), math.max(till, batch.at + HELD_FOR) --[[@as any]]
+    since, till = math.min(since, batch.at), math.max(till, batch:till()) --[[@as any]]
   end
   if #names == 0 then return nil end
   table.sort(names)
-  return {
-    complaint = complaint, names = table.move(names, 1, NAMED, 1, {}), count = #names, since = since,
-    till = not self.empty and till or nil,
-  }
+  return shrink.held(complaint, names, since, not self.empty and till or nil)
 end
 
 ---Takes a new answer.
@@ -79,12 +58,13 @@ function Shrunken:take(answer)
     return answer
   end
   count(self)
-  local batch = { since = time.monotonic(), at = time.now(), observations = 1 }
+  local batch = shrink.new()
+  batch:observe()
   local gone, kept = parted.table(), parted.table()
   ---@cast before GitSnapshot
   for name, ref in pairs(before.refs) do
     local known = self.gone[name] or batch
-    if not answer.refs[name] and (self.empty or not is_over(known)) then gone[name], kept[name] = known, ref end
+    if not answer.refs[name] and (self.empty or not known:confirmed()) then gone[name], kept[name] = known, ref end
   end
   self.gone = gone
   if parted.empty(gone) then
@@ -109,7 +89,7 @@ function Shrunken:again()
   if not snapshot.held or self.empty then return snapshot end
   local over = parted.table()
   for name, batch in pairs(self.gone) do
-    if is_over(batch) then over[name] = true end
+    if batch:confirmed() then over[name] = true end
   end
   if parted.empty(over) then return snapshot end
   for name in pairs(over) do self.gone[name] = nil end
