@@ -188,5 +188,36 @@ for _, path in ipairs(files("host", ".c")) do
   end
 end
 
+-- host/tables/ names what the C tables hold, no more and no less. Lua's own libraries need no description; handles that
+-- scripts get are described where scripts find them.
+local LIBRARIES = { api_base = true, api_string = true, api_table = true, api_text = true, api_format = true }
+local bound, described = {}, {}
+for _, path in ipairs(files("host", ".c")) do
+  if not LIBRARIES[path:match("([%w_]+)%.c$")] then
+    for i, line in ipairs(lines_of(path)) do
+      for name in line:gmatch('{"(%l[%l%d_]*)", *l_') do bound[name] = { path, i } end
+    end
+  end
+end
+for _, path in ipairs(files("host/tables", ".lua")) do
+  for i, line in ipairs(lines_of(path)) do
+    local name = line:match("^function [%a_]+[.:]([%l%d_]+)%(") or line:match("^%-%-%-@field ([%l%d_]+)%?? %l* ?fun%(")
+    if name then described[name] = { path, i } end
+  end
+end
+local handles = {}
+for _, name in ipairs { "fs", "hash", "log", "store", "task" } do
+  for _, line in ipairs(lines_of("stdlib/" .. name .. ".lua")) do
+    local method = line:match("^%-%-%-@field ([%l_]+) fun%(self")
+    if method then handles[method] = true end
+  end
+end
+for name, at in pairs(bound) do
+  if not described[name] and not handles[name] then fault(at[1], at[2], "%s is not described in host/tables/", name) end
+end
+for name, at in pairs(described) do
+  if not bound[name] then fault(at[1], at[2], "no C table holds %s", name) end
+end
+
 if faults > 0 then print(("lint: %d faults of the house"):format(faults)) end
 return faults > 0 and 1 or 0

@@ -32,6 +32,7 @@
 ---@field fail_allocations? fun(n: integer, onwards?: boolean): integer In the `fault` build only.
 ---@field embedded fun(path: string): string?
 ---@field embedded_list fun(): string[]
+---@field embedded_module fun(path: string, env: table): function?
 ---@field compile fun(text: string, chunkname: string, env: table): function?, string?
 ---@field module fun(loading: table<string, boolean>, name: string, fn: fun(name: string))
 ---@field slurp fun(path: string): string?, string?

@@ -30,6 +30,7 @@ local M = {}
 ---@field cluster fun(name: string): KubernetesClient?, Err?
 ---@field remove_images? fun(journal: Journal): boolean
 ---@field notify fun(names: string[], message: table): true?, Err?
+---@field [string] fun(what: any): any What extensions open besides.
 ---@field configure fun(config: Config) From now on it is opened by this configuration.
 ---@field under fun(config: Config): World The same openers with another configuration.
 

@@ -1,4 +1,5 @@
 -- Credentials that workloads bring along: what is rotated away is forgotten, with what was answered to it.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: inject-field, missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test

@@ -1,5 +1,6 @@
 -- The docker target with a real engine and a real registry: releases, what goes wrong with them, and interruptions.
 ---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test

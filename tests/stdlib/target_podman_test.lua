@@ -1,4 +1,5 @@
 -- The podman target with real podman and a real registry; its YAML as text.
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
