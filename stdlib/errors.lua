@@ -57,7 +57,7 @@ function M.fail(code, message, fields)
   return nil, M.new(code, message, fields)
 end
 
----Tells whether `value` is an error of that code (any code when none is given).
+---Whether `value` is an error of that code (any code when none is given).
 ---@param value any
 ---@param code? string
 ---@return boolean
@@ -67,7 +67,7 @@ function M.is(value, code)
     and (code == nil or rawget(value, "code") == code)
 end
 
----Tells whether what failed may succeed later without anybody changing what was asked: the one judge of that. Whoever
+---Whether what failed may succeed later without anybody changing what was asked: the one judge of that. Whoever
 ---made the error decides with its field `passing`; otherwise its code does.
 ---@param failure any An error, or the status of an HTTP answer.
 ---@return boolean
@@ -82,7 +82,7 @@ function M.passing(failure)
   return TRANSIENT[code] or false
 end
 
----Tells whether `value` was made by `new`; a policy's data may have a field `code`, too.
+---Whether `value` was made by `new`; a policy's data may have a field `code`, too.
 ---@param value any
 ---@return boolean
 function M.made(value)

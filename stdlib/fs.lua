@@ -138,7 +138,7 @@ function M.remove(path, opts)
   return raw.remove(path, opts)
 end
 
----Tells about a file; with follow=false about a symbolic link itself.
+---Attributes of a file; with follow=false about a symbolic link itself.
 ---@async
 ---@nodiscard
 ---@param path string
@@ -150,12 +150,12 @@ function M.stat(path, opts)
   return raw.stat(path, opts)
 end
 
----Tells whether something is there. A dangling symbolic link is not.
+---Whether something is there. A dangling symbolic link is not.
 ---@async
 ---@nodiscard
 ---@param path string
 ---@param opts? {root?: string}
----@return boolean? found nil when it cannot be told
+---@return boolean? found nil: unknown
 ---@return Err? err
 ---@return_overload nil, Err
 function M.exists(path, opts)
@@ -204,7 +204,7 @@ end
 ---@field close fun(self: Watch)
 
 ---Watches the entries of a directory, or one file in it, which may also be missing as yet. What it says are
----hints: names come once for many changes, `overflow` is set when some were lost. Look at the truth afterwards.
+---hints: names come once for many changes, `overflow` is set when some were lost. List the folder afterwards.
 ---@nodiscard
 ---@param path string
 ---@return Watch?

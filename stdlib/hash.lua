@@ -49,7 +49,7 @@ function M.hmac_sha256(key, bytes)
   return core.hmac_sha256(key, bytes)
 end
 
----Compares secrets in a time that does not tell where they differ. Their lengths are not hidden.
+---Compares secrets in constant time. Their lengths are not hidden.
 ---@param a string
 ---@param b string
 ---@return boolean

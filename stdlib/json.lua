@@ -61,7 +61,7 @@ function M.array(list)
   return core.array(list)
 end
 
----Tells whether the value is a table that is marked as a list.
+---Whether the value is a table that is marked as a list.
 ---@param value any
 ---@return boolean
 function M.is_array(value)

@@ -77,7 +77,7 @@ function M.compare(a, b)
   return core.compare(text_of(a, usage), text_of(b, usage))
 end
 
----Tells whether a version lies in a range such as `^1.2`, `~1.2.3`, `>=1.2 <2 || 3.x`, `1.2 - 1.4`.
+---Whether a version lies in a range such as `^1.2`, `~1.2.3`, `>=1.2 <2 || 3.x`, `1.2 - 1.4`.
 ---
 ---The rules are those of Masterminds/semver v3, which Helm and Flux use: commas and blanks both mean "and",
 ---and a pre-release lies only in a range that names one (`>=1.2.3-0`). Not copied: there `~0.0.0` is
@@ -212,7 +212,7 @@ local function change(from, to)
   return "pre-release"
 end
 
----What is to be said of two versions that differ by numbers which SemVer compares as text: rc9 is above rc10.
+---A note about two versions that differ by numbers which SemVer compares as text: rc9 is above rc10.
 local function as_text(from, to)
   for _, name in ipairs { "major", "minor", "patch" } do
     if from[name] ~= to[name] then
@@ -311,7 +311,7 @@ end
 
 local ALLOWS_USAGE = "usage: semver.allows(policy, current, candidate [, {match_prerelease=, match_tag=}])"
 
----Tells whether an update policy lets a candidate tag replace the current one, and why, in words.
+---Whether an update policy lets a candidate tag replace the current one, and why, in words.
 ---
 ---The decisions are those of keel 0.22. Its semver policies read tags loosely: `v`, `1.2`, leading zeros. A
 ---candidate must have a minor number, must differ from the current one upwards, and keeps exactly the
@@ -347,7 +347,7 @@ function M.allows(policy, current, candidate, options)
   return DECIDE[policy.kind](policy, current, candidate, options)
 end
 
----The tags that a policy looks at, best first, as keel orders them: versions downwards; for a glob and a
+---The tags that a policy considers, best first, as keel orders them: versions downwards; for a glob and a
 ---regular expression the matching ones in descending order of bytes, or of what the expression's group
 ---`compare` holds. The first that `allows` accepts is the one to take.
 ---@param policy string|UpdatePolicy

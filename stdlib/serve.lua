@@ -1,4 +1,4 @@
----HTTP servers on TCP (loopback unless told otherwise) or on a unix socket that only its owner can reach.
+---HTTP servers on TCP (loopback by default) or on a unix socket that only its owner can reach.
 ---
 ---     local serve = require "serve"
 ---     local server <close> = assert(serve.listen {

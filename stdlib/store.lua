@@ -34,7 +34,7 @@ local M = {}
 ---@field transaction fun(self: Store, fn: (fun(): ...), options?: {durable?: boolean}): ... Runs fn in BEGIN IMMEDIATE
 ---  and COMMIT; returns what fn returns, or true. Takes everything back when fn raises (and raises it again) or
 ---  returns nil or false with an error (and returns them). Waiting inside raises. Transactions do not nest.
----@field check fun(self: Store): true?, Err? Looks through the whole file for damage.
+---@field check fun(self: Store): true?, Err? Checks the whole file for damage.
 ---@field backup fun(self: Store, path: string): true?, Err? Copies the database into a new file.
 ---@field close fun(self: Store) Closing twice is fine.
 

@@ -161,13 +161,13 @@ end
 ---@return Signal signal
 function M.signal() return core.signal() end
 
----Says what the running task works on, itself and its own tasks: told when it keeps the loop for too long, and noted
+---Sets what the running task and its own tasks work on: reported when one keeps the loop for too long, and noted
 ---for the next host when it takes the process down with it.
 ---Takes the pieces of a text; its first line is for people.
 ---@type fun(...: string)
 M.asked = core.asked
 
----Names the file for such notes. It is there only when a host ended with something to tell.
+---Names the file for such notes. It exists only after a host ended with a note.
 ---@param path? string nil: none.
 function M.asked_file(path) return core.asked_file(path) end
 

@@ -37,7 +37,7 @@
 ---| "failed"      ended with an error
 ---| "superseded"  something newer took its place: before it started, or while it waited
 ---| "cancelled"   a person ended it
----| "diverged"    its recovery did not match the journal; a person must look
+---| "diverged"    its recovery did not match the journal; an operator must decide
 ---| "quarantined" crashed the host three times
 
 ---@class RunProgress
@@ -89,7 +89,7 @@
 ---@field reason? string why it is in this state, in words
 ---@field host? string where people find it, from the configuration
 ---@field current? Release
----@field healthy? boolean what the target says now; absent: it cannot tell, or cannot be asked
+---@field healthy? boolean what the target says now; absent: unknown, or it cannot be asked
 ---@field problems? Problem[] what is not as it should be, whatever the state
 ---@field hold? Hold
 ---@field run? RunInfo the run under way
@@ -149,7 +149,7 @@
 ---@alias Verdict
 ---| "accepted"  became a change
 ---| "unchanged" what should be is what is
----| "refused"   a candidate was looked at and turned down
+---| "refused"   a candidate was refused
 ---| "held"      would be a change, but the environment is held; or counts as there although it is missing
 ---| "nothing"   the policy wants nothing, with its reason
 ---| "error"     the policy or what it asked failed
@@ -278,7 +278,7 @@
 ---@field load fun(): Config?, Fault[]? loads the configuration again
 ---@field fresh? boolean a journal that is gone may be begun anew
 ---@field generation? integer at least this one: what a lease says
----@field host? string who this host is; the machine's name unless told
+---@field host? string who this host is; the machine's name by default
 ---@field leader? fun(): LeaderStatus
 ---@field outrank? fun(generation: integer): integer? raises this host's generation to at least that, if it may
 ---@field fence? fun(): boolean whether this host may act now; asked before each effect

@@ -179,7 +179,7 @@ function M.redirected(raw, elapsed, url)
   raw.elapsed, raw[SHOWN] = elapsed, url
 end
 
----Tells whether a value is an answer.
+---Whether a value is an answer.
 ---@param value any
 ---@return boolean
 function M.is(value) return type(value) == "table" and rawequal(getmetatable(value), Answer.__metatable) end

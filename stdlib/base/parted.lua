@@ -84,7 +84,7 @@ end
 ---@nodiscard
 function M.table() return setmetatable({}, meta) end
 
----Tells whether there is nothing in it.
+---Whether there is nothing in it.
 ---@param t table<string, any>
 ---@return boolean
 function M.empty(t) return pairs(t)(t) == nil end

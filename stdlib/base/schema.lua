@@ -163,7 +163,7 @@ function Cursor:fault(message, suggestion)
   return nil
 end
 
----Tells whether something was wrong here, or further down.
+---Whether something was wrong here, or further down.
 ---@return boolean
 function Cursor:faulty()
   local path = M.path(self:keys())

@@ -16,7 +16,7 @@ function M.foul(code)
     or (code >= 0xfff9 and code <= 0xfffb) or (code >= 0xe0000 and code <= 0xe0fff)
 end
 
----Tells whether a text is UTF-8 without control characters and direction marks.
+---Whether a text is UTF-8 without control characters and direction marks.
 ---@param text string
 ---@return boolean
 function M.printable(text)

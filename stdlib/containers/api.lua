@@ -178,7 +178,7 @@ end
 ---@return_overload nil, Err
 function M.request(socket, call) return engine(socket):send(call) end
 
----Tells whether an engine answers.
+---Whether an engine answers.
 ---@async
 ---@param socket string
 ---@return boolean

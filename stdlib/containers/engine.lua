@@ -29,7 +29,7 @@ function Engine:send(call) return api.request(self.socket, call) end
 ---@return_overload nil, Err
 function Engine:version() return api.version(self.socket) end
 
----Tells whether it answers.
+---Whether it answers.
 ---@async
 ---@return boolean
 ---@return Err? err

@@ -73,7 +73,7 @@ local function obey_signals(self)
       local done, err = reload(self)
       if done then
         self:note("configuration and policies were loaded again")
-        if not self.engine then -- a working engine tells it itself
+        if not self.engine then -- a working engine reports it itself
           for _, words in ipairs(done.changed) do self:note(words) end
         end
       else

@@ -74,7 +74,7 @@ local function take_bad(journal, list)
   return taken
 end
 
--- What a Lease tells under one of its names.
+-- The annotation of a Lease, under its present or former name.
 local function told(annotations, key)
   local text = type(annotations) == "table" and annotations[key]
   local data = type(text) == "string" and #text <= MOST and json.decode(text)

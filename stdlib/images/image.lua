@@ -162,7 +162,7 @@ local function build(request, where, world)
   return builds.building(cfg.state, app.image, function() return builder.build(what) end)
 end
 
----Gives the image of a commit: found, or built, pushed and looked at again. A failed build pushes nothing.
+---Gives the image of a commit: found, or built, pushed and verified. A failed build pushes nothing.
 ---@async
 ---@param request ImageRequest
 ---@param world World

@@ -16,19 +16,19 @@ local TEXT_MAX <const>, PATH_MAX <const>, TAG_MAX <const> = 1024, 255, 128
 ---@field tag? string
 ---@field digest? string "sha256:..."
 
----Tells whether a host is one of Docker Hub's names.
+---Whether a host is one of Docker Hub's names.
 ---@param host string
 ---@return boolean
 function M.is_hub(host) return HUB_NAMES[host] == true end
 
----Tells whether a text is a digest that we can check.
+---Whether a text is a digest that we can check.
 ---@param text any
 ---@return boolean
 function M.is_digest(text)
   return type(text) == "string" and #text == 71 and text:find("^sha256:[0-9a-f]+$") ~= nil
 end
 
----Tells whether a text can be an image's tag.
+---Whether a text can be an image's tag.
 ---@param text any
 ---@return boolean
 function M.is_tag(text)

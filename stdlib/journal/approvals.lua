@@ -1,6 +1,6 @@
 -- The journal's approvals: what waits for people, who agreed, and how it ended. Methods of the journal.
 --
--- An approval is about a name and a digest. Who said yes said it to these bytes: a run that tries again after a failure
+-- An approval is about a name and a digest. A vote is for these bytes: a run that tries again after a failure
 -- finds the approval, a run about other bytes asks anew. No is final; a deadline that passed is not.
 local time = require "time"
 local words = require("journal.words").kept
@@ -66,7 +66,7 @@ function Approvals:approvals(query)
   return list
 end
 
----Whether any run waits for people: asked at every look at a status, so it costs next to nothing when none does.
+---Whether any run waits for people: part of every status, so it must be cheap when none does.
 ---@return boolean
 function Approvals:anything_pending()
   return self:row("SELECT 1 AS yes FROM approvals WHERE state = 'pending' LIMIT 1") ~= nil

@@ -1,10 +1,10 @@
--- What was decided of each subject, when it differed from what was said before. Methods of the journal.
+-- The decisions about each subject, when they differ from the ones before. Methods of the journal.
 local words = require("journal.words").kept
 
 ---@class (partial) Journal
 local Decisions = {}
 
----Appends decisions (those that differ from what was said before).
+---Appends decisions (those that differ from the ones before).
 ---@param list Decision[]
 function Decisions:decide(list)
   self:lazily("decision", function()

@@ -2,7 +2,7 @@
 --
 -- The rule: an intent is on disk (synced) before its effect begins; an outcome is written when the effect has ended.
 -- Outcomes ride on the next sync: after a power cut the last one may be missing, and its effect, being idempotent,
--- is looked at and performed again. This module is the only one that knows SQL. It never waits.
+-- is performed again. This module is the only one that knows SQL. It never waits.
 --
 -- A journal is its file and its transactions, which stand here, and the parts that know a table or two each; they are
 -- methods of the one journal, so that some of several parts can share a transaction.

@@ -1,4 +1,4 @@
--- Outages that people were told of: the host that comes after a restart neither tells them again nor forgets to tell
+-- Outages that were notified: a restarted host neither notifies them again nor forgets to notify
 -- that they are over. Methods of the journal.
 local json = require "json"
 local tables = require "base.tables"
@@ -17,7 +17,7 @@ function Outages:outages()
   return list
 end
 
----Remembers who was told of an outage; it is forgotten when all were notified of its end.
+---Records which channels were notified of an outage; it is forgotten when all were notified of its end.
 ---@param key string
 ---@param outage {app: string, what: string, since: number, told: table<string, true>}
 function Outages:told_outage(key, outage)

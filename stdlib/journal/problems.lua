@@ -11,9 +11,9 @@ local SHOWN <const> = 3 -- of the versions that wait
 ---@field text string
 ---@field since? Wall
 
--- What the target said when it was asked last.
+-- The last observation of the target.
 local function target(seen, live)
-  if not seen or not live or seen.at < live.at then return nil end -- what it said of something before does not count
+  if not seen or not live or seen.at < live.at then return nil end -- of an earlier release
   local now, words = seen.running, nil
   local state = "unhealthy"
   if seen.err then
@@ -28,7 +28,7 @@ local function target(seen, live)
   return words and { kind = "target", state = state, text = words }
 end
 
--- What the policy said last as a whole, when no host is there to ask.
+-- The policy's last decision as a whole, when no host runs.
 local function last_said(journal, app, environment, policy)
   for _, row in ipairs(journal:last_decisions(app, environment, policy)) do
     if row.subject == "" then return row end
@@ -63,7 +63,7 @@ end
 local function waiting(journal, app, environment, open)
   local titles = {}
   local rows = journal:rows([[SELECT title FROM runs WHERE app = ? AND environment = ? AND state = 'queued' AND id <> ?
-    ORDER BY id]], app, environment, open and open.id or 0) -- of that one the state tells
+    ORDER BY id]], app, environment, open and open.id or 0) -- the state shows that one
   for i = 1, math.min(#rows, SHOWN) do titles[i] = rows[i].title end
   if #titles == 0 then return nil end
   local rest = #rows > SHOWN and (" and %d more"):format(#rows - SHOWN) or ""
@@ -84,7 +84,7 @@ end
 ---@param app string
 ---@param environment {name: string, policy: string, rollback?: string|false, target?: TargetConfig}
 ---@param at_work? AtWork
----@param open? table The run that the environment's state tells of.
+---@param open? table The run that the environment's state shows.
 ---@return Problem[]
 function M.of(journal, app, environment, at_work, open)
   local list, e, live = {} --[[@as any]], environment.name, journal:live(app, environment.name)
@@ -97,7 +97,7 @@ function M.of(journal, app, environment, at_work, open)
   return list
 end
 
----Whether the release that runs is well, by what its target said last; nil: unknown.
+---Whether the release that runs is well, by the last observation; nil: unknown.
 ---@param at_work? AtWork
 ---@param app string
 ---@param environment string

@@ -75,7 +75,7 @@ function Releases:live(app, environment, about)
   end
 end
 
----Whether an image was ever put, found, or failed here: then it is no news that it runs.
+---Whether an image was ever put, found, or failed here: then it is no surprise that it runs.
 ---@param app string
 ---@param environment string
 ---@param about ReleasePart
@@ -148,7 +148,7 @@ function Releases:followed(app, environment, id)
   return false
 end
 
----Whether anything was ever released or adopted here. What another host told of does not count.
+---Whether anything was ever released or adopted here. Releases handed over by another host do not count.
 ---@param app string
 ---@param environment string
 ---@return boolean
@@ -243,7 +243,7 @@ function Releases:lift(r)
     r.app, r.environment, r.digest, r.run)
 end
 
----The release that a host before this state was put there, when the target could tell.
+---The release that a host before this state was put there, when the target shows it.
 ---@param app string
 ---@param environment string
 function Releases:inherited(app, environment)

@@ -8,7 +8,7 @@ local words = require("journal.words").kept
 ---@field app string
 ---@field environment string
 ---@field policy string The policy that handles it.
----@field kind? string "change" unless told.
+---@field kind? string "change" by default.
 ---@field key string What the policy watches: a new one is a new run.
 ---@field title? string
 ---@field reason? string
@@ -32,8 +32,8 @@ end
 ---The last key that was handled here, and when, whatever the policy's name was then.
 ---@param app string
 ---@param environment string
----@param kind? string Of the runs that its policy's changes become: "change" unless told.
----@return {key?: string, run?: integer, at: number}? watch nil: never looked.
+---@param kind? string Of the runs that its policy's changes become: "change" by default.
+---@return {key?: string, run?: integer, at: number}? watch nil: never asked.
 function Runs:watch(app, environment, kind)
   return self:row([[SELECT key, run, at FROM watches WHERE app = ? AND environment = ? AND kind = ?
     ORDER BY at DESC LIMIT 1]], app, environment, kind or "change")
@@ -75,7 +75,7 @@ function Runs:accept(change, latest)
   return run, superseded
 end
 
----Remembers that a policy looked and wanted nothing (or that its first sight was adopted).
+---Records that a policy was asked and wanted nothing (or that its first sight was adopted).
 ---@param place {app: string, environment: string}
 ---@param policy string
 ---@param kind string "change" or "rollback"

@@ -56,7 +56,7 @@ function Tags:remember_repository(app, shape, tags, first_sight)
   end)
 end
 
----How the repository looked last.
+---The last snapshot of the repository.
 ---@param app string
 ---@return {branch: string, head?: string, tags: integer, at: number}? snapshot
 function Tags:snapshot(app) return self:row("SELECT branch, head, tags, at FROM snapshots WHERE app = ?", app) end

@@ -13,8 +13,8 @@ local M = {}
 ---@class AtWork
 ---@field config Config
 ---@field lanes table<string, Lane> By place: what is under way there.
----@field app_states table<string, Seen> By app: what its source looked like last.
----@field said table<string, table> By policy and place: what was decided of each subject last.
+---@field app_states table<string, Seen> By app: the last observation of its source.
+---@field said table<string, table> By policy and place: the last decision about each subject.
 ---@field suspensions table<string, Suspension>
 ---@field policies table<string, Policy>
 

@@ -256,7 +256,7 @@ local ASK = {
 ---@private
 function Reader:open_journal(unreachable)
   local journal, err = require("journal").open(self.state, { readonly = true })
-  -- Without a host and without a state there is nothing to tell; that no host runs is the better half of it.
+  -- Without a host and without a state the error is that no host runs.
   if not journal then return nil, err.code == "not_found" and unreachable or err end
   self.down, self.journal = true, journal
   return true

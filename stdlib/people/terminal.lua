@@ -127,7 +127,7 @@ end
 ---@return string? bytes nil at the end
 function M.read(fd) return sys.read(fd) end
 
----Tells whether a person sits at a descriptor.
+---Whether a person sits at a descriptor.
 ---@param fd integer
 ---@return boolean
 function M.isatty(fd) return sys.isatty(fd) end

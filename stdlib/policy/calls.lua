@@ -1,7 +1,7 @@
 -- What a policy's file calls, found without running it: names that are nothing, and words that no place, run or
 -- module has.
 --
--- Lua tells of a misspelt word only when its line runs, which may be the night of a release. The compiler has resolved
+-- Lua reports a misspelt word only when its line runs, perhaps in the middle of a release. The compiler has resolved
 -- every name already, so its result is read (Lua 5.4's lundump.c, lopcodes.h): a global is an access to _ENV, a method
 -- an OP_SELF. What an object is, is known where it came from: the parameters of watch and run, and require. Whatever is
 -- not known is left to its run.
@@ -129,14 +129,14 @@ end
 -- Words whose result has words of its own.
 local GIVES <const> = { ["run:image"] = "image" }
 
-local MOST <const> = 100 -- faults of one file that are told
+local MOST <const> = 100 -- faults of one file that are reported
 
 local SAID <const> = {
   env = "there is nothing called '%s'", image = "an image has no '%s'", place = "a place has no '%s'",
   run = "a run has no '%s'",
 }
 
-local FEW <const> = 12 -- words that are told all at once
+local FEW <const> = 12 -- words that are listed all at once
 
 local function known_of(self, kind)
   if self.words[kind] == nil then self.words[kind] = words_of(kind, self.seen) or false end
@@ -278,7 +278,7 @@ end
 ---@return Fault[] faults By line.
 function M.faults(chunk, file, seen)
   local text = string.dump(chunk)
-  if text:sub(1, #HEADER) ~= HEADER then return {} end -- another Lua: its run tells
+  if text:sub(1, #HEADER) ~= HEADER then return {} end -- another Lua: found when it runs
   local reader = setmetatable({ text = text, at = #HEADER + 8 + 8 + 2 }, Reader)
   local self = { text = text, file = file, seen = seen, words = {}, faults = {} }
   follow(self, read_proto(reader), { [0] = "env" })

@@ -40,7 +40,7 @@ local function look_through(change)
   end
 end
 
----Checks what a watch returned. Runs within the limits of the watch: what it looks at belongs to the policy.
+---Checks what a watch returned. Runs within the limits of the watch: the value belongs to the policy.
 ---@param change any
 ---@param file string The policy's, for messages.
 ---@param where string "file:line" of the watch.

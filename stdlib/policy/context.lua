@@ -1,6 +1,6 @@
 -- Which watch or run the current task belongs to.
 --
--- Policies of many places share the modules that they require, so the modules look here, by task, for the journal
+-- Policies of many places share the modules that they require, so the modules find here, by task, the journal
 -- that their calls belong to.
 local task = require "task"
 
@@ -10,7 +10,7 @@ local task = require "task"
 ---@field place? Place In every mode but "file".
 ---@field steps? Steps Only in mode run.
 ---@field edition? integer Of the run's words; inside of its steps, too.
----@field said? Refusals Only in mode watch: what the policy turns down.
+---@field said? Refusals Only in mode watch: what the policy refuses.
 ---@field running? table|false Only in mode watch: the release that runs, once it was looked up.
 ---@field metas? table<table, string> The metatables of the policy's instance, and where they were set.
 ---@field rng? table State of the deterministic random numbers.

@@ -197,14 +197,14 @@ local function turn_down(subject, alarm, reason, ...)
   said:add(subject, reason, alarm, effects.caller)
 end
 
----Turns a candidate down; `moontide why` shows the reason with the line that said so. One decision a subject: what is
----said again of one joins what was said before.
+---Refuses a candidate; `moontide why` shows the reason with the line that said so. One decision a subject: further
+---reasons for one are appended.
 ---@param subject string "v1.2.0"
 ---@param reason string
 ---@param ... any For string.format.
 function Place.refuse(_, subject, reason, ...) turn_down(subject, nil, reason, ...) end
 
----Turns a candidate down that should worry people: logged as a warning and told to everybody once.
+---Refuses a candidate as an alarm: logged as a warning and notified once.
 ---@param subject string
 ---@param reason string A format.
 ---@param ... any

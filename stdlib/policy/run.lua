@@ -25,9 +25,9 @@ Run.__index = Run
 ---@field journal Journal
 ---@field lead Leadership
 ---@field hooks table
----@field patience Seconds For how long it waits for a target out of reach.
+---@field patience Seconds How long it waits for a target out of reach.
 ---@field stopping fun(): boolean Whether the host parks what still runs.
----@field released fun(release: integer) Tells that a release went out and proved itself.
+---@field released fun(release: integer) Called when a release is live and checked.
 
 ---@class Image
 ---@field repository string
@@ -131,7 +131,7 @@ end
 local function put(self, request)
   local place, world = self.place, self.world
   local function target() return must(world.target(targets.about(place.config, request))) end
-  -- What the target is told besides what the step is known by: it may be another after a crash.
+  -- Arguments of the target that do not identify the step: they may differ after a crash.
   local function told()
     local all = {
       hooks = self.hooks, run = self.id, by = self.by, generation = self.journal.generation, host = self.lead.host,
@@ -164,7 +164,7 @@ local function put(self, request)
         hooks = self.hooks,
       })
       if ok then return true end
-      -- While the target is out of reach no check tells anything of the release.
+      -- While the target is out of reach a check proves nothing about the release.
       local where = target()
       local _, away = where:current()
       if errors.passing(away) then error(away, 0) end
@@ -283,7 +283,7 @@ function Run:hold(reason)
   end)
 end
 
--- What a policy wants to be told or logged.
+-- The text of a notification or log line.
 local function said(word, text, ...)
   local ok, message = true, text
   if select("#", ...) > 0 and type(text) == "string" then ok, message = pcall(string.format, text, ...) end
@@ -293,14 +293,14 @@ local function said(word, text, ...)
   error(("usage: run:%s(text, ...); the text is a %s"):format(word, type(message)), 3)
 end
 
----Tells people, over the channels that the environment names. A channel that fails does not fail the run.
+---Notifies the channels that the environment names. A channel that fails does not fail the run.
 ---@async
 ---@param text string
 ---@param ... any For string.format.
 function Run:notify(text, ...)
   local config, steps = self.place.config, self.steps
   if steps:since(2) then text = said("notify", text, ...) elseif select("#", ...) > 0 then text = text:format(...) end
-  -- Whether there was a channel when an older edition passed here is told by what it recorded.
+  -- Whether there was a channel when an older edition passed here shows in what it recorded.
   if not steps:since(2) and #config.notify == 0 and steps:upcoming() ~= "notify" then return self:log(text) end
   steps:perform("notify", { text = text }, function()
     if #config.notify == 0 then

@@ -361,7 +361,7 @@ end
 ---@private
 ---@return string path
 ---@return table? row nil: it is new.
----@return number last By the monotonic clock; math.huge: the journal tells when.
+---@return number last By the monotonic clock; math.huge: the journal has it.
 function Steps:moment(name, seconds)
   self.turns:take()
   local path, asked = self:path(), self:asked({ seconds = seconds }, name)

@@ -3,7 +3,7 @@
 -- The way from one release to the next: pull by digest and create; the old container steps aside (first, when the two
 -- would fight for a port; else when the new one is well); start; wait sees it well; settle removes what is older than
 -- the one before. A container is known by its labels and its name, NAME-RELEASE, never by what we remember, and every
--- call looks before it acts: after a crash at any point the way is walked again from its beginning.
+-- call observes before it acts: after a crash at any point the procedure starts again from its beginning.
 --
 -- The one before is kept: stopped, its restart policy off, with its image, its own files and its logs. A rollback
 -- renames it to its new release and starts it again as it was. So does any release that would make the very same
@@ -89,7 +89,7 @@ function Docker:current()
   local details
   details, err = self.engine:inspect(c.Id)
   if not details then
-    if errors.is(err, "not_found") then return nil end -- it went while we looked
+    if errors.is(err, "not_found") then return nil end -- it was removed meanwhile
     return nil, err
   end
   local state, healthy = details.State, nil
@@ -351,7 +351,7 @@ function Docker:wait(request)
       end
       local health = details.State.Health and details.State.Health.Status
       since = not fault and health ~= "starting" and (since or now) or nil
-      -- One that was started again before we looked must show that it stays.
+      -- One that was restarted must show that it stays up.
       local long = restarts > 0 and STABLE_UNCHECKED or stable
       if not fault and health == "healthy" or since and now - since >= long then
         return self:only(list, { Id = id }) -- the old one has done its duty

@@ -11,7 +11,7 @@ local M = {}
 ---@field version? string
 ---@field image? string
 ---@field state? string
----@field healthy? boolean nil: it cannot tell
+---@field healthy? boolean nil: unknown
 ---@field release? integer
 ---@field foreign? boolean Another image was put there since, not by us.
 ---@field generation? integer Of the host that wrote it.
@@ -154,7 +154,7 @@ function M.variables(map)
   return env
 end
 
----What a program or a container said, fit for an error: the last lines, clean, without secrets.
+---The output of a program or a container, fit for an error: the last lines, clean, without secrets.
 ---@param output string
 ---@param lines integer
 ---@return string

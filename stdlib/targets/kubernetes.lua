@@ -153,7 +153,7 @@ function Kubernetes:current()
       if #faults > 0 then running.state = running.state .. "; " .. pods_of.words(faults) end
     end
   end
-  -- What the annotations tell counts for the digest that they were written with, and for no other.
+  -- The annotations count for the digest that they were written with, and for no other.
   local told = patch.annotation(object, "digest")
   running.foreign = told ~= nil and told ~= running.digest or nil
   if running.digest and told == running.digest then
@@ -182,7 +182,7 @@ local function named(request)
   return request.version or text.short(request.commit or request.digest)
 end
 
----Tells the cluster what we do.
+---Writes an Event of what we do.
 ---@private
 function Kubernetes:tell(object, request, what, words)
   object.kind, object.apiVersion = self.workload.kind, self.workload.group

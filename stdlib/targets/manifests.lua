@@ -179,7 +179,7 @@ function M.apply(target, request)
     if not object then
       ---@cast err Err
       local words = err.message
-      -- What is wrong with a field may be told with the field's value.
+      -- The error of a field may quote its value.
       if entry.object.kind == "Secret" and errors.is(err, "invalid") then words = "the cluster refuses the Secret" end
       err.message = ("%s: %s"):format(entry.file, words)
       return nil, err

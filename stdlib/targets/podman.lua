@@ -12,10 +12,10 @@ local labels, reference = require "base.labels", require "images.reference"
 
 local M = {}
 
--- Seconds that pods must stay up: moments when checks follow, longer when nothing else looks.
+-- Seconds that pods must stay up: moments when checks follow, longer when nothing else checks.
 local STABLE <const>, STABLE_UNCHECKED <const> = 0.1, 2
 local LOG_LINES <const> = 12
-local CALL <const> = 60 -- seconds for a podman command that only looks
+local CALL <const> = 60 -- seconds for a podman command that only reads
 local PULL <const> = 1800
 local INHERIT <const> = {
   "HOME", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR", "HTTP_PROXY", "HTTPS_PROXY",
@@ -196,7 +196,7 @@ local function header(request)
   return ("# moontide: release %d, image %s\n"):format(request.release, request.image)
 end
 
----A kept YAML, with the digest and the release that its first line tells.
+---A kept YAML, with the digest and the release in its first line.
 ---@private
 function Podman:kept(name)
   local text, err = fs.read(("%s/%s.yaml"):format(self.folder, name))
@@ -380,7 +380,7 @@ local function of_request(self, request)
   return errors.fail("unhealthy", "its pods are gone", { op = "target.wait", target = self.name })
 end
 
----One look at a release: true when all is well now, false when it is on its way, nil and the complaint otherwise.
+---One observation of a release: true when all is well, false when it is on its way, nil and the complaint otherwise.
 ---@private
 function Podman:look(request)
   local all, err = of_request(self, request)

@@ -1,4 +1,4 @@
--- The settings that a release went out with, to tell later which of them the configuration has changed since.
+-- The settings that a release went out with, to find later which of them the configuration has changed since.
 --
 -- Of each only a short hash is kept: values may be long, and secrets are known by their names alone.
 local hash, json = require "hash", require "json"

@@ -1,6 +1,6 @@
 -- Notifiers: Slack-compatible incoming webhooks, any service that takes JSON by POST, and what extensions add.
 --
--- What people are told quotes commits, branch names and programs: secrets are taken out, Slack's control characters
+-- Messages quote commits, branch names and programs: secrets are redacted, Slack's control characters
 -- are escaped, and nothing can call a whole channel. A message may come twice when an answer was lost.
 local api, errors, http, json, log, time =
   require "base.api", require "errors", require "http", require "json", require "log", require "time"

@@ -8,9 +8,9 @@ local M = {}
 
 ---@class Reporter
 ---@field private world World
----@field private telling integer How many are told now.
----@field private tellers table<table, true> The tasks that tell them.
----@field private told Signal One was told.
+---@field private telling integer Reports under way.
+---@field private tellers table<table, true> The tasks that report.
+---@field private told Signal One was reported.
 local Reporter = {}
 Reporter.__index = Reporter
 
@@ -34,7 +34,7 @@ local function quietly(self, name, fn)
   end)
 end
 
----Waits until everybody was told, or the seconds are over. A host that ends earlier leaves them in the dark.
+---Waits until all reports are sent, or the seconds are over.
 ---@async
 ---@param seconds number
 function Reporter:wait(seconds)
@@ -69,7 +69,7 @@ end
 -- The try of a run that failed by a transient error with which people hear that it waits.
 local TOLD_AT <const> = 3
 
----Tells channels and the forge what became of a run.
+---Reports the state of a run to the channels and the forge.
 ---@param at Place
 ---@param row table
 ---@param state "running"|RunState
@@ -97,7 +97,7 @@ function Reporter:report(at, row, state, err, again)
       }))
     end)
   end
-  local one_of_many = row.try > 1 and (again or state == "running") -- the forge keeps what the first try said
+  local one_of_many = row.try > 1 and (again or state == "running") -- the forge keeps the status of the first try
   if commit and at.app_config.source.github and not one_of_many then
     quietly(self, "reporting to GitHub", function()
       local forge = self.world.forge(at.app_config)
@@ -110,7 +110,7 @@ function Reporter:report(at, row, state, err, again)
   end
 end
 
----Tells people of something that no run shows: a tag that moved, a rollback that failed.
+---Notifies of something that no run shows: a tag that moved, a rollback that failed.
 ---@param at Place
 ---@param decision Decision
 function Reporter:alarm(at, decision)

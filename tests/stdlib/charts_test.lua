@@ -441,7 +441,7 @@ test("what is missing from a list that lost half of itself stays for a while; th
   end
   where.text = write_index { api = versions("api", 6), web = versions("web", 8) } -- it lost a little
   eq({ #ok(repo:versions("api", now)), (select(2, api())) }, { 6 })
-  -- What stays so for ten minutes is believed; we do not wait here, the doubt is made old.
+  -- What stays so for ten minutes is accepted; we do not wait here, the batch is made old.
   where.text = write_index { api = versions("api", 2), web = versions("web", 8) }
   for _ = 1, 3 do ok(select(2, api())) end
   repo.shrinks.api.since = repo.shrinks.api.since - 601

@@ -11,7 +11,7 @@ local MAX_TEXT <const>, MAX_PARTS <const> = 64 << 10, 100
 ---@class ChartPart
 ---@field name string The chart's name in the app's configuration.
 ---@field version string As the repository writes it.
----@field digest? string "sha256:..."; missing when the repository tells none.
+---@field digest? string "sha256:..."; missing when the repository has none.
 
 ---@class Bundle
 ---@field image string The whole text.

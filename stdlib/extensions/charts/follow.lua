@@ -5,9 +5,9 @@ local short = require("base.text").short
 
 local M = {}
 
-local MAX_SHOWN <const> = 20 -- versions of one chart that a policy is told of
+local MAX_SHOWN <const> = 20 -- versions of one chart that a policy gets
 
----@class FollowedChart What a policy is told of one chart.
+---@class FollowedChart What a policy gets of one chart.
 ---@field name string
 ---@field accept string How it is followed here.
 ---@field current? {version: string, digest?: string} What runs.
@@ -157,7 +157,7 @@ function M.poll(app, world)
   return true, nil, held
 end
 
----Makes the next look ask the repositories, whatever is known.
+---Makes the next observation ask the repositories.
 ---@param app AppConfig
 ---@param world World
 function M.expire(app, world)

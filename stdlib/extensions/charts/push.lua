@@ -163,7 +163,7 @@ local function push_oci(repo, chart)
   return digest and { found = false, digest = digest } or nil, err
 end
 
----Pushes a chart. Pushing the same one again changes nothing and is told apart.
+---Pushes a chart. Pushing the same one again changes nothing and is reported as such.
 ---@async
 ---@param repo ChartRepository
 ---@param chart PackagedChart

@@ -1,8 +1,8 @@
 -- Chart repositories: which versions of a chart there are, newest first.
 --
 -- ChartMuseum, plain index.yaml repositories and OCI registries. One poll for each repository and interval, shared by
--- all who ask. What a repository says is compared with what it said before: an index that ends too early is an error
--- and not news, and what is missing from a list that lost half of itself stays as it was for a while.
+-- all who ask. Each answer is compared with the one before: an index that ends too early is an error,
+-- and what is missing from a list that lost half of its entries is kept for a while.
 local errors, log, task, time = require "errors", require "log", require "task", require "time"
 local api, budget, index = require "base.api", require "base.budget", require "extensions.charts.index"
 local museum, oci = require "extensions.charts.museum", require "extensions.charts.oci"
@@ -38,7 +38,7 @@ local API_AGAIN <const> = 3600 -- seconds until a repository without ChartMuseum
 ---@field private shrinks table<string, Shrink> Of lists that are not accepted yet, by the chart's name.
 ---@field package seen? Config Whose charts are among the wanted ones.
 ---@field private kept integer How many answers.
----@field private whole? ChartIndex The index that was believed last.
+---@field private whole? ChartIndex The last accepted index.
 ---@field private no_api? number When it turned out that there is no API.
 ---@field private budget Budget
 ---@field server Api
@@ -168,7 +168,7 @@ local function read_index(answer, wanted, before)
   end
 end
 
--- Whether a whole index may be believed.
+-- Whether a whole index may be accepted.
 local function judge_index(self, found)
   local before = self.whole
   if not before then return true end
@@ -222,9 +222,9 @@ function Repository:confirmed(name, complaint)
   return self.shrinks[name]:observe()
 end
 
--- What is believed of one chart: its list, and what is missing when it lost half of what was there. That stays for a
--- while; everything else is news.
-local function believe(self, name, list)
+-- The accepted list of one chart: what is missing when it lost half of its entries is kept for a while; everything
+-- else counts at once.
+local function accept(self, name, list)
   local before, listed, missing, names = self.good[name] or {}, {}, {}, {}
   for _, entry in ipairs(list) do listed[entry.version] = true end
   for _, entry in ipairs(before) do
@@ -307,7 +307,7 @@ local function by_index(self, name, limit)
   return from_index(self, found, name)
 end
 
--- The versions of one chart, wherever they are told.
+-- The versions of one chart, from any kind of repository.
 local function ask(self, name, limit)
   if self.kind == "oci" then return shared(self, name, limit, function() return oci.versions(self, name) end) end
   if self.kind ~= "index" and not (self.no_api and time.monotonic() - self.no_api < API_AGAIN) then
@@ -344,18 +344,18 @@ function Repository:versions(name, options)
     return fail(self, "not_found", "the repository has no chart " .. name)
   end
   for _, words in ipairs(dropped) do found.notes[#found.notes + 1] = words .. " is no version" end
-  list = believe(self, name, list)
+  list = accept(self, name, list)
   list.dropped, self.good[name] = found.notes, list
-  found.versions = not list.held and list or nil -- what is held back is looked at again
+  found.versions = not list.held and list or nil -- what is held back is judged again
   return list
 end
 
----The digest of one version: as the list has it, or as the registry tells it. Shared like the lists.
+---The digest of one version: as the list has it, or as the registry has it. Shared like the lists.
 ---@async
 ---@param name string
 ---@param entry ChartVersion
 ---@param options? {interval?: Seconds, max_age?: Seconds}
----@return string? digest nil without an error: the repository tells none
+---@return string? digest nil without an error: the repository has none
 ---@return Err? err
 ---@return_overload nil, Err
 function Repository:digest(name, entry, options)

@@ -4,7 +4,7 @@ local semver = require "semver"
 local M = {}
 
 -- Staging versions: a chart cannot have the version `staging` since Helm 3.5, so they are 0.0.0-staging.N. The range is
--- how Helm itself would be told of them: it takes in nothing but pre-releases of 0.0.0 from staging.0 on.
+-- Helm's own way to express that: it takes in nothing but pre-releases of 0.0.0 from staging.0 on.
 M.STAGING = ">=0.0.0-staging.0 <0.0.1-0"
 
 ---@class ChartVersion
@@ -20,7 +20,7 @@ M.STAGING = ">=0.0.0-staging.0 <0.0.1-0"
 ---@class ChartVersions: { [integer]: ChartVersion }
 ---@field held? Held Those that the repository lists no more, and that count as there for now.
 
----Tells whether a text can be a chart's name, in a URL and on disk.
+---Whether a text can be a chart's name, in a URL and on disk.
 ---@param name any
 ---@return boolean
 function M.is_name(name)
@@ -74,7 +74,7 @@ function M.rule(text)
   return policy and { text = text, policy = policy }, err
 end
 
----Tells whether a version is one that the rule speaks of, whatever runs. The policies that go upwards from what runs
+---Whether a version is one that the rule speaks of, whatever runs. The policies that go upwards from what runs
 ---speak of every version.
 ---@param rule ChartRule
 ---@param version string
@@ -99,7 +99,7 @@ local function may_begin(rule, version)
   return true, ("%s asks for it"):format(rule.text)
 end
 
----Tells whether a version may follow the one that runs. A range, a pattern and one exact version say what should run:
+---Whether a version may follow the one that runs. A range, a pattern and one exact version say what should run:
 ---what fits them follows what does not, and else only what is newer follows. Charts' versions are ordered as SemVer
 ---orders them, for patterns too.
 ---@param rule ChartRule

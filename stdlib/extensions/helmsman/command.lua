@@ -7,7 +7,7 @@ local flags, kubeconfig = require "extensions.helmsman.flags", require "extensio
 
 local M = {}
 
-local MOST <const> = 4 << 20 -- bytes of output that are looked at
+local MOST <const> = 4 << 20 -- bytes of output that are read
 local TAIL <const> = 200 -- lines that are kept of what is beyond
 local GRACE <const> = 20 -- helm notes that a release failed when it is told to end
 
@@ -25,7 +25,7 @@ local GRACE <const> = 20 -- helm notes that a release failed when it is told to 
 ---@field timeout Seconds
 ---@field hooks? table
 ---@field release integer|string a destroying run is "d" and its number
----@field attempt? string what tells this call from others of the same release
+---@field attempt? string distinguishes this call from others of the same release
 
 ---@class HelmsmanCommand: HelmsmanRunner
 ---@field config table

@@ -87,7 +87,7 @@ local function prefix(place, release)
   return ("helmsman-%s-%s-"):format(words:gsub("%-+$", ""), release)
 end
 
----Tells the names of a release's own Jobs.
+---The names of a release's own Jobs.
 ---@param place {app: string, environment: string}
 ---@param release integer|string
 ---@return fun(name: string): boolean

@@ -89,7 +89,7 @@ end
 
 local function client_of(self) return self.world.cluster(self.config.cluster) end
 
--- Not being allowed to look is an answer here: helmsman sees for itself.
+-- Without the right to list releases there are none here: helmsman finds them itself.
 local function unless_denied(value, err)
   if value == nil and (errors.is(err, "denied") or errors.is(err, "unauthorized")) then return false end
   return value, err
@@ -104,7 +104,8 @@ local function runner(self)
   return require("extensions.helmsman.job").open(self.config, self, client)
 end
 
--- The releases of our context; false when we may not look. `names`: only these, when others share the context.
+-- The releases of our context; false without the right to list them. `names`: only these, when others share the
+-- context.
 local function releases_now(self, names)
   local client, err = client_of(self)
   if not client then return nil, err end
@@ -124,7 +125,7 @@ end
 
 -- ---- before it begins ----
 
--- Looks again and again until look() says that nothing is in the way. What is, stands in its second result.
+-- Calls look() until nothing is in the way; its second result says what is.
 local function wait_until_free(request, last, look)
   local told
   while true do
@@ -451,7 +452,7 @@ function Helmsman:current()
     for _, key in ipairs { "digest", "image", "commit", "version", "release" } do running[key] = (known or {})[key] end
     return running
   end
-  if not now then return known and ours() end -- we may not look
+  if not now then return known and ours() end -- no right to list them
   if #now == 0 then return nil end
   local healthy, why = health(now)
   running.state, running.healthy = healthy and "deployed" or why, healthy

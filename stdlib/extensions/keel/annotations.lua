@@ -138,7 +138,7 @@ function M.read(annotations, labels)
   return settings
 end
 
----Tells whether the settings are about a container.
+---Whether the settings are about a container.
 ---@param settings KeelSettings
 ---@param name string
 ---@return boolean

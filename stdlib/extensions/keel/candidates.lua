@@ -1,6 +1,6 @@
 -- Which tag a workload should run, by its policy, of those that its repository has.
 --
--- keel's order: the tags that the policy looks at, best first; the first one that it allows is taken, and when that is
+-- keel's order: the tags that the policy considers, best first; the first one that it allows is taken, and when that is
 -- the one that runs, nothing happens. What differs, on purpose, only ever keeps a workload from going back by itself.
 local semver = require "semver"
 
@@ -39,7 +39,7 @@ end
 -- Whether a tag is a version as keel's policies read them.
 local function is_version(tag) return #(semver.candidates("all", { (with_minor(tag)) }) or {}) == 1 end
 
----The tags that a policy looks at, best first. `force` without matchTag would take whatever the registry lists first;
+---The tags that a policy considers, best first. `force` without matchTag would take whatever the registry lists first;
 ---here it goes by versions, which have an order.
 ---@param policy UpdatePolicy
 ---@param tags string[]
@@ -91,7 +91,7 @@ end
 
 ---@class KeelJudging
 ---@field order? fun(policy: UpdatePolicy, tags: string[]): string[]
----@field fits? fun(tag: string): boolean, string? Whether an allowed tag can run there; if not, the next is looked at.
+---@field fits? fun(tag: string): boolean, string? Whether an allowed tag can run there; if not, the next one is tried.
 
 ---Judges the tags of a repository, best first, and stops at the first that is allowed or that runs already.
 ---@param settings KeelSettings

@@ -32,7 +32,7 @@ return extension {
       tidy = function(world) return require("extensions.keel.observations").tidy(world) end,
     },
   },
-  source = { workload = {} }, -- its policies look for themselves
+  source = { workload = {} }, -- its policies observe by themselves
   word = {
     workload = word("place", "workload"), candidates = word("place", "candidates"), update = word("place", "update"),
     adopt = word("run", "adopt"),

@@ -71,7 +71,7 @@ local function shared(place, key, since, ask, same)
 end
 
 ---From when on an answer must be for a place, by its schedule: for "@every", an interval ago; for a cron line, the last
----moment that it names. The first look is always due.
+---moment that it names. The first one is always due.
 ---@param place Place
 ---@param schedule KeelSchedule
 ---@return number since Monotonic.
@@ -104,7 +104,7 @@ function M.tidy(world)
   secrets.tidy(m)
 end
 
----Makes every place due, for who asks for a look now.
+---Makes every place due now.
 ---@param world World
 function M.expire(world)
   local m = memory(world)
@@ -163,7 +163,7 @@ function M.digest(place, name, tag, since, workload)
   end, function(a, b) return a == b end)
 end
 
----The tags that a policy looks at, best first; sorted once for each list and policy.
+---The tags that a policy considers, best first; sorted once for each list and policy.
 ---@param world World
 ---@param policy UpdatePolicy
 ---@param tags string[] As `tags` gave them.

@@ -1,5 +1,5 @@
 -- Whether a candidate is an image at all, and one that runs on every node where a workload may be put: what is not is
--- passed over. What else is in a repository (signatures, SBOMs, charts) is told from images by registry.content.
+-- passed over. What else is in a repository (signatures, SBOMs, charts) is distinguished by registry.content.
 --
 -- keel (its unreleased HEAD) takes no candidate while it cannot tell. Here what cannot be known (nodes that we may not
 -- list, no nodes yet, a manifest that names no platform) forbids nothing.

@@ -71,7 +71,7 @@ function M.tidy(memory)
   end
 end
 
--- What a secret holds; asked for once in a while. One that cannot be read is told of once, and holds nothing.
+-- What a secret holds; asked for once in a while. One that cannot be read is logged once, and holds nothing.
 local function secret_of(world, memory, cluster, namespace, name)
   local key = ("%s %s/%s"):format(cluster, namespace, name)
   local _ <close> = task.lock(memory, "secret " .. key)
@@ -98,7 +98,7 @@ end
 ---@param name string The repository, as the workload names it.
 ---@param workload? KeelWorkload
 ---@return ImageRegistry
----@return string who Tells credentials of workloads apart; "" for those of the configuration, or none.
+---@return string who Identifies credentials of workloads; "" for those of the configuration, or none.
 function M.registry(world, memory, name, workload)
   local cfg, host = world.config, (reference.split(name))
   local opened = world.registry(name)

@@ -1,7 +1,7 @@
 -- The keel target: an installed keel rolls out, and we watch it happen.
 --
 -- The policy has pushed the tag that keel follows (a constant one like `staging`, or a version) before a release comes
--- here. apply looks whether keel would ever act on it, wait watches the pods until they run the digest. Nothing is
+-- here. apply checks whether keel would ever act on it, wait watches the pods until they run the digest. Nothing is
 -- written to the workload: keel 0.22 replaces whole objects and gives up after a write in between.
 local errors, kubernetes, rollout = require "errors", require "kubernetes", require "cluster.rollout"
 local semver, task, text, time = require "semver", require "task", require "base.text", require "time"
@@ -12,7 +12,7 @@ local dig = rollout.dig
 
 local M = {}
 
-local LOOK <const> = 5       -- seconds between two looks when nothing changes
+local LOOK <const> = 5       -- seconds between two observations when nothing changes
 local DEFAULT <const> = "@every 1m"
 
 ---@class KeelTarget: Target
@@ -167,7 +167,7 @@ end
 
 -- ---- apply ----
 
----Looks whether keel will roll this out. Nothing is changed, but for a constant tag that goes back with a rollback.
+---Checks whether keel will roll this out. Nothing is changed, but for a constant tag that goes back with a rollback.
 ---@async
 ---@param request TargetRequest
 ---@return true?, Err?
@@ -314,7 +314,7 @@ function Keel:has_acted(plan, object, list, began, newest)
   return written ~= began.written or at ~= nil and at > began.since
 end
 
----One look. true: it runs; nil and an error: it never will; false and words: not yet.
+---One observation. true: it runs; nil and an error: it never will; false and words: not yet.
 ---@private
 function Keel:look(object, pods, plan, request, began)
   local list, err = self:containers(object, assert(reference.parse(request.image)).repository)

@@ -1,4 +1,4 @@
--- The change that an update is: its key, when it is tried again, and what its run is told.
+-- The change that an update is: its key, when it is retried, and what its run gets.
 --
 -- keel tries a version that failed again at each poll, forgets a constant tag until it moves again, and fights whoever
 -- puts an older image back. Here an update is tried again with growing pauses; and who goes back to an image that we

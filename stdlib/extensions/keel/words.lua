@@ -34,7 +34,7 @@ function M.place.workload(place)
   if settings.approvals_error then return nil, settings.approvals_error end
   local _, wrong = workloads.schedule(settings, assert(place.world.config.keel))
   if wrong then place:refuse("keel.sh/pollSchedule", wrong .. "; the default is used") end
-  -- One subject, one decision: two that take turns would be news at every poll.
+  -- One subject, one decision: two that alternate would be new at every poll.
   local warnings, unknown = settings.warnings, place.config.unknown_notify or {}
   if #warnings > 0 then place:refuse("annotations", "%s", table.concat(warnings, "; ")) end
   if #unknown > 0 then
@@ -83,7 +83,7 @@ local function judged(place, image)
   })
 end
 
----The tags that an image's policy looks at, judged, best first; the last is the one to take, if it is allowed. Empty
+---The tags that an image's policy considers, judged, best first; the last is the one to take, if it is allowed. Empty
 ---when what runs is what should run. The registry is asked once for all workloads of the repository. A repository that
 ---cannot be read does not hide the other images of its workload: it is raised with the last of them.
 ---@async

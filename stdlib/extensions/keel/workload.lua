@@ -116,12 +116,12 @@ end
 ---@field containers string[]
 ---@field init_containers string[]
 ---@field pull string The least eager pull policy of them.
----@field label? string What tells it from the others, when the workload follows several.
+---@field label? string Its label among the others, when the workload follows several.
 ---@field apart? string Its containers, when others of the same repository have another tag.
----@field after? KeelImage The workload's next one, while a policy looks at them.
----@field trouble? any Why one before it could not be looked at.
+---@field after? KeelImage The workload's next one, while a policy reads them.
+---@field trouble? any Why one before it could not be judged.
 
--- What tells images apart for people: the repository, and the containers where several have the same one.
+-- Labels of images for people: the repository, and the containers where several have the same one.
 local function label(list)
   local of = {}
   for _, image in ipairs(list) do of[image.repository] = (of[image.repository] or 0) + 1 end

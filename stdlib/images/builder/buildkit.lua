@@ -3,7 +3,7 @@
 -- The context is a fresh checkout of exactly the commit, sent over the same connection as everything else; BuildKit
 -- applies its .dockerignore. Passwords go to the daemon only through the session, out of a file for this user alone.
 -- Which registries speak plain http or have authorities of their own is the daemon's to know (buildkitd.toml); for
--- the push it is told.
+-- the push it is an option.
 local errors, fs, hash, json, proc = require "errors", require "fs", require "hash", require "json", require "proc"
 local argv_of, failure = require "images.builder.argv", require "images.builder.failure"
 local logins = require "images.builder.logins"
@@ -25,7 +25,7 @@ local function client(cfg)
   return argv
 end
 
----Tells whether the configured daemon answers.
+---Whether the configured daemon answers.
 ---@async
 ---@param cfg Config
 ---@return boolean

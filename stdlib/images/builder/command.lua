@@ -24,7 +24,7 @@ local function program(kind, cfg)
   return cfg.builder.command and { table.unpack(cfg.builder.command) } or { kind }
 end
 
----Tells whether the configured program is there and is of this kind.
+---Whether the configured program is there and is of this kind.
 ---@async
 ---@param kind "buildah"|"podman"
 ---@param cfg Config

@@ -57,7 +57,7 @@ local function of(op, err)
   return err
 end
 
--- Ends what takes longer than a build may, however busy it looks.
+-- Ends what takes longer than a build may, however busy it seems.
 local function in_time(request, op, fn, ...)
   local limit, started = request.app.build.timeout, time.monotonic()
   local ok, value, err = pcall(task.deadline, limit, fn, ...)

@@ -22,7 +22,7 @@ local function any(words, patterns)
   return false
 end
 
----@param words string What the program said last.
+---@param words string The program's last output.
 ---@param message string For people.
 ---@param fields {op: string, target?: string}
 ---@return Err err

@@ -3,7 +3,7 @@
 -- Two containers without a shell: `build` fetches the context from this host (contexts.lua: exactly the commit,
 -- without what .dockerignore names, so no git credentials leave the host) and builds it, then `push` pushes. A failed
 -- build therefore never pushes. The Job's name is made of what is built: a host that comes back finds the one under
--- way and goes on with it. Finished ones go after `keep`; one that ended before we looked is made again.
+-- way and goes on with it. Finished ones go after `keep`; one that ended unseen is made again.
 local errors, kubernetes, task = require "errors", require "kubernetes", require "task"
 local text, time = require "base.text", require "time"
 local failures, contexts = require "images.builder.failure", require "images.builder.contexts"
@@ -12,7 +12,7 @@ local job_end = require("cluster.rollout").job_end
 
 local M = {}
 
-local LOOK <const> = 2 -- seconds between looks at what no watch would tell
+local LOOK <const> = 2 -- seconds between two reads of what cannot be watched
 local LATE <const> = 2 -- seconds for the rest of a log
 local GOING <const> = 60 -- seconds for an old Job to go
 -- Why a container does not start, when waiting would not help.

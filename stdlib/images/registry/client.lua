@@ -18,7 +18,7 @@ local Client = {}
 
 M.methods = Client
 
--- How each registry wants to be talked to, once it said so: "basic", or the challenge for its tokens.
+-- The authentication that each registry asked for: "basic", or the challenge for its tokens.
 local ways = {}
 
 ---The error of an answer that is none of the good ones: the registry's own words, cleaned and cut.

@@ -119,7 +119,7 @@ local function put(self, op, manifest, ref)
   return nil, self:failure(answer, "registry." .. op)
 end
 
--- Points a tag to a manifest, and looks whether it does. A registry whose tags never change refuses even the
+-- Points a tag to a manifest, and verifies it. A registry whose tags never change refuses even the
 -- same digest again, so what is so already is not put.
 local function point(self, op, digest, tag, get)
   local now, err = self:digest(tag)

@@ -66,7 +66,7 @@ end
 ---Where the next page is.
 ---@param answer HttpAnswer
 ---@return string? target As the header has it; nil at the last page.
----@return string? unknown The header that does not tell whether this is the last page.
+---@return string? unknown A header that leaves open whether this is the last page.
 function M.next(answer)
   local unknown
   for _, header in ipairs(answer.headers:all("link")) do

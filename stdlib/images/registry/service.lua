@@ -1,7 +1,7 @@
 -- What all registries share as services: their codes, the words of their refusals, and how long to insist.
 --
--- All calls of a server share one budget: so many at once, and none while it asked for silence (429 or 5xx with
--- Retry-After), whoever it said that to and whenever the next poll comes. Only calls that may be repeated come through
+-- All calls of a server share one budget: so many at once, and none until a Retry-After (429 or 5xx)
+-- is over. Only calls that may be repeated come through
 -- here: reading, putting by digest or tag, deleting, mounting. Rules: the distribution specification 1.1.
 local api, budget, errors = require "base.api", require "base.budget", require "errors"
 
@@ -32,7 +32,7 @@ local function heed(share, answer)
   end
 end
 
--- A server that asks for more patience than we have gets its answer back.
+-- A Retry-After longer than our limit is returned as an error.
 local function pause(share, answer, err, try)
   local failed = answer and answer.status or err
   if try == ATTEMPTS or not errors.passing(failed) then return nil end

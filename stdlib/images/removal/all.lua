@@ -9,7 +9,7 @@ local M = {}
 
 local told = {} ---@type table<string, string> The last trouble of each place.
 
--- What did not work is no reason to stop: it is said once, and tried again the next time.
+-- What did not work does not stop the rest: it is logged once, and tried again the next time.
 local function try(name, counts, fn, ...)
   local ok, count, err = pcall(fn, ...)
   if not ok then count, err = nil, count end

@@ -1,5 +1,5 @@
--- When this host was building what: kept in the state folder, so that the build cache that came of it can be told from
--- that of others. And a turn for builds and removals: what a build stands on is not removed under it.
+-- When this host was building what: kept in the state folder, so that the build cache that came of it is distinguished
+-- from that of others. And a turn for builds and removals: what a build stands on is not removed under it.
 local fs, json, task, time = require "fs", require "json", require "task", require "time"
 
 local M = {}

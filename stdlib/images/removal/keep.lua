@@ -7,15 +7,15 @@ local without_credentials = require("base.text").without_credentials
 
 local M = {}
 
-local RECENT <const> = 200 -- releases of a place that are looked at, and as many of those that did not fail
+local RECENT <const> = 200 -- releases of a place that are read, and as many of those that did not fail
 local GOOD <const> = 2     -- good releases of a place that stay in any case: what runs, and what it goes back to
 
 ---@class KeptImages
----@field repositories table<string, {name: string, sources: table<string, true>}> Those that are ours to look at.
+---@field repositories table<string, {name: string, sources: table<string, true>}> Those that are ours.
 ---@field digests table<string, table<string, true>> By repository: what stays.
 ---@field commits table<string, table<string, true>>
 ---@field known table<string, table<string, true>> By repository: digests that went through this host.
----@field package newest integer The last release that was looked at.
+---@field package newest integer The last release that was read.
 local Kept = {}
 Kept.__index = Kept
 

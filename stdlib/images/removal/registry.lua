@@ -9,11 +9,11 @@ local keep, listed = require "images.removal.keep", require "images.removal.list
 local M = {}
 
 local MOST <const> = 20000 -- tags of a repository; in a larger one nothing is deleted
-local SAME <const> = 3600 -- seconds after which the same candidates are looked at again
+local SAME <const> = 3600 -- seconds after which the same candidates are tried again
 local children = {} ---@type table<string, {digest: string, index: boolean}[]> by digest, which names it for good
 local looked = {} ---@type table<string, {at: number, candidates: string}> by repository
 local absent = {} ---@type table<string, table<string, true>> by repository: digests that are not there any more
-local refusing = {} ---@type table<string, boolean> registries that said that they do not delete
+local refusing = {} ---@type table<string, boolean> registries that do not delete
 
 -- What a manifest is made of.
 local function parts_of(where, digest)

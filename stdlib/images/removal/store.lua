@@ -81,7 +81,7 @@ function M.images(store, kept)
     local named = #image.tags + #image.digests > 0
     if named and listed.removable(image, kept) then removed = removed + remove(store, image.names) end
   end
-  -- What builds of ours left without a name: asked for by label, because only podman tells labels.
+  -- What builds of ours left without a name: asked for by label, because only podman lists labels.
   for _, ours in pairs(kept.repositories) do
     for source in pairs(ours.sources) do
       images, err = list(store, "--filter", "dangling=true", "--filter",

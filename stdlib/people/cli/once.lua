@@ -1,4 +1,4 @@
--- moontide once: look at every source once, finish what that starts.
+-- moontide once: poll every app once, finish the runs that this starts.
 local show = require "people.cli.show"
 local sys = require "base.sys"
 local task = require "task"

@@ -91,7 +91,7 @@ function M.remark(env, now)
   return text
 end
 
----Prints what is not as it should be, but for what the remark said.
+---Prints the problems that the remark does not cover.
 ---@param out Output
 ---@param where string "web/staging"
 ---@param env EnvironmentStatus

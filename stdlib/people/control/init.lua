@@ -116,7 +116,7 @@ end
 local Control = {}
 Control.__index = Control
 
--- What tells one TCP server from another.
+-- Identifies a TCP server.
 local function place_of(config)
   local listen = config.listen
   return listen and ("%s:%d %s"):format(listen.address, listen.port, table.concat(M.hosts(config), " ")) or nil

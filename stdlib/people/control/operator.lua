@@ -30,7 +30,7 @@ local function why(engine, request)
   return reply.result(engine:why(request.query.app, request.query.policy))
 end
 
-local PAUSE, HEARTBEAT = 0.25, 10 -- seconds between two looks at a log, and between two signs of life
+local PAUSE, HEARTBEAT = 0.25, 10 -- seconds between two reads of a log, and between two heartbeats
 local SLICE = 50 -- entries of one line of a followed log: a reader takes lines of a bounded length
 
 local function write_slices(write, piece, before)

@@ -101,7 +101,7 @@ function M.body(request, fields)
   return body
 end
 
----Calls a handler; what it raises is an answer, and an error of ours is told to the log alone.
+---Calls a handler; what it raises is an answer, and an error of ours is only logged.
 ---@async
 ---@param name string Whose handler it is, for the log.
 ---@param request serve.Request

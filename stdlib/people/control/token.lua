@@ -1,7 +1,7 @@
 -- The API's token: who bears it, and what wrong ones cost.
 --
 -- A wrong token is no reason to compare the next one at once: each address may be wrong a few times, and then once a
--- second. The right token is compared under the same rule, or the answer would tell by its kind what is right.
+-- second. The right token is compared under the same rule, or the kind of the answer would reveal the right one.
 local errors, hash, log, time = require "errors", require "hash", require "log", require "time"
 
 local M = {}

@@ -4,7 +4,7 @@ local errors, time = require "errors", require "time"
 
 local M = {}
 
-local LOOK <const> = 3600 -- seconds after which a wait looks at the clock again
+local LOOK <const> = 3600 -- seconds after which a wait reads the clock again
 
 ---What an approval waits for, for status and why.
 ---@param approval Approval
@@ -64,7 +64,7 @@ end
 ---@class ApprovalRequest
 ---@field id string What people approve: "deployment/shop/web:1.2.4".
 ---@field votes integer That it takes.
----@field deadline? Seconds From now on; a day unless told.
+---@field deadline? Seconds From now on; a day by default.
 ---@field title? string One line for people.
 ---@field digest? string The bytes that it is about.
 ---@field from? string What runs.

@@ -8,7 +8,7 @@ local M = { place = {}, run = {} }
 ---@async
 ---@param run Run
 ---@param request {votes: integer, deadline?: Seconds|string, id?: string, title?: string, digest?: string,
---- from?: string, to?: string} id: what people approve, the change's key unless told.
+--- from?: string, to?: string} id: what people approve, the change's key by default.
 function M.run.approval(run, request)
   local given = type(request) == "table" and request or {}
   local deadline = given.deadline and schema.seconds(given.deadline)

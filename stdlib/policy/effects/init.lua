@@ -65,7 +65,7 @@ local function effect(name, fn, writes, acts)
   end
 end
 
--- A change of the app's files, which looks before it is repeated.
+-- A change of the app's files, whose state is checked before it is repeated.
 local function change(fname, fn)
   local name = "fs." .. fname
   local as_before = effect(name, fn, true)

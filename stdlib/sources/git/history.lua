@@ -8,7 +8,7 @@ local M = {}
 
 local run = command.run_at
 
----Tells whether `a` is an ancestor of `b`, or `b` itself.
+---Whether `a` is an ancestor of `b`, or `b` itself.
 ---@async
 ---@param mirror GitMirror
 ---@param a string

@@ -228,12 +228,12 @@ function Repository:refs(opts)
   return self.source:refs(time.monotonic() - age)
 end
 
----Makes the next question ask the server, whatever is known: something told us that there is news.
+---Makes the next question ask the server, whatever is known: an event said that it changed.
 function Repository:expire()
   self.source.last = nil
 end
 
----Tells what the repository looked like before anything was asked of it, so that a first answer that lost much of that
+---Sets what the journal remembers of the repository, so that a first answer that lost much of that
 ---is noticed. Without effect once there was an answer.
 ---@param branch string
 ---@param head? string a commit
@@ -301,7 +301,7 @@ function Repository:fetch(commit)
   return present(self, "usage: repo:fetch(commit)", commit)
 end
 
----Tells what archives and checkouts of a commit lack: submodules and files of Git LFS that were not asked for.
+---What archives and checkouts of a commit lack: submodules and files of Git LFS that were not asked for.
 ---@async
 ---@param commit string full id
 ---@return string[]? lines for the log of a run
@@ -351,7 +351,7 @@ end
 ---@return GitMirror
 function Repository:objects() return mirror_of(self) end
 
----Tells whether `a` is an ancestor of `b`, or `b` itself.
+---Whether `a` is an ancestor of `b`, or `b` itself.
 ---@async
 ---@param a string full id
 ---@param b string full id

@@ -184,7 +184,7 @@ local function receive(self, format, wants, have)
   local fetched, trouble = self.endpoint:fetch {
     wants = wants, haves = have, timeout = self.timeout, max = self.max_pack, shallow = shallow,
     sink = function(bytes)
-      if not grafted then -- before git looks at what the first commits reach
+      if not grafted then -- before git reads what the first commits reach
         local noted, problem = graft(self, format, shallow)
         if not noted then return nil, problem end
         grafted = true

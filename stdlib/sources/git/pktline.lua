@@ -1,6 +1,6 @@
 -- Frames of the git wire protocol ("pkt-lines"): four hex digits of length, then the payload.
 --
--- Pure text work: nothing here waits or does I/O. `scan` looks at bytes where they lie, so that a body in
+-- Pure text work: nothing here waits or does I/O. `scan` reads bytes in place, so that a body in
 -- memory and a stream that arrives in pieces are read by the same code. Source of the rules: git's
 -- gitprotocol-common.
 
@@ -35,7 +35,7 @@ function M.line(payload)
   return string.format("%04x", length) .. payload
 end
 
----Looks at the frame that starts at `at`.
+---Reads the frame that starts at `at`.
 ---
 ---Kinds: "data" (payload is data:sub(first, last)), "flush", "delim", "end", and "more" when the frame is not
 ---complete yet; then `next` is `at` and nothing is consumed.

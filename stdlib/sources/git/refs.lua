@@ -41,7 +41,7 @@ end
 
 local LENGTH = { sha1 = 40, sha256 = 64 }
 
----Tells whether a text is a full lower-case object id; which format it has.
+---Whether a text is a full lower-case object id; which format it has.
 ---@param id any
 ---@return "sha1"|"sha256"|any
 function M.id_format(id)
@@ -49,9 +49,9 @@ function M.id_format(id)
   return #id == 40 and "sha1" or #id == 64 and "sha256" or nil
 end
 
----Tells whether a full reference name is well-formed (git-check-ref-format) and printable.
+---Whether a full reference name is well-formed (git-check-ref-format) and printable.
 ---
----A legal name can still look like an option or a shell command: callers pass it only where no option is
+---A legal name can still be like an option or a shell command: callers pass it only where no option is
 ---read.
 ---@param name string
 ---@return boolean

@@ -55,7 +55,7 @@ function M.endpoint(opts)
   return self
 end
 
----An HTTP answer that is not a 200, as an error; tells the budget what it means.
+---An HTTP answer that is not a 200, as an error; reports it to the budget.
 ---@private
 function Endpoint:status_error(response, op, share, place)
   local status = response.status

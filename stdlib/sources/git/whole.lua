@@ -45,7 +45,7 @@ local function submodules_of(mirror, commit)
   return list
 end
 
--- The files that hold git's mark of a pointer somewhere; what they are is said by their text.
+-- The files that hold git's mark of a pointer somewhere; their text says what they are.
 local function marked(mirror, commit)
   local found, err = run(mirror, OP, commit,
     { "grep", "-z", "-l", "-F", "--no-textconv", "-e", lfs.VERSION, commit, "--" },

@@ -122,7 +122,7 @@ end
 ---@return_overload nil, Err
 function Feed:refresh(base)
   if time.monotonic() < self.next_at then return true end
-  -- Set before waiting, so that others who look meanwhile do not ask too.
+  -- Set before waiting, so that other callers do not ask meanwhile.
   self.next_at = time.monotonic() + self.interval
   local path, news = base .. "/events?per_page=100", {}
   for page = 1, MAX_PAGES do

@@ -25,7 +25,7 @@ local function valid_name(name)
   return #name <= 100 and name:find "^[%w._-]+$" ~= nil and name ~= "." and name ~= ".."
 end
 
----Tells which GitHub repository an address of git names.
+---The GitHub repository that an address of git names.
 ---@param address string
 ---@param host? string of a GitHub Enterprise Server; github.com by default
 ---@return string? owner nil when the address is somewhere else
