@@ -1,4 +1,4 @@
--- gzip, for texts of moderate size: charts.
+-- gzip, for texts of moderate size.
 --
 --     local tar = assert(gzip.decode(bytes, { max = 20 << 20 }))
 --     local same = gzip.encode(tar) -- the same text always gives the same bytes: no time and no name in the header

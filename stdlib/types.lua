@@ -241,7 +241,7 @@
 ---@field environment? string rollback, retry: absent means the only one, or production; hold/unhold: absent means all
 ---@field by string
 ---@field what? string release: a version or a commit; approve/reject: the approval's id or its version
----@field versions? table<string, string> apply: of charts, by their names
+---@field versions? table<string, string> apply: by the names of an app's parts
 ---@field reason? string hold, reject
 
 ---@class Engine: StatusSource
@@ -387,8 +387,8 @@
 ---@field every Seconds between attempts
 
 ---@class TargetConfig
----@field kind "docker"|"podman"|"command"|"kubernetes"|"helmsman"|"keel"
----@field [string] any see stdlib/config/targets.lua for the keys of each kind
+---@field kind string
+---@field [string] any see stdlib/config/targets.lua and the extensions for the keys of each kind
 
 ---@class EnvironmentConfig
 ---@field name string
@@ -405,40 +405,24 @@
 ---@field ["protected"] boolean no order takes it down
 ---@field unknown_notify? string[] of a workload: names that the configuration does not have
 
----@class ChartConfig
----@field name string
----@field chart string its name in the repository
----@field repository ChartRepositoryConfig
----@field accept? string|table<string, string> of its own, for all environments or by their names
-
----@class PublishConfig
----@field charts string[] folders in the checkout
----@field to ChartRepositoryConfig
----@field version string with {count}
----@field command string[] helm
----@field timeout Seconds
-
----@class AppConfig
+---@class (partial) AppConfig
 ---@field name string "shop/web" when it was found while the host runs: only those names hold a slash.
----@field follows "git"|"charts"|"workload" What it is about. Only a git app has a repository, a branch and an image.
+---@field follows string "git", or the source of an extension. Only a git app has a repository, a branch and an image.
 ---@field source SourceConfig
 ---@field branch? string
 ---@field image? string repository without tag: "127.0.0.1:5101/team/web"
 ---@field dockerfile string inside the checkout
 ---@field context string inside the checkout
 ---@field build BuildConfig
----@field charts? table<string, ChartConfig> what an app follows that follows charts; its source is their addresses
----@field publish? PublishConfig
 ---@field env? string[] names of variables that commands of its policies get
 ---@field lfs? boolean|string false: none; or the address of its server
 ---@field submodules? boolean
----@field workloads? table<string, KeelWorkload> of one that was found in a cluster
 ---@field found? boolean in a cluster, not in the file
 ---@field poll Seconds
 ---@field environments table<string, EnvironmentConfig>
 ---@field environment_list EnvironmentConfig[] in the order of the file
 
----@class Config
+---@class (partial) Config
 ---@field file string absolute path
 ---@field dir string its folder: relative paths in it start there
 ---@field poll Seconds
@@ -453,11 +437,9 @@
 ---@field registries table<string, RegistryConfig>
 ---@field credentials table<string, CredentialConfig>
 ---@field clusters table<string, ClusterConfig> "default" need not be in it
----@field chart_repositories table<string, ChartRepositoryConfig>
 ---@field github GithubConfig
 ---@field builder BuilderConfig
 ---@field notify table<string, NotifyConfig>
 ---@field retention {runs: integer, days: integer, images: integer}
----@field keel? KeelConfig workloads that follow their images; absent: none do
 ---@field apps table<string, AppConfig>
 ---@field app_list AppConfig[] in the order of the file

@@ -198,20 +198,6 @@ function M.inside(path)
   return nil
 end
 
----Checks the address of a chart repository: http(s), or oci://REGISTRY/PATH.
----@param url string
----@return string? wrong never repeats the URL, it may hold a secret
----@return string? suggestion
-function M.chart_url(url)
-  local name = url:match("^oci://(.*)$")
-  if not name then
-    if url:find("[?#]") then return "must not have a query" end
-    return M.http_url(url)
-  end
-  if not name:find("/", 1, true) then return "names a registry but no path in it", 'for example "oci://host/charts"' end
-  return M.image((name:gsub("/+$", "")))
-end
-
 local POLICIES <const> = { "all", "major", "minor", "patch", "force", "range:", "glob:", "regexp:" }
 local PLAIN <const> = { all = true, major = true, minor = true, patch = true, force = true }
 

@@ -1,4 +1,4 @@
--- A rollout by another program (keel) that came late: after the run had stopped waiting for it.
+-- A rollout by another program that came late: after the run had stopped waiting for it.
 local targets, time = require "targets", require "time"
 
 local M = {}

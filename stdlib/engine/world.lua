@@ -18,7 +18,7 @@ local M = {}
 ---@field remove_images? fun(journal: Journal, world: World): boolean
 ---@field notify fun(world: World, names: string[], message: table): true?, Err?
 
----@class World
+---@class (partial) World
 ---@field config Config The present one: a reload changes it.
 ---@field repository fun(app: AppConfig): table The app's git repository, opened once.
 ---@field forge fun(app: AppConfig): GitHubRepository? nil: the app has none, or there is no token for it.

@@ -162,7 +162,7 @@ function M.get(kind, name) return settle(M.current(), kind).known[kind][name] en
 ---Whether an entry is of a user's extension.
 ---@param entry KindEntry
 ---@return boolean
-function M.is_users(entry) return entry.file:sub(1, 7) ~= "stdlib/" end
+function M.is_users(entry) return (entry.file --[[@as string]]):sub(1, 7) ~= "stdlib/" end
 
 ---From now on these are the extensions of this process: a configuration that names another folder is at fault.
 function M.keep() kept = true end

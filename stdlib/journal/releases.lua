@@ -1,6 +1,6 @@
 -- The journal's releases: what runs where, what ran before, and what proved bad. Methods of the journal.
 --
--- A place may have several images (a workload with two repositories, target/keel): then each release names its
+-- A place may have several images (a workload with two repositories): then each release names its
 -- containers, its part of the place, and what ran before, what it replaces and what it goes back to are of that part.
 local json, time = require "json", require "time"
 local reference = require "images.reference"

@@ -177,7 +177,7 @@ end
 ---@class ReleaseOptions
 ---@field version? string
 ---@field restored? boolean
----@field versions? table<string, string> Of charts.
+---@field versions? table<string, string> By name, for targets that put several out at once.
 ---@field containers? string[] With init_containers: those that get the image, instead of the configuration's.
 ---@field init_containers? string[]
 ---@field cause? string What the target's own history says of it (kubernetes.io/change-cause).

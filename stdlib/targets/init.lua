@@ -28,7 +28,7 @@ local M = {}
 ---@field cause? string kubernetes: what kubernetes.io/change-cause is to say.
 ---@field pod_annotations? table<string, string> kubernetes: onto the pod template.
 ---@field restored? boolean It was good here before, and is to come back as it was.
----@field versions? table<string, string> Of charts, for targets that put several out at once.
+---@field versions? table<string, string> By name, for targets that put several out at once.
 ---@field run? integer
 ---@field by? string Who caused it.
 ---@field generation? integer Of the host. A target that can remember it writes it beside the release, and refuses a
@@ -96,6 +96,9 @@ end
 local MAY_BE_SILENT <const> = { current = true, failed = true }
 
 -- What a function of an extension's target answers, with what it raises as an error.
+---@param fine boolean
+---@param value any
+---@param err any
 local function answer(entry, word, fine, value, err)
   if fine and (value ~= nil or errors.is(err)) then return value, err end
   if not fine and errors.is(value) then
@@ -109,13 +112,18 @@ end
 
 local WORDS <const> = { current = true, apply = true, wait = true, settle = false, failed = false, destroy = false }
 
--- The target of a user's extension: what it lacks and what its functions do not answer is said with its file.
+---The target of a user's extension: what it lacks and what its functions do not answer is said with its file.
+---@param entry KindEntry
+---@param target any
+---@param err? Err
+---@return Target?
+---@return Err? err
 local function guarded(entry, target, err)
   if type(target) ~= "table" then
     if errors.is(err) then return nil, err end
     return broken(entry, "open() must return a target, or nil and an error")
   end
-  local face = { follows = target.follows, takes_over = target.takes_over }
+  local face = { follows = target.follows, takes_over = target.takes_over } --[[@as any]]
   for word, needed in pairs(WORDS) do
     if type(target[word]) == "function" then
       face[word] = function(_, ...) return answer(entry, word, pcall(target[word], target, ...)) end
@@ -135,7 +143,7 @@ end
 function M.open(environment, world)
   local entry = assert(extensions.get("target", environment.target.kind))
   if not extensions.is_users(entry) then return entry.open(environment, world) end
-  return guarded(entry, extensions.call("target", entry.name, "open", environment, world))
+  return guarded(entry, extensions.call("target", entry.name --[[@as string]], "open", environment, world))
 end
 
 ---The environment variables of a configuration as texts; revealing a secret registers it with the log's filter.

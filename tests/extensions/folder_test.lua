@@ -257,7 +257,7 @@ test("a target that lacks a function, raises or answers nothing: its file is nam
     eq(require("errors").passing(err), true)
   end
   local shelf = ok(open "shelf")
-  local value, err = shelf:apply {}
+  local value, err = shelf:apply {} ---@type any, any
   broken(value, err, "apply() returned nothing; return true, or nil and an error")
   value, err = shelf:wait {}
   broken(value, err, "wrong")

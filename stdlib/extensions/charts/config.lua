@@ -7,6 +7,26 @@ local tables = require "base.tables"
 
 local M = {}
 
+---@class ChartConfig
+---@field name string
+---@field chart string its name in the repository
+---@field repository ChartRepositoryConfig
+---@field accept? string|table<string, string> of its own, for all environments or by their names
+
+---@class PublishConfig
+---@field charts string[] folders in the checkout
+---@field to ChartRepositoryConfig
+---@field version string with {count}
+---@field command string[] helm
+---@field timeout Seconds
+
+---@class (partial) AppConfig
+---@field charts? table<string, ChartConfig> what an app follows that follows charts; its source is their addresses
+---@field publish? PublishConfig
+
+---@class (partial) Config
+---@field chart_repositories table<string, ChartRepositoryConfig>
+
 local command, file, inside, is, plain, text = shapes.command, shapes.file, shapes.inside, shapes.is, shapes.plain,
   shapes.text
 
@@ -22,9 +42,21 @@ local function login(value, at)
   return value
 end
 
+-- Checks the address of a chart repository: http(s), or oci://REGISTRY/PATH. What is wrong
+-- never repeats it: it may hold a secret.
+local function chart_url(url)
+  local name = url:match("^oci://(.*)$")
+  if not name then
+    if url:find("[?#]") then return "must not have a query" end
+    return names.http_url(url)
+  end
+  if not name:find("/", 1, true) then return "names a registry but no path in it", 'for example "oci://host/charts"' end
+  return names.image((name:gsub("/+$", "")))
+end
+
 local repository = s.record({
   { "url", text("Its address: https://..., or oci://REGISTRY/PATH.", {
-    required = true, what = "the address of a chart repository", verify = shapes.with(names.chart_url) }) },
+    required = true, what = "the address of a chart repository", verify = shapes.with(chart_url) }) },
   { "kind", s.choice({ "museum", "index", "oci" },
     { doc = "Default: by the address; ChartMuseum's API is looked for, and index.yaml read when there is none." }) },
   { "username", text("Who we are there. Left out: anonymous, or the login in `registries` for oci.") },
@@ -82,7 +114,7 @@ local function resolve(config, value, at)
     return at:fault(("there is no chart repository %s"):format(s.quote(value)), s.meant(value, known)
       or "name it in `chart_repositories`, or write its address")
   end
-  local wrong, suggestion = names.chart_url(value)
+  local wrong, suggestion = chart_url(value)
   if wrong then return at:fault(wrong, suggestion) end
   return require("extensions.charts.repository").config(value, config)
 end

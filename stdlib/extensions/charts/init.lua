@@ -9,6 +9,9 @@ local function word(kind, name)
   return { [kind] = function(...) return require("extensions.charts.words")[kind][name](...) end }
 end
 
+---@class (partial) World
+---@field charts fun(repository: ChartRepositoryConfig|string): ChartRepository
+
 return extension {
   source = {
     charts = {

@@ -8,6 +8,12 @@ local with, text, is = shapes.with, shapes.text, shapes.is
 
 local M = {}
 
+---@class (partial) AppConfig
+---@field workloads? table<string, KeelWorkload> of one that was found in a cluster
+
+---@class (partial) Config
+---@field keel? KeelConfig workloads that follow their images; absent: none do
+
 M.target = s.record({
   { "cluster", text("Cluster it runs in: a name of `clusters`.", { default = "default" }) },
   { "namespace", text("Namespace. Default: the cluster's.",

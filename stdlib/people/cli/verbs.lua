@@ -196,7 +196,8 @@ return {
     end,
   },
   destroy = {
-    summary = "take down everything of an environment (targets of kind helmsman)",
+    summary = ("take down everything of an environment (targets of kind %s)"):format(
+      table.concat(require("targets").that_go(), ", ")),
     args = { APP, ENV },
     flags = { { name = "yes", doc = "yes, take it down" }, NO_WAIT },
     example = "moontide destroy shop staging --yes",
