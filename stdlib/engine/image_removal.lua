@@ -20,9 +20,10 @@ Removal.__index = Removal
 ---@param parts {world: World, journal: Journal, lead: Leadership, trouble: fun(what: string, err: any)}
 ---@return ImageRemoval
 function M.new(parts)
-  local removal = setmetatable(parts, Removal) --[[@as ImageRemoval]]
-  removal.due, removal.wanted = false, task.signal()
-  return removal
+  return setmetatable({
+    world = parts.world, journal = parts.journal, lead = parts.lead, trouble = parts.trouble, due = false,
+    wanted = task.signal(),
+  }, Removal)
 end
 
 ---A run ended: there may be an image more than is kept.

@@ -181,7 +181,7 @@ function Engine:close()
   self.lock:close()
 end
 
--- ---- what the rooms below ask for ----
+-- ---- what its parts ask for ----
 
 ---Emits an event.
 ---@param event table An Event; its time is now when it has none.

@@ -110,10 +110,10 @@ function Lifecycle:run()
   local tasks <close> = setmetatable({}, { __close = function(list)
     for _, t in ipairs(list) do t:cancel() end
   end })
-  for i, room in ipairs {
+  for i, work in ipairs {
     self.recover, housekeeping, remove_images, forge.follow, discovery.run, tell_outages, poller.run, settle,
   } do
-    tasks[i] = task.spawn(room, self)
+    tasks[i] = task.spawn(work, self)
   end
   self.ready = true
   self:tell_last_end()
