@@ -2,7 +2,7 @@
 --
 -- The flow in short: api_* files never include each other; the floor of host/ knows no Lua (lint/floor.lua); C tables
 -- are reached only by the stdlib module that wraps them; scripts see neither; only engine/world.lua opens the world
--- (lint/seam.lua); nothing anywhere starts a shell.
+-- (lint/seam.lua), only journal/ knows SQL; nothing anywhere starts a shell.
 local fs = require "fs"
 local floor, seam = require "lint.floor", require "lint.seam"
 
@@ -173,6 +173,13 @@ for _, path in ipairs(files("stdlib", ".lua")) do
   check_core(path, lines, true)
   for i, line in ipairs(lines) do lines[i] = without_comment(line, "lua") end
   stdlib[path:match "^stdlib/(.*)"] = lines
+end
+-- Nobody but the journal knows SQL.
+for path, lines in pairs(stdlib) do
+  for i, line in ipairs(lines) do
+    local sql = line:find "%f[%w]SELECT " or line:find "%f[%w]INSERT INTO " or line:find "%f[%w]DELETE FROM "
+    if sql and not path:find "^journal/" then fault("stdlib/" .. path, i, "is SQL: make it a method of the journal") end
+  end
 end
 for _, found in ipairs(seam.faults(stdlib)) do fault("stdlib/" .. found[1], found[2], "%s", found[3]) end
 for _, path in ipairs(files("scripts", ".lua")) do check_core(path, check_text(path, "lua", true), false) end

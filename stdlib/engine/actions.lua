@@ -211,10 +211,7 @@ local function resolve(self, p, what)
   for _, tag in ipairs(tags) do consider(tag.commit) end
   local head = repo:head(p.branch)
   consider(head and head.commit)
-  for _, row in ipairs(self.journal:rows([[SELECT DISTINCT commit_id AS id FROM releases
-    WHERE app = ? AND commit_id IS NOT NULL]], p.app)) do
-    consider(row.id)
-  end
+  for _, row in ipairs(self.journal:released_commits(p.app)) do consider(row.id) end
   if #candidates == 1 then return candidates[1] end
   local about = { op = "release", target = p.app }
   if #candidates == 0 then

@@ -155,9 +155,9 @@ end
 function Lifecycle:once()
   self.once_only, self.health_checks.in_place, self.ready = true, true, true
   self:tell_last_end()
-  local first = assert(self.journal:row("SELECT coalesce(max(id), 0) AS id FROM runs")).id
+  local first = self.journal:newest_run()
   local unfinished = {}
-  for _, row in ipairs(self.journal:rows("SELECT id FROM runs WHERE state IN ('running', 'queued')")) do
+  for _, row in ipairs(self.journal:open_runs()) do
     unfinished[row.id] = true
   end
   local ok = discovery.once(self)
@@ -177,7 +177,7 @@ function Lifecycle:once()
   self.reporter:wait(30)
   self.images:once()
   local runs = {}
-  for _, row in ipairs(self.journal:rows("SELECT id FROM runs ORDER BY id")) do
+  for _, row in ipairs(self.journal:all_runs()) do
     if row.id > first or unfinished[row.id] then
       local info = view.run_info(self.journal, assert(self.journal:run_by_id(row.id)))
       runs[#runs + 1] = info

@@ -21,8 +21,7 @@ function M.collect(engine)
     ages[#ages + 1] = { labels = { app = app.name }, value = state.polled_at and time.now() - state.polled_at or -1 }
     for _, environment in ipairs(app.environment_list) do
       local labels = { app = app.name, environment = environment.name }
-      local open = engine.journal:row([[SELECT count(*) AS n FROM runs WHERE app = ? AND environment = ?
-        AND state IN ('queued', 'running')]], app.name, environment.name).n
+      local open = engine.journal:count_open(app.name, environment.name)
       places[#places + 1] = { labels = labels, value = open }
       holds[#holds + 1] = { labels = labels, value = engine.journal:hold_of(app.name, environment.name) and 1 or 0 }
     end

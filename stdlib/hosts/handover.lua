@@ -17,10 +17,7 @@ local MOST_HOLDS <const>, MOST_BAD <const> = 100, 50
 function M.write(journal, state_id)
   local data = {
     state = state_id, generation = journal.generation,
-    holds = journal:rows([[SELECT app, environment, "by", substr(reason, 1, 200) AS reason FROM holds
-      ORDER BY at DESC LIMIT ?]], MOST_HOLDS),
-    bad = journal:rows([[SELECT app, environment, version, commit_id AS "commit", digest,
-      substr(reason, 1, 100) AS reason FROM releases WHERE state = 'bad' ORDER BY id DESC LIMIT ?]], MOST_BAD),
+    holds = journal:holds(MOST_HOLDS), bad = journal:bad_releases(MOST_BAD),
   }
   local text = assert(json.encode(data))
   while #text > MOST and #data.bad > 0 do -- a hold matters more
@@ -49,7 +46,7 @@ end
 local function take_holds(journal, list)
   local wanted, taken = {}, 0
   for _, hold in ipairs(list) do wanted[hold.app .. "/" .. hold.environment] = true end
-  for _, hold in ipairs(journal:rows("SELECT app, environment FROM holds")) do
+  for _, hold in ipairs(journal:holds()) do
     if not wanted[hold.app .. "/" .. hold.environment] then journal:unhold(hold.app, hold.environment) end
   end
   for _, hold in ipairs(list) do
@@ -92,9 +89,7 @@ function M.take(journal, config, annotations)
   local older = told(annotations, OLD_KEY)
   if older and (not data or older.generation > data.generation) then data = older end
   if not data or not own or data.state == own then return 0 end
-  local before = assert(journal:row("SELECT coalesce(max(generation), 0) AS n FROM turns WHERE generation < ?",
-    journal.generation)).n
-  if data.generation <= before then return 0 end
+  if data.generation <= journal:generation_before() then return 0 end
   local function place_of(app, environment)
     local known = app and config.apps[app]
     return known and environment and known.environments[environment]

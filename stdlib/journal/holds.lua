@@ -35,4 +35,12 @@ function Holds:unhold(app, environment)
   end)
 end
 
+---The newest holds.
+---@param most? integer All unless told.
+---@return {app: string, environment: string, by: string, reason?: string}[] holds
+function Holds:holds(most)
+  return self:rows([[SELECT app, environment, "by", substr(reason, 1, 200) AS reason FROM holds
+    ORDER BY at DESC LIMIT ?]], most or -1)
+end
+
 return Holds

@@ -265,4 +265,52 @@ function Releases:adopt(r)
   end)
 end
 
+---@param app string
+---@return {id: string}[] commits That were ever released or found.
+function Releases:released_commits(app)
+  return self:rows("SELECT DISTINCT commit_id AS id FROM releases WHERE app = ? AND commit_id IS NOT NULL", app)
+end
+
+---The versions that releases of a digest had.
+---@param digest string
+---@return {version: string}[]
+function Releases:versions_of_digest(digest)
+  return self:rows("SELECT DISTINCT version FROM releases WHERE digest = ? AND version IS NOT NULL", digest)
+end
+
+---@return integer id Of the newest release; 0 when there is none.
+function Releases:newest_release_id() return assert(self:row("SELECT coalesce(max(id), 0) AS id FROM releases")).id end
+
+---@param id integer
+---@return {id: integer, app: string, commit_id?: string, digest?: string, image?: string}[]
+function Releases:releases_after(id)
+  return self:rows("SELECT id, app, commit_id, digest, image FROM releases WHERE id > ?", id)
+end
+
+---@return {app: string, environment: string}[] places Where something was released.
+function Releases:released_places() return self:rows("SELECT DISTINCT app, environment FROM releases") end
+
+---The newest releases of a place, and as many of those that did not fail: however many failed since, what runs and what
+---it would go back to are among these.
+---@param app string
+---@param environment string
+---@param most integer
+---@return table[] releases
+function Releases:recent_releases(app, environment, most)
+  return self:rows([[
+    SELECT * FROM (SELECT id, commit_id, digest, image, state, part FROM releases
+      WHERE app = ?1 AND environment = ?2 ORDER BY id DESC LIMIT ?3)
+    UNION SELECT * FROM (SELECT id, commit_id, digest, image, state, part FROM releases
+      WHERE app = ?1 AND environment = ?2 AND state IN ('live', 'pending', 'replaced') ORDER BY id DESC LIMIT ?3)
+    ORDER BY id DESC]], app, environment, most)
+end
+
+---The newest releases that proved bad.
+---@param most integer
+---@return table[] releases
+function Releases:bad_releases(most)
+  return self:rows([[SELECT app, environment, version, commit_id AS "commit", digest,
+    substr(reason, 1, 100) AS reason FROM releases WHERE state = 'bad' ORDER BY id DESC LIMIT ?]], most)
+end
+
 return Releases

@@ -327,4 +327,22 @@ function Runs:finish(run, state, err, retry)
   end)
 end
 
+---@return integer id Of the newest run; 0 when there is none.
+function Runs:newest_run() return assert(self:row("SELECT coalesce(max(id), 0) AS id FROM runs")).id end
+
+---The runs that wait or are under way, as what removes images asks for them.
+---@return {id: integer, app: string, change: string}[] runs change: as JSON.
+function Runs:open_runs() return self:rows("SELECT id, app, change FROM runs WHERE state IN ('queued', 'running')") end
+
+---@param app string
+---@param environment string
+---@return integer
+function Runs:count_open(app, environment)
+  return assert(self:row([[SELECT count(*) AS n FROM runs WHERE app = ? AND environment = ?
+    AND state IN ('queued', 'running')]], app, environment)).n
+end
+
+---@return {id: integer}[] runs All of them, in order.
+function Runs:all_runs() return self:rows("SELECT id FROM runs ORDER BY id") end
+
 return Runs

@@ -89,4 +89,19 @@ function Steps:steps(run)
     WHERE run = ? ORDER BY started_at, path]], run)
 end
 
+---What the steps of a run gave that made or named an image.
+---@param run integer
+---@return {result?: string}[] steps result: as JSON.
+function Steps:images_of_run(run)
+  return self:rows("SELECT result FROM steps WHERE run = ? AND name IN ('image', 'release')", run)
+end
+
+---What the runs of an app built or found.
+---@param app string
+---@return {result?: string}[] steps result: as JSON.
+function Steps:images_of_app(app)
+  return self:rows([[SELECT result FROM steps WHERE name = 'image' AND state = 'ok'
+    AND run IN (SELECT id FROM runs WHERE app = ?)]], app)
+end
+
 return Steps

@@ -38,4 +38,10 @@ function Turns:still_ours()
     { op = "store.turn", target = self.path, fenced = true }), 0)
 end
 
+---@return integer generation Of the host before this one; 0 when there was none.
+function Turns:generation_before()
+  return assert(self:row("SELECT coalesce(max(generation), 0) AS n FROM turns WHERE generation < ?",
+    self.generation)).n
+end
+
 return Turns

@@ -74,14 +74,6 @@ local function of_place(kept, rows, most, app)
   end
 end
 
--- However many failed since: what runs, and what it would go back to, are among these.
-local RELEASES <const> = [[
-  SELECT * FROM (SELECT id, commit_id, digest, image, state, part FROM releases
-    WHERE app = ?1 AND environment = ?2 ORDER BY id DESC LIMIT ?3)
-  UNION SELECT * FROM (SELECT id, commit_id, digest, image, state, part FROM releases
-    WHERE app = ?1 AND environment = ?2 AND state IN ('live', 'pending', 'replaced') ORDER BY id DESC LIMIT ?3)
-  ORDER BY id DESC]]
-
 -- Whatever a change names may be needed by its run: commits and digests, wherever they stand in it.
 local function of_change(kept, repository, text)
   for word in text:gmatch("%x+") do
@@ -104,11 +96,10 @@ end
 
 -- What runs under way may need.
 local function of_unfinished(kept, journal, config)
-  for _, run in ipairs(journal:rows("SELECT id, app, change FROM runs WHERE state IN ('queued', 'running')")) do
+  for _, run in ipairs(journal:open_runs()) do
     local app = config.apps[run.app]
     if app and app.image then of_change(kept, reference.canonical(app.image), run.change) end
-    of_steps(journal:rows("SELECT result FROM steps WHERE run = ? AND name IN ('image', 'release')", run.id),
-      function(repository, digest) note(kept.digests, repository, digest) end)
+    of_steps(journal:images_of_run(run.id), function(repository, digest) note(kept.digests, repository, digest) end)
   end
 end
 
@@ -117,8 +108,7 @@ end
 ---@param journal Journal
 ---@param config Config
 function M.renew(kept, journal, config)
-  for _, row in ipairs(journal:rows("SELECT id, app, commit_id, digest, image FROM releases WHERE id > ?",
-    kept.newest)) do
+  for _, row in ipairs(journal:releases_after(kept.newest)) do
     local repository, digest = of_image(row, config.apps[row.app])
     if repository then
       note(kept.digests, repository, digest)
@@ -135,7 +125,7 @@ end
 ---@param config Config
 ---@return KeptImages
 function M.of(journal, config)
-  local newest = assert(journal:row("SELECT coalesce(max(id), 0) AS id FROM releases")).id
+  local newest = journal:newest_release_id()
   local kept = setmetatable({ repositories = {}, digests = {}, commits = {}, known = {}, newest = newest }, Kept)
   for _, app in ipairs(config.app_list) do
     if app.image then
@@ -146,8 +136,8 @@ function M.of(journal, config)
     end
   end
   local most = config.retention.images
-  for _, place in ipairs(journal:rows("SELECT DISTINCT app, environment FROM releases")) do
-    of_place(kept, journal:rows(RELEASES, place.app, place.environment, RECENT), most, config.apps[place.app])
+  for _, place in ipairs(journal:released_places()) do
+    of_place(kept, journal:recent_releases(place.app, place.environment, RECENT), most, config.apps[place.app])
     time.sleep(0) -- others get their turns
   end
   of_unfinished(kept, journal, config)
@@ -166,8 +156,7 @@ function M.known(kept, journal, config, repository)
   for digest in pairs(kept.known[repository] or {}) do known[digest] = true end
   for _, app in ipairs(config.app_list) do
     if app.image and reference.canonical(app.image) == repository then
-      of_steps(journal:rows([[SELECT result FROM steps WHERE name = 'image' AND state = 'ok'
-        AND run IN (SELECT id FROM runs WHERE app = ?)]], app.name), function(name, digest)
+      of_steps(journal:images_of_app(app.name), function(name, digest)
         if name == repository then known[digest] = true end
       end)
       time.sleep(0)

@@ -35,8 +35,7 @@ end
 local function versions_of(journal, known)
   local versions = {}
   for digest in pairs(known) do
-    for _, row in ipairs(journal:rows("SELECT DISTINCT version FROM releases WHERE digest = ? AND version IS NOT NULL",
-      digest)) do
+    for _, row in ipairs(journal:versions_of_digest(digest)) do
       versions[digest] = versions[digest] or {}
       versions[digest][row.version] = true
     end
