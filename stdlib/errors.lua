@@ -11,7 +11,7 @@ local sys = require "core.sys"
 ---@field target? string What it was about (a URL, a path); never holds a secret.
 ---@field cause? Err|string What led to it.
 ---@field where? string "file:line" of the script line that decided, when that matters.
----@field passing? boolean Whether it may pass, where the code alone does not tell.
+---@field passing? boolean Whether it may pass, where the code leaves it open.
 ---@field status? integer Of the HTTP answer that it is about.
 ---@field retry_after? Seconds When the server wants the next request (Retry-After).
 ---@field result? any What came all the same, such as the ProcResult of a program that failed.
@@ -67,8 +67,8 @@ function M.is(value, code)
     and (code == nil or rawget(value, "code") == code)
 end
 
----Whether what failed may succeed later without anybody changing what was asked: the one judge of that. Whoever
----made the error decides with its field `passing`; otherwise its code does.
+---Whether an error is transient: the same call may succeed later without a change. The error's field `passing` decides;
+---without it, its code does.
 ---@param failure any An error, or the status of an HTTP answer.
 ---@return boolean
 function M.passing(failure)
@@ -126,7 +126,7 @@ function M.clean(value, depth)
 end
 
 ---Plain data of an error, for the journal and for JSON: code, op, target, message, where, the cause's text, and whether
----it may pass where the code does not tell.
+---it may pass where the code leaves it open.
 ---@param err Err|any
 ---@return ErrData
 function M.plain(err)

@@ -96,7 +96,7 @@ local M = {}
 
 local Extension = {}
 
----Tells the table of an extension from others.
+---Whether a table is an extension's.
 ---@param value any
 ---@return boolean
 function M.is(value) return getmetatable(value) == Extension end

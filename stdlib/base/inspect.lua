@@ -39,7 +39,7 @@ function M.printable(text)
   end
   return (out:gsub("[\194-\244][\128-\191]+", function(c)
     local code = utf8.codepoint(c)
-    -- Joiners are honest in a text; in a name on a terminal they make two names look the same.
+    -- Joiners are legal in a text; in a name on a terminal they make two names look the same.
     return (foul(code) or code >= 0x200b and code <= 0x200d) and ("\\u{%x}"):format(code) or nil
   end))
 end

@@ -8,7 +8,7 @@ local suggest = require "base.suggest"
 
 local M = {}
 
--- Faults that are told: enough to keep a person busy; a hostile file cannot make the list grow without end.
+-- The most faults that are reported, so that a hostile file cannot make the list grow without end.
 local MOST <const> = 200
 
 ---@class Shape
@@ -124,7 +124,7 @@ end
 local Trial = setmetatable({}, { __index = Cursor }) ---@type table
 Trial.__index = Trial
 
----A cursor that tells only whether something is wrong. What is wrong is found by a second check with the real one.
+---A cursor that only counts faults. Their texts are made by a second check with the real one.
 ---@return Cursor
 function Cursor:trial()
   return setmetatable({ source = setmetatable({ faults = {} }, { __index = self.source }) }, Trial)

@@ -4,7 +4,7 @@ local errors = require "errors"
 
 local M = {}
 
-local MOST <const> = 20 -- names that are told
+local MOST <const> = 20 -- names that are listed
 
 -- What there is, and which of it was probably meant.
 local function instead(name, list, extra)

@@ -2,7 +2,7 @@
 --
 -- In a pod: the environment and the service account's files, whose token the kubelet replaces; it is read again
 -- every minute and after a 401, and the old one serves on when the file cannot be read (client-go's
--- transport/token_source.go). Elsewhere: a kubeconfig. CA files are looked at by the http client itself. Every
+-- transport/token_source.go). Elsewhere: a kubeconfig. CA files are read by the http client itself. Every
 -- secret is registered with the log's filter as soon as it is known and is in no error.
 local errors, fs, log, sys, time = require "errors", require "fs", require "log", require "base.sys", require "time"
 local exec, kubeconfig, task = require "cluster.exec", require "cluster.kubeconfig", require "task"
@@ -255,7 +255,7 @@ function Access:options()
   return options
 end
 
----After a 401: looks for newer credentials, and tells whether there are any.
+---After a 401: looks for newer credentials; whether there are any.
 ---@async
 ---@param tried HttpOptions what `options` gave for the refused request
 ---@return boolean

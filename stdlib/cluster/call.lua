@@ -9,11 +9,11 @@ local M = {}
 
 local TIMEOUT <const>, MAX_BODY <const> = 60, 16 << 20
 local ASKED <const>, LONGEST_ASKED <const> = 10, 60
--- A server that answered before is given the time of a restart, another one is soon said to be away.
+-- A server that answered before gets the time of a restart, another one fails sooner.
 local ATTEMPTS <const>, FIRST_ATTEMPTS <const> = 9, 4
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.25, 5
 -- An API server that comes up answers before it knows roles and accounts: 403 and 401 for what is allowed a moment
--- later. So many seconds after it was out of reach that is not believed.
+-- later. So many seconds after it was out of reach that is retried.
 local COMING_UP <const> = 10
 
 -- The server has not seen the request; or that is unknown.

@@ -1,7 +1,7 @@
 -- Exec plugins: programs that print credentials (client.authentication.k8s.io ExecCredential).
 --
 -- A plugin is started by its argv, without a shell and without a terminal, in an environment of what such programs
--- look at. What it prints to stdout is a secret from the first byte: no error holds any of it.
+-- use. What it prints to stdout is a secret from the first byte: no error holds any of it.
 local errors, json, log, proc, text, time = require "errors", require "json", require "log", require "proc",
   require "base.text", require "time"
 
@@ -11,7 +11,7 @@ local M = {}
 M.timeout = 60
 local EARLY <const> = 30 -- seconds before the end of its life that a credential is replaced
 
--- What the plugins of the big clouds are told by their users.
+-- Variables that configure the plugins of the big clouds.
 local INHERIT <const> = {
   "HOME", "PATH", "USER", "LOGNAME", "TMPDIR", "KUBECONFIG", "SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_CONFIG_HOME",
   "XDG_CACHE_HOME", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",

@@ -1,17 +1,17 @@
 -- A list that follows the cluster: listed once, then kept up by watches for as long as it is open.
 --
 -- A stream that ends is taken up where it ended; a resourceVersion that is too old, or of another time line, means
--- listing again, and the difference is told like any other change. Between failures it waits 0.8 s to 30 s, twice as
--- long each time, forgetting after two quiet minutes. Rules: client-go's tools/cache/reflector.go.
+-- listing again, and the difference is reported like any other change. Between failures it waits 0.8 s to 30 s, twice
+-- as long each time, forgetting after two quiet minutes. Rules: client-go's tools/cache/reflector.go.
 local errors, log, task, time = require "errors", require "log", require "task", require "time"
 local watch = require "cluster.watch"
 
 local M = {}
 
 local CALM <const> = 120 -- seconds
-local PATIENCE <const> = 3 -- failures of a lasting kind until a waiting task hears of it
+local FAILURES <const> = 3 -- lasting failures in a row until a waiting task gets the error
 local STREAMING <const> = 32 -- minor version from which lists can be streamed
--- How a server says that it cannot, and how long that is believed. An old etcd makes it a 500.
+-- How a server refuses it, and how long that is remembered. An old etcd makes it a 500.
 local CANNOT <const> = { [400] = true, [422] = true, [500] = true, [501] = true }
 local PAGES <const> = 600
 
@@ -302,8 +302,8 @@ function Reflector:wait(fn, timeout)
       if value then return value end
     end
     local err = self.err
-    if err and (self.failures >= PATIENCE or not self.synced) and LASTING[err.code] then return nil, err end
-    if err and not self.synced and self.failures >= PATIENCE and not self.options.patient then return nil, err end
+    if err and (self.failures >= FAILURES or not self.synced) and LASTING[err.code] then return nil, err end
+    if err and not self.synced and self.failures >= FAILURES and not self.options.patient then return nil, err end
     local left = last and last - time.monotonic()
     if left and left <= 0 then
       return errors.fail("timeout", "it did not happen in time",

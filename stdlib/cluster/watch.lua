@@ -73,7 +73,7 @@ end
 ---@param client KubernetesClient
 ---@param path string
 ---@param query? table
----@param fn fun(type: string, object: table): boolean? true ends it; bookmarks are told too
+---@param fn fun(type: string, object: table): boolean? true ends it; also called for bookmarks
 ---@param options? {attempts?: integer, on_open: fun()?} attempts of opening it; on_open: the server accepted it
 ---@return true? ended well: by the server, or by fn
 ---@return KubernetesErr? err conflict with reason "Expired" or "Gone": list again

@@ -41,7 +41,7 @@ function M.new(kind, name)
   return object
 end
 
----Tells secrets from other values.
+---Whether a value is a secret.
 ---@param value any
 ---@return boolean
 ---@return_cast value Secret

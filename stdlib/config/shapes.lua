@@ -33,7 +33,7 @@ end
 
 local plain = s.text { verify = with(names.plain) }
 local host_key = s.text { what = "host or host:port", verify = with(names.host) }
--- Text for a program. A whole number is what people write for a port; its text is not in doubt.
+-- Text for a program. Whole numbers (ports) are accepted, since their text is unambiguous.
 local argument = s.text { min = 0, multiline = true, plural = "text" }
 local accept_text = argument.accept
 function argument:accept(value, at)

@@ -49,7 +49,7 @@ function M.choose(newest, oldest)
   return ("%d.%d"):format(chosen[1], chosen[2])
 end
 
--- The error of an engine that cannot be reached, in words that tell what to do.
+-- The error of an engine that cannot be reached, with what to do about it.
 local function unreachable(socket, err)
   if errors.is(err, "not_found") or errors.is(err, "refused") then
     return errors.new("refused", ("no container engine listens on %s; is docker started?"):format(socket),
@@ -159,7 +159,7 @@ function spoken(socket, call)
   return { base = "http://docker/v" .. version }
 end
 
--- An engine that was exchanged while we were running refuses the version before it looks at anything else.
+-- An engine that was exchanged while we were running refuses the version before anything else.
 function renewed(socket, answer, options, call)
   if answer.status ~= 400 then return nil end
   local known, now = versions[socket], ask(socket)

@@ -12,7 +12,7 @@ local FULL <const> = 2000       -- written since the journal forgot some
 
 local function key_of(app, environment, policy) return app .. "/" .. environment .. "/" .. policy end
 
----What a policy said of each subject last, as far as this host has asked it.
+---The last decision about each subject, as far as this host has asked.
 ---@param units table<string, table> See record.
 ---@param place Place
 ---@param policy string
@@ -22,7 +22,7 @@ function M.said(units, place, policy)
   return unit and unit.said
 end
 
--- What a policy said of each subject last; after a restart as the journal has it.
+-- The last decision about each subject; after a restart as the journal has it.
 local function unit_of(journal, judgement, units)
   local app, environment, name = judgement.app, judgement.environment, judgement.policy.name
   local key = key_of(app, environment, name)
@@ -42,7 +42,7 @@ end
 
 local function same(a, b) return a and a.verdict == b.verdict and a.reason == b.reason end
 
--- Brings what was said up to date; returns what differs.
+-- Updates the last decisions; returns those that differ.
 local function compare(unit, judgement)
   local fresh, now, said = {}, time.now(), unit.said
   local turn = unit.turn + 1
@@ -96,13 +96,13 @@ function M.accept(journal, judgement)
   return nil, 0
 end
 
----Records what differs from what was said last.
+---Records the decisions that differ from the last ones.
 ---@async
 ---@param journal Journal
 ---@param judgement Judgement
----@param units table<string, table> What was said last, by policy and place: kept between the calls.
+---@param units table<string, table> The last decisions, by policy and place: kept between the calls.
 ---@return Decision[] fresh What differs.
----@return Decision[] alarms Of these, what people did not hear before, also when something else was said in between.
+---@return Decision[] alarms Of these, alarms that were not notified before, whatever was decided in between.
 function M.record(journal, judgement, units)
   local unit = unit_of(journal, judgement, units)
   local fresh, alarms = compare(unit, judgement), {}

@@ -1,5 +1,5 @@
--- Approvals: what people say of what waits for them, by whatever way. What they said is in the journal before anybody
--- hears of it. Methods of the engine.
+-- The commands approve and reject, from every interface. A vote is in the journal before it is reported. Methods of the
+-- engine.
 local actions, errors = require "engine.actions", require "errors"
 
 ---@class (partial) EngineState

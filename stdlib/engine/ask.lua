@@ -31,7 +31,7 @@ end
 ---@async
 ---@param place Place
 ---@param compiled Policy
----@param before? table<string, Decision> What it said the last time, by subject.
+---@param before? table<string, Decision> Its last decisions, by subject.
 ---@return Answer answer
 function M.ask(place, compiled, before)
   local said = refusals.new(before)

@@ -12,7 +12,7 @@ local M = {}
 local MAX_ATTEMPTS <const> = 3
 local FIRST_RETRY <const> = 10 -- seconds, doubling
 local STANDSTILL <const> = 4 * 3600 -- seconds in which no step begins or ends; sleeping does not count
-local LOOK <const> = 3600 -- seconds after which a wait for people looks again
+local LOOK <const> = 3600 -- seconds after which a wait for people checks again
 
 M.LONGEST_RETRY = 300
 
@@ -151,7 +151,7 @@ function Attempt:emitter(writer)
     entry.at = time.now()
     if entry.kind == "step" then self.step, self.progress = entry.step, nil end
     writer:add(entry)
-    if entry.kind == "run" and entry.phase == "end" then return end -- finish tells it, with the state
+    if entry.kind == "run" and entry.phase == "end" then return end -- finish reports it, with the state
     tell(self.engine, self.row, {
       at = entry.at, event = entry.kind == "note" and "note" or entry.kind, level = entry.level, text = entry.text,
       step = entry.step, phase = entry.phase, recorded = entry.recorded, elapsed = entry.elapsed, error = entry.error,

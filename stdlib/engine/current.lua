@@ -8,7 +8,7 @@ local M = {}
 local FRESH <const>, TIMEOUT <const> = 5, 3 -- seconds
 local AT_ONCE <const> = 32
 
-M.ALL_WITHIN = 10 -- seconds for one look at all targets
+M.ALL_WITHIN = 10 -- seconds for observing all targets
 
 ---@class TargetSeen
 ---@field at Wall
@@ -22,7 +22,7 @@ local function ask(engine, at)
   return target:current()
 end
 
--- The places where something of ours should run and what the target said of it is old: first those that were asked
+-- The places with a live release whose observation is old: first those that were asked
 -- longest ago.
 local function due(engine)
   local list, now = {}, time.now()

@@ -10,8 +10,8 @@ local M = {}
 
 local MAX_TOLD <const> = 20 -- decisions that are shown one by one; of more only the number
 
--- Takes what runs at a place that nobody of ours has touched yet. A policy that releases looks, too: what should be may
--- be what is.
+-- Adopts what runs at a new place. This runs, too, for a policy that releases at first
+-- sight: the desired state may run already.
 local function adopt(engine, place, compiled)
   local releases = place.app_config.follows == "git" and compiled.name == place.config.policy
   if compiled.first ~= "adopt" and not releases then return false end

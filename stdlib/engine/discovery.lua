@@ -7,11 +7,11 @@ local errors, task, time = require "errors", require "task", require "time"
 
 local M = {}
 
-local PAUSE <const> = 10 -- seconds after a look that failed
+local PAUSE <const> = 10 -- seconds after a failed observation
 
 ---@class AppSource
 ---@field look fun(self): AppConfig[]?, Err? All apps that there are now, in order. An unchanged one is the same table.
----@field wait fun(self) Waits until another look may show something else.
+---@field wait fun(self) Waits until another observation may differ.
 ---@field close fun(self)
 
 -- The kinds of sources that the configuration has, by its keys.
@@ -163,7 +163,7 @@ function M.run(engine)
   end
 end
 
----Looks at every source once.
+---Observes every source once.
 ---@async
 ---@param engine table
 ---@return boolean ok

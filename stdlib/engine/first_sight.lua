@@ -44,7 +44,7 @@ local function find_version(engine, place, running, where)
   return true
 end
 
--- Asks the registry what the target does not tell.
+-- Asks the registry for what the target does not show.
 local function identify(engine, place, running, with_version)
   local app = place.app_config
   local known = running.commit and (running.version or not with_version)

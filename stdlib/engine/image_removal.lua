@@ -11,7 +11,7 @@ local ONCE <const> = 120       -- seconds that a host that does everything once 
 ---@field private world World
 ---@field private journal Journal
 ---@field private lead Leadership
----@field private trouble fun(what: string, err: any) Tells of what went wrong.
+---@field private trouble fun(what: string, err: any) Logs an error.
 ---@field due boolean There may be an image more than is kept.
 ---@field wanted Signal
 local Removal = {}

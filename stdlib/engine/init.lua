@@ -1,8 +1,8 @@
 -- The engine: the way of a commit, from the poll to the report. It decides nothing: policies do.
 --
--- poller.lua looks at an app's source (observe.lua) and has each of its policies decide (decide.lua): ask.lua asks one,
+-- poller.lua observes an app's source (observe.lua) and has each of its policies decide (decide.lua): ask.lua asks one,
 -- judge.lua judges its answer, accept.lua makes a run of it. lane.lua gives the runs of a place their turns and
--- attempt.lua performs one; tell/reporter.lua tells of it. Whatever is outside is opened by world.lua; leadership.lua
+-- attempt.lua performs one; tell/reporter.lua reports it. Whatever is outside is opened by world.lua; leadership.lua
 -- says whether this host may act. What people order is in actions.lua, approvals.lua and orders.lua, what they ask in
 -- queries.lua.
 local errors, fs, journal, log, poller, policy, sys, task, time = require "errors", require "fs", require "journal",
@@ -76,7 +76,7 @@ local function policy_names(config)
   return names
 end
 
----Loads the policies of a configuration and tells what is wrong with them; touches nothing.
+---Loads the policies of a configuration and returns their faults; touches nothing.
 ---@async
 ---@param config Config
 ---@return Fault[] faults
@@ -192,7 +192,7 @@ function Engine:emit(event)
   self.on_event(event)
 end
 
----Something went wrong that no run or decision tells of.
+---Reports an error that belongs to no run or decision.
 ---@param what string
 ---@param err any
 function Engine:trouble(what, err)
@@ -258,7 +258,7 @@ function Engine:released(at, id)
   }
 end
 
----Asks the rollback policy at once instead of at the next poll: a run failed, or something does not look well.
+---Asks the rollback policy at once instead of at the next poll: a run failed, or a release is unhealthy.
 ---@async
 ---@param at Place
 function Engine:ask_rollback(at)
@@ -291,7 +291,7 @@ function Engine:lose(err)
   self:stop(0)
 end
 
----Tells the forge and the channels how a run began or ended.
+---Reports to the forge and the channels how a run began or ended.
 ---@param at Place
 ---@param row table The run.
 ---@param state RunState
@@ -302,7 +302,7 @@ function Engine:report(at, row, state, err, again)
   self.reporter:report(at, row, state, err, again)
 end
 
----Tells people of a decision that needs them.
+---Notifies people of a decision that needs them.
 ---@param at Place
 ---@param decision Decision
 function Engine:alarm(at, decision) self.reporter:alarm(at, decision) end

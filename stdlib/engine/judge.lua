@@ -12,7 +12,7 @@ M.MISSING = "(missing references)" -- the subject of what is held back because i
 ---@field environment string
 ---@field policy {name: string, kind: "change"|"rollback", latest: boolean} kind: of the runs that its changes become;
 --- latest: a new one supersedes those that wait.
----@field watch? {key?: string, run?: integer} The key that was handled last; nil: never looked.
+---@field watch? {key?: string, run?: integer} The key that was handled last; nil: never asked.
 ---@field run? table The run that handled it, or the last that tried it again.
 ---@field before? table The try before that.
 ---@field taken_back? string Why a host before this state took back what should be now.

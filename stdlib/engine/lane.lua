@@ -46,8 +46,8 @@ function Lane:busy()
   return false
 end
 
----Tells the lane that something happened here. From now on it is not at rest, although its task goes on only later:
----who asks in between whether it is busy must not take a run that just ended for the last one.
+---Wakes the lane. It is busy from now on, although its task goes on only later: a run that just
+---ended is not taken for the last one.
 function Lane:rouse()
   self.still = false
   self.wake:notify()

@@ -8,10 +8,10 @@ local view = require "journal.view"
 ---@class (partial) EngineState
 local Lifecycle = {}
 
-local OUTAGES_EVERY <const> = 15 -- seconds between two looks at what people are to hear of outages
+local OUTAGES_EVERY <const> = 15 -- seconds between two checks of outages to notify
 local SETTLED <const> = 10 -- seconds after which a start and its first polls are over
 
----Lanes with unfinished runs begin: those that were interrupted go on before anything new is looked at. Several runs
+---Lanes with unfinished runs begin: those that were interrupted go on before anything is polled. Several runs
 ---may have been under way when the host crashed twice, and only one of them can be the reason: such suspects go on
 ---one after the other, so that the innocent ones finish.
 ---@async
@@ -68,7 +68,7 @@ end
 
 local function remove_images(self) self.images:run() end
 
--- Tells people of outages until the engine drains.
+-- Notifies of outages until the engine drains.
 local function tell_outages(self)
   while not self.draining do
     local ok, err = pcall(self.outages.tell, self.outages)

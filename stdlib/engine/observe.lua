@@ -14,7 +14,7 @@ local function others_turn() time.sleep(0) end
 ---What polling knows of an app, in memory only.
 ---@class Seen
 ---@field polling? boolean
----@field error? Err Why the last look failed.
+---@field error? Err Why the last observation failed.
 ---@field polled_at? Wall When one succeeded.
 ---@field snapshot? table
 ---@field head? string The commit that the branch points to.
@@ -28,7 +28,7 @@ local function others_turn() time.sleep(0) end
 ---@field health? table<string, table> Of health.lua, by environment.
 ---@field targets? table<string, TargetSeen> Of present.lua, by environment.
 
----The repository of a place whose last look worked; raises what it failed with.
+---The repository of a place; raises the error of a failed last observation.
 ---@param place Place
 ---@return table repository
 function M.repository(place)
@@ -64,7 +64,7 @@ function M.explain(place, commit)
   return known
 end
 
----Who pushed a commit, when the forge told us.
+---Who pushed a commit, if an event of the forge said so.
 ---@param place Place
 ---@param commit string
 ---@return string?
@@ -163,7 +163,7 @@ local function expect(journal, state, app, repo)
   repo:expect(before.branch, before.head, tags)
 end
 
----Looks at an app's git repository.
+---Observes an app's git repository.
 ---@async
 ---@param journal Journal
 ---@param world World
@@ -200,7 +200,7 @@ function M.git(journal, world, state, app)
   state.snapshot, state.head = snapshot, commit
 end
 
----Looks at an app's source. A failure is kept for the policies that ask: those that do not (rollback) go on. The same
+---Observes an app's source. A failure is kept for the policies that ask: those that do not (rollback) go on. The same
 ---snapshot as before costs nothing more.
 ---@async
 ---@param journal Journal
@@ -210,7 +210,7 @@ end
 function M.observe(journal, world, state, app)
   local source = assert(extensions.get("source", app.follows))
   if source.observe then return source.observe(journal, world, state, app) end
-  local found, problem, held = true, nil, nil -- without poll, its policies look for themselves
+  local found, problem, held = true, nil, nil -- without poll, its policies observe by themselves
   if source.poll then found, problem, held = extensions.call("source", app.follows, "poll", app, world) end
   state.error = problem
   if found then state.found, state.polled_at, state.held = found, time.now(), held end

@@ -14,7 +14,7 @@ local MOST <const> = 20 -- lines in a message
 ---@field since Wall
 ---@field began number Monotonic.
 ---@field channels table<string, true>
----@field told table<string, true> Channels that heard of it.
+---@field told table<string, true> Channels that were notified.
 ---@field over? boolean
 
 ---@class Outages
@@ -25,7 +25,7 @@ local MOST <const> = 20 -- lines in a message
 local Outages = {}
 Outages.__index = Outages
 
----Begins with what people were told of by hosts before this one.
+---Begins with the outages that earlier hosts notified.
 ---@param world World
 ---@param journal Journal
 ---@return Outages
@@ -71,7 +71,7 @@ function Outages:source(app, err)
   self:note(app.name, { app = app.name, what = app.name .. ": its source cannot be read", notify = notify }, err)
 end
 
----Notes how a policy answers at a place. What only repeats that the source cannot be read is told with that.
+---Notes how a policy answers at a place. What only repeats that the source cannot be read is part of that outage.
 ---@param place Place
 ---@param policy string
 ---@param err? Err
@@ -125,7 +125,7 @@ local function message_of(list)
   }
 end
 
----Tells what is due. A channel that cannot be told hears of it at the next look.
+---Notifies of what is due. A channel that fails is tried again the next time.
 ---@async
 function Outages:tell()
   for name, list in pairs(due(self)) do

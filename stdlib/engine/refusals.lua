@@ -5,10 +5,10 @@
 local log = require "log"
 
 ---@class Refusals
----@field private order? Decision[] Nothing was said: most questions end without.
+---@field private order? Decision[] nil: nothing was refused, as most often.
 ---@field private by_subject table<string, integer> Where in `order`.
 ---@field private reasons? table<integer, string[]> Of those that have several.
----@field private before? table<string, Decision> What was said when it was asked before: not to be changed.
+---@field private before? table<string, Decision> The decisions of the time before: not to be changed.
 ---@field private alarms integer
 ---@field private left_out integer
 local Refusals = { alarms = 0, left_out = 0 }
@@ -22,7 +22,7 @@ M.MAX_REASON = 2000   -- bytes
 M.OTHERS = "(others)" -- the subject of what is only counted
 
 local MAX_SUBJECT <const> = 300 -- bytes
-local MAX_REASONS <const> = 4   -- that are told of one subject
+local MAX_REASONS <const> = 4   -- that are kept of one subject
 
 ---@param before? table<string, Decision> What the policy said when it was asked before, by subject: what is said again
 --- is that decision, and its line is not looked up again.
@@ -47,7 +47,7 @@ local function decision(subject, reason, alarm, file, line)
   return refusal --[[@as Decision]]
 end
 
--- What is said again of a subject joins what was said first: two decisions that take turns would both be news forever.
+-- Further reasons about a subject are appended: two decisions that alternate would be new each time.
 local function join(self, i, reason)
   local d = self.order[i]
   self.reasons = self.reasons or {}

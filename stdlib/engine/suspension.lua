@@ -23,7 +23,7 @@ local function read(text)
   end
 end
 
----Looks what the host before ended with, and notes what this one ends with from now on.
+---Reads the crash note of the host before, and names the file for this one's.
 ---@async
 ---@param book Journal
 ---@param state string The state folder.
@@ -84,7 +84,7 @@ end
 -- The names of the policies at a place.
 local function policies_of(config) return { config.policy, config.rollback or nil } end
 
----Tells what the host before ended with, and whom it no longer asks for it.
+---Reports the crash of the host before, and the policies that are suspended for it.
 function Suspended:tell_last_end()
   local last = self.last_end --[[@as table?]]
   if not last then return end

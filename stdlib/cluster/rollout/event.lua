@@ -1,4 +1,4 @@
--- Kubernetes Events: `kubectl describe` and `kubectl get events` tell what Moontide did to a workload.
+-- Kubernetes Events: `kubectl describe` and `kubectl get events` show what Moontide did to a workload.
 --
 -- Strict events.k8s.io/v1 (kubernetes pkg/apis/core/validation/events.go). The name is made of the release and what
 -- happened to it, so a repeated effect is one event. An event that cannot be written is a line in the log, never more.

@@ -28,7 +28,7 @@ local function fault(file, words, ...)
     { op = "target.manifests", target = file })
 end
 
----Tells files that hold manifests.
+---Whether a file holds manifests.
 ---@param name string
 ---@return boolean
 function M.is_manifest(name) return name:match("%.ya?ml$") ~= nil or name:match("%.json$") ~= nil end

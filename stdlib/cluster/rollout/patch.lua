@@ -201,7 +201,7 @@ end
 ---The annotations as an object has them; `absent` stands for those that must go.
 ---@param story table<string, string>
 ---@param absent any nil leaves them out.
----@param told? string What the policy wants the history to say.
+---@param told? string The policy's text for the history.
 ---@return table<string, any>
 function M.annotations(story, absent, told)
   -- kubectl rollout history shows it

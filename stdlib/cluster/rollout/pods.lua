@@ -12,8 +12,8 @@ local M = {}
 ---@field weight "fatal"|"stuck"|"waiting" fatal: nothing but a change helps. stuck: unless it goes away soon.
 ---  waiting: it may well go away (a node may come).
 ---@field restarts integer
----@field crashed? boolean The container ran: it may have said something.
----@field previous? boolean What it said is in the log of the container before.
+---@field crashed? boolean The container ran: it may have a log.
+---@field previous? boolean Its output is in the previous container's log.
 
 -- Reasons of waiting containers (kubelet: pkg/kubelet/images/types.go, pkg/kubelet/container/sync_result.go). Any that
 -- is not here and does not mean that things go their way is `stuck`.
@@ -192,7 +192,7 @@ function M.all_faults(list)
   return found
 end
 
----Faults in one line: each reason once, with the pod that tells it and how many others do.
+---Faults in one line: each reason once, with its pod and how many others have it.
 ---@param faults PodFault[]
 ---@return string words "" without faults.
 function M.words(faults)
@@ -214,7 +214,7 @@ function M.words(faults)
   return table.concat(lines, "; ")
 end
 
----Pods that are there but not ready although nothing is wrong with them that they would tell.
+---Pods that are there but not ready without a fault in their status.
 ---@param list table[]
 ---@return string words "" when there are none.
 function M.unready(list)

@@ -13,9 +13,9 @@ local dig = rollout.dig
 local M = {}
 
 local LOG_LINES <const> = 12
-local STALE <const> = 10 -- seconds after which we look at the clock, and at what keeps us from following
+local STALE <const> = 10 -- seconds after which we check the clock, and what keeps us from following
 local FAILURES <const> = 5 -- of following, in a row
-local CALM <const> = 0.05 -- seconds between two looks: many pods change at once
+local CALM <const> = 0.05 -- seconds between two observations: many pods change at once
 
 ---@class RolloutRequest
 ---@field client KubernetesClient
@@ -68,7 +68,7 @@ function M.sets(client, object)
   return list and list.items
 end
 
----The last lines that a container said, clean and without secrets; "" when unknown.
+---The last lines of a container, clean and without secrets; "" when unknown.
 ---@async
 ---@param client KubernetesClient
 ---@param namespace string
@@ -85,7 +85,7 @@ function M.said(client, namespace, fault)
   return ""
 end
 
--- ---- one look ----
+-- ---- one observation ----
 
 -- Reasons of a container whose image is not there yet (kubelet: pkg/kubelet/images/types.go).
 local PULLING <const> = { ErrImagePull = true, ImagePullBackOff = true, RegistryUnavailable = true }
@@ -215,7 +215,7 @@ function Watch:progress(status, faults)
   end
 end
 
----Looks once. Gives true when it is done, an error when it never will be, else for how many seconds to wait.
+---One observation. Gives true when it is done, an error when it never will be, else for how many seconds to wait.
 ---@private
 function Watch:look(object, pods)
   local ok, err = self.expected(object)
