@@ -2,7 +2,7 @@
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
 local errors, labels = require "errors", require "base.labels"
-local test, eq, fails = check.test, check.eq, check.fails
+local test, eq, ok, fails = check.test, check.eq, check.ok, check.fails
 
 test("a value is found under each prefix, ours first", function()
   eq(labels.get({ ["moontide.dev/app"] = "a", ["moontide.app"] = "b" }, "app"), "a")
@@ -36,12 +36,12 @@ test("containers of both are found once, and earlier ones are asked for until no
     if prefix == "moontide." then return old end
     return { { Id = "2" }, { Id = "3" } }
   end
-  local found = labels.containers(owner, "web", list)
+  local found = ok(labels.containers(owner, "web", list))
   eq({ #found, found[1].Id, found[2].Id, found[3].Id }, { 3, "2", "3", "1" })
   old = {}
-  eq(#labels.containers(owner, "web", list), 2)
+  eq(#ok(labels.containers(owner, "web", list)), 2)
   eq(#asked, 4)
-  eq(#labels.containers(owner, "web", list), 2)
+  eq(#ok(labels.containers(owner, "web", list)), 2)
   eq(#asked, 5, "they are not asked for any more")
   labels.containers(owner, "api", list)
   eq(#asked, 7, "at this place")

@@ -120,8 +120,9 @@ test("a container that an earlier release labelled is known, kept, and brought b
   ok(engine:call("DELETE", "/containers/web-staging-1?force=1"))
   local id = ok(ok(engine:call("POST", "/containers/create?name=web-staging-1", body)):json()).Id
   ok(engine:call("POST", "/containers/web-staging-1/start"))
-  p.target = require("targets").open(p.environment, -- of a host that was upgraded
-    require("engine.world").of { registries = {}, state = p.cfg.state })
+  local cfg = {} ---@type any Of a host that was upgraded.
+  for key, value in pairs(p.cfg) do cfg[key] = value end
+  p.target = require("targets").open(p.environment, require("engine.world").of(cfg))
   eq(p.target:current(), {
     digest = one.digest, commit = one.commit, version = "v1.1", image = one.image, state = "running", release = 1,
   })

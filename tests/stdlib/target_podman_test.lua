@@ -192,8 +192,9 @@ test("pods that an earlier release labelled are known and replaced, and played a
   p.podman:run { "podman", "kube", "play", "--replace", file }
   local function old() return p.podman:run { "podman", "ps", "-q", "--filter", "label=moontide.app=web" } end
   ok(old() ~= "")
-  p.target = require("targets").open(p.environment, -- of a host that was upgraded
-    require("engine.world").of { dir = p.dir, state = p.cfg.state, registries = {} })
+  local cfg = {} ---@type any Of a host that was upgraded.
+  for key, value in pairs(p.cfg) do cfg[key] = value end
+  p.target = require("targets").open(p.environment, require("engine.world").of(cfg))
   eq({ p.target:current().release, p.target:current().commit }, { 1, one.commit })
   put(p, two, 2)
   answers(p, "two")

@@ -2,6 +2,7 @@
 --
 -- The server's answer is hostile input: every file must have the size and the digest that the commit's own pointer
 -- gives, and credentials go to the repository's origin alone.
+local code_of = require("base.api").code
 local errors = require "errors"
 local fs = require "fs"
 local hash = require "hash"
@@ -18,6 +19,7 @@ M.MAX_POINTER = 1024
 local BATCH = 100
 local MEDIA_TYPE = "application/vnd.git-lfs+json"
 local OP = "git.lfs"
+local CODES <const> = { [403] = "unauthorized" } -- where they differ from other services
 
 ---@class LfsPointer
 ---@field oid string sha256 of the file
@@ -77,10 +79,8 @@ local function ask(source, api, pointers)
   })
   if not answer then return fail(err.code, err.message, api, err) end
   if answer.status ~= 200 then
-    local code = (answer.status == 401 or answer.status == 403) and "unauthorized"
-      or answer.status == 404 and "not_found" or answer.status == 429 and "rate_limited" or "status"
-    local problem = errors.new(code, ("the LFS server answers with HTTP %d"):format(answer.status),
-      { op = OP, target = api })
+    local problem = errors.new(code_of(answer.status, CODES),
+      ("the LFS server answers with HTTP %d"):format(answer.status), { op = OP, target = api })
     problem.status = answer.status
     return nil, problem
   end
@@ -128,7 +128,7 @@ local function download(source, place, pointer, path)
   })
   if not answer then return fail(err.code, ("the LFS file %s: %s"):format(short, err.message), where, err) end
   if answer.status ~= 200 then
-    local problem = errors.new(answer.status == 404 and "not_found" or "status",
+    local problem = errors.new(code_of(answer.status, CODES),
       ("the LFS file %s: HTTP %d"):format(short, answer.status), { op = OP, target = where })
     problem.status = answer.status
     return nil, problem

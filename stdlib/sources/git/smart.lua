@@ -6,6 +6,7 @@
 -- Redirects are followed on the first GET only and then rewrite the base address, as git does
 -- (http.followRedirects=initial), and credentials stay with the origin that they were given for.
 
+local api = require "base.api"
 local budget = require "base.budget"
 local errors = require "errors"
 local hash = require "hash"
@@ -59,8 +60,7 @@ end
 ---@private
 function Endpoint:status_error(response, op, share, place)
   local status = response.status
-  local wait = budget.retry_after(response.headers["retry-after"],
-    budget.http_date(response.headers.date or ""))
+  local wait = api.asked(response)
   local code, message
   if status == 401 then
     code = "unauthorized"
