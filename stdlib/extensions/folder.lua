@@ -131,6 +131,7 @@ local KINDS <const> = {
   { "key", s.record { { "doc", doc }, { "key", key }, { "cross", fn "Checks it: cross(part, config, at)." } } },
   { "app_key", s.record { { "doc", doc }, { "key", key }, { "cross", fn "Checks it: cross(app, config, at)." } } },
   { "word", s.record({
+    { "doc", doc },
     { "place", fn "A word of places, for watch: place(place, ...); place.app is the name of the app." },
     { "run", fn "A word of runs: run(run, ...)." },
   }, { verify = function(value, at)
@@ -212,6 +213,8 @@ local function run(path, text, env, at)
   return value
 end
 
+local texts = {} ---@type table<string, string> of the files that were read, by their paths
+
 local function load(path, env, faults, register)
   local at = s.cursor(path, function() return nil end)
   at.source.faults = faults
@@ -219,6 +222,7 @@ local function load(path, env, faults, register)
   if wrong then return at:fault(wrong, suggestion) end
   local text, why = sys.slurp(path)
   if not text then return at:fault("cannot be read: " .. tostring(why)) end
+  texts[path] = text
   at.source.line = lines.lua(text)
   local before = #faults
   local kinds = run(path, text, env, at)
@@ -252,6 +256,24 @@ function M.faults(file, kinds)
   return at.source.faults
 end
 
+---Which files of a folder are others than those that were read.
+---@async
+---@param dir string
+---@return string[] names
+function M.changed(dir)
+  local changed, there = {}, {}
+  for _, name in ipairs((require("fs").list(dir)) or {}) do
+    local path = dir .. "/" .. name
+    there[path] = true
+    if name:find("^[^.].*%.lua$") and sys.slurp(path) ~= texts[path] then changed[#changed + 1] = name end
+  end
+  for path in pairs(texts) do
+    if not there[path] then changed[#changed + 1] = path:match("[^/]+$") end
+  end
+  table.sort(changed)
+  return changed
+end
+
 ---Reads the extensions of a folder, in the order of their names.
 ---@async
 ---@param dir string
@@ -266,6 +288,7 @@ function M.read(dir, faults, register)
     return ("%s %s"):format(dir, there and there.type ~= "dir" and "is not a folder"
       or err.code == "not_found" and "does not exist" or err.message)
   end
+  texts = {}
   local env = require("policy.sandbox").exec_env(dir)
   for _, name in ipairs(names) do
     if name:find("^[^.].*%.lua$") then load(dir .. "/" .. name, env, faults, register) end

@@ -159,6 +159,14 @@ function M.all(kind) return settle(M.current(), kind).kinds[kind] end
 ---@return KindEntry?
 function M.get(kind, name) return settle(M.current(), kind).known[kind][name] end
 
+---The files of the users' extensions that changed since they were read.
+---@async
+---@return string[] names
+function M.changed()
+  local dir = M.current().dir
+  return dir and require("extensions.folder").changed(dir) or {}
+end
+
 ---Whether an entry is of a user's extension.
 ---@param entry KindEntry
 ---@return boolean

@@ -102,7 +102,10 @@ test("a checksum that changes is released by rsync, what runs is asked of the ta
   base.eventually("why says so", 30, function()
     return h:command("why", "site").stdout:find("it answers 503", 1, true)
   end)
-  eq(ok(h.client:reload()).apps, 1)
+  eq(ok(h.client:reload()).changed, {})
+  base.write(h.dir .. "/extensions/chat.lua", "this is no Lua", 420) -- 0644
+  local reloaded = ok(h.client:reload())
+  eq(reloaded.changed, { "extension chat.lua changed: NOT done, it takes effect when the host starts again" })
   h:configure((CONFIG:gsub("URL", there.url):gsub('"extensions"', '"others"')))
   local refused, err = h.client:reload()
   eq(refused, nil)

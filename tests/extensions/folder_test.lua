@@ -199,6 +199,18 @@ test("a file adds commands, routes and what the world opens", function()
   eq(require("engine.world").of(loaded).greeter("to "), "to " .. dir)
 end)
 
+test("a file adds words of policies", function()
+  local said = select(2, load { ["extensions/lunch.lua"] = [[
+      local extension = require "extension"
+      return extension { word = { lunch = {
+        doc = "Whether it is time.", place = function(place, hour) return place.name .. hour end,
+      } } }
+    ]], ["moontide.lua"] = 'return { extensions = "extensions", apps = {} }' })
+  eq(said, "")
+  local place = setmetatable({}, { __index = function() return print end })
+  eq(require("policy.words").of_place(place).lunch({ name = "noon" }, 12), "noon12")
+end)
+
 test("the keys of checks and builders stand beside each other: none has two owners", function()
   local function taken(kind, text)
     local _, said = load { ["extensions/a.lua"] = KINDS, ["extensions/b.lua"] =

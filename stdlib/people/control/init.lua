@@ -162,6 +162,9 @@ function Control:follow(before, config)
       words[#words + 1] = ("`%s` changed: NOT done, it takes effect when the host starts again"):format(key)
     end
   end
+  for _, name in ipairs(extensions.changed()) do
+    words[#words + 1] = ("extension %s changed: NOT done, it takes effect when the host starts again"):format(name)
+  end
   if place_of(config) == self.listens then return words end
   if self.public then self.public:close() end
   self.public, self.port, self.listens = nil, nil, nil
