@@ -112,11 +112,11 @@ local function new_environment()
       doc = "A pre-release may only follow one with the same label.", default = true } },
     { "watch_for", s.duration { doc = health.WATCHED, default = "5m" } },
     { "host", text("Host name where people find it.", { what = "a host", verify = with(names.host) }) },
-    { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Who hears of its releases.", default = {} }) },
+    { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Notifiers of its releases.", default = {} }) },
     { "target", kinds("target", { doc = "Where it runs.", required = true, example = '{ kind = "docker" }' }) },
     { "verify", s.list(checks.shape(), { doc = "What a release must pass, in order.", default = {}, max = 50 }) },
     { "protected", s.boolean {
-      doc = "Nobody's order takes it down. Default: true for an environment that is called production." } },
+      doc = "No order takes it down. Default: true for an environment that is called production." } },
   }, { plural = "environments" })
 end
 
@@ -267,7 +267,7 @@ local function new_config()
     }, { doc = "GitHub's API: attribution, wake-up calls, commit statuses.", default = {} }) },
     { "builder", builder.shape() },
     { "notify", s.map(plain, kinds("notifier", { plural = "notifiers" }), {
-      doc = "Who can be told about releases.", default = {}, name = "NAME" }) },
+      doc = "The notifiers of releases.", default = {}, name = "NAME" }) },
     { "retention", s.record({
       { "runs", s.integer { doc = "Runs to keep for each environment.", default = 500, min = 10, max = 1000000 } },
       { "days", s.integer { doc = "Days to keep them.", default = 90, min = 1, max = 36500 } },

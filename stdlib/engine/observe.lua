@@ -26,7 +26,7 @@ local function others_turn() time.sleep(0) end
 ---@field forge? GitHubRepository The forge, when its events are followed.
 ---@field explained? table<string, string> By the two commits.
 ---@field health? table<string, table> Of health.lua, by environment.
----@field targets? table<string, TargetSeen> Of present.lua, by environment.
+---@field targets? table<string, TargetSeen> Of current.lua, by environment.
 
 ---The repository of a place; raises the error of a failed last observation.
 ---@param place Place

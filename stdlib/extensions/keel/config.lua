@@ -46,7 +46,7 @@ M.apps = s.record({
     { is "boolean", s.off() }, { is "string", s.text() },
   }, { doc = "Policy that reacts to a bad release; false for none, as keel has none.", default = false }) },
   { "watch_for", s.duration { doc = health.WATCHED, default = "5m" } },
-  { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Who hears of the workloads that have no"
+  { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Notifiers for the workloads that have no"
     .. " keel.sh/notify.", default = {} }) },
   { "platforms", s.boolean { doc = "Pass over images that do not run on every node where the workload may be put.",
     default = true } },
