@@ -165,7 +165,16 @@ end
 ---@return table engine
 ---@return Task running
 function Stage:host(name)
-  local settings = { poll = 0.2, watch_for = 0, engine = self.options.engine,
+  local world = self.world:world()
+  local simulated = world.target
+  world.cluster = require("engine.world").real().cluster
+  function world.target(environment, outside)
+    if environment.name == "staging" then return targets.open(environment, outside) end
+    return simulated(environment)
+  end
+  local options = { world = world }
+  for key, value in pairs(self.options.engine or {}) do options[key] = value end
+  local settings = { poll = 0.2, watch_for = 0, engine = options,
     on_event = function(event) self.said[#self.said + 1] = event.text end }
   local function configured(config)
     config.clusters = { default = { name = "default", kubeconfig = self.kubeconfig, namespace = self.ns } }
@@ -178,11 +187,6 @@ function Stage:host(name)
   local engine = sim.host(self.world, ("%s/%s"):format(self.dir, name), settings)
   configured(engine.config)
   engine.load = function() return configured(sim.config(self.dir .. "/" .. name, settings)) end
-  local real = engine.world.target
-  engine.world.target = function(environment)
-    if environment.name == "staging" then return targets.open(environment, engine.world) end
-    return real(environment)
-  end
   local running = task.spawn(function() return engine:run() end)
   check.defer(function()
     engine:stop(0)
