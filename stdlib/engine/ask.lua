@@ -12,7 +12,7 @@ local WATCH_TIMEOUT <const> = 60 -- seconds a policy's watch may take, waiting i
 ---@field err? Err Why there is no answer.
 ---@field file? string Where the policy failed.
 ---@field line? integer
----@field refusals Decision[] What it turned down, at most one decision a subject.
+---@field refusals Decision[] What it refused, at most one decision a subject.
 
 ---The answer that stands for a failure before the policy could be asked.
 ---@param err Err

@@ -57,7 +57,7 @@ local function look_at(engine, item)
   item.targets[item.environment] = { at = time.now(), running = found, err = err }
 end
 
----Asks targets how they are; what they say is kept with the app.
+---Observes targets; the results are kept with the app.
 ---@async
 ---@param engine table
 function M.look(engine)

@@ -15,13 +15,13 @@ M.MISSING = "(missing references)" -- the subject of what is held back because i
 ---@field watch? {key?: string, run?: integer} The key that was handled last; nil: never asked.
 ---@field run? table The run that handled it, or the last that tried it again.
 ---@field before? table The try before that.
----@field taken_back? string Why a host before this state took back what should be now.
+---@field taken_back? string Why an earlier host, of another state, took back what should be now.
 ---@field passed? string Why its version is passed over: a rollback came after it.
 ---@field adopted? Running What was found running and taken as it is just now.
 ---@field held? {by: string} Who holds the place.
 ---@field missing? Held References that the source lists no more, and that count as there for now.
 
----What becomes of an answer: plain data, which accept.lua makes true.
+---The decision about an answer: plain data, which accept.lua writes to the journal.
 ---@class Judgement
 ---@field app string
 ---@field environment string

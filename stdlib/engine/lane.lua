@@ -2,8 +2,8 @@
 --
 -- A run has the lane's turn from its beginning to its end, except while it only waits: for people, for time, for an
 -- image being built, or because the place is held. Then the turn goes to what may pass: a rollback that its
--- policy asked for, then what people ordered. Changes stay in their order behind it. Before its next effect a run that
--- waited takes the turn back; one whose release was taken back, or after which a person's order was carried out, is
+-- policy asked for, then operators' orders. Changes stay in their order behind it. Before its next effect a run that
+-- waited takes the turn back; one whose release was taken back, or after which an operator's order was carried out, is
 -- superseded instead.
 local attempts, errors, task, time = require "engine.attempt", require "errors", require "task", require "time"
 
@@ -230,7 +230,7 @@ function Lane:overtake()
   end
 end
 
----Ends a run by order of a person: one that waits at once, one that is under way when its effect has let go.
+---Ends a run by an operator's order: one that waits at once, one that is under way when its effect has ended.
 ---@async
 ---@param row table The run.
 ---@param err Err Who said so.

@@ -40,7 +40,7 @@ function M.new(world, journal)
   return setmetatable({ after = M.AFTER, world = world, journal = journal, known = known }, Outages)
 end
 
----Notes how something of an app is that every poll asks.
+---Notes the state of what every poll of an app asks.
 ---@param key string
 ---@param about {app: string, what: string, notify: string[][]}
 ---@param err? Err nil: it is well.
@@ -62,7 +62,7 @@ function Outages:note(key, about, err)
   end
 end
 
----Notes how the source of an app is.
+---Notes the state of an app's source.
 ---@param app AppConfig
 ---@param err? Err
 function Outages:source(app, err)
@@ -83,7 +83,7 @@ function Outages:policy(place, policy, err)
     { app = place.app, what = what, notify = { place.config.notify } }, err)
 end
 
--- What a channel has to hear now: what began, and what is over.
+-- What a channel is to be notified of now: what began, and what is over.
 local function due(self)
   local by_channel, now = {}, time.monotonic()
   local function add(name, key, outage)

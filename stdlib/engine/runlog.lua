@@ -3,7 +3,7 @@ local fs, json, log, task, time = require "fs", require "json", require "log", r
 
 local M = {}
 
-local MAX_FILE <const> = 32 << 20  -- bytes; a build that says more is cut, with a note
+local MAX_FILE <const> = 32 << 20  -- bytes; a longer log is cut, with a note
 local MAX_LINE <const> = 4000
 local PIECE <const> = 256 * 1024   -- bytes read for one answer
 

@@ -1,4 +1,4 @@
--- The journal's releases: what runs where, what ran before, and what proved bad. Methods of the journal.
+-- The journal's releases: what runs where, what ran before, and which are bad. Methods of the journal.
 --
 -- A place may have several images (a workload with two repositories): then each release names its
 -- containers, its part of the place, and what ran before, what it replaces and what it goes back to are of that part.
@@ -117,8 +117,8 @@ function Releases:on_its_way(app, environment)
     app, environment))
 end
 
----The newest release, but for what is unfinished: that a transient error stopped on its way says nothing of it, and it
----is tried again.
+---The newest release, but for what is unfinished: one that a transient error stopped is neither good nor bad, and
+---is retried.
 ---@param app string
 ---@param environment string
 function Releases:newest_release(app, environment)

@@ -1,5 +1,4 @@
--- Runs, from the change that they are to their end: what a policy saw last at a place, what waits, what is under way
--- and how it ended. Methods of the journal.
+-- Runs, from queued to ended, and the key that each policy handled last at a place. Methods of the journal.
 local errors, json, log, time = require "errors", require "json", require "log", require "time"
 local words = require("journal.words").kept
 

@@ -96,7 +96,7 @@ end
 local NO_GRANT_YET <const> = { denied = true, unauthorized = true }
 local COMING_UP <const> = 4
 
--- Asks the target until it answers or patience is over.
+-- Asks the target until it answers or `patience` is over.
 local function patiently(self, ask)
   local pause, since = 1, {}
   while true do
@@ -188,7 +188,7 @@ local PASSED_ON <const> = { "version", "restored", "versions", "containers", "in
   "pod_annotations" }
 
 ---Rolls an image out by digest, waits until the target reports it, and lets it prove itself. A release that fails is
----recorded as failed and raises; the rollback policy hears of it at once. One that a transient error stops is recorded
+---recorded as failed and raises; the rollback policy is asked at once. One that a transient error stops is recorded
 ---as unfinished, and the run is tried again.
 ---@async
 ---@param image Image|{digest: string, image: string, commit?: string}
@@ -214,7 +214,7 @@ function Run:release(image, options)
   if not ok then
     err = errors.wrap(err)
     if err.code == "cancelled" or err.code == "diverged" or self.stopping() then error(err, 0) end
-    -- What may pass makes nothing bad: the release is neither good nor bad, and the run is tried again.
+    -- A transient error: the release is neither good nor bad, and the run is retried.
     self.steps:value("release failed", { release = id }, function()
       return journal:set_release(id, errors.passing(err) and "unfinished" or "failed", err.message)
     end, true)

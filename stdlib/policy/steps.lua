@@ -270,7 +270,7 @@ function Steps:ended(path, name, started, ok, ...)
     if err.code == "cancelled" and not self.turns or self.stopping() then error(err, 0) end
     self:failed(path, name, elapsed, err)
   end
-  -- What cannot be recorded is a failure of the step like any other: after a crash it must not be tried again.
+  -- A result that cannot be recorded fails the step, so that it is not performed again after a crash.
   local fine, text = pcall(record.results, name, ...)
   if not fine then self:failed(path, name, elapsed, text) end
   if #text > MAX_RESULT then
