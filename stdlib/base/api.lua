@@ -4,7 +4,7 @@
 -- place in the server's budget, credentials that are renewed once, another attempt after a transient error, the error
 -- code of a status, how long a server wants to be left alone, bodies that are read up to a limit.
 local budget, errors, http, json = require "base.budget", require "errors", require "http", require "json"
-local task, time = require "task", require "time"
+local log, task, time = require "log", require "task", require "time"
 
 local M = {}
 
@@ -209,14 +209,15 @@ function M.code(status, own, transient)
   return own and own[status] or CODES[status] or errors.passing(status) and transient or "status"
 end
 
----What a refusal says, in the service's own words.
+---What a refusal says, in the service's own words, without secrets.
 ---@async
 ---@param answer HttpAnswer
 ---@return string?
 function Api:said(answer)
   local body = M.body(answer)
   if not self.words then return nil end
-  return self.words(body ~= "" and json.decode(body) or nil, body)
+  local said = self.words(body ~= "" and json.decode(body) or nil, body)
+  return said and log.redact(said)
 end
 
 ---The error of an answer that is none of the good ones: "the registry answered 403: its own words".

@@ -107,6 +107,15 @@ test("a refusal that is an error: its code, the service's words, how long to wai
   eq(fails("status", service:send { path = "/" }).message, "the shop answered 418")
 end)
 
+test("a secret that a service repeats is not shown", function()
+  require("log").secret "a-word-that-nobody-may-see"
+  local base = server { status = 400, body = "your token a-word-that-nobody-may-see is odd" }
+  local service = api.open { name = "it", http = { base = base }, words = function(_, raw) return raw end }
+  local err = service:failure(ok(service:send { path = "/" }), "it.get", "x")
+  ok(not err.message:find("nobody", 1, true), err.message)
+  has(err.message, "it answered 400: your token")
+end)
+
 test("who does not answer is an error that the service may word", function()
   local service = api.open {
     name = "it", http = { base = "http://127.0.0.1:1" },
