@@ -73,7 +73,6 @@ end
 ---@param attempt fun(): T?, Err?
 ---@return T?
 ---@return Err? err
----@return_overload nil, Err
 function M.retry(after, attempt)
   for try = 1, math.huge do
     local answer, err = attempt()
@@ -163,7 +162,6 @@ end
 ---@param call ApiCall
 ---@return HttpAnswer? answer
 ---@return Err? err
----@return_overload nil, Err
 function Api:send(call)
   if type(call.body) == "table" then
     local body, err = json.encode(call.body)

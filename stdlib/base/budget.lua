@@ -123,7 +123,6 @@ end
 ---@return table? slot closable
 ---@return Err? err carries retry_after (seconds) while held; code "busy" when the queue is too slow
 ---@nodiscard
----@return_overload nil, Err
 function Budget:enter(timeout, part)
   local err = held(self, part)
   if err then return nil, err end

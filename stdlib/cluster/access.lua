@@ -71,7 +71,6 @@ end
 ---@param root? string where the service account's files are
 ---@return KubernetesAccess?
 ---@return Err? err
----@return_overload nil, Err
 function M.in_cluster(root)
   local host, port = sys.env "KUBERNETES_SERVICE_HOST", sys.env "KUBERNETES_SERVICE_PORT"
   if not host or host == "" or not port or port == "" then return nil end
@@ -162,7 +161,6 @@ end
 ---@param context? string
 ---@return KubernetesAccess?
 ---@return Err? err
----@return_overload nil, Err
 function M.kubeconfig(files, context)
   local said, err = kubeconfig.load(files, context)
   if not said then return nil, err end
@@ -187,7 +185,6 @@ end
 ---@param config ClusterConfig
 ---@return KubernetesAccess?
 ---@return Err? err
----@return_overload nil, Err
 function M.open(config)
   local access, err
   if config.kubeconfig then
@@ -228,7 +225,6 @@ end
 ---@async
 ---@return HttpOptions?
 ---@return Err? err
----@return_overload nil, Err
 function Access:options()
   local said = self.said or {}
   local ok, err = true --[[@as boolean?]], nil

@@ -19,14 +19,12 @@ function M.open(socket) return setmetatable({ socket = socket }, Engine) end
 ---@param call DockerCall
 ---@return HttpAnswer? answer
 ---@return Err? err
----@return_overload nil, Err
 function Engine:send(call) return api.request(self.socket, call) end
 
 ---The version of the API that is spoken with it.
 ---@async
 ---@return string? version "1.41"
 ---@return Err? err
----@return_overload nil, Err
 function Engine:version() return api.version(self.socket) end
 
 ---Whether it answers.
@@ -43,7 +41,6 @@ function Engine:answers() return api.answers(self.socket) end
 ---@param options? {headers?: table, timeout?: number, stream?: boolean, max_body?: integer}
 ---@return HttpAnswer? answer
 ---@return Err? err
----@return_overload nil, Err
 function Engine:call(method, path, body, options)
   options = options or {}
   local answer, err = self:send {
@@ -60,7 +57,6 @@ end
 ---@param labels table<string, string>
 ---@return table[]? containers
 ---@return Err? err
----@return_overload nil, Err
 function Engine:list(labels)
   local wanted = {}
   for k, v in pairs(labels) do wanted[#wanted + 1] = k .. "=" .. v end
@@ -74,7 +70,6 @@ end
 ---@param id string A container.
 ---@return table? container nil with not_found when it is gone.
 ---@return Err? err
----@return_overload nil, Err
 function Engine:inspect(id)
   local answer, err = self:call("GET", ("/containers/%s/json"):format(id))
   if not answer then return nil, err end
@@ -88,7 +83,6 @@ end
 ---@param hooks? table
 ---@return true? ok
 ---@return Err? err
----@return_overload nil, Err
 function Engine:pull(image, auth, hooks)
   local there, err = self:call("GET", ("/images/%s/json"):format(image))
   if there then return true end
