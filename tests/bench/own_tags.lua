@@ -21,7 +21,7 @@ local face = {
   tags = function() return tags end, failed = function() end, refuse = function() end, alarm = function() end,
   allows = function(_, name) return semver.allows("all", "v1.0.0", name) ~= false, "" end,
 }
-local place = { name = "bench", environment = "production", app = { name = "bench" }, face = face }
+local place = { app = "bench", environment = "production", face = face }
 
 local kept, over = 0, false
 local other = task.spawn(function()
