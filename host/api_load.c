@@ -95,8 +95,8 @@ static int l_module(lua_State *L)
 
 /* What slurp needs to know of a file, and its descriptor; the descriptor is -1 with *why set when it is not
  * to be read, and *why is NULL when there is no such file. Opening never waits for the other end of a pipe.
- */
-static int slurp_open(const char *path, size_t *size, const char **why)
+ * The descriptor is judged, not the path: that may lead to another file by now. */
+static int slurp_open(const char *path, bool trusted, size_t *size, const char **why)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat st;
@@ -113,6 +113,10 @@ static int slurp_open(const char *path, size_t *size, const char **why)
         *why = "not a regular file";
     else if (st.st_size > SLURP_MAX)
         *why = "larger than 1 MiB";
+    else if (trusted && st.st_uid != 0 && st.st_uid != geteuid())
+        *why = "belongs to another user";
+    else if (trusted && st.st_mode & (S_IWGRP | S_IWOTH))
+        *why = "may be written by others";
     if (*why) {
         close(fd);
         return -1;
@@ -146,22 +150,24 @@ static int slurp_refuse(lua_State *L, const char *why)
     return why ? 2 : 1;
 }
 
-/* slurp(path): a small file at once, for module look-up only; nil when it is not there, nil and why when it
- * cannot be read as a whole. No descriptor is held while Lua may raise. */
+/* slurp(path [, trusted]): a small file at once, for module look-up only; nil when it is not there, nil and
+ * why when it cannot be read as a whole. With `trusted` it has to be root's or our own, and writable for
+ * nobody else. No descriptor is held while Lua may raise. */
 static int l_slurp(lua_State *L)
 {
-    const char *path = bind_text(L, 1, "sys.slurp(path)"), *why;
+    const char *path = bind_text(L, 1, "sys.slurp(path [, trusted])"), *why;
+    bool trusted = lua_toboolean(L, 2);
     size_t size = 0, room;
     ssize_t len;
     char *to;
-    int fd = slurp_open(path, &size, &why);
+    int fd = slurp_open(path, trusted, &size, &why);
 
     if (fd < 0)
         return slurp_refuse(L, why);
     close(fd);
     room = size + 1; /* one more tells that it grew */
     to = lua_newuserdatauv(L, room, 0);
-    fd = slurp_open(path, &size, &why);
+    fd = slurp_open(path, trusted, &size, &why);
     if (fd < 0)
         return slurp_refuse(L, why);
     len = slurp_read(fd, to, room);

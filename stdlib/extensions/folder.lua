@@ -181,18 +181,11 @@ for i, kind in ipairs(KINDS) do
 end
 local shape = s.record(fields)
 
--- Why a file is not to be trusted; nil when it is.
-local function untrusted(path)
-  local stat, err = require("fs").stat(path)
-  if not stat then return tostring(err.message) end
-  if stat.type ~= "file" then return "is not a file" end
-  if stat.uid ~= 0 and stat.uid ~= sys.uid() then
-    return "belongs to another user: an extension has all rights of the program", "chown it to root"
-  end
-  if stat.mode & 18 ~= 0 then -- 022
-    return "may be written by others: an extension has all rights of the program", "chmod go-w " .. path
-  end
-end
+-- What makes a file one that is not to be trusted, and what to do.
+local RIGHTS <const> = ": an extension has all rights of the program"
+local UNTRUSTED <const> = {
+  ["belongs to another user"] = "chown root", ["may be written by others"] = "chmod go-w",
+}
 
 -- The extension that a file returns; records a fault when it returns none.
 local function run(path, text, env, at)
@@ -218,10 +211,10 @@ local texts = {} ---@type table<string, string> of the files that were read, by 
 local function load(path, env, faults, register)
   local at = s.cursor(path, function() return nil end)
   at.source.faults = faults
-  local wrong, suggestion = untrusted(path)
-  if wrong then return at:fault(wrong, suggestion) end
-  local text, why = sys.slurp(path)
-  if not text then return at:fault("cannot be read: " .. tostring(why)) end
+  local text, why = sys.slurp(path, true)
+  local suggestion = UNTRUSTED[why]
+  if suggestion then return at:fault(why .. RIGHTS, suggestion .. " " .. path) end
+  if not text then return at:fault("cannot be read: " .. (why or "it is not there")) end
   texts[path] = text
   at.source.line = lines.lua(text)
   local before = #faults
@@ -289,7 +282,7 @@ function M.read(dir, faults, register)
       or err.code == "not_found" and "does not exist" or err.message)
   end
   texts = {}
-  local env = require("policy.sandbox").exec_env(dir)
+  local env = require("policy.sandbox").exec_env(dir, { trusted = true })
   for _, name in ipairs(names) do
     if name:find("^[^.].*%.lua$") then load(dir .. "/" .. name, env, faults, register) end
   end

@@ -9,8 +9,9 @@ local M = {}
 
 ---Makes the environment of an exec script. `require` finds the program's modules, and files below `dir` by other names.
 ---@param dir? string The script's folder; nil: no files.
+---@param options? {trusted?: boolean} trusted: files there have to be root's or our own, and writable for nobody else.
 ---@return table env
-function M.exec_env(dir)
+function M.exec_env(dir, options)
   local loaded, env = {}, nil ---@type table<string, any>, any
   local function find(name)
     if name:match("^core%.") or name == "base.prelude" then error("'" .. name .. "' is not for scripts", 3) end
@@ -18,7 +19,7 @@ function M.exec_env(dir)
     -- A script's neighbour never takes the place of a module of the program.
     if dir and name:match("^[%w_]+[%w_%.]*$") and not prelude.find(name) then
       local path = dir .. "/" .. name:gsub("%.", "/") .. ".lua"
-      local text, why = sys.slurp(path)
+      local text, why = sys.slurp(path, options and options.trusted)
       if why then error(("module '%s': %s cannot be read: %s"):format(name, path, why), 3) end
       if text then
         local chunk, message = sys.compile(text, "@" .. path, env)

@@ -288,6 +288,31 @@ test("a file that others may write is not run", function()
   has(config.describe(ok(faults)[1]), "extensions/shelf.lua: may be written by others: an extension has all rights of")
 end)
 
+test("nor is a module beside it that others may write", function()
+  local dir = folder {
+    ["moontide.lua"] = CONFIG:format('path = "/srv"'),
+    ["extensions/shelf.lua"] = 'require "shelves.more"\n' .. GOOD, ["extensions/shelves/more.lua"] = "return {}",
+  }
+  ok(require("proc").run { "chmod", "o+w", dir .. "/extensions/shelves/more.lua" })
+  local _, faults = config.load(dir .. "/moontide.lua")
+  has(config.describe(ok(faults)[1]), "shelves/more.lua cannot be read: may be written by others")
+end)
+
+test("a file that is none, or leads nowhere, is said to be so", function()
+  local dir = folder { ["moontide.lua"] = CONFIG:format('path = "/srv"'), ["extensions/shelf.lua"] = GOOD }
+  ok(require("proc").run { "ln", "-s", "nowhere", dir .. "/extensions/a.lua" })
+  ok(require("proc").run { "ln", "-s", "d.lua", dir .. "/extensions/d.lua" })
+  ok(require("proc").run { "mkfifo", "-m", "600", dir .. "/extensions/b.lua" })
+  ok(fs.mkdir(dir .. "/extensions/c.lua"))
+  local _, faults = config.load(dir .. "/moontide.lua")
+  local said = {}
+  for i, fault in ipairs(ok(faults)) do said[i] = config.describe(fault) end
+  has(said[1], "a.lua: cannot be read: it is not there")
+  has(said[2], "b.lua: cannot be read: not a regular file")
+  has(said[3], "c.lua: cannot be read: not a regular file")
+  has(said[4], "d.lua: cannot be read: Too many levels of symbolic links")
+end)
+
 test("what the program has itself is written as the page for authors says", function()
   for _, path in ipairs(require("base.sys").embedded_list()) do
     local name = path:match("^stdlib/extensions/([^/]+)/init%.lua$")
