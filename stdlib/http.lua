@@ -76,11 +76,13 @@ local redirecting = { [301] = true, [302] = true, [303] = true, [307] = true, [3
 
 local parsed, parsed_len = {}, 0 -- polls ask for the same URLs again and again
 
--- For messages about a URL that cannot be parsed: what could be a password is left out.
+-- For messages about a URL that cannot be parsed: what could be a password is left out. It may hold any character, and
+-- the scheme may be what is wrong.
 local function presentable(text)
-  local scheme, rest = text:match("^(%a[%w+.-]*:/+)(.*)$")
-  rest = (rest or text):gsub("[?#].*", ""):gsub("^[^/]*@", "")
-  return ((scheme or "") .. rest):gsub("%c", "?"):sub(1, 200)
+  local scheme, rest = text:match("^%s*(%a[%w+.-]*:?/+)(.*)$")
+  rest = rest or text
+  rest = rest:find("[?#].*@") and "..." or rest:gsub("^.*@", "")
+  return ((scheme or "") .. rest:gsub("[?#].*", "")):gsub("%c", "?"):sub(1, 200)
 end
 
 local function parse(text, op)

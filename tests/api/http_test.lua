@@ -180,7 +180,9 @@ end)
 
 test("a URL that cannot be parsed does not show its password", function()
   for _, url in ipairs { "http://user:MOONCANARY@/x", "http://u:MOONCANARY@a b/", "ftp://u:MOONCANARY@h/x",
-    "MOONCANARY@x://", "http://x:MOONCANARY@h:99999999/" } do
+    "MOONCANARY@x://", "http://x:MOONCANARY@h:99999999/", " http://u:MOONCANARY@h/x", "http//u:MOONCANARY@h/x",
+    "//u:MOONCANARY@h/x", "http:/u:MOONCANARY@[h/x", "http://u:MOONCANARY/x@h:1/", "http://u:p?MOONCANARY@h:x/",
+    "http://h:x/?mail=a@MOONCANARY" } do
     local value, err = http.get(url)
     eq(value, nil)
     eq(tostring(err):find("MOONCANARY", 1, true), nil, url)
