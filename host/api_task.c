@@ -3,7 +3,7 @@
  * A handle holds the task while it runs and its results afterwards (user value 1). */
 #include <string.h>
 #include "api.h"
-#include "asked.h"
+#include "crash_note.h"
 #include "bind.h"
 #include "host.h"
 #include "op.h"
@@ -239,9 +239,9 @@ static int l_asked(lua_State *L)
 /* asked_file(path): where that is noted. */
 static int l_asked_file(lua_State *L)
 {
-    const char *path = lua_isnoneornil(L, 1) ? NULL : bind_text(L, 1, "task.asked_file(path)");
+    const char *path = lua_isnoneornil(L, 1) ? NULL : bind_text(L, 1, "task.crash_note_file(path)");
 
-    luaL_argcheck(L, asked_file(path), 1, "the path is too long");
+    luaL_argcheck(L, crash_note_file(path), 1, "the path is too long");
     return 0;
 }
 

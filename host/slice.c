@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include "asked.h"
+#include "crash_note.h"
 #include "bind.h"
 #include "host.h"
 #include "watchdog.h"
@@ -206,7 +206,7 @@ void slice_begin(struct task *t)
         host->alloc.limit =
             host->alloc.used + (t->limits.memory > t->payer->grown ? t->limits.memory - t->payer->grown : 0);
     set->slice_start = uv_hrtime();
-    asked_begin(t->payer->asked);
+    crash_note_begin(t->payer->asked);
     watchdog_begin(host->watchdog, t->co);
     set->raised = false;
     if (t->stopped || t->unwinding)
@@ -238,7 +238,7 @@ void slice_end(struct task *t)
     uint64_t used;
 
     watchdog_run(host->watchdog, NULL);
-    asked_end();
+    crash_note_end();
     used = slice_charge(set);
     payer->cpu_ns += used;
     payer->turn_ns = used + (payer->turn == set->turn ? payer->turn_ns : 0);

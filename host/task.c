@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <lauxlib.h>
-#include "asked.h"
+#include "crash_note.h"
 #include "bind.h"
 #include "host.h"
 #include "task_private.h"
@@ -486,7 +486,7 @@ void task_asked(lua_State *L)
         luaL_error(L, t ? "not enough memory" : "only a task works on something");
     }
     if (t->payer == t)
-        asked_begin(copy);
+        crash_note_begin(copy);
     free(t->asked);
     t->asked = copy;
 }

@@ -41,7 +41,7 @@ void task_link(struct task_link *l, struct task *t);
 /* Whether the coroutine at `index` is a task's own, or the loop's: nothing else resumes or closes it. */
 bool task_owns(lua_State *L, int index);
 
-/* Sets what the running task works on, in words for asked.h: the arguments, one after the other. */
+/* Sets what the running task works on, in words for crash_note.h: the arguments, one after the other. */
 void task_asked(lua_State *L);
 
 uint64_t task_id(const struct task *task);

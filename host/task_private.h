@@ -22,7 +22,7 @@ struct task {
     enum err_code cut;      /* why it must end; ERR_NONE while it need not */
     bool subtree_cancelled; /* it was cancelled with all below it; what it starts from then on is, too */
     int failure;            /* the status of what was raised; LUA_OK: nothing was */
-    char *asked;            /* what it works on, for the crash note (asked.h); NULL: nothing */
+    char *asked;            /* what it works on, for the crash note (crash_note.h); NULL: nothing */
     struct op *joins;       /* who waits for its end */
 
     /* its place in the queue (loop.c) */

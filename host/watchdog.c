@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-#include "asked.h"
+#include "crash_note.h"
 
 #ifndef sigev_notify_thread_id
 #define sigev_notify_thread_id _sigev_un._tid
@@ -74,7 +74,7 @@ static void on_signal(int signum)
         w->lasts += w->armed == ARMED_LOST ? WATCHDOG_LOST_MS : WATCHDOG_SLICE_MS;
         w->armed = ARMED_NOT;
         if (co) {
-            asked_lasts(w->lasts, used_ms(w));
+            crash_note_lasts(w->lasts, used_ms(w));
             lua_sethook(co, w->hook, LUA_MASKCOUNT, 1);
             arm(w, ARMED_LOST);
         }

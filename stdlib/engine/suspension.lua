@@ -1,5 +1,5 @@
 -- Suspended policies. A slice of Lua that cannot be interrupted ends the host, and so does a crash below one; the next
--- host finds in the crash note (host/asked.h) what was asked. A policy that ended three hosts is not asked again.
+-- host finds in the crash note (host/crash_note.h) what was asked. A policy that ended three hosts is not asked again.
 local errors, fs, task, time = require "errors", require "fs", require "task", require "time"
 
 ---@class (partial) EngineState

@@ -1,5 +1,5 @@
 /* The crash note: a file that says what the loop was doing, written by signal handlers. */
-#include "asked.h"
+#include "crash_note.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -68,7 +68,7 @@ static void catch_faults(void)
 }
 #endif
 
-bool asked_file(const char *path)
+bool crash_note_file(const char *path)
 {
     size_t len = path ? strlen(path) : 0;
 
@@ -85,12 +85,12 @@ bool asked_file(const char *path)
     return true;
 }
 
-void asked_begin(const char *words)
+void crash_note_begin(const char *words)
 {
     working_on = words;
 }
 
-void asked_end(void)
+void crash_note_end(void)
 {
     working_on = NULL;
     if (!noted)
@@ -99,7 +99,7 @@ void asked_end(void)
     noted = 0;
 }
 
-void asked_lasts(long wall_ms, long cpu_ms)
+void crash_note_lasts(long wall_ms, long cpu_ms)
 {
     static const char before[] =
         "moontide: the loop was kept for 10 s, and nothing could interrupt it; it worked on ",
@@ -108,13 +108,13 @@ void asked_lasts(long wall_ms, long cpu_ms)
 
     if (!words)
         return;
-    if (wall_ms >= ASKED_NOTE_MS)
+    if (wall_ms >= CRASH_NOTE_NOTE_MS)
         note(words);
-    if (cpu_ms < ASKED_CPU_MS && wall_ms < ASKED_WALL_MS)
+    if (cpu_ms < CRASH_NOTE_CPU_MS && wall_ms < CRASH_NOTE_WALL_MS)
         return;
     end = strchr(words, '\n');
     put(STDERR_FILENO, before, sizeof before - 1);
     put(STDERR_FILENO, words, end ? (size_t)(end - words) : strlen(words));
     put(STDERR_FILENO, after, sizeof after - 1);
-    _exit(ASKED_STATUS);
+    _exit(CRASH_NOTE_STATUS);
 }
