@@ -101,9 +101,20 @@ local Extension = {}
 ---@return boolean
 function M.is(value) return getmetatable(value) == Extension end
 
+local OPTIONS <const> = { "default", "required", "example", "verify", "min", "max", "multiline", "name", "what" }
+
+-- The options of a shape; a wrong one raises at the line that called the shape.
 local function options_of(doc, options)
+  if type(doc) ~= "string" or doc == "" then error("a shape takes first what its key means, as a text", 3) end
   local all = { doc = doc }
-  for key, value in pairs(options or {}) do all[key] = value end
+  for key, value in pairs(options or {}) do
+    if not require("base.tables").contains(OPTIONS, key) then
+      local schema = require "base.schema"
+      local hint = schema.meant(key, OPTIONS)
+      error(("unknown option %s%s"):format(schema.quote(key), hint and " (" .. hint .. ")" or ""), 3)
+    end
+    all[key] = value
+  end
   return all
 end
 
@@ -167,25 +178,25 @@ end
 ---@param doc string
 ---@param options? table
 ---@return Shape
-function M.command(doc, options) return require("config.shapes").command(doc, options) end
+function M.command(doc, options) return require("config.shapes").command(doc, options_of(doc, options)) end
 
 ---A file that must be there; a relative path starts at the configuration's folder. Given as an absolute path.
 ---@param doc string
 ---@param options? table
 ---@return Shape
-function M.file(doc, options) return require("config.shapes").file(doc, options) end
+function M.file(doc, options) return require("config.shapes").file(doc, options_of(doc, options)) end
 
 ---A folder, which need not be there yet. Given as an absolute path.
 ---@param doc string
 ---@param options? table
 ---@return Shape
-function M.folder(doc, options) return require("config.shapes").folder_path(doc, options) end
+function M.folder(doc, options) return require("config.shapes").folder_path(doc, options_of(doc, options)) end
 
 ---An http or https address without a password in it.
 ---@param doc string
 ---@param options? table
 ---@return Shape
-function M.url(doc, options) return require("config.shapes").url(doc, options) end
+function M.url(doc, options) return require("config.shapes").url(doc, options_of(doc, options)) end
 
 ---{ env = "NAME" } or { file = "/path" }, given as a Secret: secret:reveal() -> text, or nil and an error.
 ---@param doc string

@@ -21,7 +21,7 @@ local function policies_of(config, at)
     if not list then
       local there = fs.stat(config.scripts)
       at:child("scripts"):fault(("%s %s"):format(config.scripts,
-        there and there.type ~= "directory" and "is not a folder"
+        there and there.type ~= "dir" and "is not a folder"
         or err.code == "not_found" and "does not exist" or err.message))
       return nil
     end

@@ -74,6 +74,16 @@ test("a file adds a kind of targets, whose keys are checked, with a module besid
   has(said, "target.path: is missing")
 end)
 
+test("a shape without a meaning and one with a misspelt option are faults, at their line", function()
+  local function said(shape)
+    local _, faults = load { ["extensions/a.lua"] = 'local extension = require "extension"\nreturn extension { '
+      .. "target = { a = { open = function() end,\nkeys = { k = " .. shape .. " } } } }" }
+    return faults
+  end
+  has(said "extension.folder { required = true }", "a.lua:3: a shape takes first what its key means")
+  has(said "extension.text('K.', { requierd = true })", 'a.lua:3: unknown option "requierd" (did you mean required?)')
+end)
+
 test("without its folder there is no such kind", function()
   local _, said = load { ["moontide.lua"] = CONFIG:format('path = "/srv"'):gsub("extensions = .-\n", "\n") }
   has(said, 'unknown kind "shelf": must be one of docker, podman, command, kubernetes')
