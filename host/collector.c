@@ -72,7 +72,8 @@ void collector_pay(struct collector *c, lua_State *L)
             c->owed = 0;
             if (c->settling) {
                 c->settling = false;
-                malloc_trim(0);
+                if (c->alloc->used < PILED_UP) /* a larger heap is too much for one turn */
+                    malloc_trim(0);
                 embed_release();
             }
             break;
