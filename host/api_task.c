@@ -239,7 +239,7 @@ static int l_asked(lua_State *L)
 /* asked_file(path): where that is noted. */
 static int l_asked_file(lua_State *L)
 {
-    const char *path = lua_isnoneornil(L, 1) ? NULL : bind_text(L, 1, "task.crash_note_file(path)");
+    const char *path = lua_isnoneornil(L, 1) ? NULL : bind_text(L, 1, "task.asked_file(path)");
 
     luaL_argcheck(L, crash_note_file(path), 1, "the path is too long");
     return 0;

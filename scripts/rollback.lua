@@ -1,4 +1,5 @@
--- Rollback puts the last good digest back when a release fails its checks, or turns unhealthy while it is watched.
+-- Rollback puts the last good digest back when a release fails its checks, or turns unhealthy while it is watched. It
+-- is asked at once when a run failed, and at each poll.
 --
 -- The bad digest is marked and never chosen again. The environment then stays as it is until its source moves.
 

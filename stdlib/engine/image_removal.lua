@@ -1,4 +1,4 @@
--- Removes images of older releases after each run, since only a run adds one.
+-- Removes images of older releases after each run, since only a run adds one. Engine:report wakes it.
 local errors, task, time = require "errors", require "task", require "time"
 
 local M = {}

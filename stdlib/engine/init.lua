@@ -247,7 +247,7 @@ function Engine:tidy()
   discovery.each(self, "tidy")
 end
 
----A release went out and proved itself: its rollback policy watches it from now on.
+---Emits the event that a release is live.
 ---@param at Place
 ---@param id integer The release.
 function Engine:released(at, id)

@@ -1,4 +1,5 @@
--- Images: one for each commit, built once and found in the registry by its `sha-<commit>` tag.
+-- Images: one for each commit, found in the registry by its `sha-<commit>` tag, or else built from the commit (without
+-- what .dockerignore names) by the configured builder, and pushed.
 local errors, fs, log, task, time = require "errors", require "fs", require "log", require "task", require "time"
 local extensions = require "extensions"
 local choice, ignore = require "images.builder.choice", require "images.builder.ignore"

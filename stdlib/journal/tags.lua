@@ -1,5 +1,5 @@
--- What sources showed: tags, with the commit that each had when it was first seen, and the shape of repositories.
--- Methods of the journal.
+-- What sources showed: tags, with the commit that each had when it was first seen, and the last snapshot of
+-- repositories. Methods of the journal.
 local time = require "time"
 
 ---@class (partial) Journal
@@ -37,21 +37,21 @@ function Tags:tag_seen(app, name)
   return row and row.at
 end
 
----Remembers a piece of the new tags, and with the last one the shape of the repository, in one transaction.
+---Remembers a piece of the new tags, and with the last one the snapshot of the repository, in one transaction.
 ---@param app string
----@param shape? {branch: string, head?: string, tags: integer}
+---@param snapshot? {branch: string, head?: string, tags: integer}
 ---@param tags {name: string, commit: string}[] New ones.
 ---@param first_sight boolean
-function Tags:remember_repository(app, shape, tags, first_sight)
+function Tags:remember_repository(app, snapshot, tags, first_sight)
   self:lazily("snapshot", function()
     for _, tag in ipairs(tags) do
       self:write("INSERT OR IGNORE INTO tags (app, name, commit_id, first_sight, at) VALUES (?, ?, ?, ?, ?)",
         app, tag.name, tag.commit, first_sight and 1 or 0, time.now())
     end
-    if not shape then return true end
+    if not snapshot then return true end
     self:write([[INSERT INTO snapshots (app, branch, head, tags, at) VALUES (?1, ?2, ?3, ?4, ?5)
       ON CONFLICT DO UPDATE SET branch = ?2, head = ?3, tags = ?4, at = ?5]],
-      app, shape.branch, shape.head, shape.tags, time.now())
+      app, snapshot.branch, snapshot.head, snapshot.tags, time.now())
     return true
   end)
 end

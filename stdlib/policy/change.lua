@@ -1,5 +1,5 @@
 -- Validates what a watch returned as a change: plain data of bounded size, copied as the run will read it from the
--- journal.
+-- journal. Called by policy/load at the end of each watch.
 local errors, json = require "errors", require "json"
 
 local M = {}

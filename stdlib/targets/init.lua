@@ -1,5 +1,5 @@
--- Targets: where an image runs. Each kind answers current, apply, wait and settle with what the target itself
--- reports.
+-- Targets: where a release runs; opens one of the kind that `extensions` knows by name. Each kind has current, apply,
+-- wait and settle, and answers with what the target itself reports.
 local extensions = require "extensions"
 local errors, log, text = require "errors", require "log", require "base.text"
 
