@@ -73,6 +73,13 @@ test("only the token itself comes in", function()
   eq(#engine.calls, 1)
 end)
 
+test("an error of the program's own is told to the log alone", function()
+  local ask = open() -- whose engine knows no approvals
+  local answer, body = ask("POST", "/v1/approvals", { body = { id = 1 } })
+  eq(answer.status, 500)
+  eq(body, { error = "the API failed; the host's log says why" })
+end)
+
 test("a token that changes in its file counts at once; one that is gone lets nobody in", function()
   local ask, _, _, dir = open()
   ok(fs.write(dir .. "/token", "another-token-of-the-tests\n"))

@@ -122,7 +122,10 @@ local function keels(act_on)
     local ok, answered = pcall(act_on, engine, body, request.user)
     if ok then return answered --[[@as table]] end
     if errors.is(answered, "cancelled") or errors.is(answered, "deadline") then error(answered, 0) end
-    return refuse(500, tostring(errors.wrap(answered).message))
+    local err = errors.wrap(answered)
+    if not errors.is(err, "internal") then return refuse(500, tostring(err.message)) end
+    log.error("the API failed", { path = request.path, error = tostring(err) })
+    return refuse(500, "the API failed; the host's log says why")
   end
 end
 
