@@ -35,7 +35,7 @@
 ---@field embedded_module fun(path: string, env: table): function?
 ---@field compile fun(text: string, chunkname: string, env: table): function?, string?
 ---@field module fun(loading: table<string, boolean>, name: string, fn: fun(name: string))
----@field slurp fun(path: string): string?, string?
+---@field slurp fun(path: string, trusted?: boolean): string?, string?
 local M = {}
 
 return M

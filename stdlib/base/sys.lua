@@ -90,7 +90,7 @@ M.compile = sys.compile
 
 ---Reads a small file at once, for looking up modules only; nil when it is not there, and why when it is none that can
 ---be read as a whole: a pipe, a directory, over 1 MiB.
----@type fun(path: string): string?, string?
+---@type fun(path: string, trusted?: boolean): string?, string?
 M.slurp = sys.slurp
 
 ---Names the signals that from now on wait for next_signal() instead of ending the process.
