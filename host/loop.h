@@ -1,4 +1,5 @@
-/* The loop: gives every task that is ready its slice, then lets libuv wait for what wakes others. */
+/* The loop: gives every task that is ready its slice (task_resume in task.c, measured by slice.c), then lets
+ * libuv wait for what wakes others. */
 #ifndef MOONTIDE_LOOP_H
 #define MOONTIDE_LOOP_H
 

@@ -1,4 +1,5 @@
 -- The one client for HTTP APIs of services: registries, GitHub, clusters, chart repositories, container engines.
+-- Git is not one of them (sources/git/smart.lua).
 --
 -- A service says only what is its own: where it is, who we are there, how its refusals read. Here is what they share: a
 -- place in the server's budget, credentials that are renewed once, another attempt after a transient error, the error

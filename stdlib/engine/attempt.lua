@@ -1,4 +1,5 @@
--- One attempt at a run: from its recorded beginning to its recorded end, or to where the host parks it.
+-- One attempt at a run: from its recorded beginning to its recorded end, or to where the host parks it. A run that
+-- failed has the rollback policy asked at once.
 --
 -- A run keeps the policy text and the edition that it started with. Each attempt is counted before it begins; a run
 -- that crashed the host three times is quarantined.

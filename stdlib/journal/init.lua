@@ -2,7 +2,7 @@
 --
 -- The rule: an intent is on disk (synced) before its effect begins; an outcome is written when the effect has ended.
 -- Outcomes ride on the next sync: after a power cut the last one may be missing, and its effect, being idempotent,
--- is performed again. This module is the only one that knows SQL. It never waits.
+-- is performed again. Only this folder knows SQL. It never waits.
 --
 -- A journal is its file and its transactions, which stand here, and the parts that know a table or two each; they are
 -- methods of the one journal, so that some of several parts can share a transaction.
@@ -124,7 +124,5 @@ compose(Journal, {
   approvals = require "journal.approvals", suspensions = require "journal.crashes", outages = require "journal.outages",
   turns = require "journal.turns", retention = require "journal.retention",
 })
-
-M.Journal = Journal
 
 return M

@@ -1,6 +1,6 @@
 -- The journal as people and tools read it: status, history, why (the latest decision about each candidate, then older
--- ones), logs. The running host and a command that reads the
--- state of a host that is down give the same answers; the host adds what only it knows.
+-- ones), logs. The running host and a command that reads the state of a host that is down give the same answers; the
+-- host adds what only it knows, such as decisions that it keeps in memory.
 local errors, json, log, runlog = require "errors", require "json", require "log", require "engine.runlog"
 local suspension = require "engine.suspension"
 local text = require "base.text"
@@ -277,14 +277,5 @@ function M.run_log(journal, id, offset, at_work)
     done = #entries == 0 and (not open or not at_work),
   }
 end
-
--- ---- the same questions, asked of a journal that no host has open ----
-
-local Journal = require("journal").Journal
-
-function Journal:status() return M.status(self) end
-function Journal:history(query) return M.history(self, query) end
-function Journal:why(app, policy) return M.why(self, app, policy) end
-function Journal:run_log(id, offset) return M.run_log(self, id, offset) end
 
 return M

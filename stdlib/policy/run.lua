@@ -1,8 +1,9 @@
 -- A run, as the `run(run, change)` of a policy gets it: image, release, restore, hold, notify and its other words.
 -- Every word is a step, or rows of our own journal.
 --
--- A release is: apply to the target, wait, verify; then the journal has it as live, and the target settles. What fails
--- is recorded as failed, or retried when the error is transient.
+-- A release is: a row of the journal (its number), apply to the target, wait, verify; then the row is live, and the
+-- target settles. What fails is recorded as failed, or retried when the error is transient; bad is what a rollback
+-- marks.
 local context, effects, errors, facade, log, targets, time, words = require "policy.context", require "policy.effects",
   require "errors", require "base.facade", require "log", require "targets", require "time", require "policy.words"
 local task = require "task"

@@ -1,4 +1,5 @@
--- Telling the world outside of runs: commit statuses, deployments, notifications.
+-- Reporting to the forge and to channels: commit statuses, deployments, notifications. Called when a run begins and
+-- ends, and when a decision needs people.
 --
 -- Nothing here decides, and nothing here fails a run: a channel that is down is logged.
 local errors, log, task, time = require "errors", require "log", require "task", require "time"

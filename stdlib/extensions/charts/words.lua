@@ -1,4 +1,4 @@
--- The words of policies about charts.
+-- Words of policies: place:charts, place:bundle, run:chart, run:publish.
 local M = { place = {}, run = {} }
 
 local function raise(value, err)

@@ -1,5 +1,5 @@
--- The words of policies about workloads that follow their images: what a workload asks for, what the registry has, and
--- whether now is the time.
+-- Words of policies: place:workload, place:candidates, place:update, run:adopt: what a workload asks for, what the
+-- registry has, and whether now is the time.
 local errors = require "errors"
 
 local M = { place = {}, run = {} }

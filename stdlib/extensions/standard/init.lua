@@ -1,4 +1,6 @@
--- What Moontide has without any other extension: names and keys of everything, whose code is loaded when it is used.
+-- Which module serves each of the program's own targets, builders, sources, checks, notifiers, commands, routes and
+-- words. Start here to follow a name of the configuration or of the command line to its code, which is loaded when it
+-- is used.
 local extension = require "extension"
 
 local function target(kind)

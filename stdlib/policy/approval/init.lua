@@ -1,5 +1,5 @@
--- Waiting for people: a run that needs votes waits in the journal, through restarts, until they have come, it is
--- rejected, its deadline is over, or a newer change supersedes it.
+-- Waiting for people, as run:approval does: a run that needs votes waits in the journal, through restarts, until they
+-- have come, it is rejected, its deadline is over, or a newer change supersedes it.
 local errors, time = require "errors", require "time"
 
 local M = {}

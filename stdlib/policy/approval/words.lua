@@ -1,4 +1,4 @@
--- The word of policies about approvals.
+-- Words of policies: run:approval { votes = 2 }.
 local schema = require "base.schema"
 
 local M = { place = {}, run = {} }

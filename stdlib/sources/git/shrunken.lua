@@ -1,4 +1,4 @@
--- Shrunken lists of references: what is missing from one is kept for a while.
+-- Shrunken lists of references: what is missing from one is kept for a while. Every whole answer passes here.
 --
 -- Names that are missing from a suspicious answer stay as they were, until base/shrink.lua confirms that they are gone,
 -- counted from when each went; everything else in it counts at once. An answer without any reference is never accepted.
