@@ -113,7 +113,7 @@ function Approvals:vote(id, voter)
     local now, row = time.now(), self:row(SELECT .. "WHERE id = ?", id)
     if not row or row.state ~= "pending" or row.deadline <= now then return true end
     self:write("INSERT OR IGNORE INTO votes (approval, voter, at) VALUES (?, ?, ?)", id, words(voter), now)
-    local votes = assert(self:row("SELECT count(*) AS n FROM votes WHERE approval = ?", id)).n
+    local votes = self:count("SELECT count(*) AS n FROM votes WHERE approval = ?", id)
     self:write([[UPDATE approvals SET changed_at = ?, state = CASE WHEN ? >= votes THEN 'approved' ELSE state END
       WHERE id = ?]], now, votes, id)
     return true

@@ -26,8 +26,8 @@ function Crashes:ended(unit)
   return self:synced("ended", function()
     local name = { unit.kind, unit.app, unit.environment, unit.policy }
     local function count()
-      return assert(self:row([[SELECT count(*) AS n FROM ends WHERE kind = ? AND app = ? AND environment = ?
-        AND policy = ? AND hash = ?]], name[1], name[2], name[3], name[4], unit.hash)).n
+      return self:count([[SELECT count(*) AS n FROM ends WHERE kind = ? AND app = ? AND environment = ?
+        AND policy = ? AND hash = ?]], name[1], name[2], name[3], name[4], unit.hash)
     end
     if count() < SUSPENDS then
       self:write([[DELETE FROM ends WHERE kind = ?1 AND app = ?2 AND environment = ?3 AND policy = ?4

@@ -106,6 +106,12 @@ function Journal:row(sql, ...)
   return row
 end
 
+---The number `n` that a query gives in its only row.
+---@param sql string
+---@param ... any
+---@return integer
+function Journal:count(sql, ...) return (self:row(sql, ...) or {}).n --[[@as integer]] end
+
 ---All rows that a query gives; failures are raised.
 ---@param sql string
 ---@param ... any

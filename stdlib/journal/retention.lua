@@ -84,7 +84,7 @@ function Retention:forget(keep)
       table.move(ids, 1, #ids, #forgotten + 1, forgotten)
     until #ids < PIECE
   end
-  if assert(self:row("SELECT count(*) AS n FROM policies")).n > POLICIES then
+  if self:count("SELECT count(*) AS n FROM policies") > POLICIES then
     self:write([[DELETE FROM policies WHERE hash NOT IN
       (SELECT policy_hash FROM runs WHERE policy_hash IS NOT NULL)]])
   end

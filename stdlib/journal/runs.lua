@@ -337,8 +337,8 @@ function Runs:open_runs() return self:rows("SELECT id, app, change FROM runs WHE
 ---@param environment string
 ---@return integer
 function Runs:count_open(app, environment)
-  return assert(self:row([[SELECT count(*) AS n FROM runs WHERE app = ? AND environment = ?
-    AND state IN ('queued', 'running')]], app, environment)).n
+  return self:count([[SELECT count(*) AS n FROM runs WHERE app = ? AND environment = ?
+    AND state IN ('queued', 'running')]], app, environment)
 end
 
 ---@return {id: integer}[] runs All of them, in order.

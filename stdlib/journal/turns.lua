@@ -17,7 +17,7 @@ local KEPT <const> = 100
 ---@return integer generation
 function Turns:take_turn(host, least)
   local generation = self:synced("turn", function()
-    local last = assert(self:row("SELECT coalesce(max(generation), 0) AS n FROM turns")).n
+    local last = self:count("SELECT coalesce(max(generation), 0) AS n FROM turns")
     local own = math.max(last + 1, least or 1)
     self:write("INSERT INTO turns (generation, host, at) VALUES (?, ?, ?)", own, words(host), time.now())
     self:write("DELETE FROM turns WHERE generation <= ?", own - KEPT)
@@ -40,8 +40,8 @@ end
 
 ---@return integer generation Of the host before this one; 0 when there was none.
 function Turns:generation_before()
-  return assert(self:row("SELECT coalesce(max(generation), 0) AS n FROM turns WHERE generation < ?",
-    self.generation)).n
+  return self:count("SELECT coalesce(max(generation), 0) AS n FROM turns WHERE generation < ?",
+    self.generation)
 end
 
 return Turns

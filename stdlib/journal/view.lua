@@ -63,7 +63,7 @@ end
 ---@param at_work? AtWork
 ---@return RunInfo
 function M.run_info(journal, row, at_work)
-  local steps = assert(journal:row("SELECT count(*) AS n FROM steps WHERE run = ? AND state = 'ok'", row.id)).n
+  local steps = journal:count("SELECT count(*) AS n FROM steps WHERE run = ? AND state = 'ok'", row.id)
   local last = journal:row([[SELECT name FROM steps WHERE run = ? AND state <> 'ok'
     ORDER BY started_at DESC LIMIT 1]], row.id)
   local info = {
@@ -100,8 +100,8 @@ function M.environment(journal, app, environment, at_work)
   local a, e = app.name, environment.name
   local open = journal:next_run(a, e)
   local last = infos(journal, at_work, LAST_RUN, a, e)[1]
-  local queued = assert(journal:row(
-    "SELECT count(*) AS n FROM runs WHERE app = ? AND environment = ? AND state = 'queued'", a, e)).n
+  local queued = journal:count(
+    "SELECT count(*) AS n FROM runs WHERE app = ? AND environment = ? AND state = 'queued'", a, e)
   local hold, current = journal:hold_of(a, e), release(journal:live(a, e))
   local state, reason = "idle", nil ---@type EnvironmentState, string?
   local approval = open and open.state == "running" and M.waits_for(journal, open) or nil
