@@ -17,6 +17,9 @@ local STABLE <const>, STABLE_UNCHECKED <const> = 0.1, 2
 local LOG_LINES <const> = 12
 local CALL <const> = 60 -- seconds for a podman command that only reads
 local PULL <const> = 1800
+-- Podman removes a container whose end still unmounts its files, and finds them busy; a moment later they are not. All
+-- that it is called for may be done again.
+local ATTEMPTS <const> = 4
 local INHERIT <const> = {
   "HOME", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR", "HTTP_PROXY", "HTTPS_PROXY",
   "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
@@ -54,7 +57,13 @@ function Podman:call(argv)
   table.move(argv, 1, #argv, 2, spec)
   if hooks then spec.on_line = function(line, stream) hooks.output(stream, line) end end
   local fields = { op = "podman " .. argv[1], target = self.name }
-  local result, err = proc.run(spec)
+  local result, err
+  for attempt = 1, ATTEMPTS do
+    result, err = proc.run(spec)
+    local busy = result and not result.ok and result.stderr:find("device or resource busy", 1, true)
+    if not busy or attempt == ATTEMPTS then break end
+    time.sleep(1)
+  end
   if not result then
     if errors.is(err, "not_found") then err.message = "podman is not installed, or not in the PATH" end
     return targets.complain(err.code, err.message, err.result and targets.last_words(err.result.stderr, 3), fields)

@@ -334,6 +334,21 @@ test("certificates are checked unless a registry is on this machine or says that
   end
 end)
 
+test("what podman found busy is done again, and told when it stays so", function()
+  local p = place()
+  local folder = lab.dir("bin")
+  p.environment.target.env = { PATH = folder }
+  lab.write(folder .. "/podman", "#!/usr/bin/perl\n" .. [[
+open my $f, ">>", "$0.calls"; print $f "x"; close $f;
+if (-s "$0.calls" <= $ENV{BUSY}) { print STDERR "unlinkat /shm: device or resource busy\n"; exit 125 }
+print "[]"]], 493) -- 0755
+  p.environment.target.env.BUSY = "2"
+  eq(ok(p.target:list { "ps" }), {})
+  eq(ok(fs.read(folder .. "/podman.calls")), "xxx")
+  p.environment.target.env.BUSY = "100"
+  has(fails("failed", p.target:list { "ps" }).message, "busy")
+end)
+
 test("podman that is not there is said so", function()
   local p = place()
   p.environment.target.env = { PATH = "/nonexistent" }
