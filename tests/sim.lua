@@ -129,6 +129,7 @@ function Sim:world()
   local sim, repo = self, simulated_repository(self)
   return {
     repository = function() return repo end,
+    cluster = require("engine.world").real().cluster, -- of tests that have one: it is not simulated
     registry = function(name)
       local registry = {}
       function registry.tag(_, digest, tag)

@@ -76,7 +76,7 @@ local function open()
   s.sim = sim.open(dir .. "/world")
   local world, real = s.sim:world(), require("engine.world").real()
   local simulated = world.target
-  world.repository, world.charts, world.cluster = real.repository, real.charts, real.cluster
+  world.repository, world.charts = real.repository, real.charts
   world.target = function(at, outside) return at.app == "shop" and targets.open(at, outside) or simulated(at) end
   world.verify = function(_, request)
     if s.sick and request.app == "shop" and request.version == s.sick then

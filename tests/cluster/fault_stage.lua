@@ -167,7 +167,6 @@ end
 function Stage:host(name)
   local world = self.world:world()
   local simulated = world.target
-  world.cluster = require("engine.world").real().cluster
   function world.target(environment, outside)
     if environment.name == "staging" then return targets.open(environment, outside) end
     return simulated(environment)
