@@ -3,6 +3,7 @@
 -- the real helm, a real API server, and the stand-ins for ChartMuseum and helmsman. Images and the app's own place are
 -- simulated: other stories tell of them.
 ---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: redundant-parameter -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: return-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
