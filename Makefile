@@ -2,7 +2,7 @@
 #
 # Variants (V=): debug, release, asan (AddressSanitizer and UBSan), cov (gcov), fault (allocation-failure seams).
 # Objects go to build/$(V)/; nothing else in the tree is written. Only `make deps` installs anything. This file builds
-# and installs the program; what tests, measures and packs it is in tests/*.mk, which are read when it is asked for.
+# and installs the program; demo, test, check, bench and what else tests, measures and packs it are in tests/*.mk.
 
 # make's own rules cost it more than all the work that a build with nothing to do has.
 MAKEFLAGS += --no-builtin-rules
@@ -55,8 +55,7 @@ HOST_O   := $(HOST_C:%.c=$(OUT)/%.o) $(OUT)/embed_table.o $(OUT)/cjson.a
 LIB_O    := $(filter-out $(OUT)/host/main.o,$(HOST_O))
 EMBEDDED := $(sort $(shell find stdlib scripts -name '*.lua' 2>/dev/null))
 
-PRODUCT := all help install uninstall clean
-.PHONY: $(PRODUCT) FORCE
+.PHONY: all help install uninstall clean FORCE
 all: $(OUT)/moontide ## build the host (V=debug|release|asan|cov|fault)
 	@mkdir -p $(BUILD) && ln -sf $(V)/moontide $(BUILD)/moontide
 
@@ -134,6 +133,4 @@ clean: ## remove build/ and compile_commands.json
 
 FORCE:
 -include $(HOST_C:%.c=$(OUT)/%.d)
-ifneq ($(filter-out $(PRODUCT),$(MAKECMDGOALS)),)
 include tests/*.mk
-endif
