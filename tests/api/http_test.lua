@@ -323,10 +323,16 @@ end)
 
 test("a cancelled sink leaves nothing behind", function()
   local dir <close> = ok(fs.temp_dir())
-  local path = dir.path .. "/out"
+  local path, known = dir.path .. "/out", {}
+  for _, fd in ipairs(ok(fs.list("/proc/self/fd"))) do known[fd] = true end
   local handle = task.spawn(function() return http.get(server():to("endless"), { sink = path }) end)
-  check.eventually(function() return http.stats().active == 1 end) -- its file is open, without a name of its own
-  time.sleep(0.1)
+  local function open() -- its file, which has no name of its own
+    for _, fd in ipairs(ok(fs.list("/proc/self/fd"))) do
+      local file = fs.stat("/proc/self/fd/" .. fd)
+      if file and file.type == "file" and file.size > 0 and not known[fd] then return true end
+    end
+  end
+  check.eventually(open)
   eq(fs.exists(path), false)
   handle:cancel()
   fails("cancelled", handle:join())

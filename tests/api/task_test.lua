@@ -526,20 +526,22 @@ test("a lock has one holder a key; who waits gets it in turn, or nothing when it
 end)
 
 test("a holder that is cancelled frees its lock", function()
-  local owner = {}
+  local owner, held = {}, false
   local holder = task.spawn(function()
     local _ <close> = task.lock(owner, "a")
-    time.sleep(3600)
+    held = true
+    task.signal():wait()
   end)
-  time.sleep(0)
+  check.eventually(function() return held end)
   eq(task.lock(owner, "a", 0), nil)
   holder:cancel()
   ok(task.lock(owner, "a"))
 end)
 
 test("calls under one key share a result; when the first is cancelled or raises, another makes the call", function()
-  local owner, calls, go = {}, 0, task.signal()
+  local owner, calls, asked, go = {}, 0, 0, task.signal()
   local function ask()
+    asked = asked + 1 -- and then it waits in the same slice
     return task.once(owner, "a", function()
       calls = calls + 1
       local call = calls
@@ -549,10 +551,10 @@ test("calls under one key share a result; when the first is cancelled or raises,
     end)
   end
   local first = task.spawn(ask)
-  time.sleep(0)
+  check.eventually(function() return calls == 1 end)
   local others = {}
   for i = 1, 3 do others[i] = task.spawn(function() return pcall(ask) end) end
-  time.sleep(0)
+  check.eventually(function() return asked == 4 end)
   eq(calls, 1)
   first:cancel() -- the second call raises for its own caller; the third answers the two that are left
   for call = 2, 3 do
