@@ -299,8 +299,12 @@ end)
 
 test("one task at a time waits for the same of a child, and the second takes nothing from the first", function()
   local cat <close> = ok(proc.spawn { CHILD, "echo" })
-  local reader = task.spawn(cat.read, cat)
-  time.sleep(0)
+  local reading = false
+  local reader = task.spawn(function()
+    reading = true -- and then it waits in the same slice
+    return cat:read()
+  end)
+  check.eventually(function() return reading end)
   raises("another task already waits", cat.read, cat)
   ok(cat:write "one\n")
   eq({ reader:join() }, { "one\n", "stdout" })
