@@ -59,7 +59,8 @@ end
 function Context:trouble(text)
   if self.json then return self:complain(text) end
   for line in text:gmatch("[^\n]+") do
-    self.err:line((line:match("^%s*"):gsub("\t", "    ")) .. term.clean((line:gsub("^%s+", ""))))
+    local indent = line:match("^%s*") or ""
+    self.err:line(indent:gsub("\t", "    ") .. term.clean((line:gsub("^%s+", ""))))
   end
 end
 
