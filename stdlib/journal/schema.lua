@@ -203,6 +203,10 @@ M.migrations = {
   ALTER TABLE runs ADD COLUMN first INTEGER; -- the first try of what this one tries again; NULL: it is the first
   CREATE INDEX runs_by_first ON runs (first) WHERE first IS NOT NULL;
   ]],
+
+  [[
+  -- shared modules, a freeze, parts of an environment
+  ]],
 }
 
 M.version = #M.migrations

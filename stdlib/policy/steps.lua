@@ -36,8 +36,8 @@ Steps.__index = Steps
 
 local M = {}
 
----The edition of the words that runs begin with now. 1: until 28 November 2026; 2: on the 29th.
-M.EDITION = 3
+---The edition of the words that runs begin with now. 1: until 28 November 2026; 2 and 3: on the 29th.
+M.EDITION = 4
 
 local MAX_RESULT <const> = 256 * 1024
 local LONG <const> = 60 -- seconds of sleep that are worth two writes
