@@ -17,6 +17,7 @@ local M = {}
 ---@field cluster fun(name: string, world: World): KubernetesClient?, Err?
 ---@field remove_images? fun(journal: Journal, world: World): boolean
 ---@field notify fun(world: World, names: string[], message: table): true?, Err?
+---@field module? fun(name: string, world: World): table
 
 ---@class (partial) World
 ---@field config Config The present one: a reload changes it.
@@ -30,6 +31,7 @@ local M = {}
 ---@field cluster fun(name: string): KubernetesClient?, Err?
 ---@field remove_images? fun(journal: Journal): boolean
 ---@field notify fun(names: string[], message: table): true?, Err?
+---@field module fun(name: string): table The module (fs, hash, http, proc, time) that policies' effects call.
 ---@field [string] fun(what: any): any What extensions open besides.
 ---@field configure fun(config: Config) From now on it is opened by this configuration.
 ---@field under fun(config: Config): World The same openers with another configuration.
@@ -75,6 +77,10 @@ function M.of(config, openers)
   function world.verify(list, request) return open.verify(list, request, world) end
   function world.cluster(name) return open.cluster(name, world) end
   function world.notify(names, message) return open.notify(world, names, message) end
+  function world.module(name)
+    if open.module then return open.module(name, world) end
+    return require(name)
+  end
   world.remove_images = open.remove_images and function(journal) return open.remove_images(journal, world) end
   function world.configure(new)
     world.config, repositories = new, {}

@@ -1,6 +1,5 @@
 -- A place: an app in one environment, as policies see it. `watch(place)` reads here; nothing changes anything.
 local context, effects, facade = require "policy.context", require "policy.effects", require "base.facade"
-local fs = require "fs"
 local short = require("base.text").short
 local observe, semver = require "engine.observe", require "semver"
 local time, words = require "time", require "policy.words"
@@ -282,7 +281,7 @@ end
 ---@return string path
 function Place:folder()
   local path = ("%s/files/%s"):format(self.state, self.app)
-  raise(fs.mkdir(path, { parents = true }))
+  raise(self.world.module("fs").mkdir(path, { parents = true }))
   return path
 end
 

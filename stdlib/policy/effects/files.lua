@@ -25,17 +25,15 @@ function M.rooted(fname, fn, asking)
   end
 end
 
-local function size_in(root, path)
-  local found = type(path) == "string" and fs.stat(path, { root = root })
-  return found and found.size or 0
-end
-
 ---How long a file is before something is appended to it.
 ---@async
 ---@param place Place
 ---@param path any
 ---@return integer bytes
-function M.size(place, path) return size_in(place:folder(), path) end
+function M.size(place, path)
+  local found = type(path) == "string" and place.world.module("fs").stat(path, { root = place:folder() })
+  return found and found.size or 0
+end
 
 -- What a change that may have happened before a crash still has to do.
 local AGAIN <const> = {
@@ -49,17 +47,19 @@ local AGAIN <const> = {
     if not done and err.code == "not_found" then return true end
     return done, err
   end,
-  rename = function(root, call, args) -- it is there by its new name
+  rename = function(place, call, args) -- it is there by its new name
     local done, err = call()
-    if not done and err.code == "not_found" and fs.exists(args[2], { root = root }) then return true end
+    if done or err.code ~= "not_found" then return done, err end
+    if place.world.module("fs").exists(args[2], { root = place:folder() }) then return true end
     return done, err
   end,
-  append = function(root, call, args, before) -- all of it, or a part, stands where the file ended
+  append = function(place, call, args, before) -- all of it, or a part, stands where the file ended
     local data = args[2]
     if type(args[1]) ~= "string" or type(data) ~= "string" then return call() end
-    local tail = fs.read(args[1], { root = root, offset = before, length = #data }) or ""
+    local part = { root = place:folder(), offset = before, length = #data }
+    local tail = place.world.module("fs").read(args[1], part) or ""
     if tail == data then return true end
-    if tail ~= "" and data:sub(1, #tail) == tail and size_in(root, args[1]) == before + #tail then
+    if tail ~= "" and data:sub(1, #tail) == tail and M.size(place, args[1]) == before + #tail then
       args = table.move(args, 1, args.n, 1, { n = args.n })
       args[2] = data:sub(#tail + 1)
     end
@@ -83,7 +83,7 @@ function M.again(place, fname, fn, args, before)
     return fn(table.unpack(with, 1, with.n))
   end
   if not AGAIN[fname] then return call() end
-  return AGAIN[fname](place:folder(), call, args, before)
+  return AGAIN[fname](place, call, args, before)
 end
 
 ---The whole path of a file in the folder of an app; raises for what leads out of it.

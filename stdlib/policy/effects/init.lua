@@ -41,11 +41,14 @@ local MODULES <const> = {
   },
   time = {
     now = "value", monotonic = "value", sleep = function() return special.sleep end, parse_iso = "pure", words = "pure",
-    iso = function(_, fn) return function(at) return fn(at or M.require("time").now()) end end,
-    clock = function(_, fn) return function(at) return fn(at or M.require("time").now()) end end,
+    iso = function() return function(at) return require("time").iso(at or M.require("time").now()) end end,
+    clock = function() return function(at) return require("time").clock(at or M.require("time").now()) end end,
   },
   yaml = { decode = "pure", decode_all = "pure", encode = "pure" },
 }
+
+-- The modules that reach outside: their functions are those of the asking place's world, unless they are pure.
+local OUTSIDE <const> = { fs = true, hash = true, http = true, proc = true, time = true }
 
 ---@return any context
 local function asking(name)
@@ -217,6 +220,14 @@ function special.sleep(seconds)
   return require("time").sleep(seconds)
 end
 
+-- A function of a module as the world of the asking place has it.
+local function of_world(module, fname)
+  return function(...)
+    local place = assert(assert(context.current()).place)
+    return place.world.module(module)[fname](...)
+  end
+end
+
 local made = {}
 
 ---What `require` gives a policy.
@@ -231,7 +242,8 @@ function M.require(name)
   end
   local module, face = require(name), {}
   for fname, kind in pairs(shape) do
-    local fn, full = module[fname], name .. "." .. fname
+    local full, fn = name .. "." .. fname, module[fname]
+    if OUTSIDE[name] and kind ~= "pure" then fn = of_world(name, fname) end
     if name == "fs" and kind ~= "pure" then fn = files.rooted(fname, fn, asking) end
     if type(kind) == "function" then
       face[fname] = kind(full, fn)
