@@ -275,6 +275,7 @@
 ---@class EngineOptions
 ---@field config Config
 ---@field world? WorldOpeners else the real ones
+---@field journal? Journal that is open already: the engine has no state folder, no lock and no files then
 ---@field load fun(): Config?, Fault[]? loads the configuration again
 ---@field fresh? boolean a journal that is gone may be begun anew
 ---@field generation? integer at least this one: what a lease says

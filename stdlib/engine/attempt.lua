@@ -239,7 +239,7 @@ function Attempt:execute(turn)
   local edition = engine.journal:begin(row, compiled, steps.EDITION, turn)
   if not edition then return end
   self.begun = true
-  local writer = runlog.writer(engine.state, row.id)
+  local writer = runlog.writer(engine.journal.dir, row.id)
   self.emit = self:emitter(writer)
   local pump <close> = task.spawn(function() writer:pump() end)
   assert(pump)

@@ -18,7 +18,7 @@ local place, view, world = require "policy.place", require "journal.view", requi
 local M = {}
 
 ---@class (partial) EngineState: Engine, AtWork
----@field lock Lock Of the state folder.
+---@field lock? Lock Of the state folder; nil: the journal was given, and there is none.
 ---@field load fun(): Config?, Fault[]?
 ---@field on_event fun(event: Event)
 ---@field event_log EventLog
@@ -112,7 +112,7 @@ end
 
 -- Loads the policies and takes the next generation; raises what is wrong.
 local function prepare(book, config, host, options)
-  local last_end = suspension.begin(book, config.state)
+  local last_end = not options.journal and suspension.begin(book, config.state) or nil
   local suspensions = suspension.of(book)
   local policies, faults = policy.load(policy_names(config), config.scripts, suspensions)
   if not policies then
@@ -125,7 +125,8 @@ local function prepare(book, config, host, options)
   return { policies = policies, suspensions = suspensions, last_end = last_end }
 end
 
----Opens the state folder and loads the policies. One host at a time may hold a state folder.
+---Opens the state folder and loads the policies. One host at a time may hold a state folder. On a journal that is open
+---already there are neither folder nor lock: the journal stays its owner's, and nothing is written elsewhere.
 ---@async
 ---@param options EngineOptions
 ---@return Engine? engine
@@ -133,13 +134,18 @@ end
 ---@return_overload nil, Err
 function M.open(options)
   local config, host = options.config, options.host or sys.hostname()
-  local lock, book = take_state(config, options.fresh)
-  if not lock then return nil, book --[[@as Err]] end
+  local lock, book = nil, options.journal ---@type Lock?, any
+  if not book then
+    lock, book = take_state(config, options.fresh)
+    if not lock then return nil, book --[[@as Err]] end
+  end
   ---@cast book Journal
   local ready, parts = pcall(prepare, book, config, host, options)
   if not ready then
-    book:close()
-    lock:close()
+    if lock then
+      book:close()
+      lock:close()
+    end
     return nil, errors.wrap(parts)
   end
   local self = setmetatable({
@@ -176,6 +182,7 @@ end
 ---Gives the state folder back.
 function Engine:close()
   if self.before_close then self.before_close() end
+  if not self.lock then return end
   task.asked_file(nil)
   self.journal:close()
   self.lock:close()

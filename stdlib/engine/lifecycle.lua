@@ -51,7 +51,7 @@ local function housekeeping(self)
     local ok, err = pcall(function()
       self:tidy()
       for _, id in ipairs(self.journal:forget(self.config.retention)) do
-        fs.remove(require("engine.runlog").path(self.state, id))
+        if self.lock then fs.remove(require("engine.runlog").path(self.state, id)) end
       end
     end)
     if not ok and errors.is(err, "cancelled") then return end

@@ -8,7 +8,7 @@ local MAX_LINE <const> = 4000
 local PIECE <const> = 256 * 1024   -- bytes read for one answer
 
 ---@class RunLogWriter
----@field private path string
+---@field private path? string nil: nothing is kept.
 ---@field private size integer
 ---@field private lines string[]
 ---@field private writing boolean
@@ -24,14 +24,15 @@ Writer.__index = Writer
 function M.path(state, id) return ("%s/runs/%d.jsonl"):format(state, id) end
 
 ---@async
----@param state string
+---@param state? string nil: the journal is in memory, and what is written goes nowhere.
 ---@param id integer
 ---@return RunLogWriter
 function M.writer(state, id)
-  fs.mkdir(state .. "/runs", { parents = true })
-  local stat = fs.stat(M.path(state, id))
+  local path = state and M.path(state, id)
+  if state then fs.mkdir(state .. "/runs", { parents = true }) end
+  local stat = path and fs.stat(path)
   return setmetatable({
-    path = M.path(state, id), size = stat and stat.size or 0, lines = {}, wake = task.signal(),
+    path = path, size = stat and stat.size or 0, lines = {}, wake = task.signal(),
     writing = false, written = task.signal(),
   }, Writer)
 end
@@ -39,7 +40,7 @@ end
 ---Adds an entry; it reaches the file within a moment.
 ---@param entry LogEntry
 function Writer:add(entry)
-  if self.size > MAX_FILE then return end
+  if not self.path or self.size > MAX_FILE then return end
   entry.at = entry.at or time.now()
   entry.text = log.redact(entry.text):sub(1, MAX_LINE)
   local line = json.encode(entry)
@@ -87,14 +88,14 @@ end
 
 ---Reads a piece of a run's log.
 ---@async
----@param state string
+---@param state? string
 ---@param id integer
 ---@param offset integer
 ---@return LogEntry[] entries
 ---@return integer next
 function M.read(state, id, offset)
   local entries, next_offset = {}, offset
-  local text = fs.read(M.path(state, id), { offset = offset, length = PIECE })
+  local text = state and fs.read(M.path(state, id), { offset = offset, length = PIECE })
   if not text then return entries, offset end
   for line, stop in text:gmatch("([^\n]*)\n()") do
     if #entries == 1000 then break end

@@ -10,7 +10,7 @@ local compose, errors, fs, store = require "base.compose", require "errors", req
 local marker, schema, sys = require "journal.marker", require "journal.schema", require "base.sys"
 
 ---@class (partial) Journal
----@field dir string
+---@field dir? string nil: it is in memory.
 ---@field path string
 ---@field db Store
 local Journal = {}
@@ -69,6 +69,18 @@ function M.open(dir, options)
   end
   return self
 end
+
+---A new journal in memory.
+---@return Journal
+function M.memory()
+  local db = assert(store.open ":memory:")
+  assert(schema.migrate(db, ":memory:"))
+  return setmetatable({ db = db, path = ":memory:" }, Journal)
+end
+
+---The same journal for another host.
+---@return Journal
+function Journal:share() return setmetatable({ db = self.db, path = self.path, dir = self.dir }, Journal) end
 
 ---Closes the file.
 function Journal:close() self.db:close() end
