@@ -53,7 +53,9 @@ ALL_LDFLAGS = $(LINK) $(LDFLAGS_$(V)) $(LDFLAGS)
 HOST_C   := $(filter-out host/embed_make.c,$(wildcard host/*.c))
 HOST_O   := $(HOST_C:%.c=$(OUT)/%.o) $(OUT)/embed_table.o $(OUT)/cjson.a
 LIB_O    := $(filter-out $(OUT)/host/main.o,$(HOST_O))
-EMBEDDED := $(sort $(shell find stdlib scripts -name '*.lua' 2>/dev/null))
+# The program makes the pages config and words itself.
+MANUAL   := $(filter-out %/config.md %/words.md,$(wildcard config/manual/*.md))
+EMBEDDED := $(sort $(shell find stdlib scripts -name '*.lua' 2>/dev/null) $(MANUAL))
 
 .PHONY: all help install uninstall clean FORCE
 all: $(OUT)/moontide ## build the host (V=debug|release|asan|cov|fault)
@@ -90,7 +92,7 @@ $(OUT)/cjson.a: Makefile | $(BUILD)/libraries
 	@mkdir -p $(@D)
 	@objcopy $(CJSON_CALLS:%=--redefine-sym %) $$($(CC) -print-file-name=liblua5.4-cjson.a) $@
 
-# Every stdlib module and default script becomes part of the binary. Byte code is of one version of Lua only.
+# Every stdlib module, default script and page of the manual becomes part of the binary. Byte code is of one version of Lua only.
 LUA_A := $(wildcard $(shell $(CC) -print-file-name=liblua5.4.a))
 $(OUT)/embed_make: host/embed_make.c $(LUA_A) Makefile | $(BUILD)/libraries
 	@mkdir -p $(@D)

@@ -23,7 +23,7 @@ return {
   --   ["127.0.0.1:5000"] = { plain_http = true },
   -- },
   -- credentials = { ["git.example.com"] = { username = "moontide", password = { file = "/run/secrets/git" } } },
-  -- chart_repositories = { main = { url = "https://charts.example.com" } }, -- config/README.md tells of charts
+  -- chart_repositories = { main = { url = "https://charts.example.com" } }, -- moontide help charts
   -- github = { token = { env = "GITHUB_TOKEN" } }, -- reads who pushed what, writes commit statuses
   -- notify = { ops = { kind = "slack", url = { env = "SLACK_URL" } } },
 

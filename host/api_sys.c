@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "api.h"
@@ -130,6 +132,57 @@ static int l_write(lua_State *L)
     const char *text = luaL_checklstring(L, 2, &len);
 
     lua_pushboolean(L, host_write(bind_host(L), (int)luaL_checkinteger(L, 1), text, len));
+    return 1;
+}
+
+/* A descriptor with a text to be read from it; -1 when there can be none. */
+static int text_descriptor(const char *text, size_t len)
+{
+    int fd = memfd_create("text", MFD_CLOEXEC);
+    size_t done = 0;
+
+    while (fd >= 0 && done < len) {
+        ssize_t n = write(fd, text + done, len - done);
+
+        if (n < 0 && errno != EINTR)
+            return -1;
+        done += n > 0 ? (size_t)n : 0;
+    }
+    return fd >= 0 && lseek(fd, 0, SEEK_SET) == 0 ? fd : -1;
+}
+
+/* become(path, argv, text): the process becomes another program, which finds the text at its standard input
+ * and has the terminal to itself: its keys, its signals, its size. Returns only when that cannot be: why. */
+static int l_become(lua_State *L)
+{
+    const char *path = luaL_checkstring(L, 1), *text;
+    lua_Integer count;
+    size_t len;
+    const char **argv;
+    sigset_t none;
+    int fd;
+
+    luaL_checktype(L, 2, LUA_TTABLE);
+    count = (lua_Integer)lua_rawlen(L, 2);
+    luaL_argcheck(L, count > 0 && count < 1000, 2, "wrong length");
+    text = luaL_checklstring(L, 3, &len);
+    argv = lua_newuserdatauv(L, ((size_t)count + 1) * sizeof *argv, 0);
+    for (lua_Integer i = 0; i < count; i++) {
+        lua_rawgeti(L, 2, i + 1);
+        argv[i] = luaL_checkstring(L, -1); /* the list keeps it alive */
+        lua_pop(L, 1);
+    }
+    argv[count] = NULL;
+    fd = text_descriptor(text, len);
+    if (fd >= 0 && dup2(fd, STDIN_FILENO) == STDIN_FILENO) {
+        sigemptyset(&none);
+        signal(SIGPIPE, SIG_DFL);
+        pthread_sigmask(SIG_SETMASK, &none, NULL);
+        close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+        execve(path, (char **)(void *)argv, environ);
+        signal(SIGPIPE, SIG_IGN);
+    }
+    lua_pushstring(L, strerror(errno));
     return 1;
 }
 
@@ -418,6 +471,7 @@ int luaopen_core_sys(lua_State *L)
         {"isatty", l_isatty},
         {"width", l_width},
         {"write", l_write},
+        {"become", l_become},
         {"read", l_read},
         {"traceback", l_traceback},
         {"where", l_where},

@@ -1,4 +1,5 @@
-/* Files that are part of the binary: the stdlib, the default scripts. Generated table, see Makefile. */
+/* Files that are part of the binary: the stdlib, the default scripts, the manual. Generated table, see
+ * Makefile. */
 #ifndef MOONTIDE_EMBED_H
 #define MOONTIDE_EMBED_H
 

@@ -2,7 +2,7 @@
 --
 -- Every shape takes first what the key means, for `moontide help config`. Options, which come last: `default`,
 -- `required`, `example` (Lua source), `verify(value, at)`, which gives the value that counts or at:fault(message,
--- suggestion), and what each shape names. config/extensions.md is the page for authors.
+-- suggestion), and what each shape names. config/manual/extensions.md is the page for authors.
 ---@class ExtensionWords
 ---@overload fun(kinds: table): table
 local M = {}

@@ -15,6 +15,7 @@
 ---@field isatty fun(fd: integer): boolean
 ---@field width fun(): integer
 ---@field write fun(fd: integer, text: string): boolean
+---@field become fun(path: string, argv: string[], text: string): string
 ---@field read async fun(fd: integer): string?
 ---@field traceback fun(message?: any): string
 ---@field where fun(level?: integer): string

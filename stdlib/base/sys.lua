@@ -114,6 +114,11 @@ M.width = sys.width
 ---@type fun(fd: integer, text: string): boolean
 M.write = sys.write
 
+---Becomes another program, which reads the text from its standard input and has the terminal to itself. Returns only
+---when it cannot be started: why.
+---@type fun(path: string, argv: string[], text: string): string
+M.become = sys.become
+
 ---Waits for the next bytes; nil at the end.
 ---@type async fun(fd: integer): string?
 M.read = sys.read

@@ -1,7 +1,7 @@
 -- Every key of a configuration: what it means, what it may be, what it is when it is left out.
 --
 -- This is the one place, with shapes.lua and targets.lua below it, and what extensions add. load.lua checks by it,
--- `moontide help config` and config/reference.md print it.
+-- `moontide help config` and config/manual/config.md print it.
 
 local builder = require "config.builder"
 local checks = require "config.checks"
@@ -232,8 +232,8 @@ local function new_config()
       verify = function(value, at) return at.source.resolve(value) end }) },
     { "leader", leader },
     { "scripts", folder_path "Folder of policies. Default: those inside the program." },
-    { "extensions", folder_path("Folder of extensions (config/extensions.md): its *.lua files are code of the program, "
-      .. "with all its rights. Read once, when the program starts. Default: none.") },
+    { "extensions", folder_path("Folder of extensions (`moontide help extensions`): its *.lua files are code of the"
+      .. " program, with all its rights. Read once, when the program starts. Default: none.") },
     { "listen", text('Address for health checks and metrics: "127.0.0.1:8420". Left out: none.', {
       what = "address:port",
       verify = function(value, at)

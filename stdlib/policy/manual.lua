@@ -1,4 +1,4 @@
--- The reference of what policies may call: `moontide help words` and config/words.md print it. Its texts are the
+-- The reference of what policies may call: `moontide help words` and config/manual/words.md print it. Its texts are the
 -- docstrings where the words are defined.
 local docs, extensions, sys = require "base.docs", require "extensions", require "base.sys"
 
@@ -86,12 +86,13 @@ function M.rows()
   return rows
 end
 
----The words as Markdown tables, one for each object and module.
+---Words as Markdown tables, one for each object and module.
+---@param rows? WordRow[] Default: all.
 ---@return string
-function M.markdown()
+function M.markdown(rows)
   local out, last = {}, nil
   local function cell(text) return (text:gsub("|", "\\|")) end
-  for _, word in ipairs(M.rows()) do
+  for _, word in ipairs(rows or M.rows()) do
     local group = word.name:match("^(.-)[.:]")
     if group ~= last then
       out[#out + 1] = ("%s## %s\n\n| word | meaning |\n|---|---|"):format(last and "\n" or "", group)

@@ -64,7 +64,7 @@ local function open(apps)
   })
   s.c:grant(s.ns, "helmsman", { { verbs = { "get" }, resources = { "namespaces" }, resourceNames = { s.ns } } },
     { cluster = true })
-  -- The rights that config/README.md names for Jobs, in this namespace, and no more.
+  -- The rights that config/manual/helmsman.md names for Jobs, in this namespace, and no more.
   local token = s.c:service_account(s.ns, "moontide", {
     { apiGroups = { "batch" }, resources = { "cronjobs" }, verbs = { "get" } },
     { apiGroups = { "batch" }, resources = { "jobs" }, verbs = { "create", "get", "list", "delete" } },

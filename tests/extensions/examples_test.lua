@@ -65,7 +65,7 @@ local function host(there)
 end
 
 test("the page for authors is right: its extension is one, and its test passes", function()
-  local dir, page = base.dir "page", ok(fs.read "config/extensions.md")
+  local dir, page = base.dir "page", ok(fs.read "config/manual/extensions.md")
   for name, block in page:gmatch "```lua\n%-%- extensions/(link%.%l+)(.-)```" do
     base.write(dir .. "/" .. name, "--" .. block:gsub("/tmp", dir), 420) -- 0644
   end

@@ -63,7 +63,7 @@ test("help for every command shows an example", function()
     if name ~= "help" then
       has(r.stdout, "usage:    moontide " .. name)
       has(r.stdout, "example:  moontide " .. name)
-      eq(moontide("help", name).stdout, r.stdout)
+      has(moontide("help", name).stdout, r.stdout) -- and the page of that name, if there is one
     end
     eq(r.stderr, "")
   end

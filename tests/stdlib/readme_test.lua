@@ -4,12 +4,12 @@ local fs, proc, sys = require "fs", require "proc", require "base.sys"
 
 check.test("the reference of the configuration is the program's own", function()
   local printed = assert(proc.run { sys.exe(), "help", "config", "--markdown" })
-  check.has(assert(fs.read "config/reference.md"), printed.stdout)
+  check.has(assert(fs.read "config/manual/config.md"), printed.stdout)
 end)
 
 check.test("the reference of words is the program's own, and every word says what it does", function()
   local printed = assert(proc.run { sys.exe(), "help", "words", "--markdown" })
-  check.has(assert(fs.read "config/words.md"), printed.stdout)
+  check.has(assert(fs.read "config/manual/words.md"), printed.stdout)
   local rows = require("policy.manual").rows()
   check.ok(#rows > 80, #rows)
   for _, row in ipairs(rows) do check.ok(#row.doc > 10 and row.usage:find("(", 1, true), row.name) end

@@ -1,5 +1,6 @@
--- moontide help: what there is, how a command is used, the reference of the configuration.
+-- moontide help: what there is, how a command is used, the pages of the manual, the words of policies and tests.
 local args, commands = require "people.cli.args", require "people.cli.commands"
+local manual, term = require "people.manual", require "people.terminal"
 
 local M = {}
 
@@ -39,8 +40,13 @@ function M.overview(out)
   out:line("flags of every command:")
   pairs_of(out, flag_rows(args.common))
   out:line("")
-  out:line("moontide help COMMAND explains one; moontide help config is the reference of the configuration,")
-  out:line("moontide help words that of policies.")
+  out:line("moontide help COMMAND explains one, moontide help TOPIC shows a page of the manual, and")
+  out:line("moontide help place:head what a policy may call. Topics:")
+  out:line("")
+  local topics = {}
+  for i, topic in ipairs(manual.topics()) do topics[i] = { topic.name, topic.title } end
+  pairs_of(out, topics)
+  out:line("")
   out:line("exit codes: 0 done, 1 failed, 2 usage or configuration, 3 no running host can be reached")
 end
 
@@ -68,86 +74,120 @@ function M.command(out, command)
   pairs_of(out, flag_rows(args.common))
 end
 
-local function print_config(ctx)
-  local manual = require "config.manual"
-  if ctx.json then
-    ctx:print_json({ keys = manual.rows() })
-  elseif ctx.flags.markdown then
-    ctx.out:write(manual.markdown())
-  else
-    for _, row in ipairs(manual.rows()) do
-      local tail = row.required and "required" or row.default and "default " .. row.default or nil
-      ctx.out:line(("%s  %s%s"):format(ctx.out:paint("bold", row.path), ctx.out:paint("dim", row.type),
-        tail and ", " .. tail or ""))
-      ctx.out:line("    " .. row.doc)
-      if row.example then ctx.out:line("    " .. ctx.out:paint("dim", "for example " .. row.example)) end
-    end
-  end
-  return 0
+-- Prints a long text: collects it first, so that it can be paged.
+local function paged(ctx, print_all)
+  local out, parts = ctx.out, {}
+  if not out.tty or ctx.json or ctx.flags["no-pager"] then return print_all(out) end
+  print_all(term.open(1, {
+    tty = true, color = out.color, width = out.width, write = function(text) parts[#parts + 1] = text end,
+  }))
+  require("people.pager").print(out, table.concat(parts))
 end
 
--- One word, or all of them, shortly.
-local function print_words(ctx, rows)
-  if ctx.json then
-    ctx:print_json({ words = rows })
-    return 0
+local WIDEST <const> = 100 -- columns; longer lines are hard to read
+
+local function print_page(out, topic)
+  local paint = function(style, text) return out:paint(style, text) end
+  local options = { width = math.min(out.width, WIDEST), paint = paint }
+  for _, line in ipairs(require("people.markdown").render(topic.text, options)) do out:line(line) end
+end
+
+local function print_config(out)
+  for _, row in ipairs(require("config.manual").rows()) do
+    local tail = row.required and "required" or row.default and "default " .. row.default or nil
+    out:line(("%s  %s%s"):format(out:paint("bold", row.path), out:paint("dim", row.type), tail and ", " .. tail or ""))
+    out:line("    " .. term.clean(row.doc))
+    if row.example then out:line("    " .. out:paint("dim", "for example " .. row.example)) end
   end
+end
+
+-- One word whole, or several shortly.
+local function print_words(out, rows)
   for _, word in ipairs(rows) do
-    ctx.out:line(ctx.out:paint("bold", word.usage))
-    ctx.out:line("    " .. (#rows == 1 and word.doc or word.doc:match("^(.-%.) %u") or word.doc))
+    out:line(out:paint("bold", term.clean(word.usage)))
+    out:line("    " .. term.clean(#rows == 1 and word.doc or word.doc:match("^(.-%.) %u") or word.doc))
     for _, param in ipairs(#rows == 1 and word.params or {}) do
-      ctx.out:line(("    %s%s  %s  %s"):format(param.name, param.optional and "?" or "",
-        ctx.out:paint("dim", param.type), param.doc))
+      out:line(("    %s%s  %s  %s"):format(param.name, param.optional and "?" or "",
+        out:paint("dim", term.clean(param.type)), term.clean(param.doc)))
     end
     for _, value in ipairs(#rows == 1 and word.returns or {}) do
-      ctx.out:line(("    gives %s  %s"):format(ctx.out:paint("dim", value.type), value.doc))
+      out:line(("    gives %s  %s"):format(out:paint("dim", term.clean(value.type)), term.clean(value.doc)))
     end
   end
-  return 0
 end
 
--- `words`, or the name of one.
-local function words_of(ctx, name)
-  local manual, names = require "policy.manual", {}
-  if name == "words" and ctx.flags.markdown then
-    ctx.out:write(manual.markdown())
-    return 0
+-- The word of that name; else those that begin so (`place:`), all of an object or module (`place`) that is nothing
+-- else, or all words.
+local function words_of(name, other)
+  local rows, begins = {}, name:find("[.:]") ~= nil
+  for _, word in ipairs(require("policy.manual").rows()) do
+    if word.name == name then return { word } end
+    local of = begins and word.name:sub(1, #name) == name or not other and word.name:match("^(.-)[.:]") == name
+    if of or name == "words" then rows[#rows + 1] = word end
   end
-  local rows = manual.rows()
-  if name == "words" then return print_words(ctx, rows) end
-  for i, word in ipairs(rows) do
-    if word.name == name then return print_words(ctx, { word }) end
-    names[i] = word.name
-  end
-  local s = require "base.schema"
-  ctx:complain(("policies have no word %s"):format(s.quote(name)), s.meant(name, names))
-  return 2
+  return rows
 end
 
-M.summary = "explain a command, the configuration, or a word of policies"
-M.args = { { name = "COMMAND", optional = true, doc = "a command, `config`, `words`, or a word: run:image, http.get" } }
-M.flags = { { name = "markdown", doc = "with config or words: as Markdown tables" } }
-M.example = "moontide help rollback"
+-- What people may have meant.
+local function names()
+  local list = commands.names()
+  for _, topic in ipairs(manual.topics()) do list[#list + 1] = topic.name end
+  for _, word in ipairs(require("policy.manual").rows()) do list[#list + 1] = word.name end
+  return list
+end
+
+local function print_markdown(out, topic, words)
+  if topic and topic.name == "config" then return out:write(require("config.manual").markdown()) end
+  if topic and topic.text then out:write(topic.text) end
+  if #words > 0 then out:write(require("policy.manual").markdown(words)) end
+end
+
+local function print_json(ctx, topic, words)
+  local answer = { words = #words > 0 and words or nil } ---@type table
+  if topic and topic.name == "config" then answer.keys = require("config.manual").rows() end
+  if topic and topic.text then answer.topic = { name = topic.name, title = topic.title, text = topic.text } end
+  ctx:print_json(answer)
+end
+
+M.summary = "explain a command, a topic of the manual, or a word of policies"
+M.args = { { name = "TOPIC", optional = true, doc = "a command, a topic, or a word: rollback, policies, run:image" } }
+M.flags = {
+  { name = "markdown", doc = "print a topic or words as Markdown" },
+  { name = "no-pager", doc = "print at once, however long it is" },
+}
+M.example = "moontide help policies"
 
 ---Runs `moontide help`.
 ---@param ctx CommandContext
 ---@return integer exit_code
 function M.run(ctx)
-  local s = require "base.schema"
-  local name = ctx.args.COMMAND
+  local name = ctx.args.TOPIC
   if not name or not commands.load(name) then ctx:load_config() end -- it may name extensions
-  if name == "config" then return print_config(ctx) end
-  if name and (name == "words" or name:find("[.:]")) then return words_of(ctx, name) end
   if not name then
-    M.overview(ctx.out)
+    paged(ctx, M.overview)
     return 0
   end
-  local command = commands.load(name)
-  if not command then
-    ctx:complain(("unknown command %s"):format(s.quote(name)), s.meant(name, commands.names()))
+  local command, topic = commands.load(name), manual.topic(name)
+  local words = words_of(name, command or topic)
+  if not command and not topic and #words == 0 then
+    local s = require "base.schema"
+    ctx:complain(("there is no command, topic or word %s"):format(s.quote(name)), s.meant(name, names()))
     return 2
   end
-  M.command(ctx.out, command)
+  if ctx.json then
+    print_json(ctx, topic, words)
+  elseif ctx.flags.markdown then
+    print_markdown(ctx.out, topic, words)
+  else
+    paged(ctx, function(out)
+      if command then M.command(out, command) end
+      if command and (topic or #words > 0) then out:line("") end
+      if topic and topic.text then print_page(out, topic) end
+      if topic and topic.name == "config" then print_config(out) end
+      if topic and #words > 0 and topic.name ~= "words" then out:line("") end
+      print_words(out, words)
+    end)
+  end
   return 0
 end
 
