@@ -16,6 +16,7 @@ local M = {}
 ---@class Argument
 ---@field name string In capitals.
 ---@field optional? boolean
+---@field many? boolean The last one may come several times.
 ---@field doc string
 
 ---@class Command
@@ -129,11 +130,13 @@ end
 function M.usage(command)
   local parts = { "moontide " .. command.name }
   for _, arg in ipairs(command.args) do
-    parts[#parts + 1] = arg.optional and "[" .. arg.name .. "]" or arg.name
+    parts[#parts + 1] = (arg.optional and "[" .. arg.name .. "]" or arg.name) .. (arg.many and "..." or "")
   end
   if command.rest then parts[#parts + 1] = "[ARGUMENTS]" end
   for _, flag in ipairs(command.flags) do
-    parts[#parts + 1] = flag.value and ("[--%s %s]"):format(flag.name, flag.value) or ("[--%s]"):format(flag.name)
+    if not flag.hidden then
+      parts[#parts + 1] = flag.value and ("[--%s %s]"):format(flag.name, flag.value) or ("[--%s]"):format(flag.name)
+    end
   end
   return table.concat(parts, " ")
 end

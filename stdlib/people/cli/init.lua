@@ -83,7 +83,7 @@ function M.main(words)
   end
   if command.rest then
     ctx.rest = table.move(words, rest, #words, 1, {})
-  elseif #taken > #command.args then
+  elseif #taken > #command.args and not (#command.args > 0 and command.args[#command.args].many) then
     return usage(("%s is one word too many"):format(s.quote(assert(taken[#command.args + 1]))), nil, command)
   end
   return command.run(ctx)

@@ -1,0 +1,82 @@
+-- moontide test: the tests of policies and shared modules, in a simulated world.
+local testing, tap = require "testing", require "testing.tap"
+
+-- The scripts folder, however broken the configuration is; none is needed.
+local function scripts_of(ctx)
+  if ctx.flags.scripts then return ctx.flags.scripts end
+  if ctx.flags.config or require("config.load").find() then
+    local config, faults, partial = ctx:load_config()
+    config = config or partial
+    if config and config.scripts then return config.scripts end
+    if not config and ctx.flags.config then
+      for _, fault in ipairs(faults or {}) do ctx:show_fault(fault) end
+      return nil
+    end
+  end
+  return "scripts"
+end
+
+local function counts(results)
+  local failed = 0
+  for _, result in ipairs(results) do
+    if not result.ok then failed = failed + 1 end
+  end
+  return #results - failed, failed
+end
+
+local function write(ctx, path, text)
+  local ok, err = require("fs").write(path, text)
+  if not ok then ctx:complain(("%s cannot be written: %s"):format(path, err.message)) end
+  return ok
+end
+
+-- Runs them once.
+---@return integer exit_code
+local function run(ctx, files)
+  local report = not ctx.json and tap.new(ctx.out) or nil
+  local results = testing.run(files, {
+    name = ctx.flags.name, timeout = ctx.flags.timeout, on_result = report and function(result) report:add(result) end,
+  })
+  local passed, failed = counts(results)
+  if report then report:finish() end
+  if ctx.flags.junit and not write(ctx, ctx.flags.junit, require("testing.junit").of(results)) then return 2 end
+  if ctx.json then ctx:print_json { passed = passed, failed = failed, tests = results } end
+  if report then report:summary() end
+  if #results == 0 then
+    ctx:complain(ctx.flags.name and ("no test has %q in its name"):format(ctx.flags.name) or "the files hold no test")
+    return 2
+  end
+  return failed == 0 and 0 or 1
+end
+
+---@type Command
+return {
+  summary = "run the tests of policies in a simulated world",
+  args = { { name = "FILES", optional = true, many = true, doc = "tests, policies or folders; all of the scripts folder"
+    .. " without any" } },
+  flags = {
+    { name = "name", value = "PART", doc = "only tests with that in their name" },
+    { name = "junit", value = "FILE", doc = "write the results as JUnit's XML, too" },
+    { name = "timeout", value = "SECONDS", number = { min = 1, max = 86400 },
+      doc = "real time after which a test that gives no sign of life is ended (60)" },
+    { name = "worker", hidden = true, doc = "run the one file in this process" },
+    { name = "after", value = "N", hidden = true, number = { min = 0, max = 1000000 }, doc = "begin behind so many" },
+  },
+  example = "moontide test scripts/staging_test.lua --name reset",
+  more = "The tests of NAME.lua are NAME_test.lua beside it. What is printed is TAP 14, then `N passed, N failed`."
+    .. " Exit codes: 0 all passed, 1 some failed, 2 there was nothing to run.",
+  run = function(ctx)
+    if ctx.flags.worker then
+      return require("testing.worker").run({ path = ctx.args[1], scripts = ctx.flags.scripts },
+        { name = ctx.flags.name, after = ctx.flags.after })
+    end
+    local scripts = scripts_of(ctx)
+    if not scripts then return 2 end
+    local files, problem = require("testing.find").files(table.move(ctx.args, 1, #ctx.args, 1, {}), scripts)
+    if not files then
+      ctx:complain(problem)
+      return 2
+    end
+    return run(ctx, files)
+  end,
+}
