@@ -409,6 +409,7 @@ int luaopen_core_log(lua_State *L)
     luaL_newlibtable(L, functions);
     s = bind_new(L, sizeof *s, SERVICE_CLASS);
     log_init(&s->log, STDERR_FILENO, bind_host(L)->secrets);
+    s->log.clock = &bind_host(L)->clock;
     luaL_setfuncs(L, functions, 1);
     return 1;
 }

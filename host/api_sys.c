@@ -20,6 +20,7 @@
 #include "fault.h"
 #include "host.h"
 #include "op.h"
+#include "task.h"
 #include "text.h"
 #include "uv_handle.h"
 #include "version.h"
@@ -412,6 +413,29 @@ static int l_deadman(lua_State *L)
     return 1;
 }
 
+static void forget_signal(uv_handle_t *handle, void *arg)
+{
+    (void)arg;
+    if (handle->type == UV_SIGNAL)
+        uv_unref(handle);
+}
+
+/* virtual_time(start): all clocks and waits of tasks are virtual from now on, for good; signals that were
+ * caught before do not hold the clock. */
+static int l_virtual_time(lua_State *L)
+{
+    struct host *host = bind_host(L);
+    lua_Number start = luaL_checknumber(L, 1);
+
+    luaL_argcheck(L, start >= 0 && start < 253402300800.0, 1, "seconds since 1970");
+    if (host->clock.is_virtual)
+        return luaL_error(L, "time is virtual already");
+    if (!tasks_virtual_time(host, start))
+        return luaL_error(L, "not enough memory");
+    uv_walk(&host->loop, forget_signal, NULL);
+    return 0;
+}
+
 /* ---- seams for tests ---- */
 
 #ifdef MOONTIDE_KILLPOINTS
@@ -485,6 +509,7 @@ int luaopen_core_sys(lua_State *L)
         {"steady", l_steady},
         {"whole", l_whole},
         {"deadman", l_deadman},
+        {"virtual_time", l_virtual_time},
         {"killpoint", l_killpoint},
 #ifdef MOONTIDE_FAULTS
         {"fail_allocations", l_fail_allocations},

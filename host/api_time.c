@@ -2,6 +2,7 @@
 #include <time.h>
 #include "api.h"
 #include "bind.h"
+#include "host.h"
 #include "op.h"
 
 static int sleep_finish(lua_State *L, struct op *op)
@@ -20,29 +21,29 @@ static int l_sleep(lua_State *L)
     return op_wait(L, op, sleep_finish);
 }
 
-static lua_Number seconds(clockid_t clock)
+static lua_Number seconds(struct timespec t)
 {
-    struct timespec t;
-
-    clock_gettime(clock, &t);
     return (lua_Number)t.tv_sec + (lua_Number)t.tv_nsec / 1e9;
 }
 
 static int l_now(lua_State *L)
 {
-    lua_pushnumber(L, seconds(CLOCK_REALTIME));
+    lua_pushnumber(L, seconds(clock_wall(&bind_host(L)->clock)));
     return 1;
 }
 
 static int l_monotonic(lua_State *L)
 {
-    lua_pushnumber(L, seconds(CLOCK_MONOTONIC));
+    lua_pushnumber(L, seconds(clock_steady(&bind_host(L)->clock)));
     return 1;
 }
 
 static int l_cpu(lua_State *L)
 {
-    lua_pushnumber(L, seconds(CLOCK_PROCESS_CPUTIME_ID));
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    lua_pushnumber(L, seconds(t));
     return 1;
 }
 

@@ -245,11 +245,14 @@ bool bind_opt_bool(lua_State *L, int arg, const char *name, bool fallback)
 
 uint64_t bind_millis(lua_Number seconds)
 {
+    uint64_t millis;
+
     if (!(seconds > 0))
         return 0;
     if (seconds > 1e12)
         return UINT64_C(1000000000000000);
-    return (uint64_t)(seconds * 1000 + 0.5);
+    millis = (uint64_t)(seconds * 1000 + 0.999999);
+    return millis ? millis : 1;
 }
 
 void bind_class(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *metamethods)

@@ -49,7 +49,8 @@ lua_Number bind_opt_number(lua_State *L, int arg, const char *name, lua_Number f
 lua_Integer bind_opt_integer(lua_State *L, int arg, const char *name, lua_Integer fallback);
 bool bind_opt_bool(lua_State *L, int arg, const char *name, bool fallback);
 
-/* Seconds (as scripts give them) to whole milliseconds, at least 0, saturating. */
+/* Seconds (as scripts give them) to whole milliseconds, at least 0, saturating: never less than was asked
+ * for. */
 uint64_t bind_millis(lua_Number seconds);
 
 /* Registers a handle class: its metatable gets `methods` as __index, the metamethods, __name and __metatable.

@@ -130,6 +130,7 @@ bool host_open(struct host *host, int argc, char **argv, const char **message)
         *message = "the event loop cannot be opened";
         return false;
     }
+    clock_init(&host->clock, &host->loop);
     host->L = lua_newstate(alloc_lua, &host->alloc);
     if (!host->L) {
         *message = "not enough memory for Lua";
@@ -214,4 +215,5 @@ void host_close(struct host *host)
         uv_loop_close(&host->loop);
     }
     secrets_close(host->secrets);
+    clock_fini(&host->clock);
 }

@@ -12,6 +12,7 @@
 #include <lua.h>
 #include <uv.h>
 #include "alloc.h"
+#include "clock.h"
 #include "collector.h"
 
 struct task_set;   /* task.c */
@@ -24,6 +25,7 @@ struct watchdog;   /* watchdog.c */
 
 struct host {
     uv_loop_t loop;
+    struct clock clock;
     struct alloc alloc; /* Lua's allocator, with its limit */
     struct collector collector;
     lua_State *L; /* the main thread; only host.c and task.c run code on it */

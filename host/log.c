@@ -113,11 +113,10 @@ static bool json_field(struct log *log, const struct log_field *f, struct buf *o
 
 bool log_object(struct log *log, const struct log_event *event, struct buf *out)
 {
-    struct timespec now;
+    struct timespec now = clock_wall(log->clock);
     struct tm tm;
     char date[32];
 
-    clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &tm);
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm);
 
@@ -134,7 +133,7 @@ static bool human_line(struct log *log, const struct log_event *event, struct bu
 {
     static const char *const colors[] = {"\x1b[2m", "\x1b[36m", "\x1b[33m", "\x1b[31m"};
     const char *dim = log->color ? "\x1b[2m" : "", *plain = log->color ? "\x1b[0m" : "";
-    time_t now = time(NULL);
+    time_t now = clock_wall(log->clock).tv_sec;
     struct tm tm;
     char clock[16];
 
@@ -243,7 +242,8 @@ static void begin_window(struct log *log, struct log_repeat *r, const struct log
 /* Whether the event may be written; counts it otherwise. */
 static bool admit(struct log *log, const struct log_event *e)
 {
-    uint64_t hash = event_hash(e), now = log_now();
+    struct timespec t = clock_steady(log->clock);
+    uint64_t hash = event_hash(e), now = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
     struct log_repeat *r;
 
     if (!log->burst)

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "buf.h"
+#include "clock.h"
 #include "secret.h"
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_LEVELS };
@@ -45,8 +46,9 @@ struct log {
     int fd;
     bool pollable; /* a pipe or a socket */
     bool human, color;
-    unsigned burst;          /* identical lines within a window; 0: no limit */
-    struct secrets *secrets; /* not owned; may be NULL */
+    unsigned burst;            /* identical lines within a window; 0: no limit */
+    struct secrets *secrets;   /* not owned; may be NULL */
+    const struct clock *clock; /* not owned; NULL: the machine's */
     struct buf line, clean;
     struct log_repeat *repeats; /* LOG_REPEATS of them, allocated with the first line */
     unsigned dropping;          /* how many of them hold back lines */

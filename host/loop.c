@@ -80,8 +80,13 @@ bool loop_run(struct host *host)
 
         if (set->main_ended)
             return true;
-        if (!more && !uv_loop_alive(&host->loop))
-            return false;
+        if (host->clock.is_virtual && clock_due(&host->clock))
+            more = true;
+        if (!more && !uv_loop_alive(&host->loop)) {
+            if (!clock_jump(&host->clock))
+                return false;
+            more = true;
+        }
         set->polling = true;
         uv_run(&host->loop, more ? UV_RUN_NOWAIT : UV_RUN_ONCE);
         set->polling = false;
@@ -95,6 +100,8 @@ void loop_drain(struct host *host)
     while (uv_hrtime() < until) {
         bool more = host->tasks && run_ready(host);
 
+        if (host->clock.is_virtual && clock_due(&host->clock))
+            more = true;
         if (host->tasks ? host->tasks->count == 0 : !uv_loop_alive(&host->loop))
             break;
         uv_run(&host->loop, UV_RUN_NOWAIT);

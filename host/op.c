@@ -12,14 +12,10 @@
 
 /* ---- a task's timer: for its deadline and for the end of its wait ---- */
 
-static void on_time(uv_timer_t *timer)
+static void time_over(struct task *t)
 {
-    struct task *t = timer->data;
-    uint64_t now;
+    uint64_t now = clock_ms(&t->host->clock);
 
-    if (!t)
-        return;
-    now = uv_now(&t->host->loop);
     if (t->op && !t->op->done && t->op->until && t->op->until <= now) {
         t->op->timed_out = true;
         op_done(t->op);
@@ -28,9 +24,22 @@ static void on_time(uv_timer_t *timer)
         task_cut(t, ERR_DEADLINE);
 }
 
+static void on_time(uv_timer_t *timer)
+{
+    if (timer->data)
+        time_over(timer->data);
+}
+
+static void on_moment(struct clock_timer *timer)
+{
+    time_over((struct task *)((char *)timer - offsetof(struct task, moment)));
+}
+
 /* False: no memory for it. */
 static bool timer_open(struct task *t)
 {
+    if (t->host->clock.is_virtual)
+        return clock_reserve(&t->host->clock, t->host->tasks->count);
     if (t->timer)
         return true;
     t->timer = malloc(sizeof *t->timer);
@@ -44,21 +53,39 @@ static bool timer_open(struct task *t)
 /* Sets it to what comes first. */
 static void timer_arm(struct task *t)
 {
-    uint64_t at = t->deadline, now = uv_now(&t->host->loop);
+    struct clock *clock = &t->host->clock;
+    uint64_t at = t->deadline, now = clock_ms(clock);
 
     if (t->op && t->op->until && (!at || t->op->until < at))
         at = t->op->until;
-    if (at)
+    if (clock->is_virtual) {
+        clock_unset(clock, &t->moment);
+        t->moment.fire = on_moment;
+        if (at)
+            clock_set(clock, &t->moment, at);
+    } else if (at)
         uv_timer_start(t->timer, on_time, at > now ? at - now : 0, 0);
     else if (t->timer)
         uv_timer_stop(t->timer);
 }
 
-/* The loop's time so many milliseconds from now. */
+/* The clock's time so many milliseconds from now. */
 static uint64_t timer_after(struct task *t, uint64_t millis)
 {
-    uv_update_time(&t->host->loop);
-    return uv_now(&t->host->loop) + millis;
+    return clock_ms_now(&t->host->clock) + millis;
+}
+
+bool tasks_virtual_time(struct host *host, double start)
+{
+    if (!clock_reserve(&host->clock, host->tasks->count))
+        return false;
+    for (struct task *t = host->tasks->all; t; t = t->next)
+        if (t->timer)
+            uv_timer_stop(t->timer);
+    clock_begin(&host->clock, start);
+    for (struct task *t = host->tasks->all; t; t = t->next)
+        timer_arm(t);
+    return true;
 }
 
 /* ---- ops ---- */
@@ -261,8 +288,7 @@ static int l_deadline_leave(lua_State *L)
     if (!g->active)
         return 0;
     g->active = false;
-    uv_update_time(&g->task->host->loop);
-    if (g->task->cut == ERR_DEADLINE && (!g->outer || g->outer > uv_now(&g->task->host->loop))) {
+    if (g->task->cut == ERR_DEADLINE && (!g->outer || g->outer > clock_ms_now(&g->task->host->clock))) {
         g->task->cut = ERR_NONE; /* it was this scope's deadline: the outer code goes on */
         g->task->grace_ns = 0;
     }

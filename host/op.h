@@ -48,7 +48,7 @@ struct op {
     op_finish finish;
     struct op *next, **link;               /* among the ops of its task */
     struct op *next_waiter, **waiter_link; /* among those that wait for the same thing */
-    uint64_t until;                        /* when the wait times out, in ms of the loop's time; 0: never */
+    uint64_t until;                        /* when the wait times out, in ms of the clock's time; 0: never */
     bool done, timed_out;
 };
 

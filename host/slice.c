@@ -120,11 +120,8 @@ static enum err_code over_limit(lua_State *L, struct task *t, uint64_t used)
         return ERR_BUDGET; /* a closer that runs after the end; it could not be set aside */
     if (host->alloc.exhausted)
         return ERR_MEMORY;
-    if (t->deadline) {
-        uv_update_time(&host->loop);
-        if (uv_now(&host->loop) >= t->deadline)
-            return ERR_DEADLINE;
-    }
+    if (t->deadline && clock_ms_now(&host->clock) >= t->deadline)
+        return ERR_DEADLINE;
     return ERR_NONE;
 }
 

@@ -378,6 +378,7 @@ static void task_end(struct task *t, int status, int n)
     while (t->links)
         task_link(t->links, NULL);
     uv_handle_drop(t->timer);
+    clock_unset(&t->host->clock, &t->moment);
     if (t->prev)
         t->prev->next = t->next;
     else

@@ -49,6 +49,9 @@ uint64_t task_id(const struct task *task);
 /* Ends the host's wait for it: the loop returns when this task has ended. */
 void task_set_main(struct host *host, struct task *task);
 
+/* From now on all tasks wait in virtual time, for good; `start`: seconds since 1970. False: memory. */
+bool tasks_virtual_time(struct host *host, double start);
+
 /* For api_task.c: begins the scope of a deadline: a to-be-closed value, pushed here, that restores the outer
  * one. */
 void task_deadline_enter(lua_State *L, uint64_t millis);

@@ -3,6 +3,7 @@
 #define MOONTIDE_TASK_PRIVATE_H
 
 #include <lua.h>
+#include "clock.h"
 #include "err_lua.h"
 #include "op.h"
 #include "task.h"
@@ -33,7 +34,8 @@ struct task {
     struct op *op;
     struct op *ops;    /* all that point at it, newest first */
     uv_timer_t *timer; /* for the deadline and the end of a wait; own memory, NULL until it is needed */
-    uint64_t deadline; /* loop time in ms; 0: none */
+    struct clock_timer moment; /* the same in virtual time */
+    uint64_t deadline;         /* the clock's time in ms; 0: none */
 
     /* what it uses (slice.c) */
     struct task_limits limits;

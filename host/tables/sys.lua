@@ -29,6 +29,7 @@
 ---@field steady fun(fn: fun(value?: any): string?)
 ---@field whole fun(fn: (fun(...): any...), ...): any...
 ---@field deadman fun(seconds?: number): boolean
+---@field virtual_time fun(start: number)
 ---@field killpoint fun(name: string)
 ---@field fail_allocations? fun(n: integer, onwards?: boolean): integer In the `fault` build only.
 ---@field embedded fun(path: string): string?

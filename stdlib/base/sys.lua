@@ -128,6 +128,12 @@ M.read = sys.read
 ---@type fun(seconds?: number): boolean
 M.deadman = sys.deadman
 
+---Makes the time of this process virtual, for good: every clock, wait and deadline of tasks stands still while a task
+---is ready or real work (files, commands, requests) is under way, and else moves on to the next of them at once. Limits
+---of processor time stay real.
+---@type fun(start: number)
+M.virtual_time = sys.virtual_time
+
 ---Calls fn(...) without ever setting it aside for others, who see all that it changes or nothing. It must be short,
 ---and cannot wait.
 ---@type fun(fn: (fun(...): any...), ...): any...
@@ -138,9 +144,18 @@ M.whole = sys.whole
 ---@type fun(fn: fun(value?: any): string?)
 M.steady = sys.steady
 
----Marks a place where the crash sweep may kill the process; does nothing in a release build.
+local passing ---@type fun(name: string)?
+
+---Calls fn at each place that killpoint() marks, from now on; nil: no more. A simulation ends its host there.
+---@param fn? fun(name: string)
+function M.on_killpoint(fn) passing = fn end
+
+---Marks a place where the crash sweep may kill the process; does nothing of itself in a release build.
 ---@param name string
-function M.killpoint(name) return sys.killpoint(name) end
+function M.killpoint(name)
+  if passing then passing(name) end
+  return sys.killpoint(name)
+end
 
 ---Fails the n-th allocation from now (the `fault` build only; nil elsewhere).
 M.fail_allocations = rawget(sys, "fail_allocations")
