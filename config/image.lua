@@ -11,6 +11,8 @@ local fs, hash, json, proc, sys = require "fs", require "hash", require "json", 
 local PROGRAMS <const> = { "/usr/bin/git", "/usr/bin/ssh" }
 -- The authorities of the package, without those that this machine trusts besides.
 local AUTHORITIES <const>, BUNDLE <const> = "/usr/share/ca-certificates/mozilla", "etc/ssl/certs/ca-certificates.crt"
+-- Time zones, as files and as the list that suggestions come from; without those of other time scales.
+local ZONES <const> = "/usr/share/zoneinfo"
 -- Linked into the program.
 local STATIC <const> = { "liblua5.4-dev", "lua-cjson-dev" }
 
@@ -115,6 +117,15 @@ local function write_authorities(root)
   packages["ca-certificates"] = true
 end
 
+local function write_zones(root)
+  run { "install", "-d", root .. "/usr/share" }
+  run { "cp", "-rL", "--no-preserve=ownership", ZONES, root .. "/usr/share/zoneinfo" }
+  for _, name in ipairs { "right", "posix", "localtime" } do -- the last one is this machine's
+    fs.remove(root .. ZONES .. "/" .. name, { recursive = true })
+  end
+  packages["tzdata"] = true
+end
+
 -- The licences, and what came from where, as SPDX 2.3.
 local function write_papers(root)
   local names, list = {}, {}
@@ -175,6 +186,7 @@ local function main(...)
   for _, path in ipairs(extra) do add_program(root, path, "usr/bin/" .. path:match("[^/]+$"), seen) end
   for _, name in ipairs(STATIC) do packages[name] = true end
   write_authorities(root)
+  write_zones(root)
   for path, text in pairs(TEXTS) do assert(fs.write(root .. "/" .. path, text, { mode = 420 })) end -- 0644
   write_papers(root)
   return 0

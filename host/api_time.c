@@ -63,29 +63,6 @@ static int l_iso(lua_State *L)
     return 1;
 }
 
-/* local_clock(seconds): {year,month,day,hour,minute,second,weekday(1 = Monday),offset} in
- * the machine's zone. */
-static int l_local_clock(lua_State *L)
-{
-    time_t t = (time_t)luaL_checknumber(L, 1);
-    struct tm tm;
-
-    if (!localtime_r(&t, &tm))
-        return luaL_error(L, "time out of range");
-    lua_createtable(L, 0, 8);
-#define SET(name, value) (lua_pushinteger(L, (value)), lua_setfield(L, -2, name))
-    SET("year", tm.tm_year + 1900);
-    SET("month", tm.tm_mon + 1);
-    SET("day", tm.tm_mday);
-    SET("hour", tm.tm_hour);
-    SET("minute", tm.tm_min);
-    SET("second", tm.tm_sec);
-    SET("weekday", tm.tm_wday ? tm.tm_wday : 7);
-    SET("offset", tm.tm_gmtoff);
-#undef SET
-    return 1;
-}
-
 /* utc(year, month, day, hour, minute, second): seconds since 1970. */
 static int l_utc(lua_State *L)
 {
@@ -104,8 +81,8 @@ static int l_utc(lua_State *L)
 int luaopen_core_time(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"sleep", l_sleep}, {"now", l_now}, {"monotonic", l_monotonic},     {"cpu", l_cpu},
-        {"iso", l_iso},     {"utc", l_utc}, {"local_clock", l_local_clock}, {NULL, NULL},
+        {"sleep", l_sleep}, {"now", l_now}, {"monotonic", l_monotonic}, {"cpu", l_cpu}, {"iso", l_iso},
+        {"utc", l_utc},     {NULL, NULL},
     };
 
     luaL_newlib(L, functions);

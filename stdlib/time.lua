@@ -47,20 +47,74 @@ function M.parse_iso(text)
   return whole - offset + (tonumber("0" .. fraction) or 0)
 end
 
----@class LocalClock
----@field year integer
----@field month integer 1 to 12.
----@field day integer
----@field hour integer
----@field minute integer
----@field second integer
----@field weekday integer 1 is Monday.
----@field offset integer Seconds east of UTC.
+-- ---- clocks and calendars of a zone ----
 
----The machine's local clock at a point in time.
----@param seconds? number
+---@return Zone
+local function zone_of(name)
+  if name ~= nil and type(name) ~= "string" then error("a time zone is a text, such as \"Europe/Berlin\"", 3) end
+  local zone, why = require("calendar.zone").open(name)
+  return zone or error(why, 3)
+end
+
+-- A point in time that a calendar may be asked about.
+local function point(at, word)
+  if at == nil then return core.now() end
+  if type(at) ~= "number" or not (at > -62135596801 and at < 253402300800) then
+    error(("usage: %s: a time is seconds since 1970"):format(word), 3)
+  end
+  return at
+end
+
+---What clocks and calendars show in a time zone: year, month, day, hour, minute, second, weekday (1 is Monday),
+---yearday, zone ("CET") and offset (seconds east of UTC). An unknown zone is an error that names the one probably meant.
+---@param zone? string "Europe/Berlin"; the machine's own when absent.
+---@param at? number Seconds since 1970; now when absent.
 ---@return LocalClock
-function M.clock(seconds) return core.local_clock(seconds or core.now()) end
+---@overload fun(at: number): LocalClock
+function M.clock(zone, at)
+  if type(zone) == "number" and at == nil then zone, at = nil, zone end
+  return zone_of(zone):clock(point(at, "time.clock([zone [, at]])"))
+end
+
+---Whether a window is open: "Mon-Fri 9:00-17:00", "Mon-Thu,Sat 9-17, 22:00-02:00" (over midnight),
+---"2026-12-20..2027-01-03", "12-24..12-26" (every year), several of them divided by ";", "always" or "never". Raises what is wrong in the text.
+---@param window string
+---@param zone? string "Europe/Berlin"; the machine's own when absent.
+---@param at? number Seconds since 1970; now when absent.
+---@return boolean open
+---@return number? changes When it closes or opens next, in seconds since 1970; nil: never.
+function M.within(window, zone, at)
+  local calendar = require "calendar.window"
+  local read, why = calendar.read(window)
+  if not read then error("the window is wrong: " .. why, 2) end
+  return calendar.state(read, zone_of(zone), point(at, "time.within(window [, zone [, at]])"))
+end
+
+local function scheduled(schedule)
+  local read, why = require("calendar.schedule").read(schedule)
+  return read or error("the schedule is wrong: " .. why, 3)
+end
+
+---The next time that a schedule names: "daily 02:30", "Mon-Fri 8:00, 16:30", "hourly", or cron's five fields
+---("30 2 * * *").
+---@param schedule string
+---@param zone? string "Europe/Berlin"; the machine's own when absent.
+---@param after? number Seconds since 1970; now when absent.
+---@return number? at Seconds since 1970; nil: not within years.
+function M.next(schedule, zone, after)
+  local read, point_in_time = scheduled(schedule), point(after, "time.next(schedule [, zone [, after]])")
+  return require("calendar.schedule").next(read, zone_of(zone), point_in_time)
+end
+
+---The latest time that a schedule named: what a nightly policy takes as its key.
+---@param schedule string As of time.next.
+---@param zone? string "Europe/Berlin"; the machine's own when absent.
+---@param before? number Seconds since 1970; now when absent. A time that is just then counts.
+---@return number? at Seconds since 1970; nil: not within years.
+function M.last(schedule, zone, before)
+  local read, point_in_time = scheduled(schedule), point(before, "time.last(schedule [, zone [, before]])")
+  return require("calendar.schedule").last(read, zone_of(zone), point_in_time)
+end
 
 ---A duration in words for people, whatever its size: "0.05 ms", "850 ms", "12 s", "3 m 20 s", "2 d 4 h".
 ---@param seconds number

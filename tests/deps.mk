@@ -1,7 +1,8 @@
 # Packages, in sets, so that a machine that only builds need not carry container engines.
 
 DEPS_BUILD := gcc binutils make pkg-config libc6-dev git ca-certificates liblua5.4-dev lua-cjson-dev \
-              libcurl4-openssl-dev libuv1-dev libsqlite3-dev libyaml-dev libmicrohttpd-dev libssl-dev zlib1g-dev libpcre2-dev
+              libcurl4-openssl-dev libuv1-dev libsqlite3-dev libyaml-dev libmicrohttpd-dev libssl-dev zlib1g-dev libpcre2-dev \
+              tzdata
 DEPS_TEST  := docker.io docker-registry podman buildah runc catatonit lighttpd apache2-utils openssl openssh-client \
               busybox-static git-lfs rsync strace util-linux procps nodejs=node npm=npm python3=python3
 DEPS_LINT  := clang-format clang-tidy cppcheck lua-check

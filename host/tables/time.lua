@@ -8,7 +8,6 @@
 ---@field cpu fun(): number
 ---@field iso fun(seconds: number): string
 ---@field utc fun(year: integer, month: integer, day: integer, hour: integer, minute: integer, second: integer): integer
----@field local_clock fun(seconds: number): LocalClock
 local M = {}
 
 return M

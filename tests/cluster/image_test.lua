@@ -66,6 +66,7 @@ test("it tells where everything in it comes from", function()
   local list = ok(json.decode(text)).packages
   ok(#list > 30, #list)
   for _, package in ipairs(list) do eq(files[doc .. package.name .. "/copyright"], "file", package.name) end
+  eq({ files["usr/share/zoneinfo/Europe/Berlin"], files["usr/share/zoneinfo/tzdata.zi"] }, { "file", "file" })
   -- Authorities of the package only, none that this machine trusts besides.
   local bundle = ok(fs.read(box.folder .. "/root/etc/ssl/certs/ca-certificates.crt", { max = 1 << 20 }))
   local _, count = bundle:gsub("BEGIN CERTIFICATE", "")

@@ -42,7 +42,14 @@ local MODULES <const> = {
   time = {
     now = "value", monotonic = "value", sleep = function() return special.sleep end, parse_iso = "pure", words = "pure",
     iso = function() return function(at) return require("time").iso(at or M.require("time").now()) end end,
-    clock = function() return function(at) return require("time").clock(at or M.require("time").now()) end end,
+    clock = function()
+      return function(zone, at)
+        if type(zone) == "number" and at == nil then zone, at = nil, zone end
+        return require("time").clock(zone, at or M.require("time").now())
+      end
+    end,
+    within = function() return special.calendar "within" end, next = function() return special.calendar "next" end,
+    last = function() return special.calendar "last" end,
   },
   yaml = { decode = "pure", decode_all = "pure", encode = "pure" },
 }
@@ -226,6 +233,11 @@ local function of_world(module, fname)
     local place = assert(assert(context.current()).place)
     return place.world.module(module)[fname](...)
   end
+end
+
+-- What is asked of the calendar is about now, as the run first saw it, unless another time is named.
+function special.calendar(fname)
+  return function(text, zone, at) return require("time")[fname](text, zone, at or M.require("time").now()) end
 end
 
 local made = {}

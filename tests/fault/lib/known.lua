@@ -15,7 +15,7 @@ local THROUGH = {
   ["api_serve.accept"] = "serve.listen", ["api_serve.stop"] = "serve.listen", ["api_serve.bind"] = "serve.listen",
   ["api_serve.receive"] = "serve.listen", ["api_serve.reply"] = "serve.listen", ["api_serve.stream"] = "serve.listen",
   ["api_serve.finish"] = "serve.listen",
-  ["api_time.utc"] = "time.parse_iso", ["api_time.local_clock"] = "time.clock",
+  ["api_time.utc"] = "time.parse_iso",
 }
 
 -- Not reached, and why that is well.
