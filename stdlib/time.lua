@@ -66,7 +66,8 @@ local function point(at, word)
 end
 
 ---What clocks and calendars show in a time zone: year, month, day, hour, minute, second, weekday (1 is Monday),
----yearday, zone ("CET") and offset (seconds east of UTC). An unknown zone is an error that names the one probably meant.
+---yearday, zone ("CET") and offset (seconds east of UTC). An unknown zone is an error that names the one that was
+---probably meant.
 ---@param zone? string "Europe/Berlin"; the machine's own when absent.
 ---@param at? number Seconds since 1970; now when absent.
 ---@return LocalClock
@@ -77,7 +78,8 @@ function M.clock(zone, at)
 end
 
 ---Whether a window is open: "Mon-Fri 9:00-17:00", "Mon-Thu,Sat 9-17, 22:00-02:00" (over midnight),
----"2026-12-20..2027-01-03", "12-24..12-26" (every year), several of them divided by ";", "always" or "never". Raises what is wrong in the text.
+---"2026-12-20..2027-01-03", "12-24..12-26" (every year), several of them divided by ";", "always" or "never".
+---Raises what is wrong in the text.
 ---@param window string
 ---@param zone? string "Europe/Berlin"; the machine's own when absent.
 ---@param at? number Seconds since 1970; now when absent.

@@ -111,7 +111,8 @@ local function read_days(text, last)
     ---@cast one string
     local first, second = words.weekday(one), words.weekday(two or one)
     if not first or not second then
-      words.fault(text, text:match("^%s*()", at), stop, words.no_day(not first and one or two --[[@as string]]) .. " or daily")
+      local wrong = not first and one or two --[[@as string]]
+      words.fault(text, text:match("^%s*()", at), stop, words.no_day(wrong) .. " or daily")
     end
     words.add_days(days, first, second)
     at = text:match("^%s*,?%s*()", stop + 1)
@@ -124,7 +125,8 @@ local function parse(text)
   if text:find("^%s*[%d*]+%S*%s") or text:find("^%s*%*") then return cron(text) end
   local begin = text:find("%d")
   if not begin then
-    words.fault(text, 1, #text, "a schedule is like \"daily 02:30\", \"Mon-Fri 8:00, 16:30\", \"hourly\" or \"30 2 * * *\"")
+    words.fault(text, 1, #text,
+      "a schedule is like \"daily 02:30\", \"Mon-Fri 8:00, 16:30\", \"hourly\" or \"30 2 * * *\"")
   end
   local schedule = { times = {}, either = false, each_hour = false, days = read_days(text, begin - 1) }
   for from, item, to in (text:sub(begin) .. ","):gmatch("%s*()([^,]-)()%s*,") do
@@ -178,6 +180,7 @@ end
 function M.next(schedule, zone, after, limit)
   local at = math.floor(after)
   limit = limit or at + FAR
+  local _
   local kind, start, till = zone:segment(at)
   local from = at + kind.offset
   if start ~= -math.huge and not schedule.each_hour then -- what the clock shows again has been
@@ -188,7 +191,7 @@ function M.next(schedule, zone, after, limit)
     if shown then return shown - kind.offset end
     if till > limit then return nil end
     local before, begin = kind.offset, math.tointeger(till) --[[@as integer]]
-    kind, start, till = zone:segment(begin)
+    kind, _, till = zone:segment(begin)
     from = begin + kind.offset - 1
     if not schedule.each_hour then
       if named(schedule, begin + before - 1, begin + kind.offset) then return begin end -- it was left out
