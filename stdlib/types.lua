@@ -82,6 +82,15 @@
 ---| "error"       its policy fails each time it is asked
 ---| "reverted"    what should run was taken back
 
+---@class PartStatus: Release what one of several targets has
+---@field name string
+---@field kind string of its target
+---@field since? Wall
+---@field pending? boolean it is being put there, or did not prove itself
+---@field canary? boolean the rest does not have it
+---@field running? {digest?: string, state?: string, image?: string} what the target says
+---@field healthy? boolean
+
 ---@class EnvironmentStatus
 ---@field name string
 ---@field policy string
@@ -89,6 +98,7 @@
 ---@field reason? string why it is in this state, in words
 ---@field host? string where people find it, from the configuration
 ---@field current? Release
+---@field parts? PartStatus[] with several targets
 ---@field healthy? boolean what the target says now; absent: unknown, or it cannot be asked
 ---@field problems? Problem[] what is not as it should be, whatever the state
 ---@field hold? Hold
@@ -384,6 +394,7 @@
 ---@field namespace? string with job
 ---@field status? integer http: default 200
 ---@field contains? string http: text in the body
+---@field part? string the one part that it is for
 ---@field within Seconds time to prove it
 ---@field every Seconds between attempts
 
@@ -401,7 +412,9 @@
 ---@field watch_for Seconds how long after a release its health is watched
 ---@field host? string
 ---@field notify string[] names in Config.notify
----@field target TargetConfig
+---@field target TargetConfig nil with `targets`: ask targets.parts
+---@field targets? {name: string, target: TargetConfig}[] its parts, when it has several
+---@field part? string which of them this is: set in what targets.parts gives
 ---@field verify VerifyConfig[]
 ---@field ["protected"] boolean no order takes it down
 ---@field unknown_notify? string[] of a workload: names that the configuration does not have

@@ -173,10 +173,13 @@ function Sim:world()
         repository = name, commit = commit, digest = digest, image = name .. "@" .. digest, built = not w.images[tag],
       }
     end,
-    target = function(environment) return simulated_target(sim, environment.name) end,
+    target = function(environment)
+      return simulated_target(sim, require("targets").called(environment, "/"))
+    end,
     verify = function(_, request)
       local kind = sim:look().troubles[request.commit]
-      if kind == "sick" or kind == "later" and request.within then
+      local here = request.part and kind == "sick in " .. request.part
+      if kind == "sick" or here or kind == "later" and request.within then
         return errors.fail("unhealthy", "the check got status 500", { op = "verify" })
       end
       return true
@@ -191,7 +194,8 @@ end
 -- ---- a host in this world ----
 
 ---The configuration of one app with staging and production, as config.load gives it.
----@param options? {poll?: number, watch_for?: number, accept?: string, rollback?: string|false, scripts?: string}
+---@param options? {poll?: number, watch_for?: number, accept?: string, rollback?: string|false, scripts?: string,
+--- parts?: string[]} parts: staging has several targets, with these names.
 function M.config(state, options)
   options = options or {}
   local function environment(name)
@@ -208,6 +212,9 @@ function M.config(state, options)
     dockerfile = "Dockerfile", context = ".", build = { args = {}, timeout = 60 }, poll = options.poll or 3600,
     environment_list = { environment "staging", environment "production" },
   }
+  local parts = {}
+  for i, name in ipairs(options.parts or {}) do parts[i] = { name = name, target = { kind = "command" } } end
+  if #parts > 0 then app.environment_list[1].target, app.environment_list[1].targets = nil, parts end
   app.environments = { staging = app.environment_list[1], production = app.environment_list[2] }
   return {
     file = "sim.lua", dir = ".", poll = 3600, state = state, hosts = {}, scripts = options.scripts, registries = {},

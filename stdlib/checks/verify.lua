@@ -46,8 +46,8 @@ end
 function M.command(check, request, left)
   local program = assert(check.command)
   local argv = { timeout = left, stdin = false, env = {
-    APP = request.app, ENVIRONMENT = request.environment, VERSION = request.version, COMMIT = request.commit,
-    DIGEST = request.digest,
+    APP = request.app, ENVIRONMENT = request.environment, PART = request.part, VERSION = request.version,
+    COMMIT = request.commit, DIGEST = request.digest,
   } --[[@as table<string, string>]] } ---@type ProcSpec
   for i, arg in ipairs(program) do argv[i] = arg end
   if request.hooks then argv.on_line = function(line, stream) request.hooks.output(stream, line) end end
@@ -87,6 +87,7 @@ end
 ---@class VerifyRequest
 ---@field app string
 ---@field environment string
+---@field part? string
 ---@field version? string
 ---@field commit? string
 ---@field digest? string

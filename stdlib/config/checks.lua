@@ -14,7 +14,10 @@ local every = s.duration { doc = "Pause between two attempts.", default = "1s", 
 
 ---The keys that all kinds have in common.
 ---@type SchemaField[]
-M.common = { { "within", within }, { "every", every } }
+M.common = {
+  { "within", within }, { "every", every },
+  { "part", shapes.text("With `targets`: the one part that it is for. Default: each of them.") },
+}
 
 ---The keys of each kind of checks that is not an extension's: the one of its name, and further ones.
 ---@type table<string, {key: Shape, keys: SchemaField[]}>

@@ -86,15 +86,42 @@ local function check_cluster(name, config, at)
     or "name it in `clusters` at the top")
 end
 
+-- The parts of an environment with several targets, and what checks say of them.
+local function check_parts_of(env, at, cross)
+  local known = {}
+  for i, part in ipairs(env.targets or {}) do
+    local here = at:child("targets"):child(i)
+    if part.name and tables.contains(known, part.name) then
+      here:child("name"):fault("is already the name of another part")
+    elseif part.name then
+      known[#known + 1] = part.name
+    end
+    local entry = part.name and part.target and extensions.get("target", part.target.kind)
+    local check = entry and extensions.shape(entry).cross
+    if check then check(part.target, setmetatable({ part = part.name }, { __index = env }), here, cross) end
+  end
+  for i, probe in ipairs(env.verify or {}) do
+    if probe.part and not tables.contains(known, probe.part) then
+      at:child("verify"):child(i):child("part"):fault(("there is no part %s"):format(s.quote(probe.part)),
+        s.meant(probe.part, known) or "parts are the names in `targets`")
+    end
+  end
+end
+
 local function check_target(env, config, at, cross)
-  local target = env.target
-  if not target then return end
-  local check = extensions.shape(assert(extensions.get("target", target.kind))).cross
-  if check then check(target, env, at:child("target"), cross) end
+  local target, here = env.target, at:child("target")
+  if not target and not env.targets and not here:faulty() and not at:child("targets"):faulty() then
+    here:fault("is missing", 'for example { kind = "docker" }')
+  elseif target and env.targets then
+    at:child("targets"):fault("does not belong beside `target`: name all of them in `targets`")
+  end
+  local check = target and extensions.shape(assert(extensions.get("target", target.kind))).cross
+  if check then check(target, env, here, cross) end
+  check_parts_of(env, at, cross)
   for i, probe in ipairs(env.verify or {}) do
     if probe.job then
       check_cluster(probe.cluster, config, at:child("verify"):child(i))
-      if not probe.cluster then
+      if not probe.cluster and target then
         probe.cluster, probe.namespace = target.cluster or "default", probe.namespace or target.namespace
       end
     end

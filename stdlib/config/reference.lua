@@ -99,6 +99,26 @@ local cluster = s.record({
     { what = "a namespace", verify = with(names.namespace) }) },
 }, { plural = "clusters" })
 
+-- A target of a list of them: its name, and the keys of its kind. The name is not the kind's own `name`.
+local function part()
+  local target, name = kinds("target", {}), text("Name of this part.", {
+    required = true, verify = with(names.plain), example = '"eu"' })
+  return s.custom {
+    what = "a target with a name", plural = "targets, each with a name",
+    fields = {
+      { "name", name },
+      { "kind", text("Its kind, with the keys of `target` but for `name`.", { required = true }) },
+    },
+    accept = function(_, value, at)
+      if type(value) ~= "table" then return target:check(value, at) end
+      local keys = {}
+      for key, given in next, value do keys[key] = given end
+      keys.name = nil
+      return { name = name:check(rawget(value, "name"), at:child "name"), target = target:check(keys, at) }
+    end,
+  }
+end
+
 local function new_environment()
   return s.record({
     { "policy", text("Policy that decides what runs here: a file in scripts/. Default: the environment's name.") },
@@ -113,7 +133,9 @@ local function new_environment()
     { "watch_for", s.duration { doc = health.WATCHED, default = "5m" } },
     { "host", text("Host name where people find it.", { what = "a host", verify = with(names.host) }) },
     { "notify", s.list(s.text { plural = "notifier names" }, { doc = "Notifiers of its releases.", default = {} }) },
-    { "target", kinds("target", { doc = "Where it runs.", required = true, example = '{ kind = "docker" }' }) },
+    { "target", kinds("target", { doc = "Where it runs. Needed, unless it has `targets`." }) },
+    { "targets", s.list(part(), { doc = "Several targets instead of one, its parts: a release goes to one after"
+      .. " another, in this order, and is live when all have it (`moontide help canary`).", min = 1, max = 100 }) },
     { "verify", s.list(checks.shape(), { doc = "What a release must pass, in order.", default = {}, max = 50 }) },
     { "protected", s.boolean {
       doc = "No order takes it down. Default: true for an environment that is called production." } },

@@ -33,7 +33,7 @@ local container_name = with(function(value)
 end)
 
 local function cross_docker(target, environment, at, cross)
-  target.name = target.name or ("%s-%s"):format(environment.app, environment.name)
+  target.name = target.name or table.concat({ environment.app, environment.name, environment.part }, "-")
   cross.claim("this container name", target.socket .. " " .. target.name, at, "name", "give each its own name")
   for i, published in ipairs(target.ports or {}) do
     local it = names.published(published)

@@ -13,6 +13,18 @@ local M = {}
 ---@return string?
 function M.label(container, key) return labels.get(container.Labels, key) end
 
+---Those containers of a place that belong to one of its parts; without a name, to none.
+---@param list table[]
+---@param part? string
+---@return table[]
+function M.of_part(list, part)
+  local own = {}
+  for _, container in ipairs(list) do
+    if M.label(container, "part") == part then own[#own + 1] = container end
+  end
+  return own
+end
+
 ---The release that a container serves: the number at the end of its name.
 ---@param container table
 ---@return integer release 0 when a person renamed it.
@@ -66,7 +78,7 @@ function M.describe(environment, request)
   local bindings, exposed = ports_of(config)
   local own = {
     app = environment.app, environment = environment.name, commit = request.commit, version = request.version,
-    digest = request.digest,
+    digest = request.digest, part = environment.part,
   }
   local body = {
     Image = request.image, Cmd = config.command, User = config.user, Labels = labelled(config, "moontide.", own),

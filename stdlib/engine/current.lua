@@ -1,7 +1,7 @@
 -- Observing targets for `status`: what runs at each place now. Many are asked at once, each with a short timeout, and
 -- an answer is reused for some seconds. Those that the time did not suffice for are listed, and asked first the next
 -- time.
-local errors, task, time = require "errors", require "task", require "time"
+local errors, targets, task, time = require "errors", require "targets", require "task", require "time"
 
 local M = {}
 
@@ -16,27 +16,30 @@ M.ALL_WITHIN = 10 -- seconds for observing all targets
 ---@field err? Err Why it could not be asked.
 ---@field unasked? boolean The time did not suffice for it.
 
-local function ask(engine, at)
-  local target, err = engine.world.target(at.config)
+local function ask(engine, at, part)
+  local target, err = engine.world.target(assert(targets.part(at.config, part)))
   if not target then return nil, err end
   return target:current()
 end
 
--- The places with a live release whose observation is old: first those that were asked
--- longest ago.
+-- The parts of places with a live release whose observation is old: first those that were asked longest ago.
 local function due(engine)
   local list, now = {}, time.now()
   for _, app in ipairs(engine.config.app_list) do
     local state = engine:app_state(app.name)
     state.targets = state.targets or {}
     for _, environment in ipairs(app.environment_list) do
-      local seen, live = state.targets[environment.name], engine.journal:live(app.name, environment.name)
-      local known = seen and not seen.unasked and live and seen.at >= live.at
-      if live and not (known and now - seen.at < FRESH and now >= seen.at) then
-        list[#list + 1] = {
-          at = known and seen.at or 0, targets = state.targets, app = app.name, environment = environment.name,
-          n = #list,
-        }
+      local live = engine.journal:live(app.name, environment.name)
+      for _, part in ipairs(targets.parts(environment)) do
+        local key = targets.called(part, "/")
+        local seen = state.targets[key]
+        local known = seen and not seen.unasked and live and seen.at >= live.at
+        if live and not (known and now - seen.at < FRESH and now >= seen.at) then
+          list[#list + 1] = {
+            at = known and seen.at or 0, targets = state.targets, key = key, app = app.name,
+            environment = environment.name, part = part.part, n = #list,
+          }
+        end
       end
     end
   end
@@ -48,13 +51,14 @@ local function due(engine)
 end
 
 local function look_at(engine, item)
-  local done, found, err = pcall(task.deadline, TIMEOUT, ask, engine, engine:place(item.app, item.environment))
+  local done, found, err = pcall(task.deadline, TIMEOUT, ask, engine,
+    engine:place(item.app, item.environment), item.part)
   if not done then found, err = nil, errors.wrap(found) end
   if errors.is(err, "cancelled") then error(err, 0) end
   if errors.is(err, "deadline") then
     err = errors.new("timeout", ("it does not answer within %d s"):format(TIMEOUT), { op = "target.current" })
   end
-  item.targets[item.environment] = { at = time.now(), running = found, err = err }
+  item.targets[item.key] = { at = time.now(), running = found, err = err }
 end
 
 ---Observes targets; the results are kept with the app.
@@ -72,7 +76,7 @@ function M.look(engine)
   end
   for _, each in ipairs(running) do each:join() end
   for n = next_one + 1, #list do
-    list[n].targets[list[n].environment] = {
+    list[n].targets[list[n].key] = {
       at = time.now(), unasked = true, err = errors.new("timeout",
         ("it was not asked: others took the %d s of this look, and it comes first in the next"):format(M.ALL_WITHIN),
         { op = "target.current" }),

@@ -3,7 +3,7 @@
 --
 -- An earlier host may have released there, whose state is lost. Its annotations tell which version that was; newer
 -- versions are then changes, although their tags are older than this journal.
-local errors, semver = require "errors", require "semver"
+local errors, semver, targets = require "errors", require "semver", require "targets"
 
 local M = {}
 
@@ -62,24 +62,26 @@ local function identify(engine, place, running, with_version)
   return true
 end
 
----Takes what runs at a place into the journal.
----@async
----@param engine table
----@param place Place
----@param with_version boolean Versions matter here.
----@return Running|false|nil running false: nothing runs there.
----@return Err? err
-function M.adopt(engine, place, with_version)
-  local target, err = engine.world.target(place.config)
-  if not target then return nil, err end
-  local running
-  running, err = target:current()
-  if err then return nil, err end
-  if not running or not running.digest then return false end
-  local ok
-  ok, err = identify(engine, place, running, with_version)
-  if not ok then return nil, err end
-  -- A release's number or a generation beside it was written by a host like this one. This one came later.
+-- What runs in each part, and which of it is the place's release: parts are released in their order, so the last one
+-- has what all have, and those before it may be ahead.
+local function look(engine, place)
+  local found, last = {}, nil ---@type {part?: string, running: Running}[], Running?
+  for _, part in ipairs(targets.parts(place.config)) do
+    local target, err = engine.world.target(part)
+    if not target then return nil, err end
+    local running
+    running, err = target:current()
+    if err then return nil, err end
+    if running and running.digest then
+      last = running
+      found[#found + 1] = { part = part.part, running = running }
+    end
+  end
+  return found, last
+end
+
+-- A release's number or a generation beside it was written by a host like this one. This one came later.
+local function adopt(engine, place, running, more)
   local numbered = math.type(running.release) == "integer" and running.release > 0
   local theirs = math.type(running.generation) == "integer" and running.generation > 0 and running.generation or nil
   if theirs then engine.lead:rise(theirs + 1) end
@@ -89,12 +91,35 @@ function M.adopt(engine, place, with_version)
     reason = theirs and ("left by the host before, %s, generation %d"):format(running.host or "unknown", theirs)
       or numbered and ("left by a host before, its release %d"):format(running.release)
       or "found running at first sight",
+    only = more.only, parts = more.parts,
   }
   engine:emit {
     event = "note", level = "info", app = place.app, environment = place.environment,
-    text = ("adopted what runs: %s"):format(running.version or running.commit or running.digest),
+    text = ("adopted what runs%s: %s"):format(more.only and " in the part " .. more.only or "",
+      running.version or running.commit or running.digest),
   }
-  return running
+end
+
+---Takes what runs at a place into the journal. What runs in some of its parts only is a canary there.
+---@async
+---@param engine table
+---@param place Place
+---@param with_version boolean Versions matter here.
+---@return Running|false|nil running false: nothing runs there.
+---@return Err? err
+function M.adopt(engine, place, with_version)
+  local found, last = look(engine, place)
+  if not found then return nil, last --[[@as Err]] end
+  if not last then return false end
+  local parts, others = {}, {}
+  for _, here in ipairs(found) do
+    if here.running.digest == last.digest then parts[#parts + 1] = here.part else others[#others + 1] = here end
+    local ok, err = identify(engine, place, here.running, with_version)
+    if not ok then return nil, err end
+  end
+  adopt(engine, place, last, { parts = parts })
+  for _, here in ipairs(others) do adopt(engine, place, here.running, { only = here.part, parts = { here.part } }) end
+  return last
 end
 
 return M

@@ -4,7 +4,7 @@
 -- One observation proves nothing: a restarting engine shows its containers as stopped, a restarting container answers
 -- no check yet. Unhealthy is what OBSERVATIONS in a row found so, EVERY seconds apart. A healthy observation, or a
 -- target that does not answer, resets the count.
-local errors, task, time = require "errors", require "task", require "time"
+local errors, targets, task, time = require "errors", require "targets", require "task", require "time"
 
 local M = {}
 
@@ -33,9 +33,24 @@ function M.new(parts)
   }, Health)
 end
 
--- One observation: what the target reports, then one round of the checks. nil: unknown.
-local function observe(at, release)
-  local target, err = at.world.target(require("targets").about(at.config, release))
+---The parts of a place that have a release, or may have it: of several targets those that were given it last.
+---@param at Place
+---@param release Release
+---@return EnvironmentConfig[]
+function M.given(at, release)
+  local parts, given = targets.parts(at.config), {}
+  if not parts[1].part then return parts end
+  local held = at.journal:held(at.app, at.environment)
+  for _, part in ipairs(parts) do
+    local now = held[part.part]
+    if now and now.digest == release.digest then given[#given + 1] = part end
+  end
+  return given
+end
+
+-- One observation of one part: what the target reports, then one round of the checks. nil: unknown.
+local function look(at, part, release)
+  local target, err = at.world.target(targets.about(part, release))
   if not target then return nil, err end
   local running
   running, err = target:current()
@@ -46,13 +61,25 @@ local function observe(at, release)
     local how = running.state and " (" .. running.state .. ")" or ""
     return false, errors.new("unhealthy", "the target says it is unhealthy" .. how)
   end
-  if #at.config.verify == 0 then return true end
+  if #part.verify == 0 then return true end
   local ok
-  ok, err = at.world.verify(at.config.verify, {
-    app = at.app, environment = at.environment, version = release.version, commit = release.commit,
+  ok, err = at.world.verify(part.verify, {
+    app = at.app, environment = at.environment, part = part.part, version = release.version, commit = release.commit,
     digest = release.digest, within = 5,
   })
   return ok or false, err
+end
+
+-- One observation of all parts: the worst of them. false: unhealthy; nil: unknown.
+local function observe(at, release)
+  local well, why = true, nil ---@type boolean?, Err?
+  for _, part in ipairs(M.given(at, release)) do
+    local ok, err = look(at, part, release)
+    if not ok and part.part and err then err = errors.new(err.code, ("part %s: %s"):format(part.part, err.message)) end
+    if ok == false then return false, err end
+    if ok == nil then well, why = nil, err end
+  end
+  return well, why
 end
 
 -- The next observation does not wait for the next poll.

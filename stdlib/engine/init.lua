@@ -13,7 +13,8 @@ local reporter, discovery = require "tell.reporter", require "engine.discovery"
 local decide, health, outages, suspension = require "engine.decide", require "engine.health", require "engine.outages",
   require "engine.suspension"
 local compose, extensions = require "base.compose", require "extensions"
-local place, view, world = require "policy.place", require "journal.view", require "engine.world"
+local place, targets, view = require "policy.place", require "targets", require "journal.view"
+local world = require "engine.world"
 
 local M = {}
 
@@ -70,7 +71,9 @@ local function policy_names(config)
     for _, environment in ipairs(app.environment_list) do
       add(environment.policy)
       add(environment.rollback)
-      if require("targets").destroys(environment.target.kind) then add "destroy" end
+      for _, part in ipairs(targets.parts(environment)) do
+        if targets.destroys(part.target.kind) then add "destroy" end
+      end
     end
   end
   return names
@@ -261,7 +264,7 @@ function Engine:released(at, id)
   local r = assert(self.journal:release_by_id(id))
   self:emit {
     event = "note", level = "info", app = at.app, environment = at.environment, run = r.run,
-    text = ("%s runs (%s)"):format(place.called(r), r.digest),
+    text = ("%s runs%s (%s)"):format(place.called(r), r.only and " in the part " .. r.only or "", r.digest),
   }
 end
 

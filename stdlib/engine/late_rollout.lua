@@ -9,7 +9,8 @@ local M = {}
 ---@param engine table
 ---@param place Place
 function M.look(engine, place)
-  if not targets.follows(place.config.target.kind) then return end
+  local single = place.config.target
+  if not single or not targets.follows(single.kind) then return end -- of several each waits for its turn anew
   local journal, app, environment = engine.journal, place.app, place.environment
   local newest = journal:stopped_on_its_way(app, environment)
   if not newest then return end

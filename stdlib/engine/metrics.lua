@@ -1,5 +1,5 @@
 -- What /metrics shows. Labels are names from the configuration and fixed words, never anything from outside.
-local sys, task, time = require "base.sys", require "task", require "time"
+local problems, sys, task, time = require "journal.problems", require "base.sys", require "task", require "time"
 
 local M = {}
 
@@ -13,6 +13,7 @@ local function one(value) return { { labels = {}, value = value } } end
 ---@return Metric[]
 function M.collect(engine)
   local list, runs, places, holds, ages = {}, {}, {}, {}, {}
+  local canaries, changed, healthy = {}, {}, {}
   local resident, lua = sys.memory()
   for state, n in pairs(engine.counters.runs) do runs[#runs + 1] = { labels = { state = state }, value = n } end
   table.sort(runs, function(a, b) return a.labels.state < b.labels.state end)
@@ -23,6 +24,12 @@ function M.collect(engine)
       local labels = { app = app.name, environment = environment.name }
       local open = engine.journal:count_open(app.name, environment.name)
       places[#places + 1] = { labels = labels, value = open }
+      for _, part in ipairs(problems.parts(engine.journal, app.name, environment, engine) or {}) do
+        local of_part = { app = app.name, environment = environment.name, part = part.name }
+        canaries[#canaries + 1] = { labels = of_part, value = part.canary and 1 or 0 }
+        if part.since then changed[#changed + 1] = { labels = of_part, value = part.since } end
+        if part.healthy ~= nil then healthy[#healthy + 1] = { labels = of_part, value = part.healthy and 1 or 0 } end
+      end
       holds[#holds + 1] = { labels = labels, value = engine.journal:hold_of(app.name, environment.name) and 1 or 0 }
     end
   end
@@ -37,6 +44,12 @@ function M.collect(engine)
   metric(list, "runs_total", "counter", "Runs that ended, by their end.", runs)
   metric(list, "open_runs", "gauge", "Runs under way or waiting.", places)
   metric(list, "held", "gauge", "1 while a person or a policy holds the environment.", holds)
+  if #canaries > 0 then
+    metric(list, "part_canary", "gauge", "1 while a part has what the rest of its environment has not.", canaries)
+    metric(list, "part_released_time_seconds", "gauge", "When a part got what it has.", changed)
+    metric(list, "part_healthy", "gauge", "Whether the target of a part says it is well, when it was last looked at.",
+      healthy)
+  end
   metric(list, "poll_age_seconds", "gauge", "Seconds since the last poll that got an answer; -1 before the first.",
     ages)
   metric(list, "resident_bytes", "gauge", "Memory of the process.", one(resident))

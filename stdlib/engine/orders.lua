@@ -137,9 +137,11 @@ function M.destroy(self, act)
     return errors.fail("denied", ("%s %s is protected: set protected = false in its configuration first"):format(
       act.app, p.environment), about)
   end
-  if not targets.destroys(p.config.target.kind) then
-    return errors.fail("unsupported", ("a target of kind %s cannot be taken down; those that can: %s"):format(
-      p.config.target.kind, table.concat(targets.that_go(), ", ")), about)
+  for _, part in ipairs(targets.parts(p.config)) do
+    if not targets.destroys(part.target.kind) then
+      return errors.fail("unsupported", ("a target of kind %s cannot be taken down; those that can: %s"):format(
+        part.target.kind, table.concat(targets.that_go(), ", ")), about)
+    end
   end
   return actions.begin(self, p, {
     kind = "release", policy = "destroy", by = act.by, reason = act.reason,

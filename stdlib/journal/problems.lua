@@ -1,17 +1,18 @@
 -- Problems of a place without a run under way, for `status` and `why`.
-local settings = require "targets.settings"
+local settings, targets = require "targets.settings", require "targets"
+local text, time = require "base.text", require "time"
 
 local M = {}
 
 local SHOWN <const> = 3 -- of the versions that wait
 
 ---@class Problem
----@field kind "target"|"policy"|"reverted"|"waiting"|"configuration"
+---@field kind "target"|"canary"|"policy"|"reverted"|"waiting"|"configuration"
 ---@field state? EnvironmentState Of the environment, when nothing else gives it one.
 ---@field text string
 ---@field since? Wall
 
--- The last observation of the target.
+-- The last observation of a target, and what should run there.
 local function target(seen, live)
   if not seen or not live or seen.at < live.at then return nil end -- of an earlier release
   local now, words = seen.running, nil
@@ -32,6 +33,30 @@ end
 local function last_said(journal, app, environment, policy)
   for _, row in ipairs(journal:last_decisions(app, environment, policy)) do
     if row.subject == "" then return row end
+  end
+end
+
+-- What is wrong in each part of an environment with several targets, and the canary that is out.
+local function of_parts(list, journal, app, environment, live, seen)
+  local held, canary = journal:held(app, environment.name), journal:canary(app, environment.name)
+  for _, part in ipairs(targets.parts(environment)) do
+    local now, observed = held[part.part], seen[targets.called(part, "/")]
+    local expected = now and now.digest and { at = now.since, digest = now.digest } or live
+    local running = observed and observed.running
+    -- What was on its way when it failed may not have come.
+    if live and running and now and now.given == "pending" and running.digest == live.digest then expected = live end
+    local problem = target(observed, expected)
+    if problem then
+      problem.text = ("part %s: %s"):format(part.part, problem.text)
+      list[#list + 1] = problem
+    end
+  end
+  if canary then
+    list[#list + 1] = {
+      kind = "canary", since = canary.at,
+      text = ("a canary is out: %s in the part %s since %s"):format(canary.version or text.short(canary.commit)
+        or text.short(canary.digest), canary.only, time.iso(canary.at)),
+    }
   end
 end
 
@@ -71,7 +96,8 @@ local function waiting(journal, app, environment, open)
 end
 
 local function configuration(app, environment, live)
-  local names = live and environment.target and settings.changed(live.settings, environment.target) or {}
+  local known = environment.target or environment.targets
+  local names = live and known and settings.changed(live.settings, environment) or {}
   if #names == 0 then return nil end
   return {
     kind = "configuration",
@@ -82,14 +108,19 @@ end
 
 ---@param journal Journal
 ---@param app string
----@param environment {name: string, policy: string, rollback?: string|false, target?: TargetConfig}
+---@param environment {name: string, policy: string, rollback?: string|false, target?: TargetConfig, targets?: table[]}
 ---@param at_work? AtWork
 ---@param open? table The run that the environment's state shows.
 ---@return Problem[]
 function M.of(journal, app, environment, at_work, open)
   local list, e, live = {} --[[@as any]], environment.name, journal:live(app, environment.name)
   local state = at_work and at_work.app_states[app]
-  list[1] = target(state and state.targets and state.targets[e], live)
+  local seen = state and state.targets or {}
+  if environment.targets then
+    of_parts(list, journal, app, environment, live, seen)
+  else
+    list[1] = target(seen[e], live)
+  end
   policies(list, journal, app, environment, at_work)
   list[#list + 1] = reverted(journal, app, e, live)
   list[#list + 1] = waiting(journal, app, e, open)
@@ -97,17 +128,47 @@ function M.of(journal, app, environment, at_work, open)
   return list
 end
 
----Whether the release that runs is well, by the last observation; nil: unknown.
+---Whether the release that runs is well, by the last observation of each of its targets; nil: unknown.
 ---@param at_work? AtWork
 ---@param app string
----@param environment string
+---@param environment EnvironmentConfig
 ---@return boolean?
 function M.healthy(at_work, app, environment)
   local state = at_work and at_work.app_states[app]
-  local seen = state and state.targets and state.targets[environment]
-  if not seen or seen.err then return nil end
-  if not seen.running then return false end
-  return seen.running.healthy
+  local well = true ---@type boolean?
+  for _, part in ipairs(targets.parts(environment)) do
+    local seen = state and state.targets and state.targets[targets.called(part, "/")]
+    local one = nil ---@type boolean?
+    if seen and not seen.err then one = seen.running and seen.running.healthy end
+    if seen and not seen.err and not seen.running then one = false end
+    if one == false then return false end
+    if one == nil then well = nil end
+  end
+  return well
+end
+
+---What each part of an environment with several targets has, and what was seen there; nil with a single one.
+---@param journal Journal
+---@param app string
+---@param environment EnvironmentConfig
+---@param at_work? AtWork
+---@return PartStatus[]?
+function M.parts(journal, app, environment, at_work)
+  if not environment.targets then return nil end
+  local state, held, list = at_work and at_work.app_states[app], journal:held(app, environment.name), {}
+  for i, part in ipairs(targets.parts(environment)) do
+    local now = held[part.part]
+    local seen = state and state.targets and state.targets[targets.called(part, "/")]
+    local running = seen and seen.running
+    list[i] = {
+      name = part.part, kind = part.target.kind, version = now and now.version, commit = now and now.commit,
+      digest = now and now.digest, run = now and now.run, since = now and now.since,
+      pending = now and now.given == "pending" or nil, canary = now and now.state == "canary" or nil,
+      running = running and { digest = running.digest, state = running.state, image = running.image } or nil,
+      healthy = running and running.healthy,
+    }
+  end
+  return list
 end
 
 return M

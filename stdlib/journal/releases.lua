@@ -10,7 +10,7 @@ local words = require("journal.words").kept
 local Releases = {}
 
 local RELEASE = [[SELECT id, app, environment, run, version, commit_id AS "commit", digest, image, state, adopted,
-  restored, reason, part, settings, at FROM releases ]]
+  restored, reason, part, only, settings, at FROM releases ]]
 
 ---@class ReleasePart What a release is about; neither: all that its place has.
 ---@field containers? string[]
@@ -108,11 +108,12 @@ function Releases:gone_back(app, environment)
   }
 end
 
----The release that a run is putting out now; not one that a rollback puts back.
+---The release that a run is putting out now, to all or as a canary; not one that a rollback puts back.
 ---@param app string
 ---@param environment string
 function Releases:on_its_way(app, environment)
-  return read(self:row(RELEASE .. [[WHERE app = ? AND environment = ? AND state = 'pending' AND restored = 0
+  return read(self:row(RELEASE .. [[WHERE app = ? AND environment = ? AND state IN ('pending', 'canary')
+    AND restored = 0
     AND run IN (SELECT id FROM runs WHERE state = 'running' AND kind <> 'rollback') ORDER BY id DESC LIMIT 1]],
     app, environment))
 end
@@ -207,10 +208,10 @@ end
 ---@return integer id
 function Releases:add_release(r)
   self:write([[INSERT INTO releases (id, app, environment, run, version, commit_id, digest, image, state, adopted,
-    restored, reason, part, settings, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
+    restored, reason, part, only, settings, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
     r.id, r.app, r.environment, r.run, r.version, r.commit, r.digest, r.image, r.state or "pending",
     r.handed and 3 or r.inherited and 2 or r.adopted and 1 or 0, r.restored and 1 or 0, words(r.reason), part_of(r),
-    r.settings, time.now())
+    r.only, r.settings, time.now())
   return assert(self:row("SELECT last_insert_rowid() AS id")).id
 end
 
@@ -226,12 +227,71 @@ function Releases:set_release(id, state, reason)
       r.app, r.environment, id)) do
       if touch(read(other), r) then self:write("UPDATE releases SET state = 'replaced' WHERE id = ?", other.id) end
     end
+    -- A canary ends with that: the rest has it now, or it has what the rest runs.
+    self:write([[UPDATE releases SET state = CASE digest WHEN ?3 THEN 'replaced' ELSE 'superseded' END
+      WHERE app = ?1 AND environment = ?2 AND state = 'canary']], r.app, r.environment, r.digest)
+  end
+  if state == "canary" then
+    self:write([[UPDATE releases SET state = 'superseded' WHERE app = ? AND environment = ? AND state = 'canary'
+      AND only = ? AND id <> ?]], r.app, r.environment, r.only, id)
   end
   -- What a person cancelled was put back, but nothing says that it is bad.
   if state == "bad" and r.state == "cancelled" then return id end
   self:write([[UPDATE releases SET state = ?1, reason = coalesce(?2, reason),
-    at = CASE WHEN ?1 = 'live' THEN ?4 ELSE at END WHERE id = ?3]], state, words(reason), id, time.now())
+    at = CASE WHEN ?1 IN ('live', 'canary') THEN ?4 ELSE at END WHERE id = ?3]], state, words(reason), id, time.now())
   return id
+end
+
+---Notes that a part of an environment is given a release, or has it. Call inside a transaction.
+---@param release integer
+---@param part string
+---@param state "pending"|"live" pending: it may run there, or what ran before.
+---@return true
+function Releases:give(release, part, state)
+  self:write([[INSERT INTO parts (release, part, state, at) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT DO UPDATE SET state = ?3, at = ?4]], release, part, state, time.now())
+  return true
+end
+
+---@class PartHeld: Release What a part was given last.
+---@field part string
+---@field given "pending"|"live"
+---@field since Wall
+
+---What each part of an environment with several targets was given last.
+---@param app string
+---@param environment string
+---@return table<string, PartHeld> held By part; empty with a single target.
+function Releases:held(app, environment)
+  local held = {}
+  for _, row in ipairs(self:rows([[SELECT p.part AS name, p.state AS given, p.at AS since, max(p.release) AS id, r.run,
+    r.version, r.commit_id AS "commit", r.digest, r.image, r.state, r.adopted, r.settings, r.at
+    FROM parts p JOIN releases r ON r.id = p.release WHERE r.app = ? AND r.environment = ? GROUP BY p.part]],
+    app, environment)) do
+    held[row.name] = row
+  end
+  return held
+end
+
+---Forgets what runs at a place, and in its parts: it was taken down. Call inside a transaction.
+---@param app string
+---@param environment string
+---@param run integer
+---@return integer|false release That was live.
+function Releases:taken_down(app, environment, run)
+  self:write("DELETE FROM parts WHERE release IN (SELECT id FROM releases WHERE app = ? AND environment = ?)", app,
+    environment)
+  local live, canary = self:live(app, environment), self:canary(app, environment)
+  if canary then self:set_release(canary.id, "superseded", "taken down by run " .. run) end
+  return live and self:set_release(live.id, "replaced", "taken down by run " .. run) or false
+end
+
+---The canary that is out: in one part only, where it proved itself.
+---@param app string
+---@param environment string
+function Releases:canary(app, environment)
+  return read(self:row(RELEASE .. "WHERE app = ? AND environment = ? AND state = 'canary' ORDER BY id DESC LIMIT 1",
+    app, environment))
 end
 
 ---What a person put out and what proved itself is not bad any more, whatever it was called before. Call inside a
@@ -247,8 +307,8 @@ end
 ---@param app string
 ---@param environment string
 function Releases:inherited(app, environment)
-  return self:row(RELEASE .. "WHERE app = ? AND environment = ? AND adopted = 2 ORDER BY id DESC LIMIT 1",
-    app, environment)
+  return self:row(RELEASE .. [[WHERE app = ? AND environment = ? AND adopted = 2 AND only IS NULL
+    ORDER BY id DESC LIMIT 1]], app, environment)
 end
 
 local MOST_ADOPTED <const> = 1 << 30
@@ -261,7 +321,9 @@ function Releases:adopt(r)
     r.state, r.adopted = "pending", true
     local n = r.number
     r.id = math.type(n) == "integer" and n > 0 and n <= MOST_ADOPTED and not self:release_by_id(n) and n or nil
-    return self:set_release(self:add_release(r), "live")
+    local id = self:add_release(r)
+    for _, part in ipairs(r.parts or {}) do self:give(id, part, "live") end
+    return self:set_release(id, r.only and "canary" or "live")
   end)
 end
 

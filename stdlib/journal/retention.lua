@@ -36,7 +36,7 @@ local OLD_APPROVALS <const> = [[DELETE FROM approvals WHERE app = ?1 AND environ
   AND changed_at < ?3 AND run NOT IN (SELECT id FROM runs)]]
 
 local OLD_RELEASES <const> = [[DELETE FROM releases WHERE app = ?1 AND environment = ?2
-  AND state NOT IN ('live', 'pending') AND at < ?3 AND (run IS NULL OR run NOT IN (SELECT id FROM runs))
+  AND state NOT IN ('live', 'pending', 'canary') AND at < ?3 AND (run IS NULL OR run NOT IN (SELECT id FROM runs))
   AND (state = 'unfinished' OR id NOT IN (SELECT id FROM releases WHERE app = ?1 AND environment = ?2
     AND state <> 'unfinished' ORDER BY id DESC LIMIT ?4))]]
 

@@ -310,9 +310,12 @@ function Runs:finish(run, state, err, retry)
     -- What it was putting out when it ended is no release that stayed: rollback policies look for such.
     local interrupted = CUT_OFF[state]
     if interrupted then
-      self:write("UPDATE releases SET state = ?, reason = ? WHERE run = ? AND state = 'pending'",
+      self:write("UPDATE releases SET state = ?, reason = ? WHERE run = ? AND state IN ('pending', 'canary')",
         interrupted == "failed" and errors.passing(err) and "unfinished" or interrupted, err and words(err.message),
         run.id)
+    elseif state == "done" then -- nor is a canary that the rest did not follow
+      self:write([[UPDATE releases SET state = 'cancelled', reason = 'its run ended, and the rest did not get it'
+        WHERE run = ? AND state = 'canary']], run.id)
     end
     if state == "done" then supersede_older(self, run) end
     self:write([[UPDATE approvals SET state = 'withdrawn', reason = 'its run ended', changed_at = ?

@@ -75,7 +75,7 @@ M.migrations = {
     commit_id TEXT,
     digest TEXT,
     image TEXT,
-    state TEXT NOT NULL,            -- pending live replaced failed bad cancelled superseded lifted
+    state TEXT NOT NULL,            -- pending canary live replaced failed bad cancelled superseded lifted
     adopted INTEGER NOT NULL DEFAULT 0,  -- 1: found running; 2: by a host of another state; 3: only told of by it
     restored INTEGER NOT NULL DEFAULT 0, -- put back by a rollback
     reason TEXT,
@@ -206,6 +206,14 @@ M.migrations = {
 
   [[
   -- shared modules, a freeze, parts of an environment
+  ALTER TABLE releases ADD COLUMN only TEXT; -- the one part of its environment that it went to; NULL: all
+  CREATE TABLE parts (              -- what each part of an environment with several targets was given
+    release INTEGER NOT NULL REFERENCES releases (id) ON DELETE CASCADE,
+    part TEXT NOT NULL,
+    state TEXT NOT NULL,            -- pending live
+    at REAL NOT NULL,
+    PRIMARY KEY (release, part)
+  ) STRICT, WITHOUT ROWID;
   ]],
 }
 

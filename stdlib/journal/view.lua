@@ -137,7 +137,8 @@ function M.environment(journal, app, environment, at_work)
   end
   return {
     name = e, policy = environment.policy, state = state, reason = reason, host = environment.host, current = current,
-    healthy = problems.healthy(at_work, a, e), hold = hold, problems = #found > 0 and found or nil,
+    parts = problems.parts(journal, a, environment, at_work), healthy = problems.healthy(at_work, a, environment),
+    hold = hold, problems = #found > 0 and found or nil,
     run = open and open.state == "running" and M.run_info(journal, open, at_work) or nil, last = last, queued = queued,
     retry_at = open and open.state == "queued" and open.not_before or nil, approval = approval,
     suspended = suspension.words(at_work and at_work.suspensions or suspension.of(journal), a, e,

@@ -1,7 +1,8 @@
 -- A place: an app in one environment, as policies see it. `watch(place)` reads here; nothing changes anything.
 local context, effects, facade = require "policy.context", require "policy.effects", require "base.facade"
 local short = require("base.text").short
-local observe, semver = require "engine.observe", require "semver"
+local health = require "engine.health"
+local observe, semver, targets = require "engine.observe", require "semver", require "targets"
 local time, words = require "time", require "policy.words"
 
 ---@class Place: PlaceParts
@@ -216,16 +217,20 @@ local function untouched(self, release)
   local note = ("%s was not finished (%s); nothing is taken back"):format(called(release), release.reason or code)
   if code == "conflict" or code == "busy" then return note end
   if code == "unhealthy" then return nil end
-  local target = self.world.target(require("targets").about(self.config, release))
-  if not target then return note end
-  local running, err = target:current()
-  if err then
-    return ("%s was not finished (%s), and the target does not tell what runs: %s"):format(called(release),
-      release.reason or code, err.message)
-  end
   local live = self.journal:live(self.app, self.environment, release)
-  if not running then return not live and note or nil end
-  return live and running.digest == live.digest and live.digest ~= release.digest and note or nil
+  for _, part in ipairs(health.given(self, release)) do
+    local target = self.world.target(targets.about(part, release))
+    local running, err
+    if target then running, err = target:current() end
+    if err then
+      return ("%s was not finished (%s), and the target does not tell what runs: %s"):format(called(release),
+        release.reason or code, err.message)
+    end
+    local before = not target or not running and not live
+      or running and live and running.digest == live.digest and live.digest ~= release.digest
+    if not before then return nil end
+  end
+  return note
 end
 
 ---The newest release here, when it ran and failed, or turned unhealthy while it is still watched.
@@ -245,6 +250,14 @@ function Place:bad_release()
   local change = { release = newest.id, version = newest.version, commit = newest.commit, digest = newest.digest }
   if newest.state == "failed" or newest.state == "cancelled" then
     change.reason = newest.reason or "it failed its checks"
+  elseif newest.state == "canary" then
+    local well, err = true, nil
+    if newest.run then well, err = self.health:judge(self, newest) end
+    if well ~= false then
+      return nil, ("%s is a canary in the part %s since %s: %s"):format(name, newest.only, time.iso(newest.at),
+        well and "it is healthy" or err and err.message or "nobody can tell")
+    end
+    change.reason = err and err.message or "it turned unhealthy"
   elseif newest.state == "live" and newest.run and time.now() - newest.at < self.config.watch_for then
     local well, err = self.health:judge(self, newest)
     if well ~= false then

@@ -120,7 +120,8 @@ end
 -- a person orders is done: the configuration may be another one.
 local function runs_already(self, target, request)
   if target.takes_over or self.kind ~= "change" and self.by then return false end
-  local live = not target.follows and self.journal:live(self.app, self.environment, request)
+  local live = not target.follows and (request.part and self.journal:held(self.app, self.environment)[request.part]
+    or self.journal:live(self.app, self.environment, request))
   if not live or live.adopted == 0 or live.digest ~= request.digest then return false end
   local now = target:current()
   if not now or now.digest ~= request.digest or now.healthy == false or now.generation then return false end
@@ -128,10 +129,16 @@ local function runs_already(self, target, request)
   return true
 end
 
+-- The target of a release, or of one part of it.
+local function target_of(self, request)
+  return must(self.world.target(targets.about(must(targets.part(self.place.config, request.part)), request)))
+end
+
 -- Applies, waits, verifies; raises what failed.
 local function put(self, request)
   local place, world = self.place, self.world
-  local function target() return must(world.target(targets.about(place.config, request))) end
+  local function target() return target_of(self, request) end
+  local function checks() return must(targets.part(place.config, request.part)).verify end
   -- Arguments of the target that do not identify the step: they may differ after a crash.
   local function told()
     local all = {
@@ -153,14 +160,16 @@ local function put(self, request)
       return ok, err
     end)
   end)
-  self.steps:perform("wait", { digest = request.digest }, function()
+  local about = { digest = request.digest, part = request.part }
+  self.steps:perform("wait", about, function()
     return patiently(self, function() return target():wait(told()) end)
   end)
   -- Whether there are checks is recorded: after a crash the configuration may be another one.
-  if self.steps:value("checks", {}, function() return #place.config.verify end) > 0 then
-    self.steps:perform("verify", { digest = request.digest }, function()
-      local ok, err = world.verify(place.config.verify, {
-        app = place.app, environment = place.environment, version = request.version, commit = request.commit,
+  if self.steps:value("checks", { part = request.part }, function() return #checks() end) > 0 then
+    self.steps:perform("verify", about, function()
+      local ok, err = world.verify(checks(), {
+        app = place.app, environment = place.environment, part = request.part, version = request.version,
+        commit = request.commit,
         digest = request.digest, image = request.image, run = self.id, release = request.release,
         hooks = self.hooks,
       })
@@ -175,7 +184,57 @@ local function put(self, request)
   end
 end
 
+-- The parts that a release goes to, in order, as the journal has them from then on: the one that it names, else all
+-- that this run has not put it to already. What is put back goes where another one went since. nil: there is one
+-- target; a run that began with one, or with several, goes on so.
+local function parts_for(self, image, options)
+  local recorded = self.steps:upcoming()
+  if recorded and recorded ~= "parts" or not recorded and not self.place.config.targets then return nil end
+  return self.steps:value("parts", { image = image.image, part = options.part }, function()
+    if options.part then return { options.part } end
+    local held, names = self.journal:held(self.app, self.environment), {}
+    for _, part in ipairs(targets.parts(self.place.config)) do
+      local now, there = held[part.part], false
+      if options.restored then
+        there = now and now.digest == image.digest and now.given == "live" or not now and next(held) ~= nil
+      elseif now then
+        there = now.run == self.id and now.digest == image.digest and now.given == "live"
+      end
+      if not there then names[#names + 1] = part.part end
+    end
+    return names
+  end)
+end
+
+-- A request as it is for one part.
+local function with_part(request, name)
+  if not name then return request end
+  local own = { part = name }
+  for key, value in pairs(request) do own[key] = value end
+  return own
+end
+
+-- Puts a release to one part after another. The journal has each before it is touched, so that all are put back.
+local function put_to_parts(self, whole, names)
+  local journal = self.journal
+  for _, name in ipairs(names) do
+    local request = with_part(whole, name)
+    self:log("part %s", name)
+    local given = { release = request.release, part = name }
+    self.steps:value("part", given, function() return journal:give(request.release, name, "pending") end, true)
+    local ok, err = pcall(put, self, request)
+    if not ok then
+      err = errors.wrap(err)
+      if not err.message:find("^part ") then err.message = ("part %s: %s"):format(name, err.message) end
+      error(err, 0)
+    end
+    self.steps:value("part live", given, function() return journal:give(request.release, name, "live") end, true)
+  end
+end
+
 ---@class ReleaseOptions
+---@field part? string Of several targets: the one part that gets it, as a canary. The release is not live before the
+--- rest has it, too; until then, and when its run ends before, it is what a rollback takes back.
 ---@field version? string
 ---@field restored? boolean
 ---@field versions? table<string, string> By name, for targets that put several out at once.
@@ -195,23 +254,27 @@ local PASSED_ON <const> = { "version", "restored", "versions", "containers", "in
 ---@param image Image|{digest: string, image: string, commit?: string}
 ---@param options? ReleaseOptions
 function Run:release(image, options)
-  if type(image) ~= "table" or not image.digest then error("usage: run:release(image [, {version=}])", 2) end
+  if type(image) ~= "table" or not image.digest then
+    error("usage: run:release(image [, {version=, part=}])", 2)
+  end
   options = options or {}
   self.steps:ready(true)
   local whole <close> = self.steps:counting "busy" -- no other run passes between its steps
-  local place, journal, run_id = self.place, self.journal, self.id
-  local id = self.steps:value("release", { image = image.image, version = options.version }, function()
+  local place, journal, run_id, only = self.place, self.journal, self.id, options.part
+  if only then must(targets.part(place.config, only)) end
+  local id = self.steps:value("release", { image = image.image, version = options.version, part = only }, function()
     return journal:add_release {
       app = self.app, environment = self.environment, run = run_id, version = options.version, commit = image.commit,
       digest = image.digest, image = image.image, restored = options.restored, containers = options.containers,
-      init_containers = options.init_containers,
-      settings = not place.app_config.found and require("targets.settings").of(place.config.target) or nil,
+      init_containers = options.init_containers, only = only,
+      settings = not place.app_config.found and require("targets.settings").of(place.config) or nil,
     }
   end, true)
   assert(whole)
   local request = { image = image.image, digest = image.digest, commit = image.commit, release = id }
   for _, name in ipairs(PASSED_ON) do request[name] = options[name] end
-  local ok, err = pcall(put, self, request) ---@type boolean, any
+  local names = parts_for(self, image, options)
+  local ok, err = pcall(names and put_to_parts or put, self, request, names) ---@type boolean, any
   if not ok then
     err = errors.wrap(err)
     if err.code == "cancelled" or err.code == "diverged" or self.stopping() then error(err, 0) end
@@ -222,14 +285,20 @@ function Run:release(image, options)
     err.release = id
     error(err, 0)
   end
-  self.steps:value("release live", { release = id }, function() return journal:set_release(id, "live") end, true)
+  if only then
+    self.steps:value("release canary", { release = id }, function() return journal:set_release(id, "canary") end, true)
+  else
+    self.steps:value("release live", { release = id }, function() return journal:set_release(id, "live") end, true)
+  end
   self.released(id)
-  self.steps:perform("settle", { digest = image.digest }, function()
-    local target = must(self.world.target(targets.about(place.config, request)))
-    return must(target:settle {
-      digest = image.digest, release = id, restored = options.restored, hooks = self.hooks,
-    })
-  end)
+  for _, name in ipairs(names or { false }) do
+    name = name or nil
+    self.steps:perform("settle", { digest = image.digest, part = name }, function()
+      return must(target_of(self, with_part(request, name)):settle {
+        digest = image.digest, release = id, restored = options.restored, part = name, hooks = self.hooks,
+      })
+    end)
+  end
 end
 
 ---Puts an earlier release back: its digest is rolled out again, nothing is built.

@@ -1,8 +1,8 @@
 -- The command target: programs of the user's own put releases in place.
 --
--- They see IMAGE, DIGEST, COMMIT, VERSION, APP, ENVIRONMENT and RELEASE in an otherwise clean environment, and their
--- output goes to the run's log. Without a `current` program the target knows only what it applied itself: that is
--- remembered in the state folder, after `apply` has ended well.
+-- They see IMAGE, DIGEST, COMMIT, VERSION, APP, ENVIRONMENT, RELEASE and (of several targets) PART
+-- in an otherwise clean environment, and their output goes to the run's log. Without a `current` program the target
+-- knows only what it applied itself: that is remembered in the state folder, after `apply` has ended well.
 local errors, fs, json, log, proc, time =
   require "errors", require "fs", require "json", require "log", require "proc", require "time"
 local targets = require "targets"
@@ -15,6 +15,7 @@ local LOOK_EVERY <const> = 1
 ---@class CommandTarget: Target
 ---@field app string
 ---@field environment string
+---@field part? string
 ---@field config table
 ---@field cwd string
 ---@field folder string
@@ -28,9 +29,9 @@ Command.__index = Command
 function M.open(environment, world)
   local cfg = world.config
   return setmetatable({
-    app = environment.app, environment = environment.name, config = environment.target,
+    app = environment.app, environment = environment.name, part = environment.part, config = environment.target,
     cwd = environment.target.cwd or cfg.dir, folder = cfg.state .. "/command",
-    memory = ("%s/command/%s@%s.json"):format(cfg.state, environment.app, environment.name),
+    memory = ("%s/command/%s@%s.json"):format(cfg.state, environment.app, targets.called(environment, "@")),
   }, Command)
 end
 
@@ -38,7 +39,7 @@ end
 local function run(self, word, request, code, timeout)
   local env, err = targets.variables(self.config.env or {})
   if not env then return nil, err end
-  env.APP, env.ENVIRONMENT = self.app, self.environment
+  env.APP, env.ENVIRONMENT, env.PART = self.app, self.environment, self.part
   env.IMAGE, env.DIGEST, env.COMMIT, env.VERSION = request.image, request.digest, request.commit, request.version
   env.RELEASE = request.release and tostring(request.release)
   local argv = { env = env, cwd = self.cwd, stdin = false, timeout = timeout or self.config.timeout }

@@ -41,11 +41,11 @@ function M.open(environment, world)
   local config = environment.target
   return setmetatable({
     environment = environment, world = world, config = config, engine = world.containers(config.socket),
-    name = config.name or environment.app .. "-" .. environment.name,
+    name = config.name or environment.app .. "-" .. targets.called(environment, "-"),
   }, Docker)
 end
 
----All containers of this place, that of the newest release first.
+---All containers of this place, or of this part of it, that of the newest release first.
 ---@private
 function Docker:all()
   local list, err = labels.containers(self.world.config, "docker " .. self.name, function(prefix)
@@ -54,6 +54,7 @@ function Docker:all()
     }
   end)
   if not list then return nil, err end
+  list = containers.of_part(list, self.environment.part)
   table.sort(list, function(a, b)
     if release_of(a) ~= release_of(b) then return release_of(a) > release_of(b) end
     return a.Id > b.Id

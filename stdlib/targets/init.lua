@@ -28,6 +28,7 @@ local M = {}
 ---@field cause? string kubernetes: what kubernetes.io/change-cause is to say.
 ---@field pod_annotations? table<string, string> kubernetes: onto the pod template.
 ---@field restored? boolean It was good here before, and is to come back as it was.
+---@field part? string Of an environment with several targets.
 ---@field versions? table<string, string> By name, for targets that put several out at once.
 ---@field run? integer
 ---@field by? string Who caused it.
@@ -72,6 +73,68 @@ end
 function M.follows(kind)
   local entry = extensions.get("target", kind)
   return entry ~= nil and entry.follows == true
+end
+
+local parts_of = setmetatable({}, { __mode = "k" }) ---@type table<EnvironmentConfig, EnvironmentConfig[]>
+
+-- The checks of a part: those that name no other. A job runs where the part does, unless it says where.
+local function checks_of(environment, part)
+  local list = {}
+  for _, check in ipairs(environment.verify or {}) do
+    if not check.part or check.part == part.name then
+      if check.job and not check.cluster then
+        check = setmetatable({
+          cluster = part.target.cluster or "default", namespace = check.namespace or part.target.namespace,
+        }, { __index = check })
+      end
+      list[#list + 1] = check
+    end
+  end
+  return list
+end
+
+---The parts of an environment, in the order in which they are released: as environments with one target each. One with
+---a single target is its own only part.
+---@param environment EnvironmentConfig
+---@return EnvironmentConfig[]
+function M.parts(environment)
+  if not environment.targets then return { environment } end
+  local parts = parts_of[environment]
+  if not parts then
+    parts = {}
+    for i, part in ipairs(environment.targets) do
+      parts[i] = setmetatable({
+        part = part.name, target = part.target, verify = checks_of(environment, part),
+      }, { __index = environment })
+    end
+    parts_of[environment] = parts
+  end
+  return parts
+end
+
+---One part of an environment.
+---@param environment EnvironmentConfig
+---@param name? string nil: its only one, which has no name.
+---@return EnvironmentConfig? part
+---@return Err? err
+---@return_overload nil, Err
+function M.part(environment, name)
+  local known = {}
+  for i, part in ipairs(M.parts(environment)) do
+    if part.part == name then return part end
+    known[i] = part.part
+  end
+  return errors.fail("not_found", ("%s %s has no part %s%s"):format(environment.app, environment.name,
+    tostring(name or "without a name"), #known > 0 and "; its parts are " .. table.concat(known, ", ") or ""),
+    { op = "target" })
+end
+
+---What a place is called with its part, where people and other programs tell them apart.
+---@param part EnvironmentConfig
+---@param between string
+---@return string
+function M.called(part, between)
+  return table.concat({ part.name, part.part }, between)
 end
 
 ---An environment as one release sees it: with the release's own containers, where it names some (a workload with

@@ -8,7 +8,7 @@ local errors, fs, hash, json, log = require "errors", require "fs", require "has
 local proc, task, time = require "proc", require "task", require "time"
 local manifest, network = require "targets.manifest", require "base.network"
 local targets = require "targets"
-local labels, reference = require "base.labels", require "images.reference"
+local containers, labels, reference = require "containers.spec", require "base.labels", require "images.reference"
 
 local M = {}
 
@@ -41,8 +41,8 @@ Podman.__index = Podman
 function M.open(environment, world)
   return setmetatable({
     environment = environment, world = world, config = environment.target,
-    name = environment.app .. "@" .. environment.name,
-    folder = ("%s/podman/%s@%s"):format(world.config.state, environment.app, environment.name),
+    name = environment.app .. "@" .. targets.called(environment, "@"),
+    folder = ("%s/podman/%s@%s"):format(world.config.state, environment.app, targets.called(environment, "@")),
   }, Podman)
 end
 
@@ -99,6 +99,7 @@ function Podman:containers()
     }
   end)
   if not list then return nil, err end
+  list = containers.of_part(list, self.environment.part)
   table.sort(list, function(a, b)
     if release_of(a) ~= release_of(b) then return release_of(a) > release_of(b) end
     return tostring(a.Id) < tostring(b.Id)
@@ -241,7 +242,7 @@ function Podman:manifest(request)
   end
   local own = {
     app = self.environment.app, environment = self.environment.name, release = tostring(request.release),
-    commit = request.commit, version = request.version,
+    commit = request.commit, version = request.version, part = self.environment.part,
   }
   return manifest.render(text, {
     path = path, container = self.config.container, image = request.image, labels = own,

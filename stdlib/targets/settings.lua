@@ -31,18 +31,29 @@ local function hashes(target)
   return of
 end
 
----@param target TargetConfig
+-- Of an environment with several targets each setting has its part's name before it.
+local function all(environment)
+  local parts = require("targets").parts(environment)
+  if not parts[1].part then return hashes(parts[1].target) end
+  local together = {}
+  for _, part in ipairs(parts) do
+    for name, value in pairs(hashes(part.target)) do together[part.part .. " " .. name] = value end
+  end
+  return together
+end
+
+---@param environment EnvironmentConfig
 ---@return string settings
-function M.of(target) return (assert(json.encode(hashes(target)))) end
+function M.of(environment) return (assert(json.encode(all(environment)))) end
 
 ---The names of the settings that are others than those of a release.
 ---@param settings? string Nil: not known.
----@param target TargetConfig
+---@param environment EnvironmentConfig
 ---@return string[] names
-function M.changed(settings, target)
+function M.changed(settings, environment)
   local before = settings and json.decode(settings)
   if type(before) ~= "table" then return {} end
-  local names, now = {}, hashes(target)
+  local names, now = {}, all(environment)
   for name, value in pairs(now) do
     if before[name] ~= value then names[#names + 1] = name end
   end

@@ -598,3 +598,28 @@ test("a job is looked for where the release runs, and two environments cannot sh
   has(one_fault(faults_of(GOOD:gsub('target = %b{}', shop) .. "", "two"),
     "apps.web.environments.production.target.workload").message, "already taken by")
 end)
+
+test("several targets have names of their own, and checks name one of them or go for each", function()
+  local function faults(targets, more)
+    local _, found = load_text("moontide.lua",
+      (GOOD:gsub('target = %b{}', ("targets = { %s }%s"):format(targets, more or ""), 1)))
+    return found
+  end
+  local at = "apps.web.environments.staging."
+  has(one_fault(faults '{ kind = "docker" }', at .. "targets[1].name").message, "is missing")
+  has(one_fault(faults '{ name = "eu", kind = "dokcer" }', at .. "targets[1].kind").suggestion, "docker?")
+  has(one_fault(faults '{ name = "eu", kind = "docker" }, { name = "eu", kind = "docker" }', at .. "targets[2].name")
+    .message, "already the name of another part")
+  has(one_fault(faults('{ name = "eu", kind = "docker" }', ', target = { kind = "docker" }'), at .. "targets").message,
+    "does not belong beside `target`")
+  local verify = ', verify = { { http = "http://x/", part = "%s" }, { job = "cronjob/smoke" } }'
+  local two = [[{ name = "eu", kind = "kubernetes", workload = "deployment/web", namespace = "eu" },
+    { name = "us", kind = "docker" }]]
+  has(one_fault(faults(two, verify:format "ue"), at .. "verify[1].part").message, "there is no part")
+  has(one_fault(faults_of(GOOD:gsub("target = %b{},?", "", 1) .. "", "none"), at .. "target").message, "is missing")
+  local text = GOOD:gsub('target = %b{}', ("targets = { %s }%s"):format(two, verify:format "us"), 1)
+  local parts = require("targets").parts(ok(load_text("moontide.lua", text)).apps.web.environments.staging)
+  eq({ #parts, parts[1].part, parts[1].name, parts[2].target.name }, { 2, "eu", "staging", "web-staging-us" })
+  eq({ #parts[1].verify, parts[1].verify[1].cluster, parts[1].verify[1].namespace, #parts[2].verify },
+    { 1, "default", "eu", 2 })
+end)

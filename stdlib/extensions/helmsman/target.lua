@@ -34,7 +34,7 @@ Helmsman.__index = Helmsman
 ---@return HelmsmanTarget
 function M.open(environment, world)
   local cfg = world.config
-  local name = (environment.app .. "@" .. environment.name):gsub("/", "_")
+  local name = (environment.app .. "@" .. require("targets").called(environment, "@")):gsub("/", "_")
   return setmetatable({
     app = environment.app, environment = environment.name, config = environment.target, world = world, cfg = cfg,
     folder = ("%s/helmsman/%s"):format(cfg.state, name), pending_wait = PENDING_WAIT,

@@ -1,5 +1,5 @@
 -- Words of policies: run:destroy().
-local errors = require "errors"
+local errors, targets = require "errors", require "targets"
 
 local M = { run = {} }
 
@@ -7,24 +7,22 @@ local M = { run = {} }
 ---@async
 ---@param run Run
 function M.run.destroy(run)
-  local place = run.place
   run.steps:perform("destroy", {}, function()
-    local target, err = run.world.target(place.config)
-    if not target then error(err, 0) end
-    if not target.destroy then
-      error(errors.new("unsupported", ("a target of kind %s cannot be taken down"):format(place.config.target.kind),
-        { op = "destroy" }), 0)
+    for _, part in ipairs(targets.parts(run.place.config)) do
+      local target, err = run.world.target(part)
+      if not target then error(err, 0) end
+      if not target.destroy then
+        error(errors.new("unsupported", ("a target of kind %s cannot be taken down"):format(part.target.kind),
+          { op = "destroy" }), 0)
+      end
+      local ok
+      -- Its number is the run's: there is no release that it could be of.
+      ok, err = target:destroy { release = "d" .. run.id, run = run.id, by = run.by, hooks = run.hooks }
+      if not ok then error(err, 0) end
     end
-    local ok
-    -- Its number is the run's: there is no release that it could be of.
-    ok, err = target:destroy { release = "d" .. run.id, run = run.id, by = run.by, hooks = run.hooks }
-    if not ok then error(err, 0) end
     return true
   end, "acts")
-  run.steps:value("destroyed", {}, function()
-    local live = run.journal:live(run.app, run.environment)
-    return live and run.journal:set_release(live.id, "replaced", "taken down by run " .. run.id) or false
-  end, true)
+  run.steps:value("destroyed", {}, function() return run.journal:taken_down(run.app, run.environment, run.id) end, true)
 end
 
 return M

@@ -3,7 +3,7 @@
 local api = require "containers.api"
 local errors, fs, hash, json, log, proc = require "errors", require "fs", require "hash", require "json",
   require "log", require "proc"
-local task, time = require "task", require "time"
+local targets, task, time = require "targets", require "task", require "time"
 local failure, trace = require "images.builder.failure", require "images.builder.trace"
 local escape = require("http").escape
 
@@ -20,8 +20,8 @@ local function belongs_here(cfg)
   if fs.exists(api.SOCKET) then return api.SOCKET .. " is there" end
   for _, app in pairs(cfg.apps or {}) do
     for _, environment in pairs(app.environments or {}) do
-      if environment.target and environment.target.kind == "docker" then
-        return ("%s runs in docker"):format(app.name)
+      for _, part in ipairs(targets.parts(environment)) do
+        if part.target and part.target.kind == "docker" then return ("%s runs in docker"):format(app.name) end
       end
     end
   end

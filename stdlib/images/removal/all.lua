@@ -2,7 +2,7 @@
 -- run them, the store of podman and buildah, and registries whose configuration says so.
 local choice, errors, json, log = require "images.builder.choice", require "errors", require "json", require "log"
 local builds, docker = require "images.removal.builds", require "images.removal.docker"
-local keep = require "images.removal.keep"
+local keep, targets = require "images.removal.keep", require "targets"
 local registry, store = require "images.removal.registry", require "images.removal.store"
 
 local M = {}
@@ -34,10 +34,12 @@ local function places(config)
     end
   end
   for _, app in ipairs(config.app_list) do
-    for _, environment in pairs(app.environments) do
-      local target = environment.target
-      if app.image and target.kind == "docker" then sockets[target.socket] = true end
-      if app.image and target.kind == "podman" then add_store("podman", { "podman" }, target.env) end
+    for _, environment in pairs(app.image and app.environments or {}) do
+      for _, part in ipairs(targets.parts(environment)) do
+        local target = part.target
+        if target.kind == "docker" then sockets[target.socket] = true end
+        if target.kind == "podman" then add_store("podman", { "podman" }, target.env) end
+      end
     end
   end
   local kind, builder = choice.known(config), config.builder

@@ -1,5 +1,5 @@
--- Which images stay: of each place the last so many releases, what runs, what it would go back to (the good ones before
--- bad ones), and everything that a run under way may still need.
+-- Which images stay: of each place the last so many releases, what runs in each of its parts, what it would go back to
+-- (the good ones before bad ones), and everything that a run under way may still need.
 --
 -- Everything else of our own repositories may go. What is asked here is the journal alone, each time anew.
 local json, reference, time = require "json", require "images.reference", require "time"
@@ -45,9 +45,17 @@ local function of_image(row, app)
   return reference.canonical((reference.parts(image))), digest
 end
 
--- The releases of one place, newest first: those that stay are noted.
-local function of_place(kept, rows, most, app)
+-- The releases of one place, newest first, and what its parts have: those that stay are noted.
+local function of_place(kept, rows, held, most, app)
   local parts, bad = {}, {}
+  for _, row in pairs(held) do
+    local repository, digest = of_image(row, app)
+    if repository then
+      note(kept.digests, repository, digest)
+      note(kept.commits, repository, row.commit)
+      note(kept.known, repository, digest)
+    end
+  end
   for _, row in ipairs(rows) do
     if row.state == "bad" and row.digest then bad[row.digest] = true end
   end
@@ -137,7 +145,8 @@ function M.of(journal, config)
   end
   local most = config.retention.images
   for _, place in ipairs(journal:released_places()) do
-    of_place(kept, journal:recent_releases(place.app, place.environment, RECENT), most, config.apps[place.app])
+    of_place(kept, journal:recent_releases(place.app, place.environment, RECENT),
+      journal:held(place.app, place.environment), most, config.apps[place.app])
     time.sleep(0) -- others get their turns
   end
   of_unfinished(kept, journal, config)

@@ -91,6 +91,20 @@ function M.remark(env, now)
   return text
 end
 
+---Prints what each of several targets has.
+---@param out Output
+---@param where string "web/staging"
+---@param env EnvironmentStatus
+---@param now Wall
+function M.parts(out, where, env, now)
+  for _, part in ipairs(env.parts or {}) do
+    local how = part.canary and "canary, " or part.pending and "on its way, " or ""
+    local seen = part.running and part.running.state and ", " .. term.clean(part.running.state) or ""
+    out:line(("%s %s: %s%s"):format(where, part.name, term.clean(M.release(part)),
+      part.since and (" (%s%s%s)"):format(how, term.ago(part.since, now), seen) or ""))
+  end
+end
+
 ---Prints the problems that the remark does not cover.
 ---@param out Output
 ---@param where string "web/staging"

@@ -73,6 +73,7 @@ return {
     end
     for _, app in ipairs(apps) do
       for _, env in ipairs(app.environments) do
+        show.parts(ctx.out, ("%s/%s"):format(app.name, env.name), env, now)
         show.problems(ctx.out, ("%s/%s"):format(app.name, env.name), env, now)
       end
       if app.poll_error then

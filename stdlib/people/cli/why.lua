@@ -10,6 +10,7 @@ local function print_why(out, why, now)
       out:paint("dim", ("policy %s"):format(term.clean(env.policy)))))
     local remark = show.remark(env, now)
     if remark ~= "" then out:line("  " .. term.clean(remark)) end
+    show.parts(out, "  " .. env.name, env, now)
     show.problems(out, "  " .. env.name, env, now)
   end
   if #why.decisions == 0 then
