@@ -24,9 +24,9 @@ static void watch(lua_State *L, lua_State *co)
 static void watch_back(lua_State *L, lua_State *co)
 {
     struct host *host = bind_host(L);
-    bool found = lua_gethookmask(co) != 0;
+    bool found = lua_gethookmask(co) & LUA_MASKCOUNT;
 
-    lua_sethook(co, NULL, 0, 0);
+    slice_rest(co);
     if (!host || !host->watchdog)
         return;
     if (found)

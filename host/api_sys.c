@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include "api.h"
 #include "bind.h"
+#include "coverage.h"
 #include "deadman.h"
 #include "fault.h"
 #include "host.h"
@@ -373,6 +374,20 @@ static int l_script_line(lua_State *L)
     return 1;
 }
 
+/* cover(): counts the lines of people's scripts from now on. */
+static int l_cover(lua_State *L)
+{
+    slice_cover(L);
+    return 0;
+}
+
+/* covered(): file -> line -> how often it ran. */
+static int l_covered(lua_State *L)
+{
+    coverage_push(L, bind_host(L)->coverage);
+    return 1;
+}
+
 /* cpu(): the processor time that the loop's thread has used, in seconds. */
 static int l_cpu(lua_State *L)
 {
@@ -503,6 +518,8 @@ int luaopen_core_sys(lua_State *L)
         {"defined", l_defined},
         {"framed", l_framed},
         {"cpu", l_cpu},
+        {"cover", l_cover},
+        {"covered", l_covered},
         {"hash", l_hash},
         {"plain", l_plain},
         {"error_class", l_error_class},

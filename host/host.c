@@ -18,6 +18,7 @@
 #include <lualib.h>
 #include "api.h"
 #include "bind.h"
+#include "coverage.h"
 #include "curl_loop.h"
 #include "embed.h"
 #include "err_lua.h"
@@ -216,4 +217,5 @@ void host_close(struct host *host)
     }
     secrets_close(host->secrets);
     clock_fini(&host->clock);
+    coverage_close(host->coverage);
 }

@@ -22,6 +22,7 @@ struct serve;      /* serve.c */
 struct secrets;    /* secret.c */
 struct signal_set; /* api_signal.c */
 struct watchdog;   /* watchdog.c */
+struct coverage;   /* coverage.c */
 
 struct host {
     uv_loop_t loop;
@@ -31,6 +32,7 @@ struct host {
     lua_State *L; /* the main thread; only host.c and task.c run code on it */
     struct task_set *tasks;
     struct watchdog *watchdog;
+    struct coverage *coverage; /* NULL: lines are not counted */
     struct secrets *secrets;
     struct curl_loop *curl;     /* NULL until the first request */
     struct proc_set *procs;     /* NULL until the first child */

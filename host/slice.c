@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "coverage.h"
 #include "crash_note.h"
 #include "bind.h"
 #include "host.h"
@@ -135,6 +136,29 @@ static bool grace_over(const struct task *t, uint64_t used)
            (payer->limits.cpu_ms && used > payer->limits.cpu_ms * 1000000 + GRACE_NS);
 }
 
+void slice_rest(lua_State *L)
+{
+    if (bind_host(L)->coverage)
+        lua_sethook(L, slice_over, LUA_MASKLINE, 0);
+    else
+        lua_sethook(L, NULL, 0, 0);
+}
+
+/* Every instruction is looked at. */
+static void slice_watch(lua_State *L)
+{
+    lua_sethook(L, slice_over, LUA_MASKCOUNT | (bind_host(L)->coverage ? LUA_MASKLINE : 0), 1);
+}
+
+void slice_cover(lua_State *L)
+{
+    struct host *host = bind_host(L);
+
+    if (!host->coverage && (host->coverage = coverage_open()) != NULL)
+        watchdog_lines(host->watchdog);
+    slice_rest(L);
+}
+
 /* Runs on the coroutine that has kept the loop for a whole slice: the task's, or one that
  * the script resumed. */
 void slice_over(lua_State *L, lua_Debug *ar)
@@ -144,8 +168,11 @@ void slice_over(lua_State *L, lua_Debug *ar)
     struct task *t = set->running;
     uint64_t used;
 
-    (void)ar;
-    lua_sethook(L, NULL, 0, 0);
+    if (ar->event == LUA_HOOKLINE) {
+        coverage_line(host->coverage, L, ar);
+        return;
+    }
+    slice_rest(L);
     if (!t)
         return;
     used = used_ns(t);
@@ -175,7 +202,7 @@ void slice_over(lua_State *L, lua_Debug *ar)
         }
         set->raised = true;
         if (t->grace_ns) /* at every instruction, so that pcall in a loop does not survive */
-            lua_sethook(L, slice_over, LUA_MASKCOUNT, 1);
+            slice_watch(L);
         slice_grace(t);
         cut_here(L, t);
         watchdog_again(host->watchdog);
@@ -207,7 +234,7 @@ void slice_begin(struct task *t)
     watchdog_begin(host->watchdog, t->co);
     set->raised = false;
     if (t->stopped || t->unwinding)
-        lua_sethook(t->co, slice_over, LUA_MASKCOUNT, 1);
+        slice_watch(t->co);
     t->unwinding = false;
 }
 

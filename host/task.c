@@ -139,7 +139,7 @@ struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struc
     set->count++;
     lua_pushcfunction(co, task_main);
     lua_xmove(L, co, nargs + 2);
-    lua_sethook(co, NULL, 0, 0);
+    slice_rest(co);
     loop_ready(t);
     return t;
 }

@@ -78,7 +78,15 @@ void task_join(struct task *task, struct op *op);
  * Below the function is the handler of what it raises, or nil: then waiters get the error itself. */
 struct task *task_spawn_limited(lua_State *L, int nargs, const char *name, struct task *parent,
                                 const struct task_limits *limits, int handle);
+
 const char *task_name(const struct task *task);
+
+/* slice.c: sets the hook of a coroutine that need not be looked at: none, or that of line coverage. */
+void slice_rest(lua_State *L);
+
+/* slice.c: counts the lines that run from now on (coverage.h), in this coroutine and in those made later. Not
+ * without memory. */
+void slice_cover(lua_State *L);
 
 /* Makes the task machinery of a host; frees it when every task has ended. */
 bool tasks_open(struct host *host);

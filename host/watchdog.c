@@ -19,6 +19,7 @@
 struct watchdog {
     timer_t timer;
     lua_Hook hook;
+    volatile int mask;
     lua_State *volatile running;
     volatile sig_atomic_t armed;
     volatile long lasts; /* ms for which the slice goes on, as far as the timer saw */
@@ -75,7 +76,7 @@ static void on_signal(int signum)
         w->armed = ARMED_NOT;
         if (co) {
             crash_note_lasts(w->lasts, used_ms(w));
-            lua_sethook(co, w->hook, LUA_MASKCOUNT, 1);
+            lua_sethook(co, w->hook, w->mask, 1);
             arm(w, ARMED_LOST);
         }
     }
@@ -91,6 +92,7 @@ struct watchdog *watchdog_open(lua_Hook hook)
     if (!w)
         return NULL;
     w->hook = hook;
+    w->mask = LUA_MASKCOUNT;
     action.sa_handler = on_signal;
     action.sa_flags = SA_RESTART;
     event.sigev_notify = SIGEV_THREAD_ID; /* this thread, not one of libuv's pool */
@@ -113,6 +115,11 @@ void watchdog_close(struct watchdog *w)
     timer_delete(w->timer);
     signal(watchdog_signal(), SIG_IGN); /* one may be pending */
     free(w);
+}
+
+void watchdog_lines(struct watchdog *w)
+{
+    w->mask |= LUA_MASKLINE;
 }
 
 void watchdog_begin(struct watchdog *w, lua_State *co)
@@ -148,5 +155,5 @@ void watchdog_back(struct watchdog *w, lua_State *co)
 {
     watchdog_run(w, co);
     if (w->late)
-        lua_sethook(co, w->hook, LUA_MASKCOUNT, 1);
+        lua_sethook(co, w->hook, w->mask, 1);
 }

@@ -16,6 +16,9 @@ struct watchdog;
 #define WATCHDOG_LOST_MS  100
 
 struct watchdog *watchdog_open(lua_Hook hook);
+
+/* From now on the hook that it sets is one of lines, too. */
+void watchdog_lines(struct watchdog *w);
 void watchdog_close(struct watchdog *w);
 
 /* A slice begins. */

@@ -23,6 +23,8 @@
 ---@field defined fun(fn: function): string
 ---@field framed fun(fn: function): function
 ---@field cpu fun(): number
+---@field cover fun()
+---@field covered fun(): table<string, table<integer, integer>>
 ---@field hash fun(text: string): integer
 ---@field plain fun(value: any): any
 ---@field error_class fun(): table The metatable of error values.

@@ -49,6 +49,14 @@ M.where = sys.where
 ---@type fun(): number
 M.cpu = sys.cpu
 
+---Counts how often the lines of people's scripts run, from now on.
+---@type fun()
+M.cover = sys.cover
+
+---What cover() counted: file, line, how often.
+---@type fun(): table<string, table<integer, integer>>
+M.covered = sys.covered
+
 ---32 bits that spread texts evenly.
 ---@type fun(text: string): integer
 M.hash = sys.hash

@@ -2,105 +2,13 @@
 -- module has.
 --
 -- Lua reports a misspelt word only when its line runs, perhaps in the middle of a release. The compiler has resolved
--- every name already, so its result is read (Lua 5.4's lundump.c, lopcodes.h): a global is an access to _ENV, a method
+-- every name already, so its result is read (policy/bytecode.lua): a global is an access to _ENV, a method
 -- an OP_SELF. What an object is, is known where it came from: the parameters of watch and run, and require. Whatever is
 -- not known is left to its run.
 local closest = require("base.suggest").closest
-local tables = require "base.tables"
+local bytecode, tables = require "policy.bytecode", require "base.tables"
 
 local M = {}
-
--- ---- reading a dumped function ----
-
-local HEADER <const> = "\27Lua\x54\0\x19\x93\r\n\x1a\n\4\8\8"
-
----@class DumpReader
----@field text string
----@field at integer
-local Reader = {}
-Reader.__index = Reader
-
----The next byte.
----@return integer
-function Reader:byte()
-  self.at = self.at + 1
-  return self.text:byte(self.at - 1)
-end
-
----A number of variable length, seven bits a byte.
----@return integer
-function Reader:unsigned()
-  local n = 0
-  while true do
-    local b = self:byte()
-    n = n << 7 | b & 0x7f
-    if b & 0x80 ~= 0 then return n end
-  end
-end
-
----The next text.
----@return string? text nil: the dump has none here.
-function Reader:string()
-  local size = self:unsigned()
-  if size == 0 then return nil end
-  self.at = self.at + size - 1
-  return self.text:sub(self.at - size + 1, self.at - 1)
-end
-
-local function each(reader, read)
-  local list = {}
-  for i = 1, reader:unsigned() do list[i] = read(i) end
-  return list
-end
-
-local SKIPPED <const> = { [0x03] = 8, [0x13] = 8 } -- integers and floats
-local STRINGS <const> = { [0x04] = true, [0x14] = true }
-
-local function constant(reader)
-  local kind = reader:byte()
-  if STRINGS[kind] then return reader:string() end
-  reader.at = reader.at + (SKIPPED[kind] or 0)
-  return false
-end
-
--- The line of each instruction: a difference to the one before, or in a list of its own.
-local function lines(reader, proto, first)
-  local deltas = each(reader, function() return (string.unpack("i1", string.char(reader:byte()))) end)
-  local absolute = {}
-  each(reader, function()
-    local pc = reader:unsigned()
-    absolute[pc + 1] = reader:unsigned()
-    return true
-  end)
-  local line = first
-  for pc, delta in ipairs(deltas) do
-    line = absolute[pc] or line + delta
-    proto.lines[pc] = line
-  end
-end
-
-local function read_proto(reader)
-  local proto = { lines = {} }
-  reader:string() -- the source
-  local first = reader:unsigned()
-  reader:unsigned()
-  proto.params = reader:byte()
-  reader.at = reader.at + 2
-  local count = reader:unsigned()
-  proto.code = { at = reader.at, count = count }
-  reader.at = reader.at + 4 * count
-  proto.constants = each(reader, function() return constant(reader) end)
-  proto.upvalues = each(reader, function()
-    return { stack = reader:byte() == 1, index = reader:byte(), kind = reader:byte() }
-  end)
-  proto.protos = each(reader, function() return read_proto(reader) end)
-  lines(reader, proto, first)
-  proto.locals = each(reader, function()
-    return { name = reader:string(), from = reader:unsigned(), to = reader:unsigned() }
-  end)
-  each(reader, function(i) proto.upvalues[i].name = reader:string() return true end)
-  return proto
-end
 
 -- ---- following objects ----
 
@@ -256,8 +164,7 @@ local function follow(self, proto, upvalues)
     if i <= proto.params and variable.name == "place" then regs[i - 1] = "place" end -- helpers of a watch
   end
   if proto.given then regs[0] = proto.given end
-  for pc = 1, proto.code.count do
-    local word = string.unpack("<I4", self.text, proto.code.at + 4 * (pc - 1))
+  for pc, word in ipairs(proto.code) do
     step(self, proto, upvalues, regs, pc, word, names)
     if word & 0x7f == CLOSURE then
       local inner, seen = proto.protos[(word >> 15) + 1], {}
@@ -277,11 +184,10 @@ end
 --- What the file sees; a module that is none has no words.
 ---@return Fault[] faults By line.
 function M.faults(chunk, file, seen)
-  local text = string.dump(chunk)
-  if text:sub(1, #HEADER) ~= HEADER then return {} end -- another Lua: found when it runs
-  local reader = setmetatable({ text = text, at = #HEADER + 8 + 8 + 2 }, Reader)
-  local self = { text = text, file = file, seen = seen, words = {}, faults = {} }
-  follow(self, read_proto(reader), { [0] = "env" })
+  local proto = bytecode.read(chunk)
+  if not proto then return {} end -- another Lua: found when it runs
+  local self = { file = file, seen = seen, words = {}, faults = {} }
+  follow(self, proto, { [0] = "env" })
   table.sort(self.faults, function(x, y)
     if x.line ~= y.line then return x.line < y.line end
     return x.order < y.order

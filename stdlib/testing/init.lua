@@ -21,6 +21,7 @@ local M = {}
 ---@class TestOptions
 ---@field name? string Only tests whose name holds it.
 ---@field timeout? Seconds Real time without any news of a test, after which it is ended; 60.
+---@field coverage? boolean Count the lines that run.
 ---@field on_result? fun(result: TestResult)
 
 local TIMEOUT <const>, GRACE <const> = 60, 3
@@ -31,6 +32,7 @@ local function start(file, options, after)
     sys.exe(), "test", "--worker", file.path, "--scripts", file.scripts, "--after", tostring(after),
     stdin = false, stderr = "inherit", inherit = INHERIT,
   }
+  if options.coverage then argv[#argv + 1] = "--coverage" end
   if options.name then table.move({ "--name", options.name }, 1, 2, #argv + 1, argv) end
   return assert(proc.spawn(argv))
 end
@@ -61,12 +63,21 @@ local function watch(child, heard, seconds)
   child:kill "KILL"
 end
 
+-- Adds what one worker counted.
+local function tally(counts, covered)
+  for path, list in pairs(covered) do
+    counts[path] = counts[path] or {}
+    for i = 1, #list, 2 do counts[path][list[i]] = (counts[path][list[i]] or 0) + list[i + 1] end
+  end
+end
+
 -- One worker's life; it may end before the file's last test.
 ---@return integer begun The last test that it began.
 ---@return boolean done
-local function life(file, options, after, add)
+local function life(file, options, after, add, counts)
   local child <close> = start(file, options, after)
   local heard, begun, name, done = { at = time.monotonic() }, after, nil, false
+  local covered = {}
   local _ <close> = task.spawn(watch, child, heard, options.timeout or TIMEOUT)
   read(child, function(event)
     local since = heard.at
@@ -79,11 +90,14 @@ local function life(file, options, after, add)
     elseif event.broken then
       add { name = "the file loads", ok = false, seconds = 0, failure = event.broken }
       done = true
+    elseif event.covered then
+      covered = event.covered
     elseif event.done then
       done = true
     end
   end)
   local ended = child:wait()
+  tally(counts, covered)
   if name then
     local how = ended and (ended.signal or "exit status " .. tostring(ended.code)) or "an error"
     add {
@@ -105,8 +119,9 @@ end
 ---@param files TestFile[]
 ---@param options TestOptions
 ---@return TestResult[] results
+---@return table<string, table<integer, integer>> counts How often each line of each script ran.
 function M.run(files, options)
-  local results = {}
+  local results, counts = {}, {}
   for _, file in ipairs(files) do
     local begun, done = 0, false
     while not done do
@@ -114,10 +129,10 @@ function M.run(files, options)
         result.file = file.path
         results[#results + 1] = result
         if options.on_result then options.on_result(result) end
-      end)
+      end, counts)
     end
   end
-  return results
+  return results, counts
 end
 
 return M

@@ -127,14 +127,30 @@ local function run(self, index)
   over(self, err)
 end
 
+-- Tells which lines ran until now: pairs of line and count for each file that is no test.
+local function covered(self)
+  if not self.options.coverage then return end
+  local files = {}
+  for file, counts in pairs(sys.covered()) do
+    if not file:find("_test%.lua$") then
+      local list = {}
+      for line, count in pairs(counts) do list[#list + 1], list[#list + 2] = line, count end
+      files[file] = list
+    end
+  end
+  send { covered = files }
+end
+
 -- Runs the file's tests.
 local function all(self)
   local options = self.options
+  if options.coverage then sys.cover() end
   local err = load(self)
   if err then return send { broken = failure_of(self, err) } end
   for index, test in ipairs(self.tests) do
     if index > (options.after or 0) and (not options.name or test.name:find(options.name, 1, true)) then
       run(self, index)
+      covered(self)
     end
   end
   send { done = true }
@@ -150,7 +166,7 @@ end
 ---Runs the tests of a file.
 ---@async
 ---@param file TestFile
----@param options {name?: string, after?: integer} `after`: begin behind so many tests.
+---@param options {name?: string, after?: integer, coverage?: boolean} `after`: begin behind so many tests.
 ---@return integer exit_code
 function M.run(file, options)
   local self = { file = file, options = options, tests = {} }

@@ -16,7 +16,7 @@ local function scripts_of(ctx)
   return "scripts"
 end
 
-local function counts(results)
+local function verdicts(results)
   local failed = 0
   for _, result in ipairs(results) do
     if not result.ok then failed = failed + 1 end
@@ -30,17 +30,32 @@ local function write(ctx, path, text)
   return ok
 end
 
+-- Of the whole scripts folder, unless only some of its tests were asked for.
+local function covered_files(ctx, files, counts)
+  local folders = {}
+  if #ctx.args == 0 and not ctx.flags.name then folders = { files[1].scripts } end
+  return require("testing.coverage").files(folders, counts)
+end
+
 -- Runs them once.
 ---@return integer exit_code
 local function run(ctx, files)
   local report = not ctx.json and tap.new(ctx.out) or nil
-  local results = testing.run(files, {
-    name = ctx.flags.name, timeout = ctx.flags.timeout, on_result = report and function(result) report:add(result) end,
+  local flags = ctx.flags
+  local results, counts = testing.run(files, {
+    name = flags.name, timeout = flags.timeout, coverage = flags.coverage or flags.lcov ~= nil,
+    on_result = report and function(result) report:add(result) end,
   })
-  local passed, failed = counts(results)
+  local passed, failed = verdicts(results)
   if report then report:finish() end
-  if ctx.flags.junit and not write(ctx, ctx.flags.junit, require("testing.junit").of(results)) then return 2 end
-  if ctx.json then ctx:print_json { passed = passed, failed = failed, tests = results } end
+  local covered = (flags.coverage or flags.lcov) and covered_files(ctx, files, counts) or nil
+  if flags.junit and not write(ctx, flags.junit, require("testing.junit").of(results)) then return 2 end
+  if flags.lcov and not write(ctx, flags.lcov, require("testing.coverage").lcov(covered)) then return 2 end
+  if flags.coverage and report then require("testing.coverage").print(ctx.out, covered) end
+  if ctx.json then
+    for _, file in ipairs(covered or {}) do file.lines = nil end
+    ctx:print_json { passed = passed, failed = failed, tests = results, coverage = covered }
+  end
   if report then report:summary() end
   if #results == 0 then
     ctx:complain(ctx.flags.name and ("no test has %q in its name"):format(ctx.flags.name) or "the files hold no test")
@@ -57,6 +72,8 @@ return {
   flags = {
     { name = "name", value = "PART", doc = "only tests with that in their name" },
     { name = "junit", value = "FILE", doc = "write the results as JUnit's XML, too" },
+    { name = "coverage", doc = "show which lines of policies and shared modules the tests reached" },
+    { name = "lcov", value = "FILE", doc = "write that as lcov's tracefile, for genhtml and CI servers" },
     { name = "timeout", value = "SECONDS", number = { min = 1, max = 86400 },
       doc = "real time after which a test that gives no sign of life is ended (60)" },
     { name = "worker", hidden = true, doc = "run the one file in this process" },
@@ -68,7 +85,7 @@ return {
   run = function(ctx)
     if ctx.flags.worker then
       return require("testing.worker").run({ path = ctx.args[1], scripts = ctx.flags.scripts },
-        { name = ctx.flags.name, after = ctx.flags.after })
+        { name = ctx.flags.name, after = ctx.flags.after, coverage = ctx.flags.coverage })
     end
     local scripts = scripts_of(ctx)
     if not scripts then return 2 end
