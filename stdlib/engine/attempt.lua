@@ -129,11 +129,11 @@ function Attempt:policy_of(row)
     return nil, errors.new("not_found", ("the policy '%s' is gone"):format(row.policy), { op = "run" })
   end
   if current and current.hash == row.policy_hash and (not row.file or current.file == row.file) then return current end
-  local text, name = self.engine.journal:policy_text(row.policy_hash)
+  local text, name, modules = self.engine.journal:policy_text(row.policy_hash)
   if not text then
     return errors.fail("diverged", "the text of the policy that this run started with is not in the journal")
   end
-  local compiled, fault = policy.compile(name, text, row.file or "scripts/" .. name .. ".lua")
+  local compiled, fault = policy.compile(name, text, row.file or "scripts/" .. name .. ".lua", { modules = modules })
   if not compiled then ---@cast fault Fault
     return errors.fail("diverged", "the policy that this run started with no longer loads: " .. fault.message)
   end

@@ -220,6 +220,16 @@ function Runs:run_of_key(app, environment, key)
     app, environment, key))
 end
 
+-- Keeps a policy's text and those of its modules by its hash.
+local function keep(self, policy)
+  local new = self:write("INSERT OR IGNORE INTO policies (hash, name, text, at) VALUES (?, ?, ?, ?)",
+    policy.hash, policy.name, policy.text, time.now())
+  for name, module in pairs(new > 0 and policy.modules or {}) do
+    self:write("INSERT INTO modules (policy, name, file, text) VALUES (?, ?, ?, ?)", policy.hash, name, module.file,
+      module.text)
+  end
+end
+
 ---Counts an attempt before it is made, and keeps the policy text by its hash. A run keeps the edition of the words that
 ---it first started with.
 ---@param run table
@@ -229,8 +239,7 @@ end
 ---@return integer? edition The run's; nil: it was ended meanwhile.
 function Runs:begin(run, policy, edition, turn)
   return self:synced("begin", function()
-    self:write("INSERT OR IGNORE INTO policies (hash, name, text, at) VALUES (?, ?, ?, ?)",
-      policy.hash, policy.name, policy.text, time.now())
+    keep(self, policy)
     local begun = self:write([[UPDATE runs SET state = 'running', attempts = attempts + 1, policy_hash = ?,
       file = coalesce(file, ?), edition = coalesce(edition, ?), started_at = coalesce(started_at, ?)
       WHERE id = ? AND state IN ('queued', 'running')]], policy.hash, policy.file, edition, time.now(), run.id)
@@ -271,9 +280,14 @@ end
 ---@param hash string
 ---@return string? text
 ---@return string? name
+---@return table<string, SharedModule>? modules
 function Runs:policy_text(hash)
-  local row = self:row("SELECT name, text FROM policies WHERE hash = ?", hash)
-  if row then return row.text, row.name end
+  local row, modules = self:row("SELECT name, text FROM policies WHERE hash = ?", hash), {}
+  if not row then return nil end
+  for _, module in ipairs(self:rows("SELECT name, file, text FROM modules WHERE policy = ?", hash)) do
+    modules[module.name] = module
+  end
+  return row.text, row.name, modules
 end
 
 -- Whether something newer waits or is under way than this run; an automatic rollback is about the past.

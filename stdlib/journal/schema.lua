@@ -205,7 +205,6 @@ M.migrations = {
   ]],
 
   [[
-  -- shared modules, a freeze, parts of an environment
   ALTER TABLE releases ADD COLUMN only TEXT; -- the one part of its environment that it went to; NULL: all
   CREATE TABLE parts (              -- what each part of an environment with several targets was given
     release INTEGER NOT NULL REFERENCES releases (id) ON DELETE CASCADE,
@@ -213,6 +212,14 @@ M.migrations = {
     state TEXT NOT NULL,            -- pending live
     at REAL NOT NULL,
     PRIMARY KEY (release, part)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE modules (            -- texts of the shared modules that such a policy requires
+    policy TEXT NOT NULL REFERENCES policies (hash) ON DELETE CASCADE,
+    name TEXT NOT NULL,             -- "shared.hours"
+    file TEXT NOT NULL,             -- messages of errors hold it
+    text TEXT NOT NULL,
+    PRIMARY KEY (policy, name)
   ) STRICT, WITHOUT ROWID;
   ]],
 }

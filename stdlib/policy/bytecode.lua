@@ -101,6 +101,24 @@ local function read_proto(reader)
   return proto
 end
 
+local LOADK <const> = 3
+
+---The texts that a function's code loads, such as the names of modules that it requires, with their lines.
+---@param proto Proto
+---@return {text: string, line: integer}[] texts
+function M.texts(proto)
+  local found = {}
+  local function collect(inner)
+    for pc, word in ipairs(inner.code) do
+      local text = word & 0x7f == LOADK and inner.constants[(word >> 15) + 1]
+      if text then found[#found + 1] = { text = text, line = inner.lines[pc] } end
+    end
+    for _, below in ipairs(inner.protos) do collect(below) end
+  end
+  collect(proto)
+  return found
+end
+
 ---Reads a compiled function.
 ---@param chunk function
 ---@return Proto? proto nil: it is of another Lua.

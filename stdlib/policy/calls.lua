@@ -13,7 +13,7 @@ local M = {}
 -- ---- following objects ----
 
 local MOVE <const>, GETUPVAL <const>, GETTABUP <const>, GETFIELD <const>, SELF <const> = 0, 9, 11, 14, 20
-local LOADK <const>, SETFIELD <const>, CALL <const>, CLOSURE <const> = 3, 18, 68, 79
+local LOADK <const>, SETFIELD <const>, CALL <const>, TAILCALL <const>, CLOSURE <const> = 3, 18, 68, 69, 79
 -- Instructions that write no register: the stores, the comparisons and jumps, returns, and the word behind another one.
 local WRITES_NONE <const> = {}
 for _, range in ipairs { { 10, 10 }, { 15, 18 }, { 46, 48 }, { 54, 66 }, { 70, 72 }, { 78, 78 }, { 81, 82 } } do
@@ -26,7 +26,7 @@ local function words_of(kind, seen)
     local names = tables.keys(seen.globals)
     return table.move(tables.keys(seen.libraries), 1, #tables.keys(seen.libraries), #names + 1, names)
   end
-  local module = kind:match("^module (.+)$")
+  local module = kind:match("^module (.+)$") or kind:match("^shared (.+)$")
   if module then return seen.modules(module) end
   local library = kind:match("^library (.+)$")
   if library then return tables.keys(seen.libraries[library]) end
@@ -127,11 +127,12 @@ local function step(self, proto, upvalues, regs, pc, word, names)
     regs[a] = named and is_known(kind) and word_of(kind, key, op == SELF) or nil
     if op == SELF then
       regs[a + 1] = kind
-      if regs[a] and kind:find("^%l+ ") and tables.contains(known_of(self, kind) or {}, key) then
+      local ours = regs[a] and kind:find("^%l+ ") and not kind:find "^shared " -- a shared table may have methods
+      if ours and tables.contains(known_of(self, kind) or {}, key) then
         misjoined(self, kind, key, ":", line)
       end
     end
-  elseif op == CALL then
+  elseif op == CALL or op == TAILCALL then
     local called, first = regs[a], b ~= 1 and regs[a + 1] or nil
     if type(called) == "table" and called.method and not called.colon and first ~= called.owner
       and is_method(called.owner, called.key) then
@@ -141,7 +142,12 @@ local function step(self, proto, upvalues, regs, pc, word, names)
     for r in pairs(regs) do
       if r >= a then regs[r] = nil end
     end
-    regs[a] = module and "module " .. module or type(called) == "table" and GIVES[called.method] or nil
+    if module then
+      local wrong, hint = self.seen.unknown(module)
+      if wrong and #self.faults < MOST then add(self, line, wrong, hint) end
+    end
+    regs[a] = module and (self.seen.shared[module] and "shared " or "module ") .. module
+      or type(called) == "table" and GIVES[called.method] or nil
   elseif op == CLOSURE then
     regs[a] = { proto = proto.protos[(word >> 15) + 1] }
   elseif op == SETFIELD then
@@ -180,8 +186,9 @@ end
 ---Finds what a policy's file calls and nothing has.
 ---@param chunk function The compiled file.
 ---@param file string
----@param seen {globals: table<string, any>, libraries: table<string, table>, modules: fun(name: string): string[]?}
---- What the file sees; a module that is none has no words.
+---@param seen {globals: table<string, any>, libraries: table<string, table>, modules: fun(name: string): string[]?,
+--- shared: table<string, any>, unknown: fun(name: string): string?, string?} What the file sees: the words of a module,
+--- which are shared ones, and what is wrong with a name of one.
 ---@return Fault[] faults By line.
 function M.faults(chunk, file, seen)
   local proto = bytecode.read(chunk)

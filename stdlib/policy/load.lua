@@ -4,7 +4,8 @@
 -- fixed order; the clock and random numbers come from the journal inside a run. Every public module is there, with
 -- its effects journaled (policy/effects/init.lua).
 local change_data, context, effects = require "policy.change", require "policy.context", require "policy.effects"
-local errors, hash, log = require "errors", require "hash", require "log"
+local errors, log = require "errors", require "log"
+local shared = require "policy.modules"
 local refusals, suspension, sys, task = require "engine.refusals", require "engine.suspension", require "base.sys",
   require "task"
 
@@ -12,7 +13,8 @@ local refusals, suspension, sys, task = require "engine.refusals", require "engi
 ---@field name string
 ---@field file string Chunk name: where faults and refusals point to.
 ---@field text string
----@field hash string sha256 of the text.
+---@field hash string sha256 of the text and of its modules.
+---@field modules? table<string, SharedModule> What it requires from the scripts folder; nil: nothing.
 ---@field make fun(env: table, name: string): any Runs the file in an environment.
 ---@field suspended? Err Why it is not loaded.
 ---@field queue "latest"|"all" What waits while a run is under way: only the newest change, or each in its turn.
@@ -261,13 +263,20 @@ local ENVIRONMENT <const> = {
   __metatable = "environment",
 }
 
----Makes the environment of one instance of a policy.
+---Makes an environment of one instance of a policy, or of a module of it.
 ---@param declare? fun(definition: table): table What the word `policy` does.
+---@param require? fun(name: string): any
 ---@return table env
-function M.environment(declare)
+function M.environment(declare, require)
   return setmetatable({
-    assert = assert, ipairs = ipairs, policy = declare or same, require = effects.require,
+    assert = assert, ipairs = ipairs, policy = declare or same, require = require or effects.require,
   }, ENVIRONMENT)
+end
+
+-- Runs the file of a policy, with modules of its own.
+local function run_file(policy, declare)
+  local require = policy.modules and shared.requirer(policy.modules, M.environment) or nil
+  return policy.make(M.environment(declare, require), policy.name), require
 end
 
 -- Compiles a text to a function that runs it in an environment.
@@ -300,7 +309,7 @@ end
 ---@param asking Context What it is for.
 ---@return {watch: function, run: function} definition
 function M.instance(policy, asking)
-  return context.with(file_level(policy, asking), policy.make, M.environment(), policy.name)
+  return (context.with(file_level(policy, asking), run_file, policy))
 end
 
 -- What a task with a policy works on, for the crash note: a line for people, then what the next host finds if
@@ -311,24 +320,41 @@ local function asked(kind, policy, app, environment)
     policy.unit)
 end
 
+-- The policy's file and those of its modules.
+local function units_of(policy)
+  local units = { policy }
+  for _, name in ipairs(shared.sorted(policy.modules or {})) do units[#units + 1] = policy.modules[name] end
+  return units
+end
+
+-- What a module's table has; what answers by a metatable may have anything.
+local function words_in(value)
+  if type(value) ~= "table" or getmetatable(value) ~= nil then return nil end
+  local words = {}
+  for word in next, value do words[#words + 1] = type(word) == "string" and word or nil end
+  return words
+end
+
 -- The first instance, which is checked. The text is read here, too: the constants of a long one may be chosen so that
 -- this takes for ever.
 local function first_instance(policy)
   asked("load", policy)
-  local make, message = maker(policy.text, policy.file)
-  if not make then error(errors.new("invalid", message), 0) end
-  policy.make = make
+  for _, unit in ipairs(units_of(policy)) do
+    local make, message = maker(unit.text, unit.file)
+    if not make then error(errors.new("invalid", message), 0) end
+    unit.make = make
+  end
   local declared
-  local env = M.environment(function(d)
+  local value, require = context.with(AT_FILE_LEVEL, run_file, policy, function(d)
     check_definition(d)
     declared = d
     return d
   end)
-  local value = context.with(AT_FILE_LEVEL, policy.make, env, policy.name)
   if not declared or not rawequal(value, declared) then
     error(errors.new("invalid", "a policy file ends with: return policy { ... }"), 0)
   end
   check_definition(declared) -- the file went on after it
+  for name, module in pairs(policy.modules or {}) do module.words = words_in(require(name)) end
   return { queue = declared.queue or "latest", first = declared.first or "release" }
 end
 
@@ -350,34 +376,62 @@ function M.raised(value)
   return err
 end
 
+-- Whether a message of Lua names this file: of a long name it has only the end.
+local function is_named(at, file)
+  return at == file or at ~= nil and at:sub(1, 3) == "..." and file:sub(-#at + 3) == at:sub(4)
+end
+
+-- What is wrong with a policy, with the file and line that a message or a position names: its own, or a module's.
+---@return Fault
+local function fault_of(policy, message, where)
+  local at, line, rest = message:match("^([^:\n]+):(%d+): (.*)$")
+  for _, from in ipairs { { at, line, rest }, { (where or ""):match("^(.*):(%d+)$") } } do
+    for _, unit in ipairs(units_of(policy)) do
+      if is_named(from[1], unit.file) then
+        return { file = unit.file, line = math.tointeger(tonumber(from[2])), message = from[3] or message }
+      end
+    end
+  end
+  return { file = policy.file, message = message }
+end
+
+-- Pins a policy's modules with its text; says whether it is suspended so.
+local function pin(policy, modules, suspended)
+  policy.modules = next(modules) and modules or nil
+  policy.hash = shared.hash(policy.text, modules)
+  policy.unit = ("\t%s\t%s"):format(policy.name, policy.hash)
+  policy.suspended = suspension.why(suspended, policy)
+  if policy.suspended then policy.queue, policy.first = "latest", "release" end
+  return policy.suspended ~= nil
+end
+
 ---Makes a policy of a script's text.
 ---@param name string "staging"
 ---@param text string
 ---@param file string For messages: "scripts/staging.lua".
----@param suspended? table<string, Suspension>
+---@param options? {suspended?: table<string, Suspension>, folder?: string, modules?: table<string, SharedModule>}
+--- modules: those of a run that began with them, instead of those that there are in the folder.
 ---@return Policy? policy Without an instance when it is suspended.
 ---@return Fault? fault
-function M.compile(name, text, file, suspended)
-  ---@return nil
-  ---@return Fault
-  local function fault(message, where)
-    local at, line, rest = message:match("^([^:\n]+):(%d+): (.*)$")
-    if at ~= file then at, line, rest = (where or ""):match("^(.*):(%d+)$") end
-    return nil, { file = file, line = at == file and math.tointeger(tonumber(line)) or nil, message = rest or message }
+---@return table<string, SharedModule>? modules With a fault: what was found; nil when one of them cannot be read.
+function M.compile(name, text, file, options)
+  options = options or {}
+  local policy = { name = name, file = file, text = text, named = ("%s (%s)"):format(name, file) } --[[@as any]]
+  local suspended = options.suspended or {}
+  if pin(policy, {}, suspended) then return policy end -- finding its modules reads its text already
+  local modules = options.modules
+  if not modules then
+    local problem
+    modules, problem = shared.find(policy, options.folder, function() asked("load", policy) end)
+    if not modules then return nil, problem end
   end
-  local policy = { name = name, file = file, text = text, hash = hash.sha256(text) } --[[@as any]]
-  policy.named, policy.unit = ("%s (%s)"):format(name, file), ("\t%s\t%s"):format(name, policy.hash)
-  policy.suspended = suspension.why(suspended or {}, policy)
-  if policy.suspended then
-    policy.queue, policy.first = "latest", "release"
-    return policy
-  end
+  if pin(policy, modules, suspended) then return policy end
   local limits = { name = "load " .. name, cpu = 1, memory = 16 << 20 }
   local loading <close> = task.start(limits, xpcall, first_instance, M.raised, policy)
   local ok, definition = loading:join() -- it cannot wait, and its processor time is limited
   if not ok then
     local err = errors.clean(definition)
-    return fault(err.message, err.where)
+    return nil, fault_of(policy, err.message, err.where), modules
   end
   policy.queue, policy.first = definition.queue, definition.first
   return policy
@@ -386,18 +440,31 @@ end
 ---Finds what a policy's file calls and nothing has, without running it. Not asked of runs under way: they finish with
 ---what they began with.
 ---@async
----@param policy {name: string, file: string, text: string}
+---@param policy {name: string, file: string, text: string, ours?: boolean, modules?: table<string, SharedModule>}
 ---@return Fault[] faults None of a file that does not compile.
 function M.unknown(policy)
-  local chunk = sys.compile(policy.text, "@" .. policy.file, {})
-  if not chunk then return {} end
-  local looking <close> = task.start({ name = "words of " .. policy.name, cpu = 1, memory = 32 << 20 }, function()
-    local globals = fill(M.environment())
-    rawset(globals, "_G", true)
-    return require("policy.calls").faults(chunk, policy.file,
-      { globals = globals, libraries = M.LIBRARIES, modules = effects.words })
-  end)
-  return (looking:join()) or {} -- a file that takes longer is judged by its runs
+  local modules, faults = policy.modules or {}, {}
+  local function words(name)
+    local module = modules[name]
+    if module then return module.words end
+    return effects.words(name)
+  end
+  for _, unit in ipairs(units_of(policy)) do
+    local chunk = not unit.ours and sys.compile(unit.text, "@" .. unit.file, {})
+    if chunk then
+      local looking <close> = task.start({ name = "words of " .. unit.name, cpu = 1, memory = 32 << 20 }, function()
+        local globals = fill(M.environment())
+        rawset(globals, "_G", true)
+        return require("policy.calls").faults(chunk, unit.file, {
+          globals = globals, libraries = M.LIBRARIES, modules = words, shared = modules,
+          unknown = function(name) return shared.unknown(name, modules) end,
+        })
+      end)
+      local found = (looking:join()) or {} -- a file that takes longer is judged by its runs
+      table.move(found, 1, #found, #faults + 1, faults)
+    end
+  end
+  return faults
 end
 
 ---Finds and compiles policies: the file in `folder` first, else the one that is part of the program.
@@ -407,7 +474,12 @@ end
 ---@return table<string, Policy>? policies
 ---@return Fault[]? faults
 function M.load(names, folder, suspended)
-  local policies, faults = {}, {}
+  local policies, faults, told = {}, {}, {}
+  local function add(fault) -- what is wrong with a module is so for each policy that requires it
+    local words = ("%s:%s:%s"):format(fault.file, fault.line, fault.message)
+    if not told[words] then faults[#faults + 1] = fault end
+    told[words] = true
+  end
   for _, name in ipairs(names) do
     local text, file, problem, ours
     if folder then
@@ -425,22 +497,26 @@ function M.load(names, folder, suspended)
       text = sys.embedded(file)
       ours = true -- the program's tests have found its words
     end
-    local compiled, fault
+    local compiled, fault, modules
     if text then
-      compiled, fault = M.compile(name, text, assert(file), suspended)
+      compiled, fault, modules = M.compile(name, text, assert(file), { suspended = suspended, folder = folder })
     elseif problem then -- the program's own policy in its place would be a surprise
       fault = { file = file, message = "the policy cannot be read: " .. problem.message }
     else
       fault = { file = (folder or "scripts") .. "/" .. name .. ".lua", message = "there is no policy '" .. name .. "'" }
     end
     policies[name] = compiled
-    if text and not ours and not (compiled and compiled.suspended) then
-      for _, unknown in ipairs(M.unknown { name = name, file = assert(file), text = text }) do
-        faults[#faults + 1] = unknown
-        if fault and fault.line == unknown.line then fault = nil end -- the same, with what was meant
+    if compiled and not compiled.suspended then modules = compiled.modules or {} end
+    if modules then
+      for _, unknown in ipairs(M.unknown { name = name, file = assert(file), text = text, ours = ours,
+        modules = modules }) do
+        add(unknown)
+        if fault and fault.file == unknown.file and fault.line == unknown.line then
+          fault = nil -- the same, with what was meant
+        end
       end
     end
-    faults[#faults + 1] = fault
+    if fault then add(fault) end
   end
   if #faults > 0 then return nil, faults end
   return policies
@@ -454,7 +530,7 @@ local function watch_in(policy, asking)
   local place, id = asking.place, assert(task.current())
   asked("watch", policy, place.app or "", place.environment or "")
   context.bind(id, file_level(policy, asking)) -- ask forgets it, however this ends
-  local watch = policy.make(M.environment(), policy.name).watch
+  local watch = run_file(policy).watch
   context.bind(id, asking)
   local change, reason = watch(place.face)
   M.strong(asking)

@@ -240,6 +240,24 @@ function special.calendar(fname)
   return function(text, zone, at) return require("time")[fname](text, zone, at or M.require("time").now()) end
 end
 
+---The names of the public modules of policies, in order.
+---@return string[]
+function M.modules()
+  local names = require("base.tables").keys(MODULES)
+  table.sort(names)
+  return names
+end
+
+---What is wrong with the name of a module that policies do not have.
+---@param name any
+---@return string message
+function M.unknown(name)
+  local names = M.modules()
+  local last = table.remove(names)
+  return ("a policy cannot require '%s'; it can require %s and %s, and files of the scripts folder by a name such as "
+    .. "\"shared.hours\" that stands in its text"):format(tostring(name), table.concat(names, ", "), last)
+end
+
 local made = {}
 
 ---What `require` gives a policy.
@@ -248,10 +266,7 @@ local made = {}
 function M.require(name)
   if made[name] then return made[name] end
   local shape = MODULES[name]
-  if not shape then
-    error(("a policy cannot require '%s'; it can require errors, fs, hash, http, json, log, proc, semver, task, time "
-      .. "and yaml"):format(tostring(name)), 2)
-  end
+  if not shape then error(M.unknown(name), 2) end
   local module, face = require(name), {}
   for fname, kind in pairs(shape) do
     local full, fn = name .. "." .. fname, module[fname]
