@@ -1,0 +1,55 @@
+-- The configuration of a simulated world: what tests write, judged by the real schema, with what they leave out.
+local load = require "config.load"
+local tables = require "base.tables"
+
+local M = {}
+
+local function copy(value)
+  if type(value) ~= "table" or getmetatable(value) then return value end
+  local fresh = {}
+  for k, v in pairs(value) do fresh[k] = copy(v) end
+  return fresh
+end
+
+local function app_of(name, given)
+  local app = copy(given)
+  app.source = app.source or ("https://git.simulated/%s.git"):format(name)
+  app.image = app.image or "registry.simulated/" .. name
+  app.environments = app.environments or { [name] = {} }
+  for _, environment in pairs(app.environments) do
+    if not environment.target and not environment.targets then
+      environment.target = { kind = "command", apply = { "/simulated" } }
+    end
+    environment.notify = environment.notify or { "people" }
+    environment.verify = environment.verify or { { http = ("http://%s.simulated/"):format(name) } }
+  end
+  return app
+end
+
+---Makes the configuration; raises its faults.
+---@async
+---@param top table Keys of the configuration's top level.
+---@param apps table<string, table>
+---@return Config
+function M.of(top, apps)
+  local given = copy(top)
+  given.poll, given.state, given.apps, given.notify = given.poll or "5m", given.state or "/simulated", {},
+    given.notify or {}
+  for name, app in pairs(apps) do
+    given.apps[name] = app_of(name, app)
+    for _, environment in pairs(given.apps[name].environments) do
+      for _, channel in ipairs(environment.notify) do
+        given.notify[channel] = given.notify[channel] or { kind = "webhook", url = "http://people.simulated/" }
+      end
+    end
+  end
+  local config, faults = load.check(given, { file = "the test's world", scripts = given.scripts })
+  if config then return config end
+  local lines = {}
+  for i, fault in ipairs(faults --[[@as Fault[] ]]) do lines[i] = load.describe(fault) end
+  error(table.concat(lines, "\n"), 0)
+end
+
+M.copy, M.keys = copy, tables.keys
+
+return M

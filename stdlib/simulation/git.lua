@@ -1,0 +1,179 @@
+-- The simulated git server: repositories with branches, tags and commits.
+local errors, hash, refs, shrunken = require "errors", require "hash", require "sources.git.refs",
+  require "sources.git.shrunken"
+local history, text, time = require "sources.git.history", require "base.text", require "time"
+
+local M = {}
+
+---@class SimulatedCommit
+---@field parents string[]
+---@field message string
+---@field by string
+---@field at Wall
+---@field paths string[] Files that it touches.
+
+---@class SimulatedRepository
+---@field branches table<string, string>
+---@field tags table<string, string>
+---@field commits table<string, SimulatedCommit>
+---@field edition integer Rises when a branch or a tag changes.
+
+---The commit that has a name.
+---@param name string
+---@return string id
+function M.commit(name) return (hash.sha256(name):sub(1, 40)) end
+
+---A repository of the state; it is there once it is asked for.
+---@param state SimulatedState
+---@param url string
+---@return SimulatedRepository
+function M.of(state, url)
+  local found = state.repositories[url]
+  if not found then
+    found = { branches = {}, tags = {}, commits = {}, edition = 0 }
+    state.repositories[url] = found
+  end
+  return found
+end
+
+---Makes a commit, unless it is there.
+---@param state SimulatedState
+---@param url string
+---@param name string
+---@param about {parent?: string, message?: string, by?: string, paths?: string[]}
+---@return string id
+function M.make(state, url, name, about)
+  local id, repository = M.commit(name), M.of(state, url)
+  state.names[id] = name
+  repository.commits[id] = repository.commits[id] or {
+    parents = { about.parent ~= id and about.parent or nil }, message = about.message or "commit " .. name,
+    by = about.by or "ann", at = time.now(), paths = about.paths or { name },
+  }
+  return id
+end
+
+---Sets or deletes a branch or a tag.
+---@param state SimulatedState
+---@param url string
+---@param kind "branches"|"tags"
+---@param name string
+---@param commit? string nil: it is deleted.
+function M.point(state, url, kind, name, commit)
+  local repository = M.of(state, url)
+  repository[kind][name], repository.edition = commit, repository.edition + 1
+end
+
+-- A commit and all before it.
+local function ancestors(repository, id)
+  local found, list, i = {}, { id }, 1
+  while list[i] do
+    if not found[list[i]] then
+      found[list[i]] = true
+      for _, parent in ipairs((repository.commits[list[i]] or { parents = {} }).parents) do list[#list + 1] = parent end
+    end
+    i = i + 1
+  end
+  return found
+end
+
+-- What the one has and the other has not, newest first.
+local function between(repository, from, to)
+  local known, list = from and ancestors(repository, from) or {}, {}
+  local id = to
+  while id and not known[id] do -- first parents: a simulated history has no merges
+    list[#list + 1] = id
+    id = (repository.commits[id] or { parents = {} }).parents[1]
+  end
+  return list
+end
+
+---The repository of an app, with the methods of a real one (sources/git).
+---@param outside Outside
+---@param url string
+---@return table
+function M.repository(outside, url)
+  local state = outside.state
+  local edition, answered
+  local repo = { url = url, interval = 0, shrunken = shrunken.new(url) }
+  local function there(op, ...)
+    local up, err = outside:reach "git"
+    if not up then return nil, err end
+    local repository = M.of(state, url)
+    for _, id in ipairs { ... } do
+      if not repository.commits[id] then
+        return errors.fail("not_found", ("the repository has no commit %s"):format(text.short(id)), { op = op })
+      end
+    end
+    return repository
+  end
+  function repo.refs()
+    local repository, err = there "git.refs"
+    if not repository then return nil, err end
+    if answered and edition == repository.edition then return repo.shrunken:again() end
+    edition, answered = repository.edition, true
+    local snapshot = refs.snapshot(repository.branches, repository.tags, "main")
+    snapshot.at = time.now()
+    return repo.shrunken:take(snapshot)
+  end
+  function repo.expire() end
+  function repo.expect(_, branch, head, tags)
+    if repo.shrunken.snapshot then return end
+    repo.shrunken:expect(refs.snapshot({ [branch] = head }, tags, head and branch))
+  end
+  function repo.head(_, branch)
+    local snapshot, err = repo.refs()
+    if not snapshot then return nil, err end
+    branch = branch or "main"
+    local ref = snapshot.refs["refs/heads/" .. branch]
+    local about = { op = "git.head", target = url }
+    if not ref then return errors.fail("not_found", "there is no branch " .. branch, about) end
+    return {
+      key = ref.commit, commit = ref.commit, ref = "refs/heads/" .. branch, branch = branch, at = snapshot.at,
+      reason = ("%s is at %s"):format(branch, text.short(ref.commit)),
+    }
+  end
+  function repo.tags()
+    local snapshot, err = repo.refs()
+    if not snapshot then return nil, err end
+    return refs.tag_list(snapshot)
+  end
+  function repo.fetch(_, commit)
+    local repository, err = there("git.fetch", commit)
+    return repository and true, err
+  end
+  function repo.is_ancestor(_, a, b)
+    local repository, err = there("git.is_ancestor", a, b)
+    if not repository then return nil, err end
+    return ancestors(repository, b)[a] or false
+  end
+  function repo.compare(_, a, b)
+    local repository, err = there("git.compare", a, b)
+    if not repository then return nil, err end
+    local in_a, in_b, ahead, behind = ancestors(repository, a), ancestors(repository, b), 0, 0
+    for id in pairs(in_b) do if not in_a[id] then ahead = ahead + 1 end end
+    for id in pairs(in_a) do if not in_b[id] then behind = behind + 1 end end
+    return history.comparison(ahead, behind)
+  end
+  function repo.count(_, commit)
+    local repository, err = there("git.count", commit)
+    if not repository then return nil, err end
+    return #between(repository, nil, commit)
+  end
+  function repo.log(_, a, b, limit)
+    local repository, err = there("git.log", b)
+    if not repository then return nil, err end
+    local list = {}
+    for i, id in ipairs(between(repository, a, b)) do
+      if i > (limit or 50) then break end
+      local c = repository.commits[id]
+      list[i] = {
+        commit = id, author = c.by, email = c.by .. "@simulated", authored_at = c.at, committed_at = c.at,
+        subject = (c.message:match "^[^\n]*"),
+      }
+    end
+    return list
+  end
+  return repo
+end
+
+return M

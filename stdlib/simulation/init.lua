@@ -1,0 +1,272 @@
+-- A simulated world: everything outside of a host, and hosts that live and die in it. It has no clock of its own: a
+-- process that is to see days pass calls sys.virtual_time first.
+--
+--     local world <close> = simulation.new()
+--     local web = world:app("web", { environments = { staging = { policy = "staging" } } })
+--     web:push("a")
+--     world:settle()
+--     assert(web:running("staging").commit == simulation.commit("a"))
+--
+-- What a test does and sees is here and in app.lua; what is outside in outside.lua, git.lua, registry.lua, target.lua
+-- and modules.lua; a host's life in life.lua.
+local apps, configs, journal = require "simulation.app", require "simulation.config", require "journal"
+local git, life, outside = require "simulation.git", require "simulation.life", require "simulation.outside"
+local errors, schema, sys = require "errors", require "base.schema", require "base.sys"
+local task, time = require "task", require "time"
+
+local M = {}
+
+---Where virtual time begins: Monday, 2 March 2026, 08:00:00 UTC.
+M.START = 1772438400
+
+---The id of the commit that has a name.
+M.commit = git.commit
+
+local QUIET <const> = 60 -- seconds without a movement, after which a world is at rest
+local RESTLESS <const> = 7 * 86400 -- seconds after which one that is not never will be
+
+-- Events that say that something moves.
+local MOVES <const> = { change = true, run = true, step = true, hold = true, reload = true, decision = true }
+
+---@class SimulatedWorld
+---@field state SimulatedState
+---@field outside Outside
+---@field answered SimulatedAnswers
+---@field book Journal
+---@field life? SimulatedLife
+---@field lives integer
+---@field top table Keys of the configuration's top level.
+---@field apps table<string, table>
+---@field config? Config
+---@field moves integer
+---@field moved Signal
+---@field log {at: Wall, text: string}[]
+local World = {}
+World.__index = World
+World.__close = function(self) self:close() end
+
+---@param options? {disturb?: Disturbance, state?: SimulatedState, journal?: Journal, on_change?: fun(line?: string),
+--- [string]: any} Any other key: one of the configuration's top level.
+---@return SimulatedWorld
+function M.new(options)
+  local top = {}
+  for k, v in pairs(options or {}) do top[k] = v end
+  local self = setmetatable({
+    apps = {}, lives = 0, moves = 0, moved = task.signal(), log = {},
+    answered = { addresses = {}, programs = {}, random = 0 },
+    book = top.journal or journal.memory(),
+  }, World)
+  local on_change = top.on_change
+  self.outside = outside.new {
+    state = top.state, disturb = top.disturb, on_change = function(line)
+      if line then self:move("  " .. line) end
+      if on_change then on_change(line) end
+    end,
+  }
+  self.state = self.outside.state
+  top.disturb, top.state, top.journal, top.on_change = nil, nil, nil, nil
+  self.top = top
+  return self
+end
+
+---@param text string
+function World:move(text)
+  self.moves = self.moves + 1
+  self.log[#self.log + 1] = { at = time.now(), text = text }
+  self.moved:notify()
+end
+
+-- ---- hosts ----
+
+---@return Config
+function World:configuration()
+  self.config = self.config or configs.of(self.top, self.apps)
+  return self.config
+end
+
+---The host that lives; starts one when none does.
+---@async
+---@return SimulatedLife
+function World:host()
+  while not self.life or self.life.dead do
+    self.lives = self.lives + 1
+    self.life = life.begin {
+      outside = self.outside, answered = self.answered, book = self.book, config = self:configuration(),
+      load = function() return self:configuration() end, host = "host " .. self.lives,
+      on_event = function(event)
+        if MOVES[event.event] then
+          local where = event.app and ("%s %s: "):format(event.app, event.environment or "") or ""
+          self:move("    " .. where .. event.text)
+        end
+      end,
+      died = function() self:move("  the host dies") end,
+    }
+  end
+  return assert(self.life)
+end
+
+---Asks a host that lives.
+---@async
+---@param fn fun(engine: Engine): any, any
+---@return any value
+---@return any err
+function World:ask(fn)
+  while true do
+    local results = table.pack(self:host():call(fn))
+    if results[1] then return table.unpack(results, 2, results.n) end
+  end
+end
+
+---Has a person order something. A host may die while it is told: the next is told again, unless it was recorded.
+---@async
+---@param line string For the story.
+---@param act Act
+---@param give fun(engine: Engine): any, any
+---@return any result
+---@return any err
+function World:order(line, act, give)
+  self:move(line)
+  local before = self.book:newest_run()
+  for attempt = 1, math.huge do
+    local lived, result, err = self:host():call(give)
+    if lived then
+      if result == nil and attempt > 1 and errors.is(err, "conflict") then return nil end
+      return result, err
+    end
+    local run = self:ask(function(engine)
+      local newest = assert(engine:history { app = act.app, limit = 1 }).runs[1]
+      return newest and newest.id > before and newest.by == act.by and newest or nil
+    end)
+    if run then return run end
+  end
+end
+
+---The host dies here. The next thing that needs one starts another on the same journal.
+function World:kill() self:host():kill() end
+
+---Ends the world.
+function World:close()
+  if self.life then self.life:kill() end
+  sys.on_killpoint(nil)
+  self.book:close()
+end
+
+-- ---- what happens ----
+
+---@param line string
+---@param change fun(state: SimulatedState)
+function World:happen(line, change)
+  self:move(line)
+  self.outside:change(change)
+end
+
+---Adds an app, or gives one another table.
+---@async
+---@param name string
+---@param given table An app of the configuration. What it leaves out (source, image, targets, notifiers, checks) is
+--- simulated, whatever its kind.
+---@return SimulatedApp
+function World:app(name, given)
+  local before, config = self.apps[name], self.config
+  self.apps[name], self.config = given, nil
+  local fine, err = pcall(self.configuration, self)
+  if not fine then
+    self.apps[name], self.config = before, config
+    error(err, 2)
+  end
+  if self.life and not self.life.dead then
+    local _, reloaded = self:ask(function(engine) return engine:reload() end)
+    if reloaded then error(reloaded, 2) end
+  end
+  return apps.new(self, name)
+end
+
+---Puts a part out of reach: "git", "registry", "builder", "notify", "target web/production", or an address.
+---@param part string
+function World:down(part) self:happen(part .. " is down", function(state) state.down[part] = true end) end
+
+---@param part string
+function World:up(part) self:happen(part .. " is up again", function(state) state.down[part] = nil end) end
+
+---Answers HTTP requests to an address, or to all that begin with it; the longest counts.
+---@param address string
+---@param value any The body; a status; { status =, body =, headers = }; another table, as JSON; or a function of the
+--- request.
+function World:answer(address, value) self.answered.addresses[address] = value end
+
+---Lets policies run a program.
+---@param path string
+---@param value {code?: integer, stdout?: string, stderr?: string}|fun(spec: table): table?, Err?
+function World:program(path, value) self.answered.programs[path] = value end
+
+-- ---- time ----
+
+---Lets time pass until something moves, with a host that lives.
+---@async
+---@param seconds number
+---@return boolean moved
+function World:wait(seconds)
+  self:host()
+  return self.moved:wait(seconds)
+end
+
+---Lets so much time pass, as in life.
+---@async
+---@param duration string|number "2d"
+function World:pass(duration)
+  local seconds = schema.seconds(duration)
+  if not seconds then error('usage: world:pass("2d")', 2) end
+  self:move("pass " .. tostring(duration))
+  local last = time.monotonic() + seconds
+  while time.monotonic() < last do self:wait(last - time.monotonic()) end
+end
+
+---Polls every app once.
+---@async
+function World:poll()
+  self:ask(function(engine)
+    local ok, err = pcall(engine.poll, engine)
+    if not ok then self:move("    a poll failed: " .. tostring(err)) end
+  end)
+end
+
+---Polls, and lets time pass, until nothing has moved for a minute and no effect is under way. A run that sleeps or
+---waits for people is at rest.
+---@async
+function World:settle()
+  local limit = time.monotonic() + RESTLESS
+  repeat
+    local before = self.moves
+    self:poll()
+    repeat
+      local moved = self:wait(QUIET)
+      if time.monotonic() > limit then error("the world does not come to rest", 2) end
+    until not moved and not self:host():busy()
+  until self.moves == before
+end
+
+-- ---- what came of it ----
+
+---The effects of hosts, in order.
+---@return string[] lines
+function World:effects() return configs.copy(self.state.effects) end
+
+---What people were told, in order.
+---@return string[] texts
+function World:told() return configs.copy(self.state.told) end
+
+---What happened so far, for people.
+---@return string[] lines
+function World:story()
+  local lines = {}
+  for i, entry in ipairs(self.log) do lines[i] = ("%s  %s"):format(time.iso(entry.at), entry.text) end
+  return lines
+end
+
+---How many places there were where a host may die, how many effects, and which one was disturbed.
+---@return {kills: integer, effects: integer, disturbed?: string}
+function World:places()
+  return { kills = self.outside.kills, effects = self.outside.count, disturbed = self.outside.disturbed }
+end
+
+return M
