@@ -5,9 +5,9 @@ local tables = require "base.tables"
 local M = {}
 
 local function copy(value)
-  if type(value) ~= "table" or getmetatable(value) then return value end
+  if type(value) ~= "table" then return value end
   local fresh = {}
-  for k, v in pairs(value) do fresh[k] = copy(v) end
+  for k, v in next, value do fresh[k] = copy(v) end
   return fresh
 end
 
@@ -17,8 +17,9 @@ local function app_of(name, given)
   app.image = app.image or "registry.simulated/" .. name
   app.environments = app.environments or { [name] = {} }
   for _, environment in pairs(app.environments) do
-    if not environment.target and not environment.targets then
-      environment.target = { kind = "command", apply = { "/simulated" } }
+    if not environment.targets then environment.target = environment.target or {} end
+    for _, target in ipairs(environment.targets or { environment.target }) do
+      if target.kind == nil then target.kind, target.apply = "command", { "/simulated" } end
     end
     environment.notify = environment.notify or { "people" }
     environment.verify = environment.verify or { { http = ("http://%s.simulated/"):format(name) } }

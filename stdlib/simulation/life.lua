@@ -125,7 +125,7 @@ function M.begin(options)
   if not started then return life end
   if not opened then error(err, 0) end
   life.engine = opened
-  life.tasks[task.spawn(opened.run, opened)] = true
+  life.tasks[task.start({ name = options.host, detached = true }, opened.run, opened)] = true
   return life
 end
 

@@ -7,7 +7,7 @@ local M = {}
 ---@param environment EnvironmentConfig
 ---@return string
 function M.place(environment)
-  local part = rawget(environment --[[@as table]], "part")
+  local part = environment.part
   return ("%s/%s%s"):format(environment.app, environment.name, part and ":" .. part or "")
 end
 
