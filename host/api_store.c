@@ -16,7 +16,7 @@
 #define SCOPE_CLASS "moontide.store_scope"
 #define BLOB_CLASS  "moontide.blob"
 
-#define OPEN_USAGE        "store.open(path [, {readonly, durable, busy_timeout, budget, max_rows}])"
+#define OPEN_USAGE        "store.open(path [, {readonly, durable, busy_timeout, budget, max_rows, from}])"
 #define TRANSACTION_USAGE "db:transaction(fn [, {durable}])"
 
 struct handle {
@@ -361,7 +361,8 @@ static int l_scope_close(lua_State *L)
 
 static int l_open(lua_State *L)
 {
-    static const char *const known[] = {"readonly", "durable", "busy_timeout", "budget", "max_rows", NULL};
+    static const char *const known[] = {"readonly", "durable", "busy_timeout", "budget", "max_rows",
+                                        "from",     NULL};
     const char *path = bind_text(L, 1, OPEN_USAGE);
     struct store_options options;
     struct handle *self;
@@ -373,6 +374,9 @@ static int l_open(lua_State *L)
     options.durable = bind_opt_bool(L, 2, "durable", true);
     options.busy_ms = bind_millis(bind_opt_number(L, 2, "busy_timeout", 1));
     options.budget_ms = bind_millis(bind_opt_number(L, 2, "budget", 2));
+    options.from = bind_opt_text(L, 2, "from", NULL);
+    if (options.from && strcmp(path, ":memory:") != 0)
+        return luaL_error(L, "option 'from' is for a database in memory: store.open(\":memory:\", {from=})");
     self = bind_new(L, sizeof *self, STORE_CLASS);
     self->max_rows = bind_opt_integer(L, 2, "max_rows", 100000);
     scope = bind_new(L, sizeof *scope, SCOPE_CLASS);

@@ -104,7 +104,7 @@ static int on_authorize(void *ud, int action, const char *first, const char *sec
 }
 
 /* Bad SQL, a constraint and a wrong type are invalid. */
-static enum err_code store_code(int rc)
+enum err_code store_code(int rc)
 {
     static const struct {
         int rc; /* extended, or for all of its kind */
@@ -498,6 +498,8 @@ struct store *store_open(const char *path, const struct store_options *o, struct
     store->readonly = o->readonly;
     store->durable = o->durable;
     store->budget_ns = o->budget_ms * 1000000u;
+    if (e->code == ERR_NONE && o->from)
+        store_copy(store->db, o->from, e);
     if (e->code == ERR_NONE)
         configure(store, o, memory, e);
 out:

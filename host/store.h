@@ -16,6 +16,7 @@ struct store_options {
     bool durable;       /* each commit reaches the disk (synchronous=FULL), else the next checkpoint does */
     uint64_t busy_ms;   /* how long another process' lock is waited for */
     uint64_t budget_ms; /* how long one statement may run */
+    const char *from;   /* ":memory:" only: the file whose content it begins with; NULL: empty */
 };
 
 struct store;
@@ -50,6 +51,14 @@ bool store_commit(struct store *store, struct err *e); /* rolls back when it fai
 void store_rollback(struct store *store);
 bool store_in_transaction(const struct store *store);
 bool store_durable(const struct store *store); /* the level that it was opened with */
+
+/* Copies the file at `path` into an empty database, as of its last commit. Nothing at its place is written,
+ * created or locked for writing, whether another process works on it, died in the middle, or none ever did.
+ * ERR_UNSUPPORTED: its log has lost the index beside it (store.h does not know how to read it in place). */
+bool store_copy(sqlite3 *into, const char *path, struct err *e);
+
+/* What an SQLite result code means to callers. */
+enum err_code store_code(int rc);
 
 /* Checks the whole file for damage; ERR_MISMATCH names the first. No time limit. */
 bool store_check(struct store *store, struct err *e);

@@ -81,6 +81,8 @@ local M = {}
 ---@class WordKind What policies may call: place:NAME(...) in watch, run:NAME(...) in run.
 ---@field place? fun(place: Place, ...): ...
 ---@field run? fun(run: Run, ...): ...
+---@field plan? Planner|table<string, Planner> What the step of the word's name would do, for `moontide plan`; or of
+--- several steps, by their names. It only reads. Without it a plan ends where the word is called.
 
 ---@class CommandKind: KindEntry, Command
 ---@field load? fun(): Command Instead of the rest: gives the command when it is used.
@@ -93,6 +95,7 @@ local M = {}
 
 ---@class OpenerKind: KindEntry
 ---@field open fun(what: any, world: World): any, Err?
+---@field reads? string[] Words of what it opens that only read: a plan has these, and no others.
 
 local Extension = {}
 

@@ -22,6 +22,8 @@ local M = {}
 ---@field busy_timeout? Seconds How long another process' lock is waited for, 1 by default.
 ---@field budget? Seconds How long one statement may run, 2 by default.
 ---@field max_rows? integer What db:rows returns at most, 100,000 by default.
+---@field from? string With ":memory:": the file whose content it begins with, as of its last commit. Nothing is written
+---  or created there, whether a process works on it, died in the middle, or the disk cannot be written.
 
 ---A database. Close it with close() or a <close> variable.
 ---@class Store

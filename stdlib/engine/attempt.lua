@@ -118,7 +118,9 @@ end
 -- ---- the attempt ----
 
 ---The policy to run with: for a run that began before, the text it began with.
----@private
+---@param row table The run.
+---@return Policy? compiled
+---@return Err? problem
 function Attempt:policy_of(row)
   local current = self.engine.policies[row.policy]
   if not row.policy_hash then

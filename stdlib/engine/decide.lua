@@ -53,17 +53,30 @@ local function tell_decisions(engine, place, fresh, alarms)
   for _, d in ipairs(alarms) do engine:alarm(place, d) end
 end
 
-local function decide(engine, place, compiled)
+---Asks a policy and judges its answer: what the host would do now. A new place is adopted; nothing else is written.
+---@async
+---@param engine table
+---@param place Place
+---@param compiled Policy
+---@return Judgement? judgement nil: it was cut short.
+---@return Answer answer
+function M.judge(engine, place, compiled)
   local journal, found, problem = engine.journal, false --[[@as Running|false|nil]], nil
   if not journal:watch(place.app, place.environment, judge.kind_of(place, compiled)) then
     found, problem = adopt(engine, place, compiled)
   end
   local before = accept.said(engine.said, place, compiled.name)
   local answer = found == nil and ask.failed(problem --[[@as Err]]) or ask.ask(place, compiled, before)
-  if answer.err and (engine.stopping or answer.err.code == "cancelled") then return nil end
-  local judgement = judge.judge(answer, judge.memory(journal, place, compiled, answer, {
+  if answer.err and (engine.stopping or answer.err.code == "cancelled") then return nil, answer end
+  return judge.judge(answer, judge.memory(journal, place, compiled, answer, {
     adopted = found or nil, missing = engine:app_state(place.app).held,
-  }))
+  })), answer
+end
+
+local function decide(engine, place, compiled)
+  local journal = engine.journal
+  local judgement, answer = M.judge(engine, place, compiled)
+  if not judgement then return nil end
   local run, superseded = accept.accept(journal, judgement)
   if run then
     engine:lane(place):kick() -- before anything else can fail: this key is not judged again

@@ -87,9 +87,14 @@ local function labels(request, created)
   }
 end
 
--- The digest of a commit's image in the registry. Err not_found; mismatch when the tag holds another commit's
--- image.
-local function find(where, commit)
+---The digest of a commit's image in the registry.
+---@async
+---@param where ImageRegistry
+---@param commit string
+---@return string? digest
+---@return Err? err not_found; mismatch when the tag holds another commit's image.
+---@return_overload nil, Err
+function M.find(where, commit)
   local digest, err = where:digest("sha-" .. commit)
   if not digest then return nil, err end
   local found
@@ -175,7 +180,7 @@ function M.ensure(request, world)
   local where = world.registry(name)
   local digest, err
   if not request.force then
-    digest, err = find(where, request.commit)
+    digest, err = M.find(where, request.commit)
     if not digest and not registry.may_be_missing(err) then return nil, err end
   end
   local built = not digest
@@ -185,7 +190,7 @@ function M.ensure(request, world)
     local pushed
     pushed, err = work:join()
     if not pushed then return nil, err end
-    digest, err = find(where, request.commit)
+    digest, err = M.find(where, request.commit)
     if not digest then return nil, err end
     if digest ~= pushed then
       return errors.fail("mismatch", ("pushed %s, but the registry shows %s"):format(pushed, digest),

@@ -82,6 +82,58 @@ end
 ---@return Journal
 function Journal:share() return setmetatable({ db = self.db, path = self.path, dir = self.dir }, Journal) end
 
+-- A log without its index cannot be read where it is (host/store_copy.c): both are copied first.
+local function copied_aside(path)
+  local scratch <close>, err = fs.temp_dir { prefix = "moontide-journal-" }
+  if not scratch then return nil, err end
+  for _, suffix in ipairs { "", "-wal" } do
+    local bytes, problem = fs.read(path .. suffix, { max = 1 << 32 })
+    if bytes then bytes, problem = fs.write(scratch.path .. "/journal.db" .. suffix, bytes, { sync = false }) end
+    if not bytes then return nil, problem end
+  end
+  local opened <close>, wrong = store.open(scratch.path .. "/journal.db")
+  if not opened then return nil, wrong end
+  return store.open(":memory:", { from = scratch.path .. "/journal.db" })
+end
+
+-- What a state folder holds, as a database in memory.
+local function remembered(dir)
+  local path = dir .. "/journal.db"
+  local stat, err = fs.stat(path)
+  if not stat and err.code == "not_found" then
+    local ok, gone = marker.check(dir, path)
+    if not ok then return nil, gone end
+    return store.open(":memory:") -- no host has ever run on it
+  elseif not stat then
+    return nil, err
+  end
+  local db, problem = store.open(":memory:", { from = path })
+  if db or not errors.is(problem, "unsupported") then return db, problem end
+  return copied_aside(path)
+end
+
+---Gives a journal in memory that has what a state folder's has now: empty, when no host has ever run on it. Nothing is
+---written there, and what is written here goes nowhere. Whether a host works on it makes no difference.
+---@async
+---@param dir string
+---@return Journal? journal
+---@return Err? err denied: it cannot be read; unsupported: a newer Moontide wrote it.
+---@return_overload nil, Err
+function M.copy(dir)
+  local db, err = remembered(dir)
+  if not db then
+    return errors.fail(err.code, ("the state folder %s cannot be read: %s"):format(dir, err.message),
+      { op = "journal.copy", target = dir, cause = err })
+  end
+  local ok
+  ok, err = schema.migrate(db, dir .. "/journal.db")
+  if not ok then
+    db:close()
+    return nil, err
+  end
+  return setmetatable({ db = db, path = dir .. "/journal.db" }, Journal)
+end
+
 ---Closes the file.
 function Journal:close() self.db:close() end
 

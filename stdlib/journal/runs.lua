@@ -203,6 +203,17 @@ function Runs:unfinished()
     FROM runs WHERE state IN ('running', 'queued') GROUP BY app, environment ORDER BY min(id)]])
 end
 
+---The runs of a place that have not ended, in the order in which they have their turns.
+---@param app string
+---@param environment string
+---@return table[] runs
+function Runs:open_at(app, environment)
+  local list = self:rows(RUN .. [[WHERE app = ? AND environment = ? AND state IN ('running', 'queued')
+    ORDER BY state = 'queued', away, NOT (kind = 'rollback' AND "by" IS NULL), id]], app, environment)
+  for _, row in ipairs(list) do run_row(row) end
+  return list
+end
+
 ---Why the release that a run put out did not stay, if so.
 ---@param run table
 ---@return string? reason

@@ -31,6 +31,7 @@ local sys, task, time = require "base.sys", require "task", require "time"
 ---@field private forked? boolean It has had more than one branch.
 ---@field branches table<integer, Branch>
 ---@field turns Branches nil in the first edition: branches went on as they came.
+---@field plan? RunPlan Nothing is performed: what each step would do is asked here.
 local Steps = {}
 Steps.__index = Steps
 
@@ -44,13 +45,14 @@ local LONG <const> = 60 -- seconds of sleep that are worth two writes
 local SHOWN <const> = 1 -- seconds of sleep that people see in the run's log
 
 ---@param options {journal: Journal, run: integer, edition?: integer, emit: fun(entry: table),
----  stopping: (fun(): boolean), acting: (nil|fun(): boolean), turn?: Attempt}
+---  stopping: (fun(): boolean), acting: (nil|fun(): boolean), turn?: Attempt, plan?: RunPlan}
 ---@return Steps
 function M.new(options)
   local self = setmetatable({
     journal = options.journal, run = options.run, edition = options.edition or M.EDITION, emit = options.emit,
     stopping = options.stopping, acting = options.acting or function() return true end, count = 0, branches = {},
     moved = time.monotonic(), sleeping = 0, waiting = 0, busy = 0, turn = options.turn,
+    plan = options.plan,
   }, Steps)
   local first = { prefix = "", n = 0 } ---@type any
   if self:since(2) then
@@ -228,6 +230,8 @@ function Steps:perform(name, args, fn, how)
     turns:live()
     if self.over then error(self.over, 0) end
   end
+  local inside = { mode = "effect", place = here and here.place, edition = self.edition, metas = here and here.metas }
+  if self.plan then return self:planned(name, args, function() return context.with(inside, explained, fn, 1) end) end
   local inside_step <close> = enter(self, how, row ~= nil)
   assert(inside_step)
   self:may_act(name)
@@ -235,10 +239,21 @@ function Steps:perform(name, args, fn, how)
   self:may_act(name)
   local started = time.monotonic()
   self.emit { kind = "step", level = "info", step = name, phase = "begin", text = name }
-  local inside = { mode = "effect", place = here and here.place, edition = self.edition, metas = here and here.metas }
   local attempt = row and row.attempts + 1 or 1
   if turns then return self:ended(path, name, started, turns:outside(context.with, inside, explained, fn, attempt)) end
   return self:ended(path, name, started, pcall(context.with, inside, explained, fn, attempt))
+end
+
+-- Asks the plan of the run. Where it sees no further, the run ends, whatever its policy catches.
+---@private
+function Steps:planned(name, args, perform)
+  local results = table.pack(pcall(self.plan.perform, self.plan, name, args, perform))
+  if not results[1] then
+    if self.plan.ends then self.over = self.over or results[2] end
+    error(results[2], 0)
+  end
+  self.count = self.count + 1
+  return record.revive(record.results(name, table.unpack(results, 2, results.n)))
 end
 
 ---@private
@@ -306,11 +321,15 @@ function Steps:value(name, args, take, in_transaction)
   if in_transaction then
     if self.turn then self.turn:take() end
     self:may_act(name)
-    return record.value_of(self:book("value", self.run, path, name, asked, function()
+    local value = record.value_of(self:book("value", self.run, path, name, asked, function()
       return record.value(take(), name)
     end))
+    if self.plan then self.plan:noted(name, args) end
+    return value
   end
-  local text = record.value(take(), name)
+  local value
+  if self.plan then value = self.plan:value(name, args, take) else value = take() end
+  local text = record.value(value, name)
   self:book("value", self.run, path, name, asked, function() return text end)
   return record.value_of(text)
 end
@@ -334,6 +353,7 @@ function Steps:await(name, args, take)
     return record.value_of(row.result)
   end
   turns:live()
+  if self.plan then return self:planned(name, args, take) end
   local ok, value = turns:outside(take)
   if not ok then error(value, 0) end
   local text = record.value(value, name)
@@ -392,6 +412,9 @@ function Steps:sleep(seconds)
   if row and row.state ~= "started" then return turns:ended(path) end
   turns:live()
   local shown, left = seconds >= SHOWN, last - time.monotonic()
+  if self.plan then
+    return self.plan:say("sleep", { action = "do", text = "waits " .. time.words(left), seconds = left })
+  end
   if shown then
     local text = ("sleep until %s"):format(time.iso(time.now() + left))
     self.emit { kind = "step", level = "info", step = "sleep", phase = "begin", text = text }
@@ -464,6 +487,7 @@ function Steps:pause(name, given, list, need_not)
   local seconds = type(given) == "number" and given < 0 and 0 or schema.seconds(given)
   if not seconds then error("usage: a time is 90, or a text such as \"90s\", \"1m30s\", \"2h\"", 4) end
   local path, row, last = self:moment(name, seconds)
+  if self.plan then last = math.min(last, time.monotonic()) end -- only the run's own branches can end it
   local done = row and row.state == "ok"
   local in_time = self.turns:pause(path, list, seconds --[[@as number]], not done and last or nil, need_not)
   if in_time and not done then self:book("outcome", self.run, path, "ok") end

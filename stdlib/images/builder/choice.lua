@@ -32,6 +32,34 @@ function M.known(cfg)
   return remembered(cfg)
 end
 
+-- The first kind that can be used here; nil without an error when there is none.
+local function usable(world)
+  for _, candidate in ipairs(KINDS) do
+    local there, err = assert(extensions.get("builder", candidate)).available(world.config, world)
+    if there == nil then return nil, err end
+    if there then return candidate end
+  end
+end
+
+local function none()
+  return errors.fail("not_found", "there is no builder: start docker, or install buildah or podman, or name"
+    .. " one in the configuration", { op = "image.build" })
+end
+
+---The kind of builder that would be used; chooses none.
+---@async
+---@param world World
+---@return string? kind
+---@return Err? err
+---@return_overload nil, Err
+function M.which(world)
+  local kind, err = M.known(world.config), nil
+  if not kind then kind, err = usable(world) end
+  if kind then return kind end
+  if err then return nil, err end
+  return none()
+end
+
 ---The kind of builder to use.
 ---@async
 ---@param world World
@@ -47,25 +75,20 @@ function M.kind(world, hooks)
     chosen[cfg.builder] = kind
     return kind
   end
-  for _, candidate in ipairs(KINDS) do
-    local there, err = assert(extensions.get("builder", candidate)).available(cfg, world)
-    if there == nil then return nil, err end
-    if there then
-      local file = file_of(cfg)
-      if file then
-        local ok, problem = fs.write(file, candidate .. "\n")
-        if not ok then return nil, problem end
-      end
-      chosen[cfg.builder] = candidate
-      local words = ("builder.kind is auto: from now on images are built with %s%s"):format(candidate,
-        file and " (kept in " .. file .. ")" or "")
-      hooks.output("stdout", words)
-      log.info(words)
-      return candidate
-    end
+  local candidate, err = usable(world)
+  if err then return nil, err end
+  if not candidate then return none() end
+  local file = file_of(cfg)
+  if file then
+    local ok, problem = fs.write(file, candidate .. "\n")
+    if not ok then return nil, problem end
   end
-  return errors.fail("not_found", "there is no builder: start docker, or install buildah or podman, or name"
-    .. " one in the configuration", { op = "image.build" })
+  chosen[cfg.builder] = candidate
+  local words = ("builder.kind is auto: from now on images are built with %s%s"):format(candidate,
+    file and " (kept in " .. file .. ")" or "")
+  hooks.output("stdout", words)
+  log.info(words)
+  return candidate
 end
 
 return M

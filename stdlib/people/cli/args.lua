@@ -9,6 +9,7 @@ local M = {}
 ---@field value? string what it takes, in capitals; absent: a switch
 ---@field choices? string[]
 ---@field number? {min: integer, max: integer}
+---@field many? boolean It may come several times: its values are a list.
 ---@field short? string one letter
 ---@field doc string
 ---@field hidden? boolean
@@ -24,6 +25,7 @@ local M = {}
 ---@field rest? boolean everything after the arguments is passed on, flags too
 ---@field example? string
 ---@field more? string further text of its help
+---@field usage_code? integer Exit code of a wrong usage, where it is not 2.
 ---@field run fun(ctx: CommandContext): integer
 ---@field args? Argument[]
 ---@field flags? Flag[]
@@ -113,7 +115,12 @@ function M.parse(words, first, flags, values, stop)
         end
         local good, wrong, suggestion = convert(flag, value)
         if good == nil then return nil, wrong, suggestion end
-        values[flag.name] = good
+        if flag.many then
+          values[flag.name] = values[flag.name] or {}
+          table.insert(values[flag.name], good)
+        else
+          values[flag.name] = good
+        end
       end
     else
       if stop(taken) then return taken, i end

@@ -1,7 +1,7 @@
 -- The command line: finds the command, reads its words, runs it, turns what came out into an exit code.
 --
 -- Exit codes are the same everywhere: 0 done; 1 what was asked for failed; 2 usage or configuration; 3 no
--- running host can be reached.
+-- running host can be reached. Only `plan` has codes of its own, as its help says.
 
 local args = require "people.cli.args"
 local commands = require "people.cli.commands"
@@ -40,7 +40,7 @@ function M.main(words)
     local ctx = context.new(values, {})
     ctx:complain(message, suggestion)
     ctx.err:line(command and ("usage: " .. args.usage(command)) or "usage: moontide COMMAND; moontide help lists them")
-    return M.USAGE
+    return command and command.usage_code or M.USAGE
   end
 
   local alias = ALIASES[words[1]]

@@ -1,0 +1,328 @@
+-- The plan: what the next poll would do, found out on the real sources, with nothing written anywhere.
+--
+-- It is the engine itself, on a copy of the journal in memory, in a world that changes nothing (plan_world.lua). Each
+-- policy is asked as at a poll; what would be accepted becomes a run of the copy, whose steps are planned instead of
+-- performed (policy/plan.lua). Runs that are under way are answered from their record as far as it goes.
+local attempts, decide, discovery = require "engine.attempt", require "engine.decide", require "engine.discovery"
+local accept, errors, fs, journal, late_rollout = require "engine.accept", require "errors", require "fs",
+  require "journal", require "engine.late_rollout"
+local observe, plan, plan_world, policy = require "engine.observe", require "policy.plan", require "engine.plan_world",
+  require "policy.load"
+local place_of, run_words, steps, task, time = require "policy.place", require "policy.run", require "policy.steps",
+  require "task", require "time"
+local list, world = require("json").array, require "engine.world" -- lists stay lists in JSON when they are empty
+
+local M = {}
+
+local AT_ONCE <const> = 32 -- apps
+local LONGEST <const> = 120 -- seconds that the plan of one run may take
+
+---@class PlanOptions
+---@field config Config
+---@field world? WorldOpeners Else the real ones; they are only read with.
+---@field policies? table<string, {file: string, text: string}> In place of those of these names.
+---@field app? string Only this one.
+---@field environment? string
+---@field on_progress? fun(done: integer, apps: integer)
+
+---What would happen at one place.
+---@class PlacePlan
+---@field app string
+---@field environment string
+---@field outcome "change"|"refused"|"unchanged"|"error"
+---@field decisions Decision[] Each policy's, with what it refused.
+---@field runs PlannedRun[] That would begin, or that are under way.
+---@field hold? Hold Its changes wait.
+---@field trouble? Err What kept the source from being observed.
+
+---@class PlannedRun
+---@field id? integer Of a run that is in the journal already.
+---@field state "new"|"queued"|"running"|"held"
+---@field kind string
+---@field policy string
+---@field title string
+---@field reason? string
+---@field by? string
+---@field not_before? Wall
+---@field superseded? integer[] Older runs that it would supersede.
+---@field steps Planned[]
+---@field ends? string Why the plan sees no further.
+---@field error? Err How it would fail.
+
+---@class Plan
+---@field at Wall
+---@field places PlacePlan[]
+---@field summary {changes: integer, unchanged: integer, refused: integer, errors: integer}
+
+-- ---- the engine on a copy ----
+
+-- The configuration with a state folder that is thrown away: mirrors and the like are made there.
+local function elsewhere(config, dir)
+  local copy = {}
+  for key, value in pairs(config) do copy[key] = value end
+  copy.state = dir
+  -- What `builder.kind = "auto"` chose is kept in the state folder.
+  local chosen = fs.read(config.state .. "/builder", { max = 64 })
+  if chosen then assert(fs.write(dir .. "/builder", chosen)) end
+  return copy
+end
+
+-- The folder of an app's files: its own, when it has one; else one that is empty.
+local function folders(state, scratch)
+  return function(self)
+    local path = ("%s/files/%s"):format(state, self.app)
+    if fs.exists(path) then return path end
+    path = ("%s/files/%s"):format(scratch, self.app)
+    assert(fs.mkdir(path, { parents = true }))
+    return path
+  end
+end
+
+-- Puts edited policies in place of those of their names; what is wrong with one is told with its lines.
+local function exchange(engine, edited)
+  local faults = {}
+  for name, with in pairs(edited or {}) do
+    local compiled, fault, modules = policy.compile(name, with.text, with.file, { folder = engine.config.scripts })
+    modules = compiled and compiled.modules or modules
+    for _, unknown in ipairs(policy.unknown { name = name, file = with.file, text = with.text, modules = modules }) do
+      faults[#faults + 1] = unknown
+      if fault and fault.line == unknown.line then fault = nil end
+    end
+    faults[#faults + 1] = fault
+    engine.policies[name] = compiled
+  end
+  if #faults == 0 then return true end
+  local err = errors.new("invalid", "the policies have faults: " .. faults[1].message, { op = "plan" })
+  err.faults = faults
+  return nil, err
+end
+
+-- Nothing begins by itself, and nobody is told.
+local function quiet(engine)
+  local still = { kick = function() end, rouse = function() end }
+  function engine.lane() return still end
+  function engine.alarm() end
+  function engine.report() end
+  function engine.ask_rollback_again() end
+end
+
+---@async
+---@param options PlanOptions
+---@param scratch string A folder that is thrown away.
+---@return table? engine
+---@return Err? err
+---@return_overload nil, Err
+local function open(options, scratch)
+  local config = options.config
+  local book, err = journal.copy(config.state)
+  if not book then return nil, err end
+  local engine
+  engine, err = require("engine").open {
+    config = elsewhere(config, scratch), journal = book, world = plan_world.of(options.world or world.real()),
+    load = function() return nil end, on_event = function() end,
+  }
+  local ok = engine
+  if engine then ok, err = exchange(engine, options.policies) end
+  if not ok then
+    book:close()
+    return nil, err
+  end
+  quiet(engine)
+  engine.new_place = place_of.maker {
+    journal = book, world = engine.world, health = engine.health_checks, suspensions = engine.suspensions,
+    state = scratch, folder = folders(config.state, scratch), poll_soon = function() end,
+  }
+  return engine
+end
+
+-- ---- one run ----
+
+-- What the run's log would say of a step that was done before.
+local function done_before(planned)
+  return function(entry)
+    if entry.kind ~= "step" or not entry.recorded then return end
+    planned:say(entry.step, { action = "none", recorded = true, text = entry.step .. ": done already" })
+  end
+end
+
+local function perform(engine, place, row, compiled, planned)
+  local edition = engine.journal:begin(row, compiled, steps.EDITION, true)
+  local function never() return false end
+  local journaled = steps.new {
+    journal = engine.journal, run = row.id, edition = edition, emit = done_before(planned), plan = planned,
+    stopping = never,
+  }
+  planned.run = run_words.new(row, place, {
+    steps = journaled, world = engine.world, journal = engine.journal, lead = engine.lead,
+    hooks = { output = function() end, progress = function() end }, patience = 0, stopping = never,
+    released = function() end,
+  })
+  local ok, err = xpcall(run_words.execute, policy.raised, compiled, planned.run)
+  if journaled.over then error(journaled.over, 0) end
+  if not ok then error(err, 0) end
+end
+
+-- Plans the steps of a run: what is said of it, and how it ends.
+local function planned_run(engine, place, row, told)
+  local compiled, problem = attempts.new({ engine = engine, place = place }, row):policy_of(row)
+  if not compiled then
+    told.error = problem
+    return told
+  end
+  local planned = plan.new()
+  local limits = {
+    name = "plan of run " .. row.id, cpu = policy.RUN_LIMITS.cpu, memory = policy.RUN_LIMITS.memory, timeout = LONGEST,
+  }
+  local work <close> = task.start(limits, perform, engine, place, row, compiled, planned)
+  local ok, err = work:join()
+  told.steps, told.ends = list(planned.steps), planned.ends
+  if err and not ok and not planned.ends then told.error = errors.clean(err) end
+  return told
+end
+
+-- ---- one place ----
+
+local function state_of(row, fresh, hold)
+  if row.state == "running" then return "running" end
+  if hold and row.kind == "change" then return "held" end
+  return fresh and "new" or "queued"
+end
+
+-- What each policy of a place decides; what it would have run becomes a run of the copy.
+local function decided(engine, place, told)
+  local fresh = {}
+  for _, name in ipairs { place.config.policy, place.config.rollback or nil } do
+    local judgement = decide.judge(engine, place, engine.policies[name])
+    for _, decision in ipairs(judgement and judgement.decisions or {}) do
+      decision.policy = name
+      told.decisions[#told.decisions + 1] = decision
+    end
+    local before = judgement and judgement.change and engine.journal:open_at(place.app, place.environment)
+    local run = judgement and accept.accept(engine.journal, judgement)
+    if run then
+      fresh[run] = {}
+      for _, row in ipairs(before or {}) do
+        if engine.journal:run_by_id(row.id).state == "superseded" then table.insert(fresh[run], row.id) end
+      end
+    end
+  end
+  return fresh
+end
+
+local function outcome_of(told)
+  local refused, failed = false, told.trouble ~= nil
+  for _, d in ipairs(told.decisions) do
+    refused, failed = refused or d.verdict == "refused", failed or d.verdict == "error"
+  end
+  for _, run in ipairs(told.runs) do failed = failed or run.error ~= nil end
+  return failed and "error" or #told.runs > 0 and "change" or refused and "refused" or "unchanged"
+end
+
+local function plan_place(engine, app, environment)
+  local told = { app = app.name, environment = environment.name, decisions = list {}, runs = list {} }
+  local place, book = engine:place(app.name, environment.name), engine.journal
+  local ok, err = pcall(function()
+    late_rollout.look(engine, place)
+    local fresh = decided(engine, place, told)
+    told.hold = book:hold_of(app.name, environment.name)
+    for _, row in ipairs(book:open_at(app.name, environment.name)) do
+      local superseded = fresh[row.id]
+      told.runs[#told.runs + 1] = planned_run(engine, place, row, {
+        id = not superseded and row.id or nil, state = state_of(row, superseded, told.hold), kind = row.kind,
+        policy = row.policy, title = row.title, reason = row.reason, by = row.by, not_before = row.not_before,
+        superseded = superseded and #superseded > 0 and superseded or nil, steps = list {},
+      })
+    end
+  end)
+  if not ok then
+    if errors.is(err, "cancelled") then error(err, 0) end
+    told.trouble = errors.wrap(err, "plan")
+  end
+  told.outcome = outcome_of(told)
+  return told
+end
+
+-- ---- all of them ----
+
+-- Observes an app's source and plans each of its places.
+local function plan_app(engine, app, only, places)
+  local state = engine:app_state(app.name)
+  local ok, err = pcall(observe.observe, engine.journal, engine.world, state, app)
+  if not ok then state.error = errors.wrap(err, "plan") end
+  for _, environment in ipairs(app.environment_list) do
+    if not only or environment.name == only then places[#places + 1] = plan_place(engine, app, environment) end
+  end
+end
+
+-- The apps that a plan is about; nil and why when there is none of that name.
+local function chosen(engine, options)
+  local unknown = require "base.unknown"
+  if not options.app then return engine.config.app_list end
+  local app = engine.config.apps[options.app]
+  if not app then return unknown.app(engine.config.app_list, options.app, "plan") end
+  if options.environment and not app.environments[options.environment] then
+    return unknown.environment(app, options.environment, "plan")
+  end
+  return { app }
+end
+
+local function plan_apps(engine, options, apps)
+  local found, running, next_one, done = {}, {}, 0, 0
+  for n = 1, math.min(AT_ONCE, #apps) do
+    running[n] = task.spawn(function()
+      while next_one < #apps do
+        next_one = next_one + 1
+        local i = next_one
+        found[i] = {}
+        plan_app(engine, apps[i], options.environment, found[i])
+        done = done + 1
+        if options.on_progress then options.on_progress(done, #apps) end
+      end
+    end)
+  end
+  for _, each in ipairs(running) do
+    local ok, err = each:join()
+    if not ok and err then error(err, 0) end
+  end
+  return found
+end
+
+local function summed(found)
+  local result = {
+    at = time.now(), places = list {}, summary = { changes = 0, unchanged = 0, refused = 0, errors = 0 },
+  }
+  local field = { change = "changes", unchanged = "unchanged", refused = "refused", error = "errors" }
+  for _, places in ipairs(found) do
+    for _, told in ipairs(places) do
+      result.places[#result.places + 1] = told
+      local name = field[told.outcome]
+      result.summary[name] = result.summary[name] + 1
+    end
+  end
+  return result
+end
+
+---Makes a plan. Whether a host works on the state folder makes no difference.
+---@async
+---@param options PlanOptions
+---@return Plan? plan
+---@return Err? err With `faults` when the policies have some.
+---@return_overload nil, Err
+function M.make(options)
+  local scratch <close>, problem = fs.temp_dir { prefix = "moontide-plan-" }
+  if not scratch then return nil, problem end
+  local engine, err = open(options, scratch.path)
+  if not engine then return nil, err end
+  local _ <close> = task.defer(function()
+    engine.draining = true
+    engine.ended:notify()
+    engine.journal:close()
+  end)
+  discovery.once(engine)
+  local apps
+  apps, err = chosen(engine, options)
+  if not apps then return nil, err end
+  return summed(plan_apps(engine, options, apps))
+end
+
+return M

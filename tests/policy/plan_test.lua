@@ -1,0 +1,200 @@
+-- Plans in a simulated world: what the next poll would do, and that nothing of it happens.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+local check = require "check"
+local fs, plan, sim = require "fs", require "engine.plan", require "sim"
+local test, eq, ok, has = check.test, check.eq, check.ok, check.has
+
+-- A world, a host on it, and a way to plan on the same state folder.
+local function stage(options)
+  local dir = assert(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  local world = sim.open(dir.path .. "/world")
+  local s = { world = world, dir = dir.path, state = dir.path .. "/state" }
+  s.host = sim.host(world, s.state, options)
+  check.defer(function() if s.host then s.host:close() end end)
+  function s.settle() sim.settle(s.host) end
+  ---@return any
+  function s.plan(more)
+    local how = { config = sim.config(s.state, options), world = world:world() }
+    how.config.builder.kind = "docker"
+    for name, value in pairs(more or {}) do how[name] = value end
+    return assert(plan.make(how))
+  end
+  return s
+end
+
+local C = sim.commit
+
+local function texts(run)
+  local list = {}
+  for i, step in ipairs(run.steps) do list[i] = step.action .. " " .. step.text end
+  return list
+end
+
+local function place(made, environment)
+  for _, told in ipairs(made.places) do
+    if told.environment == environment then return told end
+  end
+end
+
+test("a plan of a place that was never looked at says every step, and does none", function()
+  local s = stage()
+  s.world:push("main", "a")
+  local before = s.world:look()
+  local made = s.plan()
+  local told = place(made, "staging")
+  eq({ told.outcome, #told.runs, told.runs[1].state, told.runs[1].title }, {
+    "change", 1, "new", "main at " .. C("a"):sub(1, 7),
+  })
+  local short = C("a"):sub(1, 7)
+  eq(texts(told.runs[1]), {
+    ("create image of %s would be built by docker and pushed to registry.invalid/team/web"):format(short),
+    "create tag staging is set to the new image",
+    ("create web staging (command): nothing runs there; would run %s (new image)"):format(short),
+    "do waits until command reports that it runs",
+    "do checks http http://127.0.0.1/, within 1 s",
+  })
+  eq(made.summary, { changes = 1, unchanged = 1, refused = 0, errors = 0 })
+  eq(s.world:look(), before)
+  eq(s.host:history { app = "web", limit = 10 }.runs, {})
+  s.settle()
+  eq(s.world:running("staging").commit, C "a")
+end)
+
+test("where everything runs as it should, there is nothing to do", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  local made = s.plan()
+  eq(made.summary, { changes = 0, unchanged = 2, refused = 0, errors = 0 })
+  local d = place(made, "staging").decisions[1]
+  eq({ d.verdict, d.policy }, { "unchanged", "staging" })
+  has(d.reason, "was handled by run 1")
+end)
+
+test("a tag moves from one image to the next, and the target from one release to the next", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:tag("v1.0.0", "a")
+  s.settle()
+  s.world:push("main", "b")
+  s.world:tag("v1.1.0", "a")
+  s.world:tag("x", "a")
+  local made = s.plan()
+  local digest = s.world:running("staging").digest
+  has(table.concat(texts(place(made, "staging").runs[1]), "\n"),
+    ("change tag staging moves from %s to the new image"):format(digest))
+  local production = place(made, "production")
+  eq(texts(production.runs[1])[1], ("none image of %s is in the registry: %s"):format(C("a"):sub(1, 7), digest))
+  has(texts(production.runs[1])[2], "create tag v1.1.0 is set to " .. digest)
+  local refused
+  for _, d in ipairs(production.decisions) do refused = d.subject == "x" and d or refused end
+  eq({ refused.verdict, refused.subject, refused.file }, { "refused", "x", "scripts/production.lua" })
+  ok(math.type(refused.line) == "integer")
+end)
+
+test("a rollback that is due is planned: what it marks as bad, and what it puts back", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:trouble("b", "later")
+  s.host.health_checks.observe_again = function() end
+  s.host.health_checks.every = 100
+  s.world:push("main", "b")
+  s.settle()
+  eq(s.world:running("staging").commit, C "b")
+  local told = place(s.plan(), "staging")
+  has(told.decisions[#told.decisions].reason, "in 1 of 3 observations")
+end)
+
+test("an image that does not build ends nowhere else than in life: only the build tells", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.world:source_down(true)
+  local made = s.plan()
+  eq(made.summary, { changes = 0, unchanged = 0, refused = 0, errors = 2 })
+  local d = place(made, "staging").decisions[1]
+  eq(d.verdict, "error")
+  has(d.reason, "nobody listens there")
+end)
+
+-- A policy of one's own, from text.
+local function policy(text) return { staging = { file = "edited/staging.lua", text = text } } end
+
+local function tries(body)
+  return policy([[
+    local http, fs, proc = require "http", require "fs", require "proc"
+    return policy {
+      watch = function() return { key = "k" } end,
+      run = function(run) ]] .. body .. [[ end,
+    }]])
+end
+
+test("what a policy does by itself is not done: the plan ends there and says why", function()
+  local s = stage()
+  s.world:push("main", "a")
+  for body, why in pairs {
+    ["run:step('migrate', nil, function() error 'performed' end)"] = "step migrate decides what comes next",
+    ["http.post('http://127.0.0.1:1/x', 'body')"] = "http.post to http://127.0.0.1:1/x would be sent",
+    ["http.request { url = 'http://127.0.0.1:1/', method = 'DELETE' }"] = "http.request to http://127.0.0.1:1/ would",
+    ["http.get('http://127.0.0.1:1/', { sink = 'f' })"] = "http.get to http://127.0.0.1:1/ would",
+    ["proc.run { 'touch', '/tmp/moontide-plan-was-here' }"] = 'the command "touch /tmp/moontide-plan-was-here" would',
+    ["fs.write('a', 'b')"] = "fs.write decides what comes next",
+    ["fs.remove('a')"] = "fs.remove decides what comes next",
+    ["pcall(fs.write, 'a', 'b') run:notify 'passed'"] = "fs.write decides what comes next",
+  } do
+    local told = place(s.plan { policies = tries(body) }, "staging")
+    has(told.runs[1].ends or told.runs[1].error.message, why)
+    eq({ told.outcome, #told.runs[1].steps }, { "change", 0 })
+  end
+  ok(not fs.exists "/tmp/moontide-plan-was-here")
+  eq({ s.world:effects(), s.world:messages() }, { {}, {} })
+  eq(fs.exists(s.state .. "/files/web/a"), false)
+end)
+
+test("an edited policy takes the place of the one of its name, and its faults have lines", function()
+  local s = stage()
+  s.world:push("main", "a")
+  local made = s.plan { policies = policy [[return policy {
+    watch = function(place)
+      place:refuse("main", "it is %s", "Sunday")
+      return nil, "closed"
+    end,
+    run = function() end }]] }
+  local told = place(made, "staging")
+  eq({ told.outcome, told.decisions[1].reason, told.decisions[1].file, told.decisions[1].line },
+    { "refused", "it is Sunday", "edited/staging.lua", 3 })
+  local config = sim.config(s.state)
+  local faulty = policy "return policy {\n  wach = 1 }"
+  local nothing, err = plan.make { config = config, world = s.world:world(), policies = faulty }
+  eq(nothing, nil)
+  eq({ err.faults[1].file, #err.faults }, { "edited/staging.lua", 1 })
+end)
+
+test("what is held and what waits is shown with its steps", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  assert(s.host:hold { app = "web", environment = "staging", by = "ann", reason = "freeze" })
+  s.world:push("main", "b")
+  s.settle()
+  local told = place(s.plan(), "staging")
+  eq({ told.hold.by, told.runs[1].state, told.runs[1].id }, { "ann", "held", 2 })
+  ok(#told.runs[1].steps > 3)
+  s.world:push("main", "c")
+  told = place(s.plan(), "staging")
+  eq({ #told.runs, told.runs[1].state, told.runs[1].superseded }, { 1, "held", { 2 } })
+end)
+
+test("a run that waits for people: its votes so far, and what comes after them", function()
+  local s = stage()
+  s.world:push("main", "a")
+  local edited = tries "run:approval { votes = 2, id = 'web:1' } run:hold 'done'"
+  local told = place(s.plan { policies = edited }, "staging")
+  local said = texts(told.runs[1])
+  has(said[1], "do tells ops: ")
+  has(said[2], "do waits for approval of web:1: 0 of 2 votes, until ")
+  eq(said[3], "change holds web staging: done")
+end)
