@@ -417,6 +417,7 @@
 ---@field part? string which of them this is: set in what targets.parts gives
 ---@field verify VerifyConfig[]
 ---@field ["protected"] boolean no order takes it down
+---@field settings? table
 ---@field unknown_notify? string[] of a workload: names that the configuration does not have
 
 ---@class (partial) AppConfig
@@ -432,6 +433,7 @@
 ---@field lfs? boolean|string false: none; or the address of its server
 ---@field submodules? boolean
 ---@field found? boolean in a cluster, not in the file
+---@field settings? table
 ---@field poll Seconds
 ---@field environments table<string, EnvironmentConfig>
 ---@field environment_list EnvironmentConfig[] in the order of the file

@@ -195,7 +195,7 @@ end
 
 ---The configuration of one app with staging and production, as config.load gives it.
 ---@param options? {poll?: number, watch_for?: number, accept?: string, rollback?: string|false, scripts?: string,
---- parts?: string[]} parts: staging has several targets, with these names.
+--- settings?: table, parts?: string[]} parts: staging has several targets, with these names.
 function M.config(state, options)
   options = options or {}
   local function environment(name)
@@ -210,6 +210,7 @@ function M.config(state, options)
     name = "web", follows = "git", source = { url = "http://git.invalid/web.git" }, branch = "main",
     image = "registry.invalid/team/web",
     dockerfile = "Dockerfile", context = ".", build = { args = {}, timeout = 60 }, poll = options.poll or 3600,
+    settings = options.settings,
     environment_list = { environment "staging", environment "production" },
   }
   local parts = {}

@@ -12,6 +12,7 @@ local shapes = {} ---@type table<string, {fields: string[], methods: string[]}>
 ---@field close? fun(object: table) When a variable marked <close> ends.
 ---@field tostring? fun(object: table): string
 ---@field read? table<string, string> Fields that scripts know by another name than the object has.
+---@field made? table<string, fun(object: table): any> Fields whose value is made when it is read.
 ---@field framed? table<string, true> Methods that ask who called them: a tail call leaves its line there, too.
 
 ---Makes a kind of facade.
@@ -37,10 +38,12 @@ function M.kind(kind, fields, methods, events)
   end
   table.sort(names)
   shapes[kind] = { fields = fields, methods = names }
+  local made = events and events.made or {}
   local meta = {
     __index = function(self, name)
       local method = face[name]
       if method then return method end
+      if made[name] then return made[name](objects[self]) end
       local field = visible[name]
       if field then return objects[self][field] end
     end,

@@ -37,4 +37,15 @@ function M.equal(a, b)
   return true
 end
 
+---A copy, tables in it too, without metatables.
+---@generic T
+---@param value T
+---@return T
+function M.copy(value)
+  if type(value) ~= "table" then return value end
+  local fresh = {}
+  for k, v in next, value do fresh[k] = M.copy(v) end
+  return fresh
+end
+
 return M

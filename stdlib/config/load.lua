@@ -137,6 +137,16 @@ local function by_line(a, b)
   return (a.path or "") < (b.path or "")
 end
 
+local cursors = setmetatable({}, { __mode = "k" }) ---@type table<Config, Cursor>
+
+---The lines of a configuration that was checked, for what is found wrong with it later.
+---@param config Config
+---@return Cursor top Without faults.
+function M.cursor(config)
+  local source = cursors[config] and cursors[config].source
+  return s.cursor(source and source.file or config.file, source and source.line or function() return nil end)
+end
+
 ---Checks decoded data. Faults are sorted by line.
 ---@async
 ---@param value any
@@ -164,6 +174,7 @@ function M.check(value, options)
   at.source.incomplete = wrong ~= nil or #extended > 0
   local config = reference.config():check(value, at)
   if type(config) == "table" then
+    cursors[config] = at
     config.file, config.dir = M.absolute(options.file), dir
     config.scripts = options.scripts and M.absolute(options.scripts) or config.scripts
     config.state = options.state and M.absolute(options.state) or config.state

@@ -10,6 +10,7 @@ local health = require "engine.health"
 local names = require "config.names"
 local s = require "base.schema"
 local secret = require "config.secret"
+local settings = require "policy.settings"
 local shapes = require "config.shapes"
 
 local with, text, is, plain, host_key = shapes.with, shapes.text, shapes.is, shapes.plain, shapes.host_key
@@ -137,6 +138,8 @@ local function new_environment()
     { "targets", s.list(part(), { doc = "Several targets instead of one, its parts: a release goes to one after"
       .. " another, in this order, and is live when all have it (`moontide help canary`).", min = 1, max = 100 }) },
     { "verify", s.list(checks.shape(), { doc = "What a release must pass, in order.", default = {}, max = 50 }) },
+    { "settings", settings.key("What its policies read as `place.settings` and `run.settings`: a free table, over that"
+      .. " of the app. A policy may declare what it takes.") },
     { "protected", s.boolean {
       doc = "No order takes it down. Default: true for an environment that is called production." } },
   }, { plural = "environments" })
@@ -202,6 +205,8 @@ local function new_app(environment)
     end }, { doc = "Names of variables of the host that commands of its policies (`proc.run`) get, beside PATH and "
       .. "LANG.", default = {} }) },
     { "poll", s.duration { doc = "How often to look. Default: the poll of the host.", min = 0.1, max = 86400 } },
+    { "settings", settings.key("Settings of all its environments: tables in both are merged, else the environment's"
+      .. " counts.") },
     { "environments", s.map(plain, environment, { doc = "Where it runs.", required = true, name = "ENV",
       example = '{ staging = { policy = "staging", target = { kind = "docker" } } }' }) },
   }, { plural = "apps" })

@@ -197,7 +197,7 @@ end
 function Attempt:finish(state, err, started) M.finish(self.engine, self.place, self.row, state, err, started) end
 
 -- The policy's task: its result is whether the policy did its work.
-local function perform(self, compiled, edition)
+local function perform(self, compiled, edition, settings)
   local engine = self.engine
   local function stopping() return engine.stopping end
   self.steps = steps.new {
@@ -206,7 +206,7 @@ local function perform(self, compiled, edition)
   }
   local run = run_words.new(self.row, self.place, {
     steps = self.steps, world = engine.world, journal = engine.journal, lead = engine.lead, hooks = self:hooks(),
-    patience = engine.patience, stopping = stopping,
+    patience = engine.patience, stopping = stopping, settings = settings,
     released = function(release) engine:released(self.place, release) end,
   })
   local ok, err = xpcall(run_words.execute, policy.raised, compiled, run)
@@ -238,7 +238,13 @@ function Attempt:execute(turn)
   if not compiled then
     return self:finish(problem.code == "diverged" and "diverged" or "failed", problem, started)
   end
-  local edition = engine.journal:begin(row, compiled, steps.EDITION, turn)
+  local settings
+  if not row.policy_hash then
+    settings, problem = self.place:settings_for(compiled)
+    if not settings then return self:finish("failed", problem, started) end
+  end
+  local edition
+  edition, settings = engine.journal:begin(row, compiled, steps.EDITION, turn, settings)
   if not edition then return end
   self.begun = true
   local writer = runlog.writer(engine.journal.dir, row.id)
@@ -251,7 +257,7 @@ function Attempt:execute(turn)
   }
   engine:report(self.place, row, "running")
   local limits = { name = "run " .. row.id, cpu = policy.RUN_LIMITS.cpu, memory = policy.RUN_LIMITS.memory }
-  self.task = task.start(limits, perform, self, compiled, edition)
+  self.task = task.start(limits, perform, self, compiled, edition, settings)
   local ok, err = ended(self)
   local broken = self.steps and self.steps.broken
   if broken and not engine.stopping then

@@ -9,6 +9,7 @@ local errors, fs, journal, log, poller, policy, sys, task, time = require "error
   require "log", require "engine.poller", require "policy.load", require "base.sys", require "task", require "time"
 local actions, image_removal, lane = require "engine.actions", require "engine.image_removal", require "engine.lane"
 local lead = require "engine.leadership"
+local settings = require "policy.settings"
 local reporter, discovery = require "tell.reporter", require "engine.discovery"
 local decide, health, outages, suspension = require "engine.decide", require "engine.health", require "engine.outages",
   require "engine.suspension"
@@ -79,12 +80,23 @@ local function policy_names(config)
   return names
 end
 
+-- Loads the policies of a configuration, and judges its settings by what they declare.
+---@return table<string, Policy>? policies
+---@return Fault[]? faults
+local function load_policies(config, suspensions)
+  local policies, faults = policy.load(policy_names(config), config.scripts, suspensions)
+  if not policies then return nil, faults end
+  faults = settings.faults(config, policies, require("config.load").cursor(config))
+  if #faults > 0 then return nil, faults end
+  return policies
+end
+
 ---Loads the policies of a configuration and returns their faults; touches nothing.
 ---@async
 ---@param config Config
 ---@return Fault[] faults
 function M.check(config)
-  local _, faults = policy.load(policy_names(config), config.scripts)
+  local _, faults = load_policies(config)
   return faults or {}
 end
 
@@ -117,7 +129,7 @@ end
 local function prepare(book, config, host, options)
   local last_end = not options.journal and suspension.begin(book, config.state) or nil
   local suspensions = suspension.of(book)
-  local policies, faults = policy.load(policy_names(config), config.scripts, suspensions)
+  local policies, faults = load_policies(config, suspensions)
   if not policies then
     faults = assert(faults)
     local err = errors.new("invalid", "the policies have faults: " .. faults[1].message, { op = "engine.open" })
@@ -355,7 +367,7 @@ end
 function Engine:reload()
   local config, faults = self.load()
   local policies
-  if config then policies, faults = policy.load(policy_names(config), config.scripts, self.suspensions) end
+  if config then policies, faults = load_policies(config, self.suspensions) end
   if not policies or not config then ---@cast faults Fault[]
     local err = errors.new("invalid",
       ("%d faults; the configuration that was loaded before stays: %s"):format(#faults, faults[1].message),

@@ -1,5 +1,6 @@
 -- Runs, from queued to ended, and the key that each policy handled last at a place. Methods of the journal.
 local errors, json, log, time = require "errors", require "json", require "log", require "time"
+local record, tables = require "journal.record", require "base.tables"
 local words = require("journal.words").kept
 
 ---What becomes a queued run.
@@ -247,16 +248,22 @@ end
 ---@param policy Policy
 ---@param edition integer The present one.
 ---@param turn boolean Its lane's turn is this run's.
+---@param settings? table Those of its place; a run keeps those that it first started with.
 ---@return integer? edition The run's; nil: it was ended meanwhile.
-function Runs:begin(run, policy, edition, turn)
+---@return table? settings The run's.
+function Runs:begin(run, policy, edition, turn, settings)
+  local pinned
   return self:synced("begin", function()
     keep(self, policy)
     local begun = self:write([[UPDATE runs SET state = 'running', attempts = attempts + 1, policy_hash = ?,
-      file = coalesce(file, ?), edition = coalesce(edition, ?), started_at = coalesce(started_at, ?)
-      WHERE id = ? AND state IN ('queued', 'running')]], policy.hash, policy.file, edition, time.now(), run.id)
+      file = coalesce(file, ?), edition = coalesce(edition, ?), started_at = coalesce(started_at, ?),
+      settings = coalesce(settings, ?) WHERE id = ? AND state IN ('queued', 'running')]], policy.hash, policy.file,
+      edition, time.now(), settings and next(settings) and record.value(settings, "settings") or nil, run.id)
     if turn then take_lane(self, run) end
-    return begun > 0 and assert(self:row("SELECT edition FROM runs WHERE id = ?", run.id)).edition
-  end) or nil
+    local row = assert(self:row("SELECT edition, settings FROM runs WHERE id = ?", run.id))
+    pinned = row.settings and tables.copy(record.value_of(row.settings)) or {}
+    return begun > 0 and row.edition
+  end) or nil, pinned
 end
 
 ---An orderly stop is not a crash: the attempt does not count.

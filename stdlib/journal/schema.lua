@@ -214,6 +214,8 @@ M.migrations = {
     PRIMARY KEY (release, part)
   ) STRICT, WITHOUT ROWID;
 
+  ALTER TABLE runs ADD COLUMN settings TEXT; -- JSON, when it first starts; NULL: none
+
   CREATE TABLE modules (            -- texts of the shared modules that such a policy requires
     policy TEXT NOT NULL REFERENCES policies (hash) ON DELETE CASCADE,
     name TEXT NOT NULL,             -- "shared.hours"

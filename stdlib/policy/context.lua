@@ -11,6 +11,8 @@ local task = require "task"
 ---@field steps? Steps Only in mode run.
 ---@field edition? integer Of the run's words; inside of its steps, too.
 ---@field said? Refusals Only in mode watch: what the policy refuses.
+---@field policy? Policy Only in mode watch: who is asked.
+---@field settings? table Only in mode watch: place.settings, once it was read.
 ---@field running? table|false Only in mode watch: the release that runs, once it was looked up.
 ---@field metas? table<table, string> The metatables of the policy's instance, and where they were set.
 ---@field rng? table State of the deterministic random numbers.

@@ -5,7 +5,7 @@
 -- its effects journaled (policy/effects/init.lua).
 local change_data, context, effects = require "policy.change", require "policy.context", require "policy.effects"
 local errors, log = require "errors", require "log"
-local shared = require "policy.modules"
+local settings, shared = require "policy.settings", require "policy.modules"
 local refusals, suspension, sys, task = require "engine.refusals", require "engine.suspension", require "base.sys",
   require "task"
 
@@ -18,6 +18,7 @@ local refusals, suspension, sys, task = require "engine.refusals", require "engi
 ---@field make fun(env: table, name: string): any Runs the file in an environment.
 ---@field suspended? Err Why it is not loaded.
 ---@field queue "latest"|"all" What waits while a run is under way: only the newest change, or each in its turn.
+---@field settings? Shape Of the settings that it declares.
 ---@field first "release"|"adopt" What first sight does: release what should be, or take what runs as it is.
 
 local M = {}
@@ -174,7 +175,7 @@ local function print_plain(...)
   log.info(table.concat(parts, "\t"))
 end
 
-local FIELDS <const> = { watch = "function", run = "function", queue = "string", first = "string" }
+local FIELDS <const> = { watch = "function", run = "function", queue = "string", first = "string", settings = "table" }
 
 local function check_definition(d)
   if type(d) ~= "table" or getmetatable(d) ~= nil then
@@ -182,7 +183,7 @@ local function check_definition(d)
   end
   for k, v in next, d do
     if not FIELDS[k] then
-      error("policy has no field '" .. plain_tostring(k) .. "'; it takes watch, run, queue and first", 0)
+      error("policy has no field '" .. plain_tostring(k) .. "'; it takes watch, run, queue, first and settings", 0)
     end
     if type(v) ~= FIELDS[k] then error(("policy field %s must be a %s, not a %s"):format(k, FIELDS[k], type(v)), 0) end
   end
@@ -344,18 +345,18 @@ local function first_instance(policy)
     if not make then error(errors.new("invalid", message), 0) end
     unit.make = make
   end
-  local declared
-  local value, require = context.with(AT_FILE_LEVEL, run_file, policy, function(d)
+  local declared, shape
+  local value, require = context.with(AT_FILE_LEVEL, run_file, policy, sys.framed(function(d)
     check_definition(d)
-    declared = d
+    declared, shape = d, d.settings and settings.shape(d.settings)
     return d
-  end)
+  end))
   if not declared or not rawequal(value, declared) then
     error(errors.new("invalid", "a policy file ends with: return policy { ... }"), 0)
   end
   check_definition(declared) -- the file went on after it
   for name, module in pairs(policy.modules or {}) do module.words = words_in(require(name)) end
-  return { queue = declared.queue or "latest", first = declared.first or "release" }
+  return { queue = declared.queue or "latest", first = declared.first or "release", settings = shape }
 end
 
 ---Handles what a policy raises, where it is raised: an Err with the policy's line. Whatever the policy made stays
@@ -433,7 +434,7 @@ function M.compile(name, text, file, options)
     local err = errors.clean(definition)
     return nil, fault_of(policy, err.message, err.where), modules
   end
-  policy.queue, policy.first = definition.queue, definition.first
+  policy.queue, policy.first, policy.settings = definition.queue, definition.first, definition.settings
   return policy
 end
 
@@ -556,7 +557,7 @@ function M.ask(policy, place, timeout, said)
       handler = M.raised }
     watch_limits[timeout] = limits
   end
-  local asking = { mode = "watch", place = place, said = said or refusals.new() }
+  local asking = { mode = "watch", place = place, policy = policy, said = said or refusals.new() }
   local watching <close> = task.start(limits, watch_in, policy, asking)
   local joined, change, reason = pcall(watching.join, watching)
   context.forget(watching:id())

@@ -2,6 +2,7 @@
 local context, effects, facade = require "policy.context", require "policy.effects", require "base.facade"
 local short = require("base.text").short
 local health = require "engine.health"
+local settings, tables = require "policy.settings", require "base.tables"
 local observe, semver, targets = require "engine.observe", require "semver", require "targets"
 local time, words = require "time", require "policy.words"
 
@@ -10,6 +11,7 @@ local time, words = require "time", require "policy.words"
 ---@field environment string
 ---@field branch string
 ---@field accept string Version policy: all, major, minor, patch, ...
+---@field settings table Those of the app and the environment, with what the policy declares: a copy.
 ---@field package face Place What a policy gets: the fields above and the methods.
 ---@field app_config AppConfig
 ---@field config EnvironmentConfig
@@ -124,18 +126,11 @@ function Place:tags()
   return since
 end
 
-local function copy(value)
-  if type(value) ~= "table" then return value end
-  local fresh = {}
-  for k, v in next, value do fresh[k] = copy(v) end
-  return fresh
-end
-
 ---What the app's source found, where that is an extension's: a copy of what its poll gave.
 ---@return any
 function Place:found()
   if self.seen.error then error(self.seen.error, 0) end
-  return copy(self.seen.found)
+  return tables.copy(self.seen.found)
 end
 
 ---The release that runs here, as the target reported it; nil when there is none.
@@ -300,8 +295,21 @@ end
 
 M.raise = raise
 
-face_of = facade.kind("place", { "name", "environment", "branch", "accept" }, words.of_place(Place), {
-  framed = { refuse = true, alarm = true }, read = { name = "app" },
+---The settings here as a policy sees them.
+---@param policy? Policy nil: as they are.
+---@return table? settings
+---@return Err? err
+function Place:settings_for(policy) return settings.of(self.app_config, self.config, policy and policy.settings) end
+
+-- place.settings: made once for each question that a policy is asked; each reading is a copy, plain data.
+local function settings_of(place)
+  local c = context.current() or {} --[[@as Context]]
+  c.settings = c.settings or raise(place:settings_for(c.policy))
+  return tables.copy(c.settings)
+end
+
+face_of = facade.kind("place", { "name", "environment", "branch", "accept", "settings" }, words.of_place(Place), {
+  made = { settings = settings_of }, framed = { refuse = true, alarm = true }, read = { name = "app" },
 })
 
 return M

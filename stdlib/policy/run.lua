@@ -6,7 +6,7 @@
 -- marks.
 local context, effects, errors, facade, log, targets, time, words = require "policy.context", require "policy.effects",
   require "errors", require "base.facade", require "log", require "targets", require "time", require "policy.words"
-local task = require "task"
+local tables, task = require "base.tables", require "task"
 
 ---@class Run: RunParts
 ---@field id integer
@@ -28,6 +28,7 @@ Run.__index = Run
 ---@field hooks table
 ---@field patience Seconds How long it waits for a target out of reach.
 ---@field stopping fun(): boolean Whether the host parks what still runs.
+---@field settings? table What the run's policy reads as run.settings: as they were when it first began.
 ---@field released fun(release: integer) Called when a release is live and checked.
 
 ---@class Image
@@ -430,7 +431,7 @@ end
 function M.new(row, place, parts)
   local run = setmetatable(parts, Run) --[[@as Run]]
   run.id, run.row, run.place, run.by, run.kind = row.id, row, place, row.by, row.kind
-  run.app, run.environment = row.app, row.environment
+  run.app, run.environment, run.settings = row.app, row.environment, run.settings or {}
   return run
 end
 
@@ -464,7 +465,9 @@ local IMAGE_WORDS <const> = facade.methods(Image, { "tag" })
 local RUN_WORDS <const> = words.of_run(Run)
 
 image_face = facade.kind("image", IMAGE_FIELDS, IMAGE_WORDS)
-run_face = facade.kind("run", { "id", "app", "environment", "by", "kind" }, RUN_WORDS)
+run_face = facade.kind("run", { "id", "app", "environment", "by", "kind", "settings" }, RUN_WORDS, {
+  made = { settings = function(run) return tables.copy(run.settings) end },
+})
 
 ---What a run's policy may call: "run:image", "image:tag", ..., sorted.
 ---@return string[]

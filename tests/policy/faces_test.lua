@@ -88,6 +88,7 @@ accept = string: place.accept
 branch = string: place.branch
 environment = string: place.environment
 name = string: place.name
+settings = table: place.settings
 alarm = nil: place:alarm("v9", "why")
 allows = boolean: place:allows("1.1.0")
 bad_release = table: place:bad_release()
@@ -111,6 +112,7 @@ by = nil: run.by
 environment = string: run.environment
 id = number: run.id
 kind = string: run.kind
+settings = table: run.settings
 adopt = nil: run:adopt()
 all = table: run:all { function() return { 1 } end }
 approval = nil: run:approval { id = "x", votes = 0 }

@@ -51,6 +51,7 @@ M.apps = s.record({
   { "platforms", s.boolean { doc = "Pass over images that do not run on every node where the workload may be put.",
     default = true } },
   { "timeout", s.duration { doc = "Time for a rollout.", default = "10m", min = 1 } },
+  { "settings", require("policy.settings").key "What the policies of its apps read as `place.settings`." },
 }, { doc = "Instead of keel: workloads with keel.sh annotations become apps by themselves." })
 
 ---Checks what no single key shows.

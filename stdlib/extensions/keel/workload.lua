@@ -228,7 +228,7 @@ function M.app(list, part, cfg)
   local first = list[1]
   local app = {
     name = first.namespace .. "/" .. first.name, follows = "workload", poll = math.huge, environments = {},
-    environment_list = {}, workloads = {},
+    environment_list = {}, workloads = {}, settings = part.settings,
     source = { url = ("kubernetes %s %s/%s"):format(first.kind, first.namespace, first.name) },
   }
   local seen = {}
