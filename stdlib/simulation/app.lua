@@ -81,7 +81,7 @@ end
 
 ---Breaks the image of a commit: it does not build, fails its checks, or turns unhealthy a while later.
 ---@param name string
----@param how? "build"|"check"|"later" nil: it is well again.
+---@param how? "build"|"check"|"later"|string nil: it is well again; "check in PART": of one part of an environment.
 function App:breaks(name, how)
   local line = ("%s: %s %s"):format(self.name, name, how and "breaks: " .. how or "is well again")
   self.world:happen(line, function(state)

@@ -92,13 +92,12 @@ end
 ---@param url string
 ---@return table
 function M.repository(outside, url)
-  local state = outside.state
   local edition, answered
   local repo = { url = url, interval = 0, shrunken = shrunken.new(url) }
   local function there(op, ...)
     local up, err = outside:reach "git"
     if not up then return nil, err end
-    local repository = M.of(state, url)
+    local repository = M.of(outside:look(), url)
     for _, id in ipairs { ... } do
       if not repository.commits[id] then
         return errors.fail("not_found", ("the repository has no commit %s"):format(text.short(id)), { op = op })

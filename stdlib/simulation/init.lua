@@ -253,7 +253,13 @@ function World:effects() return configs.copy(self.state.effects) end
 
 ---What people were told, in order.
 ---@return string[] texts
-function World:told() return configs.copy(self.state.told) end
+function World:told()
+  local texts = {}
+  for i, message in ipairs(self.state.told) do
+    texts[i] = message.title and ("%s: %s"):format(message.title, message.text) or message.text
+  end
+  return texts
+end
 
 ---What happened so far, for people.
 ---@return string[] lines

@@ -1,8 +1,7 @@
 -- One life of a host in a simulated world: from its start to its death. What is dead is answered by nobody: neither
 -- by its journal nor by the world, and its tasks end.
-local engine, errors, sys, task = require "engine", require "errors", require "base.sys", require "task"
-local git, modules, registry, target = require "simulation.git", require "simulation.modules",
-  require "simulation.registry", require "simulation.target"
+local engine, errors, openers, sys, task = require "engine", require "errors", require "simulation.openers",
+  require "base.sys", require "task"
 
 local M = {}
 
@@ -39,44 +38,6 @@ function Life:kill()
   end
   for t in pairs(self.tasks) do t:cancel() end
   self.died()
-end
-
--- A part of the world that answers while the host lives.
-local function guarded(life, part)
-  return setmetatable({}, { __index = function(face, name)
-    local value = part[name]
-    if type(value) ~= "function" then return value end
-    local function call(...)
-      life:check()
-      return value(...)
-    end
-    rawset(face, name, call)
-    return call
-  end })
-end
-
--- How a host opens this world.
----@return WorldOpeners
-local function openers(life, outside, answered)
-  local opened = {}
-  for name, module in pairs(modules.all(outside, life, answered)) do opened[name] = guarded(life, module) end
-  local all = {
-    module = function(name) return opened[name] or require(name) end,
-    repository = function(app) return guarded(life, git.repository(outside, app.source.url)) end,
-    registry = function(name) return guarded(life, registry.repository(outside, life, name)) end,
-    target = function(environment) return guarded(life, target.open(outside, life, environment)) end,
-    ensure_image = function(request) return registry.ensure(outside, life, request) end,
-    verify = function(list, request, world) return target.verify(outside, list, request, world) end,
-    cluster = function(name)
-      return errors.fail("refused", ("there is no cluster %s in this world"):format(name), { op = "cluster" })
-    end,
-    notify = function(_, names, message)
-      local up, err = outside:reach "notify"
-      if not up then return nil, err end
-      return outside:tell(life, names, message)
-    end,
-  }
-  return guarded(life, all) --[[@as WorldOpeners]]
 end
 
 ---Calls fn in a task of the host.
@@ -118,7 +79,7 @@ function M.begin(options)
   local started = life:call(function()
     opened, err = engine.open {
       config = options.config, load = options.load, journal = life.book, host = options.host,
-      world = openers(life, options.outside, options.answered),
+      world = openers.of(life, options.outside, options.answered),
       on_event = function(event) if not life.dead then options.on_event(event) end end,
     }
   end)

@@ -42,7 +42,7 @@ local READS <const> = { GET = true, HEAD = true }
 local function ask(outside, life, answered, request)
   local url = request.url
   if type(url) ~= "string" then error("usage: http." .. request.method:lower() .. "(url, ...)", 3) end
-  for part in pairs(outside.state.down) do
+  for part in pairs(outside:look().down) do
     if url:sub(1, #part) == part then return refused(url, "is down") end
   end
   local value = given(answered.addresses, url)
@@ -91,7 +91,8 @@ local function path_of(name, options)
 end
 
 local function fs_module(outside, life)
-  local face, files = { join = require("fs").join }, outside.state.files
+  local face = { join = require("fs").join }
+  local function files() return outside:look().files end
   local function effect(word, name, change)
     return outside:effect(life, ("%s file %s"):format(word, name), change)
   end
@@ -99,23 +100,23 @@ local function fs_module(outside, life)
     return errors.fail("not_found", name .. " does not exist", { op = "fs", target = name })
   end
   function face.read(name, options)
-    local text = files[path_of(name, options)]
+    local text = files()[path_of(name, options)]
     if not text then return missing(name) end
     local from = options and options.offset or 0
     return text:sub(from + 1, options and options.length and from + options.length or -1)
   end
   function face.exists(name, options) return (face.stat(name, options)) ~= nil end
   function face.stat(name, options)
-    local path = path_of(name, options)
-    if files[path] then return { type = "file", size = #files[path] } end
-    for other in pairs(files) do
+    local path, there = path_of(name, options), files()
+    if there[path] then return { type = "file", size = #there[path] } end
+    for other in pairs(there) do
       if other:sub(1, #path + 1) == path .. "/" then return { type = "dir", size = 0 } end
     end
     return missing(name)
   end
   function face.list(name, options)
     local path, seen, list = path_of(name, options), {}, {}
-    for other in pairs(files) do
+    for other in pairs(files()) do
       local below = other:sub(1, #path + 1) == path .. "/" and other:sub(#path + 2) or ""
       local first = below:match "^[^/]+"
       if first and not seen[first] then
@@ -127,26 +128,30 @@ local function fs_module(outside, life)
     return list
   end
   function face.write(name, text, options)
-    return effect("write", name, function() files[path_of(name, options)] = text end)
+    return effect("write", name, function(state) state.files[path_of(name, options)] = text end)
   end
   function face.append(name, text, options)
     local path = path_of(name, options)
-    return effect("append to", name, function() files[path] = (files[path] or "") .. text end)
+    return effect("append to", name, function(state)
+      state.files[path] = (state.files[path] or "") .. text
+    end)
   end
   function face.mkdir() return true end
   function face.remove(name, options)
     local path = path_of(name, options)
     if not face.exists(name, options) then return missing(name) end
-    return effect("remove", name, function()
-      for other in pairs(files) do
-        if other == path or other:sub(1, #path + 1) == path .. "/" then files[other] = nil end
+    return effect("remove", name, function(state)
+      for other in pairs(state.files) do
+        if other == path or other:sub(1, #path + 1) == path .. "/" then state.files[other] = nil end
       end
     end)
   end
   function face.rename(from, to, options)
     local path = path_of(from, options)
-    if not files[path] then return missing(from) end
-    return effect("rename", from, function() files[path_of(to, options)], files[path] = files[path], nil end)
+    if not files()[path] then return missing(from) end
+    return effect("rename", from, function(state)
+      state.files[path_of(to, options)], state.files[path] = state.files[path], nil
+    end)
   end
   return face
 end

@@ -10,12 +10,12 @@ local M = {}
 ---@field repositories table<string, SimulatedRepository> By address.
 ---@field images table<string, SimulatedImages> By name.
 ---@field targets table<string, table> What runs, by place: "web/production", "web/production:canary".
----@field troubles table<string, "build"|"check"|"later"> By commit.
+---@field troubles table<string, string> By commit: "build", "check", "check in PART", "later".
 ---@field names table<string, string> What tests call a commit, by its id.
 ---@field down table<string, true>
 ---@field files table<string, string>
 ---@field effects string[]
----@field told string[]
+---@field told {to: string[], title?: string, text: string}[]
 
 ---@class Disturbance One of them, once.
 ---@field kill? integer The host dies at the so manyeth place: before or after a write of the journal, or an effect.
@@ -49,12 +49,16 @@ function M.new(options)
   }, Outside)
 end
 
+---The state as it is now.
+---@return SimulatedState
+function Outside:look() return self.state end
+
 ---A commit as the test calls it.
 ---@param commit? string
 ---@return string
 function Outside:called(commit)
   if not commit then return "something else" end
-  return self.state.names[commit] or require("base.text").short(commit)
+  return self:look().names[commit] or require("base.text").short(commit)
 end
 
 ---Fails while a part is out of reach.
@@ -63,7 +67,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function Outside:reach(part)
-  if not self.state.down[part] then return true end
+  if not self:look().down[part] then return true end
   return errors.fail("refused", ("%s is down"):format(part), { op = part })
 end
 
@@ -102,10 +106,10 @@ function Outside:effect(life, line, change)
     self.disturbed = "failing: " .. line
     return errors.fail("refused", "it fails, once", { op = line })
   end
-  change(self.state)
-  local effects = self.state.effects
-  effects[#effects + 1] = line
-  self.on_change(line)
+  self:change(function(state)
+    change(state)
+    state.effects[#state.effects + 1] = line
+  end, line)
   self:place(life, "after " .. line)
   if n == disturb.lose then
     self.disturbed = "answer lost: " .. line
@@ -124,9 +128,9 @@ end
 function Outside:tell(life, names, message)
   local text = message.title and ("%s: %s"):format(message.title, message.text) or message.text
   self:place(life, "before telling " .. text)
-  local told = self.state.told
-  told[#told + 1] = text
-  self.on_change(("tell %s: %s"):format(table.concat(names, ", "), text))
+  self:change(function(state)
+    state.told[#state.told + 1] = { to = names, title = message.title, text = message.text }
+  end, ("tell %s: %s"):format(table.concat(names, ", "), text))
   self:place(life, "after telling " .. text)
   return true
 end

@@ -39,7 +39,7 @@ function M.repository(outside, life, name)
   local function images()
     local up, err = outside:reach "registry"
     if not up then return nil, err end
-    return M.of(outside.state, name)
+    return M.of(outside:look(), name)
   end
   function registry.tag(_, digest, tag)
     local found, err = images()
@@ -47,7 +47,7 @@ function M.repository(outside, life, name)
     if not found.labels[digest] then return errors.fail("not_found", "there is no image " .. digest, { op = "tag" }) end
     if found.tags[tag] == digest then return true end
     local line = ("tag %s:%s %s"):format(short(name), tag, outside:called(found.labels[digest][REVISION]))
-    return outside:effect(life, line, function() found.tags[tag] = digest end)
+    return outside:effect(life, line, function(state) M.of(state, name).tags[tag] = digest end)
   end
   function registry.digest(_, tag)
     local found, err = images()
@@ -79,19 +79,20 @@ function M.ensure(outside, life, request)
   local name, commit = request.app.image, request.commit
   local up, err = outside:reach "registry"
   if not up then return nil, err end
-  local found, digest = M.of(outside.state, name), M.digest_of(commit)
+  local found, digest = M.of(outside:look(), name), M.digest_of(commit)
   local built = not found.tags["sha-" .. commit]
   if built then
     up, err = outside:reach "git"
     if up then up, err = outside:reach "builder" end
     if not up then return nil, err end
-    if outside.state.troubles[commit] == "build" then
+    if outside:look().troubles[commit] == "build" then
       return errors.fail("exit", "the build ended with status 1", { op = "image.build", target = commit })
     end
     request.hooks.output("stdout", "building " .. commit)
     local done
-    done, err = outside:effect(life, ("build %s %s"):format(request.app.name, outside:called(commit)), function()
-      found.tags["sha-" .. commit], found.labels[digest] = digest, { [REVISION] = commit }
+    done, err = outside:effect(life, ("build %s %s"):format(request.app.name, outside:called(commit)), function(state)
+      local images = M.of(state, name)
+      images.tags["sha-" .. commit], images.labels[digest] = digest, { [REVISION] = commit }
     end)
     if not done then return nil, err end
   end

@@ -17,11 +17,12 @@ end
 ---@param environment EnvironmentConfig
 ---@return Target
 function M.open(outside, life, environment)
-  local state, at, target = outside.state, M.place(environment), {}
+  local at, target = M.place(environment), {}
   local part = "target " .. at
   function target.current()
     local up, err = outside:reach(part)
     if not up then return nil, err end
+    local state = outside:look()
     local runs = state.targets[at]
     if not runs then return nil end
     local now = {}
@@ -32,12 +33,12 @@ function M.open(outside, life, environment)
   function target.apply(_, request)
     local up, err = outside:reach(part)
     if not up then return nil, err end
-    local runs = state.targets[at]
+    local runs = outside:look().targets[at]
     if runs and (runs.generation or 0) > (request.generation or 0) then
       return errors.fail("conflict", ("%s released here in generation %d"):format(runs.host, runs.generation),
         { generation = runs.generation, op = "target.apply" })
     end
-    local function put()
+    local function put(state)
       state.targets[at] = {
         digest = request.digest, commit = request.commit, version = request.version, image = request.image,
         release = request.release, generation = request.generation, host = request.host,
@@ -58,8 +59,8 @@ function M.open(outside, life, environment)
   function target.destroy()
     local up, err = outside:reach(part)
     if not up then return nil, err end
-    if not state.targets[at] then return true end
-    return outside:effect(life, "take down " .. at, function() state.targets[at] = nil end)
+    if not outside:look().targets[at] then return true end
+    return outside:effect(life, "take down " .. at, function(state) state.targets[at] = nil end)
   end
   return target --[[@as Target]]
 end
@@ -75,8 +76,9 @@ local STAND_FOR <const> = { http = true, command = true, job = true }
 ---@return true? ok
 ---@return Err? err
 function M.verify(outside, list, request, world)
-  local trouble = outside.state.troubles[request.commit]
-  if trouble == "check" or trouble == "later" and request.within then
+  local trouble = outside:look().troubles[request.commit]
+  local here = request.part and trouble == "check in " .. request.part
+  if trouble == "check" or here or trouble == "later" and request.within then
     return errors.fail("unhealthy", "the check got status 500", { op = "verify" })
   end
   local others = {}

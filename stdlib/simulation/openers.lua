@@ -1,0 +1,56 @@
+-- How a host opens a simulated world: the parts that engine/world.lua opens. Each answers while the host lives.
+local errors, extensions = require "errors", require "extensions"
+local git, modules, registry, target = require "simulation.git", require "simulation.modules",
+  require "simulation.registry", require "simulation.target"
+
+local M = {}
+
+-- A part of the world that answers while the host lives.
+local function guarded(life, part)
+  return setmetatable({}, { __index = function(face, name)
+    local value = part[name]
+    if type(value) ~= "function" then return value end
+    local function call(...)
+      life:check()
+      return value(...)
+    end
+    rawset(face, name, call)
+    return call
+  end })
+end
+
+---How a host opens this world.
+---@param life SimulatedLife
+---@param outside Outside
+---@param answered? SimulatedAnswers nil: policies' modules are the real ones.
+---@return WorldOpeners
+function M.of(life, outside, answered)
+  local opened = {}
+  if answered then
+    for name, module in pairs(modules.all(outside, life, answered)) do opened[name] = guarded(life, module) end
+  end
+  local all = {
+    module = function(name) return opened[name] or require(name) end,
+    repository = function(app) return guarded(life, git.repository(outside, app.source.url)) end,
+    registry = function(name) return guarded(life, registry.repository(outside, life, name)) end,
+    target = function(environment) return guarded(life, target.open(outside, life, environment)) end,
+    ensure_image = function(request) return registry.ensure(outside, life, request) end,
+    verify = function(list, request, world) return target.verify(outside, list, request, world) end,
+    cluster = function(name)
+      return errors.fail("refused", ("there is no cluster %s in this world"):format(name), { op = "cluster" })
+    end,
+    notify = function(_, names, message)
+      local up, err = outside:reach "notify"
+      if not up then return nil, err end
+      return outside:tell(life, names, message)
+    end,
+  }
+  for _, opener in ipairs(extensions.all "opener") do
+    all[opener.name] = function()
+      return errors.fail("unsupported", opener.name .. " are not simulated", { op = opener.name })
+    end
+  end
+  return guarded(life, all) --[[@as WorldOpeners]]
+end
+
+return M
