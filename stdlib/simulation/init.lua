@@ -225,6 +225,9 @@ end
 ---@async
 function World:poll()
   self:ask(function(engine)
+    for _, seen in pairs(engine.app_states) do -- a poll that is under way may have looked before what just happened
+      while seen.polling do time.sleep(0.001) end
+    end
     local ok, err = pcall(engine.poll, engine)
     if not ok then self:move("    a poll failed: " .. tostring(err)) end
   end)
