@@ -127,7 +127,8 @@
 ---@field state_dir string
 ---@field scripts? string folder of policies; absent: the built-in ones
 ---@field loaded_at Wall when configuration and policies were last (re)loaded
----@field reload_error? string why the last reload was refused
+---@field reload_error? string why what is saved is not live: the last reload was refused
+---@field reload_faults? Fault[] all that is wrong with what is saved
 ---@field live boolean
 ---@field ready boolean
 ---@field reason? string
@@ -268,7 +269,7 @@
 ---@field approve fun(self, act: Act): Approval?, Err? a vote; "conflict": nothing waits
 ---@field reject fun(self, act: Act): Approval?, Err?
 ---@field poll fun(self, app: string?): PollResult?, Err? nil: all apps
----@field reload fun(self): ReloadResult?, Err? err.faults: Fault[] when the new files are refused
+---@field reload fun(self, options?: {saved?: boolean}): ReloadResult?, Err? err.faults: why it was refused
 ---@field health fun(self): Health
 ---@field metrics fun(self): Metric[]
 ---@field elsewhere? fun(self): any of one that stands by: where the host that acts is
@@ -447,6 +448,8 @@
 ---@field control_group? string whose members may use it, too
 ---@field leader? LeaderConfig absent: this host is alone
 ---@field scripts? string folder of policies; absent: the built-in ones
+---@field extensions? string folder of extensions
+---@field watch boolean what is saved is loaded at once
 ---@field listen? {address: string, port: integer} absent: no listener
 ---@field api? {token: Secret, hosts: string[]} absent: the API for scripts is closed
 ---@field hosts string[] names by which listen is reached

@@ -250,42 +250,4 @@ function Actions:release(act)
   })
 end
 
----What a reload changes, in words.
----@param self table The engine.
----@param config Config
----@param policies table<string, Policy>
-function M.differences(self, config, policies)
-  local changed, json = {}, require "json"
-  for name in pairs(config.apps) do
-    if not self.config.apps[name] then changed[#changed + 1] = "new app " .. name end
-  end
-  for name, app in pairs(self.config.apps) do
-    local now = config.apps[name]
-    if not now then
-      changed[#changed + 1] = "app " .. name .. " is gone"
-    elseif json.encode(M.comparable(app)) ~= json.encode(M.comparable(now)) then
-      changed[#changed + 1] = "app " .. name .. " changed"
-    end
-  end
-  for name, p in pairs(policies) do
-    local old = self.policies[name]
-    if not old or old.hash ~= p.hash then
-      changed[#changed + 1] = "policy " .. name .. (old and " changed" or " is new")
-    end
-  end
-  table.sort(changed)
-  return changed
-end
-
----A configuration as data: secrets by their names.
----@param value any
----@return any copy
-function M.comparable(value)
-  if type(value) ~= "table" then return value end
-  if getmetatable(value) then return tostring(value) end
-  local copy = {}
-  for k, v in pairs(value) do copy[tostring(k)] = M.comparable(v) end
-  return copy
-end
-
 return M

@@ -4,18 +4,17 @@
 -- judge.lua judges its answer, accept.lua makes a run of it. lane.lua gives the runs of a place their turns and
 -- attempt.lua performs one; tell/reporter.lua reports it. Whatever is outside is opened by world.lua; leadership.lua
 -- says whether this host may act. What people order is in actions.lua, approvals.lua and orders.lua, what they ask in
--- queries.lua.
-local errors, fs, journal, log, poller, policy, sys, task, time = require "errors", require "fs", require "journal",
-  require "log", require "engine.poller", require "policy.load", require "base.sys", require "task", require "time"
+-- queries.lua. watcher.lua sees that a file was saved, reload.lua makes it live.
+local errors, fs, journal, log, poller, sys, task, time = require "errors", require "fs", require "journal",
+  require "log", require "engine.poller", require "base.sys", require "task", require "time"
 local actions, image_removal, lane = require "engine.actions", require "engine.image_removal", require "engine.lane"
 local lead = require "engine.leadership"
-local settings = require "policy.settings"
 local reporter, discovery = require "tell.reporter", require "engine.discovery"
 local decide, health, outages, suspension = require "engine.decide", require "engine.health", require "engine.outages",
   require "engine.suspension"
 local compose, extensions = require "base.compose", require "extensions"
-local place, targets, view = require "policy.place", require "targets", require "journal.view"
-local world = require "engine.world"
+local place, reload, view, world = require "policy.place", require "engine.reload", require "journal.view",
+  require "engine.world"
 
 local M = {}
 
@@ -34,8 +33,6 @@ local M = {}
 ---@field ended Signal
 ---@field reloaded Signal
 ---@field started_at Wall
----@field loaded_at Wall
----@field reload_error? string
 ---@field ready boolean
 ---@field grace? Seconds
 ---@field once_only? boolean
@@ -57,46 +54,12 @@ local M = {}
 local Engine = {}
 Engine.__index = Engine
 
--- The names of all policies that a configuration uses. Rollback is always there: a person may ask for one.
-local function policy_names(config)
-  local seen, names = {}, {}
-  local function add(name)
-    if name and not seen[name] then
-      seen[name] = true
-      names[#names + 1] = name
-    end
-  end
-  add("rollback")
-  for _, name in ipairs(discovery.policies(config)) do add(name) end
-  for _, app in ipairs(config.app_list) do
-    for _, environment in ipairs(app.environment_list) do
-      add(environment.policy)
-      add(environment.rollback)
-      for _, part in ipairs(targets.parts(environment)) do
-        if targets.destroys(part.target.kind) then add "destroy" end
-      end
-    end
-  end
-  return names
-end
-
--- Loads the policies of a configuration, and judges its settings by what they declare.
----@return table<string, Policy>? policies
----@return Fault[]? faults
-local function load_policies(config, suspensions)
-  local policies, faults = policy.load(policy_names(config), config.scripts, suspensions)
-  if not policies then return nil, faults end
-  faults = settings.faults(config, policies, require("config.load").cursor(config))
-  if #faults > 0 then return nil, faults end
-  return policies
-end
-
 ---Loads the policies of a configuration and returns their faults; touches nothing.
 ---@async
 ---@param config Config
 ---@return Fault[] faults
 function M.check(config)
-  local _, faults = load_policies(config)
+  local _, faults = reload.policies(config)
   return faults or {}
 end
 
@@ -129,7 +92,7 @@ end
 local function prepare(book, config, host, options)
   local last_end = not options.journal and suspension.begin(book, config.state) or nil
   local suspensions = suspension.of(book)
-  local policies, faults = load_policies(config, suspensions)
+  local policies, faults = reload.policies(config, suspensions)
   if not policies then
     faults = assert(faults)
     local err = errors.new("invalid", "the policies have faults: " .. faults[1].message, { op = "engine.open" })
@@ -171,7 +134,7 @@ function M.open(options)
     event_log = require("engine.events").new(),
     app_edition = 1, -- another number: other apps
     patience = 300, -- seconds that a run waits for a target out of reach before it is tried again later
-    counters = { polls = 0, poll_errors = 0, runs = {} },
+    counters = { polls = 0, poll_errors = 0, runs = {} }, reloads = { loaded = 0, refused = 0 },
     idle = task.signal(), wake = task.signal(), ended = task.signal(), reloaded = task.signal(),
     draining = false, stopping = false, ready = false, started_at = time.now(), loaded_at = time.now(),
   }, Engine)
@@ -359,57 +322,9 @@ function Engine:poll(name)
   return { apps = apps, changes = changes }
 end
 
----Loads configuration and policies again, all or nothing.
----@async
----@return ReloadResult? result
----@return Err? err
----@return_overload nil, Err
-function Engine:reload()
-  local config, faults = self.load()
-  local policies
-  if config then policies, faults = load_policies(config, self.suspensions) end
-  if not policies or not config then ---@cast faults Fault[]
-    local err = errors.new("invalid",
-      ("%d faults; the configuration that was loaded before stays: %s"):format(#faults, faults[1].message),
-      { op = "reload" })
-    err.faults = faults
-    self.reload_error = err.message
-    return nil, err
-  end
-  if config.state ~= self.state then
-    self.reload_error = "the state folder cannot change while the host runs"
-    return errors.fail("conflict", self.reload_error, { op = "reload", target = config.state })
-  end
-  discovery.keep(self, config)
-  local changed, before = actions.differences(self, config, policies), self.config
-  self.config, self.policies, self.places = config, policies, {}
-  self.world.configure(config)
-  self.app_edition = self.app_edition + 1
-  self.repl_env = { engine = self, config = config, apps = config.apps }
-  for _, state in pairs(self.app_states) do state.snapshot = nil end
-  for name in pairs(self.app_states) do
-    if not config.apps[name] then self.app_states[name] = nil end
-  end
-  for unit in pairs(self.said) do
-    if not config.apps[unit:match("^(.+)/[^/]+/[^/]+$")] then self.said[unit] = nil end
-  end
-  if self.follow then
-    for _, words in ipairs(self.follow(before --[[@as Config]], config)) do changed[#changed + 1] = words end
-  end
-  self:tidy()
-  self.reload_error, self.loaded_at = nil, time.now()
-  self.wake:notify()
-  self.reloaded:notify()
-  task.start({ name = "resuming", detached = true }, self.recover, self) -- it may wait for runs to end
-  self:emit {
-    event = "reload", level = "info", text = #changed > 0 and table.concat(changed, "; ") or "nothing changed",
-  }
-  return { apps = #config.app_list, policies = #policy_names(config), changed = changed }
-end
-
 compose(Engine, {
   queries = require "engine.queries", actions = actions.methods, approvals = require "engine.approvals",
-  orders = require "engine.orders",
+  orders = require "engine.orders", reload = reload.methods,
   suspension = suspension.methods, lifecycle = require "engine.lifecycle",
 })
 

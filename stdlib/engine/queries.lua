@@ -20,7 +20,8 @@ function Queries:status()
   status.host = {
     version = sys.version, pid = sys.pid(), hostname = sys.hostname(), started_at = self.started_at,
     config = self.config.file, state_dir = self.state, scripts = self.config.scripts, loaded_at = self.loaded_at,
-    reload_error = self.reload_error, live = health.live, ready = health.ready, reason = health.reason,
+    reload_error = require("engine.reload").words(self.reload_faults), reload_faults = self.reload_faults,
+    live = health.live, ready = health.ready, reason = health.reason,
     stopping = self.draining, leader = self.leader and self.leader() or nil,
   }
   return status

@@ -33,7 +33,8 @@ local M = {}
 ---@field notify fun(names: string[], message: table): true?, Err?
 ---@field module fun(name: string): table The module (fs, hash, http, proc, time) that policies' effects call.
 ---@field [string] fun(what: any): any What extensions open besides.
----@field configure fun(config: Config) From now on it is opened by this configuration.
+---@field configure fun(config: Config, keep?: boolean) From now on it is opened by this configuration; what is open for
+--- an app that is still the same table is kept, if wanted.
 ---@field under fun(config: Config): World The same openers with another configuration.
 
 ---The openers of the real world.
@@ -82,8 +83,12 @@ function M.of(config, openers)
     return require(name)
   end
   world.remove_images = open.remove_images and function(journal) return open.remove_images(journal, world) end
-  function world.configure(new)
+  function world.configure(new, keep)
+    local before = keep and repositories or {}
     world.config, repositories = new, {}
+    for app, repository in pairs(before) do
+      if new.apps[app.name] == app then repositories[app] = repository end
+    end
   end
   function world.under(other) return M.of(other, open) end
   return world

@@ -7,6 +7,7 @@
 -- restart it with growing backoff, and it would be missing when the API server comes back.
 local errors, proc, sys, task = require "errors", require "proc", require "base.sys", require "task"
 local time = require "time"
+local reloading, watcher = require "engine.reload", require "engine.watcher"
 local control, leader, handover, standby = require "people.control", require "hosts.leader", require "hosts.handover",
   require "hosts.standby"
 
@@ -23,6 +24,7 @@ local UNFINISHED <const> = 75 -- exit status, as the dead man's switch has it
 ---@field config Config
 ---@field load fun(): Config?, Fault[]?
 ---@field on_event fun(event: Event)
+---@field since? Wall When the configuration began to be read.
 ---@field next_signal? fun(): string Waits for TERM, INT or HUP.
 ---@field election? Election
 ---@field world? World
@@ -47,22 +49,25 @@ end
 -- ---- signals ----
 
 -- Loads the configuration again, for the next time that this host acts.
-local function reload(self)
-  if self.engine then return self.engine:reload() end
-  local config, faults = self.options.load()
+local function reload(self, options)
+  if self.engine then return self.engine:reload(options) end
+  local config, faults, partial = self.options.load()
+  self.tried = config or partial
   if config then
     local problems = require("engine").check(config)
     if #problems > 0 then config, faults = nil, problems end
   end
   if not config then
-    local err = errors.new("invalid",
-      ("%d faults; the configuration that was loaded before stays: %s"):format(#faults, faults[1].message),
-      { op = "reload" })
-    err.faults = faults
-    return nil, err
+    local before = self.standby.reload_faults
+    self.standby.reload_faults = faults
+    if not (options and options.saved and reloading.same(before, faults)) then
+      reloading.tell(self.options.on_event, faults)
+    end
+    return nil, reloading.refusal(faults)
   end
   local changed = self.control:follow(self.config, config)
-  self.config, self.standby.config = config, config
+  for _, words in ipairs(changed) do self:note(words) end
+  self.config, self.standby.config, self.standby.reload_faults = config, config, nil
   return { apps = #config.app_list, policies = 0, changed = changed }
 end
 
@@ -70,16 +75,7 @@ local function obey_signals(self)
   local next_signal = self.options.next_signal or sys.next_signal
   while true do
     if next_signal() == "HUP" then
-      local done, err = reload(self)
-      if done then
-        self:note("configuration and policies were loaded again")
-        if not self.engine then -- a working engine reports it itself
-          for _, words in ipairs(done.changed) do self:note(words) end
-        end
-      else
-        self:note("the reload was refused, the old configuration stays: " .. tostring(err), "error")
-        for _, fault in ipairs(err.faults or {}) do self:note(require("config.load").describe(fault), "error") end
-      end
+      if reload(self) then self:note("configuration and policies were loaded again") end
     else
       self:note(not self.engine and "stopping" or self.stopping and "stopping at once"
         or "stopping: runs may finish or park")
@@ -242,7 +238,12 @@ function M.run(options)
   local self, err = started(options)
   if not self then return nil, err end
   local signals <close> = task.spawn(obey_signals, self)
-  assert(signals)
+  local watching <close> = task.spawn(watcher.run, {
+    since = options.since, config = function() return self.config end,
+    tried = function() return self.engine and self.engine.tried or self.tried end,
+    reload = function() reload(self, { saved = true }) end,
+  })
+  assert(signals and watching)
   self:note(("stands by as %s"):format(self.election.identity))
   local status = 0
   while not self.stopping do

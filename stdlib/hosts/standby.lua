@@ -9,6 +9,7 @@ local errors, sys, task, time = require "errors", require "base.sys", require "t
 ---@field started_at Wall
 ---@field stopping boolean
 ---@field reload fun(): ReloadResult?, Err? The host's.
+---@field reload_faults? Fault[] Why what is saved is not what this host would act by.
 ---@field trouble? string Why the state could not be opened when this host led; for the operator.
 local Standby = {}
 Standby.__index = Standby
@@ -50,6 +51,7 @@ function Standby:status()
       config = self.config.file, state_dir = self.config.state, scripts = self.config.scripts,
       loaded_at = self.started_at, live = true, ready = health.ready,
       reason = self.trouble or health.standby or health.reason,
+      reload_error = require("engine.reload").words(self.reload_faults), reload_faults = self.reload_faults,
       stopping = self.stopping, standby = true, leader = require("hosts.leader").status(self.election),
     },
   }

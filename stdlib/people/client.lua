@@ -233,7 +233,7 @@ function Client:poll(app) return self:call("POST", "/v1/poll", { app = app }, { 
 ---@return ReloadResult?
 ---@return Err? err err.faults: why the new files were refused
 ---@return_overload nil, Err
-function Client:reload() return self:call("POST", "/v1/reload", {}) end
+function Client:reload() return self:call("POST", "/v1/reload", {}, { timeout = 300 }) end
 
 -- ---- with or without a host ----
 

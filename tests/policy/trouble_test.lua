@@ -280,6 +280,7 @@ test("a reload while a poll is under way leaves nothing of the old configuration
   s.world:push("main", "a")
   s.settle()
   local old = s.host.config.apps.web
+  s.options.poll = 1800
   assert(s.host:reload())
   local new = s.host.config.apps.web
   ok(old ~= new)

@@ -339,9 +339,12 @@ function M.open(options)
     options.on_event { at = 1763900000, event = "poll", level = "info", text = "nothing new", app = "web" }
     return { ok = options.config.poll == 30, runs = {} }
   end
+  engine.config = options.config
+  function engine.tried() end
   function engine:reload()
     local config, faults = options.load()
     if config then return { apps = 1, policies = 3, changed = {} } end
+    require("engine.reload").tell(options.on_event, faults)
     return nil, require("errors").new("invalid", "the configuration has faults", { faults = faults })
   end
   return engine

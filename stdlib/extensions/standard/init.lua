@@ -32,7 +32,8 @@ local function check(kind, more)
 end
 
 local COMMANDS <const> = {
-  "run", "once", "check", "plan", "test", "status", "history", "why", "logs", "rollback", "release", "retry", "cancel",
+  "run", "once", "check", "plan", "test", "reload",
+  "status", "history", "why", "logs", "rollback", "release", "retry", "cancel",
   "apply", "destroy", "hold", "unhold", "approve", "reject", "exec", "repl", "version", "help",
 }
 -- Orders to the running host are in verbs.lua; every other command is a file of its own.

@@ -21,7 +21,7 @@ local function note(console, text, level)
   console:event { at = require("time").now(), event = "host", level = level or "info", text = text }
 end
 
----Obeys signals: TERM and INT stop, HUP reloads. A second TERM or INT stops without grace.
+---Obeys signals: TERM and INT stop, HUP reloads, which tells its outcome. A second TERM or INT stops without grace.
 ---@async
 ---@param engine Engine
 ---@param console Console
@@ -31,15 +31,7 @@ local function obey_signals(engine, console, seconds)
   while true do
     local signal = sys.next_signal()
     if signal == "HUP" then
-      local done, err = engine:reload()
-      if done then
-        note(console, "configuration and policies were loaded again")
-      else
-        note(console, "the reload was refused, the old configuration stays: " .. tostring(err), "error")
-        for _, fault in ipairs(err and err.faults or {}) do
-          note(console, require("config.load").describe(fault), "error")
-        end
-      end
+      if engine:reload() then note(console, "configuration and policies were loaded again") end
     else
       note(console, asked and "stopping at once" or "stopping: runs may finish or park")
       local grace = asked and 0 or seconds
@@ -50,7 +42,7 @@ local function obey_signals(engine, console, seconds)
 end
 
 -- One of several hosts.
-local function stand(ctx, console, config)
+local function stand(ctx, console, config, since)
   local faults = require("engine").check(config)
   if #faults > 0 then
     for _, fault in ipairs(faults) do ctx:show_fault(fault) end
@@ -58,7 +50,7 @@ local function stand(ctx, console, config)
   end
   local status, err = require("hosts.failover").run {
     config = config, fresh = ctx.flags.fresh, load = function() return ctx:load_config() end,
-    on_event = function(event) console:event(event) end,
+    on_event = function(event) console:event(event) end, since = since,
   }
   console:close()
   return status or ctx:fail(err)
@@ -69,17 +61,18 @@ return {
   summary = "run the host: watch, build, release",
   flags = { { name = "fresh", doc = "begin a new journal where there was one that is gone" } },
   example = "moontide run --config config/moontide.lua",
-  more = "SIGTERM stops it cleanly, SIGHUP loads configuration and policies again. On a terminal it shows what it"
-    .. " does; otherwise it writes one line of JSON per event.",
+  more = "SIGTERM stops it cleanly. What is saved becomes live by itself (`moontide help reload`). On a terminal it"
+    .. " shows what it does; otherwise it writes one line of JSON per event.",
   open = open,
   obey_signals = obey_signals,
   run = function(ctx)
+    local since = require("time").now()
     local console = require("people.console").open(ctx.out, ctx.flags.output)
     sys.catch("TERM", "INT", "HUP")
     local asked = ctx:config()
     if not asked then return 2 end
     require("extensions").keep()
-    if asked.leader then return stand(ctx, console, asked) end
+    if asked.leader then return stand(ctx, console, asked, since) end
     local engine, config = open(ctx, console, asked)
     if not engine then return config end
     local control, err = require("people.control").open(engine, config)
@@ -89,7 +82,12 @@ return {
     end
     engine.follow = function(before, now) return control:follow(before, now) end
     local signals <close> = task.spawn(obey_signals, engine, console, GRACE)
+    local watching <close> = task.spawn(require("engine.watcher").run, {
+      since = since, config = function() return engine.config end, tried = function() return engine.tried end,
+      reload = function() engine:reload { saved = true } end,
+    })
     local ok, failure = engine:run()
+    watching:cancel()
     signals:cancel()
     control:close()
     console:close()

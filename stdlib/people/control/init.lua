@@ -3,7 +3,7 @@
 --
 -- Access to the socket is operator access: it is in a folder of mode 0700 and has mode 0600 itself. On the TCP port
 -- only health and metrics need no token; the token gives the right to order runs (api.lua).
-local errors, json, serve = require "errors", require "json", require "serve"
+local errors, serve = require "errors", require "serve"
 local router = require "base.router"
 local extensions = require "extensions"
 local api, health = require "people.control.api", require "people.control.health"
@@ -156,9 +156,9 @@ local AT_START <const> = { "control", "control_group", "leader" }
 ---@param config Config
 ---@return string[] words What was done, and what was not, for people.
 function Control:follow(before, config)
-  local words, data = {}, require("engine.actions").comparable
+  local words, same = {}, require("engine.differences").same
   for _, key in ipairs(AT_START) do
-    if json.encode { data(before[key]) } ~= json.encode { data(config[key]) } then
+    if not same(before[key], config[key]) then
       words[#words + 1] = ("`%s` changed: NOT done, it takes effect when the host starts again"):format(key)
     end
   end
