@@ -28,6 +28,8 @@
 ---@field by string
 ---@field reason? string
 ---@field at Wall
+---@field till? Wall when a freeze ends by itself
+---@field frozen? boolean everything is held
 
 ---@alias RunState
 ---| "queued"      waits for its turn
@@ -148,6 +150,7 @@
 ---@field at Wall
 ---@field host? HostStatus absent when it was read from the state of a host that is down
 ---@field apps AppStatus[]
+---@field freeze? Hold of everything
 
 ---@class HistoryQuery
 ---@field app? string
@@ -225,6 +228,7 @@
 ---@field ready boolean
 ---@field reason? string
 ---@field standby? string why it does not act, in words, though all is well
+---@field frozen? string who holds everything
 
 ---@class MetricSample
 ---@field labels table<string, string>
@@ -266,6 +270,8 @@
 ---@field events_wait fun(self, seconds: Seconds) until something happens
 ---@field hold fun(self, act: Act): EnvironmentStatus[]?, Err? the environments that are now held
 ---@field unhold fun(self, act: Act): EnvironmentStatus[]?, Err?
+---@field freeze fun(self, act: {by: string, reason?: string, seconds?: Seconds}): Hold?, Err? holds everything
+---@field thaw fun(self, act: {by: string, reason?: string}): Hold?, Err? the freeze that ended; "conflict": none
 ---@field approve fun(self, act: Act): Approval?, Err? a vote; "conflict": nothing waits
 ---@field reject fun(self, act: Act): Approval?, Err?
 ---@field poll fun(self, app: string?): PollResult?, Err? nil: all apps

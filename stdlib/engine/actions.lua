@@ -59,13 +59,15 @@ local function set_holds(self, act, held, change)
   if not list then return nil, err end
   local done = {}
   for _, p in ipairs(list) do
-    if (self.journal:hold_of(p.app, p.environment) ~= nil) ~= held then
+    if (self.journal:own_hold(p.app, p.environment) ~= nil) ~= held then
       change(p)
       done[#done + 1] = p
     end
   end
   if #done == 0 then
-    return errors.fail("conflict", held and "it is held already" or "it is not held",
+    local frozen = not held and self.journal:freeze_of(time.now())
+    return errors.fail("conflict", held and "it is held already" or "it is not held"
+      .. (frozen and "; everything is frozen: 'moontide thaw' ends that" or ""),
       { op = held and "hold" or "unhold", target = act.app })
   end
   local why = act.reason and ": " .. act.reason or ""

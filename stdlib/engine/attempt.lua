@@ -105,7 +105,7 @@ end
 function Attempt:unheld()
   local journal, hold = self.engine.journal, hold_against(self)
   if not hold then return end
-  local why = ("held by %s%s"):format(hold.by, hold.reason and ": " .. hold.reason or "")
+  local why = require("journal.words").hold(hold)
   self.emit { kind = "note", level = "info", text = "stopped before its next effect: " .. why }
   journal:park(self.row.id) -- a host that dies meanwhile says nothing about it
   self.held = hold.by

@@ -136,6 +136,7 @@ function M.open(options)
     patience = 300, -- seconds that a run waits for a target out of reach before it is tried again later
     counters = { polls = 0, poll_errors = 0, runs = {} }, reloads = { loaded = 0, refused = 0 },
     idle = task.signal(), wake = task.signal(), ended = task.signal(), reloaded = task.signal(),
+    refrozen = task.signal(),
     draining = false, stopping = false, ready = false, started_at = time.now(), loaded_at = time.now(),
   }, Engine)
   self.lead = lead.new {
@@ -324,7 +325,7 @@ end
 
 compose(Engine, {
   queries = require "engine.queries", actions = actions.methods, approvals = require "engine.approvals",
-  orders = require "engine.orders", reload = reload.methods,
+  orders = require "engine.orders", reload = reload.methods, freezing = require "engine.freeze",
   suspension = suspension.methods, lifecycle = require "engine.lifecycle",
 })
 

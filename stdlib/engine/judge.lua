@@ -1,6 +1,6 @@
 -- Judging: compares an answer with what the journal remembers. The second of the three parts of a decision; memory()
 -- only reads, judge() is pure.
-local refusals, time = require "engine.refusals", require "time"
+local hold_words, refusals, time = require "journal.words", require "engine.refusals", require "time"
 
 local M = {}
 
@@ -18,7 +18,7 @@ M.MISSING = "(missing references)" -- the subject of what is held back because i
 ---@field taken_back? string Why an earlier host, of another state, took back what should be now.
 ---@field passed? string Why its version is passed over: a rollback came after it.
 ---@field adopted? Running What was found running and taken as it is just now.
----@field held? {by: string} Who holds the place.
+---@field held? Hold Who holds the place.
 ---@field missing? Held References that the source lists no more, and that count as there for now.
 
 ---The decision about an answer: plain data, which accept.lua writes to the journal.
@@ -103,7 +103,7 @@ local function judge_change(change, memory)
   end
   local held = memory.held
   local decision = {
-    verdict = held and "held" or "accepted", reason = title .. (held and ", held by " .. held.by or ""),
+    verdict = held and "held" or "accepted", reason = title .. (held and ", " .. hold_words.held(held) or ""),
   }
   return decision, {
     app = memory.app, environment = memory.environment, policy = memory.policy.name, kind = memory.policy.kind,

@@ -112,6 +112,7 @@ function Lifecycle:run()
   end })
   for i, work in ipairs {
     self.recover, housekeeping, remove_images, forge.follow, discovery.run, tell_outages, poller.run, settle,
+    self.end_freezes,
   } do
     tasks[i] = task.spawn(work, self)
   end
@@ -144,6 +145,7 @@ function Lifecycle:stop(grace)
   self.wake:notify()
   self.ended:notify()
   self.idle:notify()
+  self.refrozen:notify()
   for _, l in pairs(self.lanes) do l:rouse() end
 end
 

@@ -30,7 +30,7 @@ function M.collect(engine)
         if part.since then changed[#changed + 1] = { labels = of_part, value = part.since } end
         if part.healthy ~= nil then healthy[#healthy + 1] = { labels = of_part, value = part.healthy and 1 or 0 } end
       end
-      holds[#holds + 1] = { labels = labels, value = engine.journal:hold_of(app.name, environment.name) and 1 or 0 }
+      holds[#holds + 1] = { labels = labels, value = engine.journal:own_hold(app.name, environment.name) and 1 or 0 }
     end
   end
   if engine.leader then
@@ -43,6 +43,7 @@ function M.collect(engine)
     one(engine.counters.poll_errors))
   metric(list, "runs_total", "counter", "Runs that ended, by their end.", runs)
   metric(list, "open_runs", "gauge", "Runs under way or waiting.", places)
+  metric(list, "frozen", "gauge", "1 while everything is held.", one(engine.journal:freeze_of(time.now()) and 1 or 0))
   metric(list, "held", "gauge", "1 while a person or a policy holds the environment.", holds)
   if #canaries > 0 then
     metric(list, "part_canary", "gauge", "1 while a part has what the rest of its environment has not.", canaries)

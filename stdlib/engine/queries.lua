@@ -1,5 +1,5 @@
 -- Reading queries to the engine: health, status, history, why, logs and metrics. Methods of the engine.
-local current, sys, view = require "engine.current", require "base.sys", require "journal.view"
+local current, sys, time, view = require "engine.current", require "base.sys", require "time", require "journal.view"
 
 ---@class (partial) EngineState
 local Queries = {}
@@ -7,7 +7,11 @@ local Queries = {}
 ---@return Health
 function Queries:health()
   if self.draining then return { live = true, ready = false, reason = "stopping" } end
-  return { live = true, ready = self.ready, reason = not self.ready and "starting" or nil }
+  local freeze = self.journal:freeze_of(time.now())
+  return {
+    live = true, ready = self.ready, reason = not self.ready and "starting" or nil,
+    frozen = freeze and require("journal.words").held(freeze),
+  }
 end
 
 ---What runs where, and how the host itself is.

@@ -34,6 +34,7 @@ local function entries(list, place_of)
   for _, item in ipairs(type(list) == "table" and list or {}) do
     if type(item) == "table" and #out < MOST_HOLDS and place_of(text_of(item.app), text_of(item.environment)) then
       out[#out + 1] = {
+        till = type(item.till) == "number" and item.till or nil,
         app = item.app, environment = item.environment, by = text_of(item.by), reason = text_of(item.reason),
         version = text_of(item.version), commit = text_of(item.commit), digest = text_of(item.digest),
       }
@@ -50,7 +51,12 @@ local function take_holds(journal, list)
     if not wanted[hold.app .. "/" .. hold.environment] then journal:unhold(hold.app, hold.environment) end
   end
   for _, hold in ipairs(list) do
-    taken = taken + journal:hold(hold.app, hold.environment, hold.by or "somebody", hold.reason)
+    local by = hold.by or "somebody"
+    if hold.app == "" then
+      taken = taken + journal:freeze(by, hold.reason, hold.till)
+    else
+      taken = taken + journal:hold(hold.app, hold.environment, by, hold.reason)
+    end
   end
   return taken
 end
@@ -91,6 +97,7 @@ function M.take(journal, config, annotations)
   if not data or not own or data.state == own then return 0 end
   if data.generation <= journal:generation_before() then return 0 end
   local function place_of(app, environment)
+    if app == "" then return environment == "" end -- a freeze
     local known = app and config.apps[app]
     return known and environment and known.environments[environment]
   end

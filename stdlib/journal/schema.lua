@@ -214,6 +214,8 @@ M.migrations = {
     PRIMARY KEY (release, part)
   ) STRICT, WITHOUT ROWID;
 
+  ALTER TABLE holds ADD COLUMN till REAL; -- when it ends by itself; app and environment '' hold everything: a freeze
+
   ALTER TABLE runs ADD COLUMN settings TEXT; -- JSON, when it first starts; NULL: none
 
   CREATE TABLE modules (            -- texts of the shared modules that such a policy requires

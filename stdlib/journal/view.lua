@@ -5,7 +5,7 @@ local errors, json, log, runlog = require "errors", require "json", require "log
 local suspension = require "engine.suspension"
 local text = require "base.text"
 local problems, schema = require "journal.problems", require "journal.schema"
-local unknown = require "base.unknown"
+local hold_words, unknown = require "journal.words", require "base.unknown"
 
 local M = {}
 
@@ -110,7 +110,7 @@ function M.environment(journal, app, environment, at_work)
   elseif open and open.state == "running" and not (hold and (attempt_of(at_work, open) or {}).held) then
     state, reason = "running", open.title
   elseif hold then
-    state, reason = "held", ("held by %s%s"):format(hold.by, hold.reason and ": " .. hold.reason or "")
+    state, reason = "held", hold_words.hold(hold)
   elseif open then
     state, reason = "queued", open.title
     if open.not_before then
@@ -182,7 +182,8 @@ function M.status(journal, config, at_work)
       environments = environments,
     }
   end
-  return { at = require("time").now(), apps = apps }
+  local now = require("time").now()
+  return { at = now, apps = apps, freeze = journal:freeze_of(now) }
 end
 
 ---@param journal Journal

@@ -222,6 +222,22 @@ function Client:cancel(order)
   return self:call("POST", ("/v1/runs/%d/cancel"):format(order.run), { reason = order.reason, by = order.by })
 end
 
+---Holds everything.
+---@async
+---@param order {by: string, reason?: string, seconds?: Seconds}
+---@return Hold? freeze
+---@return Err? err
+---@return_overload nil, Err
+function Client:freeze(order) return self:call("POST", "/v1/freeze", order) end
+
+---Ends that.
+---@async
+---@param order {by: string, reason?: string}
+---@return Hold? freeze That ended.
+---@return Err? err
+---@return_overload nil, Err
+function Client:thaw(order) return self:call("POST", "/v1/thaw", order) end
+
 ---@async
 ---@param app? string
 ---@return PollResult?

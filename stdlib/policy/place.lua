@@ -181,6 +181,14 @@ function Place:failed(key)
   if reason then return { id = run.id, how = "was taken back", error = reason } end
 end
 
+---Who holds everything (`moontide freeze`), and why; nil when nothing is frozen. Changes wait in a freeze whether a
+---policy asks or not; one that asks may have a better reason, or watch nothing at all meanwhile.
+---@return {by: string, reason?: string, at: number, till?: number}? freeze
+function Place:frozen()
+  local freeze = self.journal:freeze_of(time.now())
+  return freeze and { by = freeze.by, reason = freeze.reason, at = freeze.at, till = freeze.till }
+end
+
 -- Keeps what a policy turns down with the question that it was asked.
 local function turn_down(subject, alarm, reason, ...)
   local c = context.current()

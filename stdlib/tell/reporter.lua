@@ -3,7 +3,7 @@
 --
 -- Nothing here decides, and nothing here fails a run: a channel that is down is logged.
 local errors, log, task, time = require "errors", require "log", require "task", require "time"
-local view = require "journal.view"
+local tables, view = require "base.tables", require "journal.view"
 
 local M = {}
 
@@ -109,6 +109,25 @@ function Reporter:report(at, row, state, err, again)
       tell_github(forge, at, row, commit, state, description)
     end)
   end
+end
+
+---Notifies every channel that some environment names of what holds for all of them.
+---@param config Config
+---@param title string
+---@param text string
+function Reporter:announce(config, title, text)
+  local names = {}
+  for _, app in ipairs(config.app_list) do
+    for _, environment in ipairs(app.environment_list) do
+      for _, name in ipairs(environment.notify) do
+        if not tables.contains(names, name) then names[#names + 1] = name end
+      end
+    end
+  end
+  if #names == 0 then return end
+  quietly(self, "notifying", function()
+    assert(self.world.notify(names, { level = "info", title = title, text = text }))
+  end)
 end
 
 ---Notifies of something that no run shows: a tag that moved, a rollback that failed.

@@ -44,7 +44,7 @@ end
 
 local COMMANDS = {
   "run", "once", "check", "status", "history", "why", "logs", "rollback", "release", "retry", "cancel", "hold",
-  "unhold", "approve", "reject", "exec", "repl", "version", "help",
+  "unhold", "freeze", "thaw", "approve", "reject", "exec", "repl", "version", "help",
 }
 
 -- ---- words, flags, exit codes ----

@@ -34,12 +34,12 @@ end
 local COMMANDS <const> = {
   "run", "once", "check", "plan", "test", "reload",
   "status", "history", "why", "logs", "rollback", "release", "retry", "cancel",
-  "apply", "destroy", "hold", "unhold", "approve", "reject", "exec", "repl", "version", "help",
+  "apply", "destroy", "hold", "unhold", "freeze", "thaw", "approve", "reject", "exec", "repl", "version", "help",
 }
 -- Orders to the running host are in verbs.lua; every other command is a file of its own.
 local VERBS <const> = {
   rollback = true, release = true, retry = true, cancel = true, apply = true, destroy = true, hold = true,
-  unhold = true, approve = true, reject = true,
+  unhold = true, freeze = true, thaw = true, approve = true, reject = true,
 }
 
 ---The commands of the command line.

@@ -1,5 +1,6 @@
 -- Runs, releases and states as people read them.
 
+local hold_words = require "journal.words"
 local short = require("base.text").short
 local term = require "people.terminal"
 local time = require "time"
@@ -74,7 +75,7 @@ end
 function M.remark(env, now)
   if env.suspended then return env.suspended end
   if env.hold then
-    return ("held by %s %s%s"):format(env.hold.by, term.ago(env.hold.at, now),
+    return ("%s %s%s"):format(hold_words.held(env.hold), term.ago(env.hold.at, now),
       env.hold.reason and ": " .. env.hold.reason or "")
   end
   if env.run then

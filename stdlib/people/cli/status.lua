@@ -63,6 +63,10 @@ return {
     end
     local now = time.now()
     print_host(ctx.out, status, reader, now)
+    if status.freeze then
+      ctx.out:line(ctx.out:paint("yellow", term.clean(require("journal.words").hold(status.freeze)))
+        .. (" (since %s): changes wait everywhere; 'moontide thaw' ends that"):format(term.ago(status.freeze.at, now)))
+    end
     if status.host and status.host.standby then return 0 end
     local rows = {}
     for _, app in ipairs(apps) do add_rows(rows, app, now) end

@@ -72,6 +72,31 @@ local function hold(ctx, verb)
   return 0
 end
 
+---Gives an order about everything.
+---@async
+---@param ctx CommandContext
+---@param verb "freeze"|"thaw"
+---@return integer exit_code
+local function freeze(ctx, verb)
+  local given = ctx.flags["for"]
+  local seconds = given and require("base.schema").seconds(given)
+  if given and (not seconds or seconds <= 0) then
+    ctx:complain(("%s is not a duration"):format(require("base.schema").quote(given)), "for example 90m, 12h or 2d")
+    return 2
+  end
+  local host = ctx:host()
+  local done, err = host[verb](host, { reason = ctx.args.REASON, seconds = seconds, by = ctx.by() })
+  if not done then return ctx:fail(err) end
+  if ctx.json then
+    ctx:print_json(done)
+  elseif verb == "freeze" then
+    ctx.out:line(require("journal.words").hold(done))
+  else
+    ctx.out:line(("thawed; it was %s"):format(require("journal.words").hold(done)))
+  end
+  return 0
+end
+
 ---Orders a run to end.
 ---@async
 ---@param ctx CommandContext
@@ -225,6 +250,22 @@ return {
     args = { APP, env "all of the app" },
     example = "moontide unhold web production",
     run = function(ctx) return hold(ctx, "unhold") end,
+  },
+  freeze = {
+    summary = "hold everything: no policy releases anywhere until thaw",
+    args = { { name = "REASON", optional = true, doc = "what status and why will say" } },
+    flags = { { name = "for", value = "DURATION", doc = "thaw by itself after that: 90m, 12h, 2d" } },
+    example = 'moontide freeze "the audit" --for 2d',
+    more = "As hold, for every environment of every app, those found later, too: a run under way stops before its "
+      .. "next effect; rollbacks and orders of people pass. Another freeze takes the place of the one before.",
+    run = function(ctx) return freeze(ctx, "freeze") end,
+  },
+  thaw = {
+    summary = "end a freeze",
+    args = { { name = "REASON", optional = true, doc = "what people are told" } },
+    example = "moontide thaw",
+    more = "What is held by itself stays held.",
+    run = function(ctx) return freeze(ctx, "thaw") end,
   },
   approve = {
     summary = "vote for a change that waits for approval",

@@ -11,8 +11,8 @@ local function probe(good)
   return function(engine)
     local health = engine:health()
     local fine = good(health)
-    return reply.text(fine and 200 or 503, (not fine and health.reason or health.standby or fine and "ok"
-      or "not ready") .. "\n")
+    local words = health.standby or health.frozen and "ok, " .. health.frozen or "ok"
+    return reply.text(fine and 200 or 503, (fine and words or health.reason or health.standby or "not ready") .. "\n")
   end
 end
 

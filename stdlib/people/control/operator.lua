@@ -126,6 +126,21 @@ local function cancel(engine, request)
   return reply.result(engine:cancel(order))
 end
 
+-- An order about everything.
+local function freezing(verb)
+  return function(engine, request)
+    local body = reply.body(request)
+    local order = {
+      reason = text_of(body, "reason"), by = text_of(body, "by") or SOMEBODY,
+      seconds = type(body.seconds) == "number" and body.seconds or nil,
+    }
+    log.info("an operator's order", {
+      act = verb, by = order.by, reason = order.reason, uid = request.peer and request.peer.uid,
+    })
+    return reply.result(engine[verb](engine, order))
+  end
+end
+
 local function poll(engine, request)
   local body = reply.body(request)
   return reply.result(engine:poll(text_of(body, "app")))
@@ -140,6 +155,7 @@ end
 local ROUTES <const> = {
   ["GET /v1/status"] = status, ["GET /v1/history"] = history, ["GET /v1/why"] = why,
   ["GET /v1/runs/:run/log"] = run_log, ["POST /v1/runs/:run/cancel"] = cancel,
+  ["POST /v1/freeze"] = freezing "freeze", ["POST /v1/thaw"] = freezing "thaw",
   ["POST /v1/poll"] = poll, ["POST /v1/reload"] = reload,
   ["POST /v1/repl"] = function(_, request, sessions)
     return reply.lines(sessions:request(reply.body(request) --[[@as any]]))
