@@ -3,6 +3,7 @@
 #ifndef MOONTIDE_API_H
 #define MOONTIDE_API_H
 
+#include <stdbool.h>
 #include <lua.h>
 
 int luaopen_core_fs(lua_State *L);
@@ -31,6 +32,9 @@ void base_register(lua_State *L);
 /* Closers of services that have no header of their own; each accepts a host that never opened the service. */
 struct host;
 void signal_close_all(struct host *host);
+
+/* Whether those that are caught count as work outside: they keep the loop waiting. */
+void signals_count(struct host *host, bool count);
 
 /* The part of core.sys that has a module of its own; adds its functions to the table on top. */
 void load_register(lua_State *L); /* api_load.c: sys.embedded, compile, module, slurp */

@@ -94,6 +94,20 @@ static int l_next_signal(lua_State *L)
     return op_wait(L, op, signal_finish);
 }
 
+void signals_count(struct host *host, bool count)
+{
+    struct signal_set *s = host->signals;
+
+    for (unsigned i = 0; s && i < SIGNALS; i++) {
+        if (!s->open[i])
+            continue;
+        if (count)
+            uv_ref((uv_handle_t *)&s->uv_handles[i]);
+        else
+            uv_unref((uv_handle_t *)&s->uv_handles[i]);
+    }
+}
+
 static void signal_closed(uv_handle_t *handle)
 {
     struct signal_set *s = handle->data;

@@ -2,6 +2,7 @@
 #include "task_private.h"
 
 #include <time.h>
+#include "api.h"
 #include "host.h"
 #include "loop.h"
 
@@ -71,6 +72,19 @@ static bool run_ready(struct host *host)
     return set->ready.first != NULL;
 }
 
+/* Whether work outside is under way. In virtual time, waiting for signals is none. */
+static bool busy_outside(struct host *host)
+{
+    bool busy;
+
+    if (!host->clock.is_virtual)
+        return uv_loop_alive(&host->loop);
+    signals_count(host, false);
+    busy = uv_loop_alive(&host->loop);
+    signals_count(host, true);
+    return busy;
+}
+
 bool loop_run(struct host *host)
 {
     struct task_set *set = host->tasks;
@@ -82,7 +96,7 @@ bool loop_run(struct host *host)
             return true;
         if (host->clock.is_virtual && clock_due(&host->clock))
             more = true;
-        if (!more && !uv_loop_alive(&host->loop)) {
+        if (!more && !busy_outside(host)) {
             if (!clock_jump(&host->clock))
                 return false;
             more = true;

@@ -438,6 +438,30 @@ function M.compile(name, text, file, options)
   return policy
 end
 
+---Makes of a script that is no policy, such as a test, what runs it as policies run: in their environment, with
+---modules of its own from the scripts folder, and more words. Both belong into a task with limits.
+---@async
+---@param unit {name: string, file: string, text: string}
+---@param folder? string
+---@param words table<string, any>
+---@return (fun(): any)? run
+---@return Fault? fault
+---@return_overload nil, Fault
+function M.script(unit, folder, words)
+  local modules, fault = shared.find(unit, folder, function() end)
+  if not modules then return nil, fault --[[@as Fault]] end
+  unit.modules = modules ---@diagnostic disable-line: inject-field
+  for _, each in ipairs(units_of(unit)) do
+    local make, message = maker(each.text, each.file)
+    if not make then return nil, fault_of(each, message) end
+    each.make = make
+  end
+  local env = M.environment(nil, shared.requirer(modules, M.environment))
+  rawset(env, "policy", nil)
+  for name, word in pairs(words) do rawset(env, name, word) end
+  return function() return unit.make(env, unit.name) end ---@diagnostic disable-line: undefined-field
+end
+
 ---Finds what a policy's file calls and nothing has, without running it. Not asked of runs under way: they finish with
 ---what they began with.
 ---@async

@@ -16,22 +16,27 @@ local M = {}
 ---@field name string
 ---@field ok boolean
 ---@field seconds number Real ones.
+---@field said? string How much was tried: "121 lives".
 ---@field failure? TestFailure
 
 ---@class TestOptions
 ---@field name? string Only tests whose name holds it.
 ---@field timeout? Seconds Real time without any news of a test, after which it is ended; 60.
+---@field only? integer Of the lives of everywhere and the worlds of explore, only this one.
 ---@field coverage? boolean Count the lines that run.
 ---@field on_result? fun(result: TestResult)
+
+local absolute = require("config.load").absolute
 
 local TIMEOUT <const>, GRACE <const> = 60, 3
 local INHERIT <const> = { "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS" }
 
 local function start(file, options, after)
   local argv = {
-    sys.exe(), "test", "--worker", file.path, "--scripts", file.scripts, "--after", tostring(after),
+    sys.exe(), "test", "--worker", file.path, "--scripts", absolute(file.scripts), "--after", tostring(after),
     stdin = false, stderr = "inherit", inherit = INHERIT,
   }
+  if options.only then table.move({ "--only", tostring(options.only) }, 1, 2, #argv + 1, argv) end
   if options.coverage then argv[#argv + 1] = "--coverage" end
   if options.name then table.move({ "--name", options.name }, 1, 2, #argv + 1, argv) end
   return assert(proc.spawn(argv))
@@ -77,15 +82,15 @@ end
 local function life(file, options, after, add, counts)
   local child <close> = start(file, options, after)
   local heard, begun, name, done = { at = time.monotonic() }, after, nil, false
+  local since = heard.at
   local covered = {}
   local _ <close> = task.spawn(watch, child, heard, options.timeout or TIMEOUT)
   read(child, function(event)
-    local since = heard.at
     heard.at = time.monotonic()
     if event.began then
-      begun, name = event.began, event
+      begun, name, since = event.began, event, heard.at
     elseif event.ended then
-      add { name = name.name, ok = event.ok, seconds = heard.at - since, failure = event.failure }
+      add { name = name.name, ok = event.ok, said = event.said, seconds = heard.at - since, failure = event.failure }
       name = nil
     elseif event.broken then
       add { name = "the file loads", ok = false, seconds = 0, failure = event.broken }

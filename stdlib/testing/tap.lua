@@ -39,7 +39,8 @@ function Report:add(result)
   self.count = self.count + 1
   local name = result.name:gsub("[\\#]", "\\%0")
   local verdict = result.ok and out:paint("green", "ok") or out:paint("red", "not ok")
-  out:line(("%s %d - %s"):format(verdict, self.count, name))
+  local said = result.said and (" (%s)"):format(result.said) or ""
+  out:line(("%s %d - %s%s"):format(verdict, self.count, name, said))
   local failure = result.failure
   if not failure then return end
   self.failed = self.failed + 1

@@ -5,7 +5,12 @@ local M = {}
 
 local SHOWN <const> = { depth = 6, width = 100, items = 200, text = 1000 }
 
-local function show(value) return inspect.text(value, SHOWN) end
+---A value as text.
+---@param value any
+---@return string
+function M.show(value) return inspect.text(value, SHOWN) end
+
+local show = M.show
 
 local function fail(message, fields)
   fields = fields or {}

@@ -43,7 +43,7 @@ local function run(ctx, files)
   local report = not ctx.json and tap.new(ctx.out) or nil
   local flags = ctx.flags
   local results, counts = testing.run(files, {
-    name = flags.name, timeout = flags.timeout, coverage = flags.coverage or flags.lcov ~= nil,
+    name = flags.name, timeout = flags.timeout, only = flags.only, coverage = flags.coverage or flags.lcov ~= nil,
     on_result = report and function(result) report:add(result) end,
   })
   local passed, failed = verdicts(results)
@@ -72,6 +72,8 @@ return {
   flags = {
     { name = "name", value = "PART", doc = "only tests with that in their name" },
     { name = "junit", value = "FILE", doc = "write the results as JUnit's XML, too" },
+    { name = "only", value = "K", number = { min = 1, max = 1000000 },
+      doc = "of the lives of everywhere and the worlds of explore, only the one that a failure named" },
     { name = "coverage", doc = "show which lines of policies and shared modules the tests reached" },
     { name = "lcov", value = "FILE", doc = "write that as lcov's tracefile, for genhtml and CI servers" },
     { name = "timeout", value = "SECONDS", number = { min = 1, max = 86400 },
@@ -85,7 +87,7 @@ return {
   run = function(ctx)
     if ctx.flags.worker then
       return require("testing.worker").run({ path = ctx.args[1], scripts = ctx.flags.scripts },
-        { name = ctx.flags.name, after = ctx.flags.after, coverage = ctx.flags.coverage })
+        { name = ctx.flags.name, after = ctx.flags.after, coverage = ctx.flags.coverage, only = ctx.flags.only })
     end
     local scripts = scripts_of(ctx)
     if not scripts then return 2 end

@@ -1,0 +1,152 @@
+-- The simulated world as tests see it: a facade, whose words run outside of the test's limits, and through which only
+-- plain data goes in and out.
+local errors, facade, simulation, sys, task = require "errors", require "base.facade", require "simulation",
+  require "base.sys", require "task"
+
+local describe = require("config.load").describe
+
+local M = {}
+
+---@class TestWorld
+---@field options table Keys of the configuration's top level.
+---@field disturb? Disturbance
+---@field world? SimulatedWorld Opened when it is first asked for something.
+---@field at? string The line of the word that was said last.
+---@field closed boolean
+---@field face table
+---@field printed {after: integer, text: string}[]
+local TestWorld = {}
+TestWorld.__index = TestWorld
+
+local DEEPEST <const> = 30
+
+-- A copy without metatables: neither side gets at what the other one keeps. Functions are the test's answers; what
+-- comes out has none.
+local function plain(value, functions, depth)
+  local kind = type(value)
+  if kind == "table" then
+    depth = (depth or 0) + 1
+    if depth > DEEPEST then error("a table is too deep, or holds itself", 0) end
+    if errors.made(value) then return errors.clean(value) end
+    local copy = {}
+    for k, v in next, value do
+      k = plain(k, functions, depth)
+      if k ~= nil then copy[k] = plain(v, functions, depth) end
+    end
+    return copy
+  end
+  if kind == "string" or kind == "number" or kind == "boolean" or kind == "function" and functions then return value end
+end
+
+---A copy without metatables and functions.
+---@param value any
+---@return any
+function M.plain(value) return plain(value) end
+
+local function plain_all(functions, ...)
+  local values = table.pack(...)
+  for i = 1, values.n do values[i] = plain(values[i], functions) end
+  return values
+end
+
+-- Calls fn(object, ...) in a task that pays nothing of the test's limits, and raises what it raises as the test's
+-- mistake.
+local function apart(self, fn, object, ...)
+  self.at = sys.script_line() or self.at
+  local given = plain_all(true, ...)
+  local running <close> = task.start({ name = "world", detached = true }, function()
+    return plain_all(false, fn(object, table.unpack(given, 1, given.n)))
+  end)
+  local results, err = running:join()
+  if results then return table.unpack(results, 1, results.n) end
+  local fault = errors.is(err) and err.faults and err.faults[1]
+  err = errors.clean(err)
+  if errors.is(err, "cancelled") then error(err, 0) end
+  local message = fault and describe(fault) or err.message:gsub("^stdlib/simulation/[^\n:]+:%d+: ", "", 1)
+  error(errors.new("script", message, { where = self.at }), 0)
+end
+
+-- The world behind a facade, opened.
+local function open(self)
+  if self.closed then error("this world has ended: each test has its own", 3) end
+  if not self.world then
+    local options = {}
+    for k, v in pairs(self.options) do options[k] = v end
+    options.disturb = self.disturb
+    self.world = simulation.new(options)
+  end
+  return self.world
+end
+
+local function words(names, of)
+  local methods = {}
+  for name in names:gmatch("%S+") do
+    methods[name] = function(self, ...)
+      local object = of(self)
+      local word = object[name]
+      if not word then error(("this world has no word %s"):format(name), 2) end
+      return apart(self.tested or self, word, object, ...)
+    end
+  end
+  return methods
+end
+
+local app_methods = words([[push reset tag untag branch_off delete_branch breaks unhealthy healthy put approve reject
+  hold unhold rollback release retry cancel apply destroy running decision runs status configure]],
+  function(self) return self.app end)
+local app_face = facade.kind("app", { "name" }, app_methods)
+
+local world_methods = words("down up answer program settle pass poll kill freeze thaw effects told", open)
+
+---Adds an app to the world.
+function world_methods.app(self, name, given)
+  local world, app = open(self), nil
+  apart(self, function(...) app = world.app(...) end, world, name, given)
+  return app_face { name = name, app = app, tested = self }
+end
+
+---The lines of what happened, printed texts where they came.
+---@return string[]
+function TestWorld:story()
+  local lines, printed = self.world and self.world:story() or {}, self.printed
+  for i = #printed, 1, -1 do table.insert(lines, math.min(printed[i].after, #lines) + 1, printed[i].text) end
+  return lines
+end
+
+function world_methods.story(self) return self:story() end
+
+---Keeps a printed text.
+---@param text string
+function TestWorld:print(text)
+  self.printed[#self.printed + 1] = { after = self.world and #self.world:story() or 0, text = text }
+end
+
+---How many places and effects its story had.
+---@return {kills: integer, effects: integer, disturbed?: string}
+function TestWorld:places() return self.world and self.world:places() or { kills = 0, effects = 0 } end
+
+---What the test calls commits, by their ids.
+---@return table<string, string>
+function TestWorld:names() return self.world and self.world.state.names or {} end
+
+---Ends the world: its hosts die.
+---@async
+function TestWorld:close()
+  if self.closed then return end
+  self.closed = true
+  if self.world then self.world:close() end
+end
+
+local world_face = facade.kind("world", {}, world_methods)
+
+---Makes a world for one story.
+---@param options table
+---@param disturb? Disturbance
+---@return TestWorld
+function M.new(options, disturb)
+  local self = setmetatable({ options = options, disturb = disturb, closed = false, printed = {} }, TestWorld)
+  self.face = world_face(self)
+  return self
+end
+
+return M
