@@ -1,0 +1,161 @@
+-- moontide plan on real parts: a git server, a registry, a container engine, a host that runs, died, or never was. What
+-- it says comes true at the next poll, and it leaves everything as it was, byte by byte.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+local check = require "check"
+local base, hash, lab = require "lab.base", require "hash", require "lab"
+local fs, json, proc = require "fs", require "json", require "proc"
+local test, eq, ok, has = check.test, check.eq, check.ok, check.has
+local hosts = require "lab.host"
+
+local CONFIG <const> = [[
+local function place(port)
+  return {
+    target = { kind = "docker", socket = "@SOCKET@", network = "host", stop_timeout = "1s",
+      env = { PORT = tostring(port) } },
+    verify = { { http = ("http://127.0.0.1:%d/"):format(port), within = "50s", every = "0.1s" } },
+  }
+end
+return {
+  poll = "0.3s",
+  builder = { kind = "docker", socket = "@SOCKET@", network = "host" },
+  apps = { web = { source = "@SOURCE@", image = "@REGISTRY@/team/web",
+    environments = { staging = place(@STAGING@), production = place(@PRODUCTION@) } } },
+}
+]]
+local DOCKERFILE <const> = "FROM scratch\nCOPY app version mode /\nENTRYPOINT [\"/app\"]\n"
+
+local function fill(text, values)
+  return (text:gsub("@(%u+)@", function(name) return values[name] end))
+end
+
+-- Every name below a folder, with its bytes' hash and its times.
+local function picture(dir)
+  if not fs.exists(dir) then return "none" end
+  local lines = {}
+  for path, kind in fs.walk(dir) do
+    local at = dir .. "/" .. path
+    local stat = assert(fs.stat(at, { follow = false }))
+    local bytes = kind == "file" and hash.sha256(assert(fs.read(at, { max = 256 << 20 }))) or kind
+    lines[#lines + 1] = ("%s %s %o %s"):format(path, bytes, stat.mode, stat.mtime)
+  end
+  table.sort(lines)
+  return table.concat(lines, "\n")
+end
+
+local function stage()
+  local why = require("lab.docker").unavailable()
+  if why then check.skip(why) end
+  local git, registry, docker = lab.git {}, lab.registry {}, lab.docker()
+  local s = { repo = git:repo "web", registry = registry, docker = docker }
+  s.host = hosts.new(fill(CONFIG, {
+    SOCKET = docker.socket, REGISTRY = registry.host, SOURCE = s.repo.url, STAGING = tostring(base.port()),
+    PRODUCTION = tostring(base.port()),
+  }))
+  -- Everything that there is: state, images, references, containers.
+  function s.all()
+    local containers = base.run { "docker", "--host", "unix://" .. docker.socket, "ps", "--all", "--no-trunc",
+      "--format", "{{.ID}} {{.Image}} {{.State}} {{.Names}}" }
+    return {
+      state = picture(s.host.state), registry = picture(registry.dir .. "/data"),
+      git = picture(s.repo.path), containers = containers,
+    }
+  end
+  -- A plan that must change nothing.
+  function s.plan(code, ...)
+    local before = s.all()
+    local result = s.host:command("plan", ...)
+    eq(result.code, code, result.stdout)
+    for part, now in pairs(s.all()) do
+      if now ~= before[part] then error(("the plan changed %s:\n%s\nwas\n%s"):format(part, now, before[part])) end
+    end
+    return result.stdout
+  end
+  function s.data(code, ...) return assert(json.decode(s.plan(code, "-o", "json", ...))) end
+  return s
+end
+
+local function place(made, name)
+  for _, told in ipairs(made.places) do
+    if told.environment == name then return told end
+  end
+end
+
+local function texts(run)
+  local list = {}
+  for i, step in ipairs(run.steps) do list[i] = step.text end
+  return list
+end
+
+test("a plan says what a host then does, and changes nothing: before the first one, beside one, after one", function()
+  local s = stage()
+  local host, repo = s.host, s.repo
+  local one = repo:commit(lab.app { version = "one", dockerfile = DOCKERFILE })
+  local short = one:sub(1, 7)
+
+  -- No host ever ran.
+  local said = s.plan(2)
+  has(said, ("+ image of %s would be built by docker"):format(short))
+  has(said, "+ tag staging is set to the new image")
+  has(said, "web staging (docker): nothing runs there; would run " .. short)
+  has(said, "1 change, 1 place unchanged, 0 refused")
+  ok(not fs.exists(host.state))
+
+  host:start()
+  host:until_("staging", "runs", 60, function(e) return e.state == "idle" and e.current and e.current.commit == one end)
+  host.process:kill("STOP") -- it is alive and does nothing: what changes now, the plan changed
+  said = s.plan(0)
+  has(said, "was handled by run 1")
+  has(said, "0 changes, 2 places unchanged, 0 refused")
+  eq(place(s.data(0), "staging").outcome, "unchanged")
+
+  repo:tag("v1.0.0", { message = "annotated" })
+  repo:tag("other", { message = "annotated" })
+  local two = repo:commit(lab.app { version = "two", dockerfile = DOCKERFILE })
+  local made = s.data(2)
+  eq(made.summary, { changes = 2, unchanged = 0, refused = 0, errors = 0 })
+  local staging, production = place(made, "staging").runs[1], place(made, "production").runs[1]
+  local live = staging.steps[2].from
+  ok(live and live:find("^sha256:%x+$"), "the tag's digest")
+  has(texts(staging)[1], ("image of %s would be built by docker"):format(two:sub(1, 7)))
+  has(texts(staging)[2], ("tag staging moves from %s to the new image"):format(live))
+  has(texts(staging)[3], ("web staging (docker): %s"):format(short))
+  eq(texts(production)[1], ("image of %s is in the registry: %s"):format(short, live))
+  has(texts(production)[2], "tag v1.0.0 is set to " .. live)
+  local refused = place(made, "production").decisions[1]
+  eq({ refused.subject, refused.verdict, refused.file }, { "other", "refused", "scripts/production.lua" })
+  host.process:kill("CONT")
+  host:until_("production", "runs", 60, function(e) return e.current and e.current.version == "v1.0.0" end)
+  host:until_("staging", "runs", 60, function(e) return e.state == "idle" and e.current.commit == two end)
+
+  -- It died in the middle of something: its log is all that there is.
+  host.process:kill("KILL")
+  host.process:wait(10)
+  host.process = nil
+  repo:reset(one)
+  said = s.plan(2, "web", "staging")
+  has(said, ("= image of %s is in the registry"):format(short))
+  has(said, "1 change, 0 places unchanged, 0 refused")
+  local result = host:command("once")
+  eq(result.code, 0, result.stdout)
+  s.plan(0)
+end, 240)
+
+test("what is wrong is told: an unknown app, a broken policy, a git server that is down, a state of others", function()
+  local s = stage()
+  s.repo:commit(lab.app { version = "one", dockerfile = DOCKERFILE })
+  has(s.plan(1, "wep"), "did you mean")
+  has(s.plan(1, "web", "stagin"), "did you mean")
+  has(s.plan(1, "--polici", "x"), "unknown flag")
+  base.write(s.host.dir .. "/staging.lua", "return policy {\n  watch = function() end,\n  rum = 1 }\n")
+  has(s.plan(1, "--policy", s.host.dir .. "/staging.lua"), "staging.lua")
+  has(s.plan(1, "--policy", s.host.dir .. "/none.lua"), "none.lua")
+  base.write(s.host.dir .. "/mine.lua", "return policy {\n  watch = function() return nil, 'closed' end,\n"
+    .. "  run = function() end }\n")
+  has(s.plan(0, "--policy", "staging=" .. s.host.dir .. "/mine.lua"), "closed")
+  local moved = assert(proc.run { "mv", s.repo.path, s.repo.path .. ".gone" })
+  eq(moved.code, 0)
+  local said = s.host:command("plan")
+  eq(said.code, 1, said.stdout)
+  has(said.stdout, "2 errors")
+end, 120)
