@@ -16,20 +16,23 @@ local function set(names)
   return found
 end
 
--- A view of an object: its plain fields, and those of its words that `passes` names; a function there stands for the
--- word. Its other tables would lead around this.
+-- A view of an object: its plain fields, and those of its tables and words that `passes` names; a function there
+-- stands for the word. Its other tables would lead around this.
 local function view(object, kind, passes)
   if type(object) ~= "table" then return object end
   return setmetatable({}, {
     __index = function(_, name)
       local value, way = object[name], passes[name]
-      if type(value) == "table" then return nil end
+      if type(value) == "table" then return way and value or nil end
       if type(value) ~= "function" then return value end
       if way == true then return function(_, ...) return value(object, ...) end end
       if way then return function(_, ...) return way(object, ...) end end
       return function() return denied(("%s:%s"):format(kind, tostring(name))) end
     end,
-    __newindex = function() error("this cannot be changed", 2) end,
+    __newindex = function(_, name, value) -- credentials and the like, which an opener may set
+      if type(value) == "function" or type(object[name]) == "function" then error("this cannot be changed", 2) end
+      object[name] = value
+    end,
   })
 end
 
@@ -56,7 +59,7 @@ local function repository(object)
   })
 end
 
-local REGISTRY <const> = passing("digest manifest labels platforms tags blob address path_of failure", {
+local REGISTRY <const> = passing("digest manifest labels platforms tags blob address path_of failure config", {
   call = function(object, method, ...)
     if only_reads(method) then return object:call(method, ...) end
     return denied("registry:call " .. tostring(method))

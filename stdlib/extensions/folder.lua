@@ -68,6 +68,18 @@ local further = custom("a table of keys", "Its keys, beside those of others.", f
   return accept_keys(self, value, at)
 end)
 
+-- What a word's steps would do.
+local planners = custom("a function, or a table of them", "What its step would do: plan(run, args, perform). Or a table "
+  .. "of such functions by the names of its steps.", function(_, value, at)
+  for name, plan in pairs(type(value) == "table" and value or { value }) do
+    if type(plan) ~= "function" then
+      return (type(value) == "table" and at:child(tostring(name)) or at):fault("must be a function, not a "
+        .. type(plan))
+    end
+  end
+  return value
+end)
+
 -- Arguments and flags of commands.
 local named = custom("a table with name and doc", nil, function(_, value, at)
   if type(value) ~= "table" or type(value.name) ~= "string" or type(value.doc) ~= "string" then
@@ -134,6 +146,7 @@ local KINDS <const> = {
     { "doc", doc },
     { "place", fn "A word of places, for watch: place(place, ...); place.app is the name of the app." },
     { "run", fn "A word of runs: run(run, ...)." },
+    { "plan", planners },
   }, { verify = function(value, at)
     if not value.place and not value.run then return at:fault "needs either place or run, or both" end
     return value
@@ -162,7 +175,11 @@ local KINDS <const> = {
     if not value:find("^%u+ /%S*$") then return at:fault('is not "METHOD /path/:name"') end
     return value
   end } },
-  { "opener", s.record { { "doc", doc }, { "open", fn("Opens it: open(what, world).", true) } } },
+  { "opener", s.record {
+    { "doc", doc },
+    { "open", fn("Opens it: open(what, world).", true) },
+    { "reads", s.list(s.text(), { doc = "Words of what it opens that only read: a plan has no others." }) },
+  } },
   { "notifier", s.record {
     { "doc", doc },
     { "keys", keys },

@@ -5,9 +5,11 @@ local function config(key) return function() return require("extensions.charts.c
 
 local function follow(name) return function(...) return require("extensions.charts.follow")[name](...) end end
 
-local function word(kind, name)
-  return { [kind] = function(...) return require("extensions.charts.words")[kind][name](...) end }
+local function word(kind, name, plan)
+  return { [kind] = function(...) return require("extensions.charts.words")[kind][name](...) end, plan = plan }
 end
+
+local function planner(name) return function(...) return require("extensions.charts.plan")[name](...) end end
 
 ---@class (partial) World
 ---@field charts fun(repository: ChartRepositoryConfig|string): ChartRepository
@@ -45,10 +47,14 @@ return extension {
   },
   opener = {
     ---Opens a chart repository: world.charts(repository).
-    charts = { open = function(...) return require("extensions.charts.repository").repository(...) end },
+    charts = {
+      open = function(...) return require("extensions.charts.repository").repository(...) end,
+      reads = { "versions", "digest", "confirmed", "expire", "config", "world" },
+    },
   },
   word = {
     charts = word("place", "charts"), bundle = word("place", "bundle"),
-    chart = word("run", "chart"), publish = word("run", "publish"),
+    chart = word("run", "chart", { chart = planner "chart" }),
+    publish = word("run", "publish", { ["chart version"] = planner "version" }),
   },
 }

@@ -17,8 +17,12 @@ function M.place.charts(place) return raise(require("extensions.charts.follow").
 ---@return Bundle
 function M.place.bundle(_, parts) return raise(require("extensions.charts.bundle").make(parts)) end
 
--- The request behind a word of a run.
-local function request_of(run, commit, options)
+---The request behind a word of a run.
+---@param run Run
+---@param commit string
+---@param options {path?: string, version?: string, app_version?: string}
+---@return PublishRequest
+function M.request_of(run, commit, options)
   local place = run.place
   if not place.app_config.publish then
     error(require("errors").new("invalid", place.app .. " publishes no charts: name them in its `publish`",
@@ -47,7 +51,7 @@ function M.run.chart(run, path, options)
   check(options.commit, usage)
   local asked = { path = path, commit = options.commit, version = options.version, app_version = options.app_version }
   return run.steps:perform("chart", asked, function()
-    local request = request_of(run, options.commit, asked)
+    local request = M.request_of(run, options.commit, asked)
     local _ <close> = require("task").lock(run.world, ("chart %s %s %s"):format(run.app, path, options.version))
     return raise(require("extensions.charts.publish").chart(request))
   end)
@@ -71,7 +75,7 @@ function M.run.publish(run, commit, options)
   local version = run.steps:perform("chart version", { commit = commit, tag = tag }, function()
     local publisher = require "extensions.charts.publish"
     if tag then return raise(publisher.of_tag(tag)) end
-    return raise(publisher.version(request_of(run, commit, { app_version = app_version })))
+    return raise(publisher.version(M.request_of(run, commit, { app_version = app_version })))
   end)
   for i, path in ipairs(paths) do
     charts[i] = M.run.chart(run, path, { commit = commit, version = version, app_version = app_version })

@@ -9,5 +9,10 @@ return extension {
       open = function(...) return require("extensions.helmsman.target").open(...) end,
     },
   },
-  word = { destroy = { run = function(...) return require("extensions.helmsman.words").run.destroy(...) end } },
+  word = {
+    destroy = {
+      run = function(...) return require("extensions.helmsman.words").run.destroy(...) end,
+      plan = function(...) return require("extensions.helmsman.words").plan.destroy(...) end,
+    },
+  },
 }

@@ -1,7 +1,7 @@
 -- Words of policies: run:destroy().
 local errors, targets = require "errors", require "targets"
 
-local M = { run = {} }
+local M = { run = {}, plan = {} }
 
 ---Takes down everything that the environment's target put out, and forgets that it runs.
 ---@async
@@ -23,6 +23,28 @@ function M.run.destroy(run)
     return true
   end, "acts")
   run.steps:value("destroyed", {}, function() return run.journal:taken_down(run.app, run.environment, run.id) end, true)
+end
+
+---The planner of destroy.
+---@async
+---@param run Run
+---@return Planned[]
+---@return true
+function M.plan.destroy(run)
+  local said = {}
+  for i, part in ipairs(targets.parts(run.place.config)) do
+    local target, err = run.world.target(part)
+    local now
+    if target then now, err = target:current() end
+    if err then error(err, 0) end
+    local where = ("%s %s (%s)"):format(run.app, targets.called(part, " "), part.target.kind)
+    local what = now and (now.version or now.commit or now.digest) or "nothing runs there"
+    said[i] = {
+      action = now and "remove" or "none", target = part.target.kind, part = part.part, from = now and now.digest,
+      text = now and ("%s: takes down everything, %s runs"):format(where, what) or ("%s: %s"):format(where, what),
+    }
+  end
+  return said, true
 end
 
 return M

@@ -35,6 +35,9 @@ return extension {
   source = { workload = {} }, -- its policies observe by themselves
   word = {
     workload = word("place", "workload"), candidates = word("place", "candidates"), update = word("place", "update"),
-    adopt = word("run", "adopt"),
+    adopt = {
+      run = function(...) return require("extensions.keel.words").run.adopt(...) end,
+      plan = function(...) return require("extensions.keel.words").plan.adopt(...) end,
+    },
   },
 }

@@ -2,7 +2,7 @@
 -- registry has, and whether now is the time.
 local errors = require "errors"
 
-local M = { place = {}, run = {} }
+local M = { place = {}, run = {}, plan = {} }
 
 local function modules()
   return require "extensions.keel.observations", require "extensions.keel.candidates",
@@ -174,6 +174,18 @@ function M.run.adopt(run, update)
     journal:adopt(found)
     return true
   end)
+end
+
+---The planner of adopt: it only reads the target, and writes the journal.
+---@async
+---@param _ Run
+---@param _args table
+---@param perform fun(): boolean
+---@return Planned?
+---@return boolean adopted
+function M.plan.adopt(_, _args, perform)
+  if not perform() then return nil, false end
+  return { action = "none", text = "what runs now is remembered: an update can be taken back to it" }, true
 end
 
 return M
