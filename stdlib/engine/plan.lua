@@ -247,7 +247,7 @@ end
 -- Observes an app's source and plans each of its places.
 local function plan_app(engine, app, only, places)
   local state = engine:app_state(app.name)
-  local ok, err = pcall(observe.observe, engine.journal, engine.world, state, app)
+  local ok, err = pcall(plan_world.reading, observe.observe, engine.journal, engine.world, state, app)
   if not ok then state.error = errors.wrap(err, "plan") end
   for _, environment in ipairs(app.environment_list) do
     if not only or environment.name == only then places[#places + 1] = plan_place(engine, app, environment) end
@@ -318,7 +318,7 @@ function M.make(options)
     engine.ended:notify()
     engine.journal:close()
   end)
-  discovery.once(engine)
+  plan_world.reading(discovery.once, engine)
   local apps
   apps, err = chosen(engine, options)
   if not apps then return nil, err end

@@ -2,7 +2,7 @@
 --
 -- What only reads passes; every other word answers "denied" by itself, whoever calls it: a policy, an extension, or a
 -- part of the program that forgot about plans.
-local errors, extensions = require "errors", require "extensions"
+local errors, extensions, task = require "errors", require "extensions", require "task"
 
 local M = {}
 
@@ -33,6 +33,7 @@ local function view(object, kind, passes)
       if type(value) == "function" or type(object[name]) == "function" then error("this cannot be changed", 2) end
       object[name] = value
     end,
+    __metatable = kind,
   })
 end
 
@@ -56,6 +57,7 @@ local function repository(object)
       return function(_, ...) return value(object, ...) end
     end,
     __newindex = function() error("this cannot be changed", 2) end,
+    __metatable = "repository",
   })
 end
 
@@ -67,7 +69,26 @@ local REGISTRY <const> = passing("digest manifest labels platforms tags blob add
 })
 
 local FORGE <const> = passing "compare pushed quota next_poll"
-local TARGET <const> = passing "current plan"
+
+local at_reading = {} ---@type table<integer, true> Tasks that do what only reads, by what it is.
+
+---Calls fn(...), which only reads, by what it is: a target's `current`, a source's poll. Programs may be run for it.
+---@async
+---@param fn fun(...): any...
+---@param ... any
+---@return any...
+function M.reading(fn, ...)
+  local id = assert(task.current())
+  local outer = at_reading[id]
+  local _ <close> = task.defer(function() at_reading[id] = outer end)
+  at_reading[id] = true
+  return fn(...)
+end
+
+local TARGET <const> = {
+  current = function(object) return M.reading(object.current, object) end,
+  plan = function(object, request) return M.reading(object.plan, object, request) end,
+}
 
 local CONTAINERS <const> = passing("version answers list inspect tail", {
   call = function(object, method, ...)
@@ -116,6 +137,7 @@ local function refusing(module, passes)
       return function() return denied(name) end
     end,
     __newindex = function() error("modules are read-only", 2) end,
+    __metatable = "module",
   })
 end
 
@@ -139,8 +161,26 @@ local MODULES <const> = {
       return denied("http.request " .. tostring(type(options) == "table" and options.method))
     end,
   }),
-  fs = passing "read list walk stat exists join",
-  proc = passing "check",
+  fs = passing "read list walk stat exists join watch",
+  proc = passing("check", {
+    run = function(fn, spec)
+      if at_reading[task.current() or 0] then return fn(spec) end
+      return denied "proc.run"
+    end,
+  }),
+  serve = {},
+  store = passing("blob", {
+    open = function(fn, path, options)
+      if path == ":memory:" or type(options) == "table" and options.readonly then return fn(path, options) end
+      return denied "store.open"
+    end,
+  }),
+  kubernetes = passing("path", {
+    open = function(fn, ...)
+      local client, err = fn(...)
+      return client and cluster(client), err
+    end,
+  }),
 }
 
 ---A public module as a plan has it.

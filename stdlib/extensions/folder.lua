@@ -69,8 +69,8 @@ local further = custom("a table of keys", "Its keys, beside those of others.", f
 end)
 
 -- What a word's steps would do.
-local planners = custom("a function, or a table of them", "What its step would do: plan(run, args, perform). Or a table "
-  .. "of such functions by the names of its steps.", function(_, value, at)
+local planners = custom("a function, or a table of them", "What its step would do: plan(run, args, perform). Or a "
+  .. "table of such functions by the names of its steps.", function(_, value, at)
   for name, plan in pairs(type(value) == "table" and value or { value }) do
     if type(plan) ~= "function" then
       return (type(value) == "table" and at:child(tostring(name)) or at):fault("must be a function, not a "
@@ -290,8 +290,9 @@ end
 ---@param faults Fault[] What is wrong goes here.
 ---@param register fun(file: string, kinds: Extension, taken: fun(kind: string, name: string, other: string,
 --- key?: string, beside?: string))
+---@param face? fun(name: string, module: any): any What they get of the program's modules.
 ---@return string? wrong What is wrong with the folder.
-function M.read(dir, faults, register)
+function M.read(dir, faults, register, face)
   local names, err = require("fs").list(dir)
   if not names then
     local there = require("fs").stat(dir)
@@ -299,7 +300,7 @@ function M.read(dir, faults, register)
       or err.code == "not_found" and "does not exist" or err.message)
   end
   texts = {}
-  local env = require("policy.sandbox").exec_env(dir, { trusted = true })
+  local env = require("policy.sandbox").exec_env(dir, { trusted = true, face = face })
   for _, name in ipairs(names) do
     if name:find("^[^.].*%.lua$") then load(dir .. "/" .. name, env, faults, register) end
   end

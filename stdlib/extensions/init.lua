@@ -22,6 +22,7 @@ local KINDS <const> = {
 local own ---@type Extensions? The program's.
 local current ---@type Extensions?
 local kept = false
+local face ---@type (fun(name: string, module: any): any)?
 
 local function new_set()
   local set = { faults = {}, kinds = {}, known = {}, pending = {} }
@@ -175,6 +176,10 @@ function M.is_users(entry) return (entry.file --[[@as string]]):sub(1, 7) ~= "st
 ---From now on these are the extensions of this process: a configuration that names another folder is at fault.
 function M.keep() kept = true end
 
+---From now on the extensions that are read get of the program's modules what `of` gives: a plan's change nothing.
+---@param of fun(name: string, module: any): any
+function M.show(of) face = of end
+
 ---Reads the extensions of a folder beside the program's own, once.
 ---@async
 ---@param dir? string Absolute; nil: only the program's own.
@@ -199,7 +204,7 @@ function M.load(dir)
     local wrong = require("extensions.folder").read(dir, set.faults, function(file, kinds, taken)
       for kind in pairs(kinds) do settle(set, kind) end
       add(set, file, kinds, taken)
-    end)
+    end, face)
     if wrong then return {}, wrong end
   end
   current = set

@@ -9,7 +9,8 @@ local M = {}
 
 ---Makes the environment of an exec script. `require` finds the program's modules, and files below `dir` by other names.
 ---@param dir? string The script's folder; nil: no files.
----@param options? {trusted?: boolean} trusted: files there have to be root's or our own, and writable for nobody else.
+---@param options? {trusted?: boolean, face?: fun(name: string, module: any): any} trusted: files there have to be
+--- root's or our own, and writable for nobody else; face: what it gets of a module of the program.
 ---@return table env
 function M.exec_env(dir, options)
   local loaded, env = {}, nil ---@type table<string, any>, any
@@ -29,7 +30,8 @@ function M.exec_env(dir, options)
         return loaded[name]
       end
     end
-    return require(name)
+    local module = require(name)
+    return options and options.face and options.face(name, module) or module
   end
   env = prelude.new_env(function(name) return find(name) end)
   return env

@@ -48,6 +48,7 @@ local M = {}
 ---@field settle fun(self, request: TargetRequest): true?, Err? It proved itself: older than the one before may go.
 ---@field takes_over? boolean apply finds what a host before this state left running, and makes it this release's.
 ---@field failed? fun(self, request: TargetRequest, why: string) It did not pass its checks.
+---@field plan? fun(self, request: TargetRequest): Planned[]?, Err? What apply would do besides: it only reads.
 
 ---Whether targets of a kind can be taken down by an order.
 ---@param kind string
@@ -173,7 +174,8 @@ local function answer(entry, word, fine, value, err)
   return broken(entry, word .. "() returned nothing; return true, or nil and an error")
 end
 
-local WORDS <const> = { current = true, apply = true, wait = true, settle = false, failed = false, destroy = false }
+local WORDS <const> = { current = true, apply = true, wait = true, settle = false, failed = false, destroy = false,
+  plan = false }
 
 ---The target of a user's extension: what it lacks and what its functions do not answer is said with its file.
 ---@param entry KindEntry

@@ -160,6 +160,7 @@ return {
     .. " a wrong usage included.",
   usage_code = FAILED,
   run = function(ctx)
+    require("extensions").show(require("engine.plan_world").module)
     local config = ctx:config()
     if not config then return FAILED end
     local policies, err = edited(ctx.flags.policy)
