@@ -188,6 +188,7 @@
 ---@field app string
 ---@field environments EnvironmentStatus[] those that the policy filter leaves
 ---@field decisions Decision[] newest first, the current ones of every candidate before older ones
+---@field reload_faults? Fault[] what is wrong with what is saved, as far as it is about this app
 
 ---@class LogEntry
 ---@field at Wall

@@ -135,6 +135,7 @@ function M.open(options)
     app_edition = 1, -- another number: other apps
     patience = 300, -- seconds that a run waits for a target out of reach before it is tried again later
     counters = { polls = 0, poll_errors = 0, runs = {} }, reloads = { loaded = 0, refused = 0 },
+    tests_seen = {},
     idle = task.signal(), wake = task.signal(), ended = task.signal(), reloaded = task.signal(),
     refrozen = task.signal(),
     draining = false, stopping = false, ready = false, started_at = time.now(), loaded_at = time.now(),

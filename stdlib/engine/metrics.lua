@@ -41,6 +41,12 @@ function M.collect(engine)
   metric(list, "polls_total", "counter", "Polls of apps.", one(engine.counters.polls))
   metric(list, "poll_errors_total", "counter", "Polls in which a policy or what it asked failed.",
     one(engine.counters.poll_errors))
+  metric(list, "reload_refused", "gauge", "1 while what is saved has faults and what was loaded before stays.",
+    one(engine.reload_faults and 1 or 0))
+  metric(list, "reloads_total", "counter", "Reloads, by their outcome.", {
+    { labels = { outcome = "loaded" }, value = engine.reloads.loaded },
+    { labels = { outcome = "refused" }, value = engine.reloads.refused },
+  })
   metric(list, "runs_total", "counter", "Runs that ended, by their end.", runs)
   metric(list, "open_runs", "gauge", "Runs under way or waiting.", places)
   metric(list, "frozen", "gauge", "1 while everything is held.", one(engine.journal:freeze_of(time.now()) and 1 or 0))

@@ -6,6 +6,7 @@ local M = {}
 
 M.AFTER = 180           -- seconds that it must have lasted
 local MOST <const> = 20 -- lines in a message
+local RELOAD <const> = "reload: " -- how the keys of what is saved and cannot be loaded begin
 
 ---@class Outage
 ---@field app string
@@ -16,6 +17,7 @@ local MOST <const> = 20 -- lines in a message
 ---@field channels table<string, true>
 ---@field told table<string, true> Channels that were notified.
 ---@field over? boolean
+---@field after? Seconds Instead of those that others must have lasted.
 
 ---@class Outages
 ---@field after Seconds That one must have lasted.
@@ -34,7 +36,7 @@ function M.new(world, journal)
   for _, row in ipairs(journal:outages()) do
     known[row.key] = {
       app = row.app, what = row.what, since = row.since, told = row.told, began = time.monotonic(), channels = {},
-      reason = "",
+      reason = "", over = row.key:sub(1, #RELOAD) == RELOAD or nil, -- this host could load what there is
     }
   end
   return setmetatable({ after = M.AFTER, world = world, journal = journal, known = known }, Outages)
@@ -42,7 +44,7 @@ end
 
 ---Notes the state of what every poll of an app asks.
 ---@param key string
----@param about {app: string, what: string, notify: string[][]}
+---@param about {app: string, what: string, notify: string[][], after?: Seconds} app "": of no single one.
 ---@param err? Err nil: it is well.
 function Outages:note(key, about, err)
   local outage = self.known[key]
@@ -55,7 +57,7 @@ function Outages:note(key, about, err)
     outage = { since = time.now(), began = time.monotonic(), told = {} }
     self.known[key] = outage
   end
-  outage.app, outage.what, outage.over, outage.channels = about.app, about.what, nil, {}
+  outage.app, outage.what, outage.over, outage.channels, outage.after = about.app, about.what, nil, {}, about.after
   outage.reason = log.redact(errors.is(err) and err.message or tostring(err))
   for _, names in ipairs(about.notify) do
     for _, name in ipairs(names) do outage.channels[name] = true end
@@ -83,6 +85,21 @@ function Outages:policy(place, policy, err)
     { app = place.app, what = what, notify = { place.config.notify } }, err)
 end
 
+---Notes why what is saved is not live.
+---@param reasons table<string, string[][]> Each fault in words, with the channels that hear of it. None: it is live.
+function Outages:reload(reasons)
+  for key, outage in pairs(self.known) do
+    if key:sub(1, #RELOAD) == RELOAD and not reasons[key:sub(#RELOAD + 1)] then
+      self:note(key, { app = "", what = outage.what, notify = {} }, nil)
+    end
+  end
+  for reason, channels in pairs(reasons) do
+    self:note(RELOAD .. reason, {
+      app = "", what = "what is saved is not live: " .. reason, notify = channels, after = 0,
+    }, errors.new("invalid", "what was loaded before stays"))
+  end
+end
+
 -- What a channel is to be notified of now: what began, and what is over.
 local function due(self)
   local by_channel, now = {}, time.monotonic()
@@ -91,12 +108,12 @@ local function due(self)
     table.insert(by_channel[name], { key = key, outage = outage })
   end
   for key, outage in pairs(self.known) do
-    if not self.world.config.apps[outage.app] then
+    if outage.app ~= "" and not self.world.config.apps[outage.app] then
       self.known[key], outage.told = nil, {}
       self.journal:told_outage(key, outage)
     elseif outage.over then
       for name in pairs(outage.told) do add(name, key, outage) end
-    elseif now - outage.began >= self.after then
+    elseif now - outage.began >= (outage.after or self.after) then
       for name in pairs(outage.channels) do
         if not outage.told[name] then add(name, key, outage) end
       end
@@ -121,7 +138,7 @@ local function message_of(list)
     or ("%d things fail, %d work again"):format(#list - over, over)
   return {
     level = over == #list and "info" or "error", title = title, text = table.concat(lines, "\n"),
-    app = #list == 1 and list[1].outage.app or nil,
+    app = #list == 1 and list[1].outage.app ~= "" and list[1].outage.app or nil,
   }
 end
 

@@ -41,7 +41,12 @@ function Queries:history(query) return view.history(self.journal, query, self) e
 ---@return Why? why
 ---@return Err? err
 ---@return_overload nil, Err
-function Queries:why(app, name) return view.why(self.journal, app, name, self.config, self) end
+function Queries:why(app, name)
+  local why, err = view.why(self.journal, app, name, self.config, self)
+  if not why then return nil, err end
+  why.reload_faults = self:reload_faults_of(app)
+  return why
+end
 
 ---@async
 ---@param id integer

@@ -3,7 +3,8 @@
 --
 -- What stayed the same keeps its tables, and with them what is remembered of it: an unchanged app goes on with its
 -- snapshot, its open repository and its turn to be polled. Runs under way finish with the text that they began with.
-local differences, discovery = require "engine.differences", require "engine.discovery"
+local differences, discovery, own_tests = require "engine.differences", require "engine.discovery",
+  require "engine.own_tests"
 local errors, policy, sys, task, time = require "errors", require "policy.load", require "base.sys", require "task",
   require "time"
 local settings, targets = require "policy.settings", require "targets"
@@ -13,10 +14,13 @@ local cursor, describe = require("config.load").cursor, require("config.load").d
 ---@field loaded_at Wall
 ---@field reload_faults? Fault[] Why what is saved is not live.
 ---@field reloads {loaded: integer, refused: integer}
+---@field tests_seen table<string, string> The tests of what is live, by their files: the hash of each text.
 ---@field tried? table What the last reload read as far as it could be understood: where to look for the next save.
 local Reload = {}
 
 local M = { methods = Reload }
+
+local MOST_TOLD <const> = 20 -- faults that people are notified of
 
 ---The names of all policies that a configuration uses. Rollback is always there: a person may ask for one.
 ---@param config Config
@@ -111,7 +115,58 @@ local function read(self)
   local policies
   policies, faults = M.policies(config, self.suspensions)
   if not policies then return nil, faults end
+  faults = own_tests.faults(self, config, policies)
+  if #faults > 0 then return nil, faults end
   return { config = config, policies = policies }
+end
+
+-- Whether a fault is about an app: of its part of the configuration, of its policies, their modules and their tests.
+-- What is of no app is about each.
+local function concerns(self, fault, app)
+  if fault.file == self.config.file then
+    local name = (fault.path or ""):match "^apps%.([^.%[]+)"
+    return name == nil or name == app.name
+  end
+  local file = fault.file:gsub("_test%.lua$", ".lua")
+  local somebodys = false
+  for name, live in pairs(self.policies) do
+    local its = file == live.file or file == ("%s/%s.lua"):format(self.config.scripts or "scripts", name)
+    for _, module in pairs(live.modules or {}) do its = its or module.file == file end
+    if its then
+      somebodys = true
+      for _, environment in ipairs(app.environment_list) do
+        if environment.policy == name or environment.rollback == name then return true end
+      end
+    end
+  end
+  return not somebodys
+end
+
+---The faults of what is saved that are about an app.
+---@param name string
+---@return Fault[]? faults nil: none.
+function Reload:reload_faults_of(name)
+  local app, list = self.config.apps[name], {}
+  for _, fault in ipairs(app and self.reload_faults or {}) do
+    if concerns(self, fault, app) then list[#list + 1] = fault end
+  end
+  return list[1] and list or nil
+end
+
+-- Has the notifiers hear of what is wrong, and of its end. The channels are those of the apps that it is about.
+local function notify(self)
+  local reasons = {}
+  local faults = self.reload_faults or {}
+  for _, fault in ipairs(table.move(faults, 1, MOST_TOLD, 1, {})) do
+    local channels = {}
+    for _, app in ipairs(self.config.app_list) do
+      if concerns(self, fault, app) then
+        for _, environment in ipairs(app.environment_list) do channels[#channels + 1] = environment.notify end
+      end
+    end
+    reasons[describe(fault)] = channels
+  end
+  self.outages:reload(reasons)
 end
 
 -- What is remembered of a place that is gone.
@@ -171,6 +226,7 @@ function Reload:reload(options)
     self.reloads.refused = self.reloads.refused + 1
     if not (quiet and M.same(self.reload_faults, faults)) then M.tell(function(event) self:emit(event) end, faults) end
     self.reload_faults = faults
+    notify(self)
     return nil, M.refusal(faults)
   end
   local before, well = self.config, self.reload_faults == nil
@@ -178,6 +234,7 @@ function Reload:reload(options)
   sys.whole(swap, self, saved, found)
   self.reload_faults, self.loaded_at = nil, time.now()
   self.reloads.loaded = self.reloads.loaded + 1
+  if not well then notify(self) end
   local changed = found.words
   for _, words in ipairs(settle(self, before)) do changed[#changed + 1] = words end
   if not (quiet and well and #changed == 0) then

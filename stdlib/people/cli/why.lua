@@ -13,6 +13,9 @@ local function print_why(out, why, now)
     show.parts(out, "  " .. env.name, env, now)
     show.problems(out, "  " .. env.name, env, now)
   end
+  for _, fault in ipairs(why.reload_faults or {}) do
+    out:line(out:paint("red", "what is saved is not live: ") .. term.clean(require("config.load").describe(fault)))
+  end
   if #why.decisions == 0 then
     out:line("no decision has been made yet")
     return

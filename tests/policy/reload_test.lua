@@ -1,0 +1,188 @@
+-- Reload: what is saved becomes live as a whole, or not at all and people hear why; what stays the same goes on.
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
+local check = require "check"
+local errors, fs, json, lab, sim, task = require "errors", require "fs", require "json", require "lab", require "sim",
+  require "task"
+local test, eq, ok, has = check.test, check.eq, check.ok, check.has
+
+local POLICY <const> = [[return policy { watch = function(place) return place:head() end, run = function(run)
+  run:log("%s") end }]]
+local NOTHING <const> = "return policy { watch = function() return nil, 'nothing' end, run = function() end }"
+
+local function stage(scripts)
+  local dir = lab.dir()
+  local s = { dir = dir, scripts = dir .. "/scripts", world = sim.open(dir .. "/world"), events = {} }
+  ok(fs.mkdir(s.scripts .. "/shared", { parents = true }))
+  function s.save(name, text) lab.write(s.scripts .. "/" .. name .. ".lua", text) end
+  for name, text in pairs(scripts or { staging = POLICY:format "one", production = NOTHING }) do s.save(name, text) end
+  s.options = {
+    scripts = s.scripts, rollback = false, on_event = function(event) s.events[#s.events + 1] = event.text end,
+  }
+  function s.open()
+    s.host = sim.host(s.world, dir .. "/state", s.options)
+    check.defer(function() pcall(s.host.close, s.host) end)
+    return s.host
+  end
+  function s.said(part)
+    local count = 0
+    for _, text in ipairs(s.events) do
+      if text:find(part, 1, true) then count = count + 1 end
+    end
+    return count
+  end
+  s.open()
+  return s
+end
+
+local function refused(s, options)
+  local done, err = s.host:reload(options)
+  eq(done, nil)
+  ok(errors.is(err, "invalid"))
+  return err.faults
+end
+
+test("a fault keeps what was loaded; status, why, the log, metrics and notifiers say what and where, once", function()
+  local s = stage()
+  s.save("staging", "return policy {\n  watch = function(place) return plce:head() end,\n  run = function() end }")
+  local faults = refused(s)
+  has(faults[1].file, "staging.lua")
+  eq(faults[1].line, 2)
+  refused(s, { saved = true })
+  eq(s.said "staging.lua:2:", 1) -- a second look at the same fault is no news
+  local status = s.host:status().host
+  has(status.reload_error, "what was loaded before stays")
+  eq(status.reload_faults, faults)
+  eq(ok(s.host:why("web")).reload_faults, faults)
+  local metrics = json.encode(s.host:metrics())
+  has(metrics, '"moontide_reload_refused"')
+  eq({ s.host.reloads.refused, s.host.reloads.loaded }, { 2, 0 })
+  s.host.outages:tell()
+  s.host.outages:tell()
+  eq(#s.world:messages(), 1)
+  has(s.world:messages()[1], "staging.lua:2:")
+  s.save("staging", "return policy {")
+  refused(s)
+  s.host.outages:tell()
+  eq(#s.world:messages(), 2) -- another fault, and the end of the one before
+  s.save("staging", POLICY:format "two")
+  eq(ok(s.host:reload()).changed, { "policy staging changed" })
+  s.host.outages:tell()
+  eq(#s.world:messages(), 3)
+  has(s.world:messages()[3], "is over")
+  eq(s.host:status().host.reload_error, nil)
+  eq(s.host:why("web").reload_faults, nil)
+end)
+
+test("a fault is told once although the host starts again", function()
+  local s = stage()
+  s.save("staging", "return policy {")
+  refused(s)
+  s.host.outages:tell()
+  s.host:close()
+  s.save("staging", POLICY:format "two")
+  s.open()
+  s.host.outages:tell()
+  eq(#s.world:messages(), 2)
+  has(s.world:messages()[2], "is over")
+end)
+
+test("what changed is said in words, and what stays the same keeps what is remembered of it", function()
+  local s = stage()
+  s.world:push("main", "a")
+  sim.settle(s.host)
+  local before, snapshot = s.host.config, s.host.app_states.web.snapshot
+  ok(snapshot)
+  eq(ok(s.host:reload()).changed, {})
+  eq(s.host.config, before)
+  s.host.load = function()
+    local config = sim.config(s.dir .. "/state", s.options)
+    config.retention.runs = 400
+    return config
+  end
+  eq(ok(s.host:reload()).changed, { "`retention` changed" })
+  local old = s.host.config.apps.web
+  s.host.load = function()
+    local config = sim.config(s.dir .. "/state", s.options)
+    config.retention.runs = 400
+    local other = sim.config(s.dir .. "/state", s.options).apps.web
+    other.name = "api"
+    config.apps.api, config.app_list[2] = other, other
+    return config
+  end
+  s.host:poll()
+  snapshot = s.host.app_states.web.snapshot
+  eq(ok(s.host:reload()).changed, { "new app api" })
+  ok(rawequal(s.host.config.apps.web, old))
+  ok(rawequal(s.host.app_states.web.snapshot, snapshot) and snapshot ~= nil)
+  local load = s.host.load
+  s.host.load = function()
+    local config = load()
+    local web = config.apps.web
+    web.branch = "next"
+    web.environments.canary, web.environments.production = web.environments.production, nil
+    web.environments.canary.name, web.environments.staging.accept = "canary", "minor"
+    return config
+  end
+  eq(ok(s.host:reload()).changed, {
+    "app web changed: branch", "app web staging changed: accept", "app web: environment production is gone",
+    "app web: new environment canary",
+  })
+  eq(s.host.app_states.web.snapshot, nil)
+end)
+
+test("the folder of the state cannot change while the host runs, and that is said", function()
+  local s = stage()
+  s.host.load = function() return sim.config(s.dir .. "/elsewhere", s.options) end
+  local done, err = s.host:reload()
+  eq(done, nil)
+  ok(errors.is(err, "conflict"))
+  eq(err.faults[1].path, "state")
+  has(err.message, "cannot change while the host runs")
+end)
+
+local TEST <const> = [[
+test("the sum is right", function()
+  equal(1 + 1, 2)
+end)
+]]
+
+test("the tests of a policy, or of a module of it, pass before it becomes live", function()
+  local s = stage { production = NOTHING, ["shared/names"] = "return { hello = 'hello' }",
+    staging = 'local n = require "shared.names" ' .. POLICY:format "one" }
+  for _, name in ipairs { "staging", "shared/names" } do
+    s.save(name .. "_test", TEST)
+    s.save(name, ok(fs.read(s.scripts .. "/" .. name .. ".lua")) .. "\n")
+    eq(ok(s.host:reload()).changed, { "policy staging changed" })
+    local live = s.host.policies.staging.hash
+    s.save(name .. "_test", (TEST:gsub("2%)", "3)")))
+    local faults = refused(s) -- a test that is wrong by itself is said, too
+    has(faults[1].file, s.scripts .. "/" .. name .. "_test.lua")
+    eq(faults[1].line, 2)
+    has(faults[1].message, "the sum is right")
+    s.save(name, ok(fs.read(s.scripts .. "/" .. name .. ".lua")) .. "\n")
+    refused(s)
+    eq(s.host.policies.staging.hash, live)
+    eq(s.host:why("web").reload_faults, faults)
+    s.save(name .. "_test", TEST)
+    eq(ok(s.host:reload()).changed, { "policy staging changed" })
+    eq(ok(s.host:reload()).changed, {})
+  end
+  for name in fs.walk(s.dir .. "/state") do ok(not name:find "^tests%-", name) end
+end)
+
+test("two reloads at the same time come one after the other", function()
+  local s = stage()
+  local inside, most, load = 0, 0, s.host.load
+  s.host.load = function()
+    inside = inside + 1
+    most = math.max(most, inside)
+    require("time").sleep(0)
+    local config = load()
+    inside = inside - 1
+    return config
+  end
+  local function again() return s.host:reload() end
+  for _, done in ipairs(task.all { again, again, again }) do ok(done.changed) end
+  eq(most, 1)
+end)
