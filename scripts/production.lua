@@ -44,7 +44,7 @@ return policy {
   queue = "all",   -- releases keep their order
 
   watch = function(place)
-    local accepted, commits, passed = {}, {}, {} ---@type any, table<string, string>, table<string, string>
+    local accepted, commits, passed = {}, {}, {} ---@type any, table<string, string>, table<string, string?>
     for _, tag in ipairs(place:tags()) do
       local version = version_of(place, tag)
       if version then
@@ -55,7 +55,7 @@ return policy {
     local tags = {} ---@type {name: string, commit: string}[]
     accepted = semver.sort(accepted)
     for i = #accepted, 1, -1 do -- the newest first
-      local name = accepted[i].tag
+      local name = accepted[i].tag --[[@as string]]
       local failed = #tags < MOST and place:failed(name .. "@" .. commits[name])
       if failed then
         place:refuse(name, "run %d tried it and %s: %s", failed.id, failed.how, failed.error)

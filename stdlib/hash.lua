@@ -112,7 +112,7 @@ function M.unbase64url(text)
   return core.unbase64url(text)
 end
 
----Makes unpredictable bytes. Inside of a run they are not journaled: use the policy's own words there.
+---Makes unpredictable bytes.
 ---@param n integer how many, at most 1 MiB
 ---@return string bytes
 ---@nodiscard

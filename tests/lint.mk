@@ -23,6 +23,8 @@ $(EMMYLUA)/bin/emmylua_check:
 	@CARGO_BUILD_JOBS=$(JOBS) cargo install -q --locked --version 0.25.1 --root $(EMMYLUA) emmylua_check
 lint-types: $(EMMYLUA)/bin/emmylua_check ## say where an annotation and the code differ
 	@$< . --warnings-as-errors
+	@$(MAKE) -s -j$(JOBS) all
+	@$(OUT)/moontide exec tests/one.lua tests/lint/stubs_test.lua
 
 lint-house:
 	@$(MAKE) -s -j$(JOBS) all

@@ -1,11 +1,23 @@
 -- Docstrings of modules, read from their text: what editors show, `moontide help` prints.
 local M = {}
 
+---@alias TypedName {name: string, type: string, doc: string, optional: boolean} A parameter, a field.
+
 ---@class Docstring
 ---@field text string In one line.
+---@field example? string
 ---@field args string[] Names of the arguments, without self; "_" is one that is not used.
----@field params {name: string, type: string, doc: string, optional: boolean}[] Those that are described.
+---@field params TypedName[] Those that are described.
 ---@field returns {type: string, doc: string}[]
+---@field lines string[] All of it, as it stands behind the dashes.
+---@field value? string The type of what is no function.
+
+---@class TypeDoc A class or an alias.
+---@field name string
+---@field lines string[] All of it, as it stands behind the dashes.
+---@field fields TypedName[] Those that everybody may read.
+---@field variable? string Of the module that has its methods.
+---@field path? string Of that module.
 
 -- A type at the beginning of a text, and the rest: brackets and quotes of a type may hold blanks.
 local function type_of(text)
@@ -20,24 +32,26 @@ local function type_of(text)
   return text:sub(1, at - 1), (text:sub(at + 1):match("^%s*#?%s*(.-)$"))
 end
 
--- The lines of a block, those that go on (`--- ` behind a tag) joined to their tag.
+-- The lines of a block, those that go on (`--- ` behind a tag) joined to their tag; then the example.
 local function tags_of(block)
-  local text, tags = {}, {}
+  local text, tags, example = {}, {}, {}
   for _, line in ipairs(block) do
     if line:find("^@") then
       tags[#tags + 1] = line
     elseif #tags > 0 then
       tags[#tags] = tags[#tags] .. " " .. line:match("^%s*(.-)$")
-    elseif not line:find("^    ") then -- an example
+    elseif line:find("^   ") then
+      example[#example + 1] = line:match("^   %s?(.*)$")
+    elseif line:find("%S") then
       text[#text + 1] = line:match("^%s*(.-)$")
     end
   end
-  return table.concat(text, " "), tags
+  return table.concat(text, " "), tags, #example > 0 and table.concat(example, "\n") or nil
 end
 
 local function docstring(block, args)
-  local text, tags = tags_of(block)
-  local doc = { text = text, args = {}, params = {}, returns = {} } ---@type Docstring
+  local text, tags, example = tags_of(block)
+  local doc = { text = text, example = example, args = {}, params = {}, returns = {}, lines = block } ---@type Docstring
   for name in args:gmatch("[%a_.][%w_.]*") do
     if name ~= "self" then doc.args[#doc.args + 1] = name end
   end
@@ -79,11 +93,68 @@ function M.read(text)
         name = line:match("^([%w_]+%.[%w_]+) = ")
         args = name and args_of_type(block[#block]) or ""
       end
-      if name and #block > 0 then found[name] = docstring(block, args) end
+      if name and #block > 0 then
+        found[name] = docstring(block, args)
+        local kind = block[#block]:match("^@type (.*)$")
+        if kind and not kind:find("^fun%(") and not kind:find("^async fun%(") then found[name].value = kind end
+      end
       block = {}
     end
   end
   return found
+end
+
+local HIDDEN <const> = { private = true, protected = true, package = true }
+
+-- A field as its line says it; nil when it is nobody else's business.
+local function field_of(line)
+  local name, optional, rest = line:match("^@field (%S-)(%??) (.*)$")
+  if not name or HIDDEN[name] or name:find("^%[") then return nil end
+  local kind, doc = type_of(rest)
+  optional = optional ~= "" or kind:find("%?$") ~= nil
+  return { name = name, type = kind:gsub("%?$", ""), doc = doc, optional = optional }
+end
+
+-- The types of one block: each begins with its tag, and what stands above the first belongs to it.
+local function types_of(block, variable, found)
+  local current, above ---@type TypeDoc?, string[]
+  above = {}
+  for _, line in ipairs(block) do
+    local name = line:match("^@class ([%w_.]+)") or line:match("^@alias ([%w_.]+)")
+    if name then
+      current = { name = name, lines = above, fields = {}, variable = variable }
+      found[name], above = current, {}
+    end
+    local list = current and current.lines or above
+    list[#list + 1] = line
+    if current and line:find("^@field ") then current.fields[#current.fields + 1] = field_of(line) end
+  end
+end
+
+---The classes and aliases that a module's text describes, by name.
+---@param text string
+---@return table<string, TypeDoc>
+function M.types(text)
+  local found, block = {}, {}
+  for line in (text .. "\n"):gmatch("(.-)\n") do
+    local comment = line:match("^%s*%-%-%-%s?(.*)$")
+    if comment then
+      block[#block + 1] = comment
+    elseif #block > 0 then
+      types_of(block, line:match("^local ([%w_]+)"), found)
+      block = {}
+    end
+  end
+  return found
+end
+
+---The names in what an annotation says of types: those of a parameter, a field, what is given back.
+---@param line string Behind the dashes.
+---@return fun(): string?
+function M.names(line)
+  local rest = line:match("^@param %S+ (.*)$") or line:match("^@field %S+ (.*)$")
+  local said = rest and type_of(rest) or line:match("^@%l+ (.*)$") or line:match("^|.*$") or ""
+  return said:gmatch("%f[%w_.][%a_][%w_.]*")
 end
 
 return M

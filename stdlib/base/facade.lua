@@ -6,7 +6,12 @@ local sys = require "base.sys"
 
 local M = {}
 
-local shapes = {} ---@type table<string, {fields: string[], methods: string[]}>
+---@class FacadeShape
+---@field fields string[]
+---@field methods string[]
+---@field read? table<string, string> Fields that the object has by another name.
+
+local shapes = {} ---@type table<string, FacadeShape>
 
 ---@class FacadeEvents
 ---@field close? fun(object: table) When a variable marked <close> ends.
@@ -37,7 +42,7 @@ function M.kind(kind, fields, methods, events)
     if framed then face[name] = sys.framed(face[name]) end
   end
   table.sort(names)
-  shapes[kind] = { fields = fields, methods = names }
+  shapes[kind] = { fields = fields, methods = names, read = events and events.read }
   local made = events and events.made or {}
   local meta = {
     __index = function(self, name)
@@ -62,7 +67,7 @@ end
 
 ---The fields and methods of a kind, in order, for tests of each.
 ---@param kind string
----@return {fields: string[], methods: string[]}
+---@return FacadeShape
 function M.shape(kind) return shapes[kind] end
 
 ---Picks methods of a class by name.

@@ -19,7 +19,7 @@ local CPU, MEMORY = 2, 64 * 1048576 -- what a configuration in Lua may use: seco
 
 ---Where a configuration is looked for when none is named.
 M.places = {
-  "config/moontide.lua", "config/moontide.yaml", "config/moontide.yml", "config/moontide.json",
+  "config/moontide.lua", "config/moontide.yaml", "config/moontide.yml", "config/moontide.json", "moontide.lua",
   "/etc/moontide/moontide.lua", "/etc/moontide/moontide.yaml", "/etc/moontide/moontide.json",
 }
 

@@ -43,8 +43,8 @@ local function write(path, text)
 end
 
 local COMMANDS = {
-  "run", "once", "check", "status", "history", "why", "logs", "rollback", "release", "retry", "cancel", "hold",
-  "unhold", "freeze", "thaw", "approve", "reject", "exec", "repl", "version", "help",
+  "init", "run", "once", "check", "plan", "test", "reload", "status", "history", "why", "logs", "rollback", "release",
+  "retry", "cancel", "hold", "unhold", "freeze", "thaw", "approve", "reject", "exec", "repl", "version", "help",
 }
 
 -- ---- words, flags, exit codes ----

@@ -32,10 +32,12 @@ local function check(kind, more)
 end
 
 local COMMANDS <const> = {
-  "run", "once", "check", "plan", "test", "reload",
+  "init", "run", "once", "check", "plan", "test", "reload",
   "status", "history", "why", "logs", "rollback", "release", "retry", "cancel",
   "apply", "destroy", "hold", "unhold", "freeze", "thaw", "approve", "reject", "exec", "repl", "version", "help",
 }
+-- people/cli/init.lua is the command line itself.
+local FILES <const> = { init = "setup" }
 -- Orders to the running host are in verbs.lua; every other command is a file of its own.
 local VERBS <const> = {
   rollback = true, release = true, retry = true, cancel = true, apply = true, destroy = true, hold = true,
@@ -48,7 +50,7 @@ local function command()
   local list = {}
   for i, name in ipairs(COMMANDS) do
     list[i] = { name = name, load = function()
-      return VERBS[name] and require("people.cli.verbs")[name] or require("people.cli." .. name)
+      return VERBS[name] and require("people.cli.verbs")[name] or require("people.cli." .. (FILES[name] or name))
     end }
   end
   return list

@@ -38,7 +38,7 @@ local M = {}
 ---Flags that every command takes.
 ---@type Flag[]
 M.common = {
-  { name = "config", value = "FILE", doc = "configuration (default: config/moontide.lua, .yaml, .json)" },
+  { name = "config", value = "FILE", doc = "configuration (default: config/moontide.lua, .yaml, .json; moontide.lua)" },
   { name = "state", value = "DIR", doc = "folder of the journal, instead of the configuration's" },
   { name = "scripts", value = "DIR", doc = "folder of policies, instead of the configuration's" },
   { name = "output", short = "o", value = "FORM", choices = { "text", "json" }, doc = "text or json" },

@@ -101,27 +101,42 @@ local function print_config(out)
   end
 end
 
--- One word whole, or several shortly.
+local function print_word(out, word)
+  out:line(out:paint("bold", term.clean(word.usage)))
+  local width = math.min(out.width, WIDEST) - 4
+  local function plain(_, text) return text end
+  for _, line in ipairs(require("people.markdown").render(word.doc, { width = width, paint = plain })) do
+    out:line("    " .. line)
+  end
+  for line in (word.example or ""):gmatch("[^\n]+") do
+    out:line("        " .. out:paint("green", term.clean(line)))
+  end
+  local function typed(indent, name, value)
+    out:line(("%s%s%s  %s  %s"):format(indent, name, value.optional and "?" or "",
+      out:paint("dim", term.clean(value.type)), term.clean(value.doc)))
+  end
+  for _, param in ipairs(word.params) do typed("    ", param.name, param) end
+  for _, value in ipairs(word.returns) do typed("    ", "gives", value) end
+  for _, described in ipairs(word.types or {}) do
+    out:line("    " .. out:paint("bold", described.name))
+    for _, field in ipairs(described.fields) do typed("      ", field.name, field) end
+  end
+end
+
 local function print_words(out, rows)
   for _, word in ipairs(rows) do
     out:line(out:paint("bold", term.clean(word.usage)))
-    out:line("    " .. term.clean(#rows == 1 and word.doc or word.doc:match("^(.-%.) %u") or word.doc))
-    for _, param in ipairs(#rows == 1 and word.params or {}) do
-      out:line(("    %s%s  %s  %s"):format(param.name, param.optional and "?" or "",
-        out:paint("dim", term.clean(param.type)), term.clean(param.doc)))
-    end
-    for _, value in ipairs(#rows == 1 and word.returns or {}) do
-      out:line(("    gives %s  %s"):format(out:paint("dim", term.clean(value.type)), term.clean(value.doc)))
-    end
+    out:line("    " .. term.clean(word.doc:match("^(.-%.) %u") or word.doc))
   end
 end
 
 -- The word of that name; else those that begin so (`place:`), all of an object or module (`place`) that is nothing
 -- else, or all words.
 local function words_of(name, other)
-  local rows, begins = {}, name:find("[.:]") ~= nil
-  for _, word in ipairs(require("policy.manual").rows()) do
-    if word.name == name then return { word } end
+  local reference, rows, begins = require "policy.manual", {}, name:find("[.:]") ~= nil
+  local whole = reference.word(name)
+  if whole then return { whole } end
+  for _, word in ipairs(reference.rows()) do
     local of = begins and word.name:sub(1, #name) == name or not other and word.name:match("^(.-)[.:]") == name
     if of or name == "words" then rows[#rows + 1] = word end
   end
@@ -185,7 +200,7 @@ function M.run(ctx)
       if topic and topic.text then print_page(out, topic) end
       if topic and topic.name == "config" then print_config(out) end
       if topic and #words > 0 and topic.name ~= "words" then out:line("") end
-      print_words(out, words)
+      if #words == 1 and words[1].types then print_word(out, words[1]) else print_words(out, words) end
     end)
   end
   return 0

@@ -308,6 +308,33 @@ function M.names()
   return names
 end
 
+-- What is different for policies.
+local NOTES <const> = {
+  read = "In a run the answer is recorded.", change = "Only in a run, as a step of its journal.",
+  request = "A watch only gets; in a run it is a step of the journal. It goes over the network, never to a UNIX socket,"
+    .. " and what files its options name are of the app's own folder, in a run only.",
+  value = "In a run the value is recorded: a recovered run gets the same.",
+  ["proc.run"] = "Only in a run, as a step of its journal; it begins in the app's own folder.",
+  ["proc.spawn"] = "Not for policies: no journal can answer for a live program. Use proc.run.",
+  ["task.spawn"] = "In a run branches take turns in an order that is recorded.",
+  ["task.all"] = "In a run branches take turns in an order that is recorded.",
+  ["task.deadline"] = "Also takes a text, \"1m30s\". In a run it has passed again at the same place after a restart.",
+  ["time.sleep"] = "Also takes a text, \"1m30s\". In a run a restart does not begin the wait again.",
+  ["time.iso"] = "Without a time: now, which is recorded in a run.",
+  ["time.clock"] = "Without a time: now, which is recorded in a run.",
+}
+local FOLDER <const> = " Paths are below the app's own folder, whatever `root` says."
+
+---What a function does otherwise when a policy calls it; nil: nothing.
+---@param name string "fs.read"
+---@return string?
+function M.note(name)
+  local module, fn = name:match("^(.-)%.(.*)$")
+  local kind = MODULES[module][fn]
+  local note = NOTES[name] or NOTES[kind]
+  return module == "fs" and kind ~= "pure" and note .. FOLDER or note
+end
+
 ---The functions of one module in policies.
 ---@param module string
 ---@return string[]? names nil: policies cannot require it.
