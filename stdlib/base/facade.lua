@@ -10,6 +10,7 @@ local M = {}
 ---@field fields string[]
 ---@field methods string[]
 ---@field read? table<string, string> Fields that the object has by another name.
+---@field made? table<string, function> Fields that are made when they are read.
 
 local shapes = {} ---@type table<string, FacadeShape>
 
@@ -42,7 +43,7 @@ function M.kind(kind, fields, methods, events)
     if framed then face[name] = sys.framed(face[name]) end
   end
   table.sort(names)
-  shapes[kind] = { fields = fields, methods = names, read = events and events.read }
+  shapes[kind] = { fields = fields, methods = names, read = events and events.read, made = events and events.made }
   local made = events and events.made or {}
   local meta = {
     __index = function(self, name)

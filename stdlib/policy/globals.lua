@@ -15,6 +15,20 @@
 ---@field run fun(run: Run, change: Change) Does the work. Each of its effects is a step of the journal.
 ---@field queue? "latest"|"all" Whether a newer change takes the place of one that waits. Default: latest.
 ---@field first? "release"|"adopt" What first sight does: release, or keep what runs. Default: release.
+---@field settings? table<string, SettingShape> What place.settings and run.settings hold; `check` judges them.
+
+---The shape of one setting.
+---@class SettingShape
+---@field type string "text", "number", "integer", "boolean", "duration", "choice", "list", "map", "table".
+---@field default? any What it is when it is left out.
+---@field required? boolean
+---@field doc? string What it means.
+---@field min? number|string The least, in the unit of the type.
+---@field max? number|string
+---@field words? string[] Of a choice: what it may be.
+---@field of? SettingShape Of a list or a map: what its items are.
+---@field keys? table<string, SettingShape> Of a table.
+---@field multiline? boolean Of a text.
 
 ---Declares a policy; a policy's file ends with `return policy { ... }`.
 ---@param definition PolicyFile

@@ -67,6 +67,7 @@ function File:object(class, shape, words)
   lines[1] = "@class " .. class
   for _, name in ipairs(shape.fields) do
     local rest = fields[shape.read and shape.read[name] or name] or fields[name]
+    rest = shape.made and shape.made[name] and rest and rest:gsub("^%?", "") or rest
     lines[#lines + 1] = ("@field %s%s"):format(name, rest or " any")
   end
   self:comments(lines)
