@@ -19,7 +19,7 @@
 
 ---The shape of one setting.
 ---@class SettingShape
----@field type string "text", "number", "integer", "boolean", "duration", "choice", "list", "map", "table".
+---@field type string "text", "number", "integer", "boolean", "duration", "choice", "list", "map", "record".
 ---@field default? any What it is when it is left out.
 ---@field required? boolean
 ---@field doc? string What it means.
@@ -27,7 +27,7 @@
 ---@field max? number|string
 ---@field words? string[] Of a choice: what it may be.
 ---@field of? SettingShape Of a list or a map: what its items are.
----@field keys? table<string, SettingShape> Of a table.
+---@field keys? table<string, SettingShape> Of a record.
 ---@field multiline? boolean Of a text.
 
 ---Declares a policy; a policy's file ends with `return policy { ... }`.
