@@ -74,6 +74,15 @@ function Steps:await(run, path, name, args, value)
   end)
 end
 
+---What a run waits for by a step of a name.
+---@param run integer
+---@param name string
+---@return string? args JSON: what the step was asked; nil: it does not wait by one.
+function Steps:waits_for(run, name)
+  local row = self:row("SELECT args FROM steps WHERE run = ? AND name = ? AND state = 'started' LIMIT 1", run, name)
+  return row and row.args
+end
+
 ---How the waits of a run ended, in their order.
 ---@param run integer
 ---@return {path: string, name: string, error?: string, seq: integer}[]

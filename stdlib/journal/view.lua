@@ -58,6 +58,12 @@ function M.waits_for(journal, row)
   return journal:approvals({ run = row.id, pending = true, limit = 1 })[1]
 end
 
+-- What a run waits for, for people: votes, or a window of time.
+local function wait_of(journal, row, approval)
+  if approval then return require("policy.approval").words(approval) end
+  return require("policy.window").waits(journal, row)
+end
+
 ---@param journal Journal
 ---@param row table
 ---@param at_work? AtWork
@@ -80,7 +86,9 @@ function M.run_info(journal, row, at_work)
     info.error = before and before.error
   end
   local attempt = attempt_of(at_work, row)
-  if row.state == "running" and (M.waits_for(journal, row) or attempt and attempt.held) then info.state = "waiting" end
+  if row.state == "running" and (wait_of(journal, row, M.waits_for(journal, row)) or attempt and attempt.held) then
+    info.state = "waiting"
+  end
   if attempt then info.progress, info.step = attempt.progress, attempt.step end
   return info
 end
@@ -105,8 +113,9 @@ function M.environment(journal, app, environment, at_work)
   local hold, current = journal:hold_of(a, e), release(journal:live(a, e))
   local state, reason = "idle", nil ---@type EnvironmentState, string?
   local approval = open and open.state == "running" and M.waits_for(journal, open) or nil
-  if approval then
-    state, reason = "waiting", ("%s %s"):format(assert(open).title, require("policy.approval").words(approval))
+  local waits = open and open.state == "running" and wait_of(journal, open, approval)
+  if waits then
+    state, reason = "waiting", ("%s %s"):format(assert(open).title, waits)
   elseif open and open.state == "running" and not (hold and (attempt_of(at_work, open) or {}).held) then
     state, reason = "running", open.title
   elseif hold then

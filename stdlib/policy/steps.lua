@@ -334,30 +334,48 @@ function Steps:value(name, args, take, in_transaction)
   return record.value_of(text)
 end
 
----Like `value`, for what waits: for people, for a time.
+---Like `value`, for what waits: for people, for a time. With `begin` the wait is in the journal from its beginning, with
+---what `begin` gives; `take` is given that, also after a restart.
 ---@async
 ---@param name string
 ---@param args any
----@param take fun(): any
+---@param take fun(begun: any): any
+---@param begin? fun(): any
 ---@return any value
-function Steps:await(name, args, take)
+function Steps:await(name, args, take, begin)
   local here, turns = context.current(), self.turns
-  if not turns or here and here.mode == "effect" then return self:value(name, args, take) end
+  if not turns or here and here.mode == "effect" then
+    return self:value(name, args, function() return take(begin and begin()) end)
+  end
   if self.over then error(self.over, 0) end
   turns:take()
   local path, asked = self:path(), self:asked(args, name)
   local row = self:book("step", self.run, path)
   if row then
     self:check(path, row, name, asked)
-    turns:ended(path)
-    return record.value_of(row.result)
+    if row.state ~= "started" then
+      turns:ended(path)
+      return record.value_of(row.result)
+    end
+  end
+  local begun = row and record.value_of(row.result)
+  if begin and not row and not self.plan then
+    begun = begin()
+    self:book("await", self.run, path, name, asked, record.value(begun, name))
   end
   turns:live()
   if self.plan then return self:planned(name, args, take) end
-  local ok, value = turns:outside(take)
-  if not ok then error(value, 0) end
+  local ok, value = turns:outside(take, begun)
+  if not ok then
+    if begin and errors.is(value, "deadline") then self:book("outcome", self.run, path, "failed") end
+    error(value, 0)
+  end
   local text = record.value(value, name)
-  self:book("value", self.run, path, name, asked, function() return text end, turns:stamp())
+  if begin then
+    self:book("outcome", self.run, path, "ok", text, nil, turns:stamp())
+  else
+    self:book("value", self.run, path, name, asked, function() return text end, turns:stamp())
+  end
   return record.value_of(text)
 end
 

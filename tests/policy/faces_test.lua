@@ -104,6 +104,7 @@ head = table: place:head()
 refuse = nil: place:refuse("v8", "why")
 tags = table: place:tags()
 update = string: place:update({ name = "x", tag = "1" }, { tag = "2" })
+window = boolean: place:window("always")
 workload = string: place:workload()
 ]]
 
@@ -129,8 +130,10 @@ overtaken = boolean: run:overtaken(1)
 publish = table: run:publish(change.commit)
 release = nil: run:release(run:image(change.commit), { version = "1.2.3" })
 restore = nil: run:restore(run:good_before(2))
+retry = table: run:retry(1, function() return { 1 } end)
 sleep = nil: run:sleep(0)
 step = table: run:step("own", nil, function() return { 1, { 2 } } end)
+window = nil: run:window { "always" }
 hold = nil: run:hold("why")
 ]]
 

@@ -85,5 +85,12 @@ return extension {
   },
   command = command,
   route = route,
-  word = { approval = { run = function(...) return require("policy.approval.words").run.approval(...) end } },
+  word = {
+    approval = { run = function(...) return require("policy.approval.words").run.approval(...) end },
+    retry = { run = function(...) return require("policy.retry.words").run.retry(...) end },
+    window = {
+      place = function(...) return require("policy.window.words").place.window(...) end,
+      run = function(...) return require("policy.window.words").run.window(...) end,
+    },
+  },
 }

@@ -1,10 +1,8 @@
 -- Waiting for people, as run:approval does: a run that needs votes waits in the journal, through restarts, until they
 -- have come, it is rejected, its deadline is over, or a newer change supersedes it.
-local errors, time = require "errors", require "time"
+local errors, parked, time = require "errors", require "policy.parked", require "time"
 
 local M = {}
-
-local LOOK <const> = 3600 -- seconds after which a wait reads the clock again
 
 ---What an approval waits for, for status and why.
 ---@param approval Approval
@@ -29,20 +27,9 @@ local function judge(journal, run, approval)
   return journal:approval_by_id(approval.id).state -- a vote may have been faster
 end
 
--- Waits for the end of an approval. What ended it is in the journal before this returns. A host that goes down while a
--- run only waits says nothing about the run: the attempt does not count until it goes on.
+-- Waits for the end of an approval. What ended it is in the journal before this returns.
 local function await(run, id)
-  local journal, parked = run.journal, false
-  while true do
-    local ended, left = judge(journal, run, journal:approval_by_id(id))
-    if ended then
-      if parked then journal:unpark(run.id) end
-      return ended
-    end
-    if not parked then journal:park(run.id) end
-    parked = true
-    run.steps.turn:rest(math.min(left, LOOK)) -- until a vote or a newer change comes, or its time is over
-  end
+  return parked.wait(run, function() return judge(run.journal, run, run.journal:approval_by_id(id)) end)
 end
 
 -- The error of an approval that did not come.
@@ -57,8 +44,7 @@ local function refusal(run, id, ended)
     return errors.new("deadline", ("its deadline passed with %d of %d votes"):format(approval and #approval.voters or 0,
       approval and approval.votes or 0), about)
   end
-  run.steps.superseded = ended == "withdrawn"
-  return errors.new("conflict", "it was withdrawn: something newer took its place", about)
+  return parked.overtaken(run, about.op, about.target)
 end
 
 ---@class ApprovalRequest
