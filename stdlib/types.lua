@@ -34,7 +34,7 @@
 ---@alias RunState
 ---| "queued"      waits for its turn
 ---| "running"
----| "waiting"     waits for people: for their approval, or because they hold the environment
+---| "waiting"     waits for people: for their approval, or because they hold the environment; or for its window
 ---| "done"
 ---| "failed"      ended with an error
 ---| "superseded"  something newer took its place: before it started, or while it waited

@@ -83,7 +83,9 @@ test("what does not pass is raised at once, unless any error counts; the last er
     assert(try("timeout").code == "timeout" and tried == 3)
     assert(try(nil) == "a mistake" and tried == 1)
     assert(try(nil, { any = true, pause = 0 }) == "a mistake" and tried == 3)
-    for _, code in ipairs { "cancelled", "diverged" } do assert(try(code, { any = true }).code == code and tried == 1) end
+    for _, code in ipairs { "cancelled", "diverged" } do
+      assert(try(code, { any = true }).code == code and tried == 1)
+    end
     for _, wrong in ipairs { { 0, print }, { 1.5, print }, { 1 }, { 1, print, 7 }, { 1, print, { pauses = "1s" } },
       { 1, print, { pause = "soon" } }, { 1, print, { growing = 1 } } } do
       local fine, why = pcall(run.retry, run, table.unpack(wrong))

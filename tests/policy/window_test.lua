@@ -1,5 +1,5 @@
--- Runs that wait for a window of time, in virtual time: through restarts and a clock that is set back, to its opening, to
--- a newer change, to the end of their patience.
+-- Runs that wait for a window of time, in virtual time: through restarts and a clock that is set back, to its opening,
+-- to a newer change, to the end of their patience.
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test

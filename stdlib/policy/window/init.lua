@@ -1,6 +1,7 @@
 -- Waiting for a window of time, as run:window does, and what people read of it.
-local calendar, errors, json, parked = require "calendar.window", require "errors", require "json", require "policy.parked"
-local schema, time, zones = require "base.schema", require "time", require "calendar.zone"
+local calendar, errors, json = require "calendar.window", require "errors", require "json"
+local parked, schema, time, zones = require "policy.parked", require "base.schema", require "time",
+  require "calendar.zone"
 
 local M = {}
 
@@ -58,7 +59,8 @@ end
 ---@param at? number
 ---@return string words
 function M.words(request, at)
-  return ("%s%s %s"):format(request.window, request.zone and " " .. request.zone or "", when(request, M.state(request, at)))
+  local zone = request.zone and " " .. request.zone or ""
+  return ("%s%s %s"):format(request.window, zone, when(request, M.state(request, at)))
 end
 
 ---What a run that waits for its window says in status and why.
