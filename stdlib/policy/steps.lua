@@ -334,8 +334,8 @@ function Steps:value(name, args, take, in_transaction)
   return record.value_of(text)
 end
 
----Like `value`, for what waits: for people, for a time. With `begin` the wait is in the journal from its beginning, with
----what `begin` gives; `take` is given that, also after a restart.
+---Like `value`, for what waits: for people, for a time. With `begin` the wait is in the journal from its beginning,
+---with what `begin` gives; `take` is given that, also after a restart.
 ---@async
 ---@param name string
 ---@param args any
