@@ -131,6 +131,16 @@ planners["approved"] = function(run, args)
   }, "approved"
 end
 
+planners["window"] = function(_, request)
+  local window = require "policy.window"
+  local open, changes = window.state(request)
+  if not open and not changes then error(window.never(request), 0) end
+  return {
+    action = open and "none" or "do", window = request.window, zone = request.zone, opens = not open and changes or nil,
+    text = ("%s: %s"):format(open and "its window is open" or "waits for its window", window.words(request)),
+  }, "open"
+end
+
 planners["hold"] = function(run, args, perform)
   return {
     action = "change", text = ("holds %s %s: %s"):format(run.app, run.environment, args.reason), reason = args.reason,

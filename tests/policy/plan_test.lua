@@ -2,7 +2,7 @@
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
-local fs, plan, sim = require "fs", require "engine.plan", require "sim"
+local fs, plan, sim, time = require "fs", require "engine.plan", require "sim", require "time"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 
 -- A world, a host on it, and a way to plan on the same state folder.
@@ -197,4 +197,15 @@ test("a run that waits for people: its votes so far, and what comes after them",
   has(said[1], "do tells ops: ")
   has(said[2], "do waits for approval of web:1: 0 of 2 votes, until ")
   eq(said[3], "change holds web staging: done")
+end)
+
+test("a run that waits for its window: when it opens, and what comes after", function()
+  local s = stage()
+  s.world:push("main", "a")
+  local other = ({ "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun" })[(time.clock("UTC").weekday + 2) % 7 + 1]
+  local edited = tries(([[run:window { "%s", zone = "UTC", deadline = "9d" } run:window { "always" }
+    run:retry(2, function() run:hold "done" end)]]):format(other))
+  local said = texts(place(s.plan { policies = edited }, "staging").runs[1])
+  has(said[1], ("do waits for its window: %s UTC opens at 2"):format(other))
+  eq({ said[2], said[3] }, { "none its window is open: always never closes", "change holds web staging: done" })
 end)

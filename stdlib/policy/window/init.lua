@@ -76,6 +76,14 @@ function M.waits(journal, row)
     ok and ", " .. words or "")
 end
 
+---The error of a window that never opens.
+---@param request {window: string}
+---@return Err
+function M.never(request)
+  return errors.new("denied", ("its window (%s) never opens"):format(request.window),
+    { op = "window", target = request.window })
+end
+
 -- How the wait ends, if now; else for how long.
 local function judge(run, request, last)
   local open, changes = M.state(request)
@@ -106,8 +114,7 @@ function M.wait(run, request)
     error(errors.new("deadline", ("its window (%s) did not open within %s"):format(request.window,
       time.words(patience)), { op = "window", target = request.window }), 0)
   elseif ended == "never" then
-    error(errors.new("denied", ("its window (%s) never opens"):format(request.window),
-      { op = "window", target = request.window }), 0)
+    error(M.never(request), 0)
   end
 end
 
