@@ -51,7 +51,7 @@ end
 ---Returns nil and a new error, for `return errors.fail(...)`.
 ---@param code string
 ---@param message string
----@param fields? table
+---@param fields? table Further fields of the error, as for `new`.
 ---@return nil, Err err
 function M.fail(code, message, fields)
   return nil, M.new(code, message, fields)

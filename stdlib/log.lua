@@ -89,18 +89,18 @@ local function logger(state)
   function M.debug(message, fields) write(state, "debug", message, fields) end
 
   ---Logs what happened.
-  ---@param message any
-  ---@param fields? table
+  ---@param message any Its text; an error says what it is.
+  ---@param fields? table What belongs to it, by name: texts, numbers, errors.
   function M.info(message, fields) write(state, "info", message, fields) end
 
   ---Logs what a person should know some time.
-  ---@param message any
-  ---@param fields? table
+  ---@param message any Its text; an error says what it is.
+  ---@param fields? table What belongs to it, by name: texts, numbers, errors.
   function M.warn(message, fields) write(state, "warn", message, fields) end
 
   ---Logs what a person should know now.
-  ---@param message any
-  ---@param fields? table
+  ---@param message any Its text; an error says what it is.
+  ---@param fields? table What belongs to it, by name: texts, numbers, errors.
   function M.error(message, fields) write(state, "error", message, fields) end
 
   ---Makes a logger that adds these fields to each of its lines.

@@ -26,7 +26,7 @@ local M = {}
 
 ---Starts fn(...) as a task of its own. It runs when this one waits.
 ---@param fn fun(...): any...
----@param ... any
+---@param ... any Given to fn.
 ---@return Task task
 function M.spawn(fn, ...)
   if type(fn) ~= "function" then error("usage: task.spawn(fn, ...)", 2) end
@@ -151,7 +151,7 @@ end
 ---@async
 ---@param seconds number
 ---@param fn fun(...): any...
----@param ... any
+---@param ... any Given to fn.
 ---@return any...
 function M.deadline(seconds, fn, ...)
   return core.deadline(seconds, fn, ...)

@@ -69,12 +69,38 @@ local function docstring(block, args)
   return doc
 end
 
--- `args` of a function type: "fun(seconds: number, name?: string)".
-local function args_of_type(tag)
-  local inside = tag and tag:match("^@type fun(%b())")
-  local names = {}
-  for name in (inside or ""):gmatch("[(,]%s*([%w_.]+)%??:?") do names[#names + 1] = name end
-  return table.concat(names, ", ")
+-- The parts of a list, divided at commas outside of brackets.
+local function parts_of(list)
+  local parts, depth, from = {}, 0, 1
+  for at, c in list:gmatch("()(.)") do
+    if c:find("[%(%[{<]") then depth = depth + 1 end
+    if c:find("[%)%]}>]") then depth = depth - 1 end
+    if c == "," and depth == 0 then
+      parts[#parts + 1], from = list:sub(from, at - 1), at + 1
+    end
+  end
+  parts[#parts + 1] = list:sub(from)
+  return parts
+end
+
+-- A function that has a type, `@type fun(seconds: number, name?: string): boolean`, said as others say it: the block,
+-- and its arguments. What is no function stays as it is.
+local function of_type(block)
+  local inside, rest = (block[#block] or ""):gsub("^@type async ", "@type "):match("^@type fun(%b())(.*)$")
+  if not inside then return block, "" end
+  local lines, args = table.move(block, 1, #block - 1, 1, {}), {}
+  for _, part in ipairs(parts_of(inside:sub(2, -2))) do
+    local name, optional, kind = part:match("^%s*([%w_.]+)(%??)%s*:%s*(.*)$")
+    if name and name ~= "self" then
+      lines[#lines + 1] = ("@param %s%s %s"):format(name, optional, kind)
+    end
+    args[#args + 1] = name or part:match("^%s*(%S+)")
+  end
+  local given = rest:match("^:%s*(.*)$")
+  for _, part in ipairs(given and parts_of(given) or {}) do
+    lines[#lines + 1] = "@return " .. part:match("^%s*(.*)$")
+  end
+  return lines, table.concat(args, ", ")
 end
 
 ---The docstrings of a module's text, by how each function is defined: "M.get", "Run:image".
@@ -91,12 +117,11 @@ function M.read(text)
       if not name then name, args = line:match("^([%w_.]+) = function(%b())") end
       if not name then
         name = line:match("^([%w_]+%.[%w_]+) = ")
-        args = name and args_of_type(block[#block]) or ""
+        if name then block, args = of_type(block) end
       end
       if name and #block > 0 then
         found[name] = docstring(block, args)
-        local kind = block[#block]:match("^@type (.*)$")
-        if kind and not kind:find("^fun%(") and not kind:find("^async fun%(") then found[name].value = kind end
+        found[name].value = block[#block]:match("^@type (.*)$")
       end
       block = {}
     end

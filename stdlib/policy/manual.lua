@@ -42,6 +42,12 @@ local function without_first(doc)
   return fresh
 end
 
+-- The docstring of a method of an object that is written as a function: `function Run.now(_)`.
+local function without_object(doc)
+  if doc.args[1] ~= "_" then return doc end
+  return without_first(doc)
+end
+
 local ANYTHING <const> = { "@param ... any", "@return any" }
 
 -- Words of an extension are functions of its module words.lua, or say themselves what they do.
@@ -73,16 +79,21 @@ local function noted(doc, note)
 end
 
 ---Which files define the words of an object, and as whose methods.
----@type {kind: string, path: string, class: string, module: string}[]
+---@type {kind: string, path: string, class: string, type?: string, module: string}[] type: the class, for others.
 M.OBJECTS = {
   { kind = "place", path = "stdlib/policy/place.lua", class = "Place", module = "policy.place" },
   { kind = "run", path = "stdlib/policy/run.lua", class = "Run", module = "policy.run" },
   { kind = "image", path = "stdlib/policy/run.lua", class = "Image", module = "policy.run" },
+  { kind = "world", path = "stdlib/simulation/init.lua", class = "World", type = "SimulatedWorld",
+    module = "testing.worlds" },
+  { kind = "app", path = "stdlib/simulation/app.lua", class = "App", type = "SimulatedApp", module = "testing.worlds" },
 }
 
 -- Words that stand by themselves, and the file that tells of them.
 local GLOBALS <const> = {
   { group = "policy", path = "stdlib/policy/globals.lua", names = { "policy" } },
+  { group = "test", path = "stdlib/testing/globals.lua", names = { "test", "everywhere", "commit" } },
+  { group = "test", path = "stdlib/testing/words.lua", names = { "equal", "has", "raises" }, owner = "M." },
 }
 
 local function documented(doc, name)
@@ -98,14 +109,13 @@ function M.sources()
     list[#list + 1] = { name = name, group = group, doc = documented(doc), value = doc and doc.value }
   end
   for _, file in ipairs(GLOBALS) do
-    for _, name in ipairs(file.names) do add(name, file.group, find(file.path, name)) end
+    for _, name in ipairs(file.names) do add(name, file.group, find(file.path, (file.owner or "") .. name)) end
   end
   for _, object in ipairs(M.OBJECTS) do
     require(object.module)
     for _, name in ipairs(require("base.facade").shape(object.kind).methods) do
-      local doc, static = find(object.path, object.class .. ":" .. name), find(object.path, object.class .. "." .. name)
-      add(object.kind .. ":" .. name, object.kind,
-        doc or static and without_first(static) or of_extension(object.kind, name))
+      local doc = find(object.path, object.class .. ":" .. name) or find(object.path, object.class .. "." .. name)
+      add(object.kind .. ":" .. name, object.kind, doc and without_object(doc) or of_extension(object.kind, name))
     end
   end
   for _, name in ipairs(effects.names()) do
@@ -151,7 +161,7 @@ end
 -- The records among the types that a word names: objects have their words, and say what they are by them.
 local function types_of(doc, group)
   local list, seen = {}, { Err = group ~= "errors" }
-  for _, object in ipairs(M.OBJECTS) do seen[object.class] = true end
+  for _, object in ipairs(M.OBJECTS) do seen[object.type or object.class] = true end
   for _, line in ipairs(doc.lines) do
     for name in docs.names(line) do
       local found = not seen[name] and line:find("^@") and M.types()[name]

@@ -210,7 +210,7 @@ function Place.refuse(_, subject, reason, ...) turn_down(subject, nil, reason, .
 ---Refuses a candidate as an alarm: logged as a warning and notified once.
 ---@param subject string
 ---@param reason string A format.
----@param ... any
+---@param ... any For string.format.
 function Place.alarm(_, subject, reason, ...) turn_down(subject, true, reason, ...) end
 
 -- Why a release that failed is not taken back: another release has the place now, or it never ran. nil: it is.

@@ -112,8 +112,9 @@ function M.files()
   local files, groups, order = {}, grouped()
   local words, done = new_file(), {}
   for _, object in ipairs(manual.OBJECTS) do
-    words:object(object.class, facade.shape(object.kind), groups[object.kind] or {})
-    done[object.class], groups[object.kind] = true, nil
+    local class = object.type or object.class
+    words:object(class, facade.shape(object.kind), groups[object.kind] or {})
+    done[class], groups[object.kind] = true, nil
   end
   for _, group in ipairs(order) do
     local first = groups[group] and groups[group][1]

@@ -58,6 +58,7 @@ function App:branch_off(branch, name)
   end)
 end
 
+---Deletes a branch.
 ---@param branch string
 function App:delete_branch(branch)
   happen(self, "delete branch " .. branch, function(state, url) git.point(state, url, "branches", branch, nil) end)
@@ -72,6 +73,7 @@ function App:tag(tag, name)
   end)
 end
 
+---Deletes a tag.
 ---@param tag string
 function App:untag(tag)
   happen(self, "delete tag " .. tag, function(state, url) git.point(state, url, "tags", tag, nil) end)
@@ -90,7 +92,9 @@ function App:breaks(name, how)
   end)
 end
 
----@return string
+---@param environment string
+---@param part? string
+---@return string place
 function App:place(environment, part) return ("%s/%s%s"):format(self.name, environment, part and ":" .. part or "") end
 
 ---What runs at a place turns unhealthy, until something else is put there.
@@ -105,6 +109,7 @@ function App:unhealthy(environment, why, part)
   end)
 end
 
+---What runs at a place is well again.
 ---@param environment string
 ---@param part? string
 function App:healthy(environment, part)
@@ -116,7 +121,7 @@ end
 
 ---Somebody else puts something at a place; nil takes it away.
 ---@param environment string
----@param release? table
+---@param release? table { digest =, commit =, version =, image = }
 ---@param part? string
 function App:put(environment, release, part)
   self.world:happen(("somebody puts something at %s"):format(self:place(environment, part)), function(state)
@@ -141,16 +146,37 @@ local function simple(word)
   end
 end
 
----@alias SimulatedOrder fun(self: SimulatedApp, environment?: string, by?: string, what?: string): any, Err?
+---Says yes to a run that waits for people; `what` names one approval of several.
+---@type fun(self: SimulatedApp, environment?: string, by?: string, what?: string): any, Err?
+App.approve = simple "approve"
 
-App.approve = simple "approve" ---@type SimulatedOrder
-App.reject = simple "reject" ---@type SimulatedOrder
-App.hold = simple "hold" ---@type SimulatedOrder
-App.unhold = simple "unhold" ---@type SimulatedOrder
-App.rollback = simple "rollback" ---@type SimulatedOrder
-App.retry = simple "retry" ---@type SimulatedOrder
-App.apply = simple "apply" ---@type SimulatedOrder
-App.destroy = simple "destroy" ---@type SimulatedOrder
+---Says no to it, and why.
+---@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err?
+App.reject = simple "reject"
+
+---Lets changes of a place wait, and says why.
+---@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err?
+App.hold = simple "hold"
+
+---Lets them go.
+---@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err?
+App.unhold = simple "unhold"
+
+---Orders the release before.
+---@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err?
+App.rollback = simple "rollback"
+
+---Tries again what failed for good, was cancelled, or was marked bad.
+---@type fun(self: SimulatedApp, environment?: string, by?: string, what?: string): any, Err?
+App.retry = simple "retry"
+
+---Puts charts out now.
+---@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err?
+App.apply = simple "apply"
+
+---Takes down what a place has.
+---@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err?
+App.destroy = simple "destroy"
 
 ---Orders a release: of a version, or of a commit as the test calls it.
 ---@param environment string
@@ -226,7 +252,7 @@ function App:status(environment)
 end
 
 ---The same app with another table, as after an edit of the configuration.
----@param given table
+---@param given table An app of the configuration.
 function App:configure(given) self.world:app(self.name, given) end
 
 return M

@@ -141,6 +141,28 @@ function World:order(line, act, give)
   end
 end
 
+---Has a person freeze everything, for a while or until it is thawed.
+---@async
+---@param reason? string
+---@param by? string
+---@param duration? string|number "2h"
+---@return any result
+---@return Err? err
+function World:freeze(reason, by, duration)
+  local act = { reason = reason, by = by or "ann", seconds = duration and schema.seconds(duration) }
+  return self:order(act.by .. ": freeze", act, function(engine) return engine:freeze(act) end)
+end
+
+---Has a person end a freeze.
+---@async
+---@param by? string
+---@return any result
+---@return Err? err
+function World:thaw(by)
+  local act = { by = by or "ann" }
+  return self:order(act.by .. ": thaw", act, function(engine) return engine:thaw(act) end)
+end
+
 ---The host dies here. The next thing that needs one starts another on the same journal.
 function World:kill() self:host():kill() end
 
@@ -185,7 +207,8 @@ end
 ---@param part string
 function World:down(part) self:happen(part .. " is down", function(state) state.down[part] = true end) end
 
----@param part string
+---Brings a part back.
+---@param part string As `down` has it.
 function World:up(part) self:happen(part .. " is up again", function(state) state.down[part] = nil end) end
 
 ---Answers HTTP requests to an address, or to all that begin with it; the longest counts.

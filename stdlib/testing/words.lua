@@ -38,8 +38,8 @@ local function difference(a, b, path, seen)
 end
 
 ---Fails unless both are equal, tables by what is in them.
----@param got any
----@param expected any
+---@param got any What there is.
+---@param expected any What there should be.
 ---@param what? string What it is about, for the message.
 function M.equal(got, expected, what)
   local path = difference(got, expected, "", {})
@@ -63,7 +63,7 @@ end
 ---Fails unless fn(...) raises a text that holds a part.
 ---@param part string
 ---@param fn fun(...)
----@param ... any
+---@param ... any Given to fn.
 ---@return string raised
 function M.raises(part, fn, ...)
   if type(part) ~= "string" or type(fn) ~= "function" then error("usage: raises(part, fn, ...)", 2) end
