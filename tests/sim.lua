@@ -1,45 +1,60 @@
--- A simulated world for policy tests and the crash sweep: repository, builder, registry, targets, checks, people.
+-- The simulated world (stdlib/simulation) for tests that also need what is real: a state folder, the clock, hosts in
+-- processes of their own that are killed.
 --
--- Its state is one file, changed in one stroke, so that it survives a killed host as the real world does. Every effect
--- that changes something adds a line to `effects`, written by the world, never by Moontide. The real parts keep it
--- honest: the same story is told with them by the demo.
+-- Its state is one file, changed in one stroke, so that it survives a killed host as the real world does.
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
----@diagnostic disable: redundant-parameter -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
-local errors, fs, hash, json, refs, task, time = require "errors", require "fs", require "hash", require "json",
-  require "sources.git.refs", require "task", require "time"
+local fs, json, task, time = require "fs", require "json", require "task", require "time"
+local git, openers, outside = require "simulation.git", require "simulation.openers", require "simulation.outside"
 
 local M = {}
 
 ---@class Sim
+---@field app string Whose places are meant.
+---@field delay number
+---@field outside Outside
 local Sim = {}
 Sim.__index = Sim
 
-local FRESH <const> = [[{"branches":{},"tags":{},"images":{},"targets":{},"troubles":{},"messages":[],"effects":[],
-  "down":false}]]
+local URL <const> = "http://git.invalid/web.git"
+
+M.URL = URL
+
+-- Hosts here die by SIGKILL.
+local IMMORTAL <const> = { check = function() end, kill = function() end }
 
 ---Opens a world in `dir`, made when it is not there. `delay`: seconds each effect takes.
 function M.open(dir, delay)
   assert(fs.mkdir(dir, { parents = true }))
-  return setmetatable({
-    dir = dir, path = dir .. "/world.json", delay = delay or 0, busy = false, waiting = task.signal(),
-  }, Sim)
+  local path, busy, waiting = dir .. "/world.json", false, task.signal()
+  local self = setmetatable({ app = "web", delay = delay or 0, outside = outside.new {} }, Sim)
+  function self.outside.look()
+    local text = fs.read(path)
+    return text and assert(json.decode(text)) or outside.fresh()
+  end
+  -- In one stroke: what a kill finds is the world before or the world after. One at a time.
+  function self.outside.change(_, change, line)
+    while busy do waiting:wait() end
+    busy = true
+    local _ <close> = task.defer(function() busy = false waiting:notify() end)
+    local state = self.outside:look()
+    change(state)
+    assert(fs.write(path, json.encode(state), { sync = false }))
+    if line and self.delay > 0 then time.sleep(self.delay) end
+  end
+  return self
 end
 
 ---The whole world as it is now.
-function Sim:look() return assert(json.decode(fs.read(self.path) or FRESH)) end
+function Sim:look() return self.outside:look() end
 
----Changes the world, in one stroke: what a kill finds is the world before or the world after. One at a time.
----@param change fun(world: table): string? The effect's line, when it is one.
+---Changes the world. What `change` returns is the line of an effect.
+---@param change fun(state: SimulatedState): string?
 function Sim:change(change)
-  while self.busy do self.waiting:wait() end
-  self.busy = true
-  local guard <close> = setmetatable({}, { __close = function() self.busy = false self.waiting:notify() end })
-  local world = self:look()
-  local line = change(world, guard)
-  if line then table.insert(world.effects, line) end
-  assert(fs.write(self.path, json.encode(world), { sync = false }))
-  if line and self.delay > 0 then time.sleep(self.delay) end
+  self.outside:change(function(state)
+    local line = change(state)
+    if line then table.insert(state.effects, line) end
+  end)
 end
 
 ---What happened to the world, in order.
@@ -47,148 +62,57 @@ function Sim:effects() return self:look().effects end
 
 -- ---- what the test does ----
 
-function M.commit(name) return (hash.sha256(name):sub(1, 40)) end
+M.commit = git.commit
 
-function Sim:push(branch, name) self:change(function(w) w.branches[branch] = M.commit(name) end) end
-function Sim:tag(tag, name) self:change(function(w) w.tags[tag] = name and M.commit(name) or nil end) end
+function Sim:push(branch, name)
+  self:change(function(w)
+    local parent = git.of(w, URL).branches[branch]
+    git.point(w, URL, "branches", branch, git.make(w, URL, name, { parent = parent }))
+  end)
+end
 
----Makes the image of a commit fail: "build", "sick" (its checks), "later" (unhealthy after a while).
+function Sim:tag(tag, name)
+  self:change(function(w) git.point(w, URL, "tags", tag, name and git.make(w, URL, name, {})) end)
+end
+
+---Takes every branch and tag away.
+function Sim:empty()
+  self:change(function(w)
+    local repository = git.of(w, URL)
+    repository.branches, repository.tags, repository.edition = {}, {}, repository.edition + 1
+  end)
+end
+
+---Makes the image of a commit fail: "build", "check" (its checks), "later" (unhealthy after a while).
 function Sim:trouble(name, kind) self:change(function(w) w.troubles[M.commit(name)] = kind end) end
-function Sim:source_down(down) self:change(function(w) w.down = down end) end
-function Sim:put(environment, release) self:change(function(w) w.targets[environment] = release end) end
+function Sim:source_down(down) self:change(function(w) w.down.git = down or nil end) end
+function Sim:put(environment, release) self:change(function(w) w.targets[self.app .. "/" .. environment] = release end) end
 
-function Sim:running(environment) return self:look().targets[environment] end
-function Sim:image_tags() return self:look().images end
-function Sim:messages() return self:look().messages end
+function Sim:running(environment) return self:look().targets[self.app .. "/" .. environment] end
 
--- ---- the world that the engine sees ----
-
-local function digest_of(commit) return "sha256:" .. hash.sha256("image of " .. commit) end
-
-local function simulated_repository(sim)
-  local believed, seen_text = require("sources.git.shrunken").new("sim"), nil
-  local repo = { shrunken = believed }
-  function repo.refs()
-    local w = sim:look()
-    if w.down then return errors.fail("refused", "nobody listens there", { op = "git.refs" }) end
-    local text = json.encode { branches = w.branches, tags = w.tags }
-    if text == seen_text then return believed:again() end -- the same object while nothing changed, as git.lua does
-    seen_text = text
-    return believed:take(refs.snapshot(w.branches, w.tags))
+---Every tag of every image, as "image:tag" to its digest.
+function Sim:image_tags()
+  local all = {}
+  for name, image in pairs(self:look().images) do
+    for tag, digest in pairs(image.tags) do all[name .. ":" .. tag] = digest end
   end
-  function repo.expect(_, branch, head, tags) believed:expect(refs.snapshot({ [branch] = head }, tags)) end
-  function repo.expire() end
-  function repo.compare() return { status = "ahead" } end
-  function repo.head(_, branch)
-    local s, err = repo.refs()
-    if not s then return nil, err end
-    local ref = s.refs["refs/heads/" .. branch]
-    if not ref then return errors.fail("not_found", "there is no branch " .. branch) end
-    return { commit = ref.commit, key = ref.commit, ref = "refs/heads/" .. branch }
-  end
-  function repo.tags()
-    local s, err = repo.refs()
-    if not s then return nil, err end
-    return refs.tag_list(s)
-  end
-  return repo
+  return all
 end
 
-local function simulated_target(sim, name)
-  return {
-    current = function()
-      local w = sim:look()
-      local current = w.targets[name]
-      if not current then return nil end
-      current.healthy, current.state = w.troubles[current.commit] ~= "later", "running"
-      return current
-    end,
-    apply = function(_, request)
-      local found = sim:look().targets[name]
-      if found and (found.generation or 0) > (request.generation or 0) then
-        return errors.fail("conflict", ("%s released here in generation %d"):format(found.host, found.generation),
-          { generation = found.generation, op = "target.apply" })
-      end
-      sim:change(function(w)
-        local current = w.targets[name]
-        w.targets[name] = {
-          digest = request.digest, commit = request.commit, version = request.version, image = request.image,
-          release = request.release, generation = request.generation, host = request.host,
-        }
-        if current and current.digest == request.digest then return end
-        return ("roll out %s %s"):format(name, request.commit)
-      end)
-      return true
-    end,
-    wait = function() return true end,
-    settle = function() return true end,
-  }
+function Sim:messages()
+  local texts = {}
+  for i, message in ipairs(self:look().told) do texts[i] = message.text end
+  return texts
 end
 
+---What engine.open is given: a table of its own, parts of which a test may replace.
 function Sim:world()
-  local sim, repo = self, simulated_repository(self)
-  return {
-    repository = function() return repo end,
-    cluster = require("engine.world").real().cluster, -- of tests that have one: it is not simulated
-    registry = function(name)
-      local registry = {}
-      function registry.tag(_, digest, tag)
-        sim:change(function(w)
-          if w.images[name .. ":" .. tag] == digest then return nil end
-          w.images[name .. ":" .. tag] = digest
-          return ("tag %s %s"):format(tag, digest)
-        end)
-        return true
-      end
-      function registry.digest(_, tag)
-        local digest = sim:look().images[name .. ":" .. tag]
-        if not digest then return errors.fail("not_found", "there is no tag " .. tag) end
-        return digest
-      end
-      function registry.labels(_, digest)
-        for tag, found in pairs(sim:look().images) do
-          local commit = tag:match(":sha%-(%x+)$")
-          if commit and found == digest then return { ["org.opencontainers.image.revision"] = commit } end
-        end
-        return errors.fail("not_found", "there is no such image")
-      end
-      return registry
-    end,
-    ensure_image = function(request)
-      local name, commit = request.app.image, request.commit
-      local tag, w = name .. ":sha-" .. request.commit, sim:look()
-      local digest = w.images[tag]
-      if not digest and w.troubles[commit] == "build" then
-        return errors.fail("exit", "the build ended with status 1", { op = "image.build", target = commit })
-      end
-      if not digest then
-        request.hooks.output("stdout", "building " .. commit)
-        sim:change(function(now)
-          now.images[tag] = digest_of(commit)
-          return "build " .. commit
-        end)
-      end
-      digest = digest_of(commit)
-      return {
-        repository = name, commit = commit, digest = digest, image = name .. "@" .. digest, built = not w.images[tag],
-      }
-    end,
-    target = function(environment)
-      return simulated_target(sim, require("targets").called(environment, "/"))
-    end,
-    verify = function(_, request)
-      local kind = sim:look().troubles[request.commit]
-      local here = request.part and kind == "sick in " .. request.part
-      if kind == "sick" or here or kind == "later" and request.within then
-        return errors.fail("unhealthy", "the check got status 500", { op = "verify" })
-      end
-      return true
-    end,
-    notify = function(_, _, message)
-      sim:change(function(w) table.insert(w.messages, message.text) end)
-      return true
-    end,
-  }
+  local world, of = {}, openers.of(IMMORTAL, self.outside)
+  for _, name in ipairs { "repository", "registry", "target", "ensure_image", "verify", "notify" } do
+    world[name] = of[name]
+  end
+  world.cluster = require("engine.world").real().cluster -- of tests that have one: it is not simulated
+  return world
 end
 
 -- ---- a host in this world ----
@@ -207,7 +131,7 @@ function M.config(state, options)
     }
   end
   local app = {
-    name = "web", follows = "git", source = { url = "http://git.invalid/web.git" }, branch = "main",
+    name = "web", follows = "git", source = { url = URL }, branch = "main",
     image = "registry.invalid/team/web",
     dockerfile = "Dockerfile", context = ".", build = { args = {}, timeout = 60 }, poll = options.poll or 3600,
     settings = options.settings,

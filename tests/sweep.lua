@@ -29,7 +29,7 @@ local ACTS <const> = {
   end },
   { "a release that fails its checks", function(w)
     w:push("main", "bad")
-    w:trouble("bad", "sick")
+    w:trouble("bad", "check")
   end },
   { "a branch reset and a newer tag on an older commit", function(w)
     w:push("main", "a")

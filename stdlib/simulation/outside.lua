@@ -68,7 +68,7 @@ end
 ---@return_overload nil, Err
 function Outside:reach(part)
   if not self:look().down[part] then return true end
-  return errors.fail("refused", ("%s is down"):format(part), { op = part })
+  return errors.fail("refused", ("%s is down: nobody listens there"):format(part), { op = part })
 end
 
 ---Changes the world, without an effect of the host's.

@@ -58,7 +58,7 @@ test("SIGKILL in the middle of a run, one state folder: the standby finishes tha
   ok(b:said "goes on")
   ok(s:last_act "a" < leads, "a child of the dead host outlived its lease")
   s:never_two()
-  eq(s.world:look().images["registry.invalid/team/web:staging"] ~= nil, true)
+  eq(s.world:image_tags()["registry.invalid/team/web:staging"] ~= nil, true)
   local builds = 0
   for _, e in ipairs(s.world:effects()) do builds = builds + (e:find("^build") and 1 or 0) end
   eq(builds, 1)

@@ -17,6 +17,7 @@ local function story(accepts, options)
   local dir = ok(fs.temp_dir())
   check.defer(function() dir:close() end)
   local self = { museum = chart_museum.open(options.museum), sim = sim.open(dir.path .. "/world"), dir = dir.path }
+  self.sim.app = "shop"
   local repository = { url = self.museum.url, kind = options.kind }
   function self.config()
     local list, environments = {}, {}

@@ -275,12 +275,18 @@ local function stage(watch, run)
   local s = { world = sim.open(dir.path .. "/world"), dir = dir.path }
   local function open()
     s.host = sim.host(s.world, dir.path .. "/state", { scripts = scripts, rollback = false })
+    local target_of = s.host.world.target
+    function s.host.world.target(environment)
+      local target = target_of(environment)
+      target.destroy = false -- all that is released here stays
+      return target
+    end
   end
   assert(fs.write(scripts .. "/staging.lua", [[return policy {
     watch = function(place) return place:head() end,
     run = function(run, change) run:release(run:image(change.commit), { version = "1.0." .. run.id }) end,
   }]]))
-  s.world:trouble("bad", "sick")
+  s.world:trouble("bad", "check")
   for _, name in ipairs { "a", "b", "bad" } do
     s.world:push("main", name)
     open()

@@ -19,7 +19,7 @@ local function stage()
   local snapshot = {}
   local repo = setmetatable({
     refs = function() return snapshot end, tags = function() return s.tags end,
-  }, { __index = world:world().repository() })
+  }, { __index = world:world().repository { source = { url = sim.URL } } })
   function s.show(tags) s.tags, snapshot = tags, {} end
   function s.open()
     if s.host then s.host:close() end

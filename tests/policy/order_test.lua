@@ -109,7 +109,7 @@ test("the rollback of a failed release comes before the newer change, not over i
   local s = stage()
   s.world:push("main", "a")
   s.settle()
-  s.world:trouble("b", "sick")
+  s.world:trouble("b", "check")
   s.world:push("main", "b")
   s.at_image(function(commit)
     if commit == C "b" then
@@ -158,7 +158,7 @@ test("a version that was taken back is not released again when the one after it 
   s.settle()
   eq(s.world:running("production").version, "v1.0.0")
   check.has(why(s, "v1.1.0"), "tried it and was taken back: rolled back by tess: it loses orders")
-  s.world:trouble("c", "sick")
+  s.world:trouble("c", "check")
   s.world:push("main", "c")
   s.world:tag("v1.2.0", "c")
   s.settle()
@@ -274,7 +274,7 @@ test("a person's own release that proves itself lifts the bad mark of its digest
   eq(s.world:running("staging").commit, C "a")
   local function bad() return s.host.journal:row("SELECT count(*) AS n FROM releases WHERE state = 'bad'").n end
   eq(bad(), 1)
-  s.world:trouble("b", "sick") -- it does not prove itself
+  s.world:trouble("b", "check") -- it does not prove itself
   ok(s.host:release { app = "web", environment = "staging", what = C "b", by = "tess" })
   s.settle()
   ok(bad() > 0)
@@ -287,7 +287,7 @@ test("a person's own release that proves itself lifts the bad mark of its digest
   ok(s.host:release { app = "web", environment = "staging", what = C "b", by = "tess" })
   s.settle()
   eq(bad(), 0)
-  s.world:trouble("d", "sick")
+  s.world:trouble("d", "check")
   s.world:push("main", "d")
   s.settle()
   eq(s.world:running("staging").commit, C "b") -- good enough to go back to
@@ -334,7 +334,7 @@ test("failures, bad marks and what was handled belong to the place, not to the n
   s.world:push("main", "b")
   s.world:tag("v1.1.0", "b")
   s.settle()
-  s.world:trouble("c", "sick")
+  s.world:trouble("c", "check")
   s.world:tag("v1.2.0", "c")
   s.settle()
   local before, effects = s.last(), #s.world:effects()

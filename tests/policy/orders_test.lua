@@ -26,14 +26,11 @@ local function stage()
   local simulated = world.target
   world.target = function(environment)
     local target = simulated(environment)
-    function target.destroy(_, request)
+    local destroy = target.destroy
+    function target.destroy(at, request)
       s.told[#s.told + 1] = request
       if s.trouble then return require("errors").fail("busy", s.trouble) end
-      s.world:change(function(w)
-        w.targets[environment.name] = nil
-        return "take down " .. environment.name
-      end)
-      return true
+      return destroy(at, request)
     end
     return target
   end
@@ -87,7 +84,7 @@ test("apply is done once more when there is nothing new, and says so when there 
   s.world:push("main", "a")
   s.settle()
   local before = s.world:running("staging").release
-  s.world:change(function(w) w.targets.staging.digest = "somebody was here" end)
+  s.world:change(function(w) w.targets["web/staging"].digest = "somebody was here" end)
   ok(s.host:apply(order()))
   s.settle()
   local now = s.world:running("staging")

@@ -36,7 +36,7 @@ local function stage(options, scripts)
   function s.commits()
     local list = {}
     for i, part in ipairs(s.options.parts) do
-      local running = s.world:running("staging/" .. part)
+      local running = s.world:running("staging:" .. part)
       list[i] = running and running.commit
     end
     return list
@@ -44,7 +44,7 @@ local function stage(options, scripts)
   function s.rollouts()
     local list = {}
     for _, line in ipairs(s.world:effects()) do
-      local part, commit = line:match("^roll out staging/(%w+) (%x+)$")
+      local part, commit = line:match("^roll out web/staging:(%w+) (%S+)$")
       if part then list[#list + 1] = part .. " " .. commit end
     end
     return list
@@ -59,11 +59,11 @@ test("a release goes to each part in order, is live when all have it, and each p
   s.world:push("main", "a")
   s.open()
   s.settle()
-  eq(s.rollouts(), { "eu " .. C "a", "us " .. C "a" })
+  eq(s.rollouts(), { "eu a", "us a" })
   local env = s.status()
   eq({ env.state, env.current.commit, #env.parts, env.problems }, { "idle", C "a", 2, nil })
   eq({ env.parts[1].name, env.parts[1].commit, env.parts[2].commit, env.healthy }, { "eu", C "a", C "a", true })
-  s.world:put("staging/us", { digest = "sha256:" .. ("0"):rep(64), image = "other/thing" })
+  s.world:put("staging:us", { digest = "sha256:" .. ("0"):rep(64), image = "other/thing" })
   s.host:app_state("web").targets = nil
   env = s.status()
   eq(env.state, "changed")
@@ -75,12 +75,12 @@ test("a part that fails stops there, and the rollback restores every part that g
   s.world:push("main", "a")
   s.open()
   s.settle()
-  s.world:trouble("b", "sick in us")
+  s.world:trouble("b", "check in us")
   s.world:push("main", "b")
   s.settle()
   eq(s.commits(), { C "a", C "a", C "a" })
   local done = s.rollouts()
-  eq({ table.unpack(done, 4) }, { "eu " .. C "b", "us " .. C "b", "eu " .. C "a", "us " .. C "a" })
+  eq({ table.unpack(done, 4) }, { "eu b", "us b", "eu a", "us a" })
   has(s.world:messages()[#s.world:messages()], "part us: the check got status 500")
   eq(s.status().current.commit, C "a")
 end)
@@ -105,7 +105,7 @@ test("after its canary a release goes to the rest only", function()
   s.world:push("main", "a")
   s.open()
   s.settle()
-  eq(s.rollouts(), { "eu " .. C "a", "us " .. C "a" })
+  eq(s.rollouts(), { "eu a", "us a" })
   eq({ s.status().current.commit, s.status().parts[1].canary, s.status().problems }, { C "a", nil, nil })
 end)
 
@@ -120,11 +120,11 @@ test("a canary that fails, or whose run ends before the rest has it, goes back t
     s.world:push("main", "a")
     s.open()
     s.settle()
-    if how == "fails its checks" then s.world:trouble("b", "sick in eu") end
+    if how == "fails its checks" then s.world:trouble("b", "check in eu") end
     s.world:push("main", "b")
     s.settle()
     eq({ how, table.unpack(s.commits()) }, { how, C "a", C "a" })
-    eq({ table.unpack(s.rollouts(), 3) }, { "eu " .. C "b", "eu " .. C "a" })
+    eq({ table.unpack(s.rollouts(), 3) }, { "eu b", "eu a" })
     eq({ s.status().current.commit, s.status().parts[1].commit }, { C "a", C "a" })
     s.world:push("main", "c")
     s.settle()
@@ -189,8 +189,8 @@ test("at first sight parts are adopted: the last one is the release, what is ahe
     return { digest = "sha256:" .. require("hash").sha256("image of " .. C(name)), commit = C(name), image = "x" }
   end
   s.world:push("main", "a")
-  s.world:put("staging/eu", running "b")
-  s.world:put("staging/us", running "a")
+  s.world:put("staging:eu", running "b")
+  s.world:put("staging:us", running "a")
   s.open()
   local place = s.host:place("web", "staging")
   assert(require("engine.first_sight").adopt(s.host, place, false))
@@ -253,7 +253,7 @@ test("killed at any moment of a release to two parts, the end is the same, and n
       kills = kills + 1
       local second = life()
       eq({ point, n, second.code, second.code ~= 0 and second.stdout or "" }, { point, n, 0, "" })
-      eq({ point, n, table.concat(s.rollouts(), ",") }, { point, n, ("eu %s,us %s"):format(C "a", C "a") })
+      eq({ point, n, table.concat(s.rollouts(), ",") }, { point, n, "eu a,us a" })
     end
     eq({ point, ended }, { point, true })
   end

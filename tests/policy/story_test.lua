@@ -72,7 +72,7 @@ test("production promotes the tagged commit, and a newer tag on an older commit 
   eq({ s.world:running("production").version, s.world:running("production").commit }, { "v1.0.1", C "a" })
   local builds = 0
   for _, e in ipairs(s.world:effects()) do
-    if e == "build " .. C "a" then builds = builds + 1 end
+    if e == "build web a" then builds = builds + 1 end
   end
   eq(builds, 1)
 end)
@@ -134,9 +134,7 @@ test("of a flood of versions the newest hundred get image tags, and the newest o
   local s = stage()
   s.world:push("main", "a")
   s.settle()
-  s.world:change(function(w)
-    for i = 1, 130 do w.tags["v1.0." .. i] = C("c" .. i) end
-  end)
+  for i = 1, 130 do s.world:tag("v1.0." .. i, "c" .. i) end
   s.settle()
   eq(s.world:running("production").version, "v1.0.130")
   local tags = s.world:image_tags()
@@ -204,7 +202,7 @@ test("a release that fails its checks is taken back, told, and not tried again u
   s.world:tag("v1.0.0", "a")
   s.settle()
   s.world:push("main", "bad")
-  s.world:trouble("bad", "sick")
+  s.world:trouble("bad", "check")
   s.settle()
   eq(s.world:running("staging").commit, C "a")
   s.settle()
@@ -246,7 +244,7 @@ end)
 
 test("the first release ever that fails leaves nothing to go back to, and says so", function()
   local s = stage()
-  s.world:trouble("a", "sick")
+  s.world:trouble("a", "check")
   s.world:push("main", "a")
   s.settle()
   check.eventually(function()
@@ -262,8 +260,8 @@ test("a rollback that fails too is an alarm and does not go in circles", functio
   s.world:push("main", "a")
   s.settle()
   s.world:push("main", "b")
-  s.world:trouble("b", "sick")
-  s.world:trouble("a", "sick")
+  s.world:trouble("b", "check")
+  s.world:trouble("a", "check")
   s.settle()
   s.settle()
   local taken = 0
@@ -377,7 +375,7 @@ end)
 
 test("a source that lists nothing at all is never believed, and nothing of it runs away", function()
   local s = shrunken()
-  s.world:change(function(w) w.tags, w.branches = {}, {} end)
+  s.world:empty()
   for _ = 1, 5 do
     assert(s.host:poll())
     for _, batch in pairs(s.shrunken().gone) do batch.since = batch.since - 601 end

@@ -80,7 +80,7 @@ test("where a target keeps no generation, the release's number tells of the host
   forgetful(s.enter "b")
   s.settle()
   eq(s.world:running("production").version, "v1.1.0")
-  eq(s.count "roll out production", 2)
+  eq(s.count "roll out web/production", 2)
   has(s.decision("production", "v0.9.0").reason, "before Moontide")
 end)
 
@@ -93,8 +93,8 @@ test("a push and a tag that came while nobody acted are released, once, in the r
   s.settle()
   eq(s.world:running("staging").commit, C "two")
   eq(s.world:running("production").version, "v1.1.0")
-  eq(s.count "roll out staging", 2)
-  eq(s.count "roll out production", 2)
+  eq(s.count "roll out web/staging", 2)
+  eq(s.count "roll out web/production", 2)
   eq(s.count "build", 2)
   has(s.decision("production", "v0.9.0").reason, "before Moontide")
   s.enter "c"
@@ -117,7 +117,7 @@ test("a release that the host before left half-way is proved by the next one, wi
   local s = stage()
   s.world:push("main", "two")
   s.settle()
-  local rolled = s.count "roll out staging"
+  local rolled = s.count "roll out web/staging"
   s.enter "b"
   local world = s.host.world
   local open = world.target
@@ -132,7 +132,7 @@ test("a release that the host before left half-way is proved by the next one, wi
     return target
   end
   s.settle()
-  eq(s.count "roll out staging", rolled)
+  eq(s.count "roll out web/staging", rolled)
   local run = s.host:history({ app = "web", environment = "staging" }).runs[1]
   eq(run.state, "done")
   eq(run.release.commit, C "two")
@@ -227,7 +227,7 @@ test("a later host's generation is above the one before, and the one before is r
   has(refused, "b released here in generation")
   s.settle()
   eq(s.world:running("staging").commit, C "three")
-  eq(s.count "roll out staging", 3)
+  eq(s.count "roll out web/staging", 3)
 end)
 
 test("the host that holds the lead rises above a generation that it finds; one that does not is refused", function()
@@ -259,7 +259,7 @@ local handover = require "hosts.handover"
 test("holds and bad releases are handed over; nothing bad goes out again, and who unheld did so for good", function()
   local s = stage { rollback = "rollback" }
   s.world:push("main", "sick")
-  s.world:trouble("sick", "sick")
+  s.world:trouble("sick", "check")
   s.settle()
   eq(s.world:running("staging").commit, C "one") -- taken back
   ok(s.host:hold { app = "web", environment = "production", by = "ann", reason = "sale" })

@@ -236,8 +236,8 @@ test("what failed is remembered when its age alone would let it go", function()
   s.settle()
   s.world:tag("v1.0.0", "a")
   s.settle()
-  s.world:trouble("b", "sick")
-  s.world:trouble("c", "sick")
+  s.world:trouble("b", "check")
+  s.world:trouble("c", "check")
   s.world:push("main", "b")
   s.world:tag("v1.1.0", "b")
   s.settle()
@@ -417,7 +417,7 @@ test("a target that is out of reach after failed checks makes nothing bad", func
   s.settle()
   s.host.patience = 0
   s.world:push("main", "b")
-  s.world:trouble("b", "sick")
+  s.world:trouble("b", "check")
   local check_it, away = s.host.world.verify, false
   s.host.world.verify = function(...)
     away = true
@@ -790,7 +790,7 @@ test("status shows a head that was taken back, and what waits behind something e
   local s = stage()
   s.world:push("main", "a")
   s.settle()
-  s.world:trouble("b", "sick")
+  s.world:trouble("b", "check")
   s.world:push("main", "b")
   s.settle()
   local e = environment(s, "staging")
