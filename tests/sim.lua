@@ -86,7 +86,9 @@ end
 ---Makes the image of a commit fail: "build", "check" (its checks), "later" (unhealthy after a while).
 function Sim:trouble(name, kind) self:change(function(w) w.troubles[M.commit(name)] = kind end) end
 function Sim:source_down(down) self:change(function(w) w.down.git = down or nil end) end
-function Sim:put(environment, release) self:change(function(w) w.targets[self.app .. "/" .. environment] = release end) end
+function Sim:put(environment, release)
+  self:change(function(w) w.targets[self.app .. "/" .. environment] = release end)
+end
 
 function Sim:running(environment) return self:look().targets[self.app .. "/" .. environment] end
 
