@@ -87,6 +87,8 @@ test("help shows topics, words, and both where both are meant", function()
   has(help("place:heda").stderr, "did you mean place:head?")
   has(help("polices").stderr, "did you mean policies?")
   eq(help("polices").code, 2)
+  has(help("world:push").stderr, "did you mean app:push?")
+  has(help("recipes").stdout, "moontide init --recipe NAME")
 end)
 
 test("a topic is also Markdown and JSON", function()

@@ -143,12 +143,21 @@ local function words_of(name, other)
   return rows
 end
 
--- What people may have meant.
 local function names()
   local list = commands.names()
   for _, topic in ipairs(manual.topics()) do list[#list + 1] = topic.name end
   for _, word in ipairs(require("policy.manual").rows()) do list[#list + 1] = word.name end
   return list
+end
+
+-- What people may have meant: the same word of another object, else what is written alike.
+local function meant(name)
+  local s, all = require "base.schema", names()
+  local word = name:match("[.:]([%w_]+)$")
+  for _, other in ipairs(word and all or {}) do
+    if other:match("[.:]([%w_]+)$") == word then return s.meant(other, { other }) end
+  end
+  return s.meant(name, all)
 end
 
 local function print_markdown(out, topic, words)
@@ -186,7 +195,7 @@ function M.run(ctx)
   local words = words_of(name, command or topic)
   if not command and not topic and #words == 0 then
     local s = require "base.schema"
-    ctx:complain(("there is no command, topic or word %s"):format(s.quote(name)), s.meant(name, names()))
+    ctx:complain(("there is no command, topic or word %s"):format(s.quote(name)), meant(name))
     return 2
   end
   if ctx.json then

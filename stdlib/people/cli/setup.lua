@@ -3,13 +3,19 @@
 local configuration = require "people.setup.configuration"
 local fs, json, sys, term = require "fs", require "json", require "base.sys", require "people.terminal"
 
--- The files below scripts/ that are part of the program: policies, or the recipes in a folder of them.
-local function shipped(folder)
+-- The policies that are part of the program.
+local function policies()
   local names = {}
   for _, path in ipairs(sys.embedded_list()) do
-    local name = path:match("^" .. folder .. "/([%w_-]+)%.lua$")
+    local name = path:match("^scripts/([%w_-]+)%.lua$")
     if name and not name:find("_test$") then names[#names + 1] = name end
   end
+  return names
+end
+
+local function recipes()
+  local names = {}
+  for i, recipe in ipairs(require("people.manual").recipes()) do names[i] = recipe.name end
   return names
 end
 
@@ -127,11 +133,16 @@ local function editor_settings(scripts)
   return "{\n" .. table.concat(lines, ",\n") .. "\n}\n"
 end
 
-local function add_scripts(folder, scripts, names, from)
-  for _, name in ipairs(names) do
-    for _, suffix in ipairs { ".lua", "_test.lua" } do
-      local text = sys.embedded(("%s/%s%s"):format(from, name, suffix))
-      if text then folder:add(("%s/%s%s"):format(scripts, name, suffix), text, "it differs from the program's") end
+-- Copies a script of the program with its test, and the shared modules that they require.
+local function add_script(folder, scripts, from, name, done)
+  for _, suffix in ipairs { ".lua", "_test.lua" } do
+    local text = sys.embedded(("%s/%s%s"):format(from, name, suffix))
+    if text then folder:add(("%s/%s%s"):format(scripts, name, suffix), text, "it differs from the program's") end
+    for module in (text or ""):gmatch("require[%s(]*[\"']([%l%d_]+%.[%l%d_.]+)[\"']") do
+      if not done[module] then
+        done[module] = true
+        add_script(folder, scripts, "scripts", module:gsub("%.", "/"), done)
+      end
     end
   end
 end
@@ -173,12 +184,12 @@ return {
     local recipe = ctx.flags.recipe
     if recipe and not sys.embedded(("scripts/recipes/%s.lua"):format(recipe)) then
       local s = require "base.schema"
-      ctx:complain(("there is no recipe %s"):format(s.quote(recipe)), s.meant(recipe, shipped "scripts/recipes"))
+      ctx:complain(("there is no recipe %s"):format(s.quote(recipe)), s.meant(recipe, recipes()))
       return 2
     end
-    local done = {}
+    local files = {}
     local folder = require("people.setup.folder").new(dir, function(what, path, why)
-      done[#done + 1] = { what = what, path = path, why = why }
+      files[#files + 1] = { what = what, path = path, why = why }
       if ctx.json then return end
       ctx.out:line(("%-9s %s%s"):format(what, term.clean(path), why and (" (%s)"):format(why) or ""))
     end)
@@ -187,9 +198,12 @@ return {
     folder:refresh(scripts .. "/" .. STUBS, stubs.files(), stubs.MARK)
     folder:add(scripts .. "/.luarc.json", editor_settings "")
     folder:add(".luarc.json", editor_settings(scripts))
-    if ctx.flags.policies then add_scripts(folder, scripts, shipped "scripts", "scripts") end
-    if recipe then add_scripts(folder, scripts, { recipe }, "scripts/recipes") end
-    if ctx.json then ctx:print_json { dir = dir, files = done } else say_next(ctx, dir) end
+    local done = {}
+    for _, name in ipairs(ctx.flags.policies and policies() or {}) do
+      add_script(folder, scripts, "scripts", name, done)
+    end
+    if recipe then add_script(folder, scripts, "scripts/recipes", recipe, done) end
+    if ctx.json then ctx:print_json { dir = dir, files = files } else say_next(ctx, dir) end
     return 0
   end,
 }
