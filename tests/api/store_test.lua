@@ -369,3 +369,84 @@ test("no finaliser of a script can run among rows", function()
   end
   eq(tried, false)
 end)
+
+-- ---- copies ----
+
+-- A process of its own with a database open and a log that no checkpoint has emptied.
+local HOLDER <const> = [[
+local store, time = require "store", require "time"
+local db = assert(store.open(...))
+assert(db:exec "CREATE TABLE t(n INTEGER) STRICT")
+for i = 1, 50 do assert(db:run("INSERT INTO t VALUES(?)", i)) end
+print "ready"
+time.sleep(1000)
+]]
+
+local COPIER <const> = [[
+local db, err = require("store").open(":memory:", { from = (...) })
+if not db then print(err.code) return end
+print(db:row("SELECT count(*) AS n FROM t").n)
+assert(db:exec "INSERT INTO t VALUES(1)")
+]]
+
+local function script(text)
+  local path = lab.dir("script") .. "/script"
+  ok(fs.write(path, text))
+  return path
+end
+
+local function held_open(path)
+  local holder = ok(proc.spawn { sys.exe(), "exec", script(HOLDER), path })
+  check.defer(function() holder:close() end)
+  eq(holder:lines()(), "ready")
+  return holder
+end
+
+-- Every file of a folder, with its bytes.
+local function picture(dir)
+  local all = {}
+  for _, name in ipairs((ok(fs.list(dir)))) do all[name] = ok(fs.read(dir .. "/" .. name)) end
+  return all
+end
+
+-- What another process copies; it leaves the folder as it was.
+local function copied(path, spec)
+  local before = picture(path:match "^(.*)/")
+  local command = { sys.exe(), "exec", script(COPIER), path }
+  local result = ok(proc.run(command))
+  eq({ result.code, result.stderr }, { 0, "" })
+  eq(picture(path:match "^(.*)/"), before, spec)
+  return (result.stdout:gsub("\n$", ""))
+end
+
+test("a copy has what others committed, whether they live, died or never were, and leaves no trace", function()
+  for _, name in ipairs { "state.db", "a ?#%41&mode=rwc.db" } do
+    local path = lab.dir("store") .. "/" .. name
+    eq(copied(path), "not_found")
+    local holder = held_open(path)
+    eq(copied(path, "beside a process"), "50")
+    holder:kill("KILL")
+    holder:wait(10)
+    ok(fs.stat(path .. "-wal").size > 0)
+    eq(copied(path, "of one that died"), "50")
+    local index = ok(fs.read(path .. "-shm"))
+    ok(fs.remove(path .. "-shm"))
+    eq(copied(path, "of a log without its index"), "unsupported")
+    ok(fs.write(path .. "-shm", index))
+    ok(store.open(path)):close()
+    eq(fs.exists(path .. "-wal"), false)
+    eq(copied(path, "of one that ended"), "50")
+  end
+end)
+
+test("a copy is in memory alone, and only there", function()
+  local db, path = fresh()
+  ok(db:exec "CREATE TABLE t(n INTEGER) STRICT; INSERT INTO t VALUES(1)")
+  local copy <close> = ok(store.open(":memory:", { from = path }))
+  ok(copy:exec "INSERT INTO t VALUES(2)")
+  eq(db:row("SELECT count(*) AS n FROM t").n, 1)
+  raises("option 'from' is for a database in memory", function() return store.open(path .. "2", { from = path }) end)
+  local junk = lab.dir("store") .. "/junk.db"
+  ok(fs.write(junk, ("no database "):rep(1000)))
+  fails("mismatch", store.open(":memory:", { from = junk }))
+end)

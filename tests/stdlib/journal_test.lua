@@ -62,3 +62,51 @@ test("the service unit is one that systemd takes, and gives the host no more tha
     ok(not line:find("moontide.service", 1, true) or line:find("is not found", 1, true), line)
   end
 end)
+
+local function hold(book) ok(book:hold("web", "staging", "ann", "later")) end
+
+test("a copy of a journal has what the state has, and what is written there goes nowhere", function()
+  local dir = lab.dir "state"
+  local empty = ok(journal.copy(dir .. "/none"))
+  eq({ empty:newest_run(), fs.exists(dir .. "/none") }, { 0, false })
+  empty:close()
+  local book = ok(journal.open(dir))
+  hold(book)
+  local copy = ok(journal.copy(dir))
+  eq(copy:hold_of("web", "staging").by, "ann")
+  copy:unhold("web", "staging")
+  eq(book:hold_of("web", "staging").by, "ann")
+  copy:close()
+  book:close()
+  ok(fs.remove(dir .. "/journal.db"))
+  local err = fails("not_found", journal.copy(dir))
+  has(err.message, "there was one")
+end)
+
+test("a log that lost its index is copied aside first", function()
+  local dir, other = lab.dir "state", lab.dir "other"
+  local book = ok(journal.open(dir))
+  hold(book)
+  for _, suffix in ipairs { "", "-wal" } do lab.run { "cp", dir .. "/journal.db" .. suffix, other } end
+  local copy = ok(journal.copy(other))
+  eq(copy:hold_of("web", "staging").reason, "later")
+  copy:close()
+  book:close()
+  eq(ok(fs.list(other)), { "journal.db", "journal.db-wal" })
+end)
+
+test("a journal of an earlier version is brought to this one in its copy alone; a later one is not", function()
+  local dir = lab.dir "state"
+  local db = ok(require("store").open(dir .. "/journal.db"))
+  ok(db:exec((ok(fs.read("tests/fixture/editions/1.sql", { max = 16 << 20 })))))
+  db:close()
+  local before = ok(fs.read(dir .. "/journal.db"))
+  local copy = ok(journal.copy(dir))
+  ok(copy:newest_run() > 0)
+  copy:close()
+  eq(ok(fs.read(dir .. "/journal.db")) == before, true)
+  db = ok(require("store").open(dir .. "/journal.db"))
+  ok(db:exec "PRAGMA user_version = 9999")
+  db:close()
+  fails("unsupported", journal.copy(dir))
+end)

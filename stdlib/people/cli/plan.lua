@@ -1,5 +1,5 @@
 -- moontide plan: what the next poll would do, with nothing written anywhere.
-local errors, fs = require "errors", require "fs"
+local errors, fs, hold_words = require "errors", require "fs", require "journal.words"
 local term = require "people.terminal"
 local time = require "time"
 
@@ -47,10 +47,6 @@ end
 
 local STATES <const> = { queued = "waits for its turn", running = "is under way", held = "is held" }
 
-local function held_by(hold)
-  return ("held by %s%s"):format(hold.by, hold.reason and ": " .. hold.reason or "")
-end
-
 local function print_traceback(out, err)
   for line in (err or ""):gmatch("[^\n]+") do out:line(out:paint("dim", "      " .. term.clean(line))) end
 end
@@ -61,7 +57,7 @@ local function print_run(out, run, hold, now)
   if run.id then head = ("run %d: %s"):format(run.id, head) end
   if run.by then head = ("%s, by %s"):format(head, run.by) end
   local state = STATES[run.state]
-  if run.state == "held" and hold then state = "is " .. held_by(hold) end
+  if run.state == "held" and hold then state = "is " .. hold_words.hold(hold) end
   if run.not_before and run.not_before > now then state = "is tried again " .. term.ago(run.not_before, now) end
   if state then head = ("%s -- it %s"):format(head, state) end
   out:line("  " .. out:paint("bold", term.clean(head)))
@@ -116,7 +112,7 @@ local function print_place(out, told, now)
   out:line(out:paint(style, mark) .. " " .. out:paint("bold", ("%s/%s"):format(told.app, told.environment)))
   if told.trouble then out:line("  " .. out:paint("red", term.clean(tostring(told.trouble)))) end
   if told.hold and #told.runs == 0 then
-    out:line("  " .. out:paint("yellow", term.clean(held_by(told.hold))))
+    out:line("  " .. out:paint("yellow", term.clean(hold_words.hold(told.hold))))
   end
   print_decisions(out, told.decisions)
   for _, run in ipairs(told.runs) do print_run(out, run, told.hold, now) end
