@@ -29,10 +29,11 @@ local M = {}
 
 ---@param count integer
 ---@param port integer of the server
+---@param policy? string Instead of the one that only looks.
 ---@return string path of the configuration
-function M.config(count, port)
+function M.config(count, port, policy)
   local dir = lab.dir("apps")
-  lab.write(dir .. "/scripts/look.lua", POLICY)
+  lab.write(dir .. "/scripts/look.lua", policy or POLICY)
   return lab.write(dir .. "/moontide.lua", CONFIG:format(count, port, lab.port()))
 end
 
