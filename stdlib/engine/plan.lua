@@ -60,7 +60,7 @@ local LONGEST <const> = 120 -- seconds that the plan of one run may take
 local function elsewhere(config, dir)
   local copy = {}
   for key, value in pairs(config) do copy[key] = value end
-  copy.state = dir
+  copy.state, copy.planned_from = dir, config.state
   -- What `builder.kind = "auto"` chose is kept in the state folder.
   local chosen = fs.read(config.state .. "/builder", { max = 64 })
   if chosen then assert(fs.write(dir .. "/builder", chosen)) end

@@ -298,6 +298,25 @@ test("servers of version 0: tips by their id, everything else by fetching all th
   between:close()
 end)
 
+test("a mirror begins with what another folder's has, and leaves that as it is", function()
+  local origin = server:repo "lent"
+  local one = origin:commit { a = "one\n" }
+  local folder = lab.dir "mirrors"
+  ok(fresh(origin.url, { mirrors = folder }):fetch(one))
+  local two = origin:commit { a = "two\n" }
+  local function picture() return lab.run { "find", folder, "-type", "f", "-printf", "%p %s %T@\n" } end
+  local before, asked = picture(), #server:requests "lent.git/git-upload-pack"
+  local repo = fresh(origin.url, { borrows = folder })
+  eq(ok(repo:read(one, "a")), "one\n")
+  eq(#server:requests "lent.git/git-upload-pack", asked) -- it was here
+  eq(ok(repo:read(two, "a")), "two\n")
+  eq(ok(repo:compare(one, two)).status, "ahead")
+  eq(picture(), before)
+  -- One that is broken is not needed.
+  lab.run { "rm", "-r", (lab.run { "find", folder, "-name", "objects" }:gsub("\n$", "")) }
+  eq(ok(fresh(origin.url, { borrows = folder }):read(two, "a")), "two\n")
+end)
+
 test("a mirror that was damaged is built anew", function()
   local origin = server:repo "damaged"
   local one = origin:commit { ["a"] = "1" }

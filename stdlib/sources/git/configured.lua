@@ -18,6 +18,7 @@ function M.repository(app, cfg)
   end
   -- Most apps need no more than this, and there may be very many of them.
   local opts = { url = app.source.url, mirrors = cfg.state .. "/mirrors", interval = app.poll }
+  if cfg.planned_from then opts.borrows = cfg.planned_from .. "/mirrors" end
   if known.ca then opts.ca = known.ca end
   if username or password then opts.username, opts.password = username, password end
   if app.submodules then opts.submodules = true end

@@ -158,7 +158,7 @@ local Repository = { depth = 0 }
 Repository.__index = Repository
 
 local OPTIONS = { url = "string", username = "string", password = "string", ca = "string", mirrors = "string",
-  interval = "number", timeout = "number", lfs = "boolean", lfs_url = "string", submodules = "boolean",
+  borrows = "string", interval = "number", timeout = "number", lfs = "boolean", lfs_url = "string", submodules = "boolean",
   depth = "number" }
 local USAGE = "usage: git.repository{ url =, username =, password =, ca =, mirrors =, interval =, timeout =, lfs =, "
   .. "lfs_url =, submodules = }"
@@ -169,6 +169,7 @@ local USAGE = "usage: git.repository{ url =, username =, password =, ca =, mirro
 ---@field password? string
 ---@field ca? string file of certificates to trust instead of the system's
 ---@field mirrors? string folder of bare mirrors; without it only references can be asked for
+---@field borrows? string another folder of mirrors, only read: what they have is not fetched
 ---@field interval? Seconds between two requests, 30 by default
 ---@field timeout? Seconds of one request for references, 30 by default
 ---@field lfs? boolean archives and checkouts hold the files of Git LFS instead of their pointers
@@ -208,7 +209,7 @@ local function mirror_of(self)
   if self.mirror or not folder then return self.mirror end
   source.mirrors = source.mirrors or {}
   self.mirror = source.mirrors[folder] or require("sources.git.mirror").new {
-    mirrors = folder, url = source.url, endpoint = source.endpoint,
+    mirrors = folder, borrows = self.opts.borrows, url = source.url, endpoint = source.endpoint,
     list = function() return source:refs(time.monotonic()) end,
   }
   source.mirrors[folder] = self.mirror

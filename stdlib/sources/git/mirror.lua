@@ -31,6 +31,7 @@ local ATTRIBUTES = "* -export-ignore -export-subst -ident -text -eol -filter -wo
 ---@field dir string
 ---@field url GitUrl
 ---@field endpoint? SmartEndpoint http and https only
+---@field borrows? string folder of mirrors that this one begins with
 ---@field list fun(): GitSnapshot?, Err? fresh references, for servers that do not give a commit by its id
 ---@field timeout Seconds of one transfer
 ---@field max_pack integer bytes
@@ -42,14 +43,15 @@ local Mirror = {}
 Mirror.__index = Mirror
 
 ---Makes a mirror. Does no I/O.
----@param opts {mirrors: string, url: GitUrl, endpoint?: SmartEndpoint, list: function, timeout?: Seconds}
+---@param opts {mirrors: string, borrows?: string, url: GitUrl, endpoint?: SmartEndpoint, list: function,
+--- timeout?: Seconds}
 ---@return GitMirror
 ---@nodiscard
 function M.new(opts)
   local slug = (opts.url.path:match "([^/:]*)$" or ""):gsub("%.git$", ""):gsub("[^%w_-]", "_"):sub(1, 40)
   local dir = ("%s/%s-%s"):format(opts.mirrors, slug, hash.sha256(opts.url.text):sub(1, 16))
   return setmetatable({
-    dir = dir, url = opts.url, endpoint = opts.endpoint, list = opts.list,
+    dir = dir, borrows = opts.borrows, url = opts.url, endpoint = opts.endpoint, list = opts.list,
     timeout = opts.timeout or 900, max_pack = 4 * 1024 * 1024 * 1024,
     turns = budget.new(dir, 1), swept = {}, known = {}, fetches = 0,
   }, Mirror)
@@ -69,7 +71,23 @@ function Mirror:git(op, commit, args, call)
   return command.run(op, args, call)
 end
 
-local function create(path, format)
+-- Begins a mirror with what another folder's mirror of the repository has: its objects are read where they are, and
+-- nothing is written there. One that cannot be read is not needed.
+local function borrow(self, fresh, path)
+  local other = self.borrows and self.borrows .. "/" .. path:match "[^/]*$"
+  local known = other and fs.exists(other .. "/info/attributes") and command.run("git.mirror",
+    { "for-each-ref", "--format=create %(refname) %(objectname)", KEPT }, { dir = other })
+  if not known then return end
+  local borrowed = fresh .. "/objects/info/alternates"
+  local shallow = fs.read(other .. "/shallow", { max = 64 << 20 })
+  if shallow then fs.write(fresh .. "/shallow", shallow) end
+  fs.write(borrowed, other .. "/objects\n")
+  if command.run("git.mirror", { "update-ref", "--stdin" }, { dir = fresh, stdin = known.stdout }) then return end
+  fs.remove(borrowed)
+  fs.remove(fresh .. "/shallow")
+end
+
+local function create(self, path, format)
   local fresh = path .. ".new"
   local ok, err = fs.remove(fresh, { recursive = true })
   if not ok and err.code ~= "not_found" then return nil, err end
@@ -83,6 +101,7 @@ local function create(path, format)
   if not ok and err.code ~= "exists" then return nil, err end
   ok, err = fs.write(fresh .. "/info/attributes", ATTRIBUTES)
   if not ok then return nil, err end
+  borrow(self, fresh, path)
   return fs.rename(fresh, path)
 end
 
@@ -119,7 +138,7 @@ local function open(self, format)
     self.known = {}
     local ok, err = fs.remove(path, { recursive = true })
     if not ok and err.code ~= "not_found" then return nil, err end
-    ok, err = create(path, format)
+    ok, err = create(self, path, format)
     if not ok then return nil, err end
   end
   self.swept[format] = true
