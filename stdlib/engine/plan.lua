@@ -17,6 +17,9 @@ local M = {}
 local AT_ONCE <const> = 32 -- apps
 local LONGEST <const> = 120 -- seconds that the plan of one run may take
 
+---@class (partial) Config
+---@field planned_from? string In a plan: the state folder that its journal is a copy of.
+
 ---@class PlanOptions
 ---@field config Config
 ---@field world? WorldOpeners Else the real ones; they are only read with.

@@ -46,12 +46,12 @@ planners["tag"] = function(run, args)
   local repository, digest = args.image:match("^(.-)@(.+)$")
   local now, err = run.world.registry(repository):digest(args.tag)
   if not now and not require("images.registry").may_be_missing(err) then error(err, 0) end
-  local to = plan.unbuilt(digest) and "the new image" or digest
+  local to = plan.unbuilt(digest) and "the new image" or short(digest)
   local said = { tag = args.tag, from = now, to = not plan.unbuilt(digest) and digest or nil }
   if now == digest then
     said.action, said.text = "none", ("tag %s points to %s"):format(args.tag, short(digest))
   elseif now then
-    said.action, said.text = "change", ("tag %s moves from %s to %s"):format(args.tag, now, to)
+    said.action, said.text = "change", ("tag %s moves from %s to %s"):format(args.tag, short(now), to)
   else
     said.action, said.text = "create", ("tag %s is set to %s"):format(args.tag, to)
   end

@@ -85,10 +85,10 @@ test("a tag moves from one image to the next, and the target from one release to
   local made = s.plan()
   local digest = s.world:running("staging").digest
   has(table.concat(texts(place(made, "staging").runs[1]), "\n"),
-    ("change tag staging moves from %s to the new image"):format(digest))
+    ("change tag staging moves from %s to the new image"):format(digest:sub(1, 19)))
   local production = place(made, "production")
   eq(texts(production.runs[1])[1], ("none image of %s is in the registry: %s"):format(C("a"):sub(1, 7), digest))
-  has(texts(production.runs[1])[2], "create tag v1.1.0 is set to " .. digest)
+  has(texts(production.runs[1])[2], "create tag v1.1.0 is set to " .. digest:sub(1, 19))
   local refused
   for _, d in ipairs(production.decisions) do refused = d.subject == "x" and d or refused end
   eq({ refused.verdict, refused.subject, refused.file }, { "refused", "x", "scripts/production.lua" })
@@ -208,4 +208,31 @@ test("a run that waits for its window: when it opens, and what comes after", fun
   local said = texts(place(s.plan { policies = edited }, "staging").runs[1])
   has(said[1], ("do waits for its window: %s UTC opens at 2"):format(other))
   eq({ said[2], said[3] }, { "none its window is open: always never closes", "change holds web staging: done" })
+end)
+
+-- A plan as it is printed.
+local function printed(made)
+  local parts = {}
+  local out = require("people.terminal").open(1, { color = false, write = function(text) parts[#parts + 1] = text end })
+  require("people.cli.plan_text").print(out, made, 0)
+  return table.concat(parts)
+end
+
+test("the page of the manual shows what a plan prints", function()
+  local s = stage { accept = "minor" }
+  s.world:push("main", "a")
+  s.settle()
+  s.world:tag("v1.0.0", "a")
+  s.settle()
+  s.world:push("main", "b")
+  s.world:tag("v2.0.0", "a")
+  local page = assert(fs.read "config/manual/plan.md")
+  local sample = page:match "%$ moontide plan web\n(.-)\n\nEach"
+  -- Ids, digests, times and names of places are those of the page's story.
+  local function shape(text)
+    return (text:gsub("sha256:%x+", "DIGEST"):gsub("%x%x%x%x%x%x%x%f[%X]", "COMMIT")
+      :gsub("%d+%-%d+%-%d+T[%d:]+Z", "TIME"):gsub("registry%S+", "IMAGE"):gsub("%(docker%)", "(command)")
+      :gsub("until docker", "until command"):gsub("http http%S+ within %d+ s", "CHECK"):gsub(":%d+%)", ":LINE)"))
+  end
+  eq(shape(printed(s.plan())), shape(sample:gsub("^    ", ""):gsub("\n    ", "\n") .. "\n"))
 end)

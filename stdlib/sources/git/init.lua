@@ -158,8 +158,8 @@ local Repository = { depth = 0 }
 Repository.__index = Repository
 
 local OPTIONS = { url = "string", username = "string", password = "string", ca = "string", mirrors = "string",
-  borrows = "string", interval = "number", timeout = "number", lfs = "boolean", lfs_url = "string", submodules = "boolean",
-  depth = "number" }
+  borrows = "string", interval = "number", timeout = "number", lfs = "boolean", lfs_url = "string",
+  submodules = "boolean", depth = "number" }
 local USAGE = "usage: git.repository{ url =, username =, password =, ca =, mirrors =, interval =, timeout =, lfs =, "
   .. "lfs_url =, submodules = }"
 
