@@ -428,26 +428,20 @@ static int l_deadman(lua_State *L)
     return 1;
 }
 
-static void forget_signal(uv_handle_t *handle, void *arg)
-{
-    (void)arg;
-    if (handle->type == UV_SIGNAL)
-        uv_unref(handle);
-}
-
-/* virtual_time(start): all clocks and waits of tasks are virtual from now on, for good; signals that were
- * caught before do not hold the clock. */
+/* virtual_time(start): all clocks and waits of tasks are virtual from now on, for good; again: the wall clock
+ * is set. */
 static int l_virtual_time(lua_State *L)
 {
     struct host *host = bind_host(L);
     lua_Number start = luaL_checknumber(L, 1);
 
     luaL_argcheck(L, start >= 0 && start < 253402300800.0, 1, "seconds since 1970");
-    if (host->clock.is_virtual)
-        return luaL_error(L, "time is virtual already");
+    if (host->clock.is_virtual) {
+        clock_set_wall(&host->clock, start);
+        return 0;
+    }
     if (!tasks_virtual_time(host, start))
         return luaL_error(L, "not enough memory");
-    uv_walk(&host->loop, forget_signal, NULL);
     return 0;
 }
 

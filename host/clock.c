@@ -17,10 +17,16 @@ void clock_fini(struct clock *clock)
 void clock_begin(struct clock *clock, double start)
 {
     uv_update_time(clock->loop);
-    clock->began = clock->now = uv_now(clock->loop);
+    clock->now = uv_now(clock->loop);
+    clock_set_wall(clock, start);
+    clock->is_virtual = true;
+}
+
+void clock_set_wall(struct clock *clock, double start)
+{
+    clock->began = clock->now;
     clock->start.tv_sec = (time_t)start;
     clock->start.tv_nsec = (long)((start - (double)clock->start.tv_sec) * 1e3) * 1000000;
-    clock->is_virtual = true;
 }
 
 uint64_t clock_ms(const struct clock *clock)

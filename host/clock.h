@@ -19,7 +19,7 @@ struct clock_timer {
 struct clock {
     uv_loop_t *loop;
     bool is_virtual;
-    struct timespec start; /* the wall clock when virtual time began */
+    struct timespec start; /* the wall clock when `began` was now */
     uint64_t began, now;   /* ms, as libuv's at first */
     uint64_t order;
     struct clock_timer **heap; /* the earliest first */
@@ -32,6 +32,9 @@ void clock_fini(struct clock *clock);
 
 /* Virtual time from now on, for good; `start`: seconds since 1970. */
 void clock_begin(struct clock *clock, double start);
+
+/* Sets the wall clock of virtual time; waits and deadlines are not moved by it. */
+void clock_set_wall(struct clock *clock, double start);
 
 /* Milliseconds that never jump back: libuv's cached ones, or those of an updated loop. */
 uint64_t clock_ms(const struct clock *clock);

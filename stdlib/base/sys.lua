@@ -138,7 +138,7 @@ M.deadman = sys.deadman
 
 ---Makes the time of this process virtual, for good: every clock, wait and deadline of tasks stands still while a task
 ---is ready or real work (files, commands, requests) is under way, and else moves on to the next of them at once. Limits
----of processor time stay real.
+---of processor time stay real. Called again it sets the clock.
 ---@type fun(start: number)
 M.virtual_time = sys.virtual_time
 

@@ -2,8 +2,8 @@
 -- `moontide test` starts a process for each file, so that nothing that a test does reaches another one.
 --
 -- A test is a script of others: it runs in the policies' sandbox within limits, and what it opens is simulated.
-local errors, everywhere, json, policy = require "errors", require "testing.everywhere", require "json",
-  require "policy.load"
+local errors, everywhere, explore = require "errors", require "testing.everywhere", require "testing.explore"
+local json, policy = require "json", require "policy.load"
 local lines, simulation, sys, task = require "testing.lines", require "simulation", require "base.sys", require "task"
 local words, worlds = require "testing.words", require "testing.worlds"
 
@@ -82,21 +82,31 @@ end
 
 -- ---- stories ----
 
+-- Makes the world of the next life of the test that runs.
+local function open(self, options, disturb)
+  local given = { scripts = self.file.scripts }
+  for k, v in pairs(options) do given[k] = v end
+  sys.virtual_time(simulation.START) -- each begins at the same time of the same day
+  local world = worlds.new(given, disturb)
+  self.running.world = world
+  return world
+end
+
+-- Ends a world, and keeps its story.
+local function close(self, world)
+  local story = world:story()
+  if #story > 0 then self.running.story = story end
+  for id, name in pairs(world:names()) do self.commits[id] = name end
+  world:close()
+  send { alive = true }
+end
+
 -- Tells a story once in a world of its own.
 ---@return Life life
 local function tell(self, fn, options, disturb)
-  local given = { scripts = self.file.scripts }
-  for k, v in pairs(options) do given[k] = v end
-  local world, running = worlds.new(given, disturb), self.running --[[@as RunningTest]]
-  running.world = world
-  local _ <close> = task.defer(function()
-    local story = world:story()
-    if #story > 0 then running.story = story end
-    for id, name in pairs(world:names()) do self.commits[id] = name end
-    world:close()
-  end)
+  local world = open(self, options, disturb)
+  local _ <close> = task.defer(function() close(self, world) end)
   local err = limited(fn, world.face)
-  send { alive = true }
   if err then return { err = err, places = world:places() } end
   return { outcome = everywhere.outcome(world), places = world:places() }
 end
@@ -105,6 +115,16 @@ local function told_everywhere(self, fn, options)
   local running = self.running --[[@as RunningTest]]
   local lives = everywhere.run(function(disturb) return tell(self, fn, options, disturb) end, self.options.only)
   running.said = ("%d lives"):format(lives)
+end
+
+local function told_randomly(self, seed, count, given)
+  local running = self.running --[[@as RunningTest]]
+  local worlds_tried = explore.run {
+    seed = seed, count = count, only = self.options.only, apps = given.apps,
+    open = function() return open(self, {}) end, close = function(world) close(self, world) end,
+    check = given.invariant and function(face) return limited(given.invariant, face) end,
+  }
+  running.said = ("%d worlds"):format(worlds_tried)
 end
 
 -- ---- the file ----
@@ -152,6 +172,16 @@ local function vocabulary(self)
     end
     local options = self.tests[self.running.index].options
     beside(function() told_everywhere(self, fn, options) end)
+  end
+  function given.explore(seed, count, options)
+    options = options or {}
+    if math.type(seed) ~= "integer" or math.type(count) ~= "integer" or type(options) ~= "table" then
+      error("usage: explore(seed, how many, { apps = { web = {...} }, invariant = function(world) ... end })", 2)
+    end
+    local plan = { apps = worlds.plain(rawget(options, "apps")), invariant = rawget(options, "invariant") }
+    local function go() told_randomly(self, seed, count, plan) end
+    if self.running then return beside(go) end
+    register(self, ("explore(%d, %d)"):format(seed, count), {}, go)
   end
   function given.print(...)
     local parts = table.pack(...)

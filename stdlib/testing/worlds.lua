@@ -66,8 +66,9 @@ local function apart(self, fn, object, ...)
   error(errors.new("script", message, { where = self.at }), 0)
 end
 
--- The world behind a facade, opened.
-local function open(self)
+---The world behind the facade, opened.
+---@return SimulatedWorld
+function TestWorld:open()
   if self.closed then error("this world has ended: each test has its own", 3) end
   if not self.world then
     local options = {}
@@ -77,6 +78,8 @@ local function open(self)
   end
   return self.world
 end
+
+local function open(self) return self:open() end
 
 local function words(names, of)
   local methods = {}
