@@ -426,6 +426,13 @@
 ---@field verify VerifyConfig[]
 ---@field ["protected"] boolean no order takes it down
 ---@field settings? table
+---@field branches? string[] a template: each branch that matches one of the patterns has a place
+---@field at_most integer of a template: places at once
+---@field keep_for Seconds of a template: how long a place stays when its branch is gone
+---@field template? string of a template and of its places: the template's name
+---@field branch? string of such a place
+---@field label? string of such a place: what its name has of the branch
+---@field gone_at? Wall its branch is gone
 ---@field unknown_notify? string[] of a workload: names that the configuration does not have
 
 ---@class (partial) AppConfig
@@ -445,6 +452,7 @@
 ---@field poll Seconds
 ---@field environments table<string, EnvironmentConfig>
 ---@field environment_list EnvironmentConfig[] in the order of the file
+---@field templates? EnvironmentConfig[] environments with `branches`, which are none themselves
 
 ---@class (partial) Config
 ---@field file string absolute path

@@ -3,6 +3,7 @@
 
 local extensions = require "extensions"
 local names = require "config.names"
+local previews = require "config.previews"
 local s = require "base.schema"
 local sys = require "base.sys"
 local tables = require "base.tables"
@@ -271,14 +272,19 @@ function M.check(config, at)
     end
     local environments = type(app.environments) == "table" and app.environments or {}
     local list = here:child("environments")
-    for name, env in pairs(environments) do env.name, env.app = name, app.name end
+    for name, env in pairs(environments) do
+      if type(env.branches) == "string" then env.branches = { env.branches } end
+      env.name, env.app = previews.name(env, name), app.name
+      env.policy = env.policy or name
+    end
     app.environment_list = in_order(environments, list)
     if app.environments and #app.environment_list == 0 then
       list:fault("is empty: nothing would ever be released")
     end
     for _, env in ipairs(app.environment_list) do
-      check_environment(env, config, list:child(env.name), known, cross)
+      check_environment(env, config, list:child(env.branches and previews.template(env) or env.name), known, cross)
     end
+    previews.settle(app, list)
   end
   for host, registry in pairs(config.registries or {}) do registry.host = host end
   for host, credential in pairs(config.credentials or {}) do credential.host = host end

@@ -172,7 +172,7 @@ function M.check(value, options)
   local extended, wrong = extensions.load(type(named) == "string" and named ~= "" and at.source.resolve(named) or nil)
   if wrong then at:child("extensions"):fault(wrong) end
   at.source.incomplete = wrong ~= nil or #extended > 0
-  local config = reference.config():check(value, at)
+  local config = reference.config():check(require("config.previews").prepare(value), at)
   if type(config) == "table" then
     cursors[config] = at
     config.file, config.dir = M.absolute(options.file), dir

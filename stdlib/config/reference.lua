@@ -140,6 +140,13 @@ local function new_environment()
     { "verify", s.list(checks.shape(), { doc = "What a release must pass, in order.", default = {}, max = 50 }) },
     { "settings", settings.key("What its policies read as `place.settings` and `run.settings`: a free table, over that"
       .. " of the app. A policy may declare what it takes.") },
+    { "branches", s.either({
+      { is "string", s.text() }, { is "table", s.list(s.text { plural = "patterns" }, { min = 1, max = 100 }) },
+    }, { plural = "patterns", doc = "Patterns of branches, such as \"feature/*\": each branch that matches has a place"
+      .. " of its own; texts may hold {place} and {branch} (`moontide help previews`)." }) },
+    { "at_most", s.integer { doc = "With `branches`: so many places at once.", default = 20, min = 1, max = 1000 } },
+    { "keep_for", s.duration { doc = "With `branches`: how long a place stays when its branch is gone.",
+      default = "10m" } },
     { "protected", s.boolean {
       doc = "No order takes it down. Default: true for an environment that is called production." } },
   }, { plural = "environments" })

@@ -74,6 +74,7 @@ return {
       .. " environment.", { required = true, example = '{ "/srv/deploy", "apply" }' }) },
     { "current", command("Prints the digest that runs, or nothing.") },
     { "wait", command("Exits with 0 when the release runs.") },
+    { "destroy", command("Takes down what runs, for orders and for branches that are gone.") },
     { "cwd", folder_path "Folder to run them in. Default: the configuration's." },
     { "env", env_map "Further environment of the programs." },
     { "timeout", s.duration { doc = "Time for each of them.", default = "10m", min = 1 } },

@@ -140,6 +140,7 @@ function M.open(options)
     refrozen = task.signal(),
     draining = false, stopping = false, ready = false, started_at = time.now(), loaded_at = time.now(),
   }, Engine)
+  book:restore_places(config)
   self.lead = lead.new {
     host = host, journal = book, fence = options.fence, outrank = options.outrank,
     on_lost = function(why) self:lose(why) end,

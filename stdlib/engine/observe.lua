@@ -55,7 +55,7 @@ end
 ---@return string?
 function M.explain(place, commit)
   local seen = place.seen
-  local before = seen.previous_head
+  local before = place.branch == place.app_config.branch and seen.previous_head
   if not before or before == commit then return nil end
   local known = seen.explained and seen.explained[before .. commit]
   if known then return known end
@@ -160,7 +160,11 @@ local function expect(journal, state, app, repo)
   for name, k in pairs(known) do
     if not k.gone then tags[name] = k.commit end
   end
-  repo:expect(before.branch, before.head, tags)
+  local branches = {}
+  for _, preview in ipairs(app.templates and journal:previews(app.name) or {}) do
+    if not preview.gone_at then branches[preview.branch] = preview.head end
+  end
+  repo:expect(before.branch, before.head, tags, branches)
 end
 
 ---Observes an app's git repository.

@@ -8,6 +8,7 @@ local accept, errors, fs, journal, late_rollout = require "engine.accept", requi
   require "journal", require "engine.late_rollout"
 local observe, plan, plan_world, policy = require "engine.observe", require "policy.plan", require "engine.plan_world",
   require "policy.load"
+local previews = require "engine.previews"
 local place_of, run_words, steps, task, time = require "policy.place", require "policy.run", require "policy.steps",
   require "task", require "time"
 local list, world = require("json").array, require "engine.world" -- lists stay lists in JSON when they are empty
@@ -252,8 +253,11 @@ local function plan_app(engine, app, only, places)
   local state = engine:app_state(app.name)
   local ok, err = pcall(plan_world.reading, observe.observe, engine.journal, engine.world, state, app)
   if not ok then state.error = errors.wrap(err, "plan") end
+  previews.foresee(engine, app, state)
   for _, environment in ipairs(app.environment_list) do
-    if not only or environment.name == only then places[#places + 1] = plan_place(engine, app, environment) end
+    if not environment.gone_at and (not only or environment.name == only) then
+      places[#places + 1] = plan_place(engine, app, environment)
+    end
   end
 end
 

@@ -1,7 +1,8 @@
 -- Polling: finds the apps that are due, observes each one's source (observe.lua), and makes a decision for each of its
 -- policies (decide.lua).
 local decide, errors, late_rollout = require "engine.decide", require "errors", require "engine.late_rollout"
-local observe, task, time = require "engine.observe", require "task", require "time"
+local observe, previews, task, time = require "engine.observe", require "engine.previews", require "task",
+  require "time"
 
 local M = {}
 
@@ -24,11 +25,12 @@ function M.poll(engine, app)
   engine.counters.polls = engine.counters.polls + 1
   observe.observe(engine.journal, engine.world, state, app)
   engine.outages:source(app, state.error)
-  for _, environment in ipairs(app.environment_list) do
+  previews.update(engine, app, state)
+  for _, environment in ipairs { table.unpack(app.environment_list) } do -- which may change meanwhile
     if engine.config.apps[app.name] ~= app then break end -- a reload: the next poll asks as it says
     local place = engine:place(app.name, environment.name)
     late_rollout.look(engine, place)
-    for _, name in ipairs { environment.policy, environment.rollback or nil } do
+    for _, name in ipairs(environment.gone_at and {} or { environment.policy, environment.rollback or nil }) do
       local done, run, err = pcall(decide.decide, engine, place, engine.policies[name])
       if not done then
         if engine.stopping or errors.is(run, "cancelled") then error(run, 0) end

@@ -36,11 +36,13 @@ function M.policy_names(config)
   add("rollback")
   for _, name in ipairs(discovery.policies(config)) do add(name) end
   for _, app in ipairs(config.app_list) do
-    for _, environment in ipairs(app.environment_list) do
-      add(environment.policy)
-      add(environment.rollback)
-      for _, part in ipairs(targets.parts(environment)) do
-        if targets.destroys(part.target.kind) then add "destroy" end
+    for _, list in ipairs { app.environment_list, app.templates } do
+      for _, environment in ipairs(list) do
+        add(environment.policy)
+        add(environment.rollback)
+        for _, part in ipairs(targets.parts(environment)) do
+          if targets.destroys(part.target.kind) then add "destroy" end
+        end
       end
     end
   end
@@ -229,6 +231,7 @@ function Reload:reload(options)
     notify(self)
     return nil, M.refusal(faults)
   end
+  self.journal:restore_places(saved.config)
   local before, well = self.config, self.reload_faults == nil
   local found = differences.find(self, saved.config, saved.policies)
   sys.whole(swap, self, saved, found)

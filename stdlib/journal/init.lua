@@ -192,6 +192,7 @@ compose(Journal, {
   runs = require "journal.runs", steps = require "journal.steps", releases = require "journal.releases",
   tags = require "journal.tags", holds = require "journal.holds", decisions = require "journal.decisions",
   approvals = require "journal.approvals", suspensions = require "journal.crashes", outages = require "journal.outages",
+  previews = require "journal.previews",
   turns = require "journal.turns", retention = require "journal.retention",
 })
 

@@ -225,6 +225,21 @@ M.migrations = {
     text TEXT NOT NULL,
     PRIMARY KEY (policy, name)
   ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE previews (           -- places of branches
+    app TEXT NOT NULL,
+    environment TEXT NOT NULL,      -- the place
+    template TEXT NOT NULL,         -- the environment of the configuration
+    branch TEXT NOT NULL,
+    label TEXT NOT NULL,            -- what the place's name has of the branch
+    head TEXT,                      -- the commit that the branch was at last
+    at REAL NOT NULL,
+    gone_at REAL,                   -- the branch is gone
+    run INTEGER,                    -- that takes the place down
+    down_at REAL,                   -- it was taken down
+    PRIMARY KEY (app, environment)
+  ) STRICT, WITHOUT ROWID;
+  CREATE UNIQUE INDEX previews_by_branch ON previews (app, template, branch);
   ]],
 }
 

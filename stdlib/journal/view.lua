@@ -144,6 +144,10 @@ function M.environment(journal, app, environment, at_work)
   for _, problem in ipairs(found) do
     if (state == "idle" or state == "new") and problem.state then state, reason = problem.state, problem.text end
   end
+  if environment.gone_at and (state == "idle" or state == "error") then
+    state, reason = "idle", ("its branch %s is gone since %s: it is taken down"):format(environment.branch,
+      require("time").iso(environment.gone_at))
+  end
   return {
     name = e, policy = environment.policy, state = state, reason = reason, host = environment.host, current = current,
     parts = problems.parts(journal, a, environment, at_work), healthy = problems.healthy(at_work, a, environment),
@@ -152,6 +156,14 @@ function M.environment(journal, app, environment, at_work)
     retry_at = open and open.state == "queued" and open.not_before or nil, approval = approval,
     suspended = suspension.words(at_work and at_work.suspensions or suspension.of(journal), a, e,
       { environment.policy, environment.rollback or nil } --[[@as any]], at_work and at_work.policies),
+  }
+end
+
+-- A template has no releases of its own; each branch that matches has a place.
+local function template_status(template)
+  return {
+    name = template.template, policy = template.policy, state = "idle", queued = 0, host = template.host,
+    reason = "each branch that matches " .. table.concat(template.branches, " or ") .. " has a place of its own",
   }
 end
 
@@ -184,6 +196,7 @@ function M.status(journal, config, at_work)
     for n, environment in ipairs(app.environment_list) do
       environments[n] = M.environment(journal, app, environment, at_work)
     end
+    for _, template in ipairs(app.templates or {}) do environments[#environments + 1] = template_status(template) end
     apps[i] = {
       name = app.name, source = text.without_credentials(app.source.url), branch = app.branch,
       head = live.head or seen and seen.head, polled_at = live.polled_at or seen and seen.at,
@@ -233,6 +246,11 @@ function M.why(journal, name, filter, config, at_work)
     if not filter or filter == e.name or filter == e.policy or filter == (e.rollback or "rollback") then
       environments[#environments + 1] = M.environment(journal, app, e, at_work)
       wanted[e.name] = true
+    end
+  end
+  for _, template in ipairs(app.templates or {}) do
+    if not filter or filter == template.template then
+      environments[#environments + 1], wanted[template.template] = template_status(template), true
     end
   end
   if filter and #environments == 0 then return unknown.environment(app, filter, "why", policies) end

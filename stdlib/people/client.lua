@@ -274,6 +274,7 @@ function Reader:open_journal(unreachable)
   local journal, err = require("journal").open(self.state, { readonly = true })
   -- Without a host and without a state the error is that no host runs.
   if not journal then return nil, err.code == "not_found" and unreachable or err end
+  if self.config then journal:restore_places(self.config) end
   self.down, self.journal = true, journal
   return true
 end

@@ -49,7 +49,8 @@ function M.maker(shared)
   local class = { __index = setmetatable(shared, Place) }
   return function(app, environment, seen)
     local self = setmetatable({
-      app = app.name, environment = environment.name, branch = app.branch, accept = environment.accept,
+      app = app.name, environment = environment.name, branch = environment.branch or app.branch,
+      accept = environment.accept,
       app_config = app, config = environment, seen = seen,
     }, class)
     self.face = face_of(self)
@@ -75,6 +76,19 @@ function Place:head()
     key = head.commit, commit = head.commit, title = ("%s at %s"):format(self.branch, short(head.commit)),
     reason = observe.explain(self, head.commit), by = observe.pusher(self, head.commit),
   }
+end
+
+---The branches of the repository whose names match a pattern, in the order of their names.
+---@async
+---@param pattern string "feature/*": `*` is any text, also with slashes, `?` any one character.
+---@return {branch: string, commit: string}[]
+function Place:branches(pattern)
+  if type(pattern) ~= "string" then error("usage: place:branches(pattern)", 2) end
+  local list, matches = {}, require("sources.git.branches").matches
+  for _, branch in ipairs(raise(observe.repository(self):branches())) do
+    if matches(pattern, branch.branch) then list[#list + 1] = branch end
+  end
+  return list
 end
 
 -- Whether a tag is a newer version than that one.

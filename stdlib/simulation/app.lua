@@ -221,8 +221,8 @@ end
 ---@param policy? string
 ---@return Decision? decision
 function App:decision(environment, subject, policy)
-  policy = policy or self:config().environments[environment].policy
   local why = assert(self.world:ask(function(engine) return engine:why(self.name, environment) end))
+  policy = policy or why.environments[1].policy
   for _, d in ipairs(why.decisions) do -- what it says of the whole comes first, then the newest
     if d.policy == policy and (not subject or d.subject == subject) then return d end
   end

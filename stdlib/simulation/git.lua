@@ -115,9 +115,16 @@ function M.repository(outside, url)
     return repo.shrunken:take(snapshot)
   end
   function repo.expire() end
-  function repo.expect(_, branch, head, tags)
+  function repo.expect(_, branch, head, tags, others)
     if repo.shrunken.snapshot then return end
-    repo.shrunken:expect(refs.snapshot({ [branch] = head }, tags, head and branch))
+    local heads = { [branch] = head }
+    for name, commit in pairs(others or {}) do heads[name] = heads[name] or commit end
+    repo.shrunken:expect(refs.snapshot(heads, tags, head and branch))
+  end
+  function repo.branches()
+    local snapshot, err = repo.refs()
+    if not snapshot then return nil, err end
+    return require("sources.git.branches").list(snapshot)
   end
   function repo.head(_, branch)
     local snapshot, err = repo.refs()

@@ -152,4 +152,24 @@ end
 ---Nothing is kept here that could go.
 function Command.settle() return true end
 
+---Takes down what was applied, by the program for that.
+---@async
+---@param request TargetRequest
+function Command:destroy(request)
+  if not self.config.destroy then
+    return errors.fail("unsupported", "its target has no program `destroy`", { op = "target.destroy" })
+  end
+  local known, err = remembered(self)
+  if err then return nil, err end
+  known = known or {}
+  known.hooks = request.hooks
+  local result
+  result, err = run(self, "destroy", known, "failed")
+  if not result then return nil, err end
+  local ok
+  ok, err = fs.remove(self.memory)
+  if not ok and not errors.is(err, "not_found") then return nil, err end
+  return true
+end
+
 return M

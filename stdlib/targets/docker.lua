@@ -394,4 +394,18 @@ function Docker:settle(request)
   return true
 end
 
+---Stops and removes all containers of the place.
+---@async
+function Docker:destroy()
+  local list, err = self:all()
+  if not list then return nil, err end
+  for _, c in ipairs(list) do
+    local ok = true ---@type true?
+    if runs(c) then ok, err = self:put_aside(c) end
+    if ok then ok, err = self:remove(c) end
+    if not ok then return nil, err end
+  end
+  return true
+end
+
 return M

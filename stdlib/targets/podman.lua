@@ -239,6 +239,7 @@ function Podman:manifest(request)
     local err
     text, err = fs.read(path)
     if not text then return nil, err end
+    if self.environment.branch then text = require("config.previews").fill(text, self.environment) end
   end
   local own = {
     app = self.environment.app, environment = self.environment.name, release = tostring(request.release),
@@ -443,6 +444,18 @@ function Podman:settle(request)
     if not ok then return nil, err end
   end
   return self:keep("good", applied.text)
+end
+
+---Removes all pods of the place, and what is kept of it.
+---@async
+function Podman:destroy()
+  local list, err = self:containers()
+  if not list then return nil, err end
+  local ok
+  ok, err = self:remove_strangers(list, {})
+  if ok then ok, err = fs.remove(self.folder, { recursive = true }) end
+  if not ok and not errors.is(err, "not_found") then return nil, err end
+  return true
 end
 
 return M

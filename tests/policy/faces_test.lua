@@ -92,6 +92,7 @@ settings = table: place.settings
 alarm = nil: place:alarm("v9", "why")
 allows = boolean: place:allows("1.1.0")
 bad_release = table: place:bad_release()
+branches = table: place:branches("*")
 bundle = table: place:bundle { { name = "api", version = "1.0.0" } }
 candidates = string: place:candidates { name = "x", tag = "1" }
 charts = table: place:charts()

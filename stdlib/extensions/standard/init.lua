@@ -3,9 +3,9 @@
 -- is used.
 local extension = require "extension"
 
-local function target(kind)
+local function target(kind, destroys)
   return {
-    name = kind, keys = function() return require("config.targets")[kind] end,
+    name = kind, destroys = destroys, keys = function() return require("config.targets")[kind] end,
     open = function(...) return require("targets." .. kind).open(...) end,
   }
 end
@@ -69,7 +69,9 @@ local function route()
 end
 
 return extension {
-  target = { target "docker", target "podman", target "command", target "kubernetes" },
+  target = {
+    target("docker", true), target("podman", true), target("command", true), target "kubernetes",
+  },
   builder = { builder "docker", builder "podman", builder "buildah", builder "buildkit", builder "job" },
   check = {
     check("http", { attempt = function(...) return require("checks.verify").probe(...) end }),

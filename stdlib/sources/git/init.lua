@@ -239,9 +239,12 @@ end
 ---@param branch string
 ---@param head? string a commit
 ---@param tags table<string, string> name to commit
-function Repository:expect(branch, head, tags)
+---@param others? table<string, string> further branches to their commits
+function Repository:expect(branch, head, tags, others)
   if self.source.shrunken.snapshot then return end
-  self.source.shrunken:expect(refs.snapshot({ [branch] = head --[[@as string]] }, tags, head and branch))
+  local heads = { [branch] = head --[[@as string]] }
+  for name, commit in pairs(others or {}) do heads[name] = heads[name] or commit end
+  self.source.shrunken:expect(refs.snapshot(heads, tags, head and branch))
 end
 
 ---Gets what a branch is at; without a name, the branch that the server's HEAD names.
@@ -266,6 +269,16 @@ function Repository:head(branch)
   local short = assert(name):sub(12) ---@cast name string
   return { key = ref.commit, commit = ref.commit, ref = name, branch = short, at = snapshot.at,
     reason = ("%s is at %s"):format(short, text.short(ref.commit)) }
+end
+
+---Lists the branches in the order of their names.
+---@async
+---@return {branch: string, commit: string}[]?
+---@return Err? err
+function Repository:branches()
+  local snapshot, err = self:refs()
+  if not snapshot then return nil, err end
+  return require("sources.git.branches").list(snapshot)
 end
 
 ---Lists the tags in the order of their names. The list belongs to the snapshot and is made once: it is not to be
