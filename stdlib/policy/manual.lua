@@ -92,7 +92,7 @@ M.OBJECTS = {
 -- Words that stand by themselves, and the file that tells of them.
 local GLOBALS <const> = {
   { group = "policy", path = "stdlib/policy/globals.lua", names = { "policy" } },
-  { group = "test", path = "stdlib/testing/globals.lua", names = { "test", "everywhere", "commit" } },
+  { group = "test", path = "stdlib/testing/globals.lua", names = { "test", "everywhere", "explore", "commit" } },
   { group = "test", path = "stdlib/testing/words.lua", names = { "equal", "has", "raises" }, owner = "M." },
 }
 

@@ -15,6 +15,18 @@ function test(name, fn) end
 ---@overload fun(name: string, fn: fun(world: SimulatedWorld))
 function everywhere(fn) end
 
+---Tells random stories, each in a world of its own, against what must always hold: never two rollouts of a place at
+---once, never back without an order or a bad release, never a bad digest, and every push ends somewhere. A failure says the
+---shortest story that shows it, and how to tell it again. Inside of a test, or beside it as one.
+---@param seed integer The same seed, the same stories.
+---@param count integer How many.
+---@param options? ExploreOptions
+function explore(seed, count, options) end
+
+---@class ExploreOptions
+---@field apps? table<string, table> Apps of the configuration. Default: one with staging and production.
+---@field invariant? fun(world: SimulatedWorld) What must hold besides: raises when it does not.
+
 ---The id of the commit that a test calls so.
 ---@param name string
 ---@return string id 40 hexadecimal digits.
