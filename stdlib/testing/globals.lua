@@ -16,8 +16,8 @@ function test(name, fn) end
 function everywhere(fn) end
 
 ---Tells random stories, each in a world of its own, against what must always hold: never two rollouts of a place at
----once, never back without an order or a bad release, never a bad digest, and every push ends somewhere. A failure says the
----shortest story that shows it, and how to tell it again. Inside of a test, or beside it as one.
+---once, never back without an order or a bad release, never a bad digest, and every push ends somewhere. A failure says
+---the shortest story that shows it, and how to tell it again. Inside of a test, or beside it as one.
 ---@param seed integer The same seed, the same stories.
 ---@param count integer How many.
 ---@param options? ExploreOptions
