@@ -32,8 +32,12 @@ local function named(word, scripts)
   end
 end
 
+-- Policies are found in the folder that they lie in, shared modules from the scripts folder on: a folder of recipes is
+-- a scripts folder of its own.
 local function folder_of(path, scripts)
-  if path:sub(1, #scripts + 1) == scripts .. "/" then return scripts end
+  local tested = fs.read((path:gsub("_test%.lua$", ".lua")))
+  local of_policy = tested and tested:find("return%s+policy%f[^%w_]")
+  if not of_policy and path:sub(1, #scripts + 1) == scripts .. "/" then return scripts end
   return path:match("^(.*)/[^/]*$") or "."
 end
 
