@@ -1,3 +1,4 @@
+-- What the recipe calendar-versions does.
 test("the latest day runs, whatever the order of the tags", function(world)
   local web = world:app("web", { environments = { production = { policy = "calendar-versions" } } })
   web:push("a")

@@ -1,3 +1,4 @@
+-- What the recipe freeze-days does, over some frozen days in March.
 local function frozen(world, days)
   return world:app("web", { environments = {
     staging = { policy = "freeze-days", settings = { freeze = days, zone = "Europe/Berlin" } },

@@ -1,3 +1,4 @@
+-- What the recipe hotfix-lane does. A world begins on Monday, 2 March 2026, 08:00 UTC.
 local function shop(world)
   local web = world:app("web", { environments = { production = {
     policy = "hotfix-lane", accept = "major", settings = { hours = "Mon-Fri 9:00-16:00", votes = 1 },

@@ -1,3 +1,4 @@
+-- What the recipe majors-by-approval does, with two votes.
 local function shop(world)
   local web = world:app("web", { environments = { production = {
     policy = "majors-by-approval", accept = "major", settings = { votes = 2, deadline = "3d" },

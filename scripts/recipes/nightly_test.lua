@@ -1,3 +1,4 @@
+-- What the recipe nightly does. A world begins on Monday, 2 March 2026, 08:00 UTC: 9 o'clock in Berlin.
 local function nightly(world)
   return world:app("web", { environments = {
     nightly = { policy = "nightly", settings = { at = "daily 02:30", zone = "Europe/Berlin" } },

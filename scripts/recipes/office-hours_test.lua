@@ -1,3 +1,4 @@
+-- What the recipe office-hours does.
 -- The world's time begins on Monday, 2 March 2026, 08:00 UTC: 9 o'clock in Berlin.
 local function office(world, hours)
   return world:app("web", {

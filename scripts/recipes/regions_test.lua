@@ -1,3 +1,4 @@
+-- What the recipe regions does, with two regions.
 local function shop(world)
   local web = world:app("web", { environments = { production = {
     policy = "regions", settings = { regions = { "eu", "us" }, pause = "30m" },
