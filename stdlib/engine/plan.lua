@@ -16,6 +16,7 @@ local list, world = require("json").array, require "engine.world" -- lists stay 
 local M = {}
 
 local AT_ONCE <const> = 32 -- apps
+local MOST <const> = 4 << 20 -- bytes of a file that a target remembers by
 local LONGEST <const> = 120 -- seconds that the plan of one run may take
 
 ---@class (partial) Config
@@ -60,14 +61,46 @@ local LONGEST <const> = 120 -- seconds that the plan of one run may take
 
 -- ---- the engine on a copy ----
 
+-- What of a state folder is not what targets remember: the host's own, what is large, and what only one process may use.
+local OWN <const> = {
+  ["journal.db"] = true, ["journal.db-wal"] = true, ["journal.db-shm"] = true, ["journal.begun"] = true, lock = true,
+  asked = true, mirrors = true, runs = true, files = true, work = true,
+}
+
+-- What cannot be read is an error; what went meanwhile, or is too large to be a memory, is none.
+local function read(path)
+  local bytes, err = fs.read(path, { max = MOST })
+  if bytes or errors.is(err, "not_found") or errors.is(err, "too_large") then return bytes end
+  error(err, 0)
+end
+
+-- Copies what targets and builders remember in the state folder, so that they tell the same.
+local function furnish(state, dir)
+  local names, types = fs.list(state)
+  if not names and errors.is(types, "not_found") then return end
+  if not names then error(types, 0) end
+  local function copy(name)
+    local bytes = read(state .. "/" .. name)
+    if bytes then assert(fs.write(dir .. "/" .. name, bytes, { mode = 384, sync = false })) end -- 0600
+  end
+  for _, name in ipairs(names) do
+    if types[name] == "file" and not OWN[name] then
+      copy(name)
+    elseif types[name] == "dir" and not OWN[name] then
+      for path, kind in fs.walk(state .. "/" .. name) do
+        path = name .. "/" .. path
+        assert(fs.mkdir(dir .. "/" .. path:match "^(.*)/", { parents = true }))
+        if kind == "file" then copy(path) end
+      end
+    end
+  end
+end
+
 -- The configuration with a state folder that is thrown away: mirrors and the like are made there.
 local function elsewhere(config, dir)
   local copy = {}
   for key, value in pairs(config) do copy[key] = value end
   copy.state, copy.planned_from = dir, config.state
-  -- What `builder.kind = "auto"` chose is kept in the state folder.
-  local chosen = fs.read(config.state .. "/builder", { max = 64 })
-  if chosen then assert(fs.write(dir .. "/builder", chosen)) end
   return copy
 end
 
@@ -118,14 +151,21 @@ end
 ---@return_overload nil, Err
 local function open(options, scratch)
   local config = options.config
-  local book, err = journal.copy(config.state)
+  local ok, err = pcall(furnish, config.state, scratch) ---@type any, any
+  if not ok then
+    err = errors.wrap(err)
+    return errors.fail(err.code, ("the state folder %s cannot be read: %s; plan as the user that the host runs as")
+      :format(config.state, err.message), { op = "plan", target = config.state, cause = err })
+  end
+  local book
+  book, err = journal.copy(config.state)
   if not book then return nil, err end
   local engine
   engine, err = require("engine").open {
     config = elsewhere(config, scratch), journal = book, world = plan_world.of(options.world or world.real()),
     load = function() return nil end, on_event = function() end,
   }
-  local ok = engine
+  ok = engine ~= nil
   if engine then ok, err = exchange(engine, options.policies) end
   if not ok then
     book:close()

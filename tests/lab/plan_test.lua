@@ -159,3 +159,66 @@ test("what is wrong is told: an unknown app, a broken policy, a git server that 
   eq(said.code, 1, said.stdout)
   has(said.stdout, "2 errors")
 end, 120)
+
+local COMMAND <const> = [[
+return { poll = "1h", state = "@DIR@/state", scripts = "@DIR@/scripts", apps = { web = { source = "@SOURCE@",
+  image = "127.0.0.1:1/web", environments = { live = { policy = "always", rollback = false,
+    target = { kind = "command", apply = { "/bin/true" } } } } } } }
+]]
+
+-- What it wants is another thing each time that the branch moves; its image is there already, wherever.
+local ALWAYS <const> = [[
+return policy {
+  watch = function(place) return place:head() end,
+  run = function(run, head)
+    run:release { digest = "sha256:" .. head.commit:rep(2):sub(1, 64), image = "x", commit = head.commit }
+  end,
+}
+]]
+
+local function command_stage()
+  local s = { repo = lab.git {}:repo "web" }
+  s.host = hosts.new(fill(COMMAND, { SOURCE = s.repo.url }))
+  base.write(s.host.dir .. "/scripts/always.lua", ALWAYS)
+  return s
+end
+
+test("what targets remember in the state folder counts, and is not written again", function()
+  local s = command_stage()
+  local one = s.repo:commit { a = "one" }
+  eq(s.host:command("once").code, 0)
+  local two = s.repo:commit { a = "two" }
+  local before = picture(s.host.state)
+  local result = s.host:command("plan")
+  eq(result.code, 2, result.stdout)
+  has(result.stdout, ("~ web live (command): %s (sha256:%s) -> %s (sha256:%s)"):format(one:sub(1, 7),
+    one:sub(1, 12), two:sub(1, 7), two:sub(1, 12)))
+  eq(picture(s.host.state), before)
+end)
+
+test("who cannot read the state folder is told so, and as whom to plan", function()
+  if not base.is_root() then check.skip "only root can be another user" end
+  local dir = "/tmp/moontide-plan-" .. base.port()
+  check.defer(function() base.run { "rm", "-rf", dir } end)
+  base.run { "mkdir", "-m", "755", dir }
+  local s = command_stage()
+  s.repo:commit { a = "one" }
+  eq(s.host:command("once").code, 0)
+  base.run { "cp", "-r", s.host.state, s.host.dir .. "/scripts", dir }
+  base.run { "chmod", "-R", "a+rX", dir .. "/scripts" }
+  base.write(dir .. "/moontide.lua", (fill(COMMAND, { SOURCE = s.repo.url, DIR = dir })), 420)
+  local function plan(...)
+    local argv = { "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", require("base.sys").exe(), "plan",
+      "--config", dir .. "/moontide.lua", ... }
+    argv.stderr = "stdout"
+    return assert(proc.run(argv))
+  end
+  local result = plan()
+  eq(result.code, 1, result.stdout)
+  has(result.stdout, "the state folder " .. dir .. "/state cannot be read: ")
+  has(result.stdout, "plan as the user that the host runs as")
+  base.run { "chown", "-R", "65534", dir .. "/state" }
+  base.run { "chmod", "-R", "a-w", dir .. "/state" } -- reading is enough
+  result = plan()
+  eq(result.code, 0, result.stdout)
+end)
