@@ -61,7 +61,7 @@ local LONGEST <const> = 120 -- seconds that the plan of one run may take
 
 -- ---- the engine on a copy ----
 
--- What of a state folder is not what targets remember: the host's own, what is large, and what only one process may use.
+-- What in a state folder is not what targets remember: what is the host's own, and what is large.
 local OWN <const> = {
   ["journal.db"] = true, ["journal.db-wal"] = true, ["journal.db-shm"] = true, ["journal.begun"] = true, lock = true,
   asked = true, mirrors = true, runs = true, files = true, work = true,
@@ -101,7 +101,7 @@ local function elsewhere(config, dir)
   local copy = {}
   for key, value in pairs(config) do copy[key] = value end
   copy.state, copy.planned_from = dir, config.state
-  return copy
+  return copy --[[@as Config]]
 end
 
 -- The folder of an app's files: its own, when it has one; else one that is empty.
@@ -143,6 +143,14 @@ local function quiet(engine)
   function engine.ask_rollback_again() end
 end
 
+-- Makes the engine's places find the files of their apps.
+local function locate(engine, state, scratch)
+  engine.new_place = place_of.maker {
+    journal = engine.journal, world = engine.world, health = engine.health_checks, suspensions = engine.suspensions,
+    state = scratch, folder = folders(state, scratch), poll_soon = function() end,
+  }
+end
+
 ---@async
 ---@param options PlanOptions
 ---@param scratch string A folder that is thrown away.
@@ -160,22 +168,19 @@ local function open(options, scratch)
   local book
   book, err = journal.copy(config.state)
   if not book then return nil, err end
-  local engine
+  local engine ---@type any
   engine, err = require("engine").open {
     config = elsewhere(config, scratch), journal = book, world = plan_world.of(options.world or world.real()),
     load = function() return nil end, on_event = function() end,
   }
-  ok = engine ~= nil
+  ok = false
   if engine then ok, err = exchange(engine, options.policies) end
-  if not ok then
+  if not engine or not ok then
     book:close()
     return nil, err
   end
   quiet(engine)
-  engine.new_place = place_of.maker {
-    journal = book, world = engine.world, health = engine.health_checks, suspensions = engine.suspensions,
-    state = scratch, folder = folders(config.state, scratch), poll_soon = function() end,
-  }
+  locate(engine, config.state, scratch)
   return engine
 end
 
@@ -208,7 +213,8 @@ end
 
 -- Plans the steps of a run: what is said of it, and how it ends.
 local function planned_run(engine, place, row, told)
-  local compiled, problem = attempts.new({ engine = engine, place = place }, row):policy_of(row)
+  local lane = { engine = engine, place = place } ---@type any
+  local compiled, problem = attempts.new(lane, row):policy_of(row)
   if not compiled then
     told.error = problem
     return told

@@ -87,9 +87,10 @@ local function copied_aside(path)
   local scratch <close>, err = fs.temp_dir { prefix = "moontide-journal-" }
   if not scratch then return nil, err end
   for _, suffix in ipairs { "", "-wal" } do
-    local bytes, problem = fs.read(path .. suffix, { max = 1 << 32 })
-    if bytes then bytes, problem = fs.write(scratch.path .. "/journal.db" .. suffix, bytes, { sync = false }) end
-    if not bytes then return nil, problem end
+    local bytes, unread = fs.read(path .. suffix, { max = 1 << 32 })
+    if not bytes then return nil, unread end
+    local ok, unwritten = fs.write(scratch.path .. "/journal.db" .. suffix, bytes, { sync = false })
+    if not ok then return nil, unwritten end
   end
   local opened <close>, wrong = store.open(scratch.path .. "/journal.db")
   if not opened then return nil, wrong end

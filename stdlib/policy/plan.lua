@@ -88,10 +88,10 @@ end
 ---@param perform fun(): any... The effect itself, for planners of steps that only read.
 ---@return any...
 function RunPlan:perform(name, args, perform)
-  local planner = M.planner(name)
-  local results = table.pack(pcall(planner or function()
+  local planner = M.planner(name) or function()
     M.unseen(("plan cannot see past this: %s decides what comes next"):format(name))
-  end, self.run, args, perform))
+  end
+  local results = table.pack(pcall(planner --[[@as function]], self.run, args, perform)) ---@type any
   if not results[1] then self:failed(name, results[2]) end
   self:say(name, results[2])
   return table.unpack(results, 3, results.n)

@@ -247,9 +247,10 @@ end
 -- Asks the plan of the run. Where it sees no further, the run ends, whatever its policy catches.
 ---@private
 function Steps:planned(name, args, perform)
-  local results = table.pack(pcall(self.plan.perform, self.plan, name, args, perform))
+  local plan = assert(self.plan)
+  local results = table.pack(pcall(plan.perform, plan, name, args, perform)) ---@type any
   if not results[1] then
-    if self.plan.ends then self.over = self.over or results[2] end
+    if plan.ends then self.over = self.over or results[2] end
     error(results[2], 0)
   end
   self.count = self.count + 1

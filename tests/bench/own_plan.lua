@@ -4,7 +4,7 @@ local json, task, time = require "json", require "task", require "time"
 
 local TICK <const> = 0.001
 
-local stall = 0
+local stall = 0.0
 local watching = task.spawn(function()
   while true do
     local before = time.monotonic()

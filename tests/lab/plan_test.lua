@@ -2,6 +2,7 @@
 -- it says comes true at the next poll, and it leaves everything as it was, byte by byte.
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- looks into the lab's own folders
 local check = require "check"
 local base, hash, lab = require "lab.base", require "hash", require "lab"
 local fs, json, proc = require "fs", require "json", require "proc"

@@ -1,6 +1,7 @@
 -- Plans in a simulated world: what the next poll would do, and that nothing of it happens.
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: assign-type-mismatch -- the simulated world has no more parts than these tests need
 local check = require "check"
 local fs, plan, sim, time = require "fs", require "engine.plan", require "sim", require "time"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
@@ -19,7 +20,7 @@ local function stage(options)
     local how = { config = sim.config(s.state, options), world = world:world() }
     how.config.builder.kind = "docker"
     for name, value in pairs(more or {}) do how[name] = value end
-    return assert(plan.make(how))
+    return (assert(plan.make(how)))
   end
   return s
 end
@@ -235,4 +236,62 @@ test("the page of the manual shows what a plan prints", function()
       :gsub("until docker", "until command"):gsub("http http%S+ within %d+ s", "CHECK"):gsub(":%d+%)", ":LINE)"))
   end
   eq(shape(printed(s.plan())), shape(sample:gsub("^    ", ""):gsub("\n    ", "\n") .. "\n"))
+end)
+
+test("a run that was interrupted is planned from its record on, its branches too", function()
+  local s = stage()
+  s.world:push("main", "a")
+  local dir = s.dir .. "/scripts"
+  assert(fs.mkdir(dir))
+  assert(fs.write(dir .. "/staging.lua", [[return policy {
+    watch = function(place) return place:head() end,
+    run = function(run, head)
+      local image = run:image(head.commit)
+      run:all {
+        function() image:tag "one" run:approval { votes = 2, id = "it" } image:tag "three" end,
+        function() image:tag "two" end,
+      }
+      run:release(image)
+    end }]]))
+  s.host:close()
+  s.host = sim.host(s.world, s.state, { scripts = dir })
+  check.eventually(function()
+    s.host:poll()
+    return #s.host:approvals { pending = true } == 1
+  end, 20)
+  s.host:vote(s.host:approvals({ pending = true })[1], "ann")
+  local effects = s.world:effects()
+  local config = sim.config(s.state, { scripts = dir })
+  local told = place(assert(plan.make { config = config, world = s.world:world() }), "staging")
+  eq({ #told.runs, told.runs[1].id, told.runs[1].state, told.runs[1].ends, told.runs[1].error },
+    { 1, 1, "running" })
+  local lines, done = {}, {}
+  for _, step in ipairs(told.runs[1].steps) do
+    table.insert(step.recorded and done or lines, step.text)
+  end
+  table.sort(done)
+  eq(done, { "image: done already", "notify: done already", "tag: done already", "tag: done already" })
+  has(lines[1], "waits for approval of it: 1 of 2 votes (ann), until ")
+  has(lines[2], "tag three is set to sha256:")
+  has(lines[3], "nothing runs there; would run")
+  eq(s.world:effects(), effects)
+end)
+
+test("a release that failed is taken back: what is bad, and what comes again", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  s.world:trouble("b", "check")
+  s.host.ask_rollback = function() end -- the host dies before it asks
+  s.world:push("main", "b")
+  s.host:poll()
+  check.eventually(function() return s.host:history({ app = "web", limit = 9 }).runs[1].state == "failed" end, 20)
+  local told = place(s.plan(), "staging")
+  local run = told.runs[1]
+  eq({ run.kind, run.policy, run.title }, { "rollback", "rollback", "take back " .. C("b"):sub(1, 7) })
+  local said = table.concat(texts(run), "\n")
+  has(said, ("change marks %s ("):format(C("b"):sub(1, 7)))
+  has(said, ("change web staging (command): %s ("):format(C("b"):sub(1, 7)))
+  has(said, (" -> %s ("):format(C("a"):sub(1, 7)))
+  has(said, "do tells ops: took back")
 end)

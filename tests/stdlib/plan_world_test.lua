@@ -1,6 +1,12 @@
 -- The world of a plan: every word of every part of the world, tried: what reads passes, all else is refused by itself.
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: missing-fields -- parts of things on purpose
+---@diagnostic disable: missing-parameter -- parts of things on purpose
+---@diagnostic disable: inject-field -- what must not be possible is tried
+---@diagnostic disable: undefined-field -- words that are refused, whatever they are
+---@diagnostic disable: redundant-parameter -- every word is tried with the same argument
+---@diagnostic disable: assign-type-mismatch -- the recorder answers as it likes
 local check = require "check"
 local plan_world, world_of = require "engine.plan_world", require "engine.world"
 local errors, task = require "errors", require "task"

@@ -6,7 +6,9 @@ local function config(key) return function() return require("extensions.charts.c
 local function follow(name) return function(...) return require("extensions.charts.follow")[name](...) end end
 
 local function word(kind, name, plan)
-  return { [kind] = function(...) return require("extensions.charts.words")[kind][name](...) end, plan = plan }
+  return {
+    [kind] = function(...) return assert(require("extensions.charts.words")[kind][name])(...) end, plan = plan,
+  }
 end
 
 local function planner(name) return function(...) return require("extensions.charts.plan")[name](...) end end

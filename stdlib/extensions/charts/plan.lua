@@ -45,7 +45,7 @@ end
 function M.chart(run, args)
   local request = request_of(run, args.commit, args)
   local name = must(require("extensions.charts.package").name(request))
-  local repo = run.world.charts(request.app.publish.to)
+  local repo = run.world.charts(assert(request.app.publish).to)
   local found = there(repo, name, args.version)
   local words = found and "chart %s %s is in %s already" or "chart %s %s would be packaged from %s and pushed to %s"
   local said = {

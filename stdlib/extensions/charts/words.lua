@@ -21,7 +21,7 @@ function M.place.bundle(_, parts) return raise(require("extensions.charts.bundle
 ---@param run Run
 ---@param commit string
 ---@param options {path?: string, version?: string, app_version?: string}
----@return PublishRequest
+---@return any
 function M.request_of(run, commit, options)
   local place = run.place
   if not place.app_config.publish then

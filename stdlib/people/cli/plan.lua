@@ -16,10 +16,9 @@ local function edited(flags)
     if not text then
       return errors.fail(err.code, ("--policy %s: %s"):format(given, err.message), { op = "plan", target = file })
     end
-    local wrong
-    text, wrong = require("base.text").of_file(text)
-    if not text then return errors.fail("invalid", wrong, { op = "plan", target = file }) end
-    found[name] = { file = file, text = text }
+    local lua, wrong = require("base.text").of_file(text)
+    if not lua then return errors.fail("invalid", tostring(wrong), { op = "plan", target = file }) end
+    found[name] = { file = file, text = lua }
   end
   return found
 end
