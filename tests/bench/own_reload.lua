@@ -1,8 +1,8 @@
--- B10's own side: moontide exec tests/bench/own_reload.lua APPS FORM. Prints, as JSON, how many seconds each reload took, and
--- the longest time in milliseconds of processor time that the loop was kept meanwhile.
+-- B11's own side: moontide exec tests/bench/own_reload.lua APPS FORM. Prints, as JSON, how many seconds each reload
+-- took, and the longest time in milliseconds of processor time that the loop was kept meanwhile.
 --
--- A host polls so many apps, whose repositories are in memory; FORM is how its configuration is written, lua or yaml. Beside it
--- a task gets a turn each time the loop comes round, and looks how much processor time has gone since its last one.
+-- A host polls so many apps, whose repositories are in memory; FORM is how its configuration is written, lua or yaml.
+-- Beside it a task gets a turn each time the loop comes round, and looks how much processor time has gone since then.
 local fs, json = require "fs", require "json"
 local sys, task, time = require "base.sys", require "task", require "time"
 local count, form = assert(tonumber((...))), select(2, ...) or "lua"
@@ -57,7 +57,7 @@ local function repository()
   local function nothing() end
   return {
     refs = function() return snapshot end, expect = nothing, expire = nothing, tags = function() return {} end,
-    head = function(_, branch) return { commit = ("a"):rep(40), key = ("a"):rep(40), ref = "refs/heads/" .. branch } end,
+    head = function() return { commit = ("a"):rep(40), key = ("a"):rep(40), ref = "refs/heads/main" } end,
   }
 end
 

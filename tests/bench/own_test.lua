@@ -46,3 +46,11 @@ test("JSON texts are read and timed", function()
   local list = ok(json.decode(own("json", lab.write(lab.dir() .. "/1.json", '{"a":[1,2.5,"x"]}'))))
   ok(#list == 1 and list[1] > 0)
 end)
+
+test("reloads of many apps are timed", function()
+  for _, form in ipairs { "lua", "yaml" } do
+    local parts = ok(json.decode(own("reload", 20, form)))
+    eq({ #parts, parts[1].name, parts[#parts].name }, { 7, "nothing changed", "swaps" })
+    ok(parts[1].seconds > 0 and parts[#parts].seconds > 0)
+  end
+end)

@@ -1,5 +1,5 @@
--- 1,000 apps under polls while the policy's file is swapped 1,000 times, for good, broken and half-written texts in turn,
--- and the configuration now and then: every push is released exactly once.
+-- 1,000 apps under polls while the policy's file is swapped 1,000 times, for good, broken and half-written texts in
+-- turn, and the configuration now and then: every push is released exactly once.
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"

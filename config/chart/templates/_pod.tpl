@@ -1,6 +1,6 @@
 {{- /* The mounts of the configuration and of what it names; for the host and for the test. */ -}}
 {{- define "moontide.mounts" -}}
-- { name: config, mountPath: /etc/moontide/moontide.json, subPath: moontide.json, readOnly: true }
+- { name: config, mountPath: /etc/moontide/config, readOnly: true }
 {{- if .Values.policies }}
 - { name: policies, mountPath: /etc/moontide/scripts, readOnly: true }
 {{- end }}

@@ -1,6 +1,8 @@
 -- moontide reload: has the running host load what is saved, and prints what came of it.
 local term = require "people.terminal"
 
+local function count(n, word) return ("%d %s%s"):format(n, word, n == 1 and "" or "s") end
+
 ---@type Command
 return {
   summary = "load configuration and scripts again, and print what changed",
@@ -18,8 +20,8 @@ return {
       return 0
     end
     for _, words in ipairs(done.changed) do ctx.out:line(term.clean(words)) end
-    ctx.out:line(("%s %d apps, %d policies%s"):format(ctx.out:paint("green", "loaded:"), done.apps, done.policies,
-      #done.changed == 0 and "; nothing changed" or ""))
+    ctx.out:line(("%s %s, %d policies%s"):format(ctx.out:paint("green", "loaded:"), count(done.apps, "app"),
+      done.policies, #done.changed == 0 and "; nothing changed" or ""))
     return 0
   end,
 }
