@@ -72,6 +72,8 @@ local function check(environment, at)
       here:child("kind"):fault(("a target of kind %s cannot be taken down when a branch is gone"):format(target.kind))
     elseif target.kind == "command" and not target.destroy then
       here:child("destroy"):fault("is missing: what takes a place down when its branch is gone")
+    elseif target.kind == "kubernetes" and not target.manifests then
+      here:child("manifests"):fault("is missing: only what manifests made can be taken down when a branch is gone")
     elseif #(target.ports or {}) > 0 then
       here:child("ports"):fault("every branch would publish the same ports", "let a network lead to the containers")
     elseif target.workload and not M.differs((target.namespace or "") .. target.workload) then

@@ -337,4 +337,27 @@ function Kubernetes:settle(request)
   return true
 end
 
+---Deletes what the manifests of the released commit made. A workload that was there before is left to people.
+---@async
+---@param request table
+---@return true?, Err?
+function Kubernetes:destroy(request)
+  local ok, err = self:ready()
+  if not ok then return nil, err end
+  if not self.config.manifests then
+    return errors.fail("unsupported", "a workload that comes from no manifests of the repository is not taken down",
+      { op = "target.destroy", target = self.what })
+  end
+  local object
+  object, err = self.client:get(self.path)
+  if not object then return errors.is(err, "not_found") or nil, err end
+  local commit, owner = patch.annotation(object, "commit"), patch.annotation(object, "app")
+  if not commit or owner ~= self.who.app or patch.annotation(object, "environment") ~= self.who.environment then
+    return errors.fail("denied", ("%s was not put there by this environment"):format(self.what),
+      { op = "target.destroy", target = self.what })
+  end
+  if request.hooks then request.hooks.output("stdout", ("deletes %s and its manifests"):format(self.what)) end
+  return require("targets.manifests").destroy(self, commit)
+end
+
 return M

@@ -5,7 +5,7 @@
 -- that went out of the folder stays in the cluster: deleting is left to people.
 local errors, fs, labels, text = require "errors", require "fs", require "base.labels", require "base.text"
 local manifest, patch = require "cluster.rollout.manifest", require "cluster.rollout.patch"
-local dig = require("cluster.rollout").dig
+local dig, previews = require("cluster.rollout").dig, require "config.previews"
 
 local M = {}
 
@@ -108,6 +108,34 @@ local function may_take(target, entry, path)
     object.metadata.name, owner), 400), { op = "target.manifests", target = entry.file })
 end
 
+-- The objects of a commit, and the workload among them. Those of a branch's place bear its label, or are alone in their
+-- namespace: what another branch has, too, would be taken from it.
+local function read(target, commit)
+  local environment = target.environment
+  local repo, err = M.repository(environment.app, target.world)
+  if not repo then return nil, err end
+  local files, list, found
+  files, err = M.files(repo, commit, target.config.manifests)
+  if not files then return nil, err end
+  if environment.branch then
+    for _, file in ipairs(files) do file.text = previews.fill(file.text, environment) end
+  end
+  list, err = manifest.read(files)
+  if not list then return nil, err end
+  found, err = manifest.place(list, target.workload, target.namespace)
+  if not found then return nil, err end
+  local alone = not environment.branch or target.namespace:find(environment.label, 1, true)
+  for _, entry in ipairs(alone and {} or list) do
+    local object = entry.object
+    if not object.metadata.name:find(environment.label, 1, true) then
+      return errors.fail("invalid", ("%s: %s %s would be that of every branch: name it, or the target's namespace, with"
+        .. " {place} or {branch}"):format(entry.file, object.kind, object.metadata.name), { op = "target.manifests",
+        target = entry.file })
+    end
+  end
+  return list, found
+end
+
 -- Finds out where everything goes; all that can be wrong is found before the first change.
 local function settle(target, list)
   local paths = {}
@@ -154,17 +182,9 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.apply(target, request)
-  local path = target.config.manifests
-  local repo, err = M.repository(target.environment.app, target.world)
-  if not repo then return nil, err end
-  local files, list, found
-  files, err = M.files(repo, request.commit --[[@as string]], path)
-  if not files then return nil, err end
-  list, err = manifest.read(files)
-  if not list then return nil, err end
-  found, err = manifest.place(list, target.workload, target.namespace)
-  if not found then return nil, err end
-  local existing
+  local list, found = read(target, request.commit)
+  if not list then return nil, found end
+  local existing, err
   existing, err = target.client:get(target.path, nil, { managed_fields = true })
   if not existing and not errors.is(err, "not_found") then return nil, err end
   local ok
@@ -190,6 +210,34 @@ function M.apply(target, request)
     if entry.workload then workload = object end
   end
   return workload
+end
+
+---Deletes what the manifests of a commit made, the workload last: it says which commit that was.
+---@async
+---@param target KubernetesTarget
+---@param commit string
+---@return true? ok
+---@return Err? err
+function M.destroy(target, commit)
+  local list, found = read(target, commit)
+  if not list then return nil, found end
+  local paths, last = {}, nil
+  for _, entry in ipairs(list) do
+    local path, err = path_of(target, entry)
+    if path and not entry.workload then
+      local ok
+      ok, err = may_take(target, entry, path)
+      path = ok and path or nil
+    end
+    if not path then return nil, err end
+    if entry.workload then last = path else table.insert(paths, 1, path) end
+  end
+  paths[#paths + 1] = last
+  for _, path in ipairs(paths) do
+    local gone, err = target.client:delete(path)
+    if not gone and not errors.is(err, "not_found") then return nil, err end
+  end
+  return true
 end
 
 return M

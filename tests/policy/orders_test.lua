@@ -109,8 +109,8 @@ test("a protected environment, an unknown one and a target that cannot are refus
   fails("invalid", s.host:apply { app = "web", by = "ann" })
   fails("not_found", s.host:destroy(order { app = "nope" }))
   fails("not_found", s.host:destroy(order { environment = "nope" }))
-  s.host.config.apps.web.environments.staging.target = { kind = "docker" }
-  has(fails("unsupported", s.host:destroy(order())).message, "kind docker cannot be taken down")
+  s.host.config.apps.web.environments.staging.target = { kind = "other" }
+  has(fails("unsupported", s.host:destroy(order())).message, "kind other cannot be taken down")
   eq(#s.told, 0)
 end)
 

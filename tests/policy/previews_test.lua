@@ -201,6 +201,8 @@ test("what cannot be told apart or taken down is a fault of the configuration", 
   fault({ host = "preview.test" }, "every branch would be found at the same host")
   fault({ target = { kind = "command", apply = { "/x" } } }, "apps.web.environments.preview.target.destroy: is missing")
   fault({ target = { kind = "docker", ports = { "80:80" } } }, "every branch would publish the same ports")
-  fault({ target = { kind = "kubernetes", workload = "deployment/web" } }, "cannot be taken down")
+  fault({ target = { kind = "kubernetes", workload = "deployment/web" } }, "manifests: is missing")
+  fault({ target = { kind = "kubernetes", workload = "deployment/web", manifests = "k8s" } },
+    "every branch would replace the same workload")
   fault({ at_most = 0 }, "at_most")
 end)

@@ -340,3 +340,64 @@ test("pods that have not been ready for long are unhealthy, one that just blinks
   c.web = nil
   eq({ t:current() }, {})
 end)
+
+-- ---- the place of a branch ----
+
+test("a branch's place has its manifests filled, takes nothing from another one, and is deleted with its workload last",
+  function()
+    local objects, deleted = {}, {}
+    local cluster = { namespace = "shop" }
+    function cluster.get(_, path)
+      if objects[path] then return copy(objects[path]) end
+      return errors.fail("not_found", path, { status = 404 })
+    end
+    function cluster.patch(_, path, body)
+      objects[path] = copy(body)
+      return copy(body)
+    end
+    function cluster.create() return true end
+    function cluster.delete(_, path)
+      deleted[#deleted + 1], objects[path] = path:match "[^/]+/[^/]+$", nil
+      return true
+    end
+    function cluster.resource(_, _, kind)
+      local apps = kind == "Deployment"
+      return { api_version = apps and "apps/v1" or "v1", plural = kind:lower() .. "s", namespaced = true }
+    end
+    kubernetes.open = function() return cluster end
+    local service = "apiVersion: v1\nkind: Service\nmetadata: { name: web-{branch} }\nspec: { ports: [{ port: 80 }] }\n"
+    local manifests = service .. [[
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web-{branch}
+spec:
+  selector: { matchLabels: { place: {place} } }
+  template:
+    metadata: { labels: { place: {place} } }
+    spec: { containers: [{ name: app, image: x }] }
+]]
+    local repo = { fetch = function() return true end, read = function() return manifests end }
+    local world = require("engine.world").of({
+      state = base.dir("state"), apps = { web = { name = "web", source = { url = "x" } } },
+    }, { repository = function() return repo end, cluster = function() return cluster end })
+    local function place(label)
+      return ok(targets.open({
+        name = "preview-" .. label, app = "web", branch = "feature/" .. label, label = label, verify = {},
+        target = { kind = "kubernetes", cluster = "lab", workload = "deployment/web-" .. label, containers = {},
+          init_containers = {}, patience = 1, timeout = 5, server_side = false, manifests = "web.yaml" },
+      }, world))
+    end
+    local one, two = place "one", place "two"
+    ok(one:apply(request("a", 1)))
+    ok(two:apply(request("b", 2)))
+    local web = objects["/apis/apps/v1/namespaces/shop/deployments/web-one"]
+    eq(web.spec.selector.matchLabels.place, "preview-one")
+    ok(one:destroy(request("a", 1)))
+    eq(deleted, { "services/web-one", "deployments/web-one" })
+    ok(one:destroy(request("a", 1)), "what is gone is gone")
+    ok(objects["/apis/apps/v1/namespaces/shop/deployments/web-two"])
+    manifests = manifests:gsub("name: web%-{branch} }", "name: web }")
+    has(fails("invalid", two:apply(request("c", 3))).message, "Service web would be that of every branch")
+  end)

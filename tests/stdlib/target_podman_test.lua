@@ -370,3 +370,26 @@ test("what a host of another state left running is waited for by its image, what
   put(p, two, 9)
   answers(p, "two")
 end)
+
+test("two branches have pods of their own from one YAML; one that is taken down is gone, with what was kept", function()
+  local p = place()
+  local yaml_of = DEPLOYMENT:gsub("@PORT@", tostring(p.port)):gsub("app: web", "app: {place}")
+  lab.write(p.dir .. "/web.yaml", (yaml_of:gsub("name: web,", "name: \"web-{branch}\",")))
+  local image = lab.image(registry, { version = "one" })
+  local function of_branch(label)
+    local environment = {
+      name = "preview-" .. label, app = "web", branch = "feature/" .. label, label = label, verify = {},
+      target = p.environment.target,
+    }
+    return require("targets").open(environment, require("engine.world").of(p.cfg))
+  end
+  local one, two = of_branch "one", of_branch "two"
+  ok(one:apply(request(image, 1)))
+  ok(one:settle(request(image, 1)))
+  ok(two:apply(request(image, 2)))
+  eq(pods(p), { "web-one-pod-0", "web-two-pod-0" })
+  ok(one:destroy {})
+  eq(pods(p), { "web-two-pod-0" })
+  eq({ one:current(), fs.exists(p.cfg.state .. "/podman/web@preview-one") }, { nil, false })
+  ok(one:destroy {})
+end)

@@ -70,7 +70,7 @@ end
 
 return extension {
   target = {
-    target("docker", true), target("podman", true), target("command", true), target "kubernetes",
+    target("docker", true), target("podman", true), target("command", true), target("kubernetes", true),
   },
   builder = { builder "docker", builder "podman", builder "buildah", builder "buildkit", builder "job" },
   check = {
