@@ -276,7 +276,7 @@ end
 
 local UNITS = { ms = 0.001, s = 1, m = 60, h = 3600, d = 86400, w = 604800 }
 
----Reads a duration: "90s", "1h30m", "500ms", or a number of seconds.
+---Reads a duration: "90s", "1h30m", "4d 12h", "500ms", or a number of seconds.
 ---@param value any
 ---@return Seconds? nil when it is none
 function M.seconds(value)
@@ -290,7 +290,7 @@ function M.seconds(value)
   repeat
     local number, unit, tail = rest:match("^(%d+%.?%d*)(%a+)(.*)$")
     if not number or not UNITS[unit] then return nil end ---@cast tail string
-    total, rest = total + tonumber(number) --[[@as number]] * UNITS[unit], tail
+    total, rest = total + tonumber(number) --[[@as number]] * UNITS[unit], tail:gsub("^ (%d)", "%1")
   until rest == ""
   return total
 end

@@ -62,7 +62,7 @@ local function apart(self, fn, object, ...)
   local fault = errors.is(err) and err.faults and err.faults[1]
   err = errors.clean(err)
   if errors.is(err, "cancelled") then error(err, 0) end
-  local message = fault and describe(fault) or err.message:gsub("^stdlib/simulation/[^\n:]+:%d+: ", "", 1)
+  local message = fault and describe(fault) or err.message:gsub("^stdlib/%l+/%l+%.lua:%d+: ", "", 1)
   error(errors.new("script", message, { where = self.at }), 0)
 end
 
