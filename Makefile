@@ -55,7 +55,7 @@ HOST_O   := $(HOST_C:%.c=$(OUT)/%.o) $(OUT)/embed_table.o $(OUT)/cjson.a
 LIB_O    := $(filter-out $(OUT)/host/main.o,$(HOST_O))
 # The program makes the pages config and words itself.
 MANUAL   := $(filter-out %/config.md %/words.md,$(wildcard config/manual/*.md))
-EMBEDDED := $(sort $(shell find stdlib scripts -name '*.lua' 2>/dev/null) $(MANUAL))
+EMBEDDED := $(sort $(filter-out $(wildcard scripts/*_test.lua),$(shell find stdlib scripts -name '*.lua' 2>/dev/null)) $(MANUAL))
 
 .PHONY: all help install uninstall clean FORCE
 all: $(OUT)/moontide ## build the host (V=debug|release|asan|cov|fault)
