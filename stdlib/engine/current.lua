@@ -16,15 +16,22 @@ M.ALL_WITHIN = 10 -- seconds for observing all targets
 ---@field err? Err Why it could not be asked.
 ---@field unasked? boolean The time did not suffice for it.
 
-local function ask(engine, at, part)
-  local target, err = engine.world.target(assert(targets.part(at.config, part)))
+local function ask(at, part)
+  local target, err = at.world.target(assert(targets.part(at.config, part)))
   if not target then return nil, err end
   return target:current()
 end
 
+-- Whether an observation is of the release that is live, and no older than so many seconds.
+local function fresh(seen, live, within)
+  if not seen or seen.unasked or seen.at < live.at then return false end
+  local age = time.now() - seen.at
+  return age >= 0 and age < within
+end
+
 -- The parts of places with a live release whose observation is old: first those that were asked longest ago.
 local function due(engine)
-  local list, now = {}, time.now()
+  local list = {}
   for _, app in ipairs(engine.config.app_list) do
     local state = engine:app_state(app.name)
     state.targets = state.targets or {}
@@ -34,7 +41,7 @@ local function due(engine)
         local key = targets.called(part, "/")
         local seen = state.targets[key]
         local known = seen and not seen.unasked and live and seen.at >= live.at
-        if live and not (known and now - seen.at < FRESH and now >= seen.at) then
+        if live and not fresh(seen, live, FRESH) then
           list[#list + 1] = {
             at = known and seen.at or 0, targets = state.targets, key = key, app = app.name,
             environment = environment.name, part = part.part, n = #list,
@@ -50,15 +57,30 @@ local function due(engine)
   return list
 end
 
-local function look_at(engine, item)
-  local done, found, err = pcall(task.deadline, TIMEOUT, ask, engine,
-    engine:place(item.app, item.environment), item.part)
+local function look_at(at, item)
+  local done, found, err = pcall(task.deadline, TIMEOUT, ask, at, item.part)
   if not done then found, err = nil, errors.wrap(found) end
   if errors.is(err, "cancelled") then error(err, 0) end
   if errors.is(err, "deadline") then
     err = errors.new("timeout", ("it does not answer within %d s"):format(TIMEOUT), { op = "target.current" })
   end
   item.targets[item.key] = { at = time.now(), running = found, err = err }
+end
+
+---Observes the targets of one place, unless that was done within so many seconds; the results are kept with the app.
+---@async
+---@param at Place
+---@param live Release What runs there.
+---@param within Seconds
+function M.look_here(at, live, within)
+  local seen = at.seen
+  seen.targets = seen.targets or {}
+  for _, part in ipairs(targets.parts(at.config)) do
+    local key = targets.called(part, "/")
+    if not fresh(seen.targets[key], live, within) then
+      look_at(at, { targets = seen.targets, key = key, part = part.part })
+    end
+  end
 end
 
 ---Observes targets; the results are kept with the app.
@@ -70,7 +92,8 @@ function M.look(engine)
     running[n] = task.spawn(function()
       while next_one < #list and time.monotonic() < last do
         next_one = next_one + 1
-        look_at(engine, list[next_one])
+        local item = list[next_one]
+        look_at(engine:place(item.app, item.environment), item)
       end
     end)
   end

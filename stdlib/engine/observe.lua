@@ -67,10 +67,11 @@ end
 ---Who pushed a commit, if an event of the forge said so.
 ---@param place Place
 ---@param commit string
+---@param branch string
 ---@return string?
-function M.pusher(place, commit)
+function M.pusher(place, commit, branch)
   local forge = place.seen.forge
-  local event = forge and forge:pushed("refs/heads/" .. place.branch, commit)
+  local event = forge and forge:pushed("refs/heads/" .. branch, commit)
   return event and event.actor
 end
 

@@ -38,6 +38,7 @@ local REVISION <const> = "org.opencontainers.image.revision"
 ---@field work string Folder for what is needed on the way.
 ---@field hooks BuildHooks
 ---@field force? boolean Builds even if it is there.
+---@field digest? string The image that it must be: it is never built.
 
 ---@class ImageFound
 ---@field repository string
@@ -91,18 +92,22 @@ end
 ---@async
 ---@param where ImageRegistry
 ---@param commit string
+---@param digest? string The one that it must be; else what its tag names.
 ---@return string? digest
----@return Err? err not_found; mismatch when the tag holds another commit's image.
+---@return Err? err not_found; mismatch when it is another commit's image.
 ---@return_overload nil, Err
-function M.find(where, commit)
-  local digest, err = where:digest("sha-" .. commit)
-  if not digest then return nil, err end
-  local found
-  found, err = where:labels(digest)
+function M.find(where, commit, digest)
+  local name = digest or "the tag sha-" .. commit
+  if not digest then
+    local tagged, err = where:digest("sha-" .. commit)
+    if not tagged then return nil, err end
+    digest = tagged
+  end
+  local found, err = where:labels(digest)
   if not found then return nil, err end
   if found[REVISION] and found[REVISION] ~= commit then
-    return errors.fail("mismatch", ("the tag sha-%s holds an image of commit %s"):format(commit,
-      found[REVISION]:sub(1, 64)), { op = "image.find", target = where.name })
+    return errors.fail("mismatch", ("%s holds an image of commit %s"):format(name, found[REVISION]:sub(1, 64)),
+      { op = "image.find", target = where.name })
   end
   return digest
 end
@@ -180,8 +185,8 @@ function M.ensure(request, world)
   local where = world.registry(name)
   local digest, err
   if not request.force then
-    digest, err = M.find(where, request.commit)
-    if not digest and not registry.may_be_missing(err) then return nil, err end
+    digest, err = M.find(where, request.commit, request.digest)
+    if not digest and (request.digest or not registry.may_be_missing(err)) then return nil, err end
   end
   local built = not digest
   if built then

@@ -158,6 +158,40 @@ function Releases:touched(app, environment)
     environment) ~= nil
 end
 
+---Since when a digest runs here without another one between.
+---@param app string
+---@param environment string
+---@param digest string
+---@return Wall? since
+function Releases:runs_since(app, environment, digest)
+  local row = self:row([[SELECT min(at) AS since FROM releases WHERE app = ?1 AND environment = ?2 AND digest = ?3
+    AND state IN ('live', 'replaced') AND id > (SELECT coalesce(max(id), 0) FROM releases WHERE app = ?1
+      AND environment = ?2 AND digest <> ?3 AND state NOT IN ('pending', 'unfinished', 'failed', 'superseded'))]],
+    app, environment, digest)
+  return row and row.since
+end
+
+---The newest release of a commit here that was live and is not bad.
+---@param app string
+---@param environment string
+---@param commit string
+---@return table? release
+---@return string? reason Why there is none.
+function Releases:released(app, environment, commit)
+  local reason
+  for _, row in ipairs(self:rows(RELEASE .. [[WHERE app = ? AND environment = ? AND commit_id = ?
+    ORDER BY id DESC]], app, environment, commit)) do
+    if row.state == "live" or row.state == "replaced" then return read(row) end
+    if row.state == "bad" or row.state == "failed" then
+      return nil, ("it failed there: %s"):format(row.reason or row.state)
+    end
+    if not reason and (row.state == "pending" or row.state == "canary" or row.state == "unfinished") then
+      reason = "it is on its way there"
+    end
+  end
+  return nil, reason or "it was not released there"
+end
+
 ---Why a digest is bad here, if it is.
 ---@param app string
 ---@param environment string

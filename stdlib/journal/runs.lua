@@ -204,6 +204,17 @@ function Runs:unfinished()
     FROM runs WHERE state IN ('running', 'queued') GROUP BY app, environment ORDER BY min(id)]])
 end
 
+---The last run of a place that ended, whatever became of it, but for what made way for another.
+---@param app string
+---@param environment string
+---@param of? "change" Not those of rollbacks.
+---@return table? run
+function Runs:last_ended(app, environment, of)
+  return run_row(self:row(RUN .. [[WHERE app = ?1 AND environment = ?2
+    AND state IN ('done', 'failed', 'cancelled', 'diverged', 'quarantined') AND (?3 IS NULL OR kind <> 'rollback')
+    ORDER BY id DESC LIMIT 1]], app, environment, of))
+end
+
 ---The runs of a place that have not ended, in the order in which they have their turns.
 ---@param app string
 ---@param environment string

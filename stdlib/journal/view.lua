@@ -18,9 +18,6 @@ local M = {}
 ---@field suspensions table<string, Suspension>
 ---@field policies table<string, Policy>
 
-local LAST_RUN <const> = [[SELECT id FROM runs WHERE app = ? AND environment = ?
-  AND state IN ('done', 'failed', 'cancelled', 'diverged', 'quarantined') ORDER BY id DESC LIMIT 1]]
-
 ---@return Release?
 local function release(row)
   if not row then return nil end
@@ -107,7 +104,8 @@ end
 function M.environment(journal, app, environment, at_work)
   local a, e = app.name, environment.name
   local open = journal:next_run(a, e)
-  local last = infos(journal, at_work, LAST_RUN, a, e)[1]
+  local ended = journal:last_ended(a, e)
+  local last = ended and M.run_info(journal, ended, at_work)
   local queued = journal:count(
     "SELECT count(*) AS n FROM runs WHERE app = ? AND environment = ? AND state = 'queued'", a, e)
   local hold, current = journal:hold_of(a, e), release(journal:live(a, e))

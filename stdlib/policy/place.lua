@@ -1,7 +1,8 @@
 -- A place: an app in one environment, as policies see it. `watch(place)` reads here; nothing changes anything.
 local context, effects, facade = require "policy.context", require "policy.effects", require "base.facade"
 local short = require("base.text").short
-local health = require "engine.health"
+local health, observing = require "engine.health", require "engine.current"
+local problems, unknown = require "journal.problems", require "base.unknown"
 local settings, tables = require "policy.settings", require "base.tables"
 local observe, semver, targets = require "engine.observe", require "semver", require "targets"
 local time, words = require "time", require "policy.words"
@@ -28,6 +29,7 @@ Place.__index = Place
 ---@field suspensions table<string, Suspension>
 ---@field state string The state folder.
 ---@field poll_soon fun(app: string) Makes the next poll of an app come at once.
+---@field beside fun(app: AppConfig, environment: EnvironmentConfig, seen: Seen): Place Makes another place; set here.
 
 local M = {}
 
@@ -47,7 +49,7 @@ local face_of ---@type fun(place: Place): table
 ---@return fun(app: AppConfig, environment: EnvironmentConfig, seen: Seen): Place new
 function M.maker(shared)
   local class = { __index = setmetatable(shared, Place) }
-  return function(app, environment, seen)
+  function shared.beside(app, environment, seen)
     local self = setmetatable({
       app = app.name, environment = environment.name, branch = environment.branch or app.branch,
       accept = environment.accept,
@@ -56,6 +58,7 @@ function M.maker(shared)
     self.face = face_of(self)
     return self
   end
+  return shared.beside
 end
 
 ---Gives the value back, or raises the error of a failure.
@@ -67,14 +70,18 @@ local function raise(value, err)
   return value
 end
 
----The commit that the branch points at now, as a change. May wait for an explanation of how the branch moved.
+---The commit that a branch points at now, as a change. May wait for an explanation of how the app's branch moved.
 ---@async
----@return {key: string, commit: string, title: string, by?: string}
-function Place:head()
-  local head = raise(observe.repository(self):head(self.branch))
+---@param branch? string The app's unless given.
+---@return {key: string, commit: string, title: string, reason?: string, by?: string}
+function Place:head(branch)
+  if branch ~= nil and type(branch) ~= "string" then error("usage: place:head([branch])", 2) end
+  branch = branch or self.branch
+  local head = raise(observe.repository(self):head(branch))
   return {
-    key = head.commit, commit = head.commit, title = ("%s at %s"):format(self.branch, short(head.commit)),
-    reason = observe.explain(self, head.commit), by = observe.pusher(self, head.commit),
+    key = head.commit, commit = head.commit, title = ("%s at %s"):format(branch, short(head.commit)),
+    reason = branch == self.branch and observe.explain(self, head.commit) or nil,
+    by = observe.pusher(self, head.commit, branch),
   }
 end
 
@@ -89,6 +96,26 @@ function Place:branches(pattern)
     if matches(pattern, branch.branch) then list[#list + 1] = branch end
   end
   return list
+end
+
+local MOST <const> = 1000 -- commits that a policy gets at once
+
+---The commits that `to` has and `from` has not, newest first, each with the paths that it changed (of a merge, against
+---its first parent). `status` says what `to` is as seen from `from`: "ahead", as after pushes; "behind" (a reset) or
+---"identical", and then there are none; "diverged" (a force push); "unknown" when the repository has `from` no more:
+---then they are the newest that lead to `to`. `cut` is true when there are more.
+---@async
+---@param from? string A full commit id; nil: the newest that lead to `to`.
+---@param to string A full commit id.
+---@param options? {most?: integer} How many at most: 100 unless given, up to 1000.
+---@return GitChanges commits
+function Place:commits(from, to, options)
+  local most = options and options.most or 100
+  if from ~= nil and type(from) ~= "string" or type(to) ~= "string" or math.type(most) ~= "integer" then
+    error("usage: place:commits(from, to [, { most = 100 }]), from and to being full commit ids", 2)
+  end
+  local found = raise(observe.repository(self):changes(from, to, math.max(1, math.min(most, MOST))))
+  return tables.copy(found)
 end
 
 -- Whether a tag is a newer version than that one.
@@ -169,12 +196,17 @@ end
 
 ---Whether a tag may follow the one that runs, by the environment's `accept` and `match_prerelease`.
 ---@param candidate string The tag's name.
+---@param rule? string Another rule than the environment's `accept`: "patch", "range:>=2 <3", ...
 ---@return boolean allowed
 ---@return string reason In words.
-function Place:allows(candidate)
+function Place:allows(candidate, rule)
+  if rule ~= nil then
+    local known, err = semver.policy(rule)
+    if not known then error(("place:allows: %s"):format(err and err.message or "this is no rule"), 2) end
+  end
   local current = self:current_now()
   if not current or not current.version then return true, "nothing with a version runs yet" end
-  local allowed, reason = semver.allows(self.accept, current.version, candidate,
+  local allowed, reason = semver.allows(rule or self.accept, current.version, candidate,
     { match_prerelease = self.config.match_prerelease })
   return allowed or false, tostring(reason)
 end
@@ -193,6 +225,92 @@ function Place:failed(key)
   end
   local reason = run and self.journal:taken_back(run.id)
   if reason then return { id = run.id, how = "was taken back", error = reason } end
+end
+
+local LOOKED <const> = 30 -- seconds for which it is believed how a target was
+local SHOWN <const> = 20  -- runs that wait, of which a policy sees so many
+
+-- Another environment of the app, as a place.
+local function other(self, environment)
+  local config = type(environment) == "string" and self.app_config.environments[environment]
+  if config then return self.beside(self.app_config, config, self.seen) end
+  return raise(unknown.environment(self.app_config, tostring(environment), "place:of"))
+end
+
+-- Whether what runs at a place is well: as its health is judged while it is watched, else as its target says.
+local function is_well(place, live)
+  local judged = place.seen.health and place.seen.health[place.environment]
+  if judged and judged.release == live.id and judged.bad >= health.OBSERVATIONS then return false end
+  observing.look_here(place, live, LOOKED)
+  return problems.healthy({ app_states = { [place.app] = place.seen } } --[[@as any]], place.app, place.config)
+end
+
+-- The last change at a place, when it failed or was taken back.
+local function failure_of(place)
+  local run = place.journal:last_ended(place.app, place.environment, "change")
+  if not run then return nil end
+  local how, reason = run.state, run.error and run.error.message
+  if not ENDED_BADLY[how] then how, reason = "bad", place.journal:taken_back(run.id) end
+  return reason and {
+    run = run.id, version = run.change.version, commit = run.change.commit, how = how, reason = reason,
+  } or nil
+end
+
+---@class PlaceSeen Another environment of the app, as a policy sees it: plain data.
+---@field environment string
+---@field release? {id: integer, version?: string, commit?: string, digest?: string, image?: string, at: number} What
+--- runs there, as the target reported it.
+---@field since? number Since when that digest runs there, without another one between.
+---@field healthy? boolean Whether it is well, by its checks while it is watched and by its target; nil: not known.
+---@field waiting {id: integer, state: "running"|"queued", title: string, version?: string, commit?: string}[] What is
+--- under way or waits there, the oldest first.
+---@field held? {by: string, reason?: string, at: number} Who holds it, or everything.
+---@field failed? {run: integer, version?: string, commit?: string, how: string, reason: string} The last change there,
+--- when it failed ("failed", "cancelled", ...) or was taken back ("bad").
+
+---Another environment of the same app, to read: what runs there, since when, whether it is well, what waits.
+---Asks its target, unless that was done within the last half minute.
+---@async
+---@param environment string
+---@return PlaceSeen
+function Place:of(environment)
+  local place = other(self, environment)
+  local live, waiting = place:current(), {}
+  for i, row in ipairs(place.journal:open_at(place.app, environment)) do
+    if i > SHOWN then break end
+    waiting[i] = {
+      id = row.id, state = row.state, title = row.title, version = row.change.version, commit = row.change.commit,
+    }
+  end
+  local hold, well = place.journal:hold_of(place.app, environment), nil
+  if live then well = is_well(place, live) end
+  return {
+    environment = environment, release = live, healthy = well, waiting = waiting, failed = failure_of(place),
+    since = live and live.digest and place.journal:runs_since(place.app, environment, live.digest) or nil,
+    held = hold and { by = hold.by, reason = hold.reason, at = hold.at } or nil,
+  }
+end
+
+---The release by which another environment proved a commit: it was live there, and was not found bad since. What runs
+---there now must be well, too.
+---@async
+---@param environment string
+---@param commit string A full commit id.
+---@return {id: integer, version?: string, commit: string, digest: string, image: string, at: number}? release
+---@return string? reason Why there is none, in words.
+function Place:proved(environment, commit)
+  local place = other(self, environment)
+  local release, reason = place.journal:released(place.app, environment, commit)
+  if release and place.journal:known_bad(place.app, environment, release.digest) then
+    release, reason = nil, "its image is bad there"
+  elseif release and release.state == "live" and is_well(place, release) == false then
+    release, reason = nil, "it is not well there"
+  end
+  if not release then return nil, ("%s has not proved %s: %s"):format(environment, short(commit), reason) end
+  return {
+    id = release.id, version = release.version, commit = release.commit, digest = release.digest,
+    image = release.image, at = release.at,
+  }
 end
 
 ---Who holds everything (`moontide freeze`), and why; nil when nothing is frozen. Changes wait in a freeze whether a

@@ -23,7 +23,7 @@ end
 
 planners["image"] = function(run, args)
   local app, image = run.place.app_config, require "images.image"
-  local digest, err = image.find(run.world.registry(app.image), args.commit)
+  local digest, err = image.find(run.world.registry(app.image), args.commit, args.digest)
   local result = {
     repository = app.image, commit = args.commit, digest = digest or plan.UNBUILT, built = not digest,
     image = ("%s@%s"):format(app.image, digest or plan.UNBUILT),
@@ -34,7 +34,7 @@ planners["image"] = function(run, args)
       commit = args.commit, digest = digest,
     }, result
   end
-  if not require("images.registry").may_be_missing(err) then error(err, 0) end
+  if args.digest or not require("images.registry").may_be_missing(err) then error(err, 0) end
   local builder = must(require("images.builder.choice").which(run.world))
   return {
     action = "create", commit = args.commit, builder = builder,

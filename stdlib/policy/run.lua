@@ -62,20 +62,24 @@ local function as_image(run, data)
   return image.face
 end
 
----The image of a commit: found in the registry by its `sha-<commit>` tag, built and pushed when it is not there.
+---The image of a commit: found in the registry by its `sha-<commit>` tag, built and pushed when it is not there. With a
+---digest it is that one, which another environment proved: it is never built.
 ---@async
 ---@param commit string Full commit id.
----@param options? {version?: string}
+---@param options? {version?: string, digest?: string}
 ---@return Image image
 function Run:image(commit, options)
-  if type(commit) ~= "string" or not commit:match("^%x+$") then error("usage: run:image(commit [, {version=}])", 2) end
-  local version = options and options.version
-  local data = self.steps:perform("image", { commit = commit, version = version }, function()
+  if type(commit) ~= "string" or not commit:match("^%x+$") then
+    error("usage: run:image(commit [, {version=, digest=}])", 2)
+  end
+  local version, digest = options and options.version, options and options.digest
+  local data = self.steps:perform("image", { commit = commit, version = version, digest = digest }, function()
     local place, world = self.place, self.world
     -- Two environments that need one image build it once.
     local _ <close> = task.lock(world, "image " .. place.app_config.image .. " " .. commit)
     return must(world.ensure_image {
       app = place.app_config, repo = world.repository(place.app_config), commit = commit, version = version,
+      digest = digest,
       work = place.state .. "/work", hooks = self.hooks,
     })
   end, "waits")

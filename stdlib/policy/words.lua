@@ -5,7 +5,7 @@ local M = {}
 
 local PLACE <const> = {
   "head", "tags", "current", "found", "allows", "failed", "refuse", "alarm", "bad_release", "good_before",
-  "frozen", "branches",
+  "frozen", "branches", "commits", "of", "proved",
 }
 local RUN <const> = {
   "image", "release", "restore", "mark_bad", "good_before", "overtaken", "hold", "notify", "log", "sleep", "now",

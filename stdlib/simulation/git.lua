@@ -165,6 +165,23 @@ function M.repository(outside, url)
     if not repository then return nil, err end
     return #between(repository, nil, commit)
   end
+  function repo.changes(_, a, b, most)
+    local repository, err = there("git.changes", b)
+    if not repository then return nil, err end
+    local comparison = a and repository.commits[a] and repo:compare(a, b)
+    local status = not a and "ahead" or comparison and comparison.status or "unknown"
+    local list = { status = status }
+    for i, id in ipairs(between(repository, status ~= "unknown" and a or nil, b)) do
+      list.cut = i > most or nil
+      if i > most then break end
+      local c = repository.commits[id]
+      list[i] = {
+        commit = id, parents = { table.unpack(c.parents) }, author = c.by, message = c.message, at = c.at,
+        paths = { table.unpack(c.paths) },
+      }
+    end
+    return list
+  end
   function repo.log(_, a, b, limit)
     local repository, err = there("git.log", b)
     if not repository then return nil, err end

@@ -80,7 +80,10 @@ function M.ensure(outside, life, request)
   local up, err = outside:reach "registry"
   if not up then return nil, err end
   local found, digest = M.of(outside:look(), name), M.digest_of(commit)
-  local built = not found.tags["sha-" .. commit]
+  if request.digest and not found.labels[request.digest] then
+    return errors.fail("not_found", "there is no image " .. request.digest, { op = "image.find", target = name })
+  end
+  local built = not request.digest and not found.tags["sha-" .. commit]
   if built then
     up, err = outside:reach "git"
     if up then up, err = outside:reach "builder" end

@@ -190,6 +190,75 @@ test("ancestry, comparison and log across a push, a reset and a forced push", fu
   ok(math.abs(log[1].committed_at - time.now()) < 3600)
 end)
 
+test("changes between two commits come with messages and paths, and say how the branch moved", function()
+  local origin = server:repo "changes"
+  local one = origin:commit({ ["a"] = "1", ["gone"] = "x" }, { message = "first" })
+  local two = origin:commit({ ["d/x y"] = "2", ["new\nline\xff"] = "3", ["gone"] = false },
+    { message = "second\n\na body\n:100644 x" })
+  origin:git { "checkout", "-q", "-b", "side", one }
+  origin:commit({ ["s"] = "1" }, { branch = "side", message = "side" })
+  origin:git { "checkout", "-q", "main" }
+  origin:git { "merge", "-q", "--no-ff", "side", "-m", "merged" }
+  origin:push "HEAD:refs/heads/main"
+  local merged = origin:head()
+  local three = origin:commit({}, { message = "[skip ci] nothing" })
+  for _, url in ipairs { origin.url, origin.path } do
+    local repo = fresh(url)
+    local found = ok(repo:changes(one, three, 100))
+    local told = {}
+    for i, c in ipairs(found) do told[i] = { c.message, c.paths } end
+    eq({ found.status, found.cut, found[1].commit, found[2].commit, #found[2].parents, found[4].author },
+      { "ahead", nil, three, merged, 2, "Ada" }, url)
+    table.sort(told, function(x, y) return x[1] < y[1] end)
+    eq(told, {
+      { "[skip ci] nothing", {} }, { "merged", { "s" } },
+      { "second\n\na body\n:100644 x", { "d/x y", "gone", "new\nline\xff" } }, { "side", { "s" } },
+    }, url)
+    found = ok(repo:changes(nil, two, 1))
+    eq({ #found, found.cut, found.status, found[1].commit }, { 1, true, "ahead", two })
+    eq({ #ok(repo:changes(three, one, 9)), repo:changes(three, one, 9).status }, { 0, "behind" })
+    eq({ #ok(repo:changes(one, one, 9)), repo:changes(one, one, 9).status }, { 0, "identical" })
+    ok(math.abs(found[1].at - time.now()) < 3600)
+    eq(repo:changes(nil, two, 1), found, "kept")
+  end
+end)
+
+test("changes since a commit that was forced away are the branch's own, and say so", function()
+  local origin = server:repo "forced"
+  local one = origin:commit({ ["a"] = "1" }, { message = "first" })
+  local two = origin:commit({ ["a"] = "2" }, { message = "second" })
+  origin:reset(one)
+  local other = origin:commit({ ["b"] = "1" }, { message = "other way" })
+  local repo = fresh(origin.url)
+  local found = ok(repo:changes(two, other, 9))
+  eq({ found.status, #found, found[1].message }, { "diverged", 1, "other way" })
+  -- One that nobody ever had: as after the server forgot it.
+  for _ = 1, 2 do
+    found = ok(repo:changes(("0123"):rep(10), other, 9))
+    eq({ found.status, #found, found[2].message }, { "unknown", 2, "first" })
+  end
+  fails("not_found", repo:changes(one, ("4567"):rep(10), 9))
+  server:stop()
+  fails("refused", fresh(origin.url):changes(one, other, 9)) -- an outage is no answer
+  server:start()
+end)
+
+test("changes of a hostile or a very large commit stay within their bounds", function()
+  local origin = server:repo "large"
+  local files = {}
+  for i = 1, 1200 do files[("d/%04d"):format(i)] = "x" end
+  origin:commit(files, { message = "many" })
+  local tree = origin:git { "rev-parse", "HEAD^{tree}" }
+  local raw = ("tree %s\nparent %s\nauthor E\27[31mv\u{202e}e <e@x> 1700000000 +0000\n"):format(tree, origin:head())
+    .. "committer C <c@x> 1700000001 +0000\n\nred \27]0;t\7 line\n\n" .. ("x"):rep(100000) .. "\n"
+  local foul = origin:git { "hash-object", "-t", "commit", "-w", "--stdin", stdin = raw }
+  origin:push(foul .. ":refs/heads/foul")
+  local found = ok(fresh(origin.url):changes(nil, foul, 9))
+  eq({ #found, found[1].author, #found[1].message, found[1].at }, { 2, "E [31mv e", 8192, 1700000001 })
+  eq(found[1].message:sub(1, 17), "red  ]0;t  line\n\n")
+  eq({ #found[2].paths, found[2].more_paths, found[2].paths[1] }, { 1000, 200, "d/0001" })
+end)
+
 test("authors and subjects are cleaned of everything that is not text", function()
   local origin = server:repo "foul"
   origin:commit { ["a"] = "1" }

@@ -153,6 +153,8 @@ end
 ---@field mirror GitMirror Made when something of it is asked for; nil without a folder for mirrors.
 ---@field private opts GitOptions
 ---@field depth integer among submodules
+---@field private absent? table<string, number> commits that the server did not have, with the monotonic time
+---@field private answers? {key: string, changes: GitChanges}[] the last ones asked for
 ---@field private wholes? table<string, string> commits to what they are with LFS files and submodules
 local Repository = { depth = 0 }
 Repository.__index = Repository
@@ -417,6 +419,55 @@ function Repository:log(a, b, limit)
   if a then ok, err = present(self, usage, a, b) else ok, err = present(self, usage, b) end
   if not ok then return nil, err end
   return require("sources.git.history").log(self.mirror, a, b, limit)
+end
+
+local ABSENT_FOR <const> = 600 -- seconds in which a commit that the server does not have is not asked for again
+local ANSWERS <const> = 8      -- that are kept: policies ask the same at each poll
+
+-- Compares two commits; `unknown` when the server has the first one no more: it was forced away and forgotten.
+local function status_of(self, a, b)
+  local absent = self.absent[a]
+  if absent and time.monotonic() - absent < ABSENT_FOR then return "unknown" end
+  local comparison, err = self:compare(a, b)
+  if comparison then return comparison.status end
+  if not errors.is(err, "not_found") or not self.mirror:fetch(b) then return nil, err end
+  self.absent[a] = time.monotonic()
+  return "unknown"
+end
+
+---Lists the commits that `b` has and `a` has not, newest first, with the paths that each changed. When the server does
+---not have `a` any more, they are the newest of `b`, and the status says so.
+---@async
+---@param a? string full id; nil: from the beginning
+---@param b string full id
+---@param most integer
+---@return GitChanges? changes shared: not to be changed
+---@return Err? err
+---@return_overload nil, Err
+function Repository:changes(a, b, most)
+  local ok, err = present(self, "usage: repo:changes(a, b, most)", b)
+  if not ok then return nil, err end
+  self.absent, self.answers = self.absent or {}, self.answers or {}
+  local status = "ahead"
+  if a then
+    status, err = status_of(self, a, b)
+    if not status then return nil, err end
+  end
+  local key = ("%s %s %d"):format(status ~= "unknown" and a or "", b, most)
+  for i, answer in ipairs(self.answers) do
+    if answer.key == key then
+      table.insert(self.answers, table.remove(self.answers, i))
+      answer.changes.status = status
+      return answer.changes
+    end
+  end
+  local changes
+  changes, err = require("sources.git.history").changes(self.mirror, status ~= "unknown" and a or nil, b, most)
+  if not changes then return nil, err end
+  changes.status = status
+  self.answers[#self.answers + 1] = { key = key, changes = changes }
+  if #self.answers > ANSWERS then table.remove(self.answers, 1) end
+  return changes
 end
 
 ---Writes a tar of exactly one commit: no attribute leaves files out or changes them, and the same commit
