@@ -48,6 +48,7 @@
 ---@field total? number
 
 ---@class RunInfo one run, or one change still in the queue
+---@field metrics? string[] what its metrics came to, in words
 ---@field id integer
 ---@field app string
 ---@field environment string
@@ -394,9 +395,10 @@
 ---@field target? string
 ---@field timeout Seconds
 
----@class VerifyConfig exactly one of http, command and job
+---@class VerifyConfig exactly one of http, command, metric and job
 ---@field http? string
 ---@field command? string[]
+---@field metric? MetricConfig
 ---@field job? string "cronjob/smoke", or a manifest in the repository
 ---@field cluster? string with job
 ---@field namespace? string with job

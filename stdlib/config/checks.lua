@@ -29,6 +29,13 @@ M.own = {
       { "contains", text("With http: text that the body must hold.") },
     },
   },
+  metric = {
+    key = require("config.metric").shape {
+      doc = "A number that is sampled over a time, of Prometheus or a JSON address (`moontide help canary`). After the "
+        .. "other checks of a release, not again while its health is watched.",
+    },
+    keys = {},
+  },
   command = { key = shapes.command "Program that must exit with 0.", keys = {} },
   job = {
     key = text("Kubernetes Job that must succeed once for each release: cronjob/NAME, of whose template it is made, or"

@@ -147,6 +147,25 @@ function M.cursor(config)
   return s.cursor(source and source.file or config.file, source and source.line or function() return nil end)
 end
 
+---The cursor of data from a file: relative paths in it start at a folder.
+---@param file string named in faults
+---@param dir string
+---@param line? fun(keys: any[]): integer?
+---@return Cursor
+function M.cursor_of_file(file, dir, line)
+  local at = s.cursor(file, line or function() return nil end)
+  at.source.resolve = function(path) return M.absolute(path, dir) end
+  at.source.missing = function(path)
+    local stat, err = require("fs").stat(path)
+    if not stat then
+      return err.code == "not_found" and ("%s does not exist"):format(path) or tostring(err.message)
+    end
+    if stat.type ~= "file" then return ("%s is not a file"):format(path) end
+    return nil
+  end
+  return at
+end
+
 ---Checks decoded data. Faults are sorted by line.
 ---@async
 ---@param value any
@@ -155,19 +174,8 @@ end
 ---@return Fault[]? faults
 ---@return table? partial what could be understood, when there are faults
 function M.check(value, options)
-  local fs = require "fs"
-  local line = options.line or function() return nil end
-  local at = s.cursor(options.file, line)
   local dir = options.dir or sys.cwd()
-  at.source.resolve = function(path) return M.absolute(path, dir) end
-  at.source.missing = function(path)
-    local stat, err = fs.stat(path)
-    if not stat then
-      return err.code == "not_found" and ("%s does not exist"):format(path) or tostring(err.message)
-    end
-    if stat.type ~= "file" then return ("%s is not a file"):format(path) end
-    return nil
-  end
+  local at = M.cursor_of_file(options.file, dir, options.line)
   local named = type(value) == "table" and rawget(value, "extensions")
   local extended, wrong = extensions.load(type(named) == "string" and named ~= "" and at.source.resolve(named) or nil)
   if wrong then at:child("extensions"):fault(wrong) end

@@ -83,6 +83,17 @@ function Steps:waits_for(run, name)
   return row and row.args
 end
 
+---Keeps what a step that is under way has seen so far.
+---@param run integer
+---@param path string
+---@param value string JSON.
+function Steps:note(run, path, value)
+  self:lazily("note", function()
+    self:write("UPDATE steps SET result = ? WHERE run = ? AND path = ?", value, run, path)
+    return true
+  end)
+end
+
 ---How the waits of a run ended, in their order.
 ---@param run integer
 ---@return {path: string, name: string, error?: string, seq: integer}[]

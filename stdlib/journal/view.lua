@@ -4,7 +4,7 @@
 local errors, json, log, runlog = require "errors", require "json", require "log", require "engine.runlog"
 local suspension = require "engine.suspension"
 local text = require "base.text"
-local problems, schema = require "journal.problems", require "journal.schema"
+local problems, record, schema = require "journal.problems", require "journal.record", require "journal.schema"
 local hold_words, unknown = require "journal.words", require "base.unknown"
 
 local M = {}
@@ -61,6 +61,19 @@ local function wait_of(journal, row, approval)
   return require("policy.window").waits(journal, row)
 end
 
+-- What the metrics of a run came to, in words.
+local function metrics_of(journal, run)
+  local list = {}
+  for _, step in ipairs(journal:rows([[SELECT result FROM steps WHERE run = ? AND name = 'metric' AND state = 'ok'
+    ORDER BY started_at, path]], run)) do
+    local ok, result = pcall(record.revive, step.result)
+    if ok and type(result) == "table" then
+      list[#list + 1] = ("metric %s: %s"):format(result.outcome, result.summary)
+    end
+  end
+  return #list > 0 and list or nil
+end
+
 ---@param journal Journal
 ---@param row table
 ---@param at_work? AtWork
@@ -78,6 +91,7 @@ function M.run_info(journal, row, at_work)
     release = release(journal:row([[SELECT run, version, commit_id AS "commit", digest, image, adopted, at FROM releases
       WHERE run = ? AND state IN ('live', 'replaced', 'bad', 'lifted') ORDER BY id DESC LIMIT 1]], row.id)),
   }
+  info.metrics = metrics_of(journal, row.id)
   if row.state == "queued" and row.first then
     local _, before = journal:last_try(row)
     info.error = before and before.error

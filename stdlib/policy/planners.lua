@@ -2,7 +2,7 @@
 --
 -- A planner reads the world and changes nothing; run.journal is a copy, so what a step writes there alone is done. To
 -- add one for a new word is one line here: ["step's name"] = function(run, args, perform) return said, result end.
-local plan = require "policy.plan"
+local metric, plan = require "checks.metric", require "policy.plan"
 local errors, short, targets, time = require "errors", require("base.text").short, require "targets", require "time"
 
 local planners = {} ---@type table<string, Planner>
@@ -100,7 +100,7 @@ end
 
 planners["verify"] = function(run, args)
   local list = {}
-  for i, check in ipairs(part_of(run, args).verify) do
+  for i, check in ipairs((metric.apart(part_of(run, args).verify))) do
     local words = words_of(check)
     list[i] = {
       action = "do", check = words, within = check.within,
@@ -108,6 +108,21 @@ planners["verify"] = function(run, args)
     }
   end
   return list, true
+end
+
+planners["metric"] = function(run, args)
+  local _, metrics = metric.apart(args.n and part_of(run, args).verify or {})
+  local m = args.n and metrics[args.n] or metric.given(args, run.place)
+  local numbers, why = metric.ask(m, run.world.module "http")
+  local now = "no number now: " .. tostring(why)
+  for _, n in ipairs(numbers or {}) do
+    now = ("now it is %g"):format(n)
+    if not metric.in_bounds(m, n) then break end
+  end
+  return {
+    action = "do", metric = m.name, over = m.over, bound = metric.bound(m), now = numbers,
+    text = ("samples %s for %s: must be %s (%s)"):format(m.name, time.words(m.over), metric.bound(m), now),
+  }, { outcome = "passed", summary = "not sampled: this is a plan", samples = 0, failures = 0, missing = 0 }
 end
 
 planners["settle"] = function() return nil, true end

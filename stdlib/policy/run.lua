@@ -4,6 +4,7 @@
 -- A release is: a row of the journal (its number), apply to the target, wait, verify; then the row is live, and the
 -- target settles. What fails is recorded as failed, or retried when the error is transient; bad is what a rollback
 -- marks.
+local metric = require "checks.metric"
 local context, effects, errors, facade, log, targets, time, words = require "policy.context", require "policy.effects",
   require "errors", require "base.facade", require "log", require "targets", require "time", require "policy.words"
 local tables, task = require "base.tables", require "task"
@@ -139,6 +140,23 @@ local function target_of(self, request)
   return must(self.world.target(targets.about(must(targets.part(self.place.config, request.part)), request)))
 end
 
+-- Samples a metric over its time; raises when it does not pass.
+local function measure(self, m, asked, failed)
+  if not m then
+    error(errors.new("not_found", "the configuration has this metric no more", { op = "metric" }), 0)
+  end
+  local http = self.world.module "http"
+  local result = self.steps:observe("metric", asked, m.over, m.every, function(seen, last)
+    local done, said = metric.sample(m, http, seen, last)
+    self.hooks.progress(said)
+    return done
+  end)
+  local passes, verdict = metric.verdict(m, result)
+  self:log("%s", verdict)
+  if not passes then failed(metric.failure(m, verdict)) end
+  return result
+end
+
 -- Applies, waits, verifies; raises what failed.
 local function put(self, request)
   local place, world = self.place, self.world
@@ -170,22 +188,32 @@ local function put(self, request)
     return patiently(self, function() return target():wait(told()) end)
   end)
   -- Whether there are checks is recorded: after a crash the configuration may be another one.
-  if self.steps:value("checks", { part = request.part }, function() return #checks() end) > 0 then
+  local there = self.steps:value("checks", { part = request.part }, function()
+    local others, metrics = metric.apart(checks())
+    return #metrics > 0 and { checks = #others, metrics = #metrics } or #others
+  end)
+  -- While the target is out of reach a check proves nothing about the release.
+  local function failed(err)
+    local where = target()
+    local _, away = where:current()
+    if errors.passing(away) then error(away, 0) end
+    if where.failed then where:failed(told(), err.message) end
+    error(err, 0)
+  end
+  if (type(there) == "table" and there.checks or there) > 0 then
     self.steps:perform("verify", about, function()
-      local ok, err = world.verify(checks(), {
+      local ok, err = world.verify(metric.apart(checks()), {
         app = place.app, environment = place.environment, part = request.part, version = request.version,
-        commit = request.commit,
-        digest = request.digest, image = request.image, run = self.id, release = request.release,
-        hooks = self.hooks,
+        commit = request.commit, digest = request.digest, image = request.image, run = self.id,
+        release = request.release, hooks = self.hooks,
       })
-      if ok then return true end
-      -- While the target is out of reach a check proves nothing about the release.
-      local where = target()
-      local _, away = where:current()
-      if errors.passing(away) then error(away, 0) end
-      if where.failed then where:failed(told(), err.message) end
-      return must(ok, err)
+      if not ok then failed(assert(err)) end
+      return true
     end)
+  end
+  for n = 1, type(there) == "table" and there.metrics or 0 do
+    local _, metrics = metric.apart(checks())
+    measure(self, metrics[n], { n = n, part = request.part }, failed)
   end
 end
 
@@ -315,6 +343,35 @@ function Run:restore(release)
     version = release.version, restored = true, containers = release.containers,
     init_containers = release.init_containers,
   })
+end
+
+---@class MetricOptions
+---@field prometheus? string Address of the server, with `query`.
+---@field query? string PromQL that gives a number: a scalar, or an instant vector, whose values must all be in bounds.
+---@field url? string Address that answers with JSON, with `json`.
+---@field json? string Where the number is: "errors.rate".
+---@field token? {env: string}|{file: string} Bearer token; a variable must be one of the app's `env`.
+---@field name? string What people call it.
+---@field over? Seconds|string How long it is sampled, "1m" unless given.
+---@field every? Seconds|string Time between two samples, "15s" unless given.
+---@field above? number
+---@field below? number
+---@field within? number[] Two numbers.
+---@field failures? integer Samples that may be out of bounds: 0.
+---@field samples? integer Samples with a number that it takes to tell; half of all unless given.
+---@field empty? number What an answer without a number counts as.
+---@field partial? boolean Takes incomplete answers for whole.
+---@field inconclusive? "fail"|"pass" What too few numbers mean: "fail".
+---@field dry_run? boolean Only says what it would have said, and passes.
+
+---Samples a number over a time against a bound: the analysis of a canary. Raises when it does not pass. Waits durably:
+---a restart goes on with the samples that it had.
+---@async
+---@param options MetricOptions
+---@return MetricResult result { outcome, summary, samples, failures, missing, min, max, mean, last }
+function Run:metric(options)
+  local m, asked = metric.given(options, self.place)
+  return measure(self, m, asked, function(err) error(err, 0) end)
 end
 
 ---Marks a release as bad, so that its digest is not put back by a later rollback.

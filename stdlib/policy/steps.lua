@@ -380,10 +380,69 @@ function Steps:await(name, args, take, begin)
   return record.value_of(text)
 end
 
+-- Looks at something at each of the moments of a time, counted from its beginning; a restart goes on with the next.
+local function looks(seconds, every, seen, look)
+  local since = math.max(0, math.min(time.now() - seen.began, seconds))
+  local first, most = time.monotonic() - since, math.floor(seconds / every + 1e-6)
+  local n = math.min(seen.looks and math.ceil(since / every) or 0, most) -- most: its end passed while no host ran
+  while true do
+    local left = first + n * every - time.monotonic()
+    if left > 0 then time.sleep(math.min(left, 3600)) end
+    if left <= 3600 then
+      seen.looks = (seen.looks or 0) + 1
+      local result = look(seen, n == most)
+      if result ~= nil then return result end
+      n = n + 1
+    end
+  end
+end
+
+---Looks at something again and again for a time, as one step. The journal keeps what was seen with each look, so that a
+---restart neither forgets it nor begins the time again. What is raised, but for an end from outside, fails the step.
+---@async
+---@param name string
+---@param args any
+---@param seconds Seconds
+---@param every Seconds
+---@param look fun(seen: table, last: boolean): any What was seen, plain data that it changes; gives the step's result
+--- when it is known, at the last look at the latest.
+---@return any result
+function Steps:observe(name, args, seconds, every, look)
+  if self.over then error(self.over, 0) end
+  local here, turns = context.current(), self.turns
+  if not turns or here and here.mode == "effect" then return looks(seconds, every, { began = time.now() }, look) end
+  turns:take()
+  local path, asked = self:path(), self:asked(args, name)
+  local row = self:book("step", self.run, path)
+  if row then
+    self:check(path, row, name, asked)
+    if row.state ~= "started" then
+      turns:ended(path)
+      if row.state == "failed" then error(record.failure(row.error), 0) end
+      return record.revive(row.result)
+    end
+  end
+  turns:live()
+  if self.plan then return self:planned(name, args, function() return nil end) end
+  local seen = row and record.value_of(row.result) or { began = time.now() }
+  if not row then self:book("await", self.run, path, name, asked, record.value(seen, name)) end
+  self.emit { kind = "step", level = "info", step = name, phase = "begin", text = name }
+  local function noted(...)
+    local result = look(...)
+    if result == nil then self:book("note", self.run, path, record.value(seen, name)) end
+    return result
+  end
+  local started = time.monotonic()
+  local last = started + seconds
+  return self:ended(path, name, started, turns:outside(self.rest, self, last, function()
+    return looks(seconds, every, seen, noted)
+  end))
+end
+
 -- Waits by itself for a moment. A host that goes down while a run only sleeps long says nothing about the run: the
--- attempt does not count.
+-- attempt does not count. `instead`: what it does until then.
 ---@private
-function Steps:rest(last)
+function Steps:rest(last, instead)
   local parked = not self.forked and last - time.monotonic() >= LONG
   if parked then self:book("park", self.run) end
   local waiting <close> = self:counting "waiting"
@@ -392,6 +451,7 @@ function Steps:rest(last)
     if parked then self:book("unpark", self.run) end
   end)
   assert(waiting and sleeping)
+  if instead then return instead() end
   while time.monotonic() < last do time.sleep(math.min(last - time.monotonic(), 3600)) end
 end
 

@@ -8,8 +8,8 @@ local PLACE <const> = {
   "frozen", "branches", "commits", "of", "proved",
 }
 local RUN <const> = {
-  "image", "release", "restore", "mark_bad", "good_before", "overtaken", "hold", "notify", "log", "sleep", "now",
-  "all", "step",
+  "image", "release", "restore", "metric", "mark_bad", "good_before", "overtaken", "hold", "notify", "log", "sleep",
+  "now", "all", "step",
 }
 
 ---Words that no extension may take.

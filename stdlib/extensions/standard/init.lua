@@ -76,6 +76,7 @@ return extension {
   check = {
     check("http", { attempt = function(...) return require("checks.verify").probe(...) end }),
     check("command", { attempt = function(...) return require("checks.verify").command(...) end }),
+    check("metric", { prove = function(...) return require("checks.metric").prove(...) end }),
     check("job", { within = 600, prove = function(...) return require("checks.job").prove(...) end }),
   },
   notifier = { notifier "slack", notifier "webhook" },

@@ -12,6 +12,10 @@ local function print_why(out, why, now)
     if remark ~= "" then out:line("  " .. term.clean(remark)) end
     show.parts(out, "  " .. env.name, env, now)
     show.problems(out, "  " .. env.name, env, now)
+    local run = env.run or env.last
+    for _, words in ipairs(run and run.metrics or {}) do
+      out:line(("  %s run %d: %s"):format(env.name, run.id, term.clean(words)))
+    end
   end
   for _, fault in ipairs(why.reload_faults or {}) do
     out:line(out:paint("red", "what is saved is not live: ") .. term.clean(require("config.load").describe(fault)))
