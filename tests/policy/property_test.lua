@@ -52,7 +52,7 @@ local function start_server()
       world:change(function(w) (w.kv or {})[key] = nil end)
       return { status = 204 }
     end
-    return { status = key:find "^/nothing" and 404 or 200, body = key }
+    return { status = key:find "^/nothing" and 404 or 200, body = key:find "^/number" and "[0.5]" or key }
   end })
   check.defer(function() server:close(0) end)
   address = "http://127.0.0.1:" .. server.port
