@@ -197,12 +197,13 @@ test("a run goes on when its metric stayed in bounds, and its log and why say wh
 end)
 
 test("a metric out of bounds ends the run, or the canary of it, and rolls it back", function()
-  local s = stage({ vector "0.01", vector "0.5" }, { parts = { "eu", "us" } }, ([[
+  local options = { parts = { "eu", "us" } }
+  local s = stage({ vector "0.01", vector "0.5" }, options, ([[
     local image = run:image(head.commit)
     run:release(image, { part = "eu" })
     if head.commit == "%s" then %s end
     run:release(image)]]):format(sim.commit "b", MEASURE))
-  assert(fs.write(s.world.dir .. "/../scripts/rollback.lua", fs.read "scripts/rollback.lua"))
+  assert(fs.write(options.scripts .. "/rollback.lua", fs.read "scripts/rollback.lua"))
   s.open()
   sim.settle(s.host)
   s.world:push("main", "b")
