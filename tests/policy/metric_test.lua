@@ -208,7 +208,7 @@ test("a metric out of bounds ends the run, or the canary of it, and rolls it bac
   sim.settle(s.host)
   s.world:push("main", "b")
   sim.settle(s.host)
-  eq({ s.world:running("staging/eu").commit, s.world:running("staging/us").commit }, { sim.commit "a", sim.commit "a" })
+  eq({ s.world:running("staging:eu").commit, s.world:running("staging:us").commit }, { sim.commit "a", sim.commit "a" })
   has(s.world:messages()[#s.world:messages()], "metric failed: error rate: 0.01 to 0.5")
   has(s.host:why("web", "staging").environments[1].reason, "metric failed: error rate")
 end)
