@@ -4,6 +4,8 @@
  * Limits are cut in a way that pcall does not escape: once the time for closers is over, the task is set
  * aside and ended there; where it cannot be, the hook stays armed at every instruction. Budgets count
  * processor time; a machine with much else to do takes nothing of them.
+ *
+ * In virtual time tasks take turns only where they wait, so that the same always happens in the same order.
  */
 #include "task_private.h"
 
@@ -53,7 +55,8 @@ void slice_turn(struct task_set *set)
 
 bool slice_had_turn(const struct task_set *set, const struct task *t)
 {
-    return t->payer->turn == set->turn && t->payer->turn_ns >= WATCHDOG_SLICE_MS * UINT64_C(1000000);
+    return !t->host->clock.is_virtual && t->payer->turn == set->turn &&
+           t->payer->turn_ns >= WATCHDOG_SLICE_MS * UINT64_C(1000000);
 }
 
 /* What the slice has used so far. */
@@ -208,7 +211,7 @@ void slice_over(lua_State *L, lua_Debug *ar)
         watchdog_again(host->watchdog);
         task_raise_cut(L, t->cut);
     }
-    if (L == t->co && lua_isyieldable(L))
+    if (L == t->co && lua_isyieldable(L) && !host->clock.is_virtual)
         lua_yield(L, 0); /* back to the ready queue: others get their turn */
     else {
         collector_turn(&host->collector); /* the slice may last */
