@@ -37,6 +37,16 @@ function M.equal(a, b)
   return true
 end
 
+---A copy that shares its values with the table.
+---@generic T
+---@param value T
+---@return T
+function M.shallow(value)
+  local fresh = {}
+  for k, v in next, value do fresh[k] = v end
+  return fresh
+end
+
 ---A copy, tables in it too, without metatables.
 ---@generic T
 ---@param value T

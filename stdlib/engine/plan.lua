@@ -11,6 +11,7 @@ local observe, plan, plan_world, policy = require "engine.observe", require "pol
 local previews = require "engine.previews"
 local place_of, run_words, steps, task, time = require "policy.place", require "policy.run", require "policy.steps",
   require "task", require "time"
+local tables = require "base.tables"
 local list, world = require("json").array, require "engine.world" -- lists stay lists in JSON when they are empty
 
 local M = {}
@@ -98,8 +99,8 @@ end
 
 -- The configuration with a state folder that is thrown away: mirrors and the like are made there.
 local function elsewhere(config, dir)
-  local copy = {}
-  for key, value in pairs(config) do copy[key] = value end
+  local copy = tables.shallow(config)
+  copy.apps, copy.app_list = tables.shallow(config.apps), tables.shallow(config.app_list) -- apps are found beside them
   copy.state, copy.planned_from = dir, config.state
   return copy --[[@as Config]]
 end

@@ -295,3 +295,24 @@ test("a release that failed is taken back: what is bad, and what comes again", f
   has(said, (" -> %s ("):format(C("a"):sub(1, 7)))
   has(said, "do tells ops: took back")
 end)
+
+test("a workload that follows its image: from, to, the container, and who must agree", function()
+  local herds = require "fixture.herd"
+  local herd, dir = herds.new(), assert(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  local repository = "registry.invalid/team/web"
+  herd:put("deployment", "shop", "web", {
+    ["keel.sh/policy"] = "minor", ["keel.sh/trigger"] = "poll", ["keel.sh/approvals"] = "2",
+  }, { { "web", repository .. ":1.2.0" } })
+  for _, tag in ipairs { "1.2.0", "1.3.0", "2.0.0" } do herd:push(repository, tag, tag) end
+  local host = herd:host(dir.path)
+  check.defer(function() pcall(host.close, host) end)
+  local made = assert(plan.make { config = host.config, world = herd:world() })
+  local told = made.places[1]
+  eq({ told.app, told.outcome, told.runs[1].title }, { "shop/web", "change", "1.2.0 -> 1.3.0" })
+  local said = table.concat(texts(told.runs[1]), "\n")
+  has(said, "waits for approval of ")
+  has(said, "0 of 2 votes")
+  has(said, ("1.3.0 (%s)"):format(herds.digest("1.3.0"):sub(1, 19)))
+  eq({ herd:image("deployment", "shop/web"), #herd.applied }, { repository .. ":1.2.0", 0 })
+end)

@@ -401,3 +401,23 @@ spec:
     manifests = manifests:gsub("name: web%-{branch} }", "name: web }")
     has(fails("invalid", two:apply(request("c", 3))).message, "Service web would be that of every branch")
   end)
+
+-- ---- in a plan ----
+
+test("in a plan's world it tells what runs, and whatever it is asked for writes nothing", function()
+  local c = fake(image "a")
+  kubernetes.open = function() return c end
+  local world = require("engine.world").of({ state = base.dir("state"), apps = {} },
+    require("engine.plan_world").of(require("engine.world").real()))
+  local environment = { name = "staging", app = "web", verify = {}, target = { kind = "kubernetes", cluster = "lab",
+    workload = "deployment/web", containers = {}, init_containers = {}, patience = 0.3, timeout = 5,
+    server_side = false } }
+  local target = ok(world.target(environment))
+  local now = ok(target:current())
+  eq({ now.digest, now.healthy }, { digest "a", true })
+  fails("denied", target:apply(request("b", 2)))
+  -- Not even the target itself, when something has got hold of it.
+  local itself = ok(targets.open(environment, world))
+  fails("denied", itself:apply(request("b", 2)))
+  eq({ c.patches, #c.events, c.web.spec.template.spec.containers[1].image }, { 0, 0, image "a" })
+end)
