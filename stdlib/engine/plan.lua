@@ -118,8 +118,13 @@ end
 
 -- Puts edited policies in place of those of their names; what is wrong with one is told with its lines.
 local function exchange(engine, edited)
-  local faults = {}
+  local faults, schema = {}, require "base.schema"
   for name, with in pairs(edited or {}) do
+    if not engine.policies[name] then
+      local meant = schema.meant(name, tables.keys(engine.policies))
+      return errors.fail("not_found", ("no environment has the policy %s%s: --policy NAME=FILE says in whose place %s is")
+        :format(schema.quote(name), meant and (" (%s)"):format(meant) or "", with.file), { op = "plan" })
+    end
     local compiled, fault, modules = policy.compile(name, with.text, with.file, { folder = engine.config.scripts })
     modules = compiled and compiled.modules or modules
     for _, unknown in ipairs(policy.unknown { name = name, file = with.file, text = with.text, modules = modules }) do

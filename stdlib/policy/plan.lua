@@ -89,7 +89,9 @@ end
 ---@return any...
 function RunPlan:perform(name, args, perform)
   local planner = M.planner(name) or function()
-    M.unseen(("plan cannot see past this: %s decides what comes next"):format(name))
+    local word = name:match "^step (.*)$"
+    M.unseen(("plan cannot see past this: %s decides what comes next"):format(word and ("run:step %q"):format(word)
+      or name))
   end
   local results = table.pack(pcall(planner --[[@as function]], self.run, args, perform)) ---@type any
   if not results[1] then self:failed(name, results[2]) end

@@ -492,7 +492,8 @@ function Steps:sleep(seconds)
   turns:live()
   local shown, left = seconds >= SHOWN, last - time.monotonic()
   if self.plan then
-    return self.plan:say("sleep", { action = "do", text = "waits " .. time.words(left), seconds = left })
+    local rest = math.floor(left + 0.5)
+    return self.plan:say("sleep", { action = "do", text = "waits " .. time.words(rest), seconds = rest })
   end
   if shown then
     local text = ("sleep until %s"):format(time.iso(time.now() + left))

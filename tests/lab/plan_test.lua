@@ -223,3 +223,25 @@ test("who cannot read the state folder is told so, and as whom to plan", functio
   result = plan()
   eq(result.code, 0, result.stdout)
 end)
+
+local PUBLISHES <const> = [[
+return { poll = "1h", builder = { kind = "docker", socket = "/nowhere.sock" },
+  chart_repositories = { charts = { url = "oci://@REGISTRY@/charts" } },
+  apps = { web = { source = "@SOURCE@", image = "@REGISTRY@/team/web",
+    publish = { to = "charts", charts = { "chart" }, version = "0.1.{count}" },
+    environments = { staging = { target = { kind = "command", apply = { "/bin/true" } } } } } } }
+]]
+
+test("charts that would be published: their version by the commits' number, which a mirror of the plan's own counts", function()
+  local registry, repo = lab.registry {}, lab.git {}:repo "web"
+  local host = hosts.new(fill(PUBLISHES, { REGISTRY = registry.host, SOURCE = repo.url }))
+  local chart = "apiVersion: v2\nname: web-chart\nversion: 0.0.0\n"
+  repo:commit { ["chart/Chart.yaml"] = chart, a = "1" }
+  local two = repo:commit { ["chart/Chart.yaml"] = chart, a = "2" }
+  local result = host:command("plan")
+  eq(result.code, 2, result.stdout)
+  has(result.stdout, ("+ image of %s would be built by docker"):format(two:sub(1, 7)))
+  has(result.stdout, ("+ chart web-chart 0.1.2 would be packaged from %s and pushed to oci://%s/charts"):format(
+    two:sub(1, 7), registry.host))
+  eq({ fs.exists(host.state), picture(registry.dir .. "/data") }, { false, "none" })
+end)

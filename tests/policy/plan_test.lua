@@ -137,7 +137,7 @@ test("what a policy does by itself is not done: the plan ends there and says why
   local s = stage()
   s.world:push("main", "a")
   for body, why in pairs {
-    ["run:step('migrate', nil, function() error 'performed' end)"] = "step migrate decides what comes next",
+    ["run:step('migrate', nil, function() error 'performed' end)"] = 'run:step "migrate" decides what comes next',
     ["http.post('http://127.0.0.1:1/x', 'body')"] = "http.post to http://127.0.0.1:1/x would be sent",
     ["http.request { url = 'http://127.0.0.1:1/', method = 'DELETE' }"] = "http.request to http://127.0.0.1:1/ would",
     ["http.get('http://127.0.0.1:1/', { sink = 'f' })"] = "http.get to http://127.0.0.1:1/ would",
@@ -172,6 +172,9 @@ test("an edited policy takes the place of the one of its name, and its faults ha
   local nothing, err = plan.make { config = config, world = s.world:world(), policies = faulty }
   eq(nothing, nil)
   eq({ err.faults[1].file, #err.faults }, { "edited/staging.lua", 1 })
+  nothing, err = plan.make { config = config, world = s.world:world(), policies = { stagin = faulty.staging } }
+  eq({ nothing, err.code }, { nil, "not_found" })
+  has(err.message, "did you mean staging?")
 end)
 
 test("what is held and what waits is shown with its steps", function()
