@@ -11,7 +11,7 @@ local observe, plan, plan_world, policy = require "engine.observe", require "pol
 local previews = require "engine.previews"
 local place_of, run_words, steps, task, time = require "policy.place", require "policy.run", require "policy.steps",
   require "task", require "time"
-local tables = require "base.tables"
+local tables, unknown = require "base.tables", require "base.unknown"
 local list, world = require("json").array, require "engine.world" -- lists stay lists in JSON when they are empty
 
 local M = {}
@@ -25,6 +25,7 @@ local LONGEST <const> = 120 -- seconds that the plan of one run may take
 
 ---@class PlanOptions
 ---@field config Config
+---@field journal? Journal That is open in this process, instead of the state folder's; it is copied.
 ---@field world? WorldOpeners Else the real ones; they are only read with.
 ---@field policies? table<string, {file: string, text: string}> In place of those of these names.
 ---@field app? string Only this one.
@@ -100,7 +101,16 @@ end
 -- The configuration with a state folder that is thrown away: mirrors and the like are made there.
 local function elsewhere(config, dir)
   local copy = tables.shallow(config)
-  copy.apps, copy.app_list = tables.shallow(config.apps), tables.shallow(config.app_list) -- apps are found beside them
+  copy.apps, copy.app_list = {}, {} -- apps and places are found beside those that there are
+  for i, app in ipairs(config.app_list) do
+    local own = tables.shallow(app)
+    own.environments, own.environment_list = {}, {}
+    for k, environment in ipairs(app.environment_list) do
+      local at = setmetatable(tables.shallow(environment), getmetatable(environment))
+      own.environments[at.name], own.environment_list[k] = at, at
+    end
+    copy.apps[app.name], copy.app_list[i] = own, own
+  end
   copy.state, copy.planned_from = dir, config.state
   return copy --[[@as Config]]
 end
@@ -122,14 +132,14 @@ local function exchange(engine, edited)
   for name, with in pairs(edited or {}) do
     if not engine.policies[name] then
       local meant = schema.meant(name, tables.keys(engine.policies))
-      return errors.fail("not_found", ("no environment has the policy %s%s: --policy NAME=FILE says in whose place %s is")
-        :format(schema.quote(name), meant and (" (%s)"):format(meant) or "", with.file), { op = "plan" })
+      return errors.fail("not_found", ("no environment has the policy %s%s: --policy NAME=FILE says in whose place %s "
+        .. "is"):format(schema.quote(name), meant and (" (%s)"):format(meant) or "", with.file), { op = "plan" })
     end
     local compiled, fault, modules = policy.compile(name, with.text, with.file, { folder = engine.config.scripts })
     modules = compiled and compiled.modules or modules
-    for _, unknown in ipairs(policy.unknown { name = name, file = with.file, text = with.text, modules = modules }) do
-      faults[#faults + 1] = unknown
-      if fault and fault.line == unknown.line then fault = nil end
+    for _, wrong in ipairs(policy.unknown { name = name, file = with.file, text = with.text, modules = modules }) do
+      faults[#faults + 1] = wrong
+      if fault and fault.line == wrong.line then fault = nil end
     end
     faults[#faults + 1] = fault
     engine.policies[name] = compiled
@@ -142,6 +152,7 @@ end
 
 -- Nothing begins by itself, and nobody is told.
 local function quiet(engine)
+  engine.last_before = engine.journal:newest_run()
   local still = { kick = function() end, rouse = function() end }
   function engine.lane() return still end
   function engine.alarm() end
@@ -155,6 +166,16 @@ local function locate(engine, state, scratch)
     journal = engine.journal, world = engine.world, health = engine.health_checks, suspensions = engine.suspensions,
     state = scratch, folder = folders(state, scratch), poll_soon = function() end,
   }
+end
+
+-- A copy of the journal that counts.
+local function copied(options, scratch)
+  if not options.journal then return journal.copy(options.config.state) end
+  local dir = scratch .. "/given"
+  local ok, err = fs.mkdir(dir)
+  if ok then ok, err = options.journal.db:backup(dir .. "/journal.db") end
+  if not ok then return nil, err end
+  return journal.copy(dir)
 end
 
 ---@async
@@ -172,7 +193,7 @@ local function open(options, scratch)
       :format(config.state, err.message), { op = "plan", target = config.state, cause = err })
   end
   local book
-  book, err = journal.copy(config.state)
+  book, err = copied(options, scratch)
   if not book then return nil, err end
   local engine ---@type any
   engine, err = require("engine").open {
@@ -238,15 +259,21 @@ end
 
 -- ---- one place ----
 
-local function state_of(row, fresh, hold)
+local function state_of(row, is_new, hold)
   if row.state == "running" then return "running" end
   if hold and row.kind == "change" then return "held" end
-  return fresh and "new" or "queued"
+  return is_new and "new" or "queued"
 end
 
 -- What each policy of a place decides; what it would have run becomes a run of the copy.
 local function decided(engine, place, told)
   local fresh = {}
+  if place.config.gone_at then -- nobody is asked any more
+    told.decisions[1] = {
+      policy = place.config.policy, subject = "", verdict = "nothing", reason = "its branch is gone",
+    } --[[@as Decision]]
+    return fresh
+  end
   for _, name in ipairs { place.config.policy, place.config.rollback or nil } do
     local judgement = decide.judge(engine, place, engine.policies[name])
     for _, decision in ipairs(judgement and judgement.decisions or {}) do
@@ -282,9 +309,9 @@ local function plan_place(engine, app, environment)
     local fresh = decided(engine, place, told)
     told.hold = book:hold_of(app.name, environment.name)
     for _, row in ipairs(book:open_at(app.name, environment.name)) do
-      local superseded = fresh[row.id]
+      local superseded, is_new = fresh[row.id], row.id > engine.last_before
       told.runs[#told.runs + 1] = planned_run(engine, place, row, {
-        id = not superseded and row.id or nil, state = state_of(row, superseded, told.hold), kind = row.kind,
+        id = not is_new and row.id or nil, state = state_of(row, is_new, told.hold), kind = row.kind,
         policy = row.policy, title = row.title, reason = row.reason, by = row.by, not_before = row.not_before,
         superseded = superseded and #superseded > 0 and superseded or nil, steps = list {},
       })
@@ -305,21 +332,18 @@ local function plan_app(engine, app, only, places)
   local state = engine:app_state(app.name)
   local ok, err = pcall(plan_world.reading, observe.observe, engine.journal, engine.world, state, app)
   if not ok then state.error = errors.wrap(err, "plan") end
-  previews.foresee(engine, app, state)
+  previews.update(engine, app, state)
   for _, environment in ipairs(app.environment_list) do
-    if not environment.gone_at and (not only or environment.name == only) then
-      places[#places + 1] = plan_place(engine, app, environment)
-    end
+    if not only or environment.name == only then places[#places + 1] = plan_place(engine, app, environment) end
   end
 end
 
 -- The apps that a plan is about; nil and why when there is none of that name.
 local function chosen(engine, options)
-  local unknown = require "base.unknown"
   if not options.app then return engine.config.app_list end
   local app = engine.config.apps[options.app]
   if not app then return unknown.app(engine.config.app_list, options.app, "plan") end
-  if options.environment and not app.environments[options.environment] then
+  if options.environment and not app.environments[options.environment] and not app.templates then
     return unknown.environment(app, options.environment, "plan")
   end
   return { app }
@@ -381,7 +405,11 @@ function M.make(options)
   local apps
   apps, err = chosen(engine, options)
   if not apps then return nil, err end
-  return summed(plan_apps(engine, options, apps))
+  local plan_of = summed(plan_apps(engine, options, apps))
+  if options.environment and #plan_of.places == 0 then -- a branch's place that neither is nor comes
+    return unknown.environment(assert(apps[1]), options.environment, "plan")
+  end
+  return plan_of
 end
 
 return M

@@ -145,14 +145,14 @@ local function say(engine, app, template, count, refused)
   end
 end
 
-local function update(engine, app, template, branches, goes)
+local function update(engine, app, template, branches)
   local there, count = {}, 0
   for _, branch in ipairs(M.matching(branches, template.branches)) do there[branch.branch] = branch end
   for _, preview in ipairs(engine.journal:previews(app.name)) do
     if preview.template == template.template and app.environments[preview.environment] then
       local branch = there[preview.branch]
       if not branch or preview.run then -- one that is being taken down comes anew
-        goes(engine, app, template, preview)
+        leave(engine, app, template, preview)
       elseif preview.gone_at or preview.head ~= branch.commit then
         engine.journal:preview_at(app.name, preview.environment, branch.commit)
         app.environments[preview.environment].gone_at = nil
@@ -176,32 +176,19 @@ local function update(engine, app, template, branches, goes)
   say(engine, app, template, count, refused)
 end
 
-local function each_template(engine, app, state, goes)
+---Brings the places of an app's branches to what its repository has now.
+---@async
+---@param engine table
+---@param app AppConfig
+---@param state Seen
+function M.update(engine, app, state)
   if not app.templates or state.error or not state.snapshot then return end
   local branches, err = engine.world.repository(app):branches()
   if not branches then
     if not errors.passing(err) then engine:trouble("the branches of " .. app.name .. " cannot be listed", err) end
     return
   end
-  for _, template in ipairs(app.templates) do update(engine, app, template, branches, goes) end
-end
-
----Brings the places of an app's branches to what its repository has now.
----@async
----@param engine table
----@param app AppConfig
----@param state Seen
-function M.update(engine, app, state) each_template(engine, app, state, leave) end
-
----The same for a plan, which orders nothing: a place whose branch is gone is only marked.
----@async
----@param engine table
----@param app AppConfig
----@param state Seen
-function M.foresee(engine, app, state)
-  each_template(engine, app, state, function(_, _, _, preview)
-    app.environments[preview.environment].gone_at = preview.gone_at or time.now()
-  end)
+  for _, template in ipairs(app.templates) do update(engine, app, template, branches) end
 end
 
 return M

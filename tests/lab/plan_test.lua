@@ -232,7 +232,7 @@ return { poll = "1h", builder = { kind = "docker", socket = "/nowhere.sock" },
     environments = { staging = { target = { kind = "command", apply = { "/bin/true" } } } } } } }
 ]]
 
-test("charts that would be published: their version by the commits' number, which a mirror of the plan's own counts", function()
+test("charts that would be published: their version is counted in a mirror of the plan's own", function()
   local registry, repo = lab.registry {}, lab.git {}:repo "web"
   local host = hosts.new(fill(PUBLISHES, { REGISTRY = registry.host, SOURCE = repo.url }))
   local chart = "apiVersion: v2\nname: web-chart\nversion: 0.0.0\n"

@@ -73,6 +73,40 @@ test("a branch that matches has a place, which follows it, and is taken down whe
   eq(effects(world, "take down"), 1)
 end)
 
+-- What the next poll would do, by places: their runs' titles, or the reason why there is none.
+local function planned(web)
+  local world = web.world
+  return world:ask(function(engine)
+    local made = assert(require("engine.plan").make {
+      config = engine.config, journal = engine.journal,
+      world = require("simulation.openers").of(world.life, world.outside, world.answered),
+    })
+    local told = {}
+    for _, place in ipairs(made.places) do
+      local run, said = place.runs[1], {}
+      for i, step in ipairs(run and run.steps or {}) do said[i] = step.text end
+      told[place.environment] = run and ("%s %s: %s"):format(run.state, run.title, table.concat(said, "; "))
+        or place.decisions[#place.decisions].reason
+    end
+    return told
+  end)
+end
+
+test("a plan sees the places that come and those that go, and makes none", function()
+  local world, web = stage { keep_for = 0 }
+  web:push("b", { branch = "feature/x" })
+  local told, before = planned(web), world:effects()
+  has(told["preview-feature-x"], "new feature/x at " .. commit("b"):sub(1, 7))
+  eq(names(web), "preview staging")
+  world:settle()
+  eq(#world:effects() > #before, true)
+  web:delete_branch("feature/x")
+  told = planned(web)
+  has(told["preview-feature-x"], "new destroy web preview-feature-x: the branch feature/x is gone: ")
+  has(told["preview-feature-x"], "takes down everything, ")
+  eq(web:running("preview-feature-x").commit, commit "b")
+end)
+
 test("names are safe, bounded and each branch's own, also when two look the same", function()
   local _, web = stage { at_most = 50 }
   local branches = {
