@@ -39,7 +39,8 @@ test("a first edit of a policy: its test, its plan, its reload, as typed", funct
       cwd = cwd .. "/" .. line:match "^cd (%S+)$"
     elseif line == "moontide run" then
       host = ok(proc.spawn {
-        "moontide", "run", cwd = cwd, env = env, stdin = false, stderr = "stdout", stdout = { file = dir.path .. "/log" },
+        "moontide", "run", cwd = cwd, env = env, stdin = false, stderr = "stdout",
+        stdout = { file = dir.path .. "/log" },
       })
       check.eventually(function() return sh "moontide status".code == 0 end, 60)
     elseif answer then -- it comes when the host has seen what was saved, or polled
