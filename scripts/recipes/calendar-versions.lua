@@ -6,8 +6,9 @@
 -- A number that grows with the day, and with the third figure within a month: 2026.03.2 -> 20260302.
 local function day_of(tag)
   local year, month, day = tag:match("^v?(20%d%d)[.-](%d%d?)[.-](%d%d?%d?)$")
-  if not year or tonumber(month) < 1 or tonumber(month) > 12 then return nil end
-  return tonumber(year) * 100000 + tonumber(month) * 1000 + tonumber(day)
+  local y, m, d = tonumber(year), tonumber(month), tonumber(day)
+  if not (y and m and d) or m < 1 or m > 12 then return nil end
+  return y * 100000 + m * 1000 + d
 end
 
 -- The latest tag above what runs; every other that is not simply older is refused.

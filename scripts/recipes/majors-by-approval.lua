@@ -15,7 +15,7 @@ return policy {
     if not version then return nil, reason end
     local current = place:current()
     local from, to = current and current.version and semver.tag(current.version), semver.tag(version.version)
-    if from and to and to.major > from.major then version.major_from = current.version end
+    if from and to and to.major > from.major then version.major_from = from.tag end
     return version
   end,
 

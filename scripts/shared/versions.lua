@@ -31,10 +31,10 @@ local function version_of(place, tag)
 end
 
 ---The new versions that may be released here, oldest first. Every other tag is refused, with the reason.
----@param place PolicyPlace
+---@param place Place
 ---@return {name: string, commit: string}[] tags
 function M.new(place)
-  local accepted, found = {}, {} ---@type semver.Version[], table<string, {commit: string, passed?: string}>
+  local accepted, found = {}, {} ---@type any, table<string, {commit: string, passed?: string}>
   for _, tag in ipairs(place:tags()) do
     local version = version_of(place, tag)
     if version then accepted[#accepted + 1], found[tag.name] = version, tag end
@@ -42,8 +42,8 @@ function M.new(place)
   local tags = {} ---@type {name: string, commit: string}[]
   accepted = semver.sort(accepted)
   for i = #accepted, 1, -1 do -- the newest first
-    local name = accepted[i].tag
-    local tag = found[name]
+    local name = accepted[i].tag --[[@as string]]
+    local tag = found[name] --[[@as {commit: string, passed?: string}]]
     local failed = #tags < MOST and place:failed(name .. "@" .. tag.commit)
     if failed then
       place:refuse(name, "run %d tried it and %s: %s", failed.id, failed.how, failed.error)
@@ -59,7 +59,7 @@ function M.new(place)
 end
 
 ---The newest new version as a change, the older ones that came with it in its `tags`.
----@param place PolicyPlace
+---@param place Place
 ---@return Change? change
 ---@return string? reason
 function M.newest(place)
@@ -74,11 +74,10 @@ function M.newest(place)
 end
 
 ---The image of a version, under its tag, with its charts.
----@async
----@param run PolicyRun
+---@param run Run
 ---@param commit string
 ---@param version? string nil: an operator released a commit.
----@return PolicyImage
+---@return Image
 function M.image(run, commit, version)
   local image = run:image(commit, { version = version })
   if version then
@@ -90,8 +89,7 @@ end
 
 ---Releases the newest version of a change, then gives each that came with it its image: one that does not build
 ---holds up none.
----@async
----@param run PolicyRun
+---@param run Run
 ---@param release table What M.newest gave.
 function M.release(run, release)
   run:release(M.image(run, release.commit, release.version), { version = release.version })

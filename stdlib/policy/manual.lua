@@ -127,12 +127,15 @@ function M.sources()
 end
 
 local function usage_of(source)
-  local doc, usage, closing = source.doc, "", ""
+  local doc, usage, closing, last = source.doc, "", "", 0
   if doc.value then return source.name end
+  local optional = {}
+  for _, param in ipairs(doc.params) do optional[param.name] = param.optional end
   for i, arg in ipairs(doc.args) do
-    local optional = arg == "..."
-    for _, param in ipairs(doc.params) do optional = optional or param.name == arg and param.optional end
-    if optional and arg ~= "..." then
+    if not optional[arg] and arg ~= "..." then last = i end -- that must be given, and so must those before it
+  end
+  for i, arg in ipairs(doc.args) do
+    if i > last and arg ~= "..." then
       usage, closing = usage .. (i > 1 and " [, " or "[") .. arg, closing .. "]"
     else
       usage = usage .. (i > 1 and ", " or "") .. arg

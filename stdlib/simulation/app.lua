@@ -2,6 +2,13 @@
 -- order, and what came of it.
 local git = require "simulation.git"
 
+---What runs at a place.
+---@class SimulatedRelease
+---@field digest string
+---@field image string
+---@field commit string
+---@field version? string
+
 ---@class SimulatedApp
 ---@field name string
 ---@field world SimulatedWorld
@@ -147,43 +154,43 @@ local function simple(word)
 end
 
 ---Says yes to a run that waits for people; `what` names one approval of several.
----@type fun(self: SimulatedApp, environment?: string, by?: string, what?: string): any, Err?
+---@type fun(self: SimulatedApp, environment?: string, by?: string, what?: string): any, Err
 App.approve = simple "approve"
 
 ---Says no to it, and why.
----@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err?
+---@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err
 App.reject = simple "reject"
 
 ---Lets changes of a place wait, and says why.
----@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err?
+---@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err
 App.hold = simple "hold"
 
 ---Lets them go.
----@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err?
+---@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err
 App.unhold = simple "unhold"
 
 ---Orders the release before.
----@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err?
+---@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err
 App.rollback = simple "rollback"
 
 ---Tries again what failed for good, was cancelled, or was marked bad.
----@type fun(self: SimulatedApp, environment?: string, by?: string, what?: string): any, Err?
+---@type fun(self: SimulatedApp, environment?: string, by?: string, what?: string): any, Err
 App.retry = simple "retry"
 
 ---Puts charts out now.
----@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err?
+---@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err
 App.apply = simple "apply"
 
 ---Takes down what a place has.
----@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err?
+---@type fun(self: SimulatedApp, environment?: string, by?: string, why?: string): any, Err
 App.destroy = simple "destroy"
 
 ---Orders a release: of a version, or of a commit as the test calls it.
 ---@param environment string
 ---@param what string
 ---@param by? string
----@return RunInfo? run
----@return Err? err
+---@return RunInfo run nil when it was refused.
+---@return Err err
 function App:release(environment, what, by)
   local act = { environment = environment, by = by, what = what }
   local commit = git.commit(what)
@@ -195,8 +202,8 @@ end
 ---Cancels the newest run of a place.
 ---@param environment string
 ---@param by? string
----@return RunInfo? run
----@return Err? err
+---@return RunInfo run nil when it was refused.
+---@return Err err
 function App:cancel(environment, by)
   local run = self:runs(environment)[1]
   if not run then error(("%s has had no run at %s"):format(self.name, environment), 2) end
@@ -209,7 +216,7 @@ end
 ---What runs at a place.
 ---@param environment string
 ---@param part? string
----@return table? running { digest, commit, version, image, ... }
+---@return SimulatedRelease running nil when nothing does.
 function App:running(environment, part)
   local runs = self.world.state.targets[self:place(environment, part)]
   return runs and require("simulation.config").copy(runs)
@@ -219,7 +226,7 @@ end
 ---@param environment string
 ---@param subject? string A tag's name, for example.
 ---@param policy? string
----@return Decision? decision
+---@return Decision decision nil when there is none.
 function App:decision(environment, subject, policy)
   local why = assert(self.world:ask(function(engine) return engine:why(self.name, environment) end))
   policy = policy or why.environments[1].policy

@@ -76,9 +76,9 @@ test("help shows topics, words, and both where both are meant", function()
   local all = help().stdout
   for _, topic in ipairs(manual.topics()) do has(all, "  " .. topic.name) end
   has(help("policies").stdout, "What it may\n")
-  has(help("place:head").stdout, "The commit that the branch points at now")
+  has(help("place:tags").stdout, "Every tag of the repository")
   local words = help("place:").stdout
-  has(words, "place:head()")
+  has(words, "place:current()")
   has(words, "place:tags()")
   ok(not words:find "run:image")
   eq(help("place").stdout, words)
@@ -88,14 +88,15 @@ test("help shows topics, words, and both where both are meant", function()
   has(help("polices").stderr, "did you mean policies?")
   eq(help("polices").code, 2)
   has(help("world:push").stderr, "did you mean app:push?")
-  has(help("recipes").stdout, "moontide init --recipe NAME")
+  local recipes = help("recipes").stdout
+  for _, recipe in ipairs(manual.recipes()) do has(recipes, "\n" .. recipe.name .. " ") end
 end)
 
 test("a topic is also Markdown and JSON", function()
   local text = assert(fs.read "config/manual/policies.md")
   eq(help("policies", "--markdown").stdout, text)
   eq(json.decode(help("policies", "-o", "json").stdout).topic, { name = "policies", title = "Policies", text = text })
-  has(help("place:", "--markdown").stdout, "| `place:head()` |")
+  has(help("place:", "--markdown").stdout, "| `place:tags()` |")
 end)
 
 -- What the program prints on a terminal.

@@ -65,6 +65,29 @@ test("what is there stays; a second time changes nothing", function()
   for _, file in ipairs(report.files) do eq(file.what, "kept", file.path) end
 end)
 
+test("a recipe comes with its test and the shared modules that it requires, and is known by its name", function()
+  local recipes = require("people.manual").recipes()
+  ok(#recipes > 5)
+  for _, recipe in ipairs(recipes) do
+    local dir = folder()
+    eq({ recipe.name, init(dir, "--recipe", recipe.name).code }, { recipe.name, 0 })
+    ok(#recipe.doc > 20, recipe.name)
+    for _, suffix in ipairs { ".lua", "_test.lua" } do
+      local text = ok(fs.read(("%s/scripts/%s%s"):format(dir, recipe.name, suffix)))
+      eq(text, sys.embedded(("scripts/recipes/%s%s"):format(recipe.name, suffix)))
+      for module in text:gmatch 'require "shared%.([%w_]+)"' do
+        local shared = ("scripts/shared/%s.lua"):format(module)
+        eq(fs.read(dir .. "/" .. shared), sys.embedded(shared))
+      end
+    end
+    local config = ok(fs.read(dir .. "/moontide.lua"))
+    ok(fs.write(dir .. "/moontide.lua", (config:gsub("staging = {", "%0 policy = \"" .. recipe.name .. "\",", 1))))
+    local checked = moontide("check", "--config", dir .. "/moontide.lua")
+    -- Some need a setting, and say which.
+    ok(checked.code == 0 or checked.stderr:find "settings%.[%w_.]+: is missing\n1 fault", checked.stderr)
+  end
+end)
+
 test("a newer program writes the stubs anew, and only those that are its own", function()
   local dir = folder()
   init(dir)
