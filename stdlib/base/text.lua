@@ -105,4 +105,16 @@ end
 ---@return string
 function M.without_credentials(url) return (url:gsub("^(%a[%w+.-]*://)[^/@]*@", "%1")) end
 
+---The line that a message of Lua begins with, and the rest of it. Lua shortens the names of files far away.
+---@param message string "config/moontide.lua:3: message"
+---@param file string Only its lines count.
+---@return integer? line
+---@return string rest
+function M.position(message, file)
+  local place, line, rest = message:match "^([^\n]-):(%d+): (.*)$"
+  local tail = place and place:match "^%.%.%.(.*)$"
+  if not place or place ~= file and not (tail and file:sub(-#tail) == tail) then return nil, message end
+  return math.tointeger(tonumber(line)), rest
+end
+
 return M

@@ -70,16 +70,6 @@ local function environment()
   })
 end
 
--- "config/moontide.lua:3: message" to line and message.
-local function position(message, file)
-  message = tostring(message)
-  if message:sub(1, #file) == file then
-    local line, rest = message:sub(#file + 1):match("^:(%d+): (.*)$")
-    if line then return math.tointeger(tonumber(line)), rest end
-  end
-  return nil, message
-end
-
 local function decode_lua(text, file)
   -- Its text is read in there, too: constants may be chosen so that this takes for ever.
   local run <close> = task.start({ name = "config", cpu = CPU, memory = MEMORY }, function()
@@ -93,7 +83,7 @@ local function decode_lua(text, file)
     if err == nil then
       return one(file, "returns nothing", nil, "the file must end with: return { ... }")
     end
-    local line, rest = position(type(err) == "table" and err.message or err, file)
+    local line, rest = require("base.text").position(tostring(type(err) == "table" and err.message or err), file)
     return one(file, rest, line)
   end
   return value, lines.lua(text)

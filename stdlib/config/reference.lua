@@ -267,7 +267,7 @@ local function new_config()
     { "leader", leader },
     { "scripts", folder_path "Folder of policies. Default: those inside the program." },
     { "extensions", folder_path("Folder of extensions (`moontide help extensions`): its *.lua files are code of the"
-      .. " program, with all its rights. Read once, when the program starts. Default: none.") },
+      .. " program, with all its rights. Default: none.") },
     { "watch", s.boolean { doc = "Load configuration and scripts by itself when they are saved. false: only by "
       .. "`moontide reload` and SIGHUP.", default = true } },
     { "listen", text('Address for health checks and metrics: "127.0.0.1:8420". Left out: none.', {

@@ -1,5 +1,5 @@
 -- What a reload changes, in words. What stayed the same keeps its tables in the new configuration.
-local tables = require "base.tables"
+local extensions, tables = require "extensions", require "base.tables"
 
 local M = {}
 
@@ -121,6 +121,9 @@ end
 function M.find(self, config, policies)
   local found = { words = {}, touched = {}, config = false, outside = false }
   compare_rest(self, config, found)
+  for _, words in ipairs(extensions.changes()) do
+    found.words[#found.words + 1], found.config, found.outside = words, true, true
+  end
   compare_apps(self, config, found)
   compare_policies(self, policies, found)
   table.sort(found.words)

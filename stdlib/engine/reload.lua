@@ -7,7 +7,7 @@ local differences, discovery, own_tests = require "engine.differences", require 
   require "engine.own_tests"
 local errors, policy, sys, task, time = require "errors", require "policy.load", require "base.sys", require "task",
   require "time"
-local settings, targets = require "policy.settings", require "targets"
+local extensions, settings, targets = require "extensions", require "policy.settings", require "targets"
 local cursor, describe = require("config.load").cursor, require("config.load").describe
 
 ---@class (partial) EngineState
@@ -182,6 +182,7 @@ end
 local function swap(self, saved, found)
   local config = saved.config
   self.policies = saved.policies
+  extensions.accept()
   if not found.config then return end
   for _, app in ipairs(found.touched) do -- changed or gone
     local state, now = self.app_states[app.name], config.apps[app.name]
@@ -224,6 +225,7 @@ function Reload:reload(options)
   local quiet = options and options.saved or false
   local saved, faults = read(self)
   if not saved then
+    extensions.drop()
     ---@cast faults Fault[]
     self.reloads.refused = self.reloads.refused + 1
     if not (quiet and M.same(self.reload_faults, faults)) then M.tell(function(event) self:emit(event) end, faults) end

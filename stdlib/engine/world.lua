@@ -52,7 +52,9 @@ function M.real()
     cluster = function(name, world) return require("kubernetes").open(name, world.config) end,
     notify = function(world, names, message) return require("tell.notify").send(world.config, names, message) end,
   }
-  for _, opener in ipairs(extensions.all "opener") do openers[opener.name] = opener.open end
+  for _, opener in ipairs(extensions.all "opener") do
+    openers[opener.name] = extensions.live("opener", opener.name, "open")
+  end
   return openers
 end
 

@@ -208,10 +208,10 @@ local UNTRUSTED <const> = {
 local function run(path, text, env, at)
   local function raised(message)
     message = tostring(message)
-    local line, rest = message:match("^" .. path:gsub("%p", "%%%0") .. ":(%d+): (.*)$")
+    local line, rest = require("base.text").position(message, path)
     local faults = at.source.faults
-    at:fault(rest or message)
-    faults[#faults].line = math.tointeger(tonumber(line))
+    at:fault(rest)
+    faults[#faults].line = line
   end
   local chunk, message = sys.compile(text, "@" .. path, env)
   if not chunk then return raised(message) end
@@ -223,8 +223,6 @@ local function run(path, text, env, at)
   return value
 end
 
-local texts = {} ---@type table<string, string> of the files that were read, by their paths
-
 local function load(path, env, faults, register)
   local at = s.cursor(path, function() return nil end)
   at.source.faults = faults
@@ -232,7 +230,6 @@ local function load(path, env, faults, register)
   local suggestion = UNTRUSTED[why]
   if suggestion then return at:fault(why .. RIGHTS, suggestion .. " " .. path) end
   if not text then return at:fault("cannot be read: " .. (why or "it is not there")) end
-  texts[path] = text
   at.source.line = lines.lua(text)
   local before = #faults
   local kinds = run(path, text, env, at)
@@ -266,22 +263,19 @@ function M.faults(file, kinds)
   return at.source.faults
 end
 
----Which files of a folder are others than those that were read.
+---The texts of a folder's extensions, and of the modules beside and below them.
 ---@async
 ---@param dir string
----@return string[] names
-function M.changed(dir)
-  local changed, there = {}, {}
-  for _, name in ipairs((require("fs").list(dir)) or {}) do
-    local path = dir .. "/" .. name
-    there[path] = true
-    if name:find("^[^.].*%.lua$") and sys.slurp(path) ~= texts[path] then changed[#changed + 1] = name end
+---@return table<string, string> texts By their paths in it.
+function M.texts(dir)
+  local found, fs = {}, require "fs"
+  if not fs.list(dir) then return found end
+  for path, kind in fs.walk(dir) do
+    if kind ~= "dir" and path:find "%.lua$" and not ("/" .. path):find("/.", 1, true) then
+      found[path] = sys.slurp(dir .. "/" .. path) or ""
+    end
   end
-  for path in pairs(texts) do
-    if not there[path] then changed[#changed + 1] = path:match("[^/]+$") end
-  end
-  table.sort(changed)
-  return changed
+  return found
 end
 
 ---Reads the extensions of a folder, in the order of their names.
@@ -299,7 +293,6 @@ function M.read(dir, faults, register, face)
     return ("%s %s"):format(dir, there and there.type ~= "dir" and "is not a folder"
       or err.code == "not_found" and "does not exist" or err.message)
   end
-  texts = {}
   local env = require("policy.sandbox").exec_env(dir, { trusted = true, face = face })
   for _, name in ipairs(names) do
     if name:find("^[^.].*%.lua$") then load(dir .. "/" .. name, env, faults, register) end

@@ -1,9 +1,10 @@
 -- The registry of kinds: targets, builders, sources, checks, notifiers and what else an extension may add.
 --
 -- Those of the program are the folders here, stdlib/extensions/NAME/init.lua; those of its users are the files of the
--- folder that `extensions` in the configuration names. All of them are read once: a process has one set of extensions.
+-- folder that `extensions` in the configuration names. A process has one set of extensions; a reload judges another
+-- one beside it, which then takes its place or not.
 local extension = require "extension"
-local sys = require "base.sys"
+local sys, task = require "base.sys", require "task"
 
 local M = {}
 
@@ -14,6 +15,7 @@ local KINDS <const> = {
 
 ---@class Extensions
 ---@field dir? string The folder of the users' extensions.
+---@field texts? table<string, string> Its files when they were read, by their paths in it.
 ---@field faults Fault[] What is wrong with these.
 ---@field kinds table<string, KindEntry[]> In order.
 ---@field known table<string, table<string, KindEntry>>
@@ -22,6 +24,7 @@ local KINDS <const> = {
 local own ---@type Extensions? The program's.
 local current ---@type Extensions?
 local kept = false
+local judged, judge ---@type Extensions?, integer? What a task judges, and which.
 local face ---@type (fun(name: string, module: any): any)?
 
 local function new_set()
@@ -145,9 +148,12 @@ local function load_own()
   return own
 end
 
----The extensions that count now.
+---The extensions that count now. For the task that judges others, those.
 ---@return Extensions
-function M.current() return current or load_own() end
+function M.current()
+  if judged and task.current() == judge then return judged end
+  return current or load_own()
+end
 
 ---All entries of a kind, in order.
 ---@param kind string
@@ -160,38 +166,25 @@ function M.all(kind) return settle(M.current(), kind).kinds[kind] end
 ---@return KindEntry?
 function M.get(kind, name) return settle(M.current(), kind).known[kind][name] end
 
----The files of the users' extensions that changed since they were read.
----@async
----@return string[] names
-function M.changed()
-  local dir = M.current().dir
-  return dir and require("extensions.folder").changed(dir) or {}
-end
-
 ---Whether an entry is of a user's extension.
 ---@param entry KindEntry
 ---@return boolean
 function M.is_users(entry) return (entry.file --[[@as string]]):sub(1, 7) ~= "stdlib/" end
 
----From now on these are the extensions of this process: a configuration that names another folder is at fault.
+---From now on a host works with these: others are only judged when they are loaded, until they are accepted.
 function M.keep() kept = true end
 
 ---From now on the extensions that are read get of the program's modules what `of` gives: a plan's change nothing.
 ---@param of fun(name: string, module: any): any
 function M.show(of) face = of end
 
----Reads the extensions of a folder beside the program's own, once.
+-- Reads the extensions of a folder beside the program's own.
 ---@async
----@param dir? string Absolute; nil: only the program's own.
----@return Fault[] faults
+---@return Extensions? set
 ---@return string? wrong What is wrong with the folder.
-function M.load(dir)
-  if current and current.dir == dir then return current.faults end
-  if not current and not dir then return {} end
-  if kept then return {}, "cannot change while the host runs: start it again" end
+local function read(dir)
   local set = new_set()
   local base = load_own()
-  current = nil
   for kind, list in pairs(base.kinds) do
     for _, entry in ipairs(list) do
       table.insert(set.kinds[kind], entry)
@@ -199,16 +192,98 @@ function M.load(dir)
     end
   end
   for kind, pending in pairs(base.pending) do set.pending[kind] = table.move(pending, 1, #pending, 1, {}) end
-  if dir then
-    set.dir = dir
-    local wrong = require("extensions.folder").read(dir, set.faults, function(file, kinds, taken)
-      for kind in pairs(kinds) do settle(set, kind) end
-      add(set, file, kinds, taken)
-    end, face)
-    if wrong then return {}, wrong end
+  if not dir then return set end
+  local folder = require "extensions.folder"
+  set.dir, set.texts = dir, folder.texts(dir) -- before they are run: what changes meanwhile differs the next time
+  local wrong = folder.read(dir, set.faults, function(file, kinds, taken)
+    for kind in pairs(kinds) do settle(set, kind) end
+    add(set, file, kinds, taken)
+  end, face)
+  if wrong then return nil, wrong end
+  return set
+end
+
+local function same_texts(a, b) return require("base.tables").equal(a or {}, b or {}) end
+
+-- Reads again what a host works with. It is judged by the task that asks, and counts for nobody else.
+local function read_again(dir)
+  M.drop()
+  local live = current or load_own()
+  if live.dir == dir and (not dir or same_texts(require("extensions.folder").texts(dir), live.texts)) then return {} end
+  judge, judged = task.current(), load_own()
+  local set, wrong = read(dir)
+  if not set or #set.faults > 0 then
+    M.drop()
+    return set and set.faults or {}, wrong
   end
+  judged = set
+  return {}
+end
+
+---Loads the extensions of a folder beside the program's own.
+---@async
+---@param dir? string Absolute; nil: only the program's own.
+---@return Fault[] faults
+---@return string? wrong What is wrong with the folder.
+function M.load(dir)
+  if kept then return read_again(dir) end
+  if current and current.dir == dir then return current.faults end
+  if not current and not dir then return {} end
+  current = nil
+  local set, wrong = read(dir)
+  if not set then return {}, wrong end
   current = set
   return set.faults
+end
+
+-- What is bound to its name when the program starts.
+local BOUND <const> = { word = "the word %s", opener = "what opens %s" }
+
+---What the extensions that are judged would change, in words.
+---@return string[]
+function M.changes()
+  local words = {}
+  if not judged then return words end
+  local live = current or load_own()
+  local before, now = live.texts or {}, judged.texts or {}
+  for path, text in pairs(now) do
+    if before[path] ~= text then
+      words[#words + 1] = ("extension %s %s"):format(path, before[path] and "changed" or "is new")
+    end
+  end
+  for path in pairs(before) do
+    if not now[path] then words[#words + 1] = ("extension %s is gone"):format(path) end
+  end
+  for kind, called_so in pairs(BOUND) do
+    for name in pairs(judged.known[kind]) do
+      if not live.known[kind][name] then
+        words[#words + 1] = ("%s is new: NOT done, it takes effect when the host starts again"):format(
+          called_so:format(name))
+      end
+    end
+  end
+  return words
+end
+
+---The extensions that were judged count from now on.
+function M.accept() current, judged, judge = judged or current, nil, nil end
+
+---The extensions that were judged do not count.
+function M.drop() judged, judge = nil, nil end
+
+---What one entry does now: those who have bound its name call it by this.
+---@param kind string
+---@param name string
+---@param field string
+---@return function
+function M.live(kind, name, field)
+  return function(...)
+    local entry = M.get(kind, name)
+    if not entry or not entry[field] then
+      error(("%s: the extension that had it is gone"):format(BOUND[kind]:format(name)), 0)
+    end
+    return entry[field](...)
+  end
 end
 
 local function called(value)

@@ -7,7 +7,7 @@
 -- restart it with growing backoff, and it would be missing when the API server comes back.
 local errors, proc, sys, task = require "errors", require "proc", require "base.sys", require "task"
 local time = require "time"
-local reloading, watcher = require "engine.reload", require "engine.watcher"
+local extensions, reloading, watcher = require "extensions", require "engine.reload", require "engine.watcher"
 local control, leader, handover, standby = require "people.control", require "hosts.leader", require "hosts.handover",
   require "hosts.standby"
 
@@ -58,6 +58,7 @@ local function reload(self, options)
     if #problems > 0 then config, faults = nil, problems end
   end
   if not config then
+    extensions.drop()
     local before = self.standby.reload_faults
     self.standby.reload_faults = faults
     if not (options and options.saved and reloading.same(before, faults)) then
@@ -65,6 +66,7 @@ local function reload(self, options)
     end
     return nil, reloading.refusal(faults)
   end
+  extensions.accept()
   local changed = self.control:follow(self.config, config)
   for _, words in ipairs(changed) do self:note(words) end
   self.config, self.standby.config, self.standby.reload_faults = config, config, nil

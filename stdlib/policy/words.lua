@@ -22,7 +22,9 @@ end
 -- The methods of a class that are words, and those of extensions.
 local function words(kind, class, names)
   local methods = require("base.facade").methods(class, names)
-  for _, entry in ipairs(extensions.all "word") do methods[entry.name] = entry[kind] end
+  for _, entry in ipairs(extensions.all "word") do
+    if entry[kind] then methods[entry.name] = extensions.live("word", entry.name, kind) end
+  end
   return methods
 end
 

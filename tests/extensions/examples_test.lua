@@ -103,12 +103,24 @@ test("a checksum that changes is released by rsync, what runs is asked of the ta
     return h:command("why", "site").stdout:find("it answers 503", 1, true)
   end)
   eq(ok(h.client:reload()).changed, {})
+
+  -- An extension that is saved is live, too, and one with faults changes nothing.
+  local chat = ok(fs.read(h.dir .. "/extensions/chat.lua"))
   base.write(h.dir .. "/extensions/chat.lua", "this is no Lua", 420) -- 0644
-  local reloaded = ok(h.client:reload())
-  eq(reloaded.changed, { "extension chat.lua changed: NOT done, it takes effect when the host starts again" })
-  h:configure((CONFIG:gsub("URL", there.url):gsub('"extensions"', '"others"')))
   local refused, err = h.client:reload()
+  eq({ refused, err.faults[1].line }, { nil, 1 })
+  has(err.faults[1].file, "extensions/chat.lua")
+  base.write(h.dir .. "/extensions/chat.lua", (chat:gsub('info = "[^"]*"', 'info = "well:"')), 420)
+  base.eventually("it is loaded by itself", 30, function()
+    return not h.client:status().host.reload_error and #h.client:reload().changed == 0
+  end)
+  there.sums = A .. "  site.tar\n"
+  base.eventually("the room is told in other words", 60, function()
+    return there.said[#there.said][3]:find("well:", 1, true)
+  end)
+  h:configure((CONFIG:gsub("URL", there.url):gsub('"extensions"', '"others"')))
+  refused, err = h.client:reload()
   eq(refused, nil)
-  has(err.message, "cannot change while the host runs")
+  has(err.message, "does not exist")
   h:stop()
 end)

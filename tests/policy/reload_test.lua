@@ -186,3 +186,32 @@ test("two reloads at the same time come one after the other", function()
   for _, done in ipairs(task.all { again, again, again }) do ok(done.changed) end
   eq(most, 1)
 end)
+
+test("a run under way finishes with the text, the modules and the settings that it began with", function()
+  local s = stage { production = NOTHING, ["shared/names"] = "return { who = 'old module' }", staging = [[
+    local names = require "shared.names"
+    return policy { watch = function(place) return place:head() end, run = function(run)
+      run:sleep(0.3)
+      run:log("old text, " .. names.who .. ", " .. run.settings.who)
+    end }]] }
+  local who = "old settings"
+  s.host.load = function()
+    local config = sim.config(s.dir .. "/state", s.options)
+    config.apps.web.settings = { who = who }
+    return config
+  end
+  ok(s.host:reload())
+  s.world:push("main", "a")
+  ok(s.host:poll("web"))
+  check.eventually(function() return s.host.journal:row "SELECT 1 AS x FROM steps" end)
+  who = "new settings"
+  s.save("shared/names", "return { who = 'new module' }")
+  s.save("staging", (ok(fs.read(s.scripts .. "/staging.lua")):gsub("old text", "new text")))
+  eq(ok(s.host:reload()).changed, { "app web changed: settings", "policy staging changed" })
+  sim.settle(s.host)
+  local function log(run) return json.encode(ok(s.host:run_log(run, 0))) end
+  has(log(1), "old text, old module, old settings")
+  s.world:push("main", "b")
+  sim.settle(s.host)
+  has(log(2), "new text, new module, new settings")
+end)

@@ -623,3 +623,10 @@ test("several targets have names of their own, and checks name one of them or go
   eq({ #parts[1].verify, parts[1].verify[1].cluster, parts[1].verify[1].namespace, #parts[2].verify },
     { 1, "default", "eu", 2 })
 end)
+
+test("a fault of a file with a long path has its line", function()
+  local dir = require("lab").dir() .. "/" .. ("x"):rep(80)
+  require("lab").write(dir .. "/moontide.lua", "return {\n  apps = {\n")
+  local config, faults = require("config.load").load(dir .. "/moontide.lua")
+  eq({ config, faults[1].line, faults[1].file }, { nil, 3, dir .. "/moontide.lua" })
+end)

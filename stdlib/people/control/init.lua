@@ -36,19 +36,32 @@ local function elsewhere(engine) return reply.refuse(engine:elsewhere(), { ["Ret
 -- What a standby answers; everything else is for the host that acts.
 local STANDBY <const> = { ["GET /v1/status"] = true, ["POST /v1/reload"] = true }
 
+-- What is made of the extensions, made anew when they are others.
+local function by_extensions(make)
+  local set, made
+  return function()
+    if set ~= extensions.current() then set, made = extensions.current(), make() end
+    return made
+  end
+end
+
+local function operator_routes()
+  local own = {}
+  for _, entry in ipairs(extensions.all "route") do
+    if entry.socket then own[entry.name] = entry.handle end
+  end
+  return router.table(own)
+end
+
 ---Makes the handler of the control socket; for tests, too.
 ---@param engine Engine
 ---@return fun(request: serve.Request): serve.Answer
 function M.handler(engine)
-  local own, sessions = {}, prompt.sessions(engine)
-  for _, entry in ipairs(extensions.all "route") do
-    if entry.socket then own[entry.name] = entry.handle end
-  end
-  local routes = router.table(own)
+  local sessions, routes = prompt.sessions(engine), by_extensions(operator_routes)
   return function(request)
     if engine.elsewhere and not STANDBY[request.method .. " " .. request.path] then return elsewhere(engine) end
     request.query = request.query or {}
-    local handler, methods = routes:find(request)
+    local handler, methods = routes():find(request)
     if handler then return reply.call("the control API", request, handler, engine, request, sessions) end
     if methods then return reply.wrong_method(methods) end
     return reply.refuse(errors.new("not_found",
@@ -73,9 +86,9 @@ end
 ---@param engine Engine
 ---@return fun(request: serve.Request): serve.Answer?
 function M.public_gate(engine)
-  local routes = public_routes()
+  local routes = by_extensions(public_routes)
   return function(request)
-    local route, methods = routes:find(request)
+    local route, methods = routes():find(request)
     if engine.elsewhere and not (route and not route.gate) then return elsewhere(engine) end
     if route then return route.gate and route.gate(engine, request) end
     if methods then return reply.wrong_method(methods) end
@@ -89,10 +102,10 @@ end
 ---@param engine Engine
 ---@return fun(request: serve.Request): serve.Answer
 function M.public_handler(engine)
-  local routes = public_routes()
+  local routes = by_extensions(public_routes)
   return function(request)
     request.query = request.query or {}
-    local route = routes:find(request)
+    local route = routes():find(request)
     if not route then return reply.text(404, health.HERE) end
     return reply.call("the API", request, route.handler, engine, request)
   end
@@ -161,9 +174,6 @@ function Control:follow(before, config)
     if not same(before[key], config[key]) then
       words[#words + 1] = ("`%s` changed: NOT done, it takes effect when the host starts again"):format(key)
     end
-  end
-  for _, name in ipairs(extensions.changed()) do
-    words[#words + 1] = ("extension %s changed: NOT done, it takes effect when the host starts again"):format(name)
   end
   if place_of(config) == self.listens then return words end
   if self.public then self.public:close() end
