@@ -21,7 +21,7 @@ end
 local function answer_of(url, value)
   if type(value) == "string" then value = { body = value } end
   if math.type(value) == "integer" then value = { status = value } end
-  if not (value.status or value.body) then
+  if not (math.type(value.status) == "integer" or value.body) then -- JSON may have a status of its own
     value = { body = assert(json.encode(value)), headers = { ["content-type"] = "application/json" } }
   end
   local names, values = {}, {}
