@@ -115,6 +115,24 @@ test("while production is held tags wait; then the newest goes out", function(wo
   equal(web:running("production").version, "v1.0.1")
 end)
 
+test("with proven_by a tag waits until that environment has run its commit, and gets the very image", function(world)
+  local web = world:app("web", { environments = {
+    staging = {}, production = { settings = { proven_by = "staging" } },
+  } })
+  web:push("a")
+  world:settle()
+  released(world, web, "v1.0.0", "a")
+  web:hold("staging", "ann")
+  web:push("b")
+  web:tag("v1.1.0", "b")
+  world:settle()
+  has(web:decision("production", "v1.1.0").reason, "staging has not proved")
+  web:unhold("staging", "ann")
+  world:settle()
+  equal(web:running("production").version, "v1.1.0")
+  equal(web:running("production").digest, web:running("staging").digest)
+end)
+
 everywhere("a version after another ends the same in every life", function(world)
   local web = delivered(world)
   web:tag("v1.0.0", "a")

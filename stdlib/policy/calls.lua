@@ -122,6 +122,7 @@ local function step(self, proto, upvalues, regs, pc, word, names)
     end
   elseif op == GETFIELD or op == SELF then
     local kind = regs[b]
+    if kind == "a run" then kind = op == SELF and "run" or nil end -- a run's methods are known by their colon
     local named = key and (op == GETFIELD or word >> 15 & 1 == 1) -- else the name is in a register
     if named and is_known(kind) then judge(self, kind, key, line) end
     regs[a] = named and is_known(kind) and word_of(kind, key, op == SELF) or nil
@@ -153,7 +154,7 @@ local function step(self, proto, upvalues, regs, pc, word, names)
   elseif op == SETFIELD then
     local field, value = proto.constants[b + 1], regs[c]
     local half = type(value) == "table" and value.proto
-    if half and (field == "watch" or field == "run") and word >> 15 & 1 == 0 then
+    if half and self.seen.halves and (field == "watch" or field == "run") and word >> 15 & 1 == 0 then
       half.given = field == "watch" and "place" or "run"
     end
   elseif not WRITES_NONE[op] then
@@ -168,6 +169,7 @@ local function follow(self, proto, upvalues)
   for i, variable in ipairs(proto.locals) do
     names[i] = variable.name
     if i <= proto.params and variable.name == "place" then regs[i - 1] = "place" end -- helpers of a watch
+    if i <= proto.params and variable.name == "run" then regs[i - 1] = "a run" end   -- or what place:failed gave
   end
   if proto.given then regs[0] = proto.given end
   for pc, word in ipairs(proto.code) do
@@ -187,8 +189,9 @@ end
 ---@param chunk function The compiled file.
 ---@param file string
 ---@param seen {globals: table<string, any>, libraries: table<string, table>, modules: fun(name: string): string[]?,
---- shared: table<string, any>, unknown: fun(name: string): string?, string?} What the file sees: the words of a module,
---- which are shared ones, and what is wrong with a name of one.
+--- shared: table<string, any>, halves: boolean, unknown: fun(name: string): string?, string?} What the file sees: the
+--- words of a module, which are shared ones, whether its functions watch and run are a policy's, and what is wrong with
+--- a name of one.
 ---@return Fault[] faults By line.
 function M.faults(chunk, file, seen)
   local proto = bytecode.read(chunk)

@@ -481,7 +481,7 @@ function M.unknown(policy)
         local globals = fill(M.environment())
         rawset(globals, "_G", true)
         return require("policy.calls").faults(chunk, unit.file, {
-          globals = globals, libraries = M.LIBRARIES, modules = words, shared = modules,
+          globals = globals, libraries = M.LIBRARIES, modules = words, shared = modules, halves = unit == policy,
           unknown = function(name) return shared.unknown(name, modules) end,
         })
       end)

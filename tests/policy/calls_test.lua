@@ -50,6 +50,19 @@ return policy {
   })
 end)
 
+test("helpers that are given the run are looked at, and what only has that name is not", function()
+  eq(found [[
+local function prepare(run, commit) return run:imgae(commit) end
+local function tell(run) return run.error, run.how end -- what place:failed gave
+local function both(place, run)
+  return function() return place:heda(), run:realease(place) end
+end
+return policy { watch = both, run = function(r, change) prepare(r) tell(change) return r:nfo() end }]], {
+    "1 a run has no 'imgae'|did you mean image?", "4 a place has no 'heda'|did you mean head?",
+    "4 a run has no 'realease'|did you mean release?", "6 a run has no 'nfo'|",
+  })
+end)
+
 test("a word in the wrong half says which half has it, and where nothing is near, what there is", function()
   eq(found [[
 return policy {

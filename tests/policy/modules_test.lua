@@ -105,6 +105,10 @@ local FAULTS <const> = {
     "staging.lua:1: require \"shared.hours\": the file is UTF-16: save it as UTF-8" },
   { "a misspelt word", { hours = "return { open = function(place) return place:haed() end }" },
     "shared/hours.lua:1: a place has no 'haed' (did you mean head?)" },
+  { "a misspelt word of a run", { hours = "return { open = function(run, image)\nrun:realease(image) end }" },
+    "shared/hours.lua:2: a run has no 'realease' (did you mean release?)" },
+  { "functions called run and watch", {
+    hours = "return { open = print, run = function(x) return x.y end, watch = function(x) return x:z() end }" }, nil },
   { "an unknown name", { hours = "local M = {}\nfunction M.open() return whatever end\nreturn M" },
     "shared/hours.lua:2: there is nothing called 'whatever'" },
 }
