@@ -126,6 +126,8 @@ test("fine", function() end)
   has(xml, '<testsuites tests="2" failures="1" errors="0" skipped="0"')
   has(xml, 'classname="scripts.a_test" name="fine" file="scripts/a_test.lua"')
   has(xml, "&lt;a&gt; &amp; &apos;b&apos; &quot;c&quot;")
+  local linted = require("proc").run { "xmllint", "--noout", dir .. "/out.xml", stderr = "stdout" }
+  check.ok(not linted or linted.ok, linted and linted.stdout) -- where it is installed
   local none = suite.run(dir, { "--junit", "no/such/out.xml" })
   has(none.stderr, "no/such/out.xml cannot be written")
   eq(none.code, 2)

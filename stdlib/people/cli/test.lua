@@ -1,5 +1,5 @@
 -- moontide test: the tests of policies and shared modules, in a simulated world.
-local testing, tap = require "testing", require "testing.tap"
+local sys, task, testing, tap = require "base.sys", require "task", require "testing", require "testing.tap"
 
 -- The scripts folder, however broken the configuration is; none is needed.
 local function scripts_of(ctx)
@@ -64,6 +64,24 @@ local function run(ctx, files)
   return failed == 0 and 0 or 1
 end
 
+-- Runs them now and whenever a script was saved, until it is told to stop.
+---@return integer exit_code Of the last run.
+local function watch(ctx, scripts, once)
+  local folders, last = { scripts }, 0
+  for _, word in ipairs(ctx.args) do
+    local folder = word:match("^(.*)/[^/]*$")
+    if folder and folder ~= scripts then folders[#folders + 1] = folder end
+  end
+  sys.catch("TERM", "INT")
+  local watching <close> = task.spawn(require("testing.watch").run, folders, function()
+    if ctx.out.tty then ctx.out:write "\27[2J\27[H" end
+    last = once()
+  end)
+  sys.next_signal()
+  watching:cancel()
+  return last
+end
+
 ---@type Command
 return {
   summary = "run the tests of policies in a simulated world",
@@ -76,6 +94,7 @@ return {
       doc = "of the lives of everywhere and the worlds of explore, only the one that a failure named" },
     { name = "coverage", doc = "show which lines of policies and shared modules the tests reached" },
     { name = "lcov", value = "FILE", doc = "write that as lcov's tracefile, for genhtml and CI servers" },
+    { name = "watch", doc = "run them again whenever a policy, a shared module or a test was saved" },
     { name = "timeout", value = "SECONDS", number = { min = 1, max = 86400 },
       doc = "real time after which a test that gives no sign of life is ended (60)" },
     { name = "worker", hidden = true, doc = "run the one file in this process" },
@@ -91,11 +110,13 @@ return {
     end
     local scripts = scripts_of(ctx)
     if not scripts then return 2 end
-    local files, problem = require("testing.find").files(table.move(ctx.args, 1, #ctx.args, 1, {}), scripts)
-    if not files then
+    local function once()
+      local files, problem = require("testing.find").files(table.move(ctx.args, 1, #ctx.args, 1, {}), scripts)
+      if files then return run(ctx, files) end
       ctx:complain(problem)
       return 2
     end
-    return run(ctx, files)
+    if not ctx.flags.watch then return once() end
+    return watch(ctx, scripts, once)
   end,
 }
