@@ -328,3 +328,31 @@ test("a right that is missing is named, with its resource, namespace and who", f
   release(t, r)
   has(table.concat(r.lines, "\n"), "why pods do not run cannot be told: may not list pods in namespace")
 end)
+
+test("a canary is a second workload behind the same Service, with fewer pods: it goes out first, and comes back alone",
+  function()
+    local c = cluster.open()
+    local ns = c:namespace "target"
+    local stage = "crash if " .. digest "d"
+    c:deployment(ns, "web", { replicas = 3, stage = stage })
+    c:deployment(ns, "web-canary", { replicas = 1, stage = stage })
+    local parts = {}
+    for i, name in ipairs { "canary", "rest" } do
+      parts[i] = { name = name, target = {
+        kind = "kubernetes", cluster = "lab", namespace = ns, containers = {}, init_containers = {}, patience = 1.5,
+        workload = i == 1 and "deployment/web-canary" or "deployment/web", timeout = 60, server_side = false,
+      } }
+    end
+    local letters = {}
+    for _, name in ipairs { "a", "b", "c", "d" } do letters[require("sim").commit(name)] = name end
+    require("fixture.canary").story {
+      targets = parts, config = { clusters = { lab = { name = "lab", kubeconfig = c.kubeconfig } } },
+      image = function(commit) return { image = image(letters[commit]), digest = digest(letters[commit]) } end,
+    }
+    local function said(name, key)
+      return c:get(("/apis/apps/v1/namespaces/%s/deployments/%s"):format(ns, name)).metadata.annotations[
+        "moontide.dev/" .. key]
+    end
+    eq({ said("web", "digest"), said("web-canary", "digest") }, { digest "c", digest "c" })
+    eq(said("web", "environment"), said("web-canary", "environment"))
+  end)

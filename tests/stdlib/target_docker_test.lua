@@ -454,3 +454,30 @@ test("a number that a running container of another state bears takes nothing fro
     eq(p.target:current().digest, two.digest)
   end
 end)
+
+test("a canary is a second container of its environment: it goes out first, and comes back alone", function()
+  if missing then check.skip(missing) end
+  local docker, ports = lab.docker(), { lab.port(), lab.port() }
+  registry = registry or lab.registry {}
+  check.defer(function() docker:clear() end)
+  local list = {}
+  for i, name in ipairs { "canary", "rest" } do
+    list[i] = { name = name, target = {
+      kind = "docker", name = "web-staging-" .. name, socket = docker.socket, network = "host",
+      env = { PORT = tostring(ports[i]) }, ports = {}, volumes = {}, labels = {}, restart = "unless-stopped",
+      stop_timeout = 2, timeout = 10,
+    } }
+  end
+  local images = {}
+  for _, name in ipairs { "a", "b", "c", "d" } do
+    images[require("sim").commit(name)] = image { version = name, mode = name == "d" and "crash" or nil }
+  end
+  require("fixture.canary").story { targets = list, image = function(commit) return images[commit] end }
+  local names = {}
+  for _, c in ipairs(docker:containers()) do
+    if c.state == "running" then names[#names + 1] = c.name:match "^web%-staging%-(%a+)%-%d+$" end
+  end
+  table.sort(names)
+  eq(names, { "canary", "rest" })
+  eq({ (app.ask(ports[1])), (app.ask(ports[2])) }, { "hello c\n", "hello c\n" })
+end)
