@@ -1,5 +1,4 @@
--- The policy of the manual's page about canaries, in the simulated world: its story, and the same with the host killed at
--- every place.
+-- The policy of the page about canaries, in the simulated world: its story, and the same with the host killed anywhere.
 local check = require "check"
 local fs, proc, sys = require "fs", require "proc", require "base.sys"
 local test, eq, ok = check.test, check.eq, check.ok
