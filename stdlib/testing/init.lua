@@ -50,7 +50,7 @@ local function read(child, on_event)
     while true do
       local line, more = rest:match("^([^\n]*)\n(.*)$")
       if not line then break end
-      rest = more
+      rest = assert(more)
       on_event(assert(json.decode(line)))
     end
   end
@@ -90,7 +90,9 @@ local function life(file, options, after, add, counts)
     if event.began then
       begun, name, since = event.began, event, heard.at
     elseif event.ended then
-      add { name = name.name, ok = event.ok, said = event.said, seconds = heard.at - since, failure = event.failure }
+      add {
+        name = assert(name).name, ok = event.ok, said = event.said, seconds = heard.at - since, failure = event.failure,
+      }
       name = nil
     elseif event.broken then
       add { name = "the file loads", ok = false, seconds = 0, failure = event.broken }

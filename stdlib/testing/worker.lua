@@ -31,7 +31,7 @@ local function send(event) sys.write(1, json.encode(event) .. "\n") end
 
 -- What a test raised, where it is raised.
 local function raised(value)
-  local err = policy.raised(value)
+  local err = policy.raised(value) --[[@as any]]
   if errors.made(value) then err.got, err.expected = rawget(value, "got"), rawget(value, "expected") end
   return err
 end

@@ -63,7 +63,7 @@ test("a tracefile that genhtml reads", function()
   local dir <close> = check.ok(fs.temp_dir())
   check.ok(fs.write(dir.path .. "/a.lua", TEXT))
   local found = coverage.of(dir.path .. "/a.lua", TEXT, { [2] = 1, [6] = 1, [7] = 2 })
-  local text = coverage.lcov { found }
+  local text = coverage.lcov { check.ok(found) }
   has(text, ("SF:%s/a.lua\nDA:2,1\nDA:4,0\n"):format(dir.path))
   has(text, "LF:13\nLH:3\nend_of_record\n")
   if not proc.run { "genhtml", "--version" } then check.skip "genhtml is not installed" end

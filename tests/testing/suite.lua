@@ -28,7 +28,7 @@ function M.run(dir, words, options)
   local argv = { sys.exe(), "test", cwd = dir, env = { LANG = "C", PATH = false }, stdin = false, timeout = 250 }
   for name, value in pairs(options or {}) do argv[name] = value end
   for _, word in ipairs(words or {}) do argv[#argv + 1] = word end
-  return check.ok(proc.run(argv))
+  return (check.ok(proc.run(argv)))
 end
 
 ---Runs the tests of one text.

@@ -48,10 +48,10 @@ end)
 ]],
   }
   ok(proc.check(proc.run { "chmod", "-R", "a-w", dir .. "/scripts" }))
-  check.defer(function() proc.run { "chmod", "-R", "u+w", dir .. "/scripts" } end)
+  check.defer(function() ok(proc.run { "chmod", "-R", "u+w", dir .. "/scripts" }) end)
   local before = fs.list(dir)
   -- As nobody, where we may: root writes anywhere.
-  local argv = { sys.exe(), "test" }
+  local argv = { sys.exe(), "test" } ---@type any
   if sys.uid() == 0 then
     ok(proc.check(proc.run { "chmod", "a+rx", dir }))
     argv = { "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", table.unpack(argv) }

@@ -8,7 +8,7 @@ local M = {}
 
 ---@class CommandContext
 ---@field flags table<string, any>
----@field args table<string, string> by name; the numbered ones are the words
+---@field args table<string|integer, string> by name; the numbered ones are the words
 ---@field rest string[] what belongs to a script
 ---@field out Output
 ---@field err Output

@@ -105,7 +105,7 @@ return {
     .. " Exit codes: 0 all passed, 1 some failed, 2 there was nothing to run.",
   run = function(ctx)
     if ctx.flags.worker then
-      return require("testing.worker").run({ path = ctx.args[1], scripts = ctx.flags.scripts },
+      return require("testing.worker").run({ path = assert(ctx.args[1]), scripts = ctx.flags.scripts },
         { name = ctx.flags.name, after = ctx.flags.after, coverage = ctx.flags.coverage, only = ctx.flags.only })
     end
     local scripts = scripts_of(ctx)
