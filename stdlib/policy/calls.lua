@@ -6,13 +6,14 @@
 -- an OP_SELF. What an object is, is known where it came from: the parameters of watch and run, and require. Whatever is
 -- not known is left to its run.
 local closest = require("base.suggest").closest
-local bytecode, tables = require "policy.bytecode", require "base.tables"
+local bytecode, constants, tables = require "policy.bytecode", require "policy.constants", require "base.tables"
 
 local M = {}
 
 -- ---- following objects ----
 
 local MOVE <const>, GETUPVAL <const>, GETTABUP <const>, GETFIELD <const>, SELF <const> = 0, 9, 11, 14, 20
+local NEWTABLE <const>, SETLIST <const> = 19, 78
 local LOADK <const>, SETFIELD <const>, CALL <const>, TAILCALL <const>, CLOSURE <const> = 3, 18, 68, 69, 79
 -- Instructions that write no register: the stores, the comparisons and jumps, returns, and the word behind another one.
 local WRITES_NONE <const> = {}
@@ -139,6 +140,11 @@ local function step(self, proto, upvalues, regs, pc, word, names)
       and is_method(called.owner, called.key) then
       misjoined(self, called.owner, called.key, ".", line)
     end
+    if type(called) == "table" and called.method then
+      local from = called.colon and a + 1 or a
+      local why = constants.wrong(called.method, table.move(regs, from + 1, from + (b > 0 and b - 1 or 2), 1, {}))
+      if why and #self.faults < MOST then add(self, line, why) end
+    end
     local module = called == "require" and type(first) == "table" and first.text
     for r in pairs(regs) do
       if r >= a then regs[r] = nil end
@@ -154,13 +160,19 @@ local function step(self, proto, upvalues, regs, pc, word, names)
   elseif op == SETFIELD then
     local field, value = proto.constants[b + 1], regs[c]
     local half = type(value) == "table" and value.proto
-    if half and self.seen.halves and (field == "watch" or field == "run") and word >> 15 & 1 == 0 then
+    local constant = word >> 15 & 1 == 1
+    if half and self.seen.halves and (field == "watch" or field == "run") and not constant then
       half.given = field == "watch" and "place" or "run"
     end
+    local into = type(regs[a]) == "table" and regs[a].items
+    if into and field then into[field] = constant and key and { text = key } or not constant and value or nil end
+  elseif op == SETLIST then
+    for i = 1, type(regs[a]) == "table" and regs[a].items and b or 0 do regs[a].items[i] = regs[a + i] end
   elseif not WRITES_NONE[op] then
     for r in pairs(regs) do
       if r >= a then regs[r] = nil end
     end
+    if op == NEWTABLE then regs[a] = { items = {} } end
   end
 end
 

@@ -164,3 +164,34 @@ test("a folder of policies is judged so when it is loaded, and a run under way i
   policies, faults = policy.load({ "staging" }, dir.path)
   eq({ policies, #faults, faults[1].line, faults[1].suggestion }, { nil, 1, 1, "did you mean policy?" })
 end)
+
+test("a constant window, schedule or zone that is wrong is found where it stands", function()
+  local said = found [[
+local time = require "time"
+local NIGHTLY <const> = "daily 25:00"
+return policy {
+  watch = function(place)
+    if not time.within("Mon-Fry 9-17", "Europe/Berlin") then return nil, "closed" end
+    if time.clock("Europe/Berln").hour > 3 then return nil, "late" end
+    local last = time.last(NIGHTLY, "UTC", 7)
+    local zone = place.name
+    local open = place:window { "Mon 9-17", zone = "Mars" }
+    return time.within(zone, zone), time.next("hourly", zone), last, open, time.within("always")
+  end,
+  run = function(run, change)
+    run:window { "Mon-Fri 9-25", zone = change.zone, deadline = "3d" }
+    run:window { change.window, zone = "UTC" }
+    run:window "Fri 9"
+    run:window { deadline = "1h", "Mon-Fri 9:00-17:00" }
+  end,
+}]]
+  local lines = {}
+  for i, line in ipairs(said) do lines[i] = line:match "^(%d+) " end
+  eq(lines, { "5", "6", "7", "9", "13", "15" })
+  for i, part in ipairs {
+    '"Mon-Fry" at character 1', 'did you mean "Europe/Berlin"', '"25:00" at character 7', 'no time zone "Mars"',
+    '"9-25" at character 9', "a window ends, too",
+  } do
+    ok(said[i]:find(part, 1, true), said[i])
+  end
+end)
