@@ -21,6 +21,7 @@ local MONTHS <const> = { jan = 1, feb = 2, mar = 3, apr = 4, may = 5, jun = 6, j
 
 -- ---- reading ----
 
+---@type {name: string, [1]: integer, [2]: integer}[]
 local FIELDS <const> = {
   { name = "a minute", 0, 59 }, { name = "an hour", 0, 23 }, { name = "a day of the month", 1, 31 },
   { name = "a month", 1, 12 }, { name = "a day of the week", 0, 7 },
@@ -35,7 +36,8 @@ end
 
 -- The set of a field's values, from `at` in the text.
 local function read_field(text, at, last, index)
-  local field, set = FIELDS[index], {}
+  local field = FIELDS[index] --[[@as {name: string, [1]: integer, [2]: integer}]]
+  local set = {}
   local function wrong(from, to, why) words.fault(text, from, to, why) end
   for from, item, to in (text:sub(at, last) .. ","):gmatch("()([^,]*)(),") do
     from, to = at + from - 1, at + to - 2
@@ -109,7 +111,7 @@ local function read_days(text, last)
     if not from then words.fault(text, at, last, "not a day of the week (Mon, Tue, ... Sun) or daily") end
     ---@cast stop integer
     ---@cast one string
-    local first, second = words.weekday(one), words.weekday(two or one)
+    local first, second = words.weekday(one), words.weekday((two or one) --[[@as string]])
     if not first or not second then
       local wrong = not first and one or two --[[@as string]]
       words.fault(text, text:match("^%s*()", at), stop, words.no_day(wrong) .. " or daily")
@@ -145,7 +147,7 @@ end
 ---@param text any
 ---@return Schedule? schedule
 ---@return string? why It points to the place in the text.
-function M.read(text) return words.read(parse, text) end
+function M.read(text) return words.read(parse --[[@as fun(text: string): Schedule]], text) end
 
 -- ---- asking ----
 
@@ -158,7 +160,11 @@ local function on_day(schedule, day)
   return of_week and in_month
 end
 
--- The first time that it names after the wall clock showed `from`, before it shows `last`.
+---The first time that it names after the wall clock showed `from`, before it shows `last`.
+---@param schedule Schedule
+---@param from integer
+---@param last integer
+---@return integer? shown
 local function named(schedule, from, last)
   for day = (from + 1) // 86400, (last - 1) // 86400 do
     if on_day(schedule, day) then
@@ -184,13 +190,15 @@ function M.next(schedule, zone, after, limit)
   local kind, start, till = zone:segment(at)
   local from = at + kind.offset
   if start ~= -math.huge and not schedule.each_hour then -- what the clock shows again has been
-    from = math.max(from, math.tointeger(start) + zone:segment(math.tointeger(start) - 1).offset - 1)
+    ---@cast start integer
+    from = math.max(from, start + zone:segment(start - 1).offset - 1)
   end
   while true do
-    local shown = named(schedule, from, math.tointeger(math.min(till, limit + 1)) + kind.offset)
+    local last = math.min(till, limit + 1) --[[@as integer]]
+    local shown = named(schedule, from, last + kind.offset)
     if shown then return shown - kind.offset end
     if till > limit then return nil end
-    local before, begin = kind.offset, math.tointeger(till) --[[@as integer]]
+    local before, begin = kind.offset, till --[[@as integer]]
     kind, _, till = zone:segment(begin)
     from = begin + kind.offset - 1
     if not schedule.each_hour then

@@ -32,11 +32,12 @@ local PATTERNS <const> = {
   { "days", "(%a+)" },
 }
 
+---@return {kind: "days"|"dates"|"times", at: integer, last: integer, from: string, to: string}
 local function token_at(text, at)
   for _, pattern in ipairs(PATTERNS) do
     local first, last, one, two = text:find("^" .. pattern[2], at)
     if first and not text:find("^[%w:.-]", last --[[@as integer]] + 1) then
-      return { kind = pattern[1], at = at, last = last, from = one, to = two or one, single = two == nil }
+      return { kind = pattern[1], at = at, last = last, from = one, to = two or one }
     end
   end
   local _, last = text:find("^[^%s,;]+", at)
@@ -49,7 +50,7 @@ local function token_at(text, at)
   elseif part:find("%.%.") then
     why = "dates are written 2026-12-20..2027-01-03, or 12-24..12-26 for every year"
   end
-  words.fault(text, at, last or at, why)
+  return words.fault(text, at, last or at, why) --[[@as any]]
 end
 
 local function read_days(text, token, rule)
@@ -57,6 +58,8 @@ local function read_days(text, token, rule)
   if not first or not last then
     words.fault(text, token.at, token.last, words.no_day(not first and token.from or token.to))
   end
+  ---@cast first integer
+  ---@cast last integer
   rule.days = rule.days or {}
   words.add_days(rule.days, first, last)
 end
@@ -70,6 +73,8 @@ local function read_date(text, token, part)
   if not month or not day or month < 1 or month > 12 or day < 1 or day > date.days_in(year, month) then
     words.fault(text, token.at, token.last, "there is no such date")
   end
+  ---@cast month integer
+  ---@cast day integer
   return y and date.days(year, month, day) or month * 100 + day, y == nil
 end
 
@@ -111,7 +116,7 @@ end
 
 -- Splits a text into rules. A comma goes on with a list of the same kind; before another kind it begins another rule.
 local function rules_of(text)
-  local rules, rule, kind, at = {}, nil, nil, 1
+  local rules, rule, kind, at = {}, {}, nil, 1
   local separator = ";" ---@type string?
   while true do
     at = text:match("^%s*()", at)
@@ -212,7 +217,7 @@ end
 ---@param zone Zone
 ---@param time number Seconds since 1970.
 ---@return boolean open
----@return integer? changes When it closes or opens next; nil: not within years.
+---@return number? changes When it closes or opens next; nil: not within years.
 function M.state(window, zone, time)
   local at = math.floor(time)
   local kind, _, till = zone:segment(at)

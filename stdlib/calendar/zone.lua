@@ -42,7 +42,7 @@ local function seconds(text, at)
   local next_at, sign, hours, rest = take(text, at, "([+-]?)(%d%d?%d?)([:%d]*)")
   if not next_at then return nil end
   local minutes, more = rest:match("^:(%d%d)"), rest:match("^:%d%d:(%d%d)$")
-  local value = tonumber(hours) * 3600 + (tonumber(minutes) or 0) * 60 + (tonumber(more) or 0)
+  local value = (tonumber(hours) or 0) * 3600 + (tonumber(minutes) or 0) * 60 + (tonumber(more) or 0)
   return next_at, (sign == "-" and -value or value) --[[@as integer]]
 end
 
@@ -103,9 +103,10 @@ local function moment(rule, year)
   local first = date.days(year, 1, 1)
   local day
   if rule.form == "M" then
-    first = date.days(year, rule.month, 1)
-    day = first + (rule.day - date.weekday(first)) % 7 + (rule.week - 1) * 7 -- 0 and 7 are Sunday
-    if day >= first + date.days_in(year, rule.month) then day = day - 7 end
+    local month, week = assert(rule.month), assert(rule.week)
+    first = date.days(year, month, 1)
+    day = first + (rule.day - date.weekday(first)) % 7 + (week - 1) * 7 -- 0 and 7 are Sunday
+    if day >= first + date.days_in(year, month) then day = day - 7 end
   elseif rule.form == "J" then
     local leap = date.days_in(year, 2) == 29 and rule.day >= 60
     day = first + rule.day - 1 + (leap and 1 or 0)
@@ -119,9 +120,12 @@ end
 
 local HEADER <const> = 44
 
+---@return string version
+---@return {isut: integer, isstd: integer, leap: integer, times: integer, kinds: integer, chars: integer} counts
 local function counts(data, at)
   local magic, version = data:sub(at, at + 3), data:sub(at + 4, at + 4)
   if magic ~= "TZif" then error("it is no TZif file", 0) end
+  ---@type integer, integer, integer, integer, integer, integer
   local isut, isstd, leap, times, kinds, chars = (">I4I4I4I4I4I4"):unpack(data, at + 20)
   return version, { isut = isut, isstd = isstd, leap = leap, times = times, kinds = kinds, chars = chars }
 end
@@ -134,7 +138,7 @@ local function parse(name, data)
     n = select(2, counts(data, at))
   end
   at = at + HEADER
-  local zone = setmetatable({ name = name, at = {}, kinds = {} }, Zone)
+  local changes, after, rule = {}, {}, nil
   local of_kinds, chars = at + n.times * (width + 1), at + n.times * (width + 1) + n.kinds * 6
   local kinds = {}
   for i = 1, n.kinds do
@@ -142,16 +146,17 @@ local function parse(name, data)
     kinds[i] = { offset = offset, name = data:match("^[^\0]*", chars + abbreviation) }
   end
   for i = 1, n.times do
-    zone.at[i] = (width == 8 and ">i8" or ">i4"):unpack(data, at + (i - 1) * width)
-    zone.kinds[i] = assert(kinds[data:byte(at + n.times * width + i - 1) + 1])
+    changes[i] = (width == 8 and ">i8" or ">i4"):unpack(data, at + (i - 1) * width)
+    after[i] = assert(kinds[data:byte(at + n.times * width + i - 1) + 1])
   end
   local footer = width == 8 and data:match("^\n([^\n]*)\n", chars + n.chars + n.leap * 12 + n.isstd + n.isut)
   local standard
   if footer and footer ~= "" then
-    standard, zone.rule = posix(footer)
+    standard, rule = posix(footer)
   end
-  zone.first = kinds[1] or standard or error("it has no offset", 0)
-  return zone
+  return setmetatable({
+    name = name, at = changes, kinds = after, first = kinds[1] or standard or error("it has no offset", 0), rule = rule,
+  }, Zone)
 end
 
 -- ---- zones ----
@@ -188,7 +193,8 @@ function Zone:segment(time)
   local kind, from, till = self.kinds[low] or self.first, at[low] or -math.huge, at[low + 1] or math.huge
   if self.rule and low == #at then
     local by, since, next_change = by_rule(self.rule, time, from)
-    return by or kind, by and since or from, next_change
+    if by then kind, from = by, since --[[@as number]] end
+    return kind, from, next_change
   end
   return kind, from, till
 end

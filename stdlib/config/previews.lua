@@ -137,7 +137,7 @@ end
 ---@param environment EnvironmentConfig
 ---@return string
 function M.fill(text, environment)
-  return (text:gsub("{place}", environment.name):gsub("{branch}", environment.label))
+  return (text:gsub("{place}", environment.name):gsub("{branch}", assert(environment.label)))
 end
 
 ---A template of an app.
@@ -147,6 +147,18 @@ end
 function M.template_of(app, name)
   for _, template in ipairs(app.templates or {}) do
     if template.template == name then return template end
+  end
+end
+
+---Takes the places of branches out of an app's environments.
+---@param app AppConfig
+function M.clear(app)
+  for i = #app.environment_list, 1, -1 do
+    local environment = app.environment_list[i]
+    if environment.branch then
+      table.remove(app.environment_list, i)
+      app.environments[environment.name] = nil
+    end
   end
 end
 

@@ -71,6 +71,7 @@ local function add(engine, app, template, branch)
     name, label = name_for(engine, app, template, branch.branch)
   end
   if not name or app.environments[name] then return false end
+  ---@cast label string
   local preview = {
     app = app.name, environment = name, template = template.template, branch = branch.branch, label = label,
     head = branch.commit,
@@ -133,7 +134,8 @@ local function say(engine, app, template, count, refused)
       table.concat(template.branches, " or ")),
   }
   local fresh = accept.record(engine.journal, {
-    app = app.name, environment = template.template, policy = { name = template.policy }, decisions = decisions,
+    app = app.name, environment = template.template, decisions = decisions,
+    policy = { name = template.policy, kind = "change", latest = true },
   }, engine.said)
   for _, decision in ipairs(fresh) do
     if decision.verdict == "refused" then

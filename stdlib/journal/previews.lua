@@ -25,10 +25,11 @@ function Previews:previews(app)
   return self:rows(SELECT .. "WHERE app = ? AND down_at IS NULL ORDER BY at, environment", app)
 end
 
----Gives the apps of a configuration the places that the journal knows.
+---Gives the apps of a configuration the places that the journal knows, and no others.
 ---@param config Config
 function Previews:restore_places(config)
   for _, app in ipairs(config.app_list) do
+    if app.templates then previews.clear(app) end
     for _, preview in ipairs(app.templates and self:previews(app.name) or {}) do
       local template = previews.template_of(app, preview.template)
       if template and not app.environments[preview.environment] then previews.come(app, template, preview) end

@@ -13,7 +13,7 @@ local LOOK <const> = 3600 -- seconds after which a wait reads the clock again
 ---@param judge fun(): T?, number? How it ended, if now; else for how many seconds to wait at most.
 ---@return T ended
 function M.wait(run, judge)
-  local journal, parked = run.journal, false
+  local journal, parked, turn = run.journal, false, assert(run.steps.turn)
   while true do
     local ended, left = judge()
     if ended then
@@ -22,7 +22,7 @@ function M.wait(run, judge)
     end
     if not parked then journal:park(run.id) end
     parked = true
-    run.steps.turn:rest(math.min(left or LOOK, LOOK)) -- until a vote or a newer change comes, or its time is over
+    turn:rest(math.min(left or LOOK, LOOK)) -- until a vote or a newer change comes, or its time is over
   end
 end
 

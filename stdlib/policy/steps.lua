@@ -25,6 +25,7 @@ local sys, task, time = require "base.sys", require "task", require "time"
 ---@field sleeping integer Branches that sleep now.
 ---@field waiting integer Branches that only wait: for people, time, a build.
 ---@field busy integer Branches with an effect under way.
+---@field superseded? boolean A newer change took its place while it waited.
 ---@field turn? Attempt Whom to ask for the lane's turn.
 ---@field over? Err Why the run goes no further; sticky: pcall in a policy does not get past it.
 ---@field broken? Err The journal could not be read or written: nothing was decided, the run goes on later.

@@ -1,4 +1,5 @@
 -- Places of branches, in the simulated world: they come, follow their branch, and go.
+---@diagnostic disable: assign-type-mismatch -- a template has a list, too
 ---@diagnostic disable: need-check-nil -- a nil fails the test
 ---@diagnostic disable: param-type-mismatch -- wrong ones on purpose
 ---@diagnostic disable: undefined-field -- a nil fails the test
@@ -239,4 +240,28 @@ test("what cannot be told apart or taken down is a fault of the configuration", 
   fault({ target = { kind = "kubernetes", workload = "deployment/web", manifests = "k8s" } },
     "every branch would replace the same workload")
   fault({ at_most = 0 }, "at_most")
+end)
+
+test("killed anywhere, or with any effect that fails once, it ends the same", function()
+  local function story(disturb)
+    local world <close> = simulation.new { disturb = disturb }
+    local web = world:app("web", { environments = { preview = template { keep_for = "1m" } } })
+    web:push("a")
+    web:push("b", { branch = "feature/x" })
+    web:push("c", { branch = "feature/y" })
+    world:pass("30m")
+    web:delete_branch("feature/x")
+    world:pass("1h")
+    local gone, rest = web:running("preview-feature-x"), web:running("preview-feature-y")
+    return { names(web), gone, rest and rest.commit, effects(world, "take down") > 0 }, world:places()
+  end
+  local want, places = story()
+  eq(want, { "preview preview-feature-y", nil, commit "c", true })
+  ok(places.kills > 20, places.kills)
+  for kind, count in pairs { kill = places.kills, fail = places.effects } do
+    for k = 1, count do
+      local got, where = story { [kind] = k }
+      eq(got, want, ("%s %d, %s"):format(kind, k, tostring(where.where)))
+    end
+  end
 end)

@@ -37,7 +37,7 @@ end
 ---@param request {window: string, zone?: string}
 ---@param at? number Now when absent.
 ---@return boolean open
----@return integer? changes nil: never.
+---@return number? changes nil: never.
 function M.state(request, at)
   return calendar.state(assert(calendar.read(request.window)), assert(zones.open(request.zone)), at or time.now())
 end
@@ -45,7 +45,7 @@ end
 ---"opens at 2026-11-30 09:00 CET", or closes.
 ---@param request {zone?: string}
 ---@param open boolean
----@param changes? integer
+---@param changes? number
 ---@return string
 local function when(request, open, changes)
   if not changes then return open and "never closes" or "never opens" end

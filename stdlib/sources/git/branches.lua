@@ -19,7 +19,7 @@ end
 ---@param name string
 ---@return boolean
 function M.matches(pattern, name)
-  local p, n, star, from = 1, 1, nil, nil
+  local p, n, star, from = 1, 1, nil, 1
   while n <= #name do
     local c = pattern:byte(p)
     if c == 42 then -- *
