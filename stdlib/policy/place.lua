@@ -100,6 +100,8 @@ end
 
 local MOST <const> = 1000 -- commits that a policy gets at once
 
+local function is_id(text) return type(text) == "string" and require("sources.git.refs").id_format(text) ~= nil end
+
 ---The commits that `to` has and `from` has not, newest first, each with the paths that it changed (of a merge, against
 ---its first parent). `status` says what `to` is as seen from `from`: "ahead", as after pushes; "behind" (a reset) or
 ---"identical", and then there are none; "diverged" (a force push); "unknown" when the repository has `from` no more:
@@ -111,7 +113,7 @@ local MOST <const> = 1000 -- commits that a policy gets at once
 ---@return GitChanges commits
 function Place:commits(from, to, options)
   local most = options and options.most or 100
-  if from ~= nil and type(from) ~= "string" or type(to) ~= "string" or math.type(most) ~= "integer" then
+  if from ~= nil and not is_id(from) or not is_id(to) or math.type(most) ~= "integer" then
     error("usage: place:commits(from, to [, { most = 100 }]), from and to being full commit ids", 2)
   end
   local found = raise(observe.repository(self):changes(from, to, math.max(1, math.min(most, MOST))))

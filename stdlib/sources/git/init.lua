@@ -154,6 +154,7 @@ end
 ---@field private opts GitOptions
 ---@field depth integer among submodules
 ---@field private absent? table<string, number> commits that the server did not have, with the monotonic time
+---@field private working? table<string, Task> what is being found
 ---@field private answers? {key: string, changes: GitChanges}[] the last ones asked for
 ---@field private wholes? table<string, string> commits to what they are with LFS files and submodules
 local Repository = { depth = 0 }
@@ -435,19 +436,9 @@ local function status_of(self, a, b)
   return "unknown"
 end
 
----Lists the commits that `b` has and `a` has not, newest first, with the paths that each changed. When the server does
----not have `a` any more, they are the newest of `b`, and the status says so.
----@async
----@param a? string full id; nil: from the beginning
----@param b string full id
----@param most integer
----@return GitChanges? changes shared: not to be changed
----@return Err? err
----@return_overload nil, Err
-function Repository:changes(a, b, most)
+local function find_changes(self, a, b, most)
   local ok, err = present(self, "usage: repo:changes(a, b, most)", b)
   if not ok then return nil, err end
-  self.absent, self.answers = self.absent or {}, self.answers or {}
   local status = "ahead"
   if a then
     status, err = status_of(self, a, b)
@@ -468,6 +459,32 @@ function Repository:changes(a, b, most)
   self.answers[#self.answers + 1] = { key = key, changes = changes }
   if #self.answers > ANSWERS then table.remove(self.answers, 1) end
   return changes
+end
+
+---Lists the commits that `b` has and `a` has not, newest first, with the paths that each changed. When the server does
+---not have `a` any more, they are the newest of `b`, and the status says so.
+---@async
+---@param a? string full id; nil: from the beginning
+---@param b string full id
+---@param most integer
+---@return GitChanges? changes shared: not to be changed
+---@return Err? err
+---@return_overload nil, Err
+function Repository:changes(a, b, most)
+  if a and not refs.id_format(a) or not refs.id_format(b) then
+    error("usage: repo:changes(a, b, most): needs full commit ids", 2)
+  end
+  self.absent, self.answers, self.working = self.absent or {}, self.answers or {}, self.working or {}
+  -- A task of its own: it goes on when the policy that asked has no time left, and the next poll has its answer.
+  local key = ("%s %s %d"):format(a or "", b, most)
+  local work = self.working[key]
+  if not work then
+    work = task.start({ name = "changes", detached = true }, find_changes, self, a, b, most)
+    self.working[key] = work
+  end
+  local found, err = work:join()
+  self.working[key] = nil
+  return found, err
 end
 
 ---Writes a tar of exactly one commit: no attribute leaves files out or changes them, and the same commit
