@@ -92,7 +92,7 @@ function M.look(engine)
     running[n] = task.spawn(function()
       while next_one < #list and time.monotonic() < last do
         next_one = next_one + 1
-        local item = list[next_one]
+        local item = assert(list[next_one])
         look_at(engine:place(item.app, item.environment), item)
       end
     end)

@@ -271,7 +271,7 @@ function Runs:begin(run, policy, edition, turn, settings)
       settings = coalesce(settings, ?) WHERE id = ? AND state IN ('queued', 'running')]], policy.hash, policy.file,
       edition, time.now(), settings and next(settings) and record.value(settings, "settings") or nil, run.id)
     if turn then take_lane(self, run) end
-    local row = assert(self:row("SELECT edition, settings FROM runs WHERE id = ?", run.id))
+    local row = self:row("SELECT edition, settings FROM runs WHERE id = ?", run.id) --[[@as table]]
     pinned = row.settings and tables.copy(record.value_of(row.settings)) or {}
     return begun > 0 and row.edition
   end) or nil, pinned

@@ -97,9 +97,9 @@ end
 ---@param modules table<string, SharedModule>
 ---@return string
 function M.hash(text, modules)
-  local parts = { hash.sha256(text) }
+  local parts = { hash.sha256(text) } ---@type string[]
   for _, name in ipairs(M.sorted(modules)) do parts[#parts + 1] = name .. " " .. hash.sha256(modules[name].text) end
-  return parts[2] and hash.sha256(table.concat(parts, "\n")) or parts[1]
+  return #parts > 1 and hash.sha256(table.concat(parts, "\n")) or parts[1]
 end
 
 ---@param modules table<string, SharedModule>
@@ -117,7 +117,7 @@ end
 ---@return string? hint
 function M.unknown(name, modules)
   if modules[name] or effects.words(name) then return nil end
-  local first = name:match "^[^.]*"
+  local first = name:match "^[^.]*" --[[@as string]]
   if first ~= name and effects.words(first) then
     return ("there is no module '%s': '%s' is a module of the program"):format(name, first),
       "give the folder another name"
@@ -155,8 +155,8 @@ function M.requirer(modules, environment)
     loading[#loading + 1] = name
     local _ <close> = ended
     local asking = context.current()
-    local value = context.with({ mode = "file", metas = asking and asking.metas }, module.make,
-      environment(no_policy, give), name)
+    local value = context.with({ mode = "file", metas = asking and asking.metas }, assert(module.make),
+      environment(no_policy, give --[[@as function]]), name)
     if value == nil then error(("the module %s gives nothing: it ends with return { ... }"):format(name), 0) end
     loaded[name] = value
     return value

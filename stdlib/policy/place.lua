@@ -244,7 +244,8 @@ local function is_well(place, live)
   local judged = place.seen.health and place.seen.health[place.environment]
   if judged and judged.release == live.id and judged.bad >= health.OBSERVATIONS then return false end
   observing.look_here(place, live, LOOKED)
-  return problems.healthy({ app_states = { [place.app] = place.seen } } --[[@as any]], place.app, place.config)
+  local at_work = { app_states = { [place.app] = place.seen } } ---@type any
+  return problems.healthy(at_work, place.app, place.config)
 end
 
 -- The last change at a place, when it failed or was taken back.

@@ -234,7 +234,7 @@ function M.faults(config, policies, top)
     for _, name in ipairs(type(part) == "table" and part.settings and finder.policies(part) or {}) do
       local shape = policies[name] and policies[name].settings
       local at = top:child(finder.name):child("settings")
-      if shape then shape:check(part.settings, at) end
+      if shape then shape:check((part --[[@as table]]).settings, at) end
     end
   end
   local faults, told = {}, {}

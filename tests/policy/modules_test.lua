@@ -1,5 +1,7 @@
 -- Shared modules: files of the scripts folder that policies require, in the same sandbox, pinned with the policy.
 ---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test

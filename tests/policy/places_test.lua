@@ -1,5 +1,6 @@
 -- What a policy reads of its place and of the app's other environments: nothing changes anything.
 ---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: generic-constraint-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test

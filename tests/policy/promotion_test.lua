@@ -1,4 +1,5 @@
 -- Production gets what another environment proved, by digest, where its settings ask for a proof.
+---@diagnostic disable: inject-field -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test

@@ -1,5 +1,7 @@
 -- Settings: free tables of apps and environments, merged; what policies declare of them; what a run keeps of them.
 ---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test

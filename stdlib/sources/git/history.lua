@@ -110,6 +110,7 @@ local function fields_of(child)
       size = size + #rest
       stop = rest:find("\0", 1, true)
     end
+    stop = assert(stop) --[[@as integer]]
     pieces[#pieces + 1] = rest:sub(1, stop - 1)
     rest = rest:sub(stop + 1)
     return table.concat(pieces)
