@@ -490,7 +490,7 @@ test("status, history, why and logs read the state of a host that is down", func
   has(r.stderr, "no host runs")
   write(dir .. "/state/journal.db", "x")
   r = run("status")
-  eq(r.code, 0)
+  eq(r.code, 0, r.stderr)
   has(r.stdout, "no host runs")
   has(r.stdout, "web/production  held")
   has(run("history").stdout, "it answers 500")
