@@ -90,6 +90,19 @@ static int l_settle(lua_State *L)
     return 0;
 }
 
+/* hold_collector(hold): whether no cycle begins from now on, or may again; see collector.h. */
+static int l_hold_collector(lua_State *L)
+{
+    struct collector *c = &bind_host(L)->collector;
+
+    if (lua_toboolean(L, 1)) {
+        lua_pushboolean(L, collector_hold(c));
+        return 1;
+    }
+    collector_release(c);
+    return 0;
+}
+
 /* memory(): bytes resident in the process, bytes held by Lua, Lua's peak. */
 static int l_memory(lua_State *L)
 {
@@ -501,6 +514,7 @@ int luaopen_core_sys(lua_State *L)
         {"exe", l_exe},
         {"memory", l_memory},
         {"settle", l_settle},
+        {"hold_collector", l_hold_collector},
         {"isatty", l_isatty},
         {"width", l_width},
         {"write", l_write},

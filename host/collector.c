@@ -48,18 +48,31 @@ void collector_settle(struct collector *c)
     c->settling = true;
 }
 
+bool collector_hold(struct collector *c)
+{
+    c->hurried = c->cycle;
+    if (!c->cycle)
+        c->held = c->alloc->used + PILED_UP;
+    return !c->cycle;
+}
+
+void collector_release(struct collector *c)
+{
+    c->held = 0;
+}
+
 void collector_pay(struct collector *c, lua_State *L)
 {
     uint64_t began, used = 0;
 
     if (!c->cycle) {
-        if (c->alloc->used < c->due && !c->settling)
+        if (c->alloc->used < c->held || (c->alloc->used < c->due && !c->settling))
             return;
         c->cycle = true;
         c->seen = c->alloc->grown;
         c->owed = PACE;
     }
-    c->owed += c->settling ? SETTLING : c->alloc->grown - c->seen;
+    c->owed += c->settling || c->hurried ? SETTLING : c->alloc->grown - c->seen;
     c->seen = c->alloc->grown;
     if (c->owed < PACE || c->left == 0)
         return;
@@ -67,7 +80,7 @@ void collector_pay(struct collector *c, lua_State *L)
     do {
         c->owed -= PACE;
         if (lua_gc(L, LUA_GCSTEP, 0)) { /* the cycle has ended */
-            c->cycle = false;
+            c->cycle = c->hurried = false;
             c->due = c->alloc->used * 4 / 3;
             c->owed = 0;
             if (c->settling) {

@@ -16,6 +16,8 @@ struct collector {
     uint64_t left; /* nanoseconds that it may still take in this turn of the loop */
     bool cycle;    /* one is under way */
     bool settling; /* its end gives memory back to the system */
+    bool hurried;  /* it is to end soon */
+    size_t held;   /* bytes in use up to which no cycle begins; 0: not held */
 };
 
 /* Takes the collector over from Lua. */
@@ -24,6 +26,12 @@ void collector_init(struct collector *c, lua_State *L, struct alloc *alloc);
 /* The start is over, or something like it: runs a cycle at once, in turns, and gives what is free then, and
  * the pages of modules that were loaded, back to the system. */
 void collector_settle(struct collector *c);
+
+/* Keeps cycles from beginning, for something large that is being made: a cycle that is under way meanwhile
+ * would mark it at its end, in one turn. False while one is under way: it ends soon, and is to be asked about
+ * again in another turn. Holds for a bounded growth of the heap. */
+bool collector_hold(struct collector *c);
+void collector_release(struct collector *c);
 
 /* A turn of the loop begins, or a slice goes on that cannot be interrupted. */
 void collector_turn(struct collector *c);

@@ -12,6 +12,7 @@
 ---@field exe fun(): string
 ---@field memory fun(): integer, integer, integer
 ---@field settle fun()
+---@field hold_collector fun(hold: boolean): boolean?
 ---@field isatty fun(fd: integer): boolean
 ---@field width fun(): integer
 ---@field write fun(fd: integer, text: string): boolean

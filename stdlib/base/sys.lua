@@ -41,6 +41,11 @@ M.memory = sys.memory
 ---@type fun()
 M.settle = sys.settle
 
+---Keeps the collector's cycles from beginning while something large is made, or lets them begin again. false: one is
+---under way, and ends within some turns.
+---@type fun(hold: boolean): boolean?
+M.hold_collector = sys.hold_collector
+
 ---"file:line" of a caller; "" when it is unknown.
 ---@type fun(level?: integer): string
 M.where = sys.where

@@ -100,12 +100,20 @@ function M.tell(emit, faults)
   end
 end
 
+-- What is made while a cycle of the collector is under way is marked at the cycle's end, in one turn, and a
+-- configuration of 10,000 apps is too much for one. So none is under way while it is made.
+local function without_collector(fn, ...)
+  while not sys.hold_collector(true) do time.sleep(0) end
+  local _ <close> = task.defer(function() sys.hold_collector(false) end)
+  return fn(...)
+end
+
 -- What is saved, read once and judged; nothing of it counts yet.
 ---@async
 ---@return {config: Config, policies: table<string, Policy>}? saved
 ---@return Fault[]? faults
 local function read(self)
-  local config, faults, partial = self.load()
+  local config, faults, partial = without_collector(self.load)
   self.tried = config or partial
   if not config then return nil, faults end
   if config.state ~= self.state then
@@ -171,30 +179,19 @@ local function notify(self)
   self.outages:reload(reasons)
 end
 
--- What is remembered of a place that is gone.
-local function forget_place(self, app, environment)
-  for _, name in ipairs { environment.policy, environment.rollback or nil } do
-    self.said[("%s/%s/%s"):format(app, environment.name, name)] = nil
-  end
-end
-
 -- Puts what was read in the place of what was there. Nobody sees a part of it.
 local function swap(self, saved, found)
   local config = saved.config
   self.policies = saved.policies
   extensions.accept()
   if not found.config then return end
+  self.places = {} -- each is made anew when it is asked for
   for _, app in ipairs(found.touched) do -- changed or gone
-    local state, now = self.app_states[app.name], config.apps[app.name]
-    if state and now then state.snapshot = nil end
-    if not now then self.app_states[app.name] = nil end
-    for _, environment in ipairs(app.environment_list) do
-      self.places[app.name .. "/" .. environment.name] = nil
-      if not now or not now.environments[environment.name] then forget_place(self, app.name, environment) end
-    end
+    local state = self.app_states[app.name]
+    if state then state.snapshot = nil end
+    if not config.apps[app.name] then self.app_states[app.name] = nil end
   end
   if found.outside then
-    self.places = {}
     for _, state in pairs(self.app_states) do state.snapshot = nil end
   end
   discovery.keep(self, config)
@@ -203,9 +200,24 @@ local function swap(self, saved, found)
   self.repl_env = { engine = self, config = config, apps = config.apps }
 end
 
-local function settle(self, before)
+-- Forgets what was decided at places that are gone.
+local function forget(self, touched)
+  for _, app in ipairs(touched) do
+    local now = self.config.apps[app.name]
+    for _, environment in ipairs(app.environment_list) do
+      if not now or not now.environments[environment.name] then
+        for _, name in ipairs { environment.policy, environment.rollback or nil } do
+          self.said[("%s/%s/%s"):format(app.name, environment.name, name)] = nil
+        end
+      end
+    end
+  end
+end
+
+local function settle(self, before, found)
   local words = self.follow and self.follow(before, self.config) or {}
   if self.config ~= before then
+    forget(self, found.touched)
     self:tidy()
     self.reloaded:notify()
     task.start({ name = "resuming", detached = true }, self.recover, self) -- it may wait for runs to end
@@ -241,7 +253,7 @@ function Reload:reload(options)
   self.reloads.loaded = self.reloads.loaded + 1
   if not well then notify(self) end
   local changed = found.words
-  for _, words in ipairs(settle(self, before)) do changed[#changed + 1] = words end
+  for _, words in ipairs(settle(self, before, found)) do changed[#changed + 1] = words end
   if not (quiet and well and #changed == 0) then
     self:emit { event = "reload", level = "info", text = differences.line(changed) }
   end

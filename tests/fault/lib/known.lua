@@ -24,7 +24,7 @@ local LEFT_OUT = {
   ["api_sys.error_class"] = "pushes a table that is there; only errors.lua calls it, at its load",
   ["api_sys.steady"] = "stores a function in a slot of the registry when policy.lua is loaded",
   ["api_sys.become"] = "gives the process to another program, or says why not",
-  ["api_sys.settle"] = "sets a flag of the collector",
+  ["api_sys.settle"] = "sets a flag of the collector", ["api_sys.hold_collector"] = "sets a number of the collector",
   ["api_sys.fail_allocations"] = "is the sweep itself",
   ["api_load.embedded_module"] = "loads each compiled module: start.lua fails its allocations; nobody else may call it",
   ["api_load.module"] = "loads each module of the host: start.lua fails its allocations; nobody else may call it",
