@@ -295,6 +295,8 @@
 ---@field config Config
 ---@field world? WorldOpeners else the real ones
 ---@field journal? Journal that is open already: the engine has no state folder, no lock and no files then
+---@field edited? table<string, EditedPolicy> policies in place of those of their names
+---@field folder? fun(place: Place): string where the files of a place's app are; in the state folder by default
 ---@field load fun(): Config?, Fault[]? loads the configuration again
 ---@field fresh? boolean a journal that is gone may be begun anew
 ---@field generation? integer at least this one: what a lease says

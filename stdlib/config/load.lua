@@ -137,6 +137,11 @@ function M.cursor(config)
   return s.cursor(source and source.file or config.file, source and source.line or function() return nil end)
 end
 
+---A copy of a configuration that was checked has its lines.
+---@param copy Config
+---@param config Config
+function M.copied(copy, config) cursors[copy] = cursors[config] end
+
 ---The cursor of data from a file: relative paths in it start at a folder.
 ---@param file string named in faults
 ---@param dir string

@@ -92,7 +92,7 @@ end
 local function prepare(book, config, host, options)
   local last_end = not options.journal and suspension.begin(book, config.state) or nil
   local suspensions = suspension.of(book)
-  local policies, faults = reload.policies(config, suspensions)
+  local policies, faults = reload.policies(config, suspensions, options.edited)
   if not policies then
     faults = assert(faults)
     local err = errors.new("invalid", "the policies have faults: " .. faults[1].message, { op = "engine.open" })
@@ -153,6 +153,7 @@ function M.open(options)
     world = self.world, journal = book, lead = self.lead, trouble = function(what, why) self:trouble(what, why) end,
   }
   self.new_place = place.maker {
+    folder = options.folder,
     journal = book, world = self.world, health = self.health_checks, suspensions = self.suspensions,
     state = config.state, poll_soon = function(app) self:poll_soon(app) end,
   }

@@ -3,16 +3,16 @@
 -- It is the engine itself, on a copy of the journal in memory, in a world that changes nothing (plan_world.lua). Each
 -- policy is asked as at a poll; what would be accepted becomes a run of the copy, whose steps are planned instead of
 -- performed (policy/plan.lua). Runs that are under way are answered from their record as far as it goes.
-local attempts, decide, discovery = require "engine.attempt", require "engine.decide", require "engine.discovery"
-local accept, errors, fs, journal, late_rollout = require "engine.accept", require "errors", require "fs",
-  require "journal", require "engine.late_rollout"
+local accept, attempts, decide, discovery = require "engine.accept", require "engine.attempt",
+  require "engine.decide", require "engine.discovery"
+local errors, fs, journal, late_rollout = require "errors", require "fs", require "journal",
+  require "engine.late_rollout"
 local observe, plan, plan_world, policy = require "engine.observe", require "policy.plan", require "engine.plan_world",
   require "policy.load"
-local previews = require "engine.previews"
-local place_of, run_words, steps, task, time = require "policy.place", require "policy.run", require "policy.steps",
-  require "task", require "time"
-local tables, unknown = require "base.tables", require "base.unknown"
-local list, world = require("json").array, require "engine.world" -- lists stay lists in JSON when they are empty
+local previews, reload, run_words, steps = require "engine.previews", require "engine.reload", require "policy.run",
+  require "policy.steps"
+local tables, task, time, unknown = require "base.tables", require "task", require "time", require "base.unknown"
+local world = require "engine.world"
 
 local M = {}
 
@@ -27,7 +27,7 @@ local LONGEST <const> = 120 -- seconds that the plan of one run may take
 ---@field config Config
 ---@field journal? Journal That is open in this process, instead of the state folder's; it is copied.
 ---@field world? WorldOpeners Else the real ones; they are only read with.
----@field policies? table<string, {file: string, text: string}> In place of those of these names.
+---@field policies? table<string, EditedPolicy> In place of those of these names.
 ---@field app? string Only this one.
 ---@field environment? string
 ---@field on_progress? fun(done: integer, apps: integer)
@@ -112,6 +112,7 @@ local function elsewhere(config, dir)
     copy.apps[app.name], copy.app_list[i] = own, own
   end
   copy.state, copy.planned_from = dir, config.state
+  require("config.load").copied(copy --[[@as Config]], config)
   return copy --[[@as Config]]
 end
 
@@ -126,28 +127,17 @@ local function folders(state, scratch)
   end
 end
 
--- Puts edited policies in place of those of their names; what is wrong with one is told with its lines.
-local function exchange(engine, edited)
-  local faults, schema = {}, require "base.schema"
-  for name, with in pairs(edited or {}) do
-    if not engine.policies[name] then
-      local meant = schema.meant(name, tables.keys(engine.policies))
+-- Whether each edited policy has a name that some environment's has.
+local function meant(config, edited)
+  local schema, names = require "base.schema", reload.policy_names(config)
+  for _, name in ipairs(tables.keys(edited)) do
+    if not tables.contains(names, name) then
+      local hint = schema.meant(name, names)
       return errors.fail("not_found", ("no environment has the policy %s%s: --policy NAME=FILE says in whose place %s "
-        .. "is"):format(schema.quote(name), meant and (" (%s)"):format(meant) or "", with.file), { op = "plan" })
+        .. "is"):format(schema.quote(name), hint and (" (%s)"):format(hint) or "", edited[name].file), { op = "plan" })
     end
-    local compiled, fault, modules = policy.compile(name, with.text, with.file, { folder = engine.config.scripts })
-    modules = compiled and compiled.modules or modules
-    for _, wrong in ipairs(policy.unknown { name = name, file = with.file, text = with.text, modules = modules }) do
-      faults[#faults + 1] = wrong
-      if fault and fault.line == wrong.line then fault = nil end
-    end
-    faults[#faults + 1] = fault
-    engine.policies[name] = compiled
   end
-  if #faults == 0 then return true end
-  local err = errors.new("invalid", "the policies have faults: " .. faults[1].message, { op = "plan" })
-  err.faults = faults
-  return nil, err
+  return true
 end
 
 -- Nothing begins by itself, and nobody is told.
@@ -158,14 +148,6 @@ local function quiet(engine)
   function engine.alarm() end
   function engine.report() end
   function engine.ask_rollback_again() end
-end
-
--- Makes the engine's places find the files of their apps.
-local function locate(engine, state, scratch)
-  engine.new_place = place_of.maker {
-    journal = engine.journal, world = engine.world, health = engine.health_checks, suspensions = engine.suspensions,
-    state = scratch, folder = folders(state, scratch), poll_soon = function() end,
-  }
 end
 
 -- A copy of the journal that counts.
@@ -186,7 +168,9 @@ end
 ---@return_overload nil, Err
 local function open(options, scratch)
   local config = options.config
-  local ok, err = pcall(furnish, config.state, scratch) ---@type any, any
+  local ok, err = meant(config, options.policies) ---@type any, any
+  if not ok then return nil, err end
+  ok, err = pcall(furnish, config.state, scratch)
   if not ok then
     err = errors.wrap(err)
     return errors.fail(err.code, ("the state folder %s cannot be read: %s; plan as the user that the host runs as")
@@ -198,16 +182,14 @@ local function open(options, scratch)
   local engine ---@type any
   engine, err = require("engine").open {
     config = elsewhere(config, scratch), journal = book, world = plan_world.of(options.world or world.real()),
-    load = function() return nil end, on_event = function() end,
+    edited = options.policies, folder = folders(config.state, scratch), load = function() return nil end,
+    on_event = function() end,
   }
-  ok = false
-  if engine then ok, err = exchange(engine, options.policies) end
-  if not engine or not ok then
+  if not engine then
     book:close()
     return nil, err
   end
   quiet(engine)
-  locate(engine, config.state, scratch)
   return engine
 end
 
@@ -252,7 +234,7 @@ local function planned_run(engine, place, row, told)
   }
   local work <close> = task.start(limits, perform, engine, place, row, compiled, planned)
   local ok, err = work:join()
-  told.steps, told.ends = list(planned.steps), planned.ends
+  told.steps, told.ends = planned.steps, planned.ends
   if err and not ok and not planned.ends then told.error = errors.clean(err) end
   return told
 end
@@ -302,7 +284,7 @@ local function outcome_of(told)
 end
 
 local function plan_place(engine, app, environment)
-  local told = { app = app.name, environment = environment.name, decisions = list {}, runs = list {} }
+  local told = { app = app.name, environment = environment.name, decisions = {}, runs = {} }
   local place, book = engine:place(app.name, environment.name), engine.journal
   local ok, err = pcall(function()
     late_rollout.look(engine, place)
@@ -313,7 +295,7 @@ local function plan_place(engine, app, environment)
       told.runs[#told.runs + 1] = planned_run(engine, place, row, {
         id = not is_new and row.id or nil, state = state_of(row, is_new, told.hold), kind = row.kind,
         policy = row.policy, title = row.title, reason = row.reason, by = row.by, not_before = row.not_before,
-        superseded = superseded and #superseded > 0 and superseded or nil, steps = list {},
+        superseded = superseded and #superseded > 0 and superseded or nil, steps = {},
       })
     end
   end)
@@ -326,6 +308,19 @@ local function plan_place(engine, app, environment)
 end
 
 -- ---- all of them ----
+
+-- What is wrong with one app hides no other.
+local function troubled(app, only, err)
+  local places = {}
+  for _, environment in ipairs(app.environment_list) do
+    if not only or environment.name == only then
+      places[#places + 1] = {
+        app = app.name, environment = environment.name, outcome = "error", decisions = {}, runs = {}, trouble = err,
+      }
+    end
+  end
+  return places
+end
 
 -- Observes an app's source and plans each of its places.
 local function plan_app(engine, app, only, places)
@@ -357,7 +352,9 @@ local function plan_apps(engine, options, apps)
         next_one = next_one + 1
         local i = next_one
         found[i] = {}
-        plan_app(engine, apps[i], options.environment, found[i])
+        local ok, err = pcall(plan_app, engine, apps[i], options.environment, found[i])
+        if not ok and errors.is(err, "cancelled") then error(err, 0) end
+        if not ok then found[i] = troubled(apps[i], options.environment, errors.wrap(err, "plan")) end
         done = done + 1
         if options.on_progress then options.on_progress(done, #apps) end
       end
@@ -372,7 +369,7 @@ end
 
 local function summed(found)
   local result = {
-    at = time.now(), places = list {}, summary = { changes = 0, unchanged = 0, refused = 0, errors = 0 },
+    at = time.now(), places = {}, summary = { changes = 0, unchanged = 0, refused = 0, errors = 0 },
   }
   local field = { change = "changes", unchanged = "unchanged", refused = "refused", error = "errors" }
   for _, places in ipairs(found) do

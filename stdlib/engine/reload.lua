@@ -53,10 +53,11 @@ end
 ---@async
 ---@param config Config
 ---@param suspensions? table<string, Suspension>
+---@param edited? table<string, EditedPolicy>
 ---@return table<string, Policy>? policies
 ---@return Fault[]? faults
-function M.policies(config, suspensions)
-  local policies, faults = policy.load(M.policy_names(config), config.scripts, suspensions)
+function M.policies(config, suspensions, edited)
+  local policies, faults = policy.load(M.policy_names(config), config.scripts, suspensions, edited)
   if not policies then return nil, faults end
   faults = settings.faults(config, policies, cursor(config))
   if #faults > 0 then return nil, faults end

@@ -492,13 +492,18 @@ function M.unknown(policy)
   return faults
 end
 
+---@class EditedPolicy
+---@field file string For messages.
+---@field text string
+
 ---Finds and compiles policies: the file in `folder` first, else the one that is part of the program.
 ---@param names string[]
 ---@param folder? string
 ---@param suspended? table<string, Suspension>
+---@param edited? table<string, EditedPolicy> In place of those of their names.
 ---@return table<string, Policy>? policies
 ---@return Fault[]? faults
-function M.load(names, folder, suspended)
+function M.load(names, folder, suspended, edited)
   local policies, faults, told = {}, {}, {}
   local function add(fault) -- what is wrong with a module is so for each policy that requires it
     local words = ("%s:%s:%s"):format(fault.file, fault.line, fault.message)
@@ -507,7 +512,9 @@ function M.load(names, folder, suspended)
   end
   for _, name in ipairs(names) do
     local text, file, problem, ours
-    if folder then
+    if edited and edited[name] then
+      text, file = edited[name].text, edited[name].file
+    elseif folder then
       file = folder .. "/" .. name .. ".lua"
       text, problem = require("fs").read(file)
       if problem and problem.code == "not_found" then problem = nil end

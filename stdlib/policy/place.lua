@@ -28,6 +28,7 @@ Place.__index = Place
 ---@field health HealthChecks
 ---@field suspensions table<string, Suspension>
 ---@field state string The state folder.
+---@field folder? fun(place: Place): string
 ---@field poll_soon fun(app: string) Makes the next poll of an app come at once.
 ---@field beside fun(app: AppConfig, environment: EnvironmentConfig, seen: Seen): Place Makes another place; set here.
 

@@ -197,6 +197,31 @@ test("what targets remember in the state folder counts, and is not written again
   eq(picture(s.host.state), before)
 end)
 
+test("an app whose source is dead hides no other app's plan", function()
+  local git = lab.git {}
+  local repo, text = git:repo "web", fill(COMMAND, { SOURCE = git.url .. "/web.git" })
+  repo:commit { a = "one" }
+  local dead = text:match("web = (%b{})"):gsub("/web%.git", "/none.git"):gsub("1/web", "1/dead")
+  local host = hosts.new((text:gsub("apps = { ", "apps = { dead = " .. dead:gsub("%%", "%%%%") .. ", ", 1)))
+  base.write(host.dir .. "/scripts/always.lua", ALWAYS)
+  local result = host:command("plan")
+  eq(result.code, 1, result.stdout)
+  has(result.stdout, "! dead/live")
+  has(result.stdout, "+ web live (command): nothing runs there")
+  has(result.stdout, "1 change, 0 places unchanged, 0 refused, 1 error")
+end)
+
+test("an edited policy's settings are judged by the configuration, with its lines", function()
+  local s = command_stage()
+  s.repo:commit { a = "one" }
+  local declares = "policy {\n  settings = { soak = { type = \"duration\", required = true } },"
+  base.write(s.host.dir .. "/draft.lua", (ALWAYS:gsub("policy {", declares, 1)))
+  local result = s.host:command("plan", "--policy", "always=" .. s.host.dir .. "/draft.lua")
+  eq(result.code, 1, result.stdout)
+  has(result.stdout, "soak")
+  has(result.stdout, s.host.config .. ":")
+end)
+
 test("who cannot read the state folder is told so, and as whom to plan", function()
   if not base.is_root() then check.skip "only root can be another user" end
   local dir = "/tmp/moontide-plan-" .. base.port()

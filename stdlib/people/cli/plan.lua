@@ -5,7 +5,7 @@ local term, time = require "people.terminal", require "time"
 local NOTHING <const>, FAILED <const>, CHANGES <const> = 0, 1, 2
 
 -- The policies of the --policy flags, by name: NAME=FILE, or a FILE that has the policy's name.
----@return table<string, {file: string, text: string}>? policies
+---@return table<string, EditedPolicy>? policies
 ---@return Err? err
 local function edited(flags)
   local found = {}

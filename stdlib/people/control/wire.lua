@@ -13,7 +13,7 @@ M.VERSION = 1
 local LISTS = {
   apps = true, environments = true, runs = true, decisions = true, entries = true, changed = true, changes = true,
   faults = true, samples = true, values = true, metrics = true, voters = true, approvals = true, jobs = true,
-  events = true,
+  events = true, places = true, steps = true, channels = true, superseded = true,
 }
 
 local function prepare(value, depth)
