@@ -117,7 +117,8 @@ function M.ask(m, http)
     if not token then error(err, 0) end
     auth = { bearer = token }
   end
-  local address = m.url or ("%s/api/v1/query?query=%s"):format(m.prometheus:gsub("/+$", ""), escape(m.query))
+  local address = m.url or ("%s/api/v1/query?query=%s"):format(assert(m.prometheus):gsub("/+$", ""),
+    escape(assert(m.query)))
   local answer, err = http.get(address, {
     timeout = LONGEST, max_body = MAX_BODY, auth = auth, redirects = 0, headers = { Accept = "application/json" },
   })
@@ -176,12 +177,12 @@ end
 
 local WRITTEN <const> = { inf = math.huge, ["-inf"] = -math.huge }
 
----@param m MetricConfig
 ---@param readings MetricReadings
 ---@return MetricResult
-local function counted(m, readings)
+local function counted(readings)
+  ---@type MetricResult
   local r = { outcome = "passed", summary = "", samples = 0, failures = 0, missing = 0 }
-  local sum = 0
+  local sum = 0.0
   for sample in (readings.seen or ""):gmatch("%S+") do
     local words, bad = sample:match("^([^!]+)(!?)$")
     local n = WRITTEN[words] or tonumber(words)
@@ -194,7 +195,6 @@ local function counted(m, readings)
     end
   end
   if r.samples > 0 then r.mean = sum / r.samples end
-  r.needed = m.samples or math.max(1, math.tointeger((m.over // m.every + 1) // 2) or 1)
   return r
 end
 
@@ -231,18 +231,19 @@ function M.sample(m, http, readings, last)
     readings.why = log.redact(text.clean(why or "no answer", 200))
   end
   readings.seen = readings.seen and readings.seen .. " " .. sample or sample
-  local r = counted(m, readings)
+  local r = counted(readings)
   local said = told(m, r, readings)
+  local needed = m.samples or math.max(1, math.floor((m.over // m.every + 1) / 2))
   if r.failures > m.failures then
     r.outcome = "failed"
     said = ("%s; %d out of bounds, %d allowed"):format(said, r.failures, m.failures)
   elseif not last then
     return nil, said
-  elseif r.samples < r.needed then
+  elseif r.samples < needed then
     r.outcome = "inconclusive"
-    said = ("%s; it takes %s to tell"):format(said, plural(r.needed, "sample"))
+    said = ("%s; it takes %s to tell"):format(said, plural(needed, "sample"))
   end
-  r.needed, r.summary = nil, said
+  r.summary = said
   return r, said
 end
 

@@ -169,10 +169,11 @@ end
 ---@return Fault[]? faults
 ---@return table? partial what could be understood, when there are faults
 function M.check(value, options)
-  local dir = options.dir or sys.cwd()
+  local dir = options.dir or assert(sys.cwd())
   local at = M.cursor_of_file(options.file, dir, options.line)
   local named = type(value) == "table" and rawget(value, "extensions")
-  local extended, wrong = extensions.load(type(named) == "string" and named ~= "" and at.source.resolve(named) or nil)
+  local extended, wrong = extensions.load(type(named) == "string" and named ~= ""
+    and assert(at.source.resolve)(named) or nil)
   if wrong then at:child("extensions"):fault(wrong) end
   at.source.incomplete = wrong ~= nil or #extended > 0
   local config = reference.config():check(require("config.previews").prepare(value), at)

@@ -37,15 +37,19 @@ local function last_said(journal, app, environment, policy)
 end
 
 -- What is wrong in each part of an environment with several targets, and the canary that is out.
-local function of_parts(list, journal, app, environment, live, seen)
+local function of_parts(list, journal, app, environment, live, seen, open)
   local held, canary = journal:held(app, environment.name), journal:canary(app, environment.name)
-  for _, part in ipairs(targets.parts(environment)) do
+  for _, part in ipairs(targets.parts(environment --[[@as EnvironmentConfig]])) do
     local now, observed = held[part.part], seen[targets.called(part, "/")]
     local expected = now and now.digest and { at = now.since, digest = now.digest } or live
     local running = observed and observed.running
     -- What was on its way when it failed may not have come.
     if live and running and now and now.given == "pending" and running.digest == live.digest then expected = live end
     local problem = target(observed, expected)
+    local other = live and now and now.given == "live" and now.digest ~= live.digest
+    if not problem and other and not canary and not open then
+      problem = { kind = "target", state = "changed", text = "it has not what the rest has" }
+    end
     if problem then
       problem.text = ("part %s: %s"):format(part.part, problem.text)
       list[#list + 1] = problem
@@ -117,7 +121,7 @@ function M.of(journal, app, environment, at_work, open)
   local state = at_work and at_work.app_states[app]
   local seen = state and state.targets or {}
   if environment.targets then
-    of_parts(list, journal, app, environment, live, seen)
+    of_parts(list, journal, app, environment, live, seen, open)
   else
     list[1] = target(seen[e], live)
   end
@@ -131,12 +135,12 @@ end
 ---Whether the release that runs is well, by the last observation of each of its targets; nil: unknown.
 ---@param at_work? AtWork
 ---@param app string
----@param environment EnvironmentConfig
+---@param environment {name: string, targets?: table[]}
 ---@return boolean?
 function M.healthy(at_work, app, environment)
   local state = at_work and at_work.app_states[app]
   local well = true ---@type boolean?
-  for _, part in ipairs(targets.parts(environment)) do
+  for _, part in ipairs(targets.parts(environment --[[@as EnvironmentConfig]])) do
     local seen = state and state.targets and state.targets[targets.called(part, "/")]
     local one = nil ---@type boolean?
     if seen and not seen.err then one = seen.running and seen.running.healthy end
@@ -150,13 +154,13 @@ end
 ---What each part of an environment with several targets has, and what was seen there; nil with a single one.
 ---@param journal Journal
 ---@param app string
----@param environment EnvironmentConfig
+---@param environment {name: string, targets?: table[]}
 ---@param at_work? AtWork
 ---@return PartStatus[]?
 function M.parts(journal, app, environment, at_work)
   if not environment.targets then return nil end
   local state, held, list = at_work and at_work.app_states[app], journal:held(app, environment.name), {}
-  for i, part in ipairs(targets.parts(environment)) do
+  for i, part in ipairs(targets.parts(environment --[[@as EnvironmentConfig]])) do
     local now = held[part.part]
     local seen = state and state.targets and state.targets[targets.called(part, "/")]
     local running = seen and seen.running

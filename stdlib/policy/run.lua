@@ -255,7 +255,7 @@ local function put_to_parts(self, whole, names)
     self:log("part %s", name)
     local given = { release = request.release, part = name }
     self.steps:value("part", given, function() return journal:give(request.release, name, "pending") end, true)
-    local ok, err = pcall(put, self, request)
+    local ok, err = pcall(put, self, request) ---@type boolean, any
     if not ok then
       err = errors.wrap(err)
       if not err.message:find("^part ") then err.message = ("part %s: %s"):format(name, err.message) end

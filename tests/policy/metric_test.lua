@@ -1,4 +1,5 @@
 -- Metrics: numbers of Prometheus and of JSON addresses, sampled over a time, in runs and as checks of releases.
+---@diagnostic disable: missing-fields, inject-field -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
@@ -7,6 +8,7 @@ local check = require "check"
 local errors, fs, json, metric, sim = require "errors", require "fs", require "json", require "checks.metric",
   require "sim"
 local record = require "journal.record"
+local base = require "lab.base"
 local test, eq, has = check.test, check.eq, check.has
 
 -- Answers of Prometheus 2.42, as it gave them.
@@ -251,4 +253,37 @@ test("a restart goes on with the samples that it had, within the same time", fun
   s.open()
   eq({ #s.http.asked, s.host.journal:run_by_id(1).state }, { 2, "done" })
   has(s.log(1), "metric passed: error rate: 0.01 in 2 samples")
+end)
+
+test("a real Prometheus answers as the answers above say", function()
+  local program = base.exists "prometheus"
+  if not program then check.skip "prometheus is not installed" end
+  local dir, port = base.dir "prometheus", base.port()
+  local address = "http://127.0.0.1:" .. port
+  assert(fs.write(dir .. "/prometheus.yml", ([[
+global: { scrape_interval: 1s }
+scrape_configs:
+  - job_name: self
+    static_configs: [ { targets: ["127.0.0.1:%d"] } ]
+]]):format(port)))
+  local http = require "http"
+  base.start {
+    name = "prometheus", dir = dir, argv = { program, "--config.file=" .. dir .. "/prometheus.yml",
+      "--storage.tsdb.path=" .. dir .. "/data", "--web.listen-address=127.0.0.1:" .. port },
+    ready = function()
+      local config = m { prometheus = address, query = 'up{job="self"}', below = 2 }
+      local ok, numbers = pcall(metric.ask, config, http)
+      return ok and numbers ~= nil
+    end,
+  }
+  local function ask(query) return metric.ask(m { prometheus = address, query = query }, http) end
+  eq({ ask 'up{job="self"}', ask "1+1", ask "vector(1)/0" }, { { 1 }, { 2 }, { math.huge } })
+  eq({ ask "vector(0)/0" }, { nil, "it is NaN" })
+  eq({ ask "nothing_like_it" }, { nil, "no series matches" })
+  for query, text in pairs { ["sum("] = "unclosed left parenthesis", ["up[1m]"] = "gives a matrix",
+    ['"text"'] = "gives a string" } do
+    local ok, err = pcall(ask, query)
+    eq({ ok, err.code }, { false, "invalid" })
+    has(err.message, text)
+  end
 end)

@@ -1,4 +1,5 @@
 -- Environments with several targets: released one after another, as a canary, taken back, adopted, killed in between.
+---@diagnostic disable: inject-field -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
@@ -68,6 +69,31 @@ test("a release goes to each part in order, is live when all have it, and each p
   env = s.status()
   eq(env.state, "changed")
   has(env.reason, "part us: something else runs there: other/thing")
+end)
+
+test("a part that was left with something else than the rest is told", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.open()
+  s.settle()
+  local journal = s.host.journal
+  journal:synced("test", function()
+    local id = journal:add_release {
+      app = "web", environment = "staging", commit = C "b", digest = "sha256:b", image = "x", only = "eu",
+      state = "unfinished",
+    }
+    return journal:give(id, "eu", "live")
+  end)
+  s.world:put("staging:eu", { digest = "sha256:b", commit = C "b", image = "x" })
+  s.host:app_state("web").targets = nil
+  has(s.status().reason, "part eu: it has not what the rest has")
+  local metrics = {}
+  for _, metric in ipairs(s.host:metrics()) do
+    for _, sample in ipairs(metric.samples) do
+      if sample.labels.part == "eu" then metrics[metric.name] = sample.value end
+    end
+  end
+  eq({ metrics.moontide_part_canary, metrics.moontide_part_healthy }, { 0, 1 })
 end)
 
 test("a part that fails stops there, and the rollback restores every part that got the new image", function()
