@@ -241,7 +241,8 @@ function Podman:manifest(request)
     if not text then return nil, err end
     if self.environment.branch then text = require("config.previews").fill(text, self.environment) end
   end
-  local own = { ---@type any
+  ---@type any
+  local own = {
     app = self.environment.app, environment = self.environment.name, release = tostring(request.release),
     commit = request.commit, version = request.version, part = self.environment.part,
   }

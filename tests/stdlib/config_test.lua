@@ -391,7 +391,7 @@ end)
 
 test("checks are http or a command, and cannot wait longer than their time", function()
   local at = "apps.web.environments.staging.verify[1]"
-  has(one_fault(faulty_environment("verify", "{ {} }"), at).message, "either http, command or job")
+  has(one_fault(faulty_environment("verify", "{ {} }"), at).message, "either http, command, metric or job")
   has(one_fault(faulty_environment("verify", '{ { http = "http://x/", command = { "/x" } } }'), at).message, "either")
   has(one_fault(faulty_environment("verify", '{ { command = { "/x" }, status = 200 } }'), at).message, "belong to http")
   has(one_fault(faulty_environment("verify", '{ { http = "http://x/", within = "1s", every = "5s" } }'),
