@@ -8,6 +8,7 @@ local errors, time = require "errors", require "time"
 
 local M = {}
 
+local NAMED <const> = 50 -- branches without a place that `why` names
 local AGAIN <const> = 300 -- seconds after which what could not be taken down is tried again
 
 -- ---- in memory ----
@@ -122,7 +123,7 @@ end
 -- What `moontide why` says of a template: how many places it has, and which branches have none.
 local function say(engine, app, template, count, refused)
   local decisions = {}
-  for _, branch in ipairs(refused) do
+  for _, branch in ipairs(table.move(refused, 1, NAMED, 1, {})) do
     decisions[#decisions + 1] = {
       subject = branch.branch, verdict = "refused",
       reason = ("there are %d places of branches already, and at most %d may be"):format(count, template.at_most),
@@ -130,8 +131,8 @@ local function say(engine, app, template, count, refused)
   end
   decisions[#decisions + 1] = {
     subject = "", verdict = "nothing",
-    reason = ("%d of at most %d places, one for each branch that matches %s"):format(count, template.at_most,
-      table.concat(template.branches, " or ")),
+    reason = ("%d of at most %d places, one for each branch that matches %s%s"):format(count, template.at_most,
+      table.concat(template.branches, " or "), #refused > 0 and ("; %d have none"):format(#refused) or ""),
   }
   local fresh = accept.record(engine.journal, {
     app = app.name, environment = template.template, decisions = decisions,

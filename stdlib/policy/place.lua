@@ -94,7 +94,9 @@ function Place:branches(pattern)
   if type(pattern) ~= "string" then error("usage: place:branches(pattern)", 2) end
   local list, matches = {}, require("sources.git.branches").matches
   for _, branch in ipairs(raise(observe.repository(self):branches())) do
-    if matches(pattern, branch.branch) then list[#list + 1] = branch end
+    if matches(pattern, branch.branch) then
+      list[#list + 1] = { branch = branch.branch, commit = branch.commit }
+    end
   end
   return list
 end

@@ -137,7 +137,7 @@ test("beyond the limit a branch is refused, with the reason, until another goes"
   local said = web:decision("preview", "feature/zero")
   eq(said.verdict, "refused")
   has(said.reason, "there are 2 places of branches already, and at most 2 may be")
-  has(web:decision("preview").reason, "2 of at most 2 places")
+  has(web:decision("preview").reason, "2 of at most 2 places, one for each branch that matches feature/*; 1 have none")
   web:delete_branch("feature/one")
   world:pass("1h")
   eq(names(web), "preview preview-feature-two preview-feature-zero staging")

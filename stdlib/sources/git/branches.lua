@@ -1,16 +1,18 @@
 -- Branches by name: lists of them, and patterns that choose some.
 local M = {}
 
----The branches of a snapshot, in the order of their names.
+---The branches of a snapshot, in the order of their names. The list belongs to the snapshot and is made once.
 ---@param snapshot GitSnapshot
----@return {branch: string, commit: string}[]
+---@return {branch: string, commit: string}[] list Not to be changed.
 function M.list(snapshot)
-  if snapshot.heads == 0 then return {} end
-  local list = {}
-  for name, ref in pairs(snapshot.refs) do
-    if name:sub(1, 11) == "refs/heads/" then list[#list + 1] = { branch = name:sub(12), commit = ref.commit } end
+  if snapshot.branches then return snapshot.branches end
+  local list, names = {}, {}
+  for name in pairs(snapshot.heads > 0 and snapshot.refs or {}) do
+    if name:sub(1, 11) == "refs/heads/" then names[#names + 1] = name end
   end
-  table.sort(list, function(a, b) return a.branch < b.branch end)
+  table.sort(names)
+  for i, name in ipairs(names) do list[i] = { branch = name:sub(12), commit = snapshot.refs[name].commit } end
+  snapshot.branches = list
   return list
 end
 

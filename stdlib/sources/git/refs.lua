@@ -32,6 +32,7 @@ local MAX_NAME = 1024
 ---@field package names string[] of the tags, as they came
 ---@field package ordered boolean they came in the order of their names, as git lists them
 ---@field package list? table[] what tag_list made of them
+---@field branches? {branch: string, commit: string}[] what sources/git/branches.lua made of them
 ---@field held? Held what is in `refs` although the server lists it no more (sources/git/shrunken.lua)
 ---@field at number wall seconds of the answer
 
