@@ -21,7 +21,7 @@ local URL <const> = "http://git.invalid/web.git"
 M.URL = URL
 
 -- Hosts here die by SIGKILL.
-local IMMORTAL <const> = { check = function() end, kill = function() end }
+M.IMMORTAL = { check = function() end, kill = function() end }
 
 ---Opens a world in `dir`, made when it is not there. `delay`: seconds each effect takes.
 function M.open(dir, delay)
@@ -109,7 +109,7 @@ end
 
 ---What engine.open is given: a table of its own, parts of which a test may replace.
 function Sim:world()
-  local world, of = {}, openers.of(IMMORTAL, self.outside)
+  local world, of = {}, openers.of(M.IMMORTAL, self.outside)
   for _, name in ipairs { "repository", "registry", "target", "ensure_image", "verify", "notify" } do
     world[name] = of[name]
   end

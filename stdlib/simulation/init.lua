@@ -10,7 +10,8 @@
 -- What a test does and sees is here and in app.lua; what is outside in outside.lua, git.lua, registry.lua, target.lua
 -- and modules.lua; a host's life in life.lua.
 local apps, configs, journal = require "simulation.app", require "simulation.config", require "journal"
-local git, life, outside = require "simulation.git", require "simulation.life", require "simulation.outside"
+local cluster, git, life = require "simulation.cluster", require "simulation.git", require "simulation.life"
+local outside, registry = require "simulation.outside", require "simulation.registry"
 local errors, schema, sys = require "errors", require "base.schema", require "base.sys"
 local task, time = require "task", require "time"
 
@@ -107,7 +108,7 @@ end
 
 ---Asks a host that lives.
 ---@async
----@param fn fun(engine: Engine): any, any
+---@param fn fun(engine: EngineState): any, any
 ---@return any value
 ---@return any err
 function World:ask(fn)
@@ -120,7 +121,7 @@ end
 ---Has a person order something. A host may die while it is told: the next is told again, unless it was recorded.
 ---@async
 ---@param line string For the story.
----@param act Act
+---@param act table
 ---@param give fun(engine: Engine): any, any
 ---@return any result
 ---@return any err
@@ -221,6 +222,31 @@ function World:answer(address, value) self.answered.addresses[address] = value e
 ---@param path string
 ---@param value {code?: integer, stdout?: string, stderr?: string}|fun(spec: table): table?, Err?
 function World:program(path, value) self.answered.programs[path] = value end
+
+---Puts a workload into the cluster, or another one in its place; nil takes it away. The configuration's `keel` follows
+---them.
+---@param kind "deployment"|"statefulset"|"daemonset"|"cronjob"
+---@param key string "namespace/name"
+---@param given? {annotations?: table, labels?: table, images: string[][], pod?: table} images: { { "web", "r/web:1" } }
+function World:workload(kind, key, given)
+  self:move(("%s %s: %s"):format(kind, key, given and given.images[1][2] or "gone"))
+  cluster.put(self.outside, kind, key, given)
+end
+
+---The image of a container of a workload; of its first one unless it is named.
+---@param kind string
+---@param key string
+---@param container? string
+---@return string? image
+function World:image(kind, key, container) return cluster.image(self.state, kind, key, container) end
+
+---Somebody pushes an image that a text stands for; nil takes the tag away.
+---@param name string
+---@param tag string
+---@param text? string
+function World:publish(name, tag, text)
+  self:happen(("publish %s:%s"):format(name, tag), function(state) registry.push(state, name, tag, text) end)
+end
 
 -- ---- time ----
 

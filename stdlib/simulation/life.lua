@@ -42,7 +42,7 @@ end
 
 ---Calls fn in a task of the host.
 ---@async
----@param fn fun(engine: Engine): ...
+---@param fn fun(engine: EngineState): ...
 ---@return boolean lived false: the host died meanwhile.
 ---@return any ... What fn returned.
 function Life:call(fn)

@@ -1,7 +1,7 @@
 -- How a host opens a simulated world: the parts that engine/world.lua opens. Each answers while the host lives.
 local errors, extensions = require "errors", require "extensions"
-local git, modules, registry, target = require "simulation.git", require "simulation.modules",
-  require "simulation.registry", require "simulation.target"
+local cluster, git, modules = require "simulation.cluster", require "simulation.git", require "simulation.modules"
+local registry, target = require "simulation.registry", require "simulation.target"
 
 local M = {}
 
@@ -33,12 +33,13 @@ function M.of(life, outside, answered)
     module = function(name) return opened[name] or require(name) end,
     repository = function(app) return guarded(life, git.repository(outside, app.source.url)) end,
     registry = function(name) return guarded(life, registry.repository(outside, life, name)) end,
-    target = function(environment) return guarded(life, target.open(outside, life, environment)) end,
+    target = function(environment)
+      local open = cluster.has(outside:look(), environment) and cluster.target or target.open
+      return guarded(life, open(outside, life, environment))
+    end,
     ensure_image = function(request) return registry.ensure(outside, life, request) end,
     verify = function(list, request, world) return target.verify(outside, list, request, world) end,
-    cluster = function(name)
-      return errors.fail("refused", ("there is no cluster %s in this world"):format(name), { op = "cluster" })
-    end,
+    cluster = function() return guarded(life, cluster.client(outside, life)) end,
     notify = function(_, names, message)
       local up, err = outside:reach "notify"
       if not up then return nil, err end

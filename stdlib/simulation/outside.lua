@@ -2,7 +2,7 @@
 --
 -- Every effect passes here: it adds its line to `effects`, by the world and never by the host, and may be disturbed
 -- once: the host dies before or after it, it fails, or its answer is lost.
-local errors = require "errors"
+local cluster, errors = require "simulation.cluster", require "errors"
 
 local M = {}
 
@@ -14,6 +14,7 @@ local M = {}
 ---@field names table<string, string> What tests call a commit, by its id.
 ---@field down table<string, true>
 ---@field files table<string, string>
+---@field cluster SimulatedCluster
 ---@field effects string[]
 ---@field told {to: string[], title?: string, text: string}[]
 
@@ -36,7 +37,7 @@ Outside.__index = Outside
 function M.fresh()
   return {
     repositories = {}, images = {}, targets = {}, troubles = {}, names = {}, down = {}, files = {}, effects = {},
-    told = {},
+    told = {}, cluster = cluster.fresh(),
   }
 end
 

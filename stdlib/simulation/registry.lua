@@ -6,6 +6,7 @@ local M = {}
 ---@class SimulatedImages
 ---@field tags table<string, string> To digests.
 ---@field labels table<string, table<string, string>> By digest.
+---@field platforms? table<string, {os: string, architecture: string}[]> By digest; none: it does not say.
 
 local REVISION <const> = "org.opencontainers.image.revision"
 
@@ -24,6 +25,19 @@ function M.of(state, name)
     state.images[name] = found
   end
   return found
+end
+
+---Somebody pushes an image: points a tag at what a text stands for; nil takes the tag away.
+---@param state SimulatedState
+---@param name string The image.
+---@param tag string
+---@param text? string
+---@return string? digest
+function M.push(state, name, tag, text)
+  local images, digest = M.of(state, name), text and "sha256:" .. hash.sha256(text) or nil
+  images.tags[tag] = digest
+  if digest then images.labels[digest] = images.labels[digest] or {} end
+  return digest
 end
 
 -- Without the registry's host.
@@ -65,6 +79,16 @@ function M.repository(outside, life, name)
     local found, err = images()
     if not found then return nil, err end
     return require("base.tables").keys(found.tags)
+  end
+  function registry.manifest(_, digest)
+    local found, err = images()
+    if not found then return nil, err end
+    return { digest = digest, children = {} }
+  end
+  function registry.platforms(_, digest)
+    local found, err = images()
+    if not found then return nil, err end
+    return found.platforms and found.platforms[digest] or {}
   end
   return registry
 end

@@ -219,3 +219,22 @@ test("a test kills a host where it likes", function()
   world:settle()
   eq(web:running("staging").commit, simulation.commit "b")
 end)
+
+test("workloads of a cluster follow their images", function()
+  local world <close> = simulation.new { keel = { notify = { "people" } }, notify = {
+    people = { kind = "webhook", url = "http://people.simulated/" },
+  } }
+  local annotations = { ["keel.sh/policy"] = "minor", ["keel.sh/trigger"] = "poll" }
+  world:workload("deployment", "shop/web", { annotations = annotations, images = { { "web", "r.test/web:1.0.0" } } })
+  world:publish("r.test/web", "1.0.0", "one")
+  world:settle()
+  eq(world:image("deployment", "shop/web"), "r.test/web:1.0.0")
+  world:publish("r.test/web", "1.1.0", "two")
+  world:publish("r.test/web", "2.0.0", "three")
+  world:pass "10m"
+  has(world:image("deployment", "shop/web"), "r.test/web:1.1.0@sha256:")
+  world:kill()
+  world:publish("r.test/web", "1.2.0", "four")
+  world:pass "10m"
+  has(world:image("deployment", "shop/web"), "r.test/web:1.2.0@sha256:")
+end)
