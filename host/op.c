@@ -229,9 +229,11 @@ static int op_resumed(lua_State *L, int status, lua_KContext ctx)
 int op_wait(lua_State *L, struct op *op, op_finish finish)
 {
     op->finish = finish;
-    if (op->done)
+    if (op->done && !op->task->host->clock.is_virtual)
         return finish(L, op);
     op->task->op = op;
+    if (op->done) /* tasks take turns only where they wait: here, too */
+        loop_ready(op->task);
     if (op->until)
         timer_arm(op->task);
     return lua_yieldk(L, 0, (lua_KContext)op, op_resumed);

@@ -5,7 +5,8 @@
  * aside and ended there; where it cannot be, the hook stays armed at every instruction. Budgets count
  * processor time; a machine with much else to do takes nothing of them.
  *
- * In virtual time tasks take turns only where they wait, so that the same always happens in the same order.
+ * In virtual time tasks take turns where they wait, so that the same always happens in the same order; one
+ * that never waits is set aside after seconds only.
  */
 #include "task_private.h"
 
@@ -22,6 +23,9 @@
 /* How much processor time a limited script may take where it cannot be set aside: in a metamethod that a C
  * function called, in a coroutine of its own. table.sort and string.gsub can be set aside. */
 #define STUCK_NS (100 * UINT64_C(1000000))
+
+/* How long a slice may last in virtual time. */
+#define VIRTUAL_NS (2 * UINT64_C(1000000000))
 
 /* What the closers of a task that was cut may take. */
 #define GRACE_NS (20 * UINT64_C(1000000))
@@ -211,7 +215,8 @@ void slice_over(lua_State *L, lua_Debug *ar)
         watchdog_again(host->watchdog);
         task_raise_cut(L, t->cut);
     }
-    if (L == t->co && lua_isyieldable(L) && !host->clock.is_virtual)
+    if (L == t->co && lua_isyieldable(L) &&
+        (!host->clock.is_virtual || uv_hrtime() - set->slice_start > VIRTUAL_NS))
         lua_yield(L, 0); /* back to the ready queue: others get their turn */
     else {
         collector_turn(&host->collector); /* the slice may last */
