@@ -113,7 +113,7 @@ function M.without_credentials(url) return (url:gsub("^(%a[%w+.-]*://)[^/@]*@", 
 function M.position(message, file)
   local place, line, rest = message:match "^([^\n]-):(%d+): (.*)$"
   local tail = place and place:match "^%.%.%.(.*)$"
-  if not place or place ~= file and not (tail and file:sub(-#tail) == tail) then return nil, message end
+  if not rest or place ~= file and not (tail and file:sub(-#tail) == tail) then return nil, message end
   return math.tointeger(tonumber(line)), rest
 end
 

@@ -142,13 +142,13 @@ local function follow(engine, finder)
   end
 end
 
----Follows all sources until the engine drains; a reload opens them again.
+---Follows all sources until the engine drains; a reload of more than apps opens them again.
 ---@async
 ---@param engine table
 function M.run(engine)
   while not engine.draining do
-    local tasks, config = {}, engine.config
-    for _, finder in ipairs(finders(config)) do
+    local tasks, edition = {}, engine.world_edition
+    for _, finder in ipairs(finders(engine.config)) do
       tasks[#tasks + 1] = task.spawn(function()
         while true do
           local ok, err = pcall(follow, engine, finder)
@@ -158,7 +158,7 @@ function M.run(engine)
         end
       end)
     end
-    while engine.config == config and not engine.draining do engine.reloaded:wait(60) end
+    while engine.world_edition == edition and not engine.draining do engine.reloaded:wait(60) end
     for _, each in ipairs(tasks) do each:cancel() end
   end
 end

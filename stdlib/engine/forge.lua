@@ -14,24 +14,33 @@ local function listen(engine, app)
   end)
 end
 
----Follows the forges of all apps until it is cancelled.
+local function start(engine, app)
+  return task.spawn(function()
+    local ok, err = pcall(listen, engine, app)
+    if not ok and not errors.is(err, "cancelled") then
+      log.warn("following the forge failed", { app = app.name, error = tostring(err) })
+    end
+  end)
+end
+
+---Follows the forges of all apps until it is cancelled. A reload leaves those alone that stay the same.
 ---@async
 ---@param engine table
 function M.follow(engine)
+  local listeners, edition = {}, engine.world_edition ---@type table<AppConfig, Task>
   while true do
-    local config, listeners = engine.config, {}
-    for _, app in ipairs(config.app_list) do
-      if app.source.github then
-        listeners[#listeners + 1] = task.spawn(function()
-          local ok, err = pcall(listen, engine, app)
-          if not ok and not errors.is(err, "cancelled") then
-            log.warn("following the forge failed", { app = app.name, error = tostring(err) })
-          end
-        end)
+    local config = engine.config
+    for app, listener in pairs(listeners) do
+      if config.apps[app.name] ~= app or engine.world_edition ~= edition then
+        listener:cancel()
+        listeners[app] = nil
       end
     end
-    repeat engine.reloaded:wait() until engine.config ~= config
-    for _, listener in ipairs(listeners) do listener:cancel() end
+    edition = engine.world_edition
+    for _, app in ipairs(config.app_list) do
+      if app.source and app.source.github and not listeners[app] then listeners[app] = start(engine, app) end
+    end
+    repeat engine.reloaded:wait(60) until engine.config ~= config
   end
 end
 

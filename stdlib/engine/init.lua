@@ -133,6 +133,7 @@ function M.open(options)
     lanes = {}, places = {}, app_states = {}, said = {}, hurry = {}, found = {},
     event_log = require("engine.events").new(),
     app_edition = 1, -- another number: other apps
+    world_edition = 1, -- another number: what is outside is opened in another way
     patience = 300, -- seconds that a run waits for a target out of reach before it is tried again later
     counters = { polls = 0, poll_errors = 0, runs = {} }, reloads = { loaded = 0, refused = 0 },
     tests_seen = {},

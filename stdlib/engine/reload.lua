@@ -193,6 +193,7 @@ local function swap(self, saved, found)
     if not config.apps[app.name] then self.app_states[app.name] = nil end
   end
   if found.outside then
+    self.world_edition = self.world_edition + 1
     for _, state in pairs(self.app_states) do state.snapshot = nil end
   end
   discovery.keep(self, config)

@@ -58,6 +58,7 @@ local function reload(self, options)
     if #problems > 0 then config, faults = nil, problems end
   end
   if not config then
+    ---@cast faults Fault[]
     extensions.drop()
     local before = self.standby.reload_faults
     self.standby.reload_faults = faults

@@ -1,4 +1,5 @@
 -- Reload: what is saved becomes live as a whole, or not at all and people hear why; what stays the same goes on.
+---@diagnostic disable: inject-field -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
@@ -214,4 +215,33 @@ test("a run under way finishes with the text, the modules and the settings that 
   s.world:push("main", "b")
   sim.settle(s.host)
   has(log(2), "new text, new module, new settings")
+end)
+
+test("the forge's events of apps that stay the same are followed on", function()
+  local s, opened, names, runs = stage(), {}, { "web", "api" }, 500
+  s.host.world.forge = function(app)
+    opened[#opened + 1] = app.name
+    return { follow = function() task.signal():wait() end }
+  end
+  s.host.load = function()
+    local config = sim.config(s.dir .. "/state", s.options)
+    config.retention.runs, config.apps, config.app_list = runs, {}, {}
+    for i, name in ipairs(names) do
+      local app = sim.config(s.dir .. "/state", s.options).apps.web
+      app.name, app.source.github = name, "team/" .. name
+      config.apps[name], config.app_list[i] = app, app
+    end
+    return config
+  end
+  ok(s.host:reload())
+  local following = task.spawn(require("engine.forge").follow, s.host)
+  check.defer(function() following:cancel() end)
+  check.eventually(function() return #opened == 2 end)
+  names[3] = "new"
+  ok(s.host:reload())
+  check.eventually(function() return #opened == 3 end)
+  eq(opened[3], "new")
+  runs = 400
+  ok(s.host:reload())
+  check.eventually(function() return #opened == 6 end)
 end)

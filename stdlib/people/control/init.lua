@@ -37,8 +37,11 @@ local function elsewhere(engine) return reply.refuse(engine:elsewhere(), { ["Ret
 local STANDBY <const> = { ["GET /v1/status"] = true, ["POST /v1/reload"] = true }
 
 -- What is made of the extensions, made anew when they are others.
+---@param make fun(): RouteTable
+---@return fun(): RouteTable
 local function by_extensions(make)
-  local set, made
+  local set ---@type Extensions?
+  local made ---@type RouteTable
   return function()
     if set ~= extensions.current() then set, made = extensions.current(), make() end
     return made
