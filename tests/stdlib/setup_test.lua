@@ -109,6 +109,18 @@ test("a folder that has a configuration gets the rest where that says", function
   eq(fs.exists(dir .. "/scripts"), false)
 end)
 
+test("what an extension adds is in the stubs", function()
+  local dir = folder()
+  ok(fs.mkdir(dir .. "/more", { parents = true, mode = 448 }))
+  ok(fs.write(dir .. "/more/greet.lua", 'local extension = require "extension"\nreturn extension { word = { greet = {'
+    .. ' doc = "Says hello to somebody.", run = function() end } } }\n', { mode = 384 }))
+  ok(fs.write(dir .. "/moontide.lua", 'return { extensions = "more", apps = {} }\n'))
+  init(dir)
+  has(ok(fs.read(dir .. "/scripts/.stubs/words.lua")), "---Says hello to somebody.\n---@param ... any\n---@return any\n"
+    .. "function Run:greet(...) end\n")
+  has(moontide("help", "run:greet", "--config", dir .. "/moontide.lua").stdout, "Says hello to somebody.")
+end)
+
 test("what cannot be is said, and nothing is left behind", function()
   for flags, said in pairs {
     [{ "--target", "dokcer" }] = "did you mean docker?", [{ "--port", "none" }] = "up to 65000",

@@ -57,9 +57,26 @@ end
 test("what a test's file finds is documented, and nothing else is said to be there", function()
   local own = globals_of("a_test.lua", function(body) return ('test("x", function() %s end)'):format(body) end)
   for name in pairs(own) do ok(documented[name], name .. " is there, and not documented") end
+  eq(own.policy, nil) -- a policy is declared in a file of its own
   for name in pairs(documented) do
     if not name:find "[.:]" and name ~= "policy" then ok(own[name], name .. " is documented, and not there") end
   end
+end)
+
+test("the page about policies names what of Lua there is", function()
+  local page = ok(fs.read "config/manual/policies.md")
+  local base = assert(page:match "Of Lua there are `([^`]+)`")
+  local libraries, of_os = page:match "the libraries `([^`]+)`, and of `os` only\n`([^`]+)`"
+  local said, live = {}, {}
+  for name in (base .. " " .. libraries .. " os _G _VERSION"):gmatch "%S+" do said[#said + 1] = name end
+  for name in LUAS:gmatch "%S+" do live[#live + 1] = name end
+  table.sort(said)
+  table.sort(live)
+  eq(said, live)
+  local os_names = {}
+  for name in pairs(require("policy.load").LIBRARIES.os) do os_names[#os_names + 1] = name end
+  table.sort(os_names, function(a, b) return a > b end)
+  eq(table.concat(os_names, " "), of_os)
 end)
 
 -- Types whose meaning a name may not tell.

@@ -166,6 +166,12 @@ local function print_markdown(out, topic, words)
   if #words > 0 then out:write(require("policy.manual").markdown(words)) end
 end
 
+local function topics_of()
+  local list = {}
+  for i, topic in ipairs(manual.topics()) do list[i] = { name = topic.name, title = topic.title } end
+  return list
+end
+
 local function print_json(ctx, topic, words)
   local answer = { words = #words > 0 and words or nil } ---@type table
   if topic and topic.name == "config" then answer.keys = require("config.manual").rows() end
@@ -188,7 +194,11 @@ function M.run(ctx)
   local name = ctx.args.TOPIC
   if not name or not commands.load(name) then ctx:load_config() end -- it may name extensions
   if not name then
-    paged(ctx, M.overview)
+    if ctx.json then
+      ctx:print_json { commands = commands.names(), topics = topics_of() }
+    else
+      paged(ctx, M.overview)
+    end
     return 0
   end
   local command, topic = commands.load(name), manual.topic(name)
