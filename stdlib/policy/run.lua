@@ -250,7 +250,8 @@ end
 -- Puts a release to one part after another. The journal has each before it is touched, so that all are put back.
 local function put_to_parts(self, whole, names)
   local journal = self.journal
-  for _, name in ipairs(names) do
+  for i, name in ipairs(names) do
+    if i > 1 then self.steps:ready(true) end -- a hold stops it between two parts
     local request = with_part(whole, name)
     self:log("part %s", name)
     local given = { release = request.release, part = name }

@@ -71,6 +71,33 @@ test("a release goes to each part in order, is live when all have it, and each p
   has(env.reason, "part us: something else runs there: other/thing")
 end)
 
+test("a hold stops a release between two parts, and it goes on when that ends", function()
+  local s = stage()
+  s.world:push("main", "a")
+  local simulated, held = s.world.world, false
+  function s.world.world(self)
+    local openers = simulated(self)
+    local verify = openers.verify
+    function openers.verify(list, request, ...)
+      if request.part == "eu" and not held then
+        held = true
+        assert(s.host:hold { app = "web", environment = "staging", by = "ann", reason = "look first" })
+      end
+      return verify(list, request, ...)
+    end
+    return openers
+  end
+  local host = s.open()
+  local running = require("task").spawn(function() return host:run() end)
+  check.eventually(function() return s.status().state == "held" end)
+  eq(s.rollouts(), { "eu a" })
+  assert(host:unhold { app = "web", environment = "staging", by = "ann" })
+  check.eventually(function() return s.status().current ~= nil end)
+  eq(s.rollouts(), { "eu a", "us a" })
+  host:stop(0)
+  running:join()
+end)
+
 test("a part that was left with something else than the rest is told", function()
   local s = stage()
   s.world:push("main", "a")
