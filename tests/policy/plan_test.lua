@@ -319,3 +319,31 @@ test("a workload that follows its image: from, to, the container, and who must a
   has(said, ("1.3.0 (%s)"):format(herds.digest("1.3.0"):sub(1, 19)))
   eq({ herd:image("deployment", "shop/web"), #herd.applied }, { repository .. ":1.2.0", 0 })
 end)
+
+test("each part of several is planned in turn, and a metric with what it is now", function()
+  local dir = assert(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  assert(fs.write(dir.path .. "/production.lua", "return policy { watch = function() end, run = function() end }"))
+  assert(fs.write(dir.path .. "/staging.lua", [[return policy {
+    watch = function(place) return place:head() end,
+    run = function(run, head)
+      local image = run:image(head.commit)
+      run:release(image, { part = "eu" })
+      run:metric { name = "errors", url = "http://numbers.invalid/", json = "rate", below = 0.1, over = "10m" }
+      run:release(image)
+    end }]]))
+  local s = stage { parts = { "eu", "us" }, scripts = dir.path }
+  s.world:push("main", "a")
+  local world = s.world:world()
+  local http = { get = function() return { status = 200, body = '{"rate":0.05}' } end }
+  function world.module(name) return name == "http" and http or require(name) end
+  local told = texts(place(s.plan { world = world }, "staging").runs[1])
+  local short = C("a"):sub(1, 7)
+  eq({ table.unpack(told, 2) }, {
+    ("create web staging eu (command): nothing runs there; would run %s (new image)"):format(short),
+    "do waits until command reports that it runs", "do checks http http://127.0.0.1/, within 1 s",
+    "do samples errors for 10 m 0 s: must be below 0.1 (now it is 0.05)",
+    ("create web staging us (command): nothing runs there; would run %s (new image)"):format(short),
+    "do waits until command reports that it runs", "do checks http http://127.0.0.1/, within 1 s",
+  })
+end)
