@@ -3,7 +3,7 @@
 --
 -- The configuration is checked with a stand-in for the branch, as long as any may be; a place is a copy of what came of
 -- it, with the branch's label instead.
-local hash = require "hash"
+local hash, json = require "hash", require "json"
 
 local M = {}
 
@@ -11,15 +11,18 @@ M.LONGEST = 30 -- bytes of a label
 local STAND_IN <const> = "b" .. ("0"):rep(M.LONGEST - 2) .. "b"
 
 local function is_template(environment)
-  return type(environment) == "table" and getmetatable(environment) == nil and rawget(environment, "branches") ~= nil
+  return type(environment) == "table" and rawget(environment, "branches") ~= nil
 end
 
--- A copy with every text passed through fn; what has a metatable (a secret) stays itself.
-local function mapped(value, fn)
+-- A copy with every text passed through fn; what has a metatable (a secret, not a list of JSON) stays itself.
+local function mapped(value, fn, seen)
   if type(value) == "string" then return fn(value) end
-  if type(value) ~= "table" or getmetatable(value) then return value end
-  local copy = {}
-  for k, v in next, value do copy[fn(k)] = mapped(v, fn) end
+  if type(value) ~= "table" or getmetatable(value) and not json.is_array(value) then return value end
+  seen = seen or {} -- a table of a configuration in Lua may be in it twice, or in itself
+  if seen[value] then return seen[value] end
+  local copy = json.is_array(value) and json.array {} or {}
+  seen[value] = copy
+  for k, v in next, value do copy[fn(k)] = mapped(v, fn, seen) end
   return copy
 end
 

@@ -203,6 +203,13 @@ local function unknown(settings, names, at)
   end
 end
 
+-- The environments of the file: those that are templates, too.
+local function written(app)
+  if app.found then return {} end
+  local list = table.move(app.environment_list, 1, #app.environment_list, 1, {})
+  return table.move(app.templates or {}, 1, #(app.templates or {}), #list + 1, list)
+end
+
 ---What is wrong with the settings of a configuration, by what its policies declare.
 ---@param config Config
 ---@param policies table<string, Policy>
@@ -211,11 +218,12 @@ end
 function M.faults(config, policies, top)
   for _, app in ipairs(config.app_list) do
     local here = top:child("apps"):child(app.name)
-    local all, every = {}, not app.found and #app.environment_list > 0 -- whether each of its policies declares some
-    for _, environment in ipairs(app.found and {} or app.environment_list) do
+    local environments = written(app)
+    local all, every = {}, #environments > 0 -- whether each of its policies declares some
+    for _, environment in ipairs(environments) do
       local shapes, declares = shapes_at(environment, policies)
       local given, names = both(app, environment), names_of(shapes)
-      local at = here:child("environments"):child(environment.name):child("settings")
+      local at = here:child("environments"):child(environment.template or environment.name):child("settings")
       for _, shape in ipairs(shapes) do
         for _, field in ipairs(shape.fields) do
           local name = field[1]
