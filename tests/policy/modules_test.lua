@@ -224,6 +224,16 @@ test("a run under way goes on with the modules that it began with, whatever beco
   eq(names[#names], "step first")
 end)
 
+test("a policy whose module changed is another one, for suspensions, too", function()
+  local s = folder { ["staging.lua"] = STAGING, ["shared/hours.lua"] = HOURS }
+  local hash = ok(policy.load({ "staging" }, s.path)).staging.hash
+  local suspended = { staging = { kind = "load", app = "", environment = "", policy = "staging", hash = hash, ends = 3,
+    at = 0 } }
+  has(ok(policy.load({ "staging" }, s.path, suspended)).staging.suspended.message, "the policy staging is suspended")
+  s.write("shared/hours.lua", HOURS .. "-- mended")
+  eq(ok(policy.load({ "staging" }, s.path, suspended)).staging.suspended, nil)
+end)
+
 test("reload says that a policy changed when a module of it did", function()
   local s = folder { ["staging.lua"] = STAGING, ["shared/hours.lua"] = HOURS, ["production.lua"] = STAGING }
   local host = sim.host(sim.open(s.dir .. "/world"), s.dir .. "/state", { scripts = s.path })
