@@ -347,3 +347,17 @@ test("each part of several is planned in turn, and a metric with what it is now"
     "do waits until command reports that it runs", "do checks http http://127.0.0.1/, within 1 s",
   })
 end)
+
+test("every step of the program's own words has a planner", function()
+  local names = 0
+  for _, path in ipairs(require("base.sys").embedded_list()) do
+    local text = path:find "^stdlib/.*%.lua$" and require("base.sys").embedded(path) or ""
+    for word, name in text:gmatch 'steps:(%a+)%("([^"]+)"' do
+      if word == "perform" or word == "await" then
+        names = names + 1
+        ok(name == "step " or require("policy.plan").planner(name), ("%s: no planner for the step %q"):format(path, name))
+      end
+    end
+  end
+  ok(names > 12)
+end)
