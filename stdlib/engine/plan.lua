@@ -59,6 +59,7 @@ local LONGEST <const> = 120 -- seconds that the plan of one run may take
 ---@class Plan
 ---@field at Wall
 ---@field places PlacePlan[]
+---@field troubles {text: string, error: Err}[] That belong to no place: apps that could not be looked for.
 ---@field summary {changes: integer, unchanged: integer, refused: integer, errors: integer}
 
 -- ---- the engine on a copy ----
@@ -142,7 +143,10 @@ end
 
 -- Nothing begins by itself, and nobody is told.
 local function quiet(engine)
-  engine.last_before = engine.journal:newest_run()
+  engine.last_before, engine.troubles = engine.journal:newest_run(), {}
+  function engine.trouble(_, what, err)
+    table.insert(engine.troubles, { text = ("%s: %s"):format(what, tostring(err)), error = errors.wrap(err, "plan") })
+  end
   local still = { kick = function() end, rouse = function() end }
   function engine.lane() return still end
   function engine.alarm() end
@@ -367,9 +371,10 @@ local function plan_apps(engine, options, apps)
   return found
 end
 
-local function summed(found)
+local function summed(found, troubles)
   local result = {
-    at = time.now(), places = {}, summary = { changes = 0, unchanged = 0, refused = 0, errors = 0 },
+    at = time.now(), places = {}, troubles = troubles,
+    summary = { changes = 0, unchanged = 0, refused = 0, errors = 0 },
   }
   local field = { change = "changes", unchanged = "unchanged", refused = "refused", error = "errors" }
   for _, places in ipairs(found) do
@@ -379,6 +384,7 @@ local function summed(found)
       result.summary[name] = result.summary[name] + 1
     end
   end
+  result.summary.errors = result.summary.errors + #troubles
   return result
 end
 
@@ -402,7 +408,7 @@ function M.make(options)
   local apps
   apps, err = chosen(engine, options)
   if not apps then return nil, err end
-  local plan_of = summed(plan_apps(engine, options, apps))
+  local plan_of = summed(plan_apps(engine, options, apps), engine.troubles)
   if options.environment and #plan_of.places == 0 then -- a branch's place that neither is nor comes
     return unknown.environment(assert(apps[1]), options.environment, "plan")
   end

@@ -355,9 +355,38 @@ test("every step of the program's own words has a planner", function()
     for word, name in text:gmatch 'steps:(%a+)%("([^"]+)"' do
       if word == "perform" or word == "await" then
         names = names + 1
-        ok(name == "step " or require("policy.plan").planner(name), ("%s: no planner for the step %q"):format(path, name))
+        local planner = name == "step " or require("policy.plan").planner(name)
+        ok(planner, ("%s: no planner for the step %q"):format(path, name))
       end
     end
   end
   ok(names > 12)
+end)
+
+test("an image that must be one that was proved is found by its digest, and never built", function()
+  local s = stage()
+  s.world:push("main", "a")
+  s.settle()
+  local digest = s.world:running("staging").digest
+  local function plan_of(wanted)
+    return place(s.plan { policies = tries(("run:release(run:image(%q, { digest = %q }))"):format(C "a", wanted)) },
+      "staging").runs[1]
+  end
+  eq(texts(plan_of(digest))[1], ("none image of %s is in the registry: %s"):format(C("a"):sub(1, 7), digest))
+  local run = plan_of("sha256:" .. ("0"):rep(64))
+  eq({ run.steps[1].action, run.error.code }, { "fail", "not_found" })
+end)
+
+test("where apps could not be looked for, a plan is an error and not nothing", function()
+  local herds = require "fixture.herd"
+  local herd, dir = herds.new(), assert(fs.temp_dir())
+  check.defer(function() dir:close() end)
+  local host = herd:host(dir.path)
+  check.defer(function() pcall(host.close, host) end)
+  local world = herd:world()
+  world.cluster = function() return require("errors").fail("refused", "nobody listens there") end
+  local made = assert(plan.make { config = host.config, world = world })
+  eq({ made.summary.errors, #made.troubles }, { 1, 1 })
+  has(made.troubles[1].text, "looking for apps (keel) failed: ")
+  has(printed(made), "! looking for apps (keel) failed: ")
 end)

@@ -109,6 +109,7 @@ end
 ---@param now Wall
 function M.print(out, plan, now)
   for _, told in ipairs(plan.places) do print_place(out, told, now) end
+  for _, trouble in ipairs(plan.troubles) do out:line(out:paint("red", "! " .. term.clean(trouble.text))) end
   print_summary(out, plan.summary)
 end
 

@@ -14,6 +14,7 @@ local LISTS = {
   apps = true, environments = true, runs = true, decisions = true, entries = true, changed = true, changes = true,
   faults = true, samples = true, values = true, metrics = true, voters = true, approvals = true, jobs = true,
   events = true, places = true, steps = true, channels = true, superseded = true,
+  troubles = true,
 }
 
 local function prepare(value, depth)
