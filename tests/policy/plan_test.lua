@@ -260,7 +260,8 @@ test("a run that was interrupted is planned from its record on, its branches too
   s.host = sim.host(s.world, s.state, { scripts = dir })
   check.eventually(function()
     s.host:poll()
-    return #s.host:approvals { pending = true } == 1
+    local ended = "SELECT count(*) AS n FROM steps WHERE name IN ('image', 'tag', 'notify') AND state = 'ok'"
+    return #s.host:approvals { pending = true } == 1 and s.host.journal:count(ended) == 4
   end, 20)
   s.host:vote(s.host:approvals({ pending = true })[1], "ann")
   local effects = s.world:effects()
