@@ -49,7 +49,7 @@ end
 
 local function wrong(m, code, words)
   return errors.new(code, ("metric %s: %s"):format(text.clean(m.name, 200), text.clean(words, 300)),
-    { op = "metric", target = m.prometheus or m.url })
+    { op = "metric", target = (m.prometheus or m.url):match "^[^?]*" })
 end
 
 -- Kinds of errors of Prometheus's API that may pass; the others are about the query.
@@ -276,7 +276,7 @@ end
 ---@param words string Of its verdict.
 ---@return Err
 function M.failure(m, words)
-  return errors.new("unhealthy", words, { op = "metric", target = m.prometheus or m.url })
+  return errors.new("unhealthy", words, { op = "metric", target = (m.prometheus or m.url):match "^[^?]*" })
 end
 
 -- Samples over the time of a metric, without a journal.

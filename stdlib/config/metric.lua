@@ -63,7 +63,7 @@ local function verify(m, at)
   if m.samples and m.samples > most then
     return at:child("samples"):fault(("is more than the time has room for: %d"):format(most))
   end
-  m.name = m.name or m.query or m.url
+  m.name = m.name or m.query or m.url:match "^[^?]*" -- what follows may hold a password
   return m
 end
 

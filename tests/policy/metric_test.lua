@@ -139,6 +139,13 @@ test("bounds are what they say, and wrong options are told", function()
   eq({ ok, err.code }, { false, "denied" })
 end)
 
+test("what follows the question mark of an address is in no name and no error", function()
+  local config = m { prometheus = false, query = false, url = "http://x/numbers?key=hidden", json = "a" }
+  eq(config.name, "http://x/numbers")
+  local _, err = pcall(metric.ask, config, answering { { 401, "" } })
+  check.ok(not require("json").encode(errors.plain(err)):find("hidden", 1, true))
+end)
+
 test("a token goes to the server and nowhere else", function()
   local dir = assert(fs.temp_dir())
   check.defer(function() dir:close() end)
