@@ -133,6 +133,22 @@ test("with proven_by a tag waits until that environment has run its commit, and 
   equal(web:running("production").digest, web:running("staging").digest)
 end)
 
+everywhere("a proof and then its tag end the same in every life, over a freeze, too", function(world)
+  local web = world:app("web", { environments = {
+    staging = {}, production = { settings = { proven_by = "staging" } },
+  } })
+  web:push("a")
+  world:settle()
+  world:freeze("the audit", "ann")
+  web:push("b")
+  web:tag("v1.1.0", "b")
+  world:settle()
+  equal(web:running("staging").commit, commit("a"))
+  world:thaw("ann")
+  world:settle()
+  equal(web:running("production").digest, web:running("staging").digest)
+end)
+
 everywhere("a version after another ends the same in every life", function(world)
   local web = delivered(world)
   web:tag("v1.0.0", "a")

@@ -540,7 +540,7 @@ function M.load(names, folder, suspended, edited)
     policies[name] = compiled
     if compiled and not compiled.suspended then modules = compiled.modules or {} end
     if modules then
-      for _, unknown in ipairs(M.unknown { name = name, file = assert(file), text = text, ours = ours,
+      for _, unknown in ipairs(M.unknown { name = name, file = assert(file), text = assert(text), ours = ours,
         modules = modules }) do
         add(unknown)
         if fault and fault.file == unknown.file and fault.line == unknown.line then

@@ -117,7 +117,7 @@ end
 ---@return string? hint
 function M.unknown(name, modules)
   if modules[name] or effects.words(name) then return nil end
-  local first = name:match "^[^.]*" --[[@as string]]
+  local first = assert(name:match "^[^.]*")
   if first ~= name and effects.words(first) then
     return ("there is no module '%s': '%s' is a module of the program"):format(name, first),
       "give the folder another name"
