@@ -6,7 +6,7 @@ local errors, fs, hash, task = require "errors", require "fs", require "hash", r
 
 local M = {}
 
-local DEADLINE <const>, HANGS <const> = 300, 60 -- seconds for all tests, and for one without a sign of life
+M.DEADLINE, M.HANGS = 300, 60 -- seconds for all tests, and for one without a sign of life
 local LARGEST <const>, MOST <const> = 1 << 20, 10000 -- bytes of a file, files that are copied
 
 local function test_of(file) return (file:gsub("%.lua$", "_test.lua")) end
@@ -75,7 +75,7 @@ local function run(folder, list, texts, state)
   copy(folder, dir.path, texts)
   local files = {}
   for i, path in ipairs(list) do files[i] = { path = dir.path .. path:sub(#folder + 1), scripts = dir.path } end
-  for _, result in ipairs((require("testing").run(files, { timeout = HANGS }))) do
+  for _, result in ipairs((require("testing").run(files, { timeout = M.HANGS }))) do
     if not result.ok then faults[#faults + 1] = fault_of(result, folder, dir.path) end
   end
   return faults
@@ -98,7 +98,7 @@ function M.faults(self, config, policies)
     self.tests_seen = texts
     return {}
   end
-  local ok, faults = pcall(task.deadline, DEADLINE, run, folder, list, now, self.state)
+  local ok, faults = pcall(task.deadline, M.DEADLINE, run, folder, list, now, self.state)
   if not ok then
     if errors.is(faults, "cancelled") then error(faults, 0) end
     faults = { { file = list[1], message = "its tests could not be run to their end: " .. tostring(faults) } }

@@ -34,6 +34,8 @@ local function attributes(stat)
 end
 
 ---@class Look
+---@field text string All of it: another text, other files.
+---@field visited table<string, true>
 ---@field lines string[]
 ---@field folders table<string, string> Each with its identity.
 ---@field newest Wall
@@ -97,12 +99,13 @@ end
 ---@class Watcher
 ---@field host WatchedHost
 ---@field hint Signal Something may have changed.
+---@field seen string The look after which all was loaded.
 ---@field watches table<string, {identity: string, task: Task}> By folder.
 local Watcher = {}
 Watcher.__index = Watcher
 
 function Watcher:look()
-  local configs = { self.host.config() }
+  local configs = { self.host.config() } ---@type table[]
   local tried = self.host.tried()
   if tried and tried.file then configs[2] = tried end
   return look_at(configs)
@@ -114,7 +117,7 @@ local function follow(self, path, only)
   if not watch then return end -- the next look without a hint finds what changed
   local _ <close> = task.defer(function() watch:close() end)
   while true do
-    local changed = watch:wait()
+    local changed = watch:wait() --[[@as any]]
     if not changed then return end
     local hint = changed.overflow
     for _, name in ipairs(changed) do

@@ -23,6 +23,8 @@ local refusals, suspension, sys, task = require "engine.refusals", require "engi
 
 local M = {}
 
+local LARGEST <const> = 1 << 20 -- bytes of a policy's file: reading it keeps the loop
+
 -- Limits of a watch and of a run's own Lua code; waiting costs nothing of them.
 M.WATCH_LIMITS = { cpu = 3, memory = 128 << 20 }
 M.RUN_LIMITS = { cpu = 20, memory = 128 << 20 }
@@ -516,8 +518,10 @@ function M.load(names, folder, suspended, edited)
       text, file = edited[name].text, edited[name].file
     elseif folder then
       file = folder .. "/" .. name .. ".lua"
-      text, problem = require("fs").read(file)
-      if problem and problem.code == "not_found" then problem = nil end
+      text, problem = require("fs").read(file, { max = LARGEST })
+      if problem and problem.code == "not_found" and not require("fs").stat(file, { follow = false }) then
+        problem = nil -- a link that leads nowhere is there
+      end
       if text then
         local wrong
         text, wrong = require("base.text").of_file(text)

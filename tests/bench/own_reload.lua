@@ -3,6 +3,10 @@
 --
 -- A host polls so many apps, whose repositories are in memory; FORM is how its configuration is written, lua or yaml.
 -- Beside it a task gets a turn each time the loop comes round, and looks how much processor time has gone since then.
+---@diagnostic disable: missing-fields -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
+---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local fs, json = require "fs", require "json"
 local sys, task, time = require "base.sys", require "task", require "time"
 local count, form = assert(tonumber((...))), select(2, ...) or "lua"

@@ -245,3 +245,50 @@ test("the forge's events of apps that stay the same are followed on", function()
   ok(s.host:reload())
   check.eventually(function() return #opened == 6 end)
 end)
+
+test("a policy is tested in the simulated world, as it was read; a test that hangs keeps what was loaded", function()
+  local releases = [[
+local names = require "shared.names"
+return policy { watch = function(place) return place:head() end, run = function(run, head)
+  %s run:log(names.hello) run:release(run:image(head.commit)) end }]]
+  local s = stage { production = NOTHING, staging = releases:format "", ["shared/names"] = "return { hello = 'hello' }",
+    staging_test = [[
+test("staging follows the branch", function(world)
+  local web = world:app("web", { environments = { staging = {} } })
+  web:push "a"
+  world:settle()
+  equal((web:running "staging" or {}).commit, commit "a")
+end)
+]] }
+  s.save("staging", releases:format "local first = 1")
+  eq(ok(s.host:reload()).changed, { "policy staging changed" })
+  local live = s.host.policies.staging.hash
+  s.save("staging", releases:format "if head then return end")
+  local faults = refused(s)
+  eq({ faults[1].file, faults[1].line }, { s.scripts .. "/staging_test.lua", 5 })
+  local own_tests = require "engine.own_tests"
+  local before = own_tests.HANGS
+  own_tests.HANGS = 1
+  check.defer(function() own_tests.HANGS = before end)
+  s.save("staging", releases:format "local second = 2")
+  s.save("staging_test", [[test("hangs", function() while true do pcall(string.rep, "x", 1 << 20) end end)]])
+  has(refused(s)[1].message, "hangs")
+  eq(s.host.policies.staging.hash, live)
+end)
+
+test("files that are no policies are faults, and nothing waits for them", function()
+  local s = stage()
+  local file = s.scripts .. "/staging.lua"
+  for _, case in ipairs {
+    { { "truncate", "-s", "100M", file }, "more than 1048576 bytes" }, { { "mkfifo", file }, "not a regular file" },
+    { { "mkdir", file }, "directory" }, { { "ln", "-s", "nowhere", file }, "cannot be read" },
+    { { "ln", "-s", "/dev/zero", file }, "not a regular file" },
+    { { "ln", "-s", "staging.lua", file }, "cannot be read" },
+  } do
+    fs.remove(file, { recursive = true })
+    lab.run(case[1])
+    has(refused(s)[1].message, case[2])
+  end
+  fs.remove(file)
+  eq(ok(s.host:reload()).changed, { "policy staging changed, it is now scripts/staging.lua" })
+end)
