@@ -47,9 +47,12 @@ end
 
 -- ---- one sample ----
 
+-- The server as errors name it: what follows the question mark may hold a password.
+local function server_of(m) return (assert(m.prometheus or m.url):match "^[^?]*") end
+
 local function wrong(m, code, words)
   return errors.new(code, ("metric %s: %s"):format(text.clean(m.name, 200), text.clean(words, 300)),
-    { op = "metric", target = (m.prometheus or m.url):match "^[^?]*" })
+    { op = "metric", target = server_of(m) })
 end
 
 -- Kinds of errors of Prometheus's API that may pass; the others are about the query.
@@ -276,7 +279,7 @@ end
 ---@param words string Of its verdict.
 ---@return Err
 function M.failure(m, words)
-  return errors.new("unhealthy", words, { op = "metric", target = (m.prometheus or m.url):match "^[^?]*" })
+  return errors.new("unhealthy", words, { op = "metric", target = server_of(m) })
 end
 
 -- Samples over the time of a metric, without a journal.
