@@ -391,3 +391,31 @@ test("where apps could not be looked for, a plan is an error and not nothing", f
   has(made.troubles[1].text, "looking for apps (keel) failed: ")
   has(printed(made), "! looking for apps (keel) failed: ")
 end)
+
+test("a watch that tries to change something is refused in a plan as it is at a poll", function()
+  local s = stage()
+  s.world:push("main", "a")
+  local told = place(s.plan { policies = policy [[
+    local http, fs, proc = require "http", require "fs", require "proc"
+    return policy {
+      watch = function()
+        local said = {}
+        local function try(fn, ...) said[#said + 1] = pcall(fn, ...) and "done" or "refused" end
+        try(http.post, "http://127.0.0.1:1/", "x")
+        try(http.request, { url = "http://127.0.0.1:1/", method = "PUT" })
+        try(http.get, "http://127.0.0.1:1/", { sink = "f" })
+        try(http.get, "http://127.0.0.1:1/", { unix = "/run/docker.sock" })
+        try(proc.run, { "touch", "/tmp/moontide-plan-was-here" })
+        try(proc.spawn, { "touch", "/tmp/moontide-plan-was-here" })
+        try(fs.write, "a", "b")
+        try(fs.append, "a", "b")
+        try(fs.mkdir, "a")
+        try(fs.remove, "a")
+        try(fs.rename, "a", "b")
+        return nil, table.concat(said, " ")
+      end,
+      run = function() end }]] }, "staging")
+  eq(told.decisions[1].reason, ("refused "):rep(11):sub(1, -2))
+  eq({ s.world:effects(), fs.exists "/tmp/moontide-plan-was-here", fs.exists(s.state .. "/files/web") },
+    { {}, false, false })
+end)
