@@ -4,6 +4,7 @@ local json, task, time = require "json", require "task", require "time"
 
 local TICK <const> = 0.001
 
+local config = assert(require("config.load").load((...)))
 local stall = 0.0
 local watching = task.spawn(function()
   while true do
@@ -13,7 +14,6 @@ local watching = task.spawn(function()
   end
 end)
 
-local config = assert(require("config.load").load((...)))
 local began = time.monotonic()
 local plan = assert(require("engine.plan").make { config = config })
 local took = time.monotonic() - began
