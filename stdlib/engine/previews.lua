@@ -4,11 +4,12 @@
 --
 -- The journal knows the places. In memory each is an environment of its app like any other.
 local accept, actions, config_previews = require "engine.accept", require "engine.actions", require "config.previews"
-local errors, time = require "errors", require "time"
+local errors, shrink, time = require "errors", require "base.shrink", require "time"
 
 local M = {}
 
 local NAMED <const> = 50 -- branches without a place that `why` names
+local DOUBTED <const> = 600 -- seconds that places stay at least when half of them are to go
 local AGAIN <const> = 300 -- seconds after which what could not be taken down is tried again
 
 -- ---- in memory ----
@@ -96,14 +97,14 @@ local function take_down(engine, app, preview)
 end
 
 -- A branch that is gone: its place stays for a while, is taken down, and goes when that is done.
-local function leave(engine, app, template, preview)
+local function leave(engine, app, preview, patience)
   local journal, environment = engine.journal, app.environments[preview.environment]
   local now = time.now()
   if not preview.gone_at or preview.gone_at > now then -- the clock was set back
     preview.gone_at = now
     journal:preview_at(app.name, preview.environment)
     note(engine, app, preview.environment, ("its branch %s is gone: it is taken down in %s"):format(preview.branch,
-      time.words(template.keep_for)))
+      time.words(patience)))
   end
   environment.gone_at = preview.gone_at
   local order = preview.run and journal:preview_order(preview)
@@ -113,7 +114,7 @@ local function leave(engine, app, template, preview)
     go(engine, app, preview.environment)
   elseif order and (order.state == "queued" or order.state == "running" or now - (order.ended_at or 0) < AGAIN) then
     return
-  elseif now - preview.gone_at >= template.keep_for then
+  elseif now - preview.gone_at >= patience then
     take_down(engine, app, preview)
   end
 end
@@ -148,22 +149,34 @@ local function say(engine, app, template, count, refused)
   end
 end
 
+-- The places of a template, and how long those stay whose branches are gone: a source that lost half of them at once
+-- may have lost them by mistake.
+local function places_of(engine, app, template, there)
+  local list, left = {}, 0
+  for _, preview in ipairs(engine.journal:previews(app.name)) do
+    if preview.template == template.template and app.environments[preview.environment] then
+      list[#list + 1] = preview
+      if there[preview.branch] then left = left + 1 end
+    end
+  end
+  return list, shrink.suspicious(#list, left) and math.max(template.keep_for, DOUBTED) or template.keep_for
+end
+
 local function update(engine, app, template, branches)
   local there, count = {}, 0
   for _, branch in ipairs(M.matching(branches, template.branches)) do there[branch.branch] = branch end
-  for _, preview in ipairs(engine.journal:previews(app.name)) do
-    if preview.template == template.template and app.environments[preview.environment] then
-      local branch = there[preview.branch]
-      if not branch or preview.run then -- one that is being taken down comes anew
-        leave(engine, app, template, preview)
-      elseif preview.gone_at or preview.head ~= branch.commit then
-        engine.journal:preview_at(app.name, preview.environment, branch.commit)
-        app.environments[preview.environment].gone_at = nil
-      end
-      if app.environments[preview.environment] then
-        count = count + 1
-        there[preview.branch] = nil
-      end
+  local places, patience = places_of(engine, app, template, there)
+  for _, preview in ipairs(places) do
+    local branch = there[preview.branch]
+    if not branch or preview.run then -- one that is being taken down comes anew
+      leave(engine, app, preview, patience)
+    elseif preview.gone_at or preview.head ~= branch.commit then
+      engine.journal:preview_at(app.name, preview.environment, branch.commit)
+      app.environments[preview.environment].gone_at = nil
+    end
+    if app.environments[preview.environment] then
+      count = count + 1
+      there[preview.branch] = nil
     end
   end
   local refused = {}

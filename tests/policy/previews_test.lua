@@ -197,6 +197,19 @@ test("a source that shrank is not believed: nothing is taken down until it is", 
   eq(effects(world, "take down"), 0)
 end)
 
+test("when half of the branches go at once, their places stay for ten minutes, whatever keep_for says", function()
+  local world, web = stage { keep_for = "1s" }
+  for _, name in ipairs { "one", "two", "three", "four" } do web:push(name, { branch = "feature/" .. name }) end
+  world:settle()
+  for _, name in ipairs { "one", "two", "three" } do web:delete_branch("feature/" .. name) end
+  world:pass("9m")
+  eq(effects(world, "take down"), 0)
+  web:push("one", { branch = "feature/one" })
+  world:pass("1h")
+  eq({ names(web), effects(world, "take down") },
+    { "preview preview-feature-four preview-feature-one staging", 2 })
+end)
+
 test("another pattern moves the places: those that match no more go, new ones come", function()
   local world, web, app = stage { keep_for = "1m" }
   web:push("b", { branch = "feature/x" })

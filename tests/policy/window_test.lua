@@ -42,10 +42,7 @@ local function stage(more, script)
 end
 
 -- The next Saturday at noon.
-local function on_saturday()
-  local last = time.now() + 8 * DAY
-  while not time.within("Sat 12:00-12:01", "UTC") and time.now() < last do time.sleep(30) end
-end
+local function on_saturday() time.sleep(time.next("Sat 12:00", "UTC", time.now() - 1) - time.now()) end
 
 local function staging(host) return host:status().apps[1].environments[1] end
 
