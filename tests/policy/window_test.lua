@@ -50,6 +50,7 @@ local function state_of(host, id) return host.journal:run_by_id(id).state end
 
 -- The host dies: what was not recorded has not happened.
 local function die(host)
+  host.draining = true -- its lanes try nothing more
   for _, lane in pairs(host.lanes) do
     for _, attempt in pairs(lane.runs) do attempt.task:cancel() end
   end
