@@ -193,8 +193,8 @@ function Zone:segment(time)
   local kind, from, till = self.kinds[low] or self.first, at[low] or -math.huge, at[low + 1] or math.huge
   if self.rule and low == #at then
     local by, since, next_change = by_rule(self.rule, time, from)
-    if by then kind, from = by, since --[[@as number]] end
-    return kind, from, next_change
+    if not by then return kind, from, next_change end
+    return by, since, next_change
   end
   return kind, from, till
 end

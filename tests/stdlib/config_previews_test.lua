@@ -1,4 +1,5 @@
 -- Templates of a configuration: texts with {place} and {branch}, in each kind of file.
+---@diagnostic disable: need-check-nil -- a nil fails the test
 local check = require "check"
 local load, previews = require "config.load", require "config.previews"
 local test, eq, ok = check.test, check.eq, check.ok

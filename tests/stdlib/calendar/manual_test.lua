@@ -1,5 +1,7 @@
 -- What the manual says of time and of previews is so: its windows and schedules can be read, its policies load, its
 -- configuration is one.
+---@diagnostic disable: need-check-nil -- a nil fails the test
+---@diagnostic disable: param-type-mismatch -- a nil fails the test
 local check = require "check"
 local errors, fs, load, policy, time = require "errors", require "fs", require "config.load", require "policy.load",
   require "time"
