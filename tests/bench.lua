@@ -4,7 +4,7 @@
 -- round stay in build/bench/raw. The exit status is 1 when a ratio misses its goal.
 local kit = require "bench.kit"
 
-local ALL = { "b1", "b1t", "b2", "b3", "b4", "b5", "b6", "b7", "b8", "b9", "b10", "b11" }
+local ALL = { "b1", "b1t", "b2", "b3", "b4", "b5", "b6", "b7", "b8", "b9", "b10", "b11", "b12" }
 
 local chosen = {}
 for _, arg in ipairs { ... } do
