@@ -35,7 +35,7 @@ return policy {
   watch = versions.newest,
 
   run = function(run, release)
-    local image = versions.image(run, release.commit, release.version)
+    local image = versions.image_of(run, release)
     run:release(image, { part = run.settings.canary, version = release.version })
     local measured = run:metric(run.settings.metric)
     run:log("%s passed as a canary: %s", release.version or image.commit:sub(1, 7), measured.summary)

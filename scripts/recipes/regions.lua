@@ -16,7 +16,7 @@ return policy {
   watch = versions.newest,
 
   run = function(run, release)
-    local image = versions.image(run, release.commit, release.version)
+    local image = versions.image_of(run, release)
     for i, region in ipairs(run.settings.regions) do
       if i > 1 then run:sleep(run.settings.pause) end
       run:release(image, { part = region, version = release.version })

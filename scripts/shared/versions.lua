@@ -30,36 +30,51 @@ local function version_of(place, tag)
   end
 end
 
+-- How a commit is known to be good: by the environment that has to prove it. No proof is asked for unless one is named.
+local function proof_of(place, commit)
+  local environment = place.settings.proven_by
+  if not environment then return {} end
+  return place:proved(environment, commit)
+end
+
+---What a policy declares to have `proven_by` among its settings.
+M.proven_by = { type = "text", doc = "Environment that must have run a tag's commit well before it comes here." }
+
 ---The new versions that may be released here, oldest first. Every other tag is refused, with the reason.
----@param place Place
----@return {name: string, commit: string}[] tags
+---@param place PolicyPlace
+---@return {name: string, commit: string, digest?: string}[] tags
 function M.new(place)
-  local accepted, found = {}, {} ---@type any, table<string, {commit: string, passed?: string}>
+  local accepted, found = {}, {} ---@type semver.Version[], table<string, {commit: string, passed?: string}>
   for _, tag in ipairs(place:tags()) do
     local version = version_of(place, tag)
     if version then accepted[#accepted + 1], found[tag.name] = version, tag end
   end
-  local tags = {} ---@type {name: string, commit: string}[]
+  local tags = {} ---@type {name: string, commit: string, digest?: string}[]
   accepted = semver.sort(accepted)
   for i = #accepted, 1, -1 do -- the newest first
     local name = accepted[i].tag --[[@as string]]
-    local tag = found[name] --[[@as {commit: string, passed?: string}]]
-    local failed = #tags < MOST and place:failed(name .. "@" .. tag.commit)
+    local commit, passed = found[name].commit, found[name].passed
+    local failed = #tags < MOST and place:failed(name .. "@" .. commit)
     if failed then
       place:refuse(name, "run %d tried it and %s: %s", failed.id, failed.how, failed.error)
-    elseif tag.passed then
-      place:refuse(name, tag.passed .. "; 'moontide release' puts it out")
+    elseif passed then
+      place:refuse(name, passed .. "; 'moontide release' puts it out")
     elseif #tags == MOST then
       place:refuse(name, "%d newer versions came with it", MOST)
     else
-      table.insert(tags, 1, { name = name, commit = tag.commit })
+      local proof, unproved = proof_of(place, commit)
+      if proof then
+        table.insert(tags, 1, { name = name, commit = commit, digest = proof.digest })
+      else
+        place:refuse(name, unproved)
+      end
     end
   end
   return tags
 end
 
 ---The newest new version as a change, the older ones that came with it in its `tags`.
----@param place Place
+---@param place PolicyPlace
 ---@return Change? change
 ---@return string? reason
 function M.newest(place)
@@ -69,33 +84,42 @@ function M.newest(place)
   return {
     key = newest.name .. "@" .. newest.commit,
     title = ("%s of %s"):format(newest.name, newest.commit:sub(1, 7)),
-    version = newest.name, commit = newest.commit, tags = tags,
+    version = newest.name, commit = newest.commit, digest = newest.digest, tags = tags,
   }
 end
 
 ---The image of a version, under its tag, with its charts.
----@param run Run
----@param commit string
----@param version? string nil: an operator released a commit.
----@return Image
-function M.image(run, commit, version)
-  local image = run:image(commit, { version = version })
-  if version then
-    image:tag(version)
-    run:publish(commit, { version = version })
+---@async
+---@param run PolicyRun
+---@param tag {name?: string, commit: string, digest?: string} Without a name: an operator releases a commit.
+---@return PolicyImage
+function M.image(run, tag)
+  local image = run:image(tag.commit, { version = tag.name, digest = tag.digest })
+  if tag.name then
+    image:tag(tag.name)
+    run:publish(tag.commit, { version = tag.name })
   end
   return image
 end
 
----Releases the newest version of a change, then gives each that came with it its image: one that does not build
----holds up none.
----@param run Run
+---The image of what M.newest gave.
+---@async
+---@param run PolicyRun
+---@param release table
+---@return PolicyImage
+function M.image_of(run, release)
+  return M.image(run, { name = release.version, commit = release.commit, digest = release.digest })
+end
+
+---Releases the newest version, then gives each that came with it its image: one that does not build holds up none.
+---@async
+---@param run PolicyRun
 ---@param release table What M.newest gave.
 function M.release(run, release)
-  run:release(M.image(run, release.commit, release.version), { version = release.version })
+  run:release(M.image_of(run, release), { version = release.version })
   for _, tag in ipairs(release.tags or {}) do
     if tag.name ~= release.version then
-      local ok, err = pcall(M.image, run, tag.commit, tag.name)
+      local ok, err = pcall(M.image, run, tag)
       if not ok then run:notify("%s came with %s and gets no image: %s", tag.name, release.version, err) end
     end
   end

@@ -18,7 +18,8 @@ for i = 1, count do
   tags[i] = { name = ("v%d.%d.%d"):format(1 + n // 10000, n // 100 % 100, n % 100), commit = ("%040x"):format(n) }
 end
 local face = {
-  tags = function() return tags end, failed = function() end, refuse = function() end, alarm = function() end,
+  settings = {}, tags = function() return tags end,
+  failed = function() end, refuse = function() end, alarm = function() end,
   allows = function(_, name) return semver.allows("all", "v1.0.0", name) ~= false, "" end,
 }
 local place = { app = "bench", environment = "production", face = face }

@@ -124,7 +124,7 @@ test("a plan says what a host then does, and changes nothing: before the first o
   eq(texts(production)[1], ("image of %s is in the registry: %s"):format(short, live))
   has(texts(production)[2], "tag v1.0.0 is set to " .. live:sub(1, 19))
   local refused = place(made, "production").decisions[1]
-  eq({ refused.subject, refused.verdict, refused.file }, { "other", "refused", "scripts/production.lua" })
+  eq({ refused.subject, refused.verdict, refused.file }, { "other", "refused", "scripts/shared/versions.lua" })
   host.process:kill("CONT")
   host:until_("production", "runs", 60, function(e) return e.current and e.current.version == "v1.0.0" end)
   host:until_("staging", "runs", 60, function(e) return e.state == "idle" and e.current.commit == two end)

@@ -92,7 +92,7 @@ test("a tag moves from one image to the next, and the target from one release to
   has(texts(production.runs[1])[2], "create tag v1.1.0 is set to " .. digest:sub(1, 19))
   local refused
   for _, d in ipairs(production.decisions) do refused = d.subject == "x" and d or refused end
-  eq({ refused.verdict, refused.subject, refused.file }, { "refused", "x", "scripts/production.lua" })
+  eq({ refused.verdict, refused.subject, refused.file }, { "refused", "x", "scripts/shared/versions.lua" })
   ok(math.type(refused.line) == "integer")
 end)
 

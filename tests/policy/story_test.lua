@@ -88,7 +88,7 @@ test("several tags in one poll: each gets its image tag, the newest is released"
   for _, t in ipairs { "v1.2.0", "v1.10.0", "v1.9.0" } do ok(tags["registry.invalid/team/web:" .. t], t) end
   eq(tags["registry.invalid/team/web:nightly"], nil)
   eq(s.why("production", "nightly").verdict, "refused")
-  has(s.why("production", "nightly").file, "production.lua")
+  has(s.why("production", "nightly").file, "shared/versions.lua")
   ok(s.why("production", "nightly").line > 0)
   eq(s.why("production", "v1.01.0").verdict, "refused")
 end)

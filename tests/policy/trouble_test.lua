@@ -557,11 +557,11 @@ test("a refusal names the line of the rule", function()
   s.settle()
   s.world:tag("v1.1.0", "a")
   s.settle()
-  local lines, text = {}, assert(fs.read("scripts/production.lua"))
+  local lines, text = {}, assert(fs.read("scripts/shared/versions.lua"))
   for line in (text .. "\n"):gmatch("(.-)\n") do lines[#lines + 1] = line end
   local found = {}
   for _, d in ipairs(s.host:why("web", "production").decisions) do
-    if d.subject then found[d.subject] = d.file == "scripts/production.lua" and lines[d.line] end
+    if d.subject then found[d.subject] = d.file == "scripts/shared/versions.lua" and lines[d.line] end
   end
   check.has(found["v1.0.0"], "it was there before Moontide")
   check.has(found.nightly, "not a version")
