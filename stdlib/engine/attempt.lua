@@ -89,6 +89,7 @@ function Attempt:rest(seconds)
   local sleeping <close> = self.steps:counting "sleeping"
   local waiting <close> = self.steps:counting "waiting"
   self.engine.idle:notify()
+  time.sleep(0) -- the lane hears first that its branches only wait: to take that for news would be to ask for ever
   if resting and sleeping and waiting then self.lane.wake:wait(seconds) end
 end
 

@@ -51,7 +51,8 @@ local function read(child, on_event)
       local line, more = rest:match("^([^\n]*)\n(.*)$")
       if not line then break end
       rest = assert(more)
-      on_event(assert(json.decode(line)))
+      local event = json.decode(line)
+      if event then on_event(event) end
     end
   end
 end

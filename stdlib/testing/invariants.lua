@@ -9,7 +9,7 @@ local M = {}
 ---@field world SimulatedWorld
 ---@field random TestRandom Of how long effects take.
 ---@field under_way table<string, string> Rollouts, by place.
----@field last table<string, table> What was rolled out last, by place.
+---@field past table<string, {at: Wall, runs: table}[]> What was rolled out, by place.
 ---@field heads table<string, string[]> What branches pointed at, one after the other, by address.
 ---@field broken? string The first that does not hold.
 local Invariants = {}
@@ -25,7 +25,39 @@ function Invariants:no(format, ...) self.broken = self.broken or format:format(.
 local function app_and_environment(place) return place:match("^(.+)/([^/:]+)") end
 
 -- Whether a run may go back: somebody ordered it, or it is a rollback.
-local function meant(run, release) return not run or run.by ~= nil or run.kind ~= "change" or release.restored == 1 end
+local function meant(run, release) return not run or run.kind ~= "change" or release.restored == 1 end
+
+-- What ran at a place at a time, as far as it was rolled out.
+local function ran(past, at)
+  local found
+  for _, entry in ipairs(past or {}) do
+    if entry.at <= at then found = entry.runs end
+  end
+  return found
+end
+
+-- The releases of a run that proved bad.
+local function bad_releases(book, run)
+  local found = {}
+  for id = book:newest_release_id(), 1, -1 do
+    local release = book:release_by_id(id)
+    if release and release.run == run.id and release.state == "bad" then found[release.digest or ""] = true end
+  end
+  return found
+end
+
+-- Whether the same change had proved bad, and nothing else was asked for since: a branch that moves away and back, or
+-- another tag at the same image, is an intent.
+local function was_bad(book, release, run)
+  for id = run.id - 1, 1, -1 do
+    local other = book:run_by_id(id)
+    if other and other.kind == "change" and other.app == run.app and other.environment == run.environment then
+      if other.key ~= run.key then return false end
+      if bad_releases(book, other)[release.digest] then return true end
+    end
+  end
+  return false
+end
 
 -- Whether a branch pointed at a commit after it had pointed at another for the first time.
 local function moved_on(heads, from, to)
@@ -40,22 +72,25 @@ end
 ---What was rolled out follows what ran before.
 ---@private
 ---@param place string
+---@param before? table
 ---@param now table
-function Invariants:follows(place, now)
-  local book, before = self.world.book, self.last[place]
-  self.last[place] = now
+function Invariants:follows(place, before, now)
+  local book = self.world.book
   local app, environment = app_and_environment(place)
   local release = now.release and book:release_by_id(now.release)
   local run = release and release.run and book:run_by_id(release.run)
   if not release or meant(run, release) then return end
-  if book:known_bad(app, environment, now.digest) then
+  if was_bad(book, release, run) then
     self:no("%s got %s again by itself, which had proved bad there", place, short(now.digest))
   end
   if not before or before.digest == now.digest then return end
   if book:known_bad(app, environment, before.digest) then return end -- whatever is not bad may follow it
   if now.version and before.version then
     local a, b = semver.tag(now.version), semver.tag(before.version)
-    if a and b and semver.compare(a, b) <= 0 then
+    -- What was accepted while something lower ran waits for its turn, and is not judged again.
+    local then_ran = ran(self.past[place], run.queued_at)
+    local c = then_ran and then_ran.version and semver.tag(then_ran.version)
+    if a and b and semver.compare(a, b) <= 0 and c and semver.compare(a, c) <= 0 then
       self:no("%s went from %s back to %s without an intent", place, before.version, now.version)
     end
   elseif not now.version and now.commit and before.commit then
@@ -91,8 +126,13 @@ local function watch(self)
     local _ <close> = task.defer(function() if place then self.under_way[place] = nil end end)
     if place then self.under_way[place] = line end
     time.sleep(self.random:upto(SLOWEST))
+    local before = of.state.targets[place]
     local done, err = effect(of, life, line, change)
-    if done and place then self:follows(place, of.state.targets[place]) end
+    if done and place then
+      self:follows(place, before, of.state.targets[place])
+      self.past[place] = self.past[place] or {}
+      table.insert(self.past[place], { at = time.now(), runs = of.state.targets[place] })
+    end
     return done, err
   end
 end
@@ -101,7 +141,7 @@ end
 ---@param random TestRandom
 ---@return Invariants
 function M.watch(world, random)
-  local self = setmetatable({ world = world, random = random, under_way = {}, last = {}, heads = {} }, Invariants)
+  local self = setmetatable({ world = world, random = random, under_way = {}, past = {}, heads = {} }, Invariants)
   watch(self)
   return self
 end

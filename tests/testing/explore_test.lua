@@ -8,6 +8,11 @@ test("the shipped policies keep the invariants", function()
   eq(result.code, 0)
 end)
 
+test("a run that is held in its midst does not keep the host busy: a world that once did", function()
+  local result = suite.text("explore(5, 150)", { "--only", "34" })
+  has(result.stdout, "1 passed, 0 failed")
+end)
+
 -- Goes to whatever tag comes first in the alphabet.
 local BACK <const> = [[
 return policy {
