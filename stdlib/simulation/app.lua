@@ -23,7 +23,12 @@ local M = {}
 function M.new(world, name) return setmetatable({ world = world, name = name }, App) end
 
 ---@return AppConfig
-function App:config() return self.world:configuration().apps[self.name] end
+function App:config()
+  local own = self.world:configuration().apps[self.name]
+  if own then return own end
+  local function found(engine) return engine.config.apps[self.name] end -- in the cluster
+  return assert(self.world:ask(found), self.name .. " is no app")
+end
 
 -- A change of the app's repository.
 local function happen(self, line, change)

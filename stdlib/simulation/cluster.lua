@@ -188,14 +188,20 @@ function M.target(outside, life, environment)
     local wanted = {}
     for _, c in ipairs(request.containers or config.containers or {}) do wanted[c] = true end
     for _, c in ipairs(request.init_containers or {}) do wanted[c] = true end
-    local done
-    done, err = outside:effect(life, ("roll out %s %s"):format(key, request.image), function(state)
-      local object = state.cluster.workloads[kind][key]
+    local function others(state) -- containers that are to have the image, and have another one
+      local list, object = {}, state.cluster.workloads[kind][key]
       for _, group in ipairs { "containers", "initContainers" } do
         for _, c in ipairs(pod_of(object)[group] or {}) do
-          if wanted[c.name] then c.image = request.image end
+          if wanted[c.name] and c.image ~= request.image then list[#list + 1] = c end
         end
       end
+      return list, object
+    end
+    if #others(outside:look()) == 0 then return true end
+    local done
+    done, err = outside:effect(life, ("roll out %s %s"):format(key, request.image), function(state)
+      local list, object = others(state)
+      for _, c in ipairs(list) do c.image = request.image end
       object.metadata.generation = object.metadata.generation + 1
     end)
     M.changed(outside, kind, key)

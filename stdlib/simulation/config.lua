@@ -36,14 +36,17 @@ function M.of(top, apps)
   local given = copy(top)
   given.poll, given.state, given.apps, given.notify = given.poll or "5m", given.state or "/simulated", {},
     given.notify or {}
-  for name, app in pairs(apps) do
-    given.apps[name] = app_of(name, app)
-    for _, environment in pairs(given.apps[name].environments) do
-      for _, channel in ipairs(environment.notify) do
-        given.notify[channel] = given.notify[channel] or { kind = "webhook", url = "http://people.simulated/" }
-      end
+  local function channels(of)
+    for _, channel in ipairs(of.notify or {}) do
+      given.notify[channel] = given.notify[channel] or { kind = "webhook", url = "http://people.simulated/" }
     end
   end
+  channels(given.keel or {})
+  for name, app in pairs(apps) do
+    given.apps[name] = app_of(name, app)
+    for _, environment in pairs(given.apps[name].environments) do channels(environment) end
+  end
+  if next(given.apps) == nil then given.apps = nil end
   local config, faults = load.check(given, { file = "the test's world", scripts = given.scripts })
   if config then return config end
   local lines = {}

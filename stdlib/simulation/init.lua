@@ -91,9 +91,10 @@ end
 function World:host()
   while not self.life or self.life.dead do
     self.lives = self.lives + 1
+    local function load() return configs.of(self.top, self.apps) end -- each host has its own: it adds what it finds
     self.life = life.begin {
-      outside = self.outside, answered = self.answered, book = self.book, config = self:configuration(),
-      load = function() return self:configuration() end, host = "host " .. self.lives,
+      outside = self.outside, answered = self.answered, book = self.book, config = load(), load = load,
+      host = "host " .. self.lives,
       on_event = function(event)
         if MOVES[event.event] then
           local where = event.app and ("%s %s: "):format(event.app, event.environment or "") or ""
@@ -183,6 +184,21 @@ function World:happen(line, change)
   self.outside:change(change)
 end
 
+-- Sets a key of the configuration, as an edit does: what has faults is taken back.
+local function set(self, of, key, value)
+  local before, config = of[key], self.config
+  of[key], self.config = value, nil
+  local fine, err = pcall(self.configuration, self)
+  if not fine then
+    of[key], self.config = before, config
+    error(err, 3)
+  end
+  if self.life and not self.life.dead then
+    local _, reloaded = self:ask(function(engine) return engine:reload() end)
+    if reloaded then error(reloaded, 3) end
+  end
+end
+
 ---Adds an app, or gives one another table.
 ---@async
 ---@param name string
@@ -190,18 +206,17 @@ end
 --- simulated, whatever its kind.
 ---@return SimulatedApp
 function World:app(name, given)
-  local before, config = self.apps[name], self.config
-  self.apps[name], self.config = given, nil
-  local fine, err = pcall(self.configuration, self)
-  if not fine then
-    self.apps[name], self.config = before, config
-    error(err, 2)
-  end
-  if self.life and not self.life.dead then
-    local _, reloaded = self:ask(function(engine) return engine:reload() end)
-    if reloaded then error(reloaded, 2) end
-  end
+  set(self, self.apps, name, given)
   return apps.new(self, name)
+end
+
+---Has the configuration's `keel` follow the workloads of the cluster.
+---@async
+---@param given table Its keys; without `notify`, people are told.
+function World:keel(given)
+  local keel = configs.copy(given)
+  keel.notify = keel.notify or { "people" }
+  set(self, self.top, "keel", keel)
 end
 
 ---Puts a part out of reach: "git", "registry", "builder", "notify", "target web/production", or an address.
@@ -223,14 +238,17 @@ function World:answer(address, value) self.answered.addresses[address] = value e
 ---@param value {code?: integer, stdout?: string, stderr?: string}|fun(spec: table): table?, Err?
 function World:program(path, value) self.answered.programs[path] = value end
 
----Puts a workload into the cluster, or another one in its place; nil takes it away. The configuration's `keel` follows
----them.
+---Puts a workload into the cluster, or another one in its place; nil takes it away. With world:keel it is an app, whose
+---environment has the name of its kind.
+---@async
 ---@param kind "deployment"|"statefulset"|"daemonset"|"cronjob"
 ---@param key string "namespace/name"
 ---@param given? {annotations?: table, labels?: table, images: string[][], pod?: table} images: { { "web", "r/web:1" } }
+---@return SimulatedApp
 function World:workload(kind, key, given)
   self:move(("%s %s: %s"):format(kind, key, given and given.images[1][2] or "gone"))
   cluster.put(self.outside, kind, key, given)
+  return apps.new(self, key)
 end
 
 ---The image of a container of a workload; of its first one unless it is named.

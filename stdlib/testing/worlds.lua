@@ -99,13 +99,21 @@ local app_methods = words([[push reset tag untag branch_off delete_branch breaks
   function(self) return self.app end)
 local app_face = facade.kind("app", { "name" }, app_methods)
 
-local world_methods = words("down up answer program settle pass poll kill freeze thaw effects told", open)
+local world_methods = words("down up answer program image publish keel settle pass poll kill freeze thaw effects told",
+  open)
 
 ---Adds an app to the world.
 function world_methods.app(self, name, given)
   local world, app = open(self), nil
   apart(self, function(...) app = world.app(...) end, world, name, given)
   return app_face { name = name, app = app, tested = self }
+end
+
+---Puts a workload into the cluster.
+function world_methods.workload(self, kind, key, given)
+  local world, app = open(self), nil
+  apart(self, function(...) app = world.workload(...) end, world, kind, key, given)
+  return app_face { name = key, app = app, tested = self }
 end
 
 ---The lines of what happened, printed texts where they came.

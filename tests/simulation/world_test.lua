@@ -221,11 +221,12 @@ test("a test kills a host where it likes", function()
 end)
 
 test("workloads of a cluster follow their images", function()
-  local world <close> = simulation.new { keel = { notify = { "people" } }, notify = {
-    people = { kind = "webhook", url = "http://people.simulated/" },
-  } }
+  local world <close> = simulation.new()
+  world:keel {}
   local annotations = { ["keel.sh/policy"] = "minor", ["keel.sh/trigger"] = "poll" }
-  world:workload("deployment", "shop/web", { annotations = annotations, images = { { "web", "r.test/web:1.0.0" } } })
+  local web = world:workload("deployment", "shop/web", {
+    annotations = annotations, images = { { "web", "r.test/web:1.0.0" } },
+  })
   world:publish("r.test/web", "1.0.0", "one")
   world:settle()
   eq(world:image("deployment", "shop/web"), "r.test/web:1.0.0")
@@ -233,6 +234,8 @@ test("workloads of a cluster follow their images", function()
   world:publish("r.test/web", "2.0.0", "three")
   world:pass "10m"
   has(world:image("deployment", "shop/web"), "r.test/web:1.1.0@sha256:")
+  has(web:decision("deployment", "2.0.0").reason, "major")
+  eq(web:runs("deployment")[1].state, "done")
   world:kill()
   world:publish("r.test/web", "1.2.0", "four")
   world:pass "10m"
