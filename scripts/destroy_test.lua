@@ -8,7 +8,8 @@ test("it never acts by itself", function(world)
 end)
 
 test("an order is refused where the target cannot be taken down, and what runs stays", function(world)
-  local web = world:app("web", { environments = { staging = {} } })
+  local target = { kind = "keel", namespace = "shop", workload = "deployment/web" } -- keel's, not ours to take down
+  local web = world:app("web", { environments = { staging = { target = target } } })
   web:push("a")
   world:settle()
   local run, err = web:destroy("staging", "ann")
