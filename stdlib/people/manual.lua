@@ -61,7 +61,8 @@ end
 ---All topics, by name.
 ---@return Topic[]
 function M.topics()
-  local list = { M.topic "recipes", table.unpack(MADE) }
+  local list = { assert(M.topic "recipes") } ---@type Topic[]
+  table.move(MADE, 1, #MADE, 2, list)
   for _, path in ipairs(sys.embedded_list()) do
     local name = path:match("^config/manual/(.-)%.md$")
     if name and name ~= "recipes" then list[#list + 1] = M.topic(name) end

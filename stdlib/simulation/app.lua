@@ -144,6 +144,8 @@ end
 -- ---- people ----
 
 -- An order, given again to the next host when this one died before it was recorded.
+---@return any result
+---@return any err
 local function order(self, act, line, give)
   act.app, act.by = self.name, act.by or "ann"
   if act.environment then line = line .. " " .. act.environment end
@@ -195,7 +197,7 @@ App.destroy = simple "destroy"
 ---@param what string
 ---@param by? string
 ---@return RunInfo run nil when it was refused.
----@return Err err
+---@return any err
 function App:release(environment, what, by)
   local act = { environment = environment, by = by, what = what }
   local commit = git.commit(what)
@@ -208,7 +210,7 @@ end
 ---@param environment string
 ---@param by? string
 ---@return RunInfo run nil when it was refused.
----@return Err err
+---@return any err
 function App:cancel(environment, by)
   local run = self:runs(environment)[1]
   if not run then error(("%s has had no run at %s"):format(self.name, environment), 2) end
@@ -238,6 +240,7 @@ function App:decision(environment, subject, policy)
   for _, d in ipairs(why.decisions) do -- what it says of the whole comes first, then the newest
     if d.policy == policy and (not subject or d.subject == subject) then return d end
   end
+  return nil --[[@as any]]
 end
 
 ---The runs of a place, the newest first.

@@ -64,6 +64,14 @@ test("every page is a topic, and every link of a page leads somewhere", function
   end
 end)
 
+test("the README leads to every page", function()
+  local readme = ok(fs.read "README.md")
+  for path in fs.walk "config/manual" do has(readme, "(config/manual/" .. path .. ")") end
+  for target in readme:gmatch "%]%(([^)#%s]+)[^)]*%)" do
+    if not target:find "^https?:" then ok(fs.exists(target), target) end
+  end
+end)
+
 local exe = sys.exe()
 
 local function help(...)
