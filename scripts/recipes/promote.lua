@@ -13,7 +13,7 @@ return policy {
     local from, here = place.settings.from, place:current()
     local there = place:of(from)
     local release = there.release
-    if not release then return nil, from .. " runs nothing yet" end
+    if not release or not release.commit then return nil, from .. " runs nothing yet" end
     if here and here.digest == release.digest then return nil, "it runs what " .. from .. " runs" end
     local proved, reason = place:proved(from, release.commit)
     if not proved then return nil, reason end

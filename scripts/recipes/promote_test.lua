@@ -30,7 +30,7 @@ test("what fails on staging is not even asked about", function(world)
   world:settle()
   equal(web:running("staging").commit, commit("a"))
   equal(web:running("production").commit, commit("a"))
-  for i = told + 1, #world:told() do assert(not world:told()[i]:find("needs 1 vote", 1, true), world:told()[i]) end
+  for i, text in ipairs(world:told()) do assert(i <= told or not text:find("needs 1 vote", 1, true), text) end
 end)
 
 everywhere(function(world)

@@ -16,7 +16,7 @@ return policy {
     local release = there.release
     if not release or not release.digest or not there.since then return nil, from .. " runs nothing yet" end
     if here and here.digest == release.digest then return nil, "it runs what " .. from .. " runs" end
-    local name = release.version or release.commit:sub(1, 7)
+    local name = release.version or (release.commit or release.digest):sub(1, 7)
     if there.healthy == false then return nil, ("%s is not well on %s"):format(name, from) end
     local ends = there.since + place.settings.soak
     if time.now() < ends then return nil, ("%s soaks on %s until %s"):format(name, from, time.iso(ends)) end

@@ -177,7 +177,7 @@ end
 ---@param line string Behind the dashes.
 ---@return fun(): string?
 function M.names(line)
-  local rest = line:match("^@param %S+ (.*)$") or line:match("^@field %S+ (.*)$")
+  local rest = line:match("^@param %S+ (.*)$") or line:match("^@field %S+ (.*)$") or line:match("^@return (.*)$")
   local said = rest and type_of(rest) or line:match("^@%l+ (.*)$") or line:match("^|.*$") or ""
   return said:gmatch("%f[%w_.][%a_][%w_.]*")
 end
