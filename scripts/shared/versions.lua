@@ -41,16 +41,16 @@ end
 M.proven_by = { type = "text", doc = "Environment that must have run a tag's commit well before it comes here." }
 
 ---The new versions that may be released here, oldest first. Every other tag is refused, with the reason.
----@param place PolicyPlace
+---@param place Place
 ---@return {name: string, commit: string, digest?: string}[] tags
 function M.new(place)
-  local accepted, found = {}, {} ---@type semver.Version[], table<string, {commit: string, passed?: string}>
+  local accepted, found = {}, {} ---@type Version[], table<string, {commit: string, passed?: string}>
   for _, tag in ipairs(place:tags()) do
     local version = version_of(place, tag)
     if version then accepted[#accepted + 1], found[tag.name] = version, tag end
   end
   local tags = {} ---@type {name: string, commit: string, digest?: string}[]
-  accepted = semver.sort(accepted)
+  accepted = semver.sort(accepted) --[[@as Version[] ]]
   for i = #accepted, 1, -1 do -- the newest first
     local name = accepted[i].tag --[[@as string]]
     local commit, passed = found[name].commit, found[name].passed
@@ -74,7 +74,7 @@ function M.new(place)
 end
 
 ---The newest new version as a change, the older ones that came with it in its `tags`.
----@param place PolicyPlace
+---@param place Place
 ---@return Change? change
 ---@return string? reason
 function M.newest(place)
@@ -89,10 +89,9 @@ function M.newest(place)
 end
 
 ---The image of a version, under its tag, with its charts.
----@async
----@param run PolicyRun
+---@param run Run
 ---@param tag {name?: string, commit: string, digest?: string} Without a name: an operator releases a commit.
----@return PolicyImage
+---@return Image
 function M.image(run, tag)
   local image = run:image(tag.commit, { version = tag.name, digest = tag.digest })
   if tag.name then
@@ -103,17 +102,15 @@ function M.image(run, tag)
 end
 
 ---The image of what M.newest gave.
----@async
----@param run PolicyRun
+---@param run Run
 ---@param release table
----@return PolicyImage
+---@return Image
 function M.image_of(run, release)
   return M.image(run, { name = release.version, commit = release.commit, digest = release.digest })
 end
 
 ---Releases the newest version, then gives each that came with it its image: one that does not build holds up none.
----@async
----@param run PolicyRun
+---@param run Run
 ---@param release table What M.newest gave.
 function M.release(run, release)
   run:release(M.image_of(run, release), { version = release.version })

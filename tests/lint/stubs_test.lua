@@ -54,6 +54,7 @@ end)
 
 -- What is put behind the line where a function of the file begins, and what is wrong with it.
 local PLANTS <const> = {
+  { "return policy {\n", "queue = 3,\n", "latest" },
   { "function%(world%)\n", "world:setle()\n", "setle" },
   { "function%(world%)\n", "world:pass({})\n", "string" },
   { "function%(world%)\n", "local _ = world.nothing\n", "nothing" },
