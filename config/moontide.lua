@@ -43,6 +43,7 @@ return {
         production = {
           policy = "production",
           accept = "minor", -- not to 2.0.0 by itself
+          settings = { proven_by = "staging" }, -- only what staging has run well, and that very image
           watch_for = "10m",
           target = container(8082),
           verify = { answers(8082) },
