@@ -1,4 +1,12 @@
--- What destroy.lua promises: an environment is taken down by an order only, and where its target can be.
+-- What destroy.lua promises: an order takes an environment down, and nothing brings it up again until apply is ordered.
+local function delivered(world)
+  local web = world:app("web", { environments = { staging = {} } })
+  web:push("a")
+  world:settle()
+  equal(web:running("staging").commit, commit("a"))
+  return web
+end
+
 test("it never acts by itself", function(world)
   local web = world:app("web", { environments = { staging = { policy = "destroy" } } })
   web:push("a")
@@ -7,14 +15,30 @@ test("it never acts by itself", function(world)
   equal(web:decision("staging").reason, "only an order takes an environment down")
 end)
 
-test("an order is refused where the target cannot be taken down, and what runs stays", function(world)
-  local target = { kind = "keel", namespace = "shop", workload = "deployment/web" } -- keel's, not ours to take down
-  local web = world:app("web", { environments = { staging = { target = target } } })
-  web:push("a")
+test("an order takes it down, and a push does not bring it up", function(world)
+  local web = delivered(world)
+  web:destroy("staging", "ann")
   world:settle()
-  local run, err = web:destroy("staging", "ann")
-  equal(run, nil)
-  has(err.message, "cannot be taken down")
+  equal(web:running("staging"), nil)
+  web:push("b")
+  world:pass("1d")
+  equal(web:running("staging"), nil)
+  has(web:status("staging").reason, "taken down by ann")
+end)
+
+test("apply brings it up again, as the branch says by then", function(world)
+  local web = delivered(world)
+  web:destroy("staging", "ann")
   world:settle()
-  equal(web:running("staging").commit, commit("a"))
+  web:push("b")
+  web:apply("staging", "ann")
+  world:settle()
+  equal(web:running("staging").commit, commit("b"))
+end)
+
+everywhere("taken down once, in every life", function(world)
+  local web = delivered(world)
+  web:destroy("staging", "ann")
+  world:settle()
+  equal(web:running("staging"), nil)
 end)
