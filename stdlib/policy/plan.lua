@@ -5,6 +5,7 @@
 -- step would return, as far as that can be known. Those of the program's own words are in policy/planners.lua, those of
 -- an extension beside its words. A step without one ends the plan of the run: what it returns decides what comes next.
 local errors, extensions, log = require "errors", require "extensions", require "log"
+local planners, unknown = require "policy.planners", require "policy.unknown"
 
 local M = {}
 
@@ -23,19 +24,11 @@ local M = {}
 
 ---@alias Planner fun(run: Run, args: any, perform: fun(): any...): Planned|Planned[]|nil, any...
 
----What stands for a digest that is known only when the image was built.
-M.UNBUILT = "sha256:(known when it is built)"
-
----Whether a digest, or an image by digest, is not known yet.
----@param digest? string
----@return boolean
-function M.unbuilt(digest) return digest ~= nil and digest:find(M.UNBUILT, 1, true) ~= nil end
-
 ---The planner of a step; nil when it has none.
 ---@param name string
 ---@return Planner?
 function M.planner(name)
-  local own = require("policy.planners").steps[name]
+  local own = planners.steps[name]
   if own then return own end
   for _, entry in ipairs(extensions.all "word") do
     local plan = entry.plan
@@ -43,10 +36,6 @@ function M.planner(name)
     if plan then return plan end
   end
 end
-
----Raised by a planner: no plan can see past this step.
----@param text string Why, in words.
-function M.unseen(text) error(errors.new("unsupported", text, { op = "plan", unseen = true }), 0) end
 
 ---@class RunPlan
 ---@field run Run Set when the run is made.
@@ -90,7 +79,7 @@ end
 function RunPlan:perform(name, args, perform)
   local planner = M.planner(name) or function()
     local word = name:match "^step (.*)$"
-    M.unseen(("plan cannot see past this: %s decides what comes next"):format(word and ("run:step %q"):format(word)
+    unknown.unseen(("%s decides what comes next"):format(word and ("run:step %q"):format(word)
       or name))
   end
   local results = table.pack(pcall(planner --[[@as function]], self.run, args, perform)) ---@type any
@@ -114,7 +103,7 @@ end
 ---@param name string
 ---@param args any
 function RunPlan:noted(name, args)
-  local note = require("policy.planners").notes[name]
+  local note = planners.notes[name]
   if note then self:say(name, note(self.run, args)) end
 end
 

@@ -2,7 +2,7 @@
 --
 -- A planner reads the world and changes nothing; run.journal is a copy, so what a step writes there alone is done. To
 -- add one for a new word is one line here: ["step's name"] = function(run, args, perform) return said, result end.
-local metric, plan = require "checks.metric", require "policy.plan"
+local metric, unknown = require "checks.metric", require "policy.unknown"
 local errors, short, targets, time = require "errors", require("base.text").short, require "targets", require "time"
 
 local planners = {} ---@type table<string, Planner>
@@ -15,7 +15,7 @@ end
 -- An image as people tell it: its version or commit, and the beginning of its digest.
 local function called(what)
   local name = what.version or what.commit and short(what.commit)
-  local digest = what.digest and (plan.unbuilt(what.digest) and "new image" or short(what.digest))
+  local digest = what.digest and (unknown.unbuilt(what.digest) and "new image" or short(what.digest))
   return name and digest and ("%s (%s)"):format(name, digest) or name or digest or what.image or "?"
 end
 
@@ -25,8 +25,8 @@ planners["image"] = function(run, args)
   local app, image = run.place.app_config, require "images.image"
   local digest, err = image.find(run.world.registry(app.image), args.commit, args.digest)
   local result = {
-    repository = app.image, commit = args.commit, digest = digest or plan.UNBUILT, built = not digest,
-    image = ("%s@%s"):format(app.image, digest or plan.UNBUILT),
+    repository = app.image, commit = args.commit, digest = digest or unknown.UNBUILT, built = not digest,
+    image = ("%s@%s"):format(app.image, digest or unknown.UNBUILT),
   }
   if digest then
     return {
@@ -46,8 +46,8 @@ planners["tag"] = function(run, args)
   local repository, digest = args.image:match("^(.-)@(.+)$")
   local now, err = run.world.registry(repository):digest(args.tag)
   if not now and not require("images.registry").may_be_missing(err) then error(err, 0) end
-  local to = plan.unbuilt(digest) and "the new image" or short(digest)
-  local said = { tag = args.tag, from = now, to = not plan.unbuilt(digest) and digest or nil }
+  local to = unknown.unbuilt(digest) and "the new image" or short(digest)
+  local said = { tag = args.tag, from = now, to = not unknown.unbuilt(digest) and digest or nil }
   if now == digest then
     said.action, said.text = "none", ("tag %s points to %s"):format(args.tag, short(digest))
   elseif now then
@@ -71,7 +71,7 @@ planners["apply"] = function(run, request)
   if err then error(err, 0) end
   local said = {
     target = kind, part = request.part, image = request.image, version = request.version,
-    from = now and now.digest, to = not plan.unbuilt(request.digest) and request.digest or nil,
+    from = now and now.digest, to = not unknown.unbuilt(request.digest) and request.digest or nil,
   }
   local where = ("%s %s (%s)"):format(run.app, targets.called(part, " "), kind)
   if not now then
@@ -174,7 +174,7 @@ local function request(name)
     local options = args.options or {}
     local method = name == "http.request" and tostring(options.method or "GET"):upper() or name:sub(6):upper()
     if (method == "GET" or method == "HEAD") and not options.sink then return nil, perform() end
-    plan.unseen(("plan cannot see past this: %s to %s would be sent, and its answer decides what comes next"):format(
+    unknown.unseen(("%s to %s would be sent, and its answer decides what comes next"):format(
       name, tostring(args.url)))
   end
 end
@@ -186,7 +186,7 @@ end
 planners["proc.run"] = function(_, args)
   local command = {}
   for i, word in ipairs(args.command or {}) do command[i] = tostring(word) end
-  plan.unseen(("plan cannot see past this: the command %q would run, and what it gives decides what comes next"):format(
+  unknown.unseen(("the command %q would run, and what it gives decides what comes next"):format(
     table.concat(command, " ")))
 end
 

@@ -1,6 +1,6 @@
 -- What publishing charts would do: which version they get, and whether that is in the repository already. Nothing is
 -- packaged: what a chart's contents are, only the run tells.
-local errors, plan, short = require "errors", require "policy.plan", require("base.text").short
+local errors, short, unknown = require "errors", require("base.text").short, require "policy.unknown"
 
 local M = {}
 
@@ -53,7 +53,7 @@ function M.chart(run, args)
     text = found and words:format(name, args.version, repo.url)
       or words:format(name, args.version, short(args.commit), repo.url),
   }
-  return said, { name = name, version = args.version, digest = found and found.digest or plan.UNBUILT,
+  return said, { name = name, version = args.version, digest = found and found.digest or unknown.UNBUILT,
     found = found ~= nil }
 end
 
