@@ -27,7 +27,8 @@ function App:config()
   local own = self.world:configuration().apps[self.name]
   if own then return own end
   local function found(engine) return engine.config.apps[self.name] end -- in the cluster
-  return assert(self.world:ask(found), self.name .. " is no app")
+  own = assert(self.world:ask(found), self.name .. " is no app")
+  return own
 end
 
 -- A change of the app's repository.

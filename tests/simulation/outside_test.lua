@@ -1,4 +1,5 @@
 -- The parts of the simulated world, each as a host finds it: what they answer is what the real ones answer.
+---@diagnostic disable: missing-fields, missing-parameter -- parts of things
 ---@diagnostic disable: need-check-nil, param-type-mismatch -- parts of things; a nil fails the test
 local check = require "check"
 local errors, simulation = require "errors", require "simulation"
