@@ -27,7 +27,8 @@ local function policies_of(config, at)
       return nil
     end
     for _, entry in ipairs(list) do
-      found[#found + 1] = (type(entry) == "table" and entry.name or entry):match("^([^.].*)%.lua$")
+      local name = entry:match("^([^.].*)%.lua$")
+      if name and not name:find("_test$") then found[#found + 1] = name end -- those are a policy's tests
     end
   end
   for _, path in ipairs(sys.embedded_list()) do
