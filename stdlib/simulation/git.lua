@@ -1,6 +1,6 @@
 -- The simulated git server: repositories with branches, tags and commits.
-local errors, hash, refs, shrunken = require "errors", require "hash", require "sources.git.refs",
-  require "sources.git.shrunken"
+local errors, git, hash, refs, shrunken = require "errors", require "sources.git", require "hash",
+  require "sources.git.refs", require "sources.git.shrunken"
 local history, text, time = require "sources.git.history", require "base.text", require "time"
 
 local M = {}
@@ -17,6 +17,7 @@ local M = {}
 ---@field tags table<string, string>
 ---@field commits table<string, SimulatedCommit>
 ---@field edition integer Rises when a branch or a tag changes.
+---@field mirrored table<string, true> Commits that hosts have: they need no server for them.
 
 ---The commit that has a name.
 ---@param name string
@@ -30,7 +31,7 @@ function M.commit(name) return (hash.sha256(name):sub(1, 40)) end
 function M.of(state, url)
   local found = state.repositories[url]
   if not found then
-    found = { branches = {}, tags = {}, commits = {}, edition = 0 }
+    found = { branches = {}, tags = {}, commits = {}, edition = 0, mirrored = {} }
     state.repositories[url] = found
   end
   return found
@@ -47,7 +48,7 @@ function M.make(state, url, name, about)
   state.names[id] = name
   repository.commits[id] = repository.commits[id] or {
     parents = { about.parent ~= id and about.parent or nil }, message = about.message or "commit " .. name,
-    by = about.by or "ann", at = time.now(), paths = about.paths or { name },
+    by = about.by or "ann", at = math.floor(time.now()), paths = about.paths or { name },
   }
   return id
 end
@@ -93,67 +94,51 @@ end
 ---@return table
 function M.repository(outside, url)
   local edition, answered
-  local repo = { url = url, interval = 0, shrunken = shrunken.new(url) }
+  local repo = { url = url, interval = 0, source = { shrunken = shrunken.new(url) } }
+  for name, method in pairs(git.of_references) do repo[name] = method end
+  -- The repository, with these commits in the mirror of this host.
   local function there(op, ...)
-    local up, err = outside:reach "git"
-    if not up then return nil, err end
     local repository = M.of(outside:look(), url)
     for _, id in ipairs { ... } do
-      if not repository.commits[id] then
-        return errors.fail("not_found", ("the repository has no commit %s"):format(text.short(id)), { op = op })
+      if not refs.id_format(id) then error(("usage: repo:%s: needs full commit ids"):format(op), 3) end
+      if not repository.mirrored[id] then
+        local up, err = outside:reach "git"
+        if not up then return nil, err end
+        if not repository.commits[id] then
+          return errors.fail("not_found", ("the repository has no commit %s"):format(text.short(id)),
+            { op = "git." .. op, target = url })
+        end
+        for ancestor in pairs(ancestors(repository, id)) do repository.mirrored[ancestor] = true end
       end
     end
     return repository
   end
   function repo.refs()
-    local repository, err = there "git.refs"
-    if not repository then return nil, err end
-    if answered and edition == repository.edition then return repo.shrunken:again() end
-    edition, answered = repository.edition, true
-    local snapshot = refs.snapshot(repository.branches, repository.tags, "main")
+    local up, err = outside:reach "git"
+    if not up then return nil, err end
+    local repository, kept = M.of(outside:look(), url), repo.source.shrunken
+    local snapshot
+    if answered and edition == repository.edition then
+      snapshot = kept:again()
+    else
+      edition, answered = repository.edition, true
+      snapshot = kept:take(refs.snapshot(repository.branches, repository.tags, "main"))
+    end
     snapshot.at = time.now()
-    return repo.shrunken:take(snapshot)
+    return snapshot
   end
   function repo.expire() end
-  function repo.expect(_, branch, head, tags, others)
-    if repo.shrunken.snapshot then return end
-    local heads = { [branch] = head }
-    for name, commit in pairs(others or {}) do heads[name] = heads[name] or commit end
-    repo.shrunken:expect(refs.snapshot(heads, tags, head and branch))
-  end
-  function repo.branches()
-    local snapshot, err = repo.refs()
-    if not snapshot then return nil, err end
-    return require("sources.git.branches").list(snapshot)
-  end
-  function repo.head(_, branch)
-    local snapshot, err = repo.refs()
-    if not snapshot then return nil, err end
-    branch = branch or "main"
-    local ref = snapshot.refs["refs/heads/" .. branch]
-    local about = { op = "git.head", target = url }
-    if not ref then return errors.fail("not_found", "there is no branch " .. branch, about) end
-    return {
-      key = ref.commit, commit = ref.commit, ref = "refs/heads/" .. branch, branch = branch, at = snapshot.at,
-      reason = ("%s is at %s"):format(branch, text.short(ref.commit)),
-    }
-  end
-  function repo.tags()
-    local snapshot, err = repo.refs()
-    if not snapshot then return nil, err end
-    return refs.tag_list(snapshot)
-  end
   function repo.fetch(_, commit)
-    local repository, err = there("git.fetch", commit)
+    local repository, err = there("fetch", commit)
     return repository and true, err
   end
   function repo.is_ancestor(_, a, b)
-    local repository, err = there("git.is_ancestor", a, b)
+    local repository, err = there("is_ancestor", a, b)
     if not repository then return nil, err end
     return ancestors(repository, b)[a] or false
   end
   function repo.compare(_, a, b)
-    local repository, err = there("git.compare", a, b)
+    local repository, err = there("compare", a, b)
     if not repository then return nil, err end
     local in_a, in_b, ahead, behind = ancestors(repository, a), ancestors(repository, b), 0, 0
     for id in pairs(in_b) do if not in_a[id] then ahead = ahead + 1 end end
@@ -161,12 +146,12 @@ function M.repository(outside, url)
     return history.comparison(ahead, behind)
   end
   function repo.count(_, commit)
-    local repository, err = there("git.count", commit)
+    local repository, err = there("count", commit)
     if not repository then return nil, err end
     return #between(repository, nil, commit)
   end
   function repo.changes(_, a, b, most)
-    local repository, err = there("git.changes", b)
+    local repository, err = there("changes", b)
     if not repository then return nil, err end
     local comparison = a and repository.commits[a] and repo:compare(a, b)
     local status = not a and "ahead" or comparison and comparison.status or "unknown"
@@ -176,14 +161,14 @@ function M.repository(outside, url)
       if i > most then break end
       local c = repository.commits[id]
       list[i] = {
-        commit = id, parents = { table.unpack(c.parents) }, author = c.by, message = c.message, at = c.at,
-        paths = { table.unpack(c.paths) },
+        commit = id, parents = { table.unpack(c.parents) }, author = c.by, at = c.at,
+        message = c.message:match "^(.-)%s*$", paths = { table.unpack(c.paths) },
       }
     end
     return list
   end
   function repo.log(_, a, b, limit)
-    local repository, err = there("git.log", b)
+    local repository, err = there("log", b)
     if not repository then return nil, err end
     local list = {}
     for i, id in ipairs(between(repository, a, b)) do

@@ -309,7 +309,7 @@ local function shrunken(again)
   for i = 1, 7 do s.world:tag("v1." .. i .. ".0", nil) end
   if again then s.restart() end
   assert(s.host:poll())
-  function s.shrunken() return s.host.world.repository(s.host.config.apps.web).shrunken end
+  function s.shrunken() return s.host.world.repository(s.host.config.apps.web).source.shrunken end
   function s.tags() return #s.host:place("web", "production"):tags() end
   return s
 end

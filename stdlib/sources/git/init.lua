@@ -535,4 +535,9 @@ function Repository:read(commit, path, opts)
   return require("sources.git.content").read(self.mirror, from, path, opts and opts.max)
 end
 
+---What a repository says of its references once it has `refs`: the same for one that is simulated.
+M.of_references = {
+  expect = Repository.expect, head = Repository.head, branches = Repository.branches, tags = Repository.tags,
+}
+
 return M
