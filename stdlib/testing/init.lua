@@ -82,7 +82,7 @@ end
 ---@return boolean done
 local function life(file, options, after, add, counts)
   local child <close> = start(file, options, after)
-  local heard, begun, name, done = { at = time.monotonic() }, after, nil, false
+  local heard, begun, name, done = { at = time.monotonic() }, after, nil, false ---@type any, integer, any, boolean
   local since = heard.at
   local covered = {}
   local _ <close> = task.spawn(watch, child, heard, options.timeout or TIMEOUT)
@@ -92,7 +92,7 @@ local function life(file, options, after, add, counts)
       begun, name, since = event.began, event, heard.at
     elseif event.ended then
       add {
-        name = assert(name).name, ok = event.ok, said = event.said, seconds = heard.at - since, failure = event.failure,
+        name = name.name, ok = event.ok, said = event.said, seconds = heard.at - since, failure = event.failure,
       }
       name = nil
     elseif event.broken then

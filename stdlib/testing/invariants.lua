@@ -25,7 +25,7 @@ function Invariants:no(format, ...) self.broken = self.broken or format:format(.
 local function app_and_environment(place) return place:match("^(.+)/([^/:]+)") end
 
 -- Whether a run may go back: somebody ordered it, or it is a rollback.
-local function meant(run, release) return not run or run.kind ~= "change" or release.restored == 1 end
+local function meant(run, release) return run.kind ~= "change" or release.restored == 1 end
 
 -- What ran at a place at a time, as far as it was rolled out.
 local function ran(past, at)
@@ -79,7 +79,7 @@ function Invariants:follows(place, before, now)
   local app, environment = app_and_environment(place)
   local release = now.release and book:release_by_id(now.release)
   local run = release and release.run and book:run_by_id(release.run)
-  if not release or meant(run, release) then return end
+  if not release or not run or meant(run, release) then return end
   if was_bad(book, release, run) then
     self:no("%s got %s again by itself, which had proved bad there", place, short(now.digest))
   end

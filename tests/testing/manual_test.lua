@@ -3,7 +3,7 @@ local check, fs, suite = require "check", require "fs", require "testing.suite"
 local has = check.has
 
 check.test("the manual's examples, as they stand", function()
-  local blocks = {}
+  local blocks = {} ---@type any
   for block in check.ok(fs.read "config/manual/test.md"):gmatch("```lua\n(.-)```") do blocks[#blocks + 1] = block end
   local dir = suite.folder {
     ["scripts/staging_test.lua"] = blocks[1], ["scripts/announce_test.lua"] = blocks[2],
