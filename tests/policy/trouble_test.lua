@@ -720,8 +720,8 @@ local function many_places(current)
     kept[name] = kept[name] or {}
     return kept[name]
   end
-  function engine.place(_, app, name) return { config = app .. "/" .. name } end
-  engine.world = { target = function(name) return { current = function() return current(name) end } end }
+  local world = { target = function(name) return { current = function() return current(name) end } end }
+  function engine.place(_, app, name) return { config = app .. "/" .. name, world = world } end
   -- How many answered, and what is said of the others.
   return function()
     local answered, said = 0, {}

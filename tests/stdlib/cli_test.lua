@@ -467,7 +467,9 @@ test("status, history, why and logs read the state of a host that is down", func
       if not require("fs").exists(state .. "/journal.db") then
         return require("errors").fail("not_found", "no journal")
       end
-      return require("fake").new()
+      local journal = require("fake").new()
+      function journal.restore_places(_, config) assert(config.apps.web) end
+      return journal
     end }]])
   write(dir .. "/stdlib/journal/view.lua", [[
     local M = {}
