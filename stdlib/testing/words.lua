@@ -50,7 +50,7 @@ function M.equal(got, expected, what)
 end
 
 ---Fails unless a text, or one text of a list, holds a part.
----@param text string|string[]
+---@param text? string|string[] Without a text there is no part.
 ---@param part string
 function M.has(text, part)
   if type(part) ~= "string" then error("usage: has(text or list of texts, part)", 2) end
