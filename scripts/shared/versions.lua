@@ -109,14 +109,15 @@ function M.image_of(run, release)
   return M.image(run, { name = release.version, commit = release.commit, digest = release.digest })
 end
 
----Releases the newest version, then gives each that came with it its image: one that does not build holds up none.
+---Releases the newest version, then gives each that came with it its image: one that does not build holds up none. What
+---fails in passing is tried again, since no run after this one would come back to it.
 ---@param run Run
 ---@param release table What M.newest gave.
 function M.release(run, release)
   run:release(M.image_of(run, release), { version = release.version })
   for _, tag in ipairs(release.tags or {}) do
     if tag.name ~= release.version then
-      local ok, err = pcall(M.image, run, tag)
+      local ok, err = pcall(run.retry, run, 10, function() M.image(run, tag) end, { pause = "10s", growing = true })
       if not ok then run:notify("%s came with %s and gets no image: %s", tag.name, release.version, err) end
     end
   end
