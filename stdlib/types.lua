@@ -215,6 +215,7 @@
 ---@field path? string "apps.web.branch"
 ---@field message string
 ---@field suggestion? string
+---@field code? string why it could not be judged at all
 
 ---@class ReloadResult
 ---@field apps integer

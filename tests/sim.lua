@@ -122,6 +122,7 @@ end
 ---The configuration of one app with staging and production, as config.load gives it.
 ---@param options? {poll?: number, watch_for?: number, accept?: string, rollback?: string|false, scripts?: string,
 --- settings?: table, parts?: string[]} parts: staging has several targets, with these names.
+---@return any config Tests put in what they need.
 function M.config(state, options)
   options = options or {}
   local function environment(name)

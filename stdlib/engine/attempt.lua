@@ -122,6 +122,7 @@ end
 ---@param row table The run.
 ---@return Policy? compiled
 ---@return Err? problem
+---@return_overload nil, Err
 function Attempt:policy_of(row)
   local current = self.engine.policies[row.policy]
   if not row.policy_hash then

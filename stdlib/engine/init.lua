@@ -19,6 +19,7 @@ local place, reload, view, world = require "policy.place", require "engine.reloa
 local M = {}
 
 ---@class (partial) EngineState: Engine, AtWork
+---@field config Config
 ---@field lock? Lock Of the state folder; nil: the journal was given, and there is none.
 ---@field load fun(): Config?, Fault[]?
 ---@field on_event fun(event: Event)

@@ -104,7 +104,7 @@ function M.faults(self, config, policies)
     faults = { { file = list[1], message = "its tests could not be run to their end: " .. tostring(faults) } }
   end
   if #faults == 0 then self.tests_seen = texts end
-  return faults
+  return faults --[[@as Fault[] ]]
 end
 
 return M

@@ -118,10 +118,12 @@ local function read(self)
   self.tried = config or partial
   if not config then return nil, faults end
   if config.state ~= self.state then
-    return nil, { {
+    ---@type Fault
+    local fault = {
       file = config.file, path = "state", code = "conflict",
       message = ("cannot change while the host runs: it is %s until the host starts again"):format(self.state),
-    } }
+    }
+    return nil, { fault }
   end
   local policies
   policies, faults = M.policies(config, self.suspensions)

@@ -68,7 +68,7 @@ function Writer:flush()
     else
       local text = table.concat(self.lines, "\n") .. "\n"
       self.lines, self.writing = {}, true
-      local ok, err = fs.append(self.path, text, { sync = false, mode = 384 }) -- 0600
+      local ok, err = fs.append(assert(self.path), text, { sync = false, mode = 384 }) -- 0600
       self.writing = false
       self.written:notify()
       if not ok then log.error("a run's log cannot be written", { path = self.path, error = tostring(err) }) end

@@ -9,7 +9,9 @@ local errors, fs, log, task, time = require "errors", require "fs", require "log
 local M = {}
 
 M.QUIET = 0.2   -- seconds without a change after which a save is complete
+---@type number
 M.LONGEST = 3   -- seconds after which what is still being written is loaded all the same
+---@type number
 M.LOOK = 5      -- seconds between two looks without a hint
 
 local MOST <const> = 10000 -- files that a look takes into account
@@ -104,6 +106,8 @@ end
 local Watcher = {}
 Watcher.__index = Watcher
 
+---Looks at the files now.
+---@return table look
 function Watcher:look()
   local configs = { self.host.config() } ---@type table[]
   local tried = self.host.tried()
@@ -127,7 +131,8 @@ local function follow(self, path, only)
   end
 end
 
--- Watches the folders of a look, each as it is now: one that was replaced is another.
+---Watches the folders of a look, each as it is now: one that was replaced is another.
+---@param look table
 function Watcher:watch(look)
   local wanted, count = {}, 0
   local function want(path, identity)
@@ -154,7 +159,9 @@ function Watcher:watch(look)
   end
 end
 
--- Looks until nothing changes any more, but not for ever.
+---Looks until nothing changes any more, but not for ever.
+---@async
+---@return table look
 function Watcher:settle()
   local last, now = time.monotonic() + M.LONGEST, self:look()
   while now.text ~= self.seen do

@@ -31,7 +31,7 @@ local M = {}
 ---@field cluster fun(name: string): KubernetesClient?, Err?
 ---@field remove_images? fun(journal: Journal): boolean
 ---@field notify fun(names: string[], message: table): true?, Err?
----@field module fun(name: string): table The module (fs, hash, http, proc, time) that policies' effects call.
+---@field module fun(name: string): any The module (fs, hash, http, proc, time) that policies' effects call.
 ---@field [string] fun(what: any): any What extensions open besides.
 ---@field configure fun(config: Config, keep?: boolean) From now on it is opened by this configuration; what is open for
 --- an app that is still the same table is kept, if wanted.
@@ -53,7 +53,7 @@ function M.real()
     notify = function(world, names, message) return require("tell.notify").send(world.config, names, message) end,
   }
   for _, opener in ipairs(extensions.all "opener") do
-    openers[opener.name] = extensions.live("opener", opener.name, "open")
+    openers[opener.name] = extensions.live("opener", assert(opener.name), "open")
   end
   return openers
 end

@@ -272,7 +272,7 @@ function M.accept() current, judged, judge = judged or current, nil, nil end
 function M.drop() judged, judge = nil, nil end
 
 ---What one entry does now: those who have bound its name call it by this.
----@param kind string
+---@param kind "word"|"opener"
 ---@param name string
 ---@param field string
 ---@return function

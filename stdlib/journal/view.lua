@@ -112,7 +112,8 @@ end
 
 ---@param journal Journal
 ---@param app {name: string}
----@param environment {name: string, policy: string, host?: string, rollback?: string|false}
+---@param environment {name: string, policy: string, host?: string, rollback?: string|false, branch?: string,
+--- gone_at?: Wall}
 ---@param at_work? AtWork
 ---@return EnvironmentStatus
 function M.environment(journal, app, environment, at_work)
@@ -161,7 +162,8 @@ function M.environment(journal, app, environment, at_work)
       require("time").iso(environment.gone_at))
   end
   return {
-    name = e, policy = environment.policy, state = state, reason = reason, host = environment.host, current = current,
+    name = e, policy = environment.policy, state = state --[[@as EnvironmentState]], reason = reason,
+    host = environment.host, current = current,
     parts = problems.parts(journal, a, environment, at_work), healthy = problems.healthy(at_work, a, environment),
     hold = hold, problems = #found > 0 and found or nil,
     run = open and open.state == "running" and M.run_info(journal, open, at_work) or nil, last = last, queued = queued,

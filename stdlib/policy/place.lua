@@ -8,6 +8,7 @@ local observe, semver, targets = require "engine.observe", require "semver", req
 local time, words = require "time", require "policy.words"
 
 ---@class Place: PlaceParts
+---@field package beside fun(app: AppConfig, environment: EnvironmentConfig, seen: Seen): Place Makes another place.
 ---@field app string The app's name, as of a run; policies read it as `name`.
 ---@field environment string
 ---@field branch string
@@ -30,7 +31,6 @@ Place.__index = Place
 ---@field state string The state folder.
 ---@field folder? fun(place: Place): string
 ---@field poll_soon fun(app: string) Makes the next poll of an app come at once.
----@field beside fun(app: AppConfig, environment: EnvironmentConfig, seen: Seen): Place Makes another place; set here.
 
 local M = {}
 
@@ -49,17 +49,18 @@ local face_of ---@type fun(place: Place): table
 ---@param shared PlaceParts
 ---@return fun(app: AppConfig, environment: EnvironmentConfig, seen: Seen): Place new
 function M.maker(shared)
-  local class = { __index = setmetatable(shared, Place) }
-  function shared.beside(app, environment, seen)
+  local common = setmetatable(shared, Place) ---@type any
+  local class = { __index = common }
+  function common.beside(app, environment, seen)
     local self = setmetatable({
       app = app.name, environment = environment.name, branch = environment.branch or app.branch,
       accept = environment.accept,
       app_config = app, config = environment, seen = seen,
-    }, class)
+    }, class) --[[@as Place]]
     self.face = face_of(self)
     return self
   end
-  return shared.beside
+  return common.beside
 end
 
 ---Gives the value back, or raises the error of a failure.
@@ -392,7 +393,7 @@ function Place:bad_release()
   if newest.state == "failed" or newest.state == "cancelled" then
     change.reason = newest.reason or "it failed its checks"
   elseif newest.state == "canary" then
-    local well, err = true, nil
+    local well, err = true, nil ---@type boolean?, Err?
     if newest.run then well, err = self.health:judge(self, newest) end
     if well ~= false then
       return nil, ("%s is a canary in the part %s since %s: %s"):format(name, newest.only, time.iso(newest.at),

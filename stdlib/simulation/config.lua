@@ -1,15 +1,18 @@
 -- The configuration of a simulated world: what tests write, judged by the real schema, with what they leave out.
 local load = require "config.load"
-local tables = require "base.tables"
 
 local M = {}
 
+---A copy of what tests write, through and through.
+---@param value any
+---@return any
 local function copy(value)
   if type(value) ~= "table" then return value end
   local fresh = {}
   for k, v in next, value do fresh[k] = copy(v) end
   return fresh
 end
+M.copy = copy
 
 local function app_of(name, given)
   local app = copy(given)
@@ -53,7 +56,5 @@ function M.of(top, apps)
   for i, fault in ipairs(faults --[[@as Fault[] ]]) do lines[i] = load.describe(fault) end
   error(table.concat(lines, "\n"), 0)
 end
-
-M.copy, M.keys = copy, tables.keys
 
 return M

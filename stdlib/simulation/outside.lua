@@ -6,7 +6,7 @@ local cluster, errors = require "simulation.cluster", require "errors"
 
 local M = {}
 
----@class SimulatedState
+---@class (partial) SimulatedState
 ---@field repositories table<string, SimulatedRepository> By address.
 ---@field images table<string, SimulatedImages> By name.
 ---@field targets table<string, table> What runs, by place: "web/production", "web/production:canary".

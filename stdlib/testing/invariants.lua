@@ -88,7 +88,7 @@ function Invariants:follows(place, before, now)
   if now.version and before.version then
     local a, b = semver.tag(now.version), semver.tag(before.version)
     -- What was accepted while something lower ran waits for its turn, and is not judged again.
-    local then_ran = ran(self.past[place], run.queued_at)
+    local then_ran = ran(self.past[place], assert(run).queued_at)
     local c = then_ran and then_ran.version and semver.tag(then_ran.version)
     if a and b and semver.compare(a, b) <= 0 and c and semver.compare(a, c) <= 0 then
       self:no("%s went from %s back to %s without an intent", place, before.version, now.version)

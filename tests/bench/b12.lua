@@ -5,7 +5,8 @@ local kit = require "bench.kit"
 local function figures(which)
   return function()
     local count, seconds = kit.measure(kit.moontide("own_stories", which)).out:match("(%d+) ([%d.]+)")
-    return { rate = tonumber(count) / tonumber(seconds), seconds = tonumber(seconds) }
+    count, seconds = assert(tonumber(count)), assert(tonumber(seconds))
+    return { rate = count / seconds, seconds = seconds }
   end
 end
 

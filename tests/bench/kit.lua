@@ -95,6 +95,7 @@ end
 ---@class Bench a benchmark under way
 ---@field name string
 ---@field figures table<string, table<string, number[]>> by peer, by metric
+---@field order string[] the peers, as they came
 local Bench = {}
 Bench.__index = Bench
 

@@ -72,16 +72,16 @@ configure("main", "main", 500)
 local function load() return require("config.load").load(path) end
 local config, faults = load()
 assert(config, faults and require("config.load").describe(faults[1]))
-local host = assert(require("engine").open {
-  config = config, load = load, world = {
-    repository = repository,
-    target = function() return { current = function() return nil end } end,
-    notify = function() return true end,
-  },
-})
+---@type any
+local world = {
+  repository = repository,
+  target = function() return { current = function() return nil end } end,
+  notify = function() return true end,
+}
+local host = assert(require("engine").open { config = config, load = load, world = world })
 local running = task.spawn(function() return host:run() end)
 
-local longest, stop = 0, false
+local longest, stop = 0, false ---@type number, boolean
 task.spawn(function()
   local last = sys.cpu()
   while not stop do

@@ -1,4 +1,5 @@
 -- Metrics: numbers of Prometheus and of JSON addresses, sampled over a time, in runs and as checks of releases.
+---@diagnostic disable: assign-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: missing-fields, inject-field -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: call-non-callable -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: need-check-nil -- parts of things and wrong ones on purpose; a nil fails the test

@@ -85,7 +85,7 @@ local function config_of(dir, more)
 end
 
 test("no push is lost or released twice while the files are swapped under load", function()
-  local dir, w, more = lab.dir(), new_world(), 0
+  local dir, w, more = lab.dir(), new_world(), 0 ---@type string, any, integer
   ok(fs.mkdir(dir .. "/scripts"))
   local function save(text) lab.write(dir .. "/scripts/staging.lua", text) end
   save(POLICY:format(0, 0))

@@ -9,7 +9,7 @@ local function commands()
   for block in ok(fs.read "config/manual/guide.md"):gmatch "\n```sh\n(.-)\n```" do
     local rest = block .. "\n"
     while rest ~= "" do
-      local line, after = rest:match "^([^\n]*)\n(.*)$"
+      local line, after = rest:match "^([^\n]*)\n(.*)$" ---@type any, any
       if line:find "<<'END'$" then
         local body, behind = after:match "^(.-\nEND\n)(.*)$"
         line, after = line .. "\n" .. ok(body, line), behind

@@ -22,7 +22,7 @@ local function start(more)
   h.save("moontide.lua", CONFIG:format(more or ""))
   h.save("scripts/mine.lua", POLICY:format "one")
   local function argv(...)
-    local words = { sys.exe(), ... }
+    local words = { sys.exe(), ... } ---@type any
     table.move({ "--config", dir .. "/moontide.lua" }, 1, 2, #words + 1, words)
     words.env = lab.env()
     return words

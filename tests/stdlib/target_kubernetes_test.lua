@@ -345,8 +345,8 @@ end)
 
 test("a branch's place has its manifests filled, takes nothing from another one, and is deleted with its workload last",
   function()
-    local objects, deleted = {}, {}
-    local cluster = { namespace = "shop" }
+    local objects, deleted = {}, {} ---@type any, string[]
+    local cluster = { namespace = "shop" } ---@type any
     function cluster.get(_, path)
       if objects[path] then return copy(objects[path]) end
       return errors.fail("not_found", path, { status = 404 })

@@ -5,10 +5,10 @@ local has = check.has
 check.test("the manual's examples, as they stand", function()
   local blocks = {} ---@type any
   for block in check.ok(fs.read "config/manual/test.md"):gmatch("```lua\n(.-)```") do blocks[#blocks + 1] = block end
-  local dir = suite.folder {
+  local dir = suite.folder({
     ["scripts/staging_test.lua"] = blocks[1], ["scripts/announce_test.lua"] = blocks[2],
     ["scripts/announce.lua"] = blocks[3], ["scripts/random_test.lua"] = blocks[4],
-  }
+  } --[[@as any]])
   local result = suite.run(dir)
   has(result.stdout, "ok 3 - a push goes out, and what fails its checks is taken back\n")
   has(result.stdout, "not ok 1 - released and announced once, wherever the host dies\n")

@@ -23,6 +23,7 @@ local CALM <const> = 0.2 -- seconds in which a burst of changes becomes one
 ---@field notify string[]
 ---@field timeout Seconds
 ---@field platforms boolean
+---@field settings? table
 
 ---@class KeelSource: AppSource
 ---@field private part KeelConfig

@@ -86,7 +86,9 @@ local function freeze(ctx, verb)
   end
   local host = ctx:host()
   local done, err = host[verb](host, { reason = ctx.args.REASON, seconds = seconds, by = ctx.by() })
-  if not done then return ctx:fail(err) end
+  if not done then ---@cast err Err
+    return ctx:fail(err)
+  end
   if ctx.json then
     ctx:print_json(done)
   elseif verb == "freeze" then
