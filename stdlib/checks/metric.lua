@@ -30,10 +30,15 @@ function M.given(options, place)
     end
     plain[key] = nested
   end
-  local variable = type(plain.token) == "table" and plain.token.env
-  if variable and not tables.contains(place.app_config.env or {}, variable) then
-    error(errors.new("denied", ("policies of %s may not have the variable %s: name it in the app's `env`"):format(
-      place.app, tostring(variable)), { op = "metric" }), 0)
+  -- Of the host's secrets a policy has the variables that the app names, and no file.
+  for kind, name in next, type(plain.token) == "table" and plain.token or {} do
+    if kind ~= "env" then
+      error(errors.new("denied", "a policy's token is a variable, { env = NAME }, that the app's `env` names",
+        { op = "metric" }), 0)
+    elseif not tables.contains(place.app_config.env or {}, name) then
+      error(errors.new("denied", ("policies of %s may not have the variable %s: name it in the app's `env`"):format(
+        place.app, tostring(name)), { op = "metric" }), 0)
+    end
   end
   local at = require("config.load").cursor_of_file("run:metric", place.world.config.dir)
   local m = require("config.metric").shape():check(plain, at)

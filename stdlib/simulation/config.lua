@@ -49,7 +49,7 @@ function M.of(top, apps)
     given.apps[name] = app_of(name, app)
     for _, environment in pairs(given.apps[name].environments) do channels(environment) end
   end
-  if next(given.apps) == nil then given.apps = nil end
+  if next(given.apps) == nil and given.keel then given.apps = nil end
   local config, faults = load.check(given, { file = "the test's world", scripts = given.scripts })
   if config then return config end
   local lines = {}

@@ -1,5 +1,5 @@
 -- Results as JUnit's XML, as CI servers read it: a suite for each file.
-local time = require "time"
+local lines, time = require "testing.lines", require "time"
 
 local M = {}
 
@@ -14,7 +14,7 @@ local function joined(list) return escaped(table.concat(list, "\n")) end
 
 local function case(out, result, classname)
   out[#out + 1] = ('    <testcase classname="%s" name="%s" file="%s" time="%.3f"'):format(escaped(classname),
-    escaped(result.name), escaped(result.file), result.seconds)
+    escaped(result.name), escaped(lines.one(result.file)), result.seconds)
   local failure = result.failure
   if not failure then
     out[#out] = out[#out] .. "/>"
@@ -57,7 +57,7 @@ function M.of(results)
   end
   local out = { '<?xml version="1.0" encoding="UTF-8"?>', head("testsuites", results, ' name="moontide test"') }
   for _, file in ipairs(files) do
-    local shown = require("testing.lines").one(file)
+    local shown = lines.one(file)
     local classname = shown:gsub("%.lua$", ""):gsub("^%./", ""):gsub("/", ".")
     out[#out + 1] = "  " .. head("testsuite", of_file[file], (' name="%s" timestamp="%s"'):format(escaped(shown),
       (time.iso(time.now()):gsub("%.%d+", ""):gsub("Z$", ""))))

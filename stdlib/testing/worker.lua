@@ -9,9 +9,7 @@ local words, worlds = require "testing.words", require "testing.worlds"
 
 local M = {}
 
--- Limits of a test's own code in one life of its story; what it waits for costs nothing of them.
-local LIMITS <const> = { cpu = 5, memory = 256 << 20 }
-
+local LIMITS <const> = worlds.LIMITS
 local FOREVER <const> = 100 * 365 * 86400 -- virtual seconds
 
 ---@class RunningTest
@@ -19,6 +17,7 @@ local FOREVER <const> = 100 * 365 * 86400 -- virtual seconds
 ---@field world? TestWorld The one of the life that is told.
 ---@field story string[] Of the life before.
 ---@field said? string How much was tried.
+---@field many? string "everywhere" or "explore", while it tells stories.
 
 ---@class TestWorker
 ---@field file TestFile
@@ -111,14 +110,24 @@ local function tell(self, fn, options, disturb)
   return { outcome = everywhere.outcome(world), places = world:places() }
 end
 
-local function told_everywhere(self, fn, options)
+-- The running test, about to tell many stories: each of them tells one, so that what is tried does not multiply.
+local function telling(self, word)
   local running = self.running --[[@as RunningTest]]
+  if running.many then error(("%s inside of %s: a story tells no other ones"):format(word, running.many), 0) end
+  running.many = word
+  return running, task.defer(function() running.many = nil end)
+end
+
+local function told_everywhere(self, fn, options)
+  local running, ended = telling(self, "everywhere")
+  local _ <close> = ended
   local lives = everywhere.run(function(disturb) return tell(self, fn, options, disturb) end, self.options.only)
   running.said = ("%d lives"):format(lives)
 end
 
 local function told_randomly(self, seed, count, given)
-  local running = self.running --[[@as RunningTest]]
+  local running, ended = telling(self, "explore")
+  local _ <close> = ended
   local worlds_tried = explore.run {
     seed = seed, count = count, only = self.options.only, apps = given.apps,
     open = function() return open(self, {}) end, close = function(world) close(self, world) end,
@@ -159,7 +168,7 @@ local function vocabulary(self)
     if type(name) ~= "string" or type(fn) ~= "function" or type(options) ~= "table" then
       error("usage: test(\"what it proves\", function(world) ... end)", 2)
     end
-    register(self, name, worlds.plain(options), function(running)
+    register(self, name, worlds.options(options), function(running)
       local life = tell(self, fn, running.options)
       if life.err then error(life.err, 0) end
     end)

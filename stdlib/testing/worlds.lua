@@ -20,8 +20,8 @@ TestWorld.__index = TestWorld
 
 local DEEPEST <const> = 30
 
--- A copy without metatables: neither side gets at what the other one keeps. Functions are the test's answers; what
--- comes out has none.
+-- A copy without metatables: neither side gets at what the other one keeps. `functions` makes of a function what the
+-- copy has; without it there is none.
 local function plain(value, functions, depth)
   local kind = type(value)
   if kind == "table" then
@@ -35,7 +35,8 @@ local function plain(value, functions, depth)
     end
     return copy
   end
-  if kind == "string" or kind == "number" or kind == "boolean" or kind == "function" and functions then return value end
+  if kind == "string" or kind == "number" or kind == "boolean" then return value end
+  if kind == "function" and functions then return functions(value) end
 end
 
 ---A copy without metatables and functions.
@@ -49,13 +50,33 @@ local function plain_all(functions, ...)
   return values
 end
 
+---What a test's own code may use, in one life of its story and for each answer that it gives for the world: what it
+---waits for costs nothing of it.
+M.LIMITS = { cpu = 5, memory = 256 << 20 }
+
+-- A function of the test as the world calls it: within limits of its own, and with plain data only.
+local function answering(fn)
+  return function(...)
+    local given = plain_all(nil, ...)
+    local limits = { name = "answer", cpu = M.LIMITS.cpu, memory = M.LIMITS.memory, detached = true }
+    local running <close> = task.start(limits, function()
+      return plain_all(nil, fn(table.unpack(given, 1, given.n)))
+    end)
+    local results, err = running:join()
+    if results then return table.unpack(results, 1, results.n) end
+    err = errors.clean(err)
+    if errors.is(err, "cancelled") then error(err, 0) end
+    error(errors.new("script", "the test's answer: " .. err.message, { where = err.where }), 0)
+  end
+end
+
 -- Calls fn(object, ...) in a task that pays nothing of the test's limits, and raises what it raises as the test's
 -- mistake.
 local function apart(self, fn, object, ...)
   self.at = sys.script_line() or self.at
-  local given = plain_all(true, ...)
+  local given = plain_all(answering, ...)
   local running <close> = task.start({ name = "world", detached = true }, function()
-    return plain_all(false, fn(object, table.unpack(given, 1, given.n)))
+    return plain_all(nil, fn(object, table.unpack(given, 1, given.n)))
   end)
   local results, err = running:join()
   if results then return table.unpack(results, 1, results.n) end
@@ -64,6 +85,28 @@ local function apart(self, fn, object, ...)
   if errors.is(err, "cancelled") then error(err, 0) end
   local message = fault and describe(fault) or err.message:gsub("^stdlib/%l+/%l+%.lua:%d+: ", "", 1)
   error(errors.new("script", message, { where = self.at }), 0)
+end
+
+-- What a test may say at the configuration's top: nothing there leads to code or folders of this machine.
+local TOP <const> = {
+  builder = true, chart_repositories = true, clusters = true, credentials = true, github = true, keel = true,
+  notify = true, poll = true, registries = true, retention = true,
+}
+
+---What a test has of the configuration's top level, as plain data; raises for a key that it may not have.
+---@param options table
+---@return table
+function M.options(options)
+  local copy = plain(options)
+  for key in pairs(copy) do
+    if not TOP[key] then
+      local names = require("base.tables").keys(TOP)
+      table.sort(names)
+      error(("a test's configuration has no %s; it may have %s"):format(require("base.inspect").quote(tostring(key)),
+        table.concat(names, ", ")), 0)
+    end
+  end
+  return copy
 end
 
 ---The world behind the facade, opened.

@@ -136,8 +136,10 @@ test("bounds are what they say, and wrong options are told", function()
   } do
     check.raises(text, m, options)
   end
-  local ok, err = pcall(m, { token = { env = "PATH" } })
-  eq({ ok, err.code }, { false, "denied" })
+  for _, token in ipairs { { env = "PATH" }, { file = "/etc/hostname" }, { file = "/etc/hostname", env = "PATH" } } do
+    local ok, err = pcall(m, { token = token })
+    eq({ ok, err.code }, { false, "denied" })
+  end
 end)
 
 test("what follows the question mark of an address is in no name and no error", function()
@@ -151,8 +153,9 @@ test("a token goes to the server and nowhere else", function()
   local dir = assert(fs.temp_dir())
   check.defer(function() dir:close() end)
   assert(fs.write(dir.path .. "/token", "secret-of-the-metrics\n"))
-  local config = metric.given({ url = "http://x/", json = "a", below = 1, token = { file = dir.path .. "/token" } },
-    { app_config = {}, world = { config = { dir = "/" } } })
+  local at = require("config.load").cursor_of_file("a check", "/")
+  local config = require("config.metric").shape():check(
+    { url = "http://x/", json = "a", below = 1, token = { file = dir.path .. "/token" } }, at)
   local http = answering { '{"a":0.5}' }
   metric.sample(config, http, { began = 0 }, true)
   eq(http.asked[1].options.auth, { bearer = "secret-of-the-metrics" })

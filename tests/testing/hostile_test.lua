@@ -58,6 +58,18 @@ test("a test reaches neither files nor programs, network or the program's own ob
   has(result.stdout, "leads out of the scripts folder")
 end)
 
+test("a test's configuration leads to no code and no folder of this machine", function()
+  local dir = suite.folder { kept = "kept", ["extensions/x.lua"] = "" }
+  ok(fs.write(dir .. "/extensions/x.lua", filled('require("fs").write("MARK", "x")', dir, "")))
+  ok(fs.mkdir(dir .. "/scripts"))
+  for _, key in ipairs { "extensions", "scripts", "state", "journal", "on_change", "disturb", "listen", "hosts" } do
+    ok(fs.write(dir .. "/scripts/a_test.lua", ([[
+test("x", { %s = "%s/extensions" }, function(world) world:app("web", {}) world:settle() end)]]):format(key, dir)))
+    has(suite.run(dir).stdout, ('a test\'\'s configuration has no "%s"; it may have builder,'):format(key))
+  end
+  untouched(dir, { n = 0 })
+end)
+
 test("neither do a policy, the answer that a test gives for the world, and a shared module", function()
   local address, asked = trap()
   local reach = [[
@@ -167,6 +179,49 @@ test("the end", function() end)
 ]], { "--timeout", "2" })
   has(result.stdout, "'it went on for too long and was ended'\n  at: 'scripts/a_test.lua:3'\n  story: |2-")
   has(result.stdout, "ok 2 - the end")
+end)
+
+test("what a test answers for the world is bounded as the test is, and gets plain data", function()
+  local dir = suite.folder {
+    ["scripts/asks.lua"] = POLICY:format("local fine, err = pcall(require('http').get, 'https://x/') "
+      .. "if not fine then return nil, tostring(err) end"),
+    ["scripts/a_test.lua"] = [[
+local function reason(world, answer)
+  world:answer("https://x/", answer)
+  local web = world:app("web", { environments = { staging = { policy = "asks" } } })
+  web:push("a")
+  world:poll()
+  return web:decision("staging").reason
+end
+test("eats", function(world)
+  has(reason(world, function() local t = {} while true do t[#t + 1] = ("x"):rep(1000) .. #t end end), "memory")
+end)
+test("spins", function(world)
+  has(reason(world, function() while true do pcall(function() while true do end end) end end), "processor time")
+end)
+test("plain", function(world)
+  reason(world, function(request)
+    request.headers.changed, request.url = 1, nil
+    return setmetatable({}, { __index = function() error("called") end })
+  end)
+end)]],
+  }
+  has(suite.run(dir).stdout, "3 passed, 0 failed")
+end)
+
+test("stories do not multiply: one that is told many times tells no other ones", function()
+  local result = suite.text [[
+test("everywhere in everywhere", function() everywhere(function() everywhere(function() end) end) end)
+test("explore in everywhere", function() everywhere(function() explore(1, 1000000) end) end)
+test("everywhere in explore", function()
+  explore(1, 1000000, { invariant = function() everywhere(function() end) end })
+end)
+test("one after the other", function() everywhere(function() end) everywhere(function() end) end)
+]]
+  has(result.stdout, "everywhere inside of everywhere: a story tells no other ones")
+  has(result.stdout, "explore inside of everywhere")
+  has(result.stdout, "everywhere inside of explore")
+  has(result.stdout, "1 passed, 3 failed")
 end)
 
 test("escapes, forged lines and other bytes are shown, not printed", function()

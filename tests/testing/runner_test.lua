@@ -128,6 +128,11 @@ test("fine", function() end)
   has(xml, "&lt;a&gt; &amp; &apos;b&apos; &quot;c&quot;")
   local linted = require("proc").run { "xmllint", "--noout", dir .. "/out.xml", stderr = "stdout" }
   check.ok(not linted or linted.ok, linted and linted.stdout) -- where it is installed
+  check.ok(fs.write(dir .. "/scripts/b\27[31m\n,_test.lua", 'test("x", function() end)'))
+  suite.run(dir, { "--junit", "out.xml" })
+  xml = check.ok(fs.read(dir .. "/out.xml"))
+  eq(xml:find("[\0-\9\11-\31]"), nil)
+  has(xml, 'file="scripts/b\\x1b[31m\\n,_test.lua"')
   local none = suite.run(dir, { "--junit", "no/such/out.xml" })
   has(none.stderr, "no/such/out.xml cannot be written")
   eq(none.code, 2)
