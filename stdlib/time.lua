@@ -126,9 +126,15 @@ function M.words(seconds)
   if seconds < 0.9995 then return ("%d ms"):format(math.floor(seconds * 1000 + 0.5)) end
   if seconds < 9.95 then return (("%.1f s"):format(seconds):gsub("%.0 s", " s")) end
   if seconds < 60 then return ("%d s"):format(math.floor(seconds)) end
-  if seconds < 3600 then return ("%d m %d s"):format(seconds // 60, seconds % 60 // 1) end
-  if seconds < 86400 then return ("%d h %d m"):format(seconds // 3600, seconds % 3600 // 60) end
-  return ("%.0f d %d h"):format(seconds // 86400, seconds % 86400 // 3600)
+  local text
+  if seconds < 3600 then
+    text = ("%d m %d s"):format(seconds // 60, seconds % 60 // 1)
+  elseif seconds < 86400 then
+    text = ("%d h %d m"):format(seconds // 3600, seconds % 3600 // 60)
+  else
+    text = ("%.0f d %d h"):format(seconds // 86400, seconds % 86400 // 3600)
+  end
+  return (text:gsub(" 0 %a$", ""))
 end
 
 return M

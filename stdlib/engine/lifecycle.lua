@@ -120,7 +120,8 @@ function Lifecycle:run()
   self:tell_last_end()
   self:emit {
     event = "host", level = "info",
-    text = ("watching %d apps, state in %s"):format(#self.config.app_list, self.state),
+    text = ("watching %d app%s, state in %s"):format(#self.config.app_list, #self.config.app_list == 1 and "" or "s",
+      self.state),
   }
   while not self.draining do self.ended:wait() end
   until_idle(self)

@@ -208,7 +208,13 @@ local function done_before(planned)
 end
 
 local function perform(engine, place, row, compiled, planned)
-  local edition = engine.journal:begin(row, compiled, steps.EDITION, true)
+  local settings, problem
+  if not row.policy_hash then
+    settings, problem = place:settings_for(compiled)
+    if not settings then error(problem, 0) end
+  end
+  local edition
+  edition, settings = engine.journal:begin(row, compiled, steps.EDITION, true, settings)
   local function never() return false end
   local journaled = steps.new {
     journal = engine.journal, run = row.id, edition = edition, emit = done_before(planned), plan = planned,
@@ -216,7 +222,7 @@ local function perform(engine, place, row, compiled, planned)
   }
   planned.run = run_words.new(row, place, {
     steps = journaled, world = engine.world, journal = engine.journal, lead = engine.lead,
-    hooks = { output = function() end, progress = function() end }, patience = 0, stopping = never,
+    hooks = { output = function() end, progress = function() end }, patience = 0, stopping = never, settings = settings,
     released = function() end,
   })
   local ok, err = xpcall(run_words.execute, policy.raised, compiled, planned.run)

@@ -117,7 +117,10 @@ planners["metric"] = function(run, args)
   local now = "no number now: " .. tostring(why)
   for _, n in ipairs(numbers or {}) do
     now = ("now it is %g"):format(n)
-    if not metric.in_bounds(m, n) then break end
+    if not metric.in_bounds(m, n) then
+      now = now .. ", out of bounds"
+      break
+    end
   end
   return {
     action = "do", metric = m.name, over = m.over, bound = metric.bound(m), now = numbers,

@@ -87,17 +87,18 @@ end
 ---@return FileCoverage[]
 function M.files(folders, counts)
   local paths, seen, list = {}, {}, {}
-  local function add(path)
-    if seen[path] or path:find("_test%.lua$") then return end
-    seen[path] = true
+  local absolute = require("config.load").absolute
+  local function add(path) -- one file may be known by its whole path and by that from the working directory
+    if seen[absolute(path)] or path:find("_test%.lua$") then return end
+    seen[absolute(path)] = true
     paths[#paths + 1] = path
   end
+  for path in pairs(counts) do add(path) end
   for _, folder in ipairs(folders) do
     for name in fs.walk(folder) do
       if name:find("%.lua$") and not ("/" .. name):find("/.", 1, true) then add(folder .. "/" .. name) end
     end
   end
-  for path in pairs(counts) do add(path) end
   table.sort(paths)
   for _, path in ipairs(paths) do
     local text = fs.read(path)

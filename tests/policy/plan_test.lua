@@ -155,6 +155,19 @@ test("what a policy does by itself is not done: the plan ends there and says why
   eq(fs.exists(s.state .. "/files/web/a"), false)
 end)
 
+test("a planned run reads its settings", function()
+  local s = stage()
+  s.world:push("main", "a")
+  local edited = policy [[return policy {
+    settings = { over = { type = "duration", default = "7s" } },
+    watch = function() return { key = "k" } end,
+    run = function(run) run:sleep(run.settings.over) run:notify("waited %d", run.settings.over) end,
+  }]]
+  local told = place(s.plan { policies = edited }, "staging")
+  eq(told.runs[1].error, nil)
+  eq(texts(told.runs[1]), { "do waits 7 s", "do tells ops: waited 7" })
+end)
+
 test("an edited policy takes the place of the one of its name, and its faults have lines", function()
   local s = stage()
   s.world:push("main", "a")
@@ -343,10 +356,12 @@ test("each part of several is planned in turn, and a metric with what it is now"
   eq({ table.unpack(told, 2) }, {
     ("create web staging eu (command): nothing runs there; would run %s (new image)"):format(short),
     "do waits until command reports that it runs", "do checks http http://127.0.0.1/, within 1 s",
-    "do samples errors for 10 m 0 s: must be below 0.1 (now it is 0.05)",
+    "do samples errors for 10 m: must be below 0.1 (now it is 0.05)",
     ("create web staging us (command): nothing runs there; would run %s (new image)"):format(short),
     "do waits until command reports that it runs", "do checks http http://127.0.0.1/, within 1 s",
   })
+  function http.get() return { status = 200, body = '{"rate":0.5}' } end
+  has(texts(place(s.plan { world = world }, "staging").runs[1])[5], "(now it is 0.5, out of bounds)")
 end)
 
 test("every step of the program's own words has a planner", function()

@@ -64,7 +64,7 @@ test("a transient error is tried again after a pause, which grows when it is tol
     end]]).open()
   local run = ended(host)
   eq({ run.state, run.error }, { "done" }, run.error and run.error.message)
-  eq(lines(host, "try 1 of 4 failed, the next one begins in 10 m 0 s: timeout: no"), 1)
+  eq(lines(host, "try 1 of 4 failed, the next one begins in 10 m: timeout: no"), 1)
 end)
 
 test("what does not pass is raised at once, unless any error counts; the last error is raised", function()

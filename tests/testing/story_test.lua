@@ -57,6 +57,11 @@ end)
   has(result.stdout, "# scripts/last.lua              7        6   85 %  6\n")
   has(result.stdout, "# scripts/shared/names.lua      6        5   83 %  6\n")
   has(require("fs").read(dir .. "/out.info"), ("SF:%s/scripts/shared/names.lua\nDA:1,"):format(dir))
+
+  -- Where the folder is known by its whole path, as from a configuration, each file is still one line.
+  local whole = suite.run(dir, { "--coverage", "--scripts", dir .. "/scripts" })
+  local _, lines = whole.stdout:gsub("shared/names%.lua", "")
+  eq(lines, 1)
 end)
 
 test("a policy that fails in the world fails the test that expects otherwise, with its words", function()

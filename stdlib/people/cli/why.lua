@@ -30,7 +30,7 @@ local function print_why(out, why, now)
     local when = term.ago(decision.at, now)
     if (decision.count or 1) > 1 then when = ("%s, %d times"):format(when, decision.count) end
     rows[i] = {
-      decision.environment, show.state(decision.verdict), decision.subject or "", when,
+      decision.environment, decision.policy, show.state(decision.verdict), decision.subject or "", when,
       where ~= "" and ("%s  [%s]"):format(decision.reason, where) or decision.reason,
     }
   end
@@ -38,7 +38,7 @@ local function print_why(out, why, now)
   for _, decision in ipairs(why.decisions) do
     for line in (decision.traceback or ""):gmatch("[^\n]+") do out:line(out:paint("dim", "  " .. term.clean(line))) end
   end
-  out:table({ "ENV", "VERDICT", "CANDIDATE", "WHEN", "WHY" }, rows)
+  out:table({ "ENV", "POLICY", "VERDICT", "CANDIDATE", "WHEN", "WHY" }, rows)
 end
 
 ---@type Command
