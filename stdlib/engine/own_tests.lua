@@ -7,7 +7,8 @@ local errors, fs, hash, task = require "errors", require "fs", require "hash", r
 local M = {}
 
 M.DEADLINE, M.HANGS = 300, 60 -- seconds for all tests, and for one without a sign of life
-local LARGEST <const>, MOST <const> = 1 << 20, 10000 -- bytes of a file, files that are copied
+local LARGEST <const> = 1 << 20 -- bytes of a file
+local MOST <const>, MOST_BYTES <const> = 10000, 64 << 20 -- files and bytes that are copied
 
 local function test_of(file) return (file:gsub("%.lua$", "_test.lua")) end
 
@@ -20,29 +21,49 @@ local function units_of(policy, folder, units)
   for _, module in pairs(policy.modules or {}) do add(module) end
 end
 
--- The tests to be run: of what changed, and those that changed themselves.
-local function due(self, before, now)
-  local list, texts = {}, {}
-  for file, text in pairs(now) do
+-- A file of the folder, which leads to none outside of it.
+local function read(folder, file) return fs.read(file:sub(#folder + 2), { root = folder, max = LARGEST }) end
+
+-- The files whose tests are due: all that a policy consists of, when any of it changed.
+local function changed(policies, folder, before)
+  local files = {}
+  for _, policy in pairs(policies) do
+    local units, differs = {}, false
+    units_of(policy, folder, units)
+    for file, text in pairs(units) do differs = differs or before[file] ~= text end
+    for file in pairs(differs and units or {}) do files[file] = true end
+  end
+  return files
+end
+
+-- The tests to be run: of what changed, and those that changed themselves. One that is there and cannot be read is a
+-- fault: it would not hold anything back.
+local function due(self, folder, now, files)
+  local list, texts, faults = {}, {}, {}
+  for file in pairs(now) do
     local path = test_of(file)
-    local there = fs.read(path, { max = LARGEST })
+    local there, err = read(folder, path)
     texts[path] = there and hash.sha256(there) or nil
+    if not there and err.code ~= "not_found" then
+      faults[#faults + 1] = { file = path, message = "the tests cannot be read: " .. err.message }
+    end
     local known = self.tests_seen[path]
-    if there and (before[file] ~= text or known and known ~= texts[path]) then list[#list + 1] = path end
+    if there and (files[file] or known and known ~= texts[path]) then list[#list + 1] = path end
   end
   table.sort(list)
-  return list, texts
+  return list, texts, faults
 end
 
 -- Copies the scripts of a folder; `texts` stands for what was read already.
 local function copy(folder, into, texts)
-  local count = 0
+  local count, bytes = 0, 0
   for path in fs.walk(folder) do
     local from, hidden = folder .. "/" .. path, ("/" .. path):find("/.", 1, true)
-    if path:find "%.lua$" and not hidden and not texts[from] and count < MOST then
+    if path:find "%.lua$" and not hidden and not texts[from] and count < MOST and bytes < MOST_BYTES then
       count = count + 1
-      local text = fs.read(from, { max = LARGEST })
+      local text = read(folder, from)
       if text then
+        bytes = bytes + #text
         assert(fs.mkdir(into .. "/" .. (path:match "^(.*)/[^/]*$" or ""), { parents = true }))
         assert(fs.write(into .. "/" .. path, text, { sync = false }))
       end
@@ -93,12 +114,14 @@ function M.faults(self, config, policies)
   local before, now = {}, {}
   for _, policy in pairs(self.policies) do units_of(policy, folder, before) end
   for _, policy in pairs(policies) do units_of(policy, folder, now) end
-  local list, texts = due(self, before, now)
+  local list, texts, faults = due(self, folder, now, changed(policies, folder, before))
+  if #faults > 0 then return faults end
   if #list == 0 then
     self.tests_seen = texts
     return {}
   end
-  local ok, faults = pcall(task.deadline, M.DEADLINE, run, folder, list, now, self.state)
+  local ok
+  ok, faults = pcall(task.deadline, M.DEADLINE, run, folder, list, now, self.state)
   if not ok then
     if errors.is(faults, "cancelled") then error(faults, 0) end
     faults = { { file = list[1], message = "its tests could not be run to their end: " .. tostring(faults) } }

@@ -276,6 +276,33 @@ end)
   eq(s.host.policies.staging.hash, live)
 end)
 
+test("a module that changed is held back by the tests of the policies that it changes", function()
+  local s = stage { production = NOTHING, ["shared/names"] = "return { hello = 'hello' }",
+    staging = 'local names = require "shared.names" ' .. POLICY:format "one",
+    staging_test = 'test("the name", function() equal(require "shared.names".hello, "hello") end)' }
+  s.save("shared/names", "return { hello = 'goodbye' }")
+  local faults = refused(s)
+  eq({ faults[1].file, faults[1].line }, { s.scripts .. "/staging_test.lua", 1 })
+  s.save("shared/names", "return { hello = 'hello', more = 1 }")
+  eq(ok(s.host:reload()).changed, { "policy staging changed" })
+end)
+
+test("tests that cannot be read hold back what they are of", function()
+  local s = stage()
+  local file = s.scripts .. "/staging_test.lua"
+  for n, case in ipairs {
+    { { "truncate", "-s", "2M", file }, "cannot be read" }, { { "mkfifo", file }, "not a regular file" },
+    { { "ln", "-s", "/etc/passwd", file }, "cannot be read" }, { { "mkdir", file }, "directory" },
+  } do
+    fs.remove(file, { recursive = true })
+    lab.run(case[1])
+    s.save("staging", POLICY:format("text " .. n))
+    has(refused(s)[1].message, case[2])
+  end
+  fs.remove(file)
+  eq(ok(s.host:reload()).changed, { "policy staging changed" })
+end)
+
 test("files that are no policies are faults, and nothing waits for them", function()
   local s = stage()
   local file = s.scripts .. "/staging.lua"
