@@ -8,6 +8,7 @@ local git = require "simulation.git"
 ---@field image string
 ---@field commit string
 ---@field version? string
+---@field versions? table<string, string> Of charts, by their names.
 
 ---@class SimulatedApp
 ---@field name string
@@ -92,16 +93,47 @@ function App:untag(tag)
   happen(self, "delete tag " .. tag, function(state, url) git.point(state, url, "tags", tag, nil) end)
 end
 
+-- ---- charts ----
+
+-- Where a chart of the app is, and its name there: one that it follows, or one that it publishes.
+local function chart_of(self, name)
+  local config = self:config()
+  local followed = config.charts and config.charts[name]
+  if followed then return followed.repository.url, followed.chart end
+  if not config.publish then error(("%s has no chart %s"):format(self.name, name), 4) end
+  return config.publish.to.url, name
+end
+
+---Somebody publishes a version of a chart of the app, or writes it over.
+---@param name string
+---@param version string
+---@param about? {text?: string, removed?: boolean, deprecated?: boolean} text: what it holds.
+function App:chart(name, version, about)
+  local url, chart = chart_of(self, name)
+  self.world:chart(url, chart, version, about)
+end
+
+---Somebody takes a version of a chart of the app away from its repository.
+---@param name string
+---@param version string
+function App:withdraw(name, version)
+  local url, chart = chart_of(self, name)
+  self.world:withdraw(url, chart, version)
+end
+
 -- ---- trouble ----
 
----Breaks the image of a commit: it does not build, fails its checks, or turns unhealthy a while later.
----@param name string
+---Breaks the image of a commit: it does not build, fails its checks, or turns unhealthy a while later. So does a chart.
+---@param name string A commit, or a chart's version: "web=1.1.0".
 ---@param how? "build"|"check"|"later"|string nil: it is well again; "check in PART": of one part of an environment.
 function App:breaks(name, how)
   local line = ("%s: %s %s"):format(self.name, name, how and "breaks: " .. how or "is well again")
   self.world:happen(line, function(state)
-    state.names[git.commit(name)] = name
-    state.troubles[git.commit(name)] = how
+    if name:find("=", 1, true) then
+      state.troubles[name] = how
+    else
+      state.names[git.commit(name)], state.troubles[git.commit(name)] = name, how
+    end
   end)
 end
 

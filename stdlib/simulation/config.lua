@@ -14,10 +14,17 @@ local function copy(value)
 end
 M.copy = copy
 
+local CHARTS <const> = "https://charts.simulated"
+
 local function app_of(name, given)
   local app = copy(given)
-  app.source = app.source or ("https://git.simulated/%s.git"):format(name)
-  app.image = app.image or "registry.simulated/" .. name
+  if app.charts then
+    for _, chart in pairs(app.charts) do chart.repository = chart.repository or CHARTS end
+  else
+    app.source = app.source or ("https://git.simulated/%s.git"):format(name)
+    app.image = app.image or "registry.simulated/" .. name
+  end
+  if app.publish then app.publish.to = app.publish.to or CHARTS end
   app.environments = app.environments or { [name] = {} }
   for _, environment in pairs(app.environments) do
     if not environment.targets then environment.target = environment.target or {} end

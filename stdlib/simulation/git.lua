@@ -137,6 +137,13 @@ function M.repository(outside, url)
     if not repository then return nil, err end
     return ancestors(repository, b)[a] or false
   end
+  function repo.read(_, commit, path) -- of files there is but a chart in each folder, of the folder's name
+    local repository, err = there("read", commit)
+    if not repository then return nil, err end
+    local name = path:match "([^/]+)/Chart%.yaml$"
+    if name then return ('apiVersion: v2\nname: "%s"\nversion: 0.0.0\n'):format(name) end
+    return errors.fail("not_found", "there is no file " .. path, { op = "git.read", target = url })
+  end
   function repo.compare(_, a, b)
     local repository, err = there("compare", a, b)
     if not repository then return nil, err end

@@ -7,11 +7,11 @@
 --     world:settle()
 --     assert(web:running("staging").commit == simulation.commit("a"))
 --
--- What a test does and sees is here and in app.lua; what is outside in outside.lua, git.lua, registry.lua, target.lua
--- and modules.lua; a host's life in life.lua.
+-- What a test does and sees is here and in app.lua; what is outside in outside.lua, git.lua, registry.lua, charts.lua,
+-- target.lua and modules.lua; a host's life in life.lua.
 local apps, configs, journal = require "simulation.app", require "simulation.config", require "journal"
-local cluster, git, life = require "simulation.cluster", require "simulation.git", require "simulation.life"
-local outside, registry = require "simulation.outside", require "simulation.registry"
+local charts, cluster, git = require "simulation.charts", require "simulation.cluster", require "simulation.git"
+local life, outside, registry = require "simulation.life", require "simulation.outside", require "simulation.registry"
 local errors, schema, sys = require "errors", require "base.schema", require "base.sys"
 local task, time = require "task", require "time"
 
@@ -219,7 +219,7 @@ function World:keel(given)
   set(self, self.top, "keel", keel)
 end
 
----Puts a part out of reach: "git", "registry", "builder", "notify", "target web/production", or an address.
+---Puts a part out of reach: "git", "registry", "charts", "builder", "notify", "target web/production", or an address.
 ---@param part string
 function World:down(part) self:happen(part .. " is down", function(state) state.down[part] = true end) end
 
@@ -264,6 +264,27 @@ function World:image(kind, key, container) return cluster.image(self.state, kind
 ---@param text? string
 function World:publish(name, tag, text)
   self:happen(("publish %s:%s"):format(name, tag), function(state) registry.push(state, name, tag, text) end)
+end
+
+---Somebody publishes a version of a chart, or writes it over.
+---@param repository string Its address.
+---@param name string
+---@param version string
+---@param about? {text?: string, removed?: boolean, deprecated?: boolean} text: what it holds.
+function World:chart(repository, name, version, about)
+  self:happen(("publish chart %s %s"):format(name, version), function(state)
+    charts.put(state, repository, name, version, about)
+  end)
+end
+
+---Somebody takes a version of a chart away from its repository.
+---@param repository string Its address.
+---@param name string
+---@param version string
+function World:withdraw(repository, name, version)
+  self:happen(("withdraw chart %s %s"):format(name, version), function(state)
+    charts.withdraw(state, repository, name, version)
+  end)
 end
 
 -- ---- time ----

@@ -1,7 +1,7 @@
 -- How a host opens a simulated world: the parts that engine/world.lua opens. Each answers while the host lives.
 local errors, extensions = require "errors", require "extensions"
-local cluster, git, modules = require "simulation.cluster", require "simulation.git", require "simulation.modules"
-local registry, target = require "simulation.registry", require "simulation.target"
+local charts, cluster, git = require "simulation.charts", require "simulation.cluster", require "simulation.git"
+local modules, registry, target = require "simulation.modules", require "simulation.registry", require "simulation.target"
 
 local M = {}
 
@@ -25,7 +25,7 @@ end
 ---@param answered? SimulatedAnswers nil: policies' modules are the real ones.
 ---@return WorldOpeners
 function M.of(life, outside, answered)
-  local opened = {}
+  local opened, chart_repositories = {}, {}
   if answered then
     for name, module in pairs(modules.all(outside, life, answered)) do opened[name] = guarded(life, module) end
   end
@@ -39,6 +39,12 @@ function M.of(life, outside, answered)
     end,
     ensure_image = function(request) return registry.ensure(outside, life, request) end,
     verify = function(list, request, world) return target.verify(outside, list, request, world) end,
+    charts = function(repository, world)
+      local config = require("extensions.charts.repository").config(repository, world.config)
+      local url = config.url:gsub("/+$", "")
+      chart_repositories[url] = chart_repositories[url] or guarded(life, charts.repository(outside, life, config))
+      return chart_repositories[url]
+    end,
     cluster = function() return guarded(life, cluster.client(outside, life)) end,
     notify = function(_, names, message)
       local up, err = outside:reach "notify"
@@ -47,7 +53,7 @@ function M.of(life, outside, answered)
     end,
   }
   for _, opener in ipairs(extensions.all "opener") do
-    all[opener.name] = function()
+    all[opener.name] = all[opener.name] or function()
       return errors.fail("unsupported", opener.name .. " are not simulated", { op = opener.name })
     end
   end

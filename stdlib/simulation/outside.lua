@@ -9,8 +9,9 @@ local M = {}
 ---@class (partial) SimulatedState
 ---@field repositories table<string, SimulatedRepository> By address.
 ---@field images table<string, SimulatedImages> By name.
+---@field charts table<string, SimulatedCharts> By the repository's address.
 ---@field targets table<string, table> What runs, by place: "web/production", "web/production:canary".
----@field troubles table<string, string> By commit: "build", "check", "check in PART", "later".
+---@field troubles table<string, string> By commit, or chart ("web=1.1.0"): "build", "check", "check in PART", "later".
 ---@field names table<string, string> What tests call a commit, by its id.
 ---@field down table<string, true>
 ---@field files table<string, string>
@@ -36,8 +37,8 @@ Outside.__index = Outside
 ---@return SimulatedState
 function M.fresh()
   return {
-    repositories = {}, images = {}, targets = {}, troubles = {}, names = {}, down = {}, files = {}, effects = {},
-    told = {}, cluster = cluster.fresh(),
+    repositories = {}, images = {}, charts = {}, targets = {}, troubles = {}, names = {}, down = {}, files = {},
+    effects = {}, told = {}, cluster = cluster.fresh(),
   }
 end
 

@@ -1,5 +1,5 @@
 -- Simulated targets, and the checks of what runs there.
-local errors = require "errors"
+local bundle, errors = require "extensions.charts.bundle", require "errors"
 
 local M = {}
 
@@ -9,6 +9,15 @@ local M = {}
 function M.place(environment)
   local part = environment.part
   return ("%s/%s%s"):format(environment.app, environment.name, part and ":" .. part or "")
+end
+
+-- What is wrong with a release: with its commit, or with one of its charts.
+local function trouble_of(state, release)
+  if release.commit then return state.troubles[release.commit] end
+  for name, version in pairs(bundle.versions(release.version or "") or {}) do
+    local trouble = state.troubles[name .. "=" .. version]
+    if trouble then return trouble end
+  end
 end
 
 ---A target, with the methods of a real one (targets), whatever its kind.
@@ -27,7 +36,7 @@ function M.open(outside, life, environment)
     if not runs then return nil end
     local now = {}
     for name, value in pairs(runs) do now[name] = value end
-    now.healthy, now.state = not runs.sick and state.troubles[runs.commit] ~= "later", runs.sick or "running"
+    now.healthy, now.state = not runs.sick and trouble_of(state, runs) ~= "later", runs.sick or "running"
     return now
   end
   function target.apply(_, request)
@@ -38,14 +47,16 @@ function M.open(outside, life, environment)
       return errors.fail("conflict", ("%s released here in generation %d"):format(runs.host, runs.generation),
         { generation = runs.generation, op = "target.apply" })
     end
+    local versions = bundle.versions(request.image) -- of charts
     local function put(state)
       state.targets[at] = {
         digest = request.digest, commit = request.commit, version = request.version, image = request.image,
-        release = request.release, generation = request.generation, host = request.host,
+        versions = versions, release = request.release, generation = request.generation, host = request.host,
       }
     end
     if not runs or runs.digest ~= request.digest then
-      return outside:effect(life, ("roll out %s %s"):format(at, outside:called(request.commit)), put)
+      local what = versions and request.version or outside:called(request.commit)
+      return outside:effect(life, ("roll out %s %s"):format(at, what), put)
     end
     outside:change(put)
     return true
@@ -76,7 +87,7 @@ local STAND_FOR <const> = { http = true, command = true, job = true }
 ---@return true? ok
 ---@return Err? err
 function M.verify(outside, list, request, world)
-  local trouble = outside:look().troubles[request.commit]
+  local trouble = trouble_of(outside:look(), request)
   local here = request.part and trouble == "check in " .. request.part
   if trouble == "check" or here or trouble == "later" and request.within then
     return errors.fail("unhealthy", "the check got status 500", { op = "verify" })

@@ -7,6 +7,7 @@ local M = {}
 ---@class Outcome What counts of a world's end.
 ---@field running table<string, string> By place.
 ---@field tags table<string, string>
+---@field charts table<string, string> Their digests, by name and version.
 ---@field files table<string, string>
 ---@field effects table<string, integer> How often each.
 ---@field unfinished table<string, string> Runs, by place and title.
@@ -30,7 +31,9 @@ end
 ---@param tested TestWorld
 ---@return Outcome
 function M.outcome(tested)
-  local found, world = { running = {}, tags = {}, files = {}, effects = {}, unfinished = {}, again = {} }, tested.world
+  local world, found = tested.world, {
+    running = {}, tags = {}, charts = {}, files = {}, effects = {}, unfinished = {}, again = {},
+  }
   if not world then return found end
   world:settle()
   local state = world.state
@@ -41,6 +44,13 @@ function M.outcome(tested)
   for name, images in pairs(state.images) do
     for tag, digest in pairs(images.tags) do found.tags[name .. ":" .. tag] = digest end
   end
+  for url, charts in pairs(state.charts) do
+    for name, versions in pairs(charts) do
+      for version, chart in pairs(versions) do
+        found.charts[("%s %s of %s"):format(name, version, url)] = chart.digest
+      end
+    end
+  end
   for _, line in ipairs(state.effects) do found.effects[line] = (found.effects[line] or 0) + 1 end
   of_journal(world.book, found)
   return found
@@ -49,6 +59,7 @@ end
 local WHAT <const> = {
   { "running", "%s runs %s, and should run %s", "nothing" },
   { "tags", "the tag %s is %s, and should be %s", "nothing" },
+  { "charts", "the chart %s is %s, and should be %s", "nothing" },
   { "files", "the file %s is %q, and should be %q", "nothing" },
   { "effects", "'%s' happened %s times, and should have happened %s times", 0 },
   { "unfinished", "the run of %s is %s, and should be %s", "finished" },

@@ -137,13 +137,13 @@ local function words(names, of)
   return methods
 end
 
-local app_methods = words([[push reset tag untag branch_off delete_branch breaks unhealthy healthy put approve reject
+local app_methods = words([[push reset tag untag branch_off delete_branch chart withdraw breaks unhealthy healthy put approve reject
   hold unhold rollback release retry cancel apply destroy running decision runs status configure]],
   function(self) return self.app end)
 local app_face = facade.kind("app", { "name" }, app_methods)
 
-local world_methods = words("down up answer program image publish keel settle pass poll kill freeze thaw effects told",
-  open)
+local world_methods = words([[down up answer program image publish chart withdraw keel settle pass poll kill
+  freeze thaw effects told]], open)
 
 ---Adds an app to the world.
 function world_methods.app(self, name, given)

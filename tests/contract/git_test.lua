@@ -1,6 +1,6 @@
 -- What hosts may rely on of a git server: proved of the simulated one and of git's own over HTTP.
 --
--- On purpose the simulated one has no files (archive, checkout, read), no merges, no annotated tags (a tag is at its
+-- On purpose the simulated one has no files (archive, checkout; `read` finds a chart in each folder), no merges, no annotated tags (a tag is at its
 -- commit at once), and never forgets a commit.
 ---@diagnostic disable: need-check-nil, undefined-field -- a nil fails the test
 local check = require "check"

@@ -1,7 +1,6 @@
 -- The charts of an app's repository, published at a commit: each version is built once, and its number always grows.
 local errors, log = require "errors", require "log"
 local oci, package = require "extensions.charts.oci", require "extensions.charts.package"
-local push = require "extensions.charts.push"
 local may_be_missing = require("images.registry").may_be_missing
 
 local M = {}
@@ -44,7 +43,7 @@ end
 
 ---The version that the charts of a commit on the branch get: the number of commits that lead to it, but always above
 ---what was published before, so that a branch that was reset goes out as something new. A commit whose charts are the
----newest ones already keeps their version.
+---newest ones already keeps their version, also when only some of them were pushed before something failed.
 ---@async
 ---@param request PublishRequest
 ---@return string? version
@@ -55,16 +54,19 @@ function M.version(request)
   local repo = request.world.charts(publish.to)
   local count, err = request.repo:count(request.commit)
   if not count then return nil, err end
-  local highest, same = 0, nil
-  for i, path in ipairs(publish.charts) do
+  local highest, same = 0, false
+  for _, path in ipairs(publish.charts) do
     local name, best
     name, err = package.name { repo = request.repo, commit = request.commit, path = path }
     if not name then return nil, err end
     best, err = newest(repo, name, publish.version)
     if not best then return nil, err end
-    local ours = best.number > 0 and best.app_version == request.app_version
-    if i == 1 then same = ours else same = same and ours and best.number == highest end
-    highest = math.max(highest, best.number)
+    local ours = best.app_version == request.app_version
+    if best.number > highest then
+      highest, same = best.number, ours
+    elseif best.number == highest then
+      same = same and ours
+    end
   end
   local number = same and highest or math.max(count, highest + 1)
   return (publish.version:gsub("{count}", tostring(number), 1))
@@ -80,14 +82,10 @@ end
 ---@return_overload nil, Err
 function M.chart(request)
   local repo = request.world.charts(assert(request.app.publish).to)
-  local chart, err = package.build(request)
-  if not chart then return nil, err end
-  request.hooks.progress(("pushing %s %s"):format(chart.name, chart.version))
-  local pushed
-  pushed, err = push.push(repo, chart)
+  local pushed, err = repo:publish(request)
   if not pushed then return nil, err end
   log.info(pushed.found and "a chart was there already" or "a chart was pushed",
-    { chart = chart.name, version = chart.version, to = repo.url, digest = pushed.digest })
+    { chart = pushed.name, version = pushed.version, to = repo.url, digest = pushed.digest })
   return pushed
 end
 

@@ -107,6 +107,20 @@ local function server(self)
   }
 end
 
+---A repository of which nothing is known yet. Does no I/O.
+---@param config ChartRepositoryConfig
+---@return ChartRepository
+---@nodiscard
+function M.new(config)
+  local url = config.url:gsub("/+$", "")
+  local self = setmetatable({
+    url = url, kind = config.kind or url:find("^oci://") and "oci" or "auto", config = config, wanted = {}, answers = {},
+    good = {}, shrinks = {}, kept = 0, budget = budget.of("charts " .. url, AT_ONCE),
+  }, Repository)
+  self.server = server(self)
+  return self
+end
+
 ---Opens a repository; the same one for all who name it. Does no I/O.
 ---@param config ChartRepositoryConfig|string
 ---@param world World
@@ -122,12 +136,7 @@ function M.repository(config, world)
   }, "\n")
   local self = known[key]
   if not self then
-    local kind = config.kind or url:find("^oci://") and "oci" or "auto"
-    self = setmetatable({
-      url = url, kind = kind, config = config, wanted = {}, answers = {}, good = {}, shrinks = {},
-      kept = 0, budget = budget.of("charts " .. url, AT_ONCE),
-    }, Repository)
-    self.server = server(self)
+    self = M.new(config)
     known[key] = self
   end
   self.world = world
@@ -307,8 +316,14 @@ local function by_index(self, name, limit)
   return from_index(self, found, name)
 end
 
--- The versions of one chart, from any kind of repository.
-local function ask(self, name, limit)
+---The versions of one chart as the server lists them, from any kind of repository.
+---@async
+---@param name string
+---@param limit number When the answer may be from, monotonic.
+---@return table? found
+---@return Err? err
+---@package
+function Repository:ask(name, limit)
   if self.kind == "oci" then return shared(self, name, limit, function() return oci.versions(self, name) end) end
   if self.kind ~= "index" and not (self.no_api and time.monotonic() - self.no_api < API_AGAIN) then
     local found, err = shared(self, name, limit, function() return museum.versions(self, name) end)
@@ -333,7 +348,7 @@ function Repository:versions(name, options)
   self.wanted[name] = true
   local interval = options and options.interval or INTERVAL
   local age = options and options.max_age or interval * (0.6 + math.random() / 5) -- as sources/git/init.lua has it
-  local found, err = ask(self, name, time.monotonic() - age)
+  local found, err = self:ask(name, time.monotonic() - age)
   if not found then
     if not errors.is(err, "not_found") or not self.good[name] then return nil, err end
     found = { list = {}, notes = {} } -- it was there before: its versions count as missing for now
@@ -365,6 +380,19 @@ function Repository:digest(name, entry, options)
   return shared(self, name .. "=" .. entry.version, time.monotonic() - age, function()
     return oci.digest(self, name, entry)
   end)
+end
+
+---Packages and pushes one chart at one version; what is there already is found.
+---@async
+---@param request PublishRequest
+---@return PushedChart?
+---@return Err? err
+---@return_overload nil, Err
+function Repository:publish(request)
+  local chart, err = require("extensions.charts.package").build(request)
+  if not chart then return nil, err end
+  request.hooks.progress(("pushing %s %s"):format(chart.name, chart.version))
+  return require("extensions.charts.push").push(self, chart)
 end
 
 ---Makes the next question ask the server, whatever is known.
