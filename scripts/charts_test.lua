@@ -1,6 +1,7 @@
 -- What charts.lua promises: charts are followed in their repositories, all of an app's charts as one release.
 local function shop(world, accept, more)
-  local app = { charts = { api = {}, web = {} }, environments = { production = { policy = "charts", accept = accept } } }
+  local environments = { production = { policy = "charts", accept = accept } }
+  local app = { charts = { api = {}, web = {} }, environments = environments } ---@type table
   for key, value in pairs(more or {}) do app[key] = value end
   return world:app("shop", app)
 end

@@ -1,7 +1,8 @@
--- What the recipe chart-after-image does: the charts are published once their image has proved itself, and not otherwise.
+-- What the recipe chart-after-image does: charts are published once their image has proved itself, and not otherwise.
 local function shop(world)
   local web = world:app("web", {
-    publish = { charts = { "charts/web", "charts/jobs" } }, environments = { staging = { policy = "chart-after-image" } },
+    publish = { charts = { "charts/web", "charts/jobs" } },
+    environments = { staging = { policy = "chart-after-image" } },
   })
   web:push("a")
   world:settle()

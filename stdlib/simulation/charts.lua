@@ -102,7 +102,8 @@ function M.repository(outside, life, config)
       return errors.fail("conflict", ("%s %s is there already with other contents: a published version must not change")
         :format(name, request.version), { op = "charts.push", target = url })
     elseif not there then
-      local line, done = ("push chart %s %s %s"):format(name, request.version, outside:called(request.commit)), nil
+      local line = ("push chart %s %s %s"):format(name, request.version, outside:called(request.commit))
+      local done
       done, err = outside:effect(life, line, function(state)
         M.put(state, url, name, request.version, { text = text, appVersion = request.app_version })
       end)

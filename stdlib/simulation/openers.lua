@@ -1,7 +1,8 @@
 -- How a host opens a simulated world: the parts that engine/world.lua opens. Each answers while the host lives.
 local errors, extensions = require "errors", require "extensions"
 local charts, cluster, git = require "simulation.charts", require "simulation.cluster", require "simulation.git"
-local modules, registry, target = require "simulation.modules", require "simulation.registry", require "simulation.target"
+local modules, registry = require "simulation.modules", require "simulation.registry"
+local target = require "simulation.target"
 
 local M = {}
 

@@ -47,7 +47,7 @@ function M.open(outside, life, environment)
       return errors.fail("conflict", ("%s released here in generation %d"):format(runs.host, runs.generation),
         { generation = runs.generation, op = "target.apply" })
     end
-    local versions = bundle.versions(request.image) -- of charts
+    local versions = bundle.versions(request.image or "") -- of charts
     local function put(state)
       state.targets[at] = {
         digest = request.digest, commit = request.commit, version = request.version, image = request.image,

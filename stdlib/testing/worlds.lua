@@ -137,8 +137,8 @@ local function words(names, of)
   return methods
 end
 
-local app_methods = words([[push reset tag untag branch_off delete_branch chart withdraw breaks unhealthy healthy put approve reject
-  hold unhold rollback release retry cancel apply destroy running decision runs status configure]],
+local app_methods = words([[push reset tag untag branch_off delete_branch chart withdraw breaks unhealthy healthy put
+  approve reject hold unhold rollback release retry cancel apply destroy running decision runs status configure]],
   function(self) return self.app end)
 local app_face = facade.kind("app", { "name" }, app_methods)
 

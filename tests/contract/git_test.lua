@@ -1,7 +1,7 @@
 -- What hosts may rely on of a git server: proved of the simulated one and of git's own over HTTP.
 --
--- On purpose the simulated one has no files (archive, checkout; `read` finds a chart in each folder), no merges, no annotated tags (a tag is at its
--- commit at once), and never forgets a commit.
+-- On purpose the simulated one has no files (archive, checkout; `read` finds a chart in each folder), no merges, no
+-- annotated tags (a tag is at its commit at once), and never forgets a commit.
 ---@diagnostic disable: need-check-nil, undefined-field -- a nil fails the test
 local check = require "check"
 local errors, kit, lab, simulation, time = require "errors", require "contract.kit", require "lab",

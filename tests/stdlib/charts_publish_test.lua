@@ -218,7 +218,10 @@ test("the number of a branch's charts grows, whatever the branch does", function
       app_version = "sha-" .. commit,
       repo = {
         count = function() return commits[commit] end,
-        read = function(_, _, path) return path == "charts/web/Chart.yaml" and "name: web\nversion: 0.1.0\n" or nil end,
+        read = function(_, _, path)
+          local name = path:match "^charts/(%w+)/Chart.yaml$"
+          return name and ("name: %s\nversion: 0.1.0\n"):format(name)
+        end,
       },
     }
   end
@@ -242,6 +245,9 @@ test("the number of a branch's charts grows, whatever the branch does", function
   app.publish.version = "0.1.0-main.{count}+x"
   eq(published("b"), "0.1.0-main.2+x")
   eq(published("a"), "0.1.0-main.3+x")
+  table.insert(app.publish.charts, "charts/jobs")
+  eq(version_of "a", "0.1.0-main.3+x") -- of which only the one chart was pushed before something failed
+  eq(version_of "b", "0.1.0-main.4+x")
   eq(publish.of_tag("v1.2.0"), "1.2.0")
   fails("invalid", publish.of_tag("staging"))
 end)

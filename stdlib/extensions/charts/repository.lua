@@ -114,8 +114,8 @@ end
 function M.new(config)
   local url = config.url:gsub("/+$", "")
   local self = setmetatable({
-    url = url, kind = config.kind or url:find("^oci://") and "oci" or "auto", config = config, wanted = {}, answers = {},
-    good = {}, shrinks = {}, kept = 0, budget = budget.of("charts " .. url, AT_ONCE),
+    url = url, kind = config.kind or url:find("^oci://") and "oci" or "auto", config = config, wanted = {},
+    answers = {}, good = {}, shrinks = {}, kept = 0, budget = budget.of("charts " .. url, AT_ONCE),
   }, Repository)
   self.server = server(self)
   return self
