@@ -37,6 +37,8 @@ function M.planner(name)
   end
 end
 
+local MOST <const> = 1000 -- steps of one run
+
 ---@class RunPlan
 ---@field run Run Set when the run is made.
 ---@field steps Planned[]
@@ -47,11 +49,15 @@ RunPlan.__index = RunPlan
 ---@return RunPlan
 function M.new() return setmetatable({ steps = {} }, RunPlan) --[[@as RunPlan]] end
 
----Adds what is said of a step.
+---Adds what is said of a step; raises when the plan is long enough.
 ---@param name string
 ---@param said? Planned|Planned[]
 function RunPlan:say(name, said)
   if not said then return end
+  if #self.steps >= MOST then
+    self.ends = ("a plan shows no more than %d steps"):format(MOST)
+    error(errors.new("unsupported", self.ends, { op = "plan" }), 0)
+  end
   for _, planned in ipairs(said.action and { said } or said) do
     planned.step, planned.text = name, log.redact(planned.text)
     self.steps[#self.steps + 1] = planned

@@ -434,3 +434,12 @@ test("a watch that tries to change something is refused in a plan as it is at a 
   eq({ s.world:effects(), fs.exists "/tmp/moontide-plan-was-here", fs.exists(s.state .. "/files/web") },
     { {}, false, false })
 end)
+
+test("a run that waits in turns for ever has a plan that ends", function()
+  local s = stage()
+  s.world:push("main", "a")
+  local run = place(s.plan { policies = policy [[return policy {
+    watch = function(place) return place:head() end,
+    run = function(run) while true do run:sleep("1h") end end }]] }, "staging").runs[1]
+  eq({ #run.steps, run.ends, run.error }, { 1000, "a plan shows no more than 1000 steps", nil })
+end)
