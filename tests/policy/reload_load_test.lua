@@ -156,5 +156,6 @@ test("no push is lost or released twice while the files are swapped under load",
     most, least = math.max(most, polls), math.min(least, polls)
   end
   ok(least >= 1)
-  ok(most <= elapsed / (POLL / 2) + 2, ("%d polls in %.0f s"):format(most, elapsed)) -- twice as often as it is due is never
+  -- Twice as often as it is due is never.
+  ok(most <= elapsed / (POLL / 2) + 2, ("%d polls in %.0f s"):format(most, elapsed))
 end, 240)
