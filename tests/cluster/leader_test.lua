@@ -28,7 +28,8 @@ test("a standby is alive and ready, not active, and says who leads; the leader i
   end
   check.has(select(2, b:get "/activez"), "standby; a_")
   check.has(select(2, b:get "/metrics"), "moontide_leader 0")
-  for path in pairs { ["/healthz"] = 1, ["/readyz"] = 1, ["/activez"] = 1 } do eq(a:get(path), 200, path) end
+  base.eventually("the leader acts", 20, function() return a:get "/activez" == 200 end) -- it has looked at its sources
+  for path in pairs { ["/healthz"] = 1, ["/readyz"] = 1 } do eq(a:get(path), 200, path) end
   check.has(select(2, a:get "/metrics"), "moontide_leader 1")
   check.has(select(2, a:get "/metrics"), "moontide_generation 1")
   local standby, leader = b:status(), a:status()
