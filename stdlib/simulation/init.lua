@@ -262,8 +262,14 @@ function World:image(kind, key, container) return cluster.image(self.state, kind
 ---@param name string
 ---@param tag string
 ---@param text? string
-function World:publish(name, tag, text)
-  self:happen(("publish %s:%s"):format(name, tag), function(state) registry.push(state, name, tag, text) end)
+---@param labels? table<string, string>
+---@return string? digest
+function World:publish(name, tag, text, labels)
+  local digest
+  self:happen(("publish %s:%s"):format(name, tag), function(state)
+    digest = registry.push(state, name, tag, text, labels)
+  end)
+  return digest
 end
 
 ---Somebody publishes a version of a chart, or writes it over.

@@ -26,6 +26,12 @@ local function push(world, name, branch, parent)
   git.point(state, URL, "branches", branch or "main", git.make(state, URL, name, { parent = parent and C(parent) }))
 end
 
+-- What a run asks for to have the image of a commit, which is pushed.
+local function image_of(world, parts, name)
+  push(world, name)
+  return { app = APP, repo = parts.repository(APP), commit = C(name), hooks = { output = function() end } }
+end
+
 test("a repository knows branches, tags, and how commits lie to each other", function()
   local world, parts = open()
   push(world, "a")
@@ -49,8 +55,7 @@ end)
 
 test("an image is built once, and only what is there can be tagged", function()
   local world, parts = open()
-  local request = { app = APP, commit = C "a", hooks = { output = function() end } }
-  world.state.names[C "a"] = "a"
+  local request = image_of(world, parts, "a")
   eq(ok(parts.ensure_image(request)).built, true)
   eq(ok(parts.ensure_image(request)).built, false)
   local images = parts.registry(APP.image)
@@ -61,7 +66,7 @@ test("an image is built once, and only what is there can be tagged", function()
   eq(ok(images:digest "staging"), registry.digest_of(C "a"))
   eq(ok(images:labels(registry.digest_of(C "a")))["org.opencontainers.image.revision"], C "a")
   world.state.troubles[C "b"] = "build"
-  fails("exit", parts.ensure_image { app = APP, commit = C "b", hooks = request.hooks })
+  fails("failed", parts.ensure_image(image_of(world, parts, "b")))
   world.state.down.registry = true
   fails("refused", parts.ensure_image(request))
 end)
@@ -83,7 +88,7 @@ end)
 
 test("what is dead is answered by nobody, and an effect is disturbed once", function()
   local world, parts, life = open { fail = 1 }
-  local request = { app = APP, commit = C "a", hooks = { output = function() end } }
+  local request = image_of(world, parts, "a")
   fails("refused", parts.ensure_image(request))
   eq(#world.state.effects, 0)
   ok(parts.ensure_image(request))

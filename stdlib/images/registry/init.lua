@@ -136,15 +136,6 @@ local function point(self, op, digest, tag, get)
   return fail(self, op, "mismatch", ("%s points to %s after it was moved to %s"):format(tag, now, digest))
 end
 
-local function check_target(self, op, digest, tag)
-  local ok, err = manifests.check_reference(digest, about(self, op))
-  if not ok then return nil, err end
-  if not reference.is_digest(digest) then return fail(self, op, "invalid", digest .. " is not a digest") end
-  if reference.is_tag(tag) then return true end
-  local shown = tostring(tag):gsub("%c", "?"):sub(1, 140)
-  return fail(self, op, "invalid", ("'%s' cannot be an image tag"):format(shown))
-end
-
 ---Points a tag at a digest of this repository: the same bytes, put again. Does nothing when it is so.
 ---@async
 ---@param digest string
@@ -153,7 +144,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function Repository:tag(digest, tag)
-  local ok, err = check_target(self, "tag", digest, tag)
+  local ok, err = manifests.check_target(digest, tag, about(self, "tag"))
   if not ok then return nil, err end
   return point(self, "tag", digest, tag, function() return self:manifest(digest) end)
 end
@@ -357,7 +348,7 @@ function Repository:copy_from(from, digest, tag)
   if from.base ~= self.base then
     return fail(self, "copy", "unsupported", "the other repository is in another registry")
   end
-  local ok, err = check_target(self, "copy", digest, tag)
+  local ok, err = manifests.check_target(digest, tag, about(self, "copy"))
   if not ok then return nil, err end
   return point(self, "copy", digest, tag, function()
     local manifest, problem = from:manifest(digest)

@@ -39,6 +39,22 @@ function M.check_reference(ref, fields)
   return errors.fail("invalid", ("'%s' is neither a tag nor a digest"):format(shown), fields)
 end
 
+---Says why a digest cannot be tagged so.
+---@param digest any
+---@param tag any
+---@param fields table op and target
+---@return true? ok
+---@return Err? err
+---@return_overload nil, Err
+function M.check_target(digest, tag, fields)
+  local ok, err = M.check_reference(digest, fields)
+  if not ok then return nil, err end
+  if not reference.is_digest(digest) then return errors.fail("invalid", digest .. " is not a digest", fields) end
+  if reference.is_tag(tag) then return true end
+  local shown = tostring(tag):gsub("%c", "?"):sub(1, 140)
+  return errors.fail("invalid", ("'%s' cannot be an image tag"):format(shown), fields)
+end
+
 -- A list of descriptors as we can use it: every one names a blob by sha256.
 local function descriptors(list, max)
   if list == nil or list == json.null then return {} end
