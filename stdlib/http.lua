@@ -158,7 +158,7 @@ local function follow(hop, answer)
 end
 
 -- Goes on after a first answer that redirects.
-local function follow_all(hop, answer, stream, most)
+local function follow_all(send, hop, answer, stream, most)
   local elapsed = answer.elapsed
   for followed = 0, most do
     if stream then stream:close() end
@@ -168,7 +168,7 @@ local function follow_all(hop, answer, stream, most)
     local op, left = ops[hop.method] or "http.request", (hop.opts.timeout or 30) - elapsed
     local at = hop.at
     answer, stream =
-      core.request(op, hop.method, at.url, at.handle, hop.headers, hop.opts, left, hop.public_only)
+      send(op, hop.method, at.url, at.handle, hop.headers, hop.opts, left, hop.public_only)
     if not answer then
       stream.target = hop.shown -- an error
       return nil, stream
@@ -203,7 +203,7 @@ end
 ---@return HttpAnswer?
 ---@return Err? err
 ---@return_overload nil, Err
-local function perform(method, url, opts)
+local function perform(send, method, url, opts)
   local op = ops[method] or "http.request"
   local at = parsed[url]
   if not at then
@@ -218,11 +218,11 @@ local function perform(method, url, opts)
   elseif math.type(most) ~= "integer" or most < 0 then
     mistake("option 'redirects' must be a whole number")
   end
-  local answer, more = core.request(op, method, at.url, at.handle, headers, opts, opts.timeout or 30)
+  local answer, more = send(op, method, at.url, at.handle, headers, opts, opts.timeout or 30)
   if not answer then return nil, more end
   if answer.location and most > 0 and redirecting[answer.status] then
     local hop = { method = method, at = at, shown = at.url, headers = headers, opts = opts }
-    return follow_all(hop, answer, more, most)
+    return follow_all(send, hop, answer, more, most)
   end
   return answers.new(answer, more)
 end
@@ -234,13 +234,13 @@ local function check(method, url, opts)
   return plain(opts) or none
 end
 
-local function without_body(method, url, opts)
+local function without_body(send, method, url, opts)
   opts = check(method, url, opts)
   if opts.body or opts.body_file then mistake("usage: " .. usage[method] .. ": it has no body") end
-  return perform(method, url, opts)
+  return perform(send, method, url, opts)
 end
 
-local function with_body(method, url, body, opts)
+local function with_body(send, method, url, body, opts)
   opts = check(method, url, opts)
   if body ~= nil then
     local kind = type(body)
@@ -250,7 +250,18 @@ local function with_body(method, url, body, opts)
     opts = without(opts)
     opts.body = body
   end
-  return perform(method, url, opts)
+  return perform(send, method, url, opts)
+end
+
+local function any(send, opts)
+  opts = plain(opts)
+  if type(opts) ~= "table" or type(opts.url) ~= "string" then mistake(request_usage) end
+  local method = opts.method or "GET"
+  if type(method) ~= "string" or not method:find("^%u+$") or method == "CONNECT" then
+    mistake("option 'method' must be a word in upper case")
+  end
+  if method == "GET" or method == "HEAD" then return without_body(send, method, opts.url, opts) end
+  return perform(send, method, opts.url, opts)
 end
 
 ---Gets a URL.
@@ -261,7 +272,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.get(url, opts)
-  return without_body("GET", url, opts)
+  return without_body(core.request, "GET", url, opts)
 end
 
 ---Gets the headers of a URL.
@@ -272,7 +283,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.head(url, opts)
-  return without_body("HEAD", url, opts)
+  return without_body(core.request, "HEAD", url, opts)
 end
 
 ---Posts a body. A table is sent as JSON.
@@ -284,7 +295,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.post(url, body, opts)
-  return with_body("POST", url, body, opts)
+  return with_body(core.request, "POST", url, body, opts)
 end
 
 ---Puts a body. A table is sent as JSON.
@@ -296,7 +307,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.put(url, body, opts)
-  return with_body("PUT", url, body, opts)
+  return with_body(core.request, "PUT", url, body, opts)
 end
 
 ---Patches with a body. A table is sent as JSON.
@@ -308,7 +319,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.patch(url, body, opts)
-  return with_body("PATCH", url, body, opts)
+  return with_body(core.request, "PATCH", url, body, opts)
 end
 
 ---Deletes a URL.
@@ -319,7 +330,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.delete(url, opts)
-  return perform("DELETE", url, check("DELETE", url, opts))
+  return perform(core.request, "DELETE", url, check("DELETE", url, opts))
 end
 
 ---Sends any request: the options with `method` (GET) and `url` among them.
@@ -329,14 +340,7 @@ end
 ---@return Err? err
 ---@return_overload nil, Err
 function M.request(opts)
-  opts = plain(opts)
-  if type(opts) ~= "table" or type(opts.url) ~= "string" then mistake(request_usage) end
-  local method = opts.method or "GET"
-  if type(method) ~= "string" or not method:find("^%u+$") or method == "CONNECT" then
-    mistake("option 'method' must be a word in upper case")
-  end
-  if method == "GET" or method == "HEAD" then return without_body(method, opts.url, opts) end
-  return perform(method, opts.url, opts)
+  return any(core.request, opts)
 end
 
 ---Turns an answer with a status that is not 2xx or 304 into an error with code "status".
@@ -399,6 +403,24 @@ end
 ---@return { active: integer, idle: integer, sockets: integer }
 function M.stats()
   return core.stats()
+end
+
+---The same words over another network: what they send is answered by `send`, as by core.request.
+---@param send fun(op: string, method: string, url: string, handle: userdata, headers?: table, opts: HttpOptions,
+--- left: Seconds, public_only?: boolean): table?, Err?
+---@return table http
+---@nodiscard
+function M.through(send)
+  return {
+    expect = M.expect, escape = M.escape, resolve = M.resolve, stats = M.stats,
+    get = function(url, opts) return without_body(send, "GET", url, opts) end,
+    head = function(url, opts) return without_body(send, "HEAD", url, opts) end,
+    post = function(url, body, opts) return with_body(send, "POST", url, body, opts) end,
+    put = function(url, body, opts) return with_body(send, "PUT", url, body, opts) end,
+    patch = function(url, body, opts) return with_body(send, "PATCH", url, body, opts) end,
+    delete = function(url, opts) return perform(send, "DELETE", url, check("DELETE", url, opts)) end,
+    request = function(opts) return any(send, opts) end,
+  }
 end
 
 return M

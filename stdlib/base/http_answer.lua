@@ -198,15 +198,20 @@ function M.plain(answer)
   return data
 end
 
+---Such data as the core would give it.
+---@param data table
+---@return table raw
+function M.raw(data)
+  local raw = { [SHOWN] = data.shown, location = data.location }
+  for _, name in ipairs(KEPT) do raw[name] = data[name] end
+  raw.headers = setmetatable({ data.values, data.repeated, data.names }, Headers)
+  return raw
+end
+
 ---The answer that such data stands for.
 ---@param data table
 ---@return HttpAnswer
-function M.revive(data)
-  local answer = { [SHOWN] = data.shown }
-  for _, name in ipairs(KEPT) do answer[name] = data[name] end
-  answer.headers = setmetatable({ data.values, data.repeated, data.names }, Headers)
-  return setmetatable(answer, Answer)
-end
+function M.revive(data) return setmetatable(M.raw(data), Answer) end
 
 ---The URL that answered, without what may be secret in it.
 ---@param answer HttpAnswer

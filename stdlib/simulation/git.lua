@@ -17,7 +17,6 @@ local M = {}
 ---@field tags table<string, string>
 ---@field commits table<string, SimulatedCommit>
 ---@field edition integer Rises when a branch or a tag changes.
----@field mirrored table<string, true> Commits that hosts have: they need no server for them.
 
 ---The commit that has a name.
 ---@param name string
@@ -31,7 +30,7 @@ function M.commit(name) return (hash.sha256(name):sub(1, 40)) end
 function M.of(state, url)
   local found = state.repositories[url]
   if not found then
-    found = { branches = {}, tags = {}, commits = {}, edition = 0, mirrored = {} }
+    found = { branches = {}, tags = {}, commits = {}, edition = 0 }
     state.repositories[url] = found
   end
   return found
@@ -88,6 +87,9 @@ local function between(repository, from, to)
   return list
 end
 
+-- Commits that the hosts of a world have: they need no server for them.
+local mirrors = setmetatable({}, { __mode = "k" }) ---@type table<Outside, table<string, true>>
+
 ---The repository of an app, with the methods of a real one (sources/git).
 ---@param outside Outside
 ---@param url string
@@ -95,20 +97,22 @@ end
 function M.repository(outside, url)
   local edition, answered
   local repo = { url = url, interval = 0, source = { shrunken = shrunken.new(url) } }
+  mirrors[outside] = mirrors[outside] or {}
+  local mirror = mirrors[outside]
   for name, method in pairs(git.of_references) do repo[name] = method end
   -- The repository, with these commits in the mirror of this host.
   local function there(op, ...)
     local repository = M.of(outside:look(), url)
     for _, id in ipairs { ... } do
       if not refs.id_format(id) then error(("usage: repo:%s: needs full commit ids"):format(op), 3) end
-      if not repository.mirrored[id] then
+      if not mirror[url .. id] then
         local up, err = outside:reach "git"
         if not up then return nil, err end
         if not repository.commits[id] then
           return errors.fail("not_found", ("the repository has no commit %s"):format(text.short(id)),
             { op = "git." .. op, target = url })
         end
-        for ancestor in pairs(ancestors(repository, id)) do repository.mirrored[ancestor] = true end
+        for ancestor in pairs(ancestors(repository, id)) do mirror[url .. ancestor] = true end
       end
     end
     return repository

@@ -18,7 +18,7 @@ local function given(addresses, url)
   return best and addresses[best]
 end
 
-local function answer_of(url, value)
+local function answer_of(method, url, value)
   if type(value) == "string" then value = { body = value } end
   if math.type(value) == "integer" then value = { status = value } end
   if not (math.type(value.status) == "integer" or value.body) then -- JSON may have a status of its own
@@ -29,54 +29,46 @@ local function answer_of(url, value)
     names[#names + 1], values[name:lower()] = name:lower(), tostring(text)
   end
   table.sort(names)
-  return answers.revive {
-    status = value.status or 200, url = url, elapsed = 0, http_version = "1.1", body = value.body or "", names = names,
-    values = values,
+  return answers.raw {
+    status = value.status or 200, url = url, elapsed = 0, http_version = "1.1",
+    body = method ~= "HEAD" and value.body or "", names = names, values = values, location = values.location,
   }
 end
 
-local function refused(url, why) return errors.fail("refused", url .. " " .. why, { op = "http", target = url }) end
-
 local READS <const> = { GET = true, HEAD = true }
 
-local function ask(outside, life, answered, request)
-  local url = request.url
-  if type(url) ~= "string" then error("usage: http." .. request.method:lower() .. "(url, ...)", 3) end
-  for part in pairs(outside:look().down) do
-    if url:sub(1, #part) == part then return refused(url, "is down") end
+-- The headers as a server gets them, those that options stand for among them.
+local function sent(headers, options)
+  local all, auth = {}, options.auth
+  for name, value in pairs(headers or {}) do all[name] = value end
+  if options.etag then all["If-None-Match"] = options.etag end
+  if auth then
+    all.Authorization = auth.bearer and "Bearer " .. auth.bearer
+      or "Basic " .. hash.base64(("%s:%s"):format(auth.user or "", auth.password or ""))
   end
-  local value = given(answered.addresses, url)
-  if value == nil then return refused(url, "is not answered") end
-  if not READS[request.method] then
-    local done, err = outside:effect(life, ("%s %s"):format(request.method, url), function() end)
-    if not done then return nil, err end
-  end
-  local err
-  if type(value) == "function" then value, err = value(request) end
-  if value == nil and err then return nil, err end
-  if value == nil then return refused(url, "is not answered") end
-  return answer_of(url, value)
+  return all
 end
 
 local function http_module(outside, life, answered)
-  local face = { expect = http.expect }
-  for _, name in ipairs { "get", "head", "delete" } do
-    face[name] = function(url, options)
-      local headers = options and options.headers or {}
-      return ask(outside, life, answered, { method = name:upper(), url = url, headers = headers })
+  return http.through(function(op, method, url, _, headers, options)
+    local function refused(why) return errors.fail("refused", url .. " " .. why, { op = op, target = url }) end
+    for part in pairs(outside:look().down) do
+      if url:sub(1, #part) == part then return refused "is down" end
     end
-  end
-  for _, name in ipairs { "post", "put", "patch" } do
-    face[name] = function(url, body, options)
-      local request = { method = name:upper(), url = url, body = body, headers = (options or {}).headers or {} }
-      return ask(outside, life, answered, request)
+    local value, err = given(answered.addresses, url), nil
+    if value == nil then return refused "is not answered" end
+    if not READS[method] then
+      local done
+      done, err = outside:effect(life, ("%s %s"):format(method, url), function() end)
+      if not done then return nil, err end
     end
-  end
-  function face.request(options)
-    local method, headers = (options.method or "GET"):upper(), options.headers or {}
-    return ask(outside, life, answered, { method = method, url = options.url, body = options.body, headers = headers })
-  end
-  return face
+    if type(value) == "function" then
+      value, err = value { method = method, url = url, body = options.body, headers = sent(headers, options) }
+    end
+    if value == nil and err then return nil, err end
+    if value == nil then return refused "is not answered" end
+    return answer_of(method, url, value)
+  end)
 end
 
 -- ---- files ----

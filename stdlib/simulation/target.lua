@@ -61,8 +61,13 @@ function M.open(outside, life, environment)
     outside:change(put)
     return true
   end
-  function target.wait()
-    return outside:reach(part)
+  function target.wait(_, request)
+    local up, err = outside:reach(part)
+    if not up then return nil, err end
+    local runs = outside:look().targets[at]
+    if runs and runs.digest == request.digest and not runs.sick then return true end
+    return errors.fail("unhealthy", runs and runs.sick or "it is gone: somebody removed it",
+      { op = "target.wait", target = at })
   end
   function target.settle()
     return outside:reach(part)

@@ -63,7 +63,7 @@ local function real()
   }
 end
 
-local both = kit.both { simulated = simulated, real = real }
+local both = kit.each { simulated = simulated, real = real }
 
 -- Asks the server, whatever is known.
 local function now(repo, word, ...)

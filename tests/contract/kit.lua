@@ -1,17 +1,19 @@
 -- One statement, proved of a simulated part of the world and of the real one.
 local check = require "check"
 local engine_world, openers, simulation = require "engine.world", require "simulation.openers", require "simulation"
-local configs = require "simulation.config"
+local configs, tables = require "simulation.config", require "base.tables"
 
 local M = {}
 
----Registers a test for each of two parts.
+---Registers a test for each of several parts, by their names.
 ---@generic T
----@param parts {simulated: fun(): T, real: fun(): T}
----@return fun(name: string, fn: fun(part: T)) both
-function M.both(parts)
+---@param parts table<string, fun(): T>
+---@return fun(name: string, fn: fun(part: T)) each
+function M.each(parts)
+  local names = tables.keys(parts)
+  table.sort(names)
   return function(name, fn)
-    for _, which in ipairs { "simulated", "real" } do
+    for _, which in ipairs(names) do
       check.test(("%s: %s"):format(which, name), function() fn(parts[which]()) end)
     end
   end

@@ -51,7 +51,7 @@ local function real()
   }
 end
 
-local both = kit.both { simulated = simulated, real = real }
+local both = kit.each { simulated = simulated, real = real }
 
 both("a tag is a digest, and what is not there is missed", function(part)
   local registry = part.registry
@@ -109,9 +109,10 @@ both("a registry that is down is a passing error", function(part)
   } do
     asked[i] = task.spawn(function()
       eq(errors.passing(fails("refused", registry[call[1]](registry, call[2], call[3]))), true)
+      return true
     end)
   end
-  for _, each in ipairs(asked) do each:join() end
+  for _, asking in ipairs(asked) do ok(asking:join()) end
   part.up()
   eq(check.eventually(function() return (registry:digest "one") end), one)
 end)
@@ -166,7 +167,7 @@ local function real_images()
   return images(world, commits)
 end
 
-kit.both { simulated = simulated_images, real = real_images }("the image of a commit is found, or built and found",
+kit.each { simulated = simulated_images, real = real_images }("the image of a commit is found, or built and found",
   function(part)
     local commit = part.commits.good
     local image = ok(part.ensure(commit))

@@ -4,7 +4,7 @@
 ---@diagnostic disable: param-type-mismatch -- parts of things and wrong ones on purpose; a nil fails the test
 ---@diagnostic disable: undefined-field -- parts of things and wrong ones on purpose; a nil fails the test
 local check = require "check"
-local fs, sim = require "fs", require "sim"
+local fs, refs, sim = require "fs", require "sources.git.refs", require "sim"
 local test, eq, ok, has = check.test, check.eq, check.ok, check.has
 
 local C = sim.commit
@@ -15,12 +15,14 @@ local function stage()
   check.defer(function() dir:close() end)
   local world = sim.open(dir.path .. "/world")
   world:push("main", "a")
+  world:push("next", "b")
   local s = { world = world, tags = {} }
-  local snapshot = {}
+  local function another() return refs.snapshot({ main = C "a" }, {}, "main") end
+  local snapshot = another()
   local repo = setmetatable({
     refs = function() return snapshot end, tags = function() return s.tags end,
   }, { __index = world:world().repository { source = { url = sim.URL } } })
-  function s.show(tags) s.tags, snapshot = tags, {} end
+  function s.show(tags) s.tags, snapshot = tags, another() end
   function s.open()
     if s.host then s.host:close() end
     s.host = sim.host(world, dir.path .. "/state", {
