@@ -29,12 +29,14 @@ function M.one(text)
   return inspect.printable((text:gsub("\t", "  ")))
 end
 
----The last of many lines, and how many came before them.
+---The last of many lines, each a printable one, and how many came before them.
 ---@param lines string[]
 ---@return string[]
 function M.last(lines)
-  if #lines <= MOST then return lines end
-  return table.move(lines, #lines - MOST + 1, #lines, 2, { ("... %d lines before"):format(#lines - MOST) })
+  local last = {}
+  if #lines > MOST then last[1] = ("... %d lines before"):format(#lines - MOST) end
+  for i = math.max(1, #lines - MOST + 1), #lines do last[#last + 1] = M.one(lines[i]) end
+  return last
 end
 
 return M

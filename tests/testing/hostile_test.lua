@@ -228,6 +228,7 @@ test("escapes, forged lines and other bytes are shown, not printed", function()
   local result = suite.text [[
 test("x\27]0;title\7\nok 9 - forged \226\128\174 \255", function(world)
   print("\27[2J\nok 8 - forged too")
+  world:freeze("\27[2J\n  ...\nok 6 - in the story \255", "\27[31mann\n1 passed, 0 failed")
   error("\27[31m\n  ...\nok 7 - forged as well\n\255")
 end)
 ]]
