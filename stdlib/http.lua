@@ -158,6 +158,7 @@ local function follow(hop, answer)
 end
 
 -- Goes on after a first answer that redirects.
+---@param send fun(...: any): any, any
 local function follow_all(send, hop, answer, stream, most)
   local elapsed = answer.elapsed
   for followed = 0, most do

@@ -110,7 +110,7 @@ end
 ---@return Err? err
 function M.ensure(outside, life, request)
   local name, commit = request.app.image, request.commit
-  local digest, err = image.find(M.repository(outside, life, name), commit, request.digest)
+  local digest, err = image.find(M.repository(outside, life, name) --[[@as any]], commit, request.digest)
   if not digest and (request.digest or not errors.is(err, "not_found")) then return nil, err end
   local built = not digest
   if built then

@@ -113,7 +113,7 @@ function M.statements(parts)
     for _, word in ipairs { "current", "apply", "settle", "wait", "destroy" } do
       local target = part.open()
       asked[#asked + 1] = target[word] and task.spawn(function()
-        local err = fails(part.away, target[word](target, one))
+        local err = fails(assert(part.away), target[word](target, one))
         eq({ word, errors.passing(err) }, { word, true })
         return true
       end)
