@@ -44,7 +44,7 @@ local function due(self, folder, now, files)
     local path = test_of(file)
     local there, err = read(folder, path)
     texts[path] = there and hash.sha256(there) or nil
-    if not there and err.code ~= "not_found" then
+    if not there and assert(err).code ~= "not_found" then
       faults[#faults + 1] = { file = path, message = "the tests cannot be read: " .. err.message }
     end
     local known = self.tests_seen[path]
@@ -120,14 +120,13 @@ function M.faults(self, config, policies)
     self.tests_seen = texts
     return {}
   end
-  local ok
-  ok, faults = pcall(task.deadline, M.DEADLINE, run, folder, list, now, self.state)
+  local ok, found = pcall(task.deadline, M.DEADLINE, run, folder, list, now, self.state)
   if not ok then
-    if errors.is(faults, "cancelled") then error(faults, 0) end
-    faults = { { file = list[1], message = "its tests could not be run to their end: " .. tostring(faults) } }
+    if errors.is(found, "cancelled") then error(found, 0) end
+    found = { { file = list[1], message = "its tests could not be run to their end: " .. tostring(found) } }
   end
-  if #faults == 0 then self.tests_seen = texts end
-  return faults --[[@as Fault[] ]]
+  if #found == 0 then self.tests_seen = texts end
+  return found --[[@as Fault[] ]]
 end
 
 return M

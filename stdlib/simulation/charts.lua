@@ -21,9 +21,10 @@ local M = {}
 ---@param url string
 ---@return SimulatedCharts
 function M.of(state, url)
-  url = url:gsub("/+$", "")
-  state.charts[url] = state.charts[url] or {}
-  return state.charts[url]
+  local at = url:gsub("/+$", "")
+  local charts = state.charts[at] or {}
+  state.charts[at] = charts
+  return charts
 end
 
 ---Puts a version into a repository, or writes it over.
