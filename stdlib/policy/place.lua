@@ -116,10 +116,11 @@ local function is_id(text) return type(text) == "string" and require("sources.gi
 ---@param options? {most?: integer} How many at most: 100 unless given, up to 1000.
 ---@return GitChanges commits
 function Place:commits(from, to, options)
-  local most = options and options.most or 100
+  local most = options == nil and 100 or type(options) == "table" and (rawget(options, "most") or 100)
   if from ~= nil and not is_id(from) or not is_id(to) or math.type(most) ~= "integer" then
     error("usage: place:commits(from, to [, { most = 100 }]), from and to being full commit ids", 2)
   end
+  ---@cast most integer
   local found = raise(observe.repository(self):changes(from, to, math.max(1, math.min(most, MOST))))
   return tables.copy(found)
 end

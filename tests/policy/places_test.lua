@@ -140,8 +140,10 @@ test("any branch has a head, and the commits between two have messages and paths
     place:head().commit).status]]
   s.web:push "c"
   eq({ s.saying() }, { 1, "unknown" })
-  s.rewrite [[return place:commits("x")]]
-  has(s.saying(), "usage: place:commits(from, to")
+  for _, call in ipairs { 'place:commits("x")', "place:commits(nil, place:head().commit, 5)" } do
+    s.rewrite("return " .. call)
+    has(s.saying(), "usage: place:commits(from, to")
+  end
 end)
 
 test("a version is judged by another rule than the environment's", function()
