@@ -322,7 +322,6 @@ end
 ---@param limit number When the answer may be from, monotonic.
 ---@return table? found
 ---@return Err? err
----@package
 function Repository:ask(name, limit)
   if self.kind == "oci" then return shared(self, name, limit, function() return oci.versions(self, name) end) end
   if self.kind ~= "index" and not (self.no_api and time.monotonic() - self.no_api < API_AGAIN) then
