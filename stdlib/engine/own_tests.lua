@@ -44,7 +44,7 @@ local function due(self, folder, now, files)
     local path = test_of(file)
     local there, err = read(folder, path)
     texts[path] = there and hash.sha256(there) or nil
-    if not there and assert(err).code ~= "not_found" then
+    if not there and err and err.code ~= "not_found" then
       faults[#faults + 1] = { file = path, message = "the tests cannot be read: " .. err.message }
     end
     local known = self.tests_seen[path]

@@ -169,7 +169,8 @@ local function primitives()
     { name = "fs.temp_dir", call = fs.temp_dir, options = { dir = dir.path, prefix = ("p"):rep(30) } },
     {
       name = "store.open", call = function(o) return store.open(dir.path .. "/db", o) end,
-      options = { readonly = false, durable = false, busy_timeout = 1, budget = 2, max_rows = 7 },
+      options = { readonly = false, durable = false, busy_timeout = 1, budget = 2, max_rows = 7,
+        from = dir.path .. "/none" },
     },
     { name = "transaction", call = function(o) return db:transaction(function() churn() end, o) end,
       options = { durable = false } },
