@@ -17,7 +17,7 @@ local function story(museum)
       environments = { production = { policy = "charts", accept = "major" } },
     },
   })
-  local world = self.sim:world()
+  local world = self.sim:world() ---@type any
   world.charts = require("engine.world").real().charts
   self.engine = ok(require("engine").open { config = config, world = world, load = function() return config end })
   check.defer(function() self.engine:close() end)
