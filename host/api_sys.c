@@ -75,12 +75,18 @@ static int l_cwd(lua_State *L)
     return 1;
 }
 
+/* exe(): this program's file, to start it again. When an installed update has taken its place:
+ * the link in /proc, which still leads to the program that runs. */
 static int l_exe(lua_State *L)
 {
     char path[PATH_MAX];
-    ssize_t len = readlink("/proc/self/exe", path, sizeof path);
+    ssize_t len = readlink("/proc/self/exe", path, sizeof path - 1);
 
-    lua_pushlstring(L, path, len > 0 ? (size_t)len : 0);
+    path[len > 0 ? len : 0] = '\0';
+    if (access(path, X_OK))
+        lua_pushfstring(L, "/proc/%d/exe", (int)getpid());
+    else
+        lua_pushstring(L, path);
     return 1;
 }
 

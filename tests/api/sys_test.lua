@@ -18,6 +18,23 @@ test("the process knows itself", function()
   eq(sys.env("MOONTIDE_SURELY_UNSET"), nil)
 end)
 
+test("a program whose file an update replaced still starts itself", function()
+  local dir <close> = assert(fs.temp_dir())
+  local copy, other = dir.path .. "/moontide", dir.path .. "/other.lua"
+  check.ok(proc.run { "cp", sys.exe(), copy })
+  assert(fs.write(other, "print 'the same program'"))
+  assert(fs.write(dir.path .. "/script.lua", [[
+    local fs, proc, sys = require "fs", require "proc", require "base.sys"
+    local copy, other = ...
+    assert(fs.remove(copy))
+    local function start() return assert(proc.run { sys.exe(), "exec", other }).stdout end
+    print((start()))
+    assert(fs.write(copy, "an update that is no program yet"))
+    print((start()))]]))
+  local result = assert(proc.run { copy, "exec", dir.path .. "/script.lua", copy, other, timeout = 60 })
+  eq({ result.stdout, result.stderr }, { ("the same program\n\n"):rep(2), "" })
+end)
+
 test("a script in which everybody waits for everybody is told so", function()
   local dir <close> = assert(fs.temp_dir())
   assert(fs.write(dir.path .. "/script.lua", [[

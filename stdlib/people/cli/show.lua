@@ -75,9 +75,10 @@ end
 function M.remark(env, now)
   if env.suspended then return env.suspended end
   if env.hold then
-    return ("%s %s%s"):format(hold_words.held(env.hold), term.ago(env.hold.at, now),
+    return ("%s (%s)%s"):format(hold_words.held(env.hold), term.ago(env.hold.at, now),
       env.hold.reason and ": " .. env.hold.reason or "")
   end
+  if env.run and env.state == "waiting" then return ("run %d: %s"):format(env.run.id, env.reason) end
   if env.run then
     local progress = env.run.progress and env.run.progress.text or env.run.step
     return ("run %d: %s%s"):format(env.run.id, env.run.title, progress and ", " .. progress or "")

@@ -36,7 +36,7 @@ local function print_host(out, status, reader, now)
     out:line(out:paint("yellow", "not ready: ") .. term.clean(host.reason or "starting"))
   end
   if host.reload_error then
-    out:line(out:paint("red", "what is saved is not live: ") .. term.clean(host.reload_error))
+    out:line(out:paint("red", "what is saved is not live; what was loaded before goes on:"))
     for _, fault in ipairs(host.reload_faults or {}) do
       out:line("  " .. term.clean(require("config.load").describe(fault)))
     end

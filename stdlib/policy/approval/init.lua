@@ -9,7 +9,8 @@ local M = {}
 ---@return string words
 function M.words(approval)
   local got = #approval.voters
-  return ("waits for approval (%d of %d votes) until %s"):format(got, approval.votes, time.iso(approval.deadline))
+  return ("waits for approval (%d of %d votes) until %s; 'moontide approve %s %s' agrees"):format(got, approval.votes,
+    time.iso(approval.deadline), approval.app, approval.environment)
 end
 
 -- How a pending approval ends by itself, if now; else for how long to wait.
