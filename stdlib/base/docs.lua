@@ -142,9 +142,15 @@ end
 
 -- The types of one block: each begins with its tag, and what stands above the first belongs to it.
 local function types_of(block, variable, found)
-  local current, above ---@type TypeDoc?, string[]
+  local current, field, above ---@type TypeDoc?, string?, string[]
   above = {}
+  -- What follows a field's line without a tag of its own goes on with it.
+  local function end_field()
+    if current and field then current.fields[#current.fields + 1] = field_of(field) end
+    field = nil
+  end
   for _, line in ipairs(block) do
+    if field and not line:find("^@") then field = ("%s %s"):format(field, line:match("^%s*(.-)%s*$")) else end_field() end
     local name = line:match("^@class ([%w_.]+)") or line:match("^@alias ([%w_.]+)")
     if name then
       current = { name = name, lines = above, fields = {}, variable = variable }
@@ -152,8 +158,9 @@ local function types_of(block, variable, found)
     end
     local list = current and current.lines or above
     list[#list + 1] = line
-    if current and line:find("^@field ") then current.fields[#current.fields + 1] = field_of(line) end
+    if current and line:find("^@field ") then field = line end
   end
+  end_field()
 end
 
 ---The classes and aliases that a module's text describes, by name.

@@ -49,15 +49,17 @@ test("classes and aliases have their fields, but for what is nobody else's busin
   local types = docs.types [[
 ---What it is.
 ---@class Thing: Parent What else.
----@field name string Its name.
+---@field name string Its name,
+--- as people say it.
 ---@field at? Wall
----@field private secret string
+---@field private secret string What nobody
+--- else reads.
 ---@field [integer] string
 ---@alias State "on"|"off"
 local Thing = {}
 ]]
   eq(types.Thing.fields, {
-    { name = "name", type = "string", doc = "Its name.", optional = false },
+    { name = "name", type = "string", doc = "Its name, as people say it.", optional = false },
     { name = "at", type = "Wall", doc = "", optional = true },
   })
   eq({ types.Thing.variable, types.Thing.lines[1], types.State.lines }, {

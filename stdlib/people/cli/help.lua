@@ -101,13 +101,16 @@ local function print_config(out)
   end
 end
 
+-- What a word does, below its name.
+local function prose(out, text)
+  local function plain(_, words) return words end
+  local options = { width = math.min(out.width, WIDEST) - 4, paint = plain }
+  for _, line in ipairs(require("people.markdown").render(text, options)) do out:line("    " .. line) end
+end
+
 local function print_word(out, word)
   out:line(out:paint("bold", term.clean(word.usage)))
-  local width = math.min(out.width, WIDEST) - 4
-  local function plain(_, text) return text end
-  for _, line in ipairs(require("people.markdown").render(word.doc, { width = width, paint = plain })) do
-    out:line("    " .. line)
-  end
+  prose(out, word.doc)
   for line in (word.example or ""):gmatch("[^\n]+") do
     out:line("        " .. out:paint("green", term.clean(line)))
   end
@@ -126,7 +129,7 @@ end
 local function print_words(out, rows)
   for _, word in ipairs(rows) do
     out:line(out:paint("bold", term.clean(word.usage)))
-    out:line("    " .. term.clean(word.doc:match("^(.-%.) %u") or word.doc))
+    prose(out, word.doc:match("^(.-%.) [%u`]") or word.doc)
   end
 end
 
