@@ -70,14 +70,17 @@ function M.new(options)
   return self
 end
 
----@param text string
+---@param text? string nil: the story need not say it.
 function World:move(text)
   self.moves = self.moves + 1
-  self.log[#self.log + 1] = { at = time.now(), text = text }
+  if text then self.log[#self.log + 1] = { at = time.now(), text = text } end
   self.moved:notify()
 end
 
 -- ---- hosts ----
+
+-- That a step went well needs no line: it has that of its beginning.
+local function is_said(event) return event.event ~= "step" or event.phase ~= "end" or event.error or event.recorded end
 
 ---@return Config
 function World:configuration()
@@ -96,9 +99,11 @@ function World:host()
       outside = self.outside, answered = self.answered, book = self.book, config = load(), load = load,
       host = "host " .. self.lives,
       on_event = function(event)
-        if MOVES[event.event] then
+        if MOVES[event.event] and is_said(event) then
           local where = event.app and ("%s %s: "):format(event.app, event.environment or "") or ""
-          self:move("    " .. where .. event.text)
+          self:move("    " .. where .. event.text .. (event.recorded and ", recorded before" or ""))
+        elseif MOVES[event.event] then
+          self:move()
         end
       end,
       died = function() self:move("  the host dies") end,

@@ -18,6 +18,8 @@ end)
   has(result.stdout, "what runs: this is not what was expected'\n  at: 'scripts/a_test.lua:8'\n"
     .. "  expected: 'commit \"b\"'\n  got: 'commit \"a\"'\n  story: |2-\n    2026-03-02T08:00:00Z  web: push a\n")
   has(result.stdout, "roll out web/staging a\n")
+  local _, lines = result.stdout:gsub("web staging: tag\n", "")
+  eq(lines, 1) -- a step that went well is one line
   has(result.stdout, "    print: so far  3\n    2026-03-02T08:02:00Z  pass 30d\n  ...\n")
   eq(result.code, 1)
 end)
