@@ -150,7 +150,11 @@ local function types_of(block, variable, found)
     field = nil
   end
   for _, line in ipairs(block) do
-    if field and not line:find("^@") then field = ("%s %s"):format(field, line:match("^%s*(.-)%s*$")) else end_field() end
+    if field and not line:find("^@") then
+      field = ("%s %s"):format(field, line:match("^%s*(.-)%s*$"))
+    else
+      end_field()
+    end
     local name = line:match("^@class ([%w_.]+)") or line:match("^@alias ([%w_.]+)")
     if name then
       current = { name = name, lines = above, fields = {}, variable = variable }
