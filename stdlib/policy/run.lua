@@ -8,6 +8,7 @@ local metric = require "checks.metric"
 local context, effects, errors, facade, log, targets, time, words = require "policy.context", require "policy.effects",
   require "errors", require "base.facade", require "log", require "targets", require "time", require "policy.words"
 local tables, task = require "base.tables", require "task"
+local known_options = require("policy.options").check
 
 ---@class Run: RunParts
 ---@field id integer
@@ -73,6 +74,7 @@ function Run:image(commit, options)
   if type(commit) ~= "string" or not commit:match("^%x+$") then
     error("usage: run:image(commit [, {version=, digest=}])", 2)
   end
+  known_options("run:image", options, { "version", "digest" }, 2)
   local version, digest = options and options.version, options and options.digest
   local data = self.steps:perform("image", { commit = commit, version = version, digest = digest }, function()
     local place, world = self.place, self.world
@@ -280,6 +282,7 @@ end
 -- What the target is asked for besides the image.
 local PASSED_ON <const> = { "version", "restored", "versions", "containers", "init_containers", "cause",
   "pod_annotations" }
+local RELEASE_OPTIONS <const> = { "part", table.unpack(PASSED_ON) }
 
 ---Rolls an image out by digest, waits until the target reports it, and lets it prove itself. A release that fails is
 ---recorded as failed and raises; the rollback policy is asked at once. One that a transient error stops is recorded
@@ -291,6 +294,7 @@ function Run:release(image, options)
   if type(image) ~= "table" or not image.digest then
     error("usage: run:release(image [, {version=, part=}])", 2)
   end
+  known_options("run:release", options, RELEASE_OPTIONS, 2)
   options = options or {}
   self.steps:ready(true)
   local whole <close> = self.steps:counting "busy" -- no other run passes between its steps

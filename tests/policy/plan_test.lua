@@ -168,6 +168,21 @@ test("a planned run reads its settings", function()
   eq(texts(told.runs[1]), { "do waits 7 s", "do tells ops: waited 7" })
 end)
 
+test("an option that a word does not have is refused where it stands, before anything happens", function()
+  local s = stage()
+  s.world:push("main", "a")
+  for body, why in pairs {
+    ["run:release(run:image(%q), { prat = 'eu' })"] = "run:release has no option 'prat' (did you mean part?)",
+    ["run:image(%q, { verson = '1.0.0' })"] = "run:image has no option 'verson' (did you mean version?)",
+    ["run:approval { votes = 1, within = '1d', id = %q }"] = "run:approval has no option 'within' (there are: votes,",
+    ["run:image(%q, 'v1')"] = "the options of run:image are a table",
+  } do
+    local told = place(s.plan { policies = tries(body:format(C "a")) }, "staging")
+    has(told.runs[1].error.message, "edited/staging.lua:4: ")
+    has(told.runs[1].error.message, why)
+  end
+end)
+
 test("an edited policy takes the place of the one of its name, and its faults have lines", function()
   local s = stage()
   s.world:push("main", "a")

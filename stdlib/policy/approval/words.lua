@@ -1,5 +1,5 @@
 -- Words of policies: run:approval { votes = 2 }.
-local schema = require "base.schema"
+local known_options, schema = require("policy.options").check, require "base.schema"
 
 local M = { place = {}, run = {} }
 
@@ -16,6 +16,7 @@ function M.run.approval(run, request)
     or given.id ~= nil and type(given.id) ~= "string" then
     error("usage: run:approval { votes = 2 [, deadline = \"1h30m\", id =, title =, digest =, from =, to =] }", 3)
   end
+  known_options("run:approval", given, { "votes", "deadline", "id", "title", "digest", "from", "to" }, 2)
   if given.votes > 0 then
     require("policy.approval").wait(run, {
       id = given.id or run.row.key or run.row.title, votes = given.votes --[[@as integer]],
