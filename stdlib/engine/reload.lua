@@ -69,7 +69,8 @@ end
 ---@return Err
 function M.refusal(faults)
   local err = errors.new(faults[1].code or "invalid",
-    ("%d %s; what was loaded before stays"):format(#faults, #faults == 1 and "fault" or "faults"), { op = "reload" })
+    ("%d %s; what was loaded before stays: %s"):format(#faults, #faults == 1 and "fault" or "faults",
+      faults[1].message), { op = "reload" })
   err.faults = faults
   return err
 end
@@ -266,8 +267,6 @@ end
 ---Why what is saved is not live, in a line; nil: it is.
 ---@param faults? Fault[]
 ---@return string?
-function M.words(faults)
-  return faults and ("%s: %s"):format(M.refusal(faults).message, describe(faults[1]))
-end
+function M.words(faults) return faults and M.refusal(faults).message end
 
 return M

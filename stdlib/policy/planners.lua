@@ -144,7 +144,7 @@ planners["approved"] = function(run, args)
   local by = #approval.voters > 0 and (" (%s)"):format(table.concat(approval.voters, ", ")) or ""
   return {
     action = "do", approval = approval.name, votes = approval.votes, voters = approval.voters,
-    text = ("waits for approval of %s: %d of %d votes%s, until %s"):format(approval.title or approval.name,
+    text = ("waits for approval of %s: %d of %d votes%s, until %s"):format(approval.name,
       #approval.voters, approval.votes, by, time.iso(approval.deadline)),
   }, "approved"
 end
