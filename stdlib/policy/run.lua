@@ -74,7 +74,7 @@ function Run:image(commit, options)
   if type(commit) ~= "string" or not commit:match("^%x+$") then
     error("usage: run:image(commit [, {version=, digest=}])", 2)
   end
-  known_options("run:image", options, { "version", "digest" }, 2)
+  known_options(self, "run:image", options, { "version", "digest" }, 2)
   local version, digest = options and options.version, options and options.digest
   local data = self.steps:perform("image", { commit = commit, version = version, digest = digest }, function()
     local place, world = self.place, self.world
@@ -294,7 +294,7 @@ function Run:release(image, options)
   if type(image) ~= "table" or not image.digest then
     error("usage: run:release(image [, {version=, part=}])", 2)
   end
-  known_options("run:release", options, RELEASE_OPTIONS, 2)
+  known_options(self, "run:release", options, RELEASE_OPTIONS, 2)
   options = options or {}
   self.steps:ready(true)
   local whole <close> = self.steps:counting "busy" -- no other run passes between its steps

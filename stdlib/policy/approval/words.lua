@@ -16,7 +16,7 @@ function M.run.approval(run, request)
     or given.id ~= nil and type(given.id) ~= "string" then
     error("usage: run:approval { votes = 2 [, deadline = \"1h30m\", id =, title =, digest =, from =, to =] }", 3)
   end
-  known_options("run:approval", given, { "votes", "deadline", "id", "title", "digest", "from", "to" }, 2)
+  known_options(run, "run:approval", given, { "votes", "deadline", "id", "title", "digest", "from", "to" }, 2)
   if given.votes > 0 then
     require("policy.approval").wait(run, {
       id = given.id or run.row.key or run.row.title, votes = given.votes --[[@as integer]],
