@@ -74,12 +74,12 @@ function Attempt:take()
   if lane.holder == self then return end
   local sleeping <close> = self.steps:counting "sleeping"
   local wanting <close> = counted(self, "wanting")
-  lane:kick()
+  lane:look()
   while lane.holder ~= self and sleeping and wanting do lane.wake:wait() end
 end
 
 ---Its branches only wait, from now on.
-function Attempt:paused() self.lane:kick() end
+function Attempt:paused() self.lane:look() end
 
 ---Waits for people: until something changed at the place, or the seconds are over.
 ---@async
@@ -89,8 +89,7 @@ function Attempt:rest(seconds)
   local sleeping <close> = self.steps:counting "sleeping"
   local waiting <close> = self.steps:counting "waiting"
   self.engine.idle:notify()
-  time.sleep(0) -- the lane hears first that its branches only wait: to take that for news would be to ask for ever
-  if resting and sleeping and waiting then self.lane.wake:wait(seconds) end
+  if resting and sleeping and waiting then self.lane.news:wait(seconds) end
 end
 
 -- Who holds the place against this run. Orders of people and rollbacks pass, and so does a policy that held it itself.

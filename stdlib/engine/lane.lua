@@ -22,7 +22,8 @@ local PAUSE <const> = 10 -- seconds after a failure of our own, such as a journa
 ---@field interrupted table<integer, true> Runs that the journal's failure stopped: the attempt does not count.
 ---@field paused boolean After a failure of our own.
 ---@field still boolean It waits for something to happen.
----@field wake Signal
+---@field wake Signal For the lane itself, and for runs that want the turn.
+---@field news Signal For runs that wait for people or for time: something changed at the place.
 local Lane = {}
 Lane.__index = Lane
 
@@ -32,7 +33,7 @@ Lane.__index = Lane
 function M.new(engine, place)
   return setmetatable({
     engine = engine, place = place, active = false, asked = false, runs = {}, unread = true, interrupted = {},
-    paused = false, still = false, wake = task.signal(),
+    paused = false, still = false, wake = task.signal(), news = task.signal(),
   }, Lane)
 end
 
@@ -46,17 +47,24 @@ function Lane:busy()
   return false
 end
 
----Wakes the lane. It is busy from now on, although its task goes on only later: a run that just
+---Wakes the lane and what waits here. It is busy from now on, although its task goes on only later: a run that just
 ---ended is not taken for the last one.
 function Lane:rouse()
   self.still = false
   self.wake:notify()
+  self.news:notify()
 end
 
----Makes the lane look for work.
+---Makes the lane look for work: something changed at the place.
 function Lane:kick()
-  self.asked = true
-  self:rouse()
+  self.news:notify()
+  self:look()
+end
+
+---Makes the lane look for work, because a run waits from now on or wants its turn: no news for those that wait.
+function Lane:look()
+  self.asked, self.still = true, false
+  self.wake:notify()
   if self.active then return end
   self.active = true
   task.start({ name = "lane " .. self.place.app, detached = true }, function()
