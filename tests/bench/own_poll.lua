@@ -22,7 +22,8 @@ return policy {
 local url, count, inflight, ca = ...
 local compiled = assert(policy.compile("bench", POLICY, "bench.lua"))
 local place = {
-  app = "bench", environment = "", server = { url = url, options = { etag = '"bench"', ca = ca, timeout = 30 } },
+  app = "bench", environment = "", world = { module = require },
+  server = { url = url, options = { etag = '"bench"', ca = ca, timeout = 30 } },
 }
 if ca then place.server.get = require("http").get end -- a watch names no files: here it is the program that trusts them
 place.face = place -- what a policy sees of its place
