@@ -46,7 +46,8 @@ static int join_finish(lua_State *L, struct op *op)
 static int l_join(lua_State *L)
 {
     struct task_handle *h = bind_self(L, 1, TASK_CLASS);
-    lua_Number timeout = luaL_optnumber(L, 2, -1);
+    bool timed = !lua_isnoneornil(L, 2);
+    lua_Number timeout = luaL_optnumber(L, 2, 0);
     struct op *op;
 
     h->joined = true;
@@ -56,7 +57,7 @@ static int l_join(lua_State *L)
         return luaL_error(L, "a task cannot wait for itself");
     op = op_new(L, sizeof *op, NULL);
     task_join(h->task, op);
-    if (timeout >= 0)
+    if (timed)
         op_timeout(L, op, bind_millis(timeout));
     return op_wait(L, op, join_finish);
 }
@@ -270,7 +271,8 @@ static int wait_finish(lua_State *L, struct op *op)
 static int l_wait(lua_State *L)
 {
     struct task_signal *s = bind_self(L, 1, SIGNAL_CLASS);
-    lua_Number timeout = luaL_optnumber(L, 2, -1);
+    bool timed = !lua_isnoneornil(L, 2);
+    lua_Number timeout = luaL_optnumber(L, 2, 0); /* what is left of a time may be less than nothing */
     struct op *op = op_new(L, sizeof *op, NULL);
 
     if (s->pending) {
@@ -278,7 +280,7 @@ static int l_wait(lua_State *L)
         op_done(op);
     } else {
         op_enter(op, &s->waiters);
-        if (timeout >= 0)
+        if (timed)
             op_timeout(L, op, bind_millis(timeout));
     }
     return op_wait(L, op, wait_finish);

@@ -575,3 +575,11 @@ test("calls under one key share a result; when the first is cancelled or raises,
   eq({ calls, raised, shared }, { 3, 1, 2 })
   eq(task.once(owner, "a", function() return "anew" end), "anew")
 end)
+
+test("a time that is over already is no wait without an end", function()
+  local signal, sleeper <close> = task.signal(), task.spawn(time.sleep, 3600)
+  for _, left in ipairs { 0, -0.0001, -1, -math.huge } do
+    eq(signal:wait(left), false)
+    fails("timeout", sleeper:join(left))
+  end
+end)
