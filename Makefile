@@ -2,7 +2,8 @@
 #
 # Variants (V=): debug, release, asan (AddressSanitizer and UBSan), cov (gcov), fault (allocation-failure seams).
 # Objects go to build/$(V)/; nothing else in the tree is written. Only `make deps` installs anything. This file builds
-# and installs the program; demo, test, check, bench and what else tests, measures and packs it are in tests/*.mk.
+# and installs the program, and has what is typed most: demo, test, check, bench. The parts of these, and what else
+# tests, measures and packs it, are in tests/*.mk.
 
 # make's own rules cost it more than all the work that a build with nothing to do has.
 MAKEFLAGS += --no-builtin-rules
@@ -111,7 +112,7 @@ install: ## build release, then install below DESTDIR and PREFIX
 	@$(MAKE) -s -j$(JOBS) V=release all
 	install -D -m 755 $(BUILD)/release/moontide $(DESTDIR)$(PREFIX)/bin/moontide
 	install -D -m 644 config/moontide.lua $(SHARE)/moontide.lua.example
-	install -D -m 644 -t $(SHARE)/scripts scripts/*.lua
+	cd scripts && find . -name '*.lua' -exec install -D -m 644 {} $(abspath $(SHARE))/scripts/{} \;
 	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/moontide/README.md
 	@install -d $(SYSTEMD)/system
 	sed 's|@PREFIX@|$(PREFIX)|g' config/moontide.service >$(SYSTEMD)/system/moontide.service
@@ -134,5 +135,29 @@ clean: ## remove build/ and compile_commands.json
 	rm -rf $(BUILD) compile_commands.json
 
 FORCE:
+
+# ---- what is typed most; its parts are in tests/*.mk ----
+
+TEST_VARIANTS := debug asan
+
+.PHONY: demo test check bench
+demo: deps ## the whole story with real parts, on loopback (KEEP=1 leaves it running)
+	@$(MAKE) -s -j$(JOBS) all
+	@$(OUT)/moontide exec tests/demo.lua $(if $(KEEP),--keep) $(DEMO)
+
+test: deps ## install what is missing, build, run every test (T="filter ..." for some)
+	@$(MAKE) -s -j$(JOBS) all units
+	@$(OUT)/moontide exec tests/run.lua $(T)
+
+check: lint ## lint, then all tests in debug and asan, the allocation-failure and the crash sweep
+	@set -e; for v in $(TEST_VARIANTS); do echo "== tests, $$v"; $(MAKE) -s V=$$v test; done
+	@echo "== allocation failures"; $(MAKE) -s fault
+	@echo "== crashes"; $(MAKE) -s sweep
+
+# B7 needs the parts of a cluster; building them takes minutes the first time.
+bench: deps deps-bench $(if $(filter-out B7 b7,$(B)),$(if $(filter B7 b7,$(B)),cluster-build),cluster-build) ## measure against peers in the same run (BENCH=quick, B="B1 B3" for some)
+	@$(MAKE) -s -j$(JOBS) V=release all bench-peers
+	@$(BUILD)/release/moontide exec tests/bench.lua $(if $(filter quick,$(BENCH)),--quick) $(B)
+
 -include $(HOST_C:%.c=$(OUT)/%.d)
 include tests/*.mk

@@ -1,29 +1,15 @@
 # Proof: what runs, in which variant. Everything itself is Lua or C below tests/.
 
-TEST_VARIANTS := debug asan
-
 UNIT_C := $(wildcard tests/unit/*_test.c)
 UNITS  := $(UNIT_C:tests/unit/%.c=$(OUT)/unit/%)
 
-.PHONY: test units demo check sweep fault cov
-test: deps ## install what is missing, build, run every test (T="filter ..." for some)
-	@$(MAKE) -s -j$(JOBS) all units
-	@$(OUT)/moontide exec tests/run.lua $(T)
+.PHONY: units sweep fault cov
 
 units: $(UNITS) fixtures ## build the C unit tests, and the programs that tests talk to
 $(OUT)/unit/%: tests/unit/%.c tests/unit/unit.h $(LIB_O)
 	@mkdir -p $(@D)
 	@echo "  CC  $<"
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Ihost -o $@ $< $(LIB_O) $(LUA_LIBS) $(or $(PKG_LIBS_$(V)),$(PKG_LIBS))
-
-demo: deps ## the whole story with real parts, on loopback (KEEP=1 leaves it running)
-	@$(MAKE) -s -j$(JOBS) all
-	@$(OUT)/moontide exec tests/demo.lua $(if $(KEEP),--keep) $(DEMO)
-
-check: lint ## lint, then all tests in debug and asan, the allocation-failure and the crash sweep
-	@set -e; for v in $(TEST_VARIANTS); do echo "== tests, $$v"; $(MAKE) -s V=$$v test; done
-	@echo "== allocation failures"; $(MAKE) -s fault
-	@echo "== crashes"; $(MAKE) -s sweep
 
 fault: ## fail each allocation of each primitive in turn (V=fault)
 	@$(MAKE) -s -j$(JOBS) V=fault all fixtures

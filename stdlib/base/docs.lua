@@ -131,7 +131,7 @@ end
 
 local HIDDEN <const> = { private = true, protected = true, package = true }
 
--- A field as its line says it; nil when it is nobody else's business.
+-- A field as its line says it; nil for one that is private, protected or internal to its package.
 local function field_of(line)
   local name, optional, rest = line:match("^@field (%S-)(%??) (.*)$")
   if not name or HIDDEN[name] or name:find("^%[") then return nil end

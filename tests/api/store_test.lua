@@ -374,12 +374,13 @@ end)
 
 -- A process of its own with a database open and a log that no checkpoint has emptied.
 local HOLDER <const> = [[
-local store, time = require "store", require "time"
+local store, sys = require "store", require "base.sys"
 local db = assert(store.open(...))
 assert(db:exec "CREATE TABLE t(n INTEGER) STRICT")
 for i = 1, 50 do assert(db:run("INSERT INTO t VALUES(?)", i)) end
 print "ready"
-time.sleep(1000)
+sys.catch "TERM"
+sys.next_signal()
 ]]
 
 local COPIER <const> = [[

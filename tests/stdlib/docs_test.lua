@@ -45,7 +45,7 @@ M.null = core.null
   eq(found["M.null"].value, "Null")
 end)
 
-test("classes and aliases have their fields, but for what is nobody else's business", function()
+test("classes and aliases have their fields, but for private ones", function()
   local types = docs.types [[
 ---What it is.
 ---@class Thing: Parent What else.
