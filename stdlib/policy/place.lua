@@ -6,6 +6,7 @@ local problems, unknown = require "journal.problems", require "base.unknown"
 local settings, tables = require "policy.settings", require "base.tables"
 local observe, semver, targets = require "engine.observe", require "semver", require "targets"
 local time, words = require "time", require "policy.words"
+local known_options = require("policy.options").check
 
 ---@class Place: PlaceParts
 ---@field package beside fun(app: AppConfig, environment: EnvironmentConfig, seen: Seen): Place Makes another place.
@@ -121,6 +122,7 @@ function Place:commits(from, to, options)
     error("usage: place:commits(from, to [, { most = 100 }]), from and to being full commit ids", 2)
   end
   ---@cast most integer
+  known_options(nil, "place:commits", options, { "most" }, 2)
   local found = raise(observe.repository(self):changes(from, to, math.max(1, math.min(most, MOST))))
   return tables.copy(found)
 end

@@ -173,6 +173,9 @@ test("an option that a word does not have is refused where it stands, before any
   s.world:push("main", "a")
   for body, why in pairs {
     ["run:release(run:image(%q), { prat = 'eu' })"] = "run:release has no option 'prat' (did you mean part?)",
+    ["run:publish(%q, { verson = '1.0.0' })"] = "run:publish has no option 'verson' (did you mean version?)",
+    ["run:chart('web', { commit = %q, version = '1.0.0', app_versoin = '1' })"] =
+      "run:chart has no option 'app_versoin' (did you mean app_version?)",
     ["run:image(%q, { verson = '1.0.0' })"] = "run:image has no option 'verson' (did you mean version?)",
     ["run:approval { votes = 1, within = '1d', id = %q }"] = "run:approval has no option 'within' (there are: votes,",
     ["run:image(%q, 'v1')"] = "the options of run:image are a table",

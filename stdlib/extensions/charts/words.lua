@@ -1,4 +1,6 @@
 -- Words of policies: place:charts, place:bundle, run:chart, run:publish.
+local known_options = require("policy.options").check
+
 local M = { place = {}, run = {} }
 
 local function raise(value, err)
@@ -49,6 +51,7 @@ function M.run.chart(run, path, options)
   local usage = "run:chart(path, {commit=, version= [, app_version=]})"
   if type(path) ~= "string" or type(options) ~= "table" then error("usage: " .. usage, 2) end
   check(options.commit, usage)
+  known_options(run, "run:chart", options, { "commit", "version", "app_version" }, 2)
   local asked = { path = path, commit = options.commit, version = options.version, app_version = options.app_version }
   return run.steps:perform("chart", asked, function()
     local request = M.request_of(run, options.commit, asked)
@@ -66,6 +69,7 @@ end
 ---@return PushedChart[] charts
 function M.run.publish(run, commit, options)
   check(commit, "run:publish(commit [, {version=}])")
+  known_options(run, "run:publish", options, { "version" }, 2)
   local publish, tag = run.place.app_config.publish, options and options.version
   local charts = {}
   -- Whether there are any is recorded: after a crash the configuration may be another one.
